@@ -1,0 +1,67 @@
+//! What the eBPF programs must know of one watched binary: the row of the `BINARIES` map that a probe's cookie names.
+//!
+//! The programs copy Go's structs raw and leave decoding to user space, so this is short.
+
+/// Most binaries watched at once.
+pub const MAX_BINARIES: u32 = 1024;
+
+/// Offsets and switches of one binary.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Binary {
+    /// Report every process of this binary, not only those in `WATCHED`.
+    pub watch_all: u32,
+    /// `runtime.g.goid`.
+    pub g_goid: u32,
+    /// `runtime.m.curg`.
+    pub m_curg: u32,
+    /// `runtime._panic.link`.
+    pub panic_link: u32,
+    /// `runtime._panic.recovered`.
+    pub panic_recovered: u32,
+    /// `runtime._panic.arg` (an eface: type word, data word).
+    pub panic_arg: u32,
+    /// `runtime._defer.link`.
+    pub defer_link: u32,
+    /// `runtime._defer.fn`.
+    pub defer_fn: u32,
+    /// `runtime.g.labels`.
+    pub g_labels: u32,
+    /// Not zero: pprof labels are a slice (Go 1.24 and later), else a map.
+    pub label_list: u32,
+    /// `runtime.g.sched.sp`.
+    pub g_sched_sp: u32,
+    /// `runtime.g.syscallsp`.
+    pub g_syscallsp: u32,
+    /// `runtime.m.p`.
+    pub m_p: u32,
+}
+
+const _: () = assert!(size_of::<Binary>() == 52);
+
+/// A probe's cookie: the binary's row in the low half, site flags in the high half.
+pub const fn cookie(binary: u32, site: u32) -> u64 {
+    (site as u64) << 32 | binary as u64
+}
+
+/// Site flags: what the instruction under the probe means for the program.
+pub mod site {
+    /// The probe stands on the prologue's branch to morestack: with CF or ZF set the function will start again.
+    pub const ON_STACK_CHECK: u32 = 1;
+    /// defer begin: the closure is in RAX when BL is set (Go 1.22 and later, after nextDefer).
+    pub const CLOSURE_RAX_IF_BL: u32 = 2;
+    /// defer begin: the closure is in RBX (deferCallSave, before Go 1.22).
+    pub const CLOSURE_RBX: u32 = 4;
+    /// defer begin: the closure is `g._defer.fn` (linked defers before Go 1.22).
+    pub const CLOSURE_G_DEFER: u32 = 8;
+    /// recover: the flags mean success when ZF is set; without this bit, when it is clear.
+    pub const SUCCESS_IF_ZF: u32 = 16;
+    /// throw: this is `runtime.fatal`.
+    pub const IS_FATAL: u32 = 32;
+    /// defer begin or end: inside `runtime.Goexit`.
+    pub const IN_GOEXIT: u32 = 64;
+    /// sighandler: there is no fatalsignal to probe (Go 1.19), so the stack is taken here, for deadly signals too.
+    pub const NO_FATALSIGNAL: u32 = 128;
+    /// defer end: `_panic.argp` (its first word) is zero until the first deferred call (Go 1.22 to 1.25).
+    pub const ARGP_TELLS: u32 = 256;
+}

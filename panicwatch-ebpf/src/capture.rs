@@ -1,0 +1,167 @@
+//! The two shapes of events: a small point, and a capture with registers, Go's structs and the stack.
+//!
+//! Each reserves its record first and fills it at leisure; memory records follow it in the ring.
+
+use aya_ebpf::{helpers::bpf_ktime_get_ns, maps::ring_buf::RingBufEntry};
+use panicwatch_common::{
+    event::{CaptureHead, DEFER_BYTES, G_BYTES, Head, M_BYTES, P_BYTES, PANIC_BYTES, Point},
+    reason::Reason,
+    reg,
+};
+
+use crate::{
+    context::{G_DEFER, G_M, G_PANIC, Hit, get},
+    maps::{EVENTS, NO_WAKEUP, WAKEUP, failed, unhurried},
+    memory, read,
+};
+
+/// A stack of at most this many bytes is copied whole; of a larger one, this many from the innermost end less
+/// [`memory::OUTER`], and those from the outermost.
+const WHOLE: u64 = 8 << 20;
+const INNER: u64 = WHOLE - memory::OUTER;
+
+#[inline(always)]
+fn set_cost(head: *mut Head) {
+    // SAFETY: no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: the head is in a reservation.
+    unsafe { core::ptr::write_volatile(&raw mut (*head).cost_ns, now - get!(head, time_ns)) };
+}
+
+/// A point that is being filled; must be finished.
+pub(crate) struct OpenPoint(RingBufEntry<Point>);
+
+impl OpenPoint {
+    /// Reserves and begins one.
+    #[inline(always)]
+    pub(crate) fn new(hit: &Hit, kind: u32) -> Option<OpenPoint> {
+        let Some(mut entry) = EVENTS.reserve::<Point>(0) else {
+            failed(Reason::RingFull);
+            return None;
+        };
+        hit.begin(entry.as_mut_ptr().cast(), kind, size_of::<Point>());
+        Some(OpenPoint(entry))
+    }
+
+    #[inline(always)]
+    pub(crate) fn head(&mut self) -> *mut Head {
+        self.0.as_mut_ptr().cast()
+    }
+
+    /// Gives it to user space without the structs, where every nanosecond counts.
+    #[inline(always)]
+    pub(crate) fn finish_lean(mut self, panic_addr: u64, args: [u64; 6]) {
+        let head = self.head();
+        let point = self.0.as_mut_ptr();
+        // SAFETY: the reservation has the size of Point; the structs stay as they are and are said not to be there.
+        unsafe {
+            (*point).args = args;
+            (*point).panic_addr = panic_addr;
+            (*point).defer_addr = 0;
+            (*point).lean = 1;
+        }
+        set_cost(head);
+        self.0.submit(NO_WAKEUP);
+    }
+
+    /// Adds the goroutine's top panic and top deferred record, and gives it to user space.
+    #[inline(always)]
+    pub(crate) fn finish(mut self, args: [u64; 6]) {
+        let head = self.head();
+        let g = get!(head, g);
+        let (mut panic_addr, mut defer_addr) = (0, 0);
+        if g != 0 {
+            panic_addr = read::word(g + G_PANIC).unwrap_or(0);
+            defer_addr = read::word(g + G_DEFER).unwrap_or(0);
+        }
+        let point = self.0.as_mut_ptr();
+        // SAFETY: the reservation has the size of Point and every field is written.
+        unsafe {
+            (*point).args = args;
+            (*point).panic_addr = panic_addr;
+            (*point).defer_addr = defer_addr;
+            (*point).lean = 0;
+            // A failed or pointless read leaves zeroes; the address says whether they mean anything.
+            read::copy((&raw mut (*point).panic).cast(), PANIC_BYTES as u32, panic_addr);
+            read::copy((&raw mut (*point).defer).cast(), DEFER_BYTES as u32, defer_addr);
+        }
+        set_cost(head);
+        self.0.submit(NO_WAKEUP);
+    }
+}
+
+/// A capture that is being filled; must be finished.
+pub(crate) struct OpenCapture(RingBufEntry<CaptureHead>);
+
+impl OpenCapture {
+    /// Reserves one and fills in registers and the structs of goroutine `g` (0: of nobody, then of what runs).
+    #[inline(always)]
+    pub(crate) fn new(hit: &Hit, kind: u32, g: u64) -> Option<OpenCapture> {
+        let Some(mut entry) = EVENTS.reserve::<CaptureHead>(0) else {
+            failed(Reason::RingFull);
+            return None;
+        };
+        let capture = entry.as_mut_ptr();
+        let head: *mut Head = capture.cast();
+        hit.begin(head, kind, size_of::<CaptureHead>());
+        hit.goroutine(head, g);
+        let base = if g != 0 { g } else { hit.reg(reg::R14) };
+        let m_addr = read::word(base + G_M).unwrap_or(0);
+        let p_addr = read::word(m_addr + hit.binary.m_p as u64).unwrap_or(0);
+        // SAFETY: the reservation has the size of CaptureHead and every field is written.
+        unsafe {
+            hit.copy_regs(&raw mut (*capture).regs);
+            (*capture).m_addr = m_addr;
+            (*capture).p_addr = p_addr;
+            read::copy((&raw mut (*capture).g).cast(), G_BYTES as u32, g);
+            read::copy((&raw mut (*capture).m).cast(), M_BYTES as u32, m_addr);
+            read::copy((&raw mut (*capture).p).cast(), P_BYTES as u32, p_addr);
+            (*capture).stack_addr = 0;
+            (*capture).stack_end = 0;
+        }
+        Some(OpenCapture(entry))
+    }
+
+    #[inline(always)]
+    pub(crate) fn head(&mut self) -> *mut Head {
+        self.0.as_mut_ptr().cast()
+    }
+
+    /// Says which stack Go walks.
+    #[inline(always)]
+    pub(crate) fn set_stack(&mut self, sp: u64, hi: u64) {
+        let capture = self.0.as_mut_ptr();
+        // SAFETY: the reservation has the size of CaptureHead.
+        unsafe {
+            core::ptr::write_volatile(&raw mut (*capture).stack_addr, sp);
+            core::ptr::write_volatile(&raw mut (*capture).stack_end, hi);
+        }
+    }
+
+    /// Gives it to user space, which will find it at its next look.
+    #[inline(always)]
+    pub(crate) fn finish(mut self) {
+        set_cost(self.head());
+        self.0.submit(unhurried());
+    }
+
+    /// Gives it to user space at once: the process dies.
+    #[inline(always)]
+    pub(crate) fn finish_last(mut self) {
+        set_cost(self.head());
+        self.0.submit(WAKEUP);
+    }
+}
+
+/// Copies the stack from `sp` to `hi`: all of it, or the two ends of a very deep one.
+#[inline(always)]
+pub(crate) fn stack(head: *mut Head, sp: u64, hi: u64) {
+    if sp == 0 || hi <= sp {
+        return;
+    }
+    let size = hi - sp;
+    memory::copy(head, sp, if size > WHOLE { INNER } else { size });
+    if size > WHOLE {
+        memory::outer(head, hi);
+    }
+}

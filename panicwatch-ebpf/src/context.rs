@@ -1,0 +1,155 @@
+//! What every program starts with: is this hit to be reported, whose goroutine is it, and where.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated::bpf_get_attach_cookie},
+    programs::ProbeContext,
+};
+use panicwatch_common::{
+    Regs,
+    binary::{Binary, site},
+    event::Head,
+    reason::Reason,
+    reg,
+};
+
+use crate::{
+    maps::{BINARIES, WATCHED, failed},
+    read,
+};
+
+const RFLAGS_CF: u64 = 1;
+pub(crate) const RFLAGS_ZF: u64 = 1 << 6;
+
+/// One hit of one probe that is to be reported.
+pub(crate) struct Hit {
+    regs: *const u64,
+    pub(crate) binary: &'static Binary,
+    pub(crate) site: u32,
+    binary_index: u32,
+}
+
+/// Index of each of our registers in the kernel's pt_regs.
+const PT_REGS: [usize; panicwatch_common::REGS] =
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 18, 19];
+
+impl Hit {
+    /// `None` when this hit is not to be reported: another process, or a prologue that will run again.
+    #[inline(always)]
+    pub(crate) fn new(ctx: &ProbeContext) -> Option<Hit> {
+        // SAFETY: the context is this program's; the helper only reads it.
+        let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+        let (binary_index, site) = (cookie as u32, (cookie >> 32) as u32);
+        let Some(binary) = BINARIES.get(binary_index) else {
+            failed(Reason::NoBinary);
+            return None;
+        };
+        let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+        // SAFETY: the value is only tested for presence.
+        if unsafe { WATCHED.get(&tgid) }.is_none() {
+            if binary.watch_all == 0 {
+                return None;
+            }
+            // From now on by itself: so that its end is told as well.
+            if WATCHED.insert(&tgid, &0, 0).is_err() {
+                failed(Reason::WatchedFull);
+            }
+        }
+        let hit = Hit { regs: ctx.regs as *const u64, binary, site, binary_index };
+        if site & site::ON_STACK_CHECK != 0 && hit.reg(reg::RFLAGS) & (RFLAGS_CF | RFLAGS_ZF) != 0 {
+            return None;
+        }
+        Some(hit)
+    }
+
+    /// Fills in what is known at once. `head` is in a ring reservation.
+    ///
+    /// Everything that a program remembers between its steps is in there, and not on its stack: the verifier takes
+    /// such memory for unknown, so that the paths through one step meet again before the next. On the stack they
+    /// would multiply.
+    #[inline(always)]
+    pub(crate) fn begin(&self, head: *mut Head, kind: u32, len: usize) {
+        let id = bpf_get_current_pid_tgid();
+        // SAFETY: no preconditions.
+        let time_ns = unsafe { bpf_ktime_get_ns() };
+        let filled = Head {
+            kind,
+            len: len as u32,
+            time_ns,
+            tgid: (id >> 32) as u32,
+            tid: id as u32,
+            binary: self.binary_index,
+            site: self.site,
+            ip: self.reg(reg::RIP),
+            sp: self.reg(reg::RSP),
+            ..Head::default()
+        };
+        // SAFETY: the caller's reservation holds a Head.
+        unsafe { core::ptr::write_volatile(head, filled) };
+    }
+
+    /// A register, by its index in [`panicwatch_common::REG_NAMES`].
+    #[inline(always)]
+    pub(crate) fn reg(&self, index: usize) -> u64 {
+        // SAFETY: pt_regs has 21 words and every index in PT_REGS is below that.
+        unsafe { core::ptr::read_volatile(self.regs.add(PT_REGS[index])) }
+    }
+
+    /// All general registers.
+    #[inline(always)]
+    pub(crate) fn copy_regs(&self, to: *mut Regs) {
+        // SAFETY: the caller's reservation holds Regs.
+        let words: *mut u64 = unsafe { (&raw mut (*to).words).cast() };
+        // SAFETY: the indexes are below REGS.
+        macro_rules! each { ($($i:literal)*) => { $(unsafe { *words.add($i) = self.reg($i) };)* } }
+        each!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17);
+    }
+
+    /// Code that runs on the user's goroutine: R14 is g (Go's internal ABI on amd64).
+    #[inline(always)]
+    pub(crate) fn user_g(&self) -> u64 {
+        self.reg(reg::R14)
+    }
+
+    /// Code that may run on g0 or gsignal: the goroutine is g.m.curg, which is g itself on a user stack.
+    #[inline(always)]
+    pub(crate) fn current_g(&self) -> u64 {
+        let m = read::word(self.reg(reg::R14) + G_M).unwrap_or(0);
+        if m != 0 { read::word(m + self.binary.m_curg as u64).unwrap_or(0) } else { 0 }
+    }
+
+    /// Says that the goroutine is `g`, and reads who that is.
+    #[inline(always)]
+    pub(crate) fn goroutine(&self, head: *mut Head, g: u64) {
+        if g == 0 {
+            return;
+        }
+        let Some(hi) = read::word(g + 8) else {
+            failed(Reason::NoGoroutine);
+            return;
+        };
+        let goid = read::word(g + self.binary.g_goid as u64).unwrap_or(0);
+        // SAFETY: the caller's reservation holds a Head.
+        unsafe {
+            core::ptr::write_volatile(&raw mut (*head).g, g);
+            core::ptr::write_volatile(&raw mut (*head).stack_hi, hi);
+            core::ptr::write_volatile(&raw mut (*head).goid, goid);
+        }
+    }
+}
+
+/// Reads a field of a head that may have changed since.
+macro_rules! get {
+    ($head:expr, $field:ident) => {
+        // SAFETY: every head lives in a reservation that is not given back before the program ends.
+        unsafe { core::ptr::read_volatile(&raw const (*$head).$field) }
+    };
+}
+pub(crate) use get;
+
+/// `runtime.g.m`: 48 in every release from 1.19 to 1.27 (user space refuses a binary where it is not).
+pub(crate) const G_M: u64 = 48;
+/// `runtime.g._panic`, likewise.
+pub(crate) const G_PANIC: u64 = 32;
+/// `runtime.g._defer`, likewise.
+pub(crate) const G_DEFER: u64 = 40;

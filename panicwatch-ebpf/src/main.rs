@@ -1,0 +1,42 @@
+//! panicwatch's eBPF programs.
+//!
+//! One set for every Go version: what differs between binaries comes from the row of `BINARIES` that a probe's cookie
+//! names. The programs copy Go's structs and stacks raw; they decode next to nothing and decide nothing.
+//!
+//! For any other target this is an empty program with the standard library, so that clippy and rust-analyzer can
+//! check the workspace as a whole.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(missing_docs, reason = "entry points are documented by their modules")
+)]
+
+#[cfg(target_arch = "bpf")]
+mod capture;
+#[cfg(target_arch = "bpf")]
+mod context;
+#[cfg(target_arch = "bpf")]
+mod maps;
+#[cfg(target_arch = "bpf")]
+mod memory;
+#[cfg(target_arch = "bpf")]
+mod probes;
+#[cfg(target_arch = "bpf")]
+mod read;
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The kernel lends its GPL-only helpers to GPL-compatible programs.
+#[cfg(target_arch = "bpf")]
+// SAFETY: the section is the one the loader reads, and the name is unique.
+#[unsafe(link_section = "license")]
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}

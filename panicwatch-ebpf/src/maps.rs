@@ -1,0 +1,56 @@
+//! The maps, each with who writes it, who reads it, how large it is and what happens when it is full.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
+};
+use panicwatch_common::{
+    binary::{Binary, MAX_BINARIES},
+    config::Config,
+    reason::{REASONS, Reason},
+};
+
+/// Programs → user space, in order. The loader may change the size. Full: the event is lost and counted.
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+
+/// User space → programs: the row that a probe's cookie names.
+#[map]
+pub(crate) static BINARIES: Array<Binary> = Array::with_max_entries(MAX_BINARIES, 0);
+
+/// Processes to report (tgid), and their threads' ids as a by-product of following forks. User space and the process
+/// programs write it. Full: the process goes unwatched, counted.
+#[map]
+pub(crate) static WATCHED: HashMap<u32, u32> = HashMap::with_max_entries(65_536, 0);
+
+/// User space → programs: kernel offsets.
+#[map]
+pub(crate) static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
+
+/// Programs → user space: failures by [`Reason`].
+#[map]
+pub(crate) static FAILURES: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASONS, 0);
+
+/// Ring flags. Waking the reader costs the target's CPU at the worst moment: with few CPUs it takes the very thread
+/// that panics off, which can change who wins a race for exit. So the reader looks by itself now and then, and is
+/// woken only when the program dies anyhow, or the ring fills up.
+pub(crate) const NO_WAKEUP: u64 = 1;
+pub(crate) const WAKEUP: u64 = 2;
+/// For `bpf_ringbuf_query`: bytes that wait for the reader.
+const AVAILABLE: u64 = 0;
+/// More than this is not left to the reader's own pace.
+const FILLING_UP: u64 = 2 << 20;
+
+/// The flag for an ordinary event.
+#[inline(always)]
+pub(crate) fn unhurried() -> u64 {
+    if EVENTS.query(AVAILABLE) > FILLING_UP { WAKEUP } else { NO_WAKEUP }
+}
+
+/// Counts a failure.
+pub(crate) fn failed(reason: Reason) {
+    if let Some(count) = FAILURES.get_ptr_mut(reason as u32) {
+        // SAFETY: the pointer is to this CPU's slot of a map value of this type.
+        unsafe { *count += 1 };
+    }
+}

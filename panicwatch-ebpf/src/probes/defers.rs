@@ -1,0 +1,63 @@
+//! The deferred calls of a panic: where gopanic (or Goexit) calls one, and where it comes back.
+//!
+//! Go 1.22 and later: `for { fn, ok := p.nextDefer(); if !ok { break }; fn() }`; the probes stand on the conditional
+//! jump behind nextDefer (begin; closure in RAX when BL) and on `call nextDefer` (end of the call before; the first
+//! hit has no call before it). Before 1.22: `deferCallSave` for open-coded defers, gopanic's own call for linked ones.
+//! <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go#L780>
+//! <https://github.com/golang/go/blob/go1.21.13/src/runtime/panic.go#L1030>
+
+use aya_ebpf::{macros::uprobe, programs::ProbeContext};
+use panicwatch_common::{binary::site, event::kind, reg};
+
+use crate::{
+    capture::OpenPoint,
+    context::{G_DEFER, G_PANIC, Hit},
+    read,
+};
+
+/// args: closure, its function.
+#[uprobe]
+pub(crate) fn defer_begin(ctx: ProbeContext) -> u32 {
+    if let Some(hit) = Hit::new(&ctx) {
+        let g = hit.user_g();
+        let closure = if hit.site & site::CLOSURE_RAX_IF_BL != 0 {
+            if hit.reg(reg::RBX) & 0xff == 0 {
+                return 0; // No deferred call is left.
+            }
+            hit.reg(reg::RAX)
+        } else if hit.site & site::CLOSURE_RBX != 0 {
+            hit.reg(reg::RBX)
+        } else {
+            let record = read::word(g + G_DEFER).unwrap_or(0);
+            read::word(record + hit.binary.defer_fn as u64).unwrap_or(0)
+        };
+        // A closure of zero is a nil function value: calling it will fault.
+        let function = if closure != 0 { read::word(closure).unwrap_or(0) } else { 0 };
+        if let Some(mut point) = OpenPoint::new(&hit, kind::DEFER_BEGIN) {
+            hit.goroutine(point.head(), g);
+            point.finish([closure, function, 0, 0, 0, 0]);
+        }
+    }
+    0
+}
+
+/// args: `_panic.recovered` in the lowest byte.
+///
+/// Between the last deferred call and the process's death time is dear (see `fatal.rs`), so this one is lean. Where the
+/// loop begins there is no call that could have ended: up to Go 1.25 `argp`, which nextDefer sets, tells.
+#[uprobe]
+pub(crate) fn defer_end(ctx: ProbeContext) -> u32 {
+    if let Some(hit) = Hit::new(&ctx) {
+        let g = hit.user_g();
+        let p = read::word(g + G_PANIC).unwrap_or(0);
+        if hit.site & site::ARGP_TELLS != 0 && read::word(p) == Some(0) {
+            return 0;
+        }
+        let recovered = read::byte(p + hit.binary.panic_recovered as u64).unwrap_or(0);
+        if let Some(mut point) = OpenPoint::new(&hit, kind::DEFER_END) {
+            hit.goroutine(point.head(), g);
+            point.finish_lean(p, [recovered as u64, 0, 0, 0, 0, 0]);
+        }
+    }
+    0
+}

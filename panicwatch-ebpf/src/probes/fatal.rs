@@ -1,0 +1,106 @@
+//! The ways a Go program dies: throw, fatal, and dopanic_m, which they and fatal panics pass before printing.
+//!
+//! <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go#L1087> (throw, fatal)
+//! <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go#L1370> (dopanic_m)
+
+use aya_ebpf::{macros::uprobe, programs::ProbeContext};
+use panicwatch_common::{
+    event::{G_BYTES, Head, kind},
+    reg,
+};
+
+use super::{recover::chain, signal};
+use crate::{
+    capture::{self, OpenCapture, OpenPoint},
+    context::{G_PANIC, Hit, get},
+    memory, read,
+};
+
+/// On whatever stack the caller runs; RAX/RBX = the text.
+#[uprobe]
+pub(crate) fn throw(ctx: ProbeContext) -> u32 {
+    if let Some(hit) = Hit::new(&ctx)
+        && let Some(mut capture) = OpenCapture::new(&hit, kind::THROW, hit.current_g())
+    {
+        let (text, len) = (hit.reg(reg::RAX), hit.reg(reg::RBX));
+        if read::plausible(text) && len < 1 << 32 {
+            memory::copy(capture.head(), text, len);
+        }
+        capture.finish();
+    }
+    0
+}
+
+/// On g0. RAX = the g that crashes (g0 itself for a throw there), RBX = pc, RCX = sp from which Go's traceback starts.
+///
+/// Of a fatal panic the whole chain goes along: preprintpanics has turned errors and Stringers into strings. It could
+/// be read in fatalpanic already, but a probe there would delay the moment from which on main's return waits for the
+/// panic instead of exiting: a race that a program must go on winning as often as without us.
+#[uprobe]
+pub(crate) fn dopanic(ctx: ProbeContext) -> u32 {
+    if let Some(hit) = Hit::new(&ctx)
+        && let Some(mut capture) = OpenCapture::new(&hit, kind::DIE, hit.current_g())
+    {
+        let head = capture.head();
+        chain(head, &hit, true);
+        // The text of the last panic, however long; those before it went with the chain, as far as 4 KiB.
+        let p = read::word(get!(head, g) + G_PANIC).unwrap_or(0);
+        let data = read::word(p + hit.binary.panic_arg as u64 + 8).unwrap_or(0);
+        memory::long_string(head, data);
+        dying_stacks(&mut capture, &hit, hit.reg(reg::RAX), hit.reg(reg::RCX));
+        capture.finish_last();
+    }
+    0
+}
+
+/// On gsignal. EAX = signal, RBX = sigctxt {info, ctxt}, RCX = the interrupted g, RDI = m.
+#[uprobe]
+pub(crate) fn fatalsignal(ctx: ProbeContext) -> u32 {
+    if let Some(hit) = Hit::new(&ctx)
+        && let Some(mut capture) = OpenCapture::new(&hit, kind::FATAL_SIGNAL, hit.current_g())
+    {
+        let c = hit.reg(reg::RBX);
+        let (info, context) = (read::word(c).unwrap_or(0), read::word(c + 8).unwrap_or(0));
+        let head = capture.head();
+        memory::tiny(head, c, 16);
+        signal::frame(head, info, context);
+        // RSP of the interrupted code, in the signal frame.
+        let sp = read::word(context + signal::UCONTEXT_RSP).unwrap_or(0);
+        dying_stacks(&mut capture, &hit, hit.reg(reg::RCX), sp);
+        capture.finish_last();
+    }
+    0
+}
+
+/// On g0 or gsignal, first of all on every way to die. Go 1.19 has no fatalsignal: user space pairs this with the
+/// signal that the same thread had just got.
+#[uprobe]
+pub(crate) fn startpanic(ctx: ProbeContext) -> u32 {
+    if let Some(hit) = Hit::new(&ctx)
+        && let Some(mut point) = OpenPoint::new(&hit, kind::START_PANIC)
+    {
+        hit.goroutine(point.head(), hit.current_g());
+        point.finish([0; 6]);
+    }
+    0
+}
+
+/// The stack Go starts at, and that of the user's goroutine when it is another.
+#[inline(always)]
+pub(crate) fn dying_stacks(capture: &mut OpenCapture, hit: &Hit, gp: u64, sp: u64) {
+    let head: *mut Head = capture.head();
+    let hi = read::word(gp + 8).unwrap_or(0);
+    capture.set_stack(sp, hi);
+    memory::small(head, gp, G_BYTES as u64);
+    let user = get!(head, g);
+    let (mut from, mut to) = (sp, hi);
+    if user != 0 && user != gp {
+        let syscall_sp = read::word(user + hit.binary.g_syscallsp as u64).unwrap_or(0);
+        let saved = read::word(user + hit.binary.g_sched_sp as u64).unwrap_or(0);
+        // The C stack of a g0 can be megabytes and only its Go part is of use.
+        memory::piece(head, sp, hi);
+        from = if syscall_sp != 0 { syscall_sp } else { saved };
+        to = get!(head, stack_hi);
+    }
+    capture::stack(head, from, to);
+}

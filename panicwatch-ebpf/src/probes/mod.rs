@@ -1,0 +1,8 @@
+//! One file per hooked function of the Go runtime, and one for the kernel's process events.
+pub(crate) mod defers;
+pub(crate) mod end;
+pub(crate) mod fatal;
+pub(crate) mod gopanic;
+pub(crate) mod process;
+pub(crate) mod recover;
+pub(crate) mod signal;

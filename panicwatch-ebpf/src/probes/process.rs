@@ -1,0 +1,148 @@
+//! Processes: following forks, new images, and how a process ended.
+//!
+//! Raw tracepoints of the scheduler (no tracefs needed); each runs in the context of the task it tells of (fork: of
+//! the parent).
+//! <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/sched.h>
+
+use aya_ebpf::{
+    helpers::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns,
+        bpf_probe_read_kernel,
+    },
+    macros::raw_tracepoint,
+    maps::ring_buf::RingBufEntry,
+    programs::RawTracePointContext,
+};
+use panicwatch_common::{
+    config::UNKNOWN,
+    event::{Exec, Head, kind},
+    reason::Reason,
+};
+
+use crate::{
+    maps::{CONFIG, EVENTS, WAKEUP, WATCHED, failed},
+    memory,
+};
+
+/// Arguments: parent, child. The processes that a watched process starts are watched.
+#[raw_tracepoint]
+pub(crate) fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // SAFETY: the value is only tested for presence.
+    if unsafe { WATCHED.get(&tgid) }.is_none() {
+        return 0;
+    }
+    let Some(config) = CONFIG.get(0) else { return 0 };
+    let child = ctx.arg::<u64>(1);
+    let (Some(tid), Some(child_tgid)) = (field32(child, config.task_pid), field32(child, config.task_tgid))
+    else {
+        return 0;
+    };
+    if tid == child_tgid && WATCHED.insert(&tid, &tgid, 0).is_err() {
+        failed(Reason::WatchedFull);
+    }
+    0
+}
+
+#[raw_tracepoint]
+pub(crate) fn sched_process_exec(_ctx: RawTracePointContext) -> i32 {
+    let Some(config) = CONFIG.get(0) else { return 0 };
+    let Some(mut entry) = begin(kind::EXEC, config.exec_all != 0) else { return 0 };
+    let exec = entry.as_mut_ptr();
+    if let Some(mm) = field(task(), config.task_mm) {
+        let (arg_start, arg_end) = (field(mm, config.mm_arg_start), field(mm, config.mm_arg_end));
+        let (env_start, env_end) = (field(mm, config.mm_env_start), field(mm, config.mm_env_end));
+        // SAFETY: the reservation has the size of Exec.
+        unsafe {
+            (*exec).arg_start = arg_start.unwrap_or(0);
+            (*exec).arg_end = arg_end.unwrap_or(0);
+            (*exec).env_start = env_start.unwrap_or(0);
+            (*exec).env_end = env_end.unwrap_or(0);
+            block(exec.cast(), (*exec).arg_start, (*exec).arg_end);
+            block(exec.cast(), (*exec).env_start, (*exec).env_end);
+        }
+    }
+    entry.submit(WAKEUP);
+    0
+}
+
+/// Copies arguments or environment.
+#[inline(always)]
+fn block(head: *mut Head, start: u64, end: u64) {
+    if end > start {
+        memory::copy(head, start, end - start);
+    }
+}
+
+#[raw_tracepoint]
+pub(crate) fn sched_process_exit(_ctx: RawTracePointContext) -> i32 {
+    let id = bpf_get_current_pid_tgid();
+    let (tgid, tid) = ((id >> 32) as u32, id as u32);
+    if tgid != tid {
+        return 0;
+    }
+    let Some(config) = CONFIG.get(0) else { return 0 };
+    let Some(mut entry) = begin(kind::PROCESS_EXIT, false) else { return 0 };
+    // SAFETY: the reservation has the size of Exec.
+    unsafe { (*entry.as_mut_ptr()).code = field32(task(), config.task_exit_code).unwrap_or(UNKNOWN) };
+    entry.submit(WAKEUP);
+    let _ = WATCHED.remove(&tgid);
+    0
+}
+
+/// Reserves a record for the current process, if it is watched or `all` are told of.
+#[inline(always)]
+fn begin(kind: u32, all: bool) -> Option<RingBufEntry<Exec>> {
+    let id = bpf_get_current_pid_tgid();
+    let (tgid, tid) = ((id >> 32) as u32, id as u32);
+    // SAFETY: the value is only tested for presence.
+    if !all && unsafe { WATCHED.get(&tgid) }.is_none() {
+        return None;
+    }
+    let Some(mut entry) = EVENTS.reserve::<Exec>(0) else {
+        failed(Reason::RingFull);
+        return None;
+    };
+    // SAFETY: no preconditions.
+    let time_ns = unsafe { bpf_ktime_get_ns() };
+    let head =
+        Head { kind, len: size_of::<Exec>() as u32, time_ns, tgid, tid, binary: u32::MAX, ..Head::default() };
+    let comm = bpf_get_current_comm().unwrap_or([0; 16]);
+    entry.write(Exec {
+        head,
+        reserved: 0,
+        code: UNKNOWN,
+        arg_start: 0,
+        arg_end: 0,
+        env_start: 0,
+        env_end: 0,
+        comm,
+    });
+    Some(entry)
+}
+
+#[inline(always)]
+fn task() -> u64 {
+    // SAFETY: no preconditions.
+    unsafe { bpf_get_current_task() }
+}
+
+/// The 64-bit field at `offset` of a kernel object.
+#[inline(always)]
+fn field(base: u64, offset: u32) -> Option<u64> {
+    if offset == UNKNOWN || base == 0 {
+        return None;
+    }
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel((base + offset as u64) as *const u64) }.ok()
+}
+
+/// The 32-bit field at `offset` of a kernel object.
+#[inline(always)]
+fn field32(base: u64, offset: u32) -> Option<u32> {
+    if offset == UNKNOWN || base == 0 {
+        return None;
+    }
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel((base + offset as u64) as *const u32) }.ok()
+}

@@ -1,0 +1,78 @@
+//! `runtime.gorecover` finding a panic to recover, and `runtime.recovery` acting on it.
+//!
+//! gorecover returning nil is routine (every deferred recover() without a panic), so the probe stands on the last
+//! conditional jump before `p.recovered = true` and reads the flags that decide it.
+//! <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go#L1070>
+
+use aya_ebpf::{macros::uprobe, programs::ProbeContext};
+use panicwatch_common::{
+    binary::site,
+    event::{Head, PANIC_BYTES, kind},
+    reg,
+};
+
+use crate::{
+    capture::OpenPoint,
+    context::{G_PANIC, Hit, RFLAGS_ZF, get},
+    memory, read,
+};
+
+/// args: the words at RSP (a return address where gorecover has no frame) and RBP + 8, the frame pointer, RSP.
+#[uprobe]
+pub(crate) fn recover(ctx: ProbeContext) -> u32 {
+    if let Some(hit) = Hit::new(&ctx) {
+        let zero = hit.reg(reg::RFLAGS) & RFLAGS_ZF != 0;
+        if zero != (hit.site & site::SUCCESS_IF_ZF != 0) {
+            return 0;
+        }
+        if let Some(mut point) = OpenPoint::new(&hit, kind::RECOVER) {
+            hit.goroutine(point.head(), hit.user_g());
+            let (sp, bp) = (hit.reg(reg::RSP), hit.reg(reg::RBP));
+            let at_sp = read::word(sp).unwrap_or(0);
+            let above_bp = read::word(bp + 8).unwrap_or(0);
+            point.finish([at_sp, above_bp, bp, sp, 0, 0]);
+        }
+    }
+    0
+}
+
+/// Panics of one goroutine that are followed.
+const CHAIN: usize = 24;
+
+/// Runs on g0; RAX = the goroutine. The whole chain goes along: user space decides which of them end here.
+#[uprobe]
+pub(crate) fn recovery(ctx: ProbeContext) -> u32 {
+    if let Some(hit) = Hit::new(&ctx)
+        && let Some(mut point) = OpenPoint::new(&hit, kind::RECOVERY)
+    {
+        let head = point.head();
+        hit.goroutine(head, hit.reg(reg::RAX));
+        chain(head, &hit, false);
+        point.finish([0; 6]);
+    }
+    0
+}
+
+/// Copies every `_panic` of the goroutine; with `values` also what they hold.
+#[inline(always)]
+pub(crate) fn chain(head: *mut Head, hit: &Hit, values: bool) {
+    let g = get!(head, g);
+    if g == 0 {
+        return;
+    }
+    let mut p = read::word(g + G_PANIC).unwrap_or(0);
+    for _ in 0..CHAIN {
+        if !read::plausible(p) {
+            break;
+        }
+        memory::tiny(head, p, PANIC_BYTES as u64);
+        if values {
+            let data = read::word(p + hit.binary.panic_arg as u64 + 8).unwrap_or(0);
+            if read::plausible(data) {
+                memory::tiny(head, data, 16);
+                memory::short_string(head, data);
+            }
+        }
+        p = read::word(p + hit.binary.panic_link as u64).unwrap_or(0);
+    }
+}

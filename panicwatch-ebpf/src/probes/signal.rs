@@ -1,0 +1,72 @@
+//! `runtime.sighandler`: the registers of the interrupted code, for signals that become panics or kill.
+//!
+//! On gsignal. EAX = signal, RBX = siginfo, RCX = ucontext, RDI = the interrupted g. SIGURG (preemption) passes here
+//! often and is left at once.
+//! <https://github.com/golang/go/blob/go1.24.11/src/runtime/signal_unix.go#L650>
+
+use aya_ebpf::{macros::uprobe, programs::ProbeContext};
+use panicwatch_common::{
+    binary::site,
+    event::{Head, kind},
+    reg,
+};
+
+use super::fatal::dying_stacks;
+use crate::{capture::OpenCapture, context::Hit, memory, read};
+
+/// `ucontext_t.uc_mcontext.gregs` starts at 40: r8 … r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags.
+/// <https://github.com/torvalds/linux/blob/v6.12/arch/x86/include/uapi/asm/sigcontext.h>
+pub(crate) const UCONTEXT_REGS: u64 = 40;
+const UCONTEXT_REGS_BYTES: u64 = 18 * 8;
+/// RSP in it.
+pub(crate) const UCONTEXT_RSP: u64 = 160;
+/// The part of siginfo that is read: signo, errno, code, addr.
+const SIGINFO_BYTES: u64 = 32;
+
+const SIGILL: u32 = 4;
+const SIGTRAP: u32 = 5;
+const SIGBUS: u32 = 7;
+const SIGFPE: u32 = 8;
+const SIGSEGV: u32 = 11;
+
+/// Signals that Go 1.19 dies of, too.
+const SIGQUIT: u32 = 3;
+const SIGABRT: u32 = 6;
+const SIGSTKFLT: u32 = 16;
+const SIGSYS: u32 = 31;
+
+#[uprobe]
+pub(crate) fn sighandler(ctx: ProbeContext) -> u32 {
+    // SAFETY: the context is a pt_regs; RAX is its eleventh word.
+    let signal = unsafe { (*ctx.regs).rax } as u32;
+    let faults = matches!(signal, SIGILL | SIGTRAP | SIGBUS | SIGFPE | SIGSEGV);
+    if !faults && !matches!(signal, SIGQUIT | SIGABRT | SIGSTKFLT | SIGSYS) {
+        return 0;
+    }
+    if let Some(hit) = Hit::new(&ctx) {
+        let deadly = hit.site & site::NO_FATALSIGNAL != 0;
+        if !faults && !deadly {
+            return 0;
+        }
+        let (info, context, gp) = (hit.reg(reg::RBX), hit.reg(reg::RCX), hit.reg(reg::RDI));
+        // A fault becomes a panic of the goroutine it interrupted; a death is told of whoever the thread runs.
+        let g = if deadly { hit.current_g() } else { gp };
+        if let Some(mut capture) = OpenCapture::new(&hit, kind::SIGNAL, g) {
+            let head = capture.head();
+            frame(head, info, context);
+            if deadly {
+                let sp = read::word(context + UCONTEXT_RSP).unwrap_or(0);
+                dying_stacks(&mut capture, &hit, gp, sp);
+            }
+            capture.finish();
+        }
+    }
+    0
+}
+
+/// Copies siginfo and the saved registers.
+#[inline(always)]
+pub(crate) fn frame(head: *mut Head, info: u64, context: u64) {
+    memory::tiny(head, info, SIGINFO_BYTES);
+    memory::tiny(head, context + UCONTEXT_REGS, UCONTEXT_REGS_BYTES);
+}

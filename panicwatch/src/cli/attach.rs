@@ -1,0 +1,136 @@
+//! `panicwatch attach`: the same for what already runs.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use anyhow::{Context, anyhow};
+use clap::Args as ClapArgs;
+
+use super::{
+    common::{Exit, OutputArgs, say, unable},
+    signals,
+};
+use crate::watch::{
+    armory::ArmError,
+    procfs,
+    session::{Input, Output, Session},
+};
+
+/// Report the panics of a running program
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    target: Target,
+    /// How much of what happened before a panic to keep; taken but without effect until timelines are recorded
+    #[arg(long, value_name = "DURATION", default_value = "10ms")]
+    window: String,
+    /// Report no timeline; none is recorded yet
+    #[arg(long)]
+    no_timeline: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[group(required = true, multiple = false)]
+struct Target {
+    /// The process
+    #[arg(long, value_name = "PID")]
+    pid: Option<u32>,
+    /// Every process of this executable, present and future
+    #[arg(long, value_name = "PATH")]
+    exe: Option<PathBuf>,
+}
+
+/// Attaches until Ctrl-C, or until the process ends.
+///
+/// # Errors
+/// Status 1 when there is no such process or it is not Go, 3 when the machine cannot do it.
+pub fn run(args: &Args) -> Result<i32, Exit> {
+    let (link, shown) = match (&args.target.pid, &args.target.exe) {
+        (Some(pid), _) => {
+            let link = PathBuf::from(format!("/proc/{pid}/exe"));
+            let shown = fs::read_link(&link).map_err(|error| unreadable(*pid, error))?;
+            (link, shown)
+        }
+        (None, Some(path)) => (path.clone(), path.clone()),
+        (None, None) => return Err(anyhow!("give --pid or --exe").into()),
+    };
+    let file = File::open(&link).with_context(|| format!("cannot read {}", shown.display()))?;
+    if args.output.dry_run {
+        return super::plan::print(&file, &shown).map(|()| 0);
+    }
+    crate::doctor::requirements_for_run().map_err(unable)?;
+    let mut sink = args.output.sink()?;
+    let mut session = Session::start(args.target.exe.is_some()).map_err(unable)?;
+    arm(&session, &file, &shown)?;
+    let sender = session.sender();
+    if let Some(pid) = args.target.pid {
+        session.describe(procfs::process(pid));
+        session.watch(pid).map_err(unable)?;
+        let sender = sender.clone();
+        let process = pidfd(pid)?;
+        thread::spawn(move || {
+            wait(&process);
+            let _ = sender.send(Input::Stop);
+        });
+    }
+    signals::on_stop(session.gate(), move || {
+        let _ = sender.send(Input::Stop);
+    })?;
+    say(&format!("watching {}; Ctrl-C ends it", shown.display()));
+    loop {
+        match session.wait() {
+            Output::Incident(incident) => sink.write(&incident)?,
+            Output::Note(note) => say(&note),
+            Output::ChildExited(_) | Output::Stopped => return Ok(0),
+        }
+    }
+}
+
+/// Why the executable of a process cannot be told.
+fn unreadable(pid: u32, error: io::Error) -> Exit {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => unable(anyhow!(
+            "process {pid} belongs to another user; run as root, or grant CAP_SYS_PTRACE (panicwatch doctor tells more)"
+        )),
+        io::ErrorKind::NotFound => anyhow!("there is no process {pid}").into(),
+        _ => anyhow!(error).context(format!("process {pid} cannot be read")).into(),
+    }
+}
+
+fn arm(session: &Session, file: &File, path: &Path) -> Result<(), Exit> {
+    match session.arm(file, path) {
+        Ok(_) => Ok(()),
+        Err(ArmError::Probe(error)) => Err(unable(error)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn pidfd(pid: u32) -> anyhow::Result<File> {
+    use std::os::fd::FromRawFd;
+    // SAFETY: plain system call; the result is checked.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error()).with_context(|| format!("there is no process {pid}"));
+    }
+    // SAFETY: a new descriptor that is ours.
+    Ok(unsafe { File::from_raw_fd(fd as i32) })
+}
+
+/// Returns when the process has ended.
+fn wait(process: &File) {
+    use std::os::fd::AsRawFd;
+    let mut fd = libc::pollfd { fd: process.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    loop {
+        // SAFETY: the struct outlives the call.
+        let n = unsafe { libc::poll(&mut fd, 1, -1) };
+        if n > 0 {
+            return;
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What `run` and `attach` share: where incidents go, and how sentences are told.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
+};
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+
+use crate::{incident::Incident, report};
+
+/// Exit status of a failure.
+pub const FAILED: u8 = 1;
+/// Exit status when the machine or the permissions cannot do it.
+pub const UNABLE: u8 = 3;
+
+/// How incidents are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Reports for people.
+    Text,
+    /// One JSON document a line.
+    Jsonl,
+}
+
+/// Options of every command that reports incidents.
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// Write incidents to FILE as JSON lines instead of reporting them on standard error
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// How to write incidents [default: text on standard error, jsonl to a file]
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
+    /// Print the probe plan and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Where incidents go.
+pub struct Sink {
+    to: Box<dyn Write>,
+    format: Format,
+    style: report::Style,
+}
+
+impl OutputArgs {
+    /// Opens the file, if there is one.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn sink(&self) -> anyhow::Result<Sink> {
+        let style = stderr_style();
+        let (to, default): (Box<dyn Write>, _) = match &self.output {
+            Some(path) => {
+                let file =
+                    File::create(path).with_context(|| format!("cannot write to {}", path.display()))?;
+                (Box::new(file), Format::Jsonl)
+            }
+            None => (Box::new(io::stderr()), Format::Text),
+        };
+        Ok(Sink { to, format: self.format.unwrap_or(default), style })
+    }
+}
+
+impl Sink {
+    /// Writes one incident.
+    ///
+    /// # Errors
+    /// When the disk is full or the like; a closed pipe is not an error.
+    pub fn write(&mut self, incident: &Incident) -> anyhow::Result<()> {
+        let text = match self.format {
+            // The program may have left the terminal's last line unfinished.
+            Format::Text => format!("\n{}", report::render(incident, &self.style)),
+            Format::Jsonl => {
+                serde_json::to_string(incident).context("an incident could not be written as JSON")? + "\n"
+            }
+        };
+        match self.to.write_all(text.as_bytes()).and_then(|()| self.to.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            result => result.context("writing an incident failed"),
+        }
+    }
+}
+
+/// Tells a sentence on standard error.
+pub fn say(sentence: &str) {
+    let _ = writeln!(io::stderr(), "panicwatch: {sentence}");
+}
+
+/// An error with the exit status it asks for.
+#[derive(Debug)]
+pub struct Exit {
+    /// See the contract: 1 failed, 2 usage, 3 unable.
+    pub status: u8,
+    /// One sentence.
+    pub error: anyhow::Error,
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Exit {
+    fn from(error: E) -> Exit {
+        Exit { status: FAILED, error: error.into() }
+    }
+}
+
+/// The machine cannot do it.
+pub fn unable(error: impl Into<anyhow::Error>) -> Exit {
+    Exit { status: UNABLE, error: error.into() }
+}
+
+/// For reports on standard error.
+fn stderr_style() -> report::Style {
+    style(libc::STDERR_FILENO, io::stderr().is_terminal())
+}
+
+/// For what is printed on standard output.
+pub(super) fn stdout_style() -> report::Style {
+    style(libc::STDOUT_FILENO, io::stdout().is_terminal())
+}
+
+/// Colours on a terminal, unless NO_COLOR is set; the terminal's width, or 100 columns where there is none.
+fn style(fd: i32, terminal: bool) -> report::Style {
+    let color = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    report::Style::new(color, terminal_width(fd).unwrap_or(100))
+}
+
+fn terminal_width(fd: i32) -> Option<usize> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the struct outlives the call and is what this request fills in.
+    let done = unsafe { libc::ioctl(fd, libc::TIOCGWINSZ, &mut size) };
+    (done == 0 && size.ws_col > 0).then_some(usize::from(size.ws_col))
+}

@@ -1,0 +1,42 @@
+//! `panicwatch doctor`: what this machine allows, what is lost without it, and the remedy.
+
+use std::io::{self, Write};
+
+use clap::{Args as ClapArgs, ValueEnum};
+
+use super::common::{Exit, stdout_style};
+use crate::doctor::{Facts, diagnose, json, text};
+
+/// Say what this machine allows, and what to do about the rest
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// How to write it
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// Examines the machine; status 3 when panics cannot be watched here.
+///
+/// # Errors
+/// When standard output cannot be written to; a closed pipe is no error.
+pub fn run(args: &Args) -> Result<i32, Exit> {
+    let diagnosis = diagnose(&Facts::gather());
+    let mut output = match args.format {
+        Format::Text => text(&diagnosis, &stdout_style()),
+        Format::Json => json(&diagnosis)?,
+    };
+    if !output.ends_with('\n') {
+        output.push('\n');
+    }
+    match io::stdout().write_all(output.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
+        _ => {}
+    }
+    Ok(if diagnosis.requirements().is_ok() { 0 } else { 3 })
+}

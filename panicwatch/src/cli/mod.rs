@@ -1,0 +1,8 @@
+//! The subcommands: one file each, arguments and `run(args)`; what a library caller would miss lives elsewhere.
+
+pub mod attach;
+pub mod common;
+pub mod doctor;
+mod plan;
+pub mod run;
+mod signals;

@@ -1,0 +1,87 @@
+//! Signals sent to panicwatch are meant for the program.
+//!
+//! What the terminal sends (Ctrl-C) reaches the program by itself, for it is in the same process group; what somebody
+//! sends to our pid is passed on.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+};
+
+use signal_hook::{
+    consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH},
+    iterator::{
+        SignalsInfo,
+        exfiltrator::origin::{Origin, WithOrigin},
+    },
+    low_level::siginfo::{Cause, Sent},
+};
+
+use crate::watch::gate::Gate;
+
+/// Passes signals on to the child, once it is known.
+pub(super) struct Forwarding {
+    child: Arc<AtomicU32>,
+}
+
+impl Forwarding {
+    /// Says who the child is.
+    pub(super) fn child_is(&self, pid: u32) {
+        self.child.store(pid, Ordering::SeqCst);
+    }
+}
+
+/// Starts the thread. When we are to be stopped (Ctrl-Z), `gate` is opened first: who waits at it would wait for us.
+pub(super) fn forward_to_child(gate: Option<Arc<Gate>>) -> io::Result<Forwarding> {
+    let all = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH, SIGTSTP];
+    let mut signals = SignalsInfo::<WithOrigin>::new(all)?;
+    let child = Arc::new(AtomicU32::new(0));
+    let to = child.clone();
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        for origin in signals.forever() {
+            let pid = to.load(Ordering::SeqCst);
+            if pid != 0 && was_sent_to_us(&origin) {
+                // SAFETY: plain system call. The pid is our child's; after its end nothing waits to be forwarded.
+                unsafe { libc::kill(pid as libc::pid_t, origin.signal) };
+            }
+            if origin.signal == SIGTSTP {
+                stop_ourselves(gate.as_deref());
+                if pid != 0 {
+                    // SAFETY: as above. The terminal's SIGCONT reaches it anyway; one sent to us must too.
+                    unsafe { libc::kill(pid as libc::pid_t, libc::SIGCONT) };
+                }
+            }
+        }
+    })?;
+    Ok(Forwarding { child })
+}
+
+/// Returns when somebody lets us go on.
+fn stop_ourselves(gate: Option<&Gate>) {
+    gate.inspect(|gate| gate.open());
+    // SAFETY: plain system call.
+    unsafe { libc::raise(libc::SIGSTOP) };
+    gate.inspect(|gate| gate.close());
+}
+
+fn was_sent_to_us(origin: &Origin) -> bool {
+    matches!(origin.cause, Cause::Sent(Sent::User | Sent::Queue | Sent::TKill))
+}
+
+/// Calls `stop` when somebody wants us to end.
+pub(super) fn on_stop(gate: Option<Arc<Gate>>, stop: impl Fn() + Send + 'static) -> io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP, SIGTSTP])?;
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            match signal {
+                SIGTSTP => stop_ourselves(gate.as_deref()),
+                _ => stop(),
+            }
+        }
+    })?;
+    Ok(())
+}

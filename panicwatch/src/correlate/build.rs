@@ -1,0 +1,349 @@
+//! Building the incident document out of what was seen. The only place that fills in [`Incident`].
+
+use super::{
+    death,
+    goroutine::{self, Stacks},
+    program::{Program, View},
+    signals,
+    state::{Dying, OpenPanic},
+};
+use crate::{
+    clock::Clock,
+    disasm,
+    event::{Body, Event},
+    fingerprint::fingerprint,
+    frame_class::{self, Class},
+    incident::{
+        Addr, Capture, DeferEnd, Exit, Frame, Incident, Init, Instruction, Kind, Missing, Outcome, Panic,
+        Process, SCHEMA, State,
+    },
+    inittasks,
+    memory::Memory,
+    value::{Decoded, Decoder, Eface},
+};
+
+/// Instructions shown before and behind the raising one.
+const BEFORE: usize = 5;
+const AFTER: usize = 3;
+
+/// What is known besides the panics.
+pub(super) struct Context {
+    pub(super) clock: Clock,
+    pub(super) info: Process,
+    pub(super) outcome: Outcome,
+    pub(super) end_ns: u64,
+    pub(super) exit: Option<Exit>,
+}
+
+/// The process as this binary's build info completes it.
+fn process(context: &Context, program: &Program, pid: u32) -> Process {
+    let info = program.bin.build_info();
+    let known = &context.info;
+    let main = info.main.as_ref();
+    Process {
+        pid,
+        exe: known.exe.clone().or_else(|| Some(program.path.display().to_string())),
+        go_version: Some(program.bin.version().raw.clone()),
+        module: main.map(|m| m.path.clone()).or_else(|| info.path.clone()),
+        module_version: main.map(|m| m.version.clone()).filter(|version| !version.is_empty()),
+        vcs_revision: info.setting("vcs.revision").map(str::to_owned),
+        build_id: program.bin.gnu_build_id().or_else(|| program.bin.go_build_id()),
+        ..known.clone()
+    }
+}
+
+/// An incident without panics, for the others to fill.
+pub(super) fn blank(context: &Context, program: &Program, first: &Event) -> Incident {
+    let start_ns = first.head.time_ns;
+    let process = process(context, program, first.head.tgid);
+    let mut missing = Vec::new();
+    for (absent, what) in [
+        (process.args.is_none(), "process.args"),
+        (process.env.is_none(), "process.env"),
+        (process.start_time.is_none(), "process.start_time"),
+    ] {
+        if absent {
+            missing.push(lack(what, "the process was gone before it could be read"));
+        }
+    }
+    Incident {
+        schema: SCHEMA.to_owned(),
+        id: ulid(context.clock, start_ns),
+        time: context.clock.rfc3339(start_ns),
+        start_ns,
+        end_ns: Some(context.end_ns),
+        kind: Kind::Panic,
+        outcome: context.outcome,
+        exit: context.exit,
+        message: None,
+        process,
+        goroutine: None,
+        panics: Vec::new(),
+        stack: Vec::new(),
+        stack_elided: 0,
+        ancestry: Vec::new(),
+        init: None,
+        timeline: None,
+        capture: Capture::default(),
+        fingerprint: String::new(),
+        missing,
+    }
+}
+
+fn ulid(clock: Clock, time_ns: u64) -> String {
+    ulid::Ulid::from_parts(clock.unix_ms(time_ns), rand_80()).to_string()
+}
+
+/// Random bits for the id; `RandomState` is seeded by the system.
+fn rand_80() -> u128 {
+    use std::hash::{BuildHasher, RandomState};
+    let word = || u128::from(RandomState::new().hash_one(0u8));
+    (word() << 64 | word()) & ((1 << 80) - 1)
+}
+
+/// An entry of `missing`.
+pub(super) fn lack(what: impl Into<String>, reason: impl Into<String>) -> Missing {
+    Missing { what: what.into(), reason: reason.into() }
+}
+
+/// Panics of one goroutine that ended together without killing the process by themselves.
+pub(super) fn panics(ended: Vec<OpenPanic>, context: &Context, program: &Program) -> Incident {
+    let Some(first) = ended.first() else { unreachable!("an incident has at least one panic") };
+    let mut incident = blank(context, program, &first.raise);
+    let last = ended.len() - 1;
+    let (raise, capture) = (ended[last].raise.clone(), cost(&ended));
+    let count = ended.len();
+    for (i, panic) in ended.into_iter().enumerate() {
+        let state = state(&panic, i + 1 == count, context.outcome);
+        add_panic(&mut incident, panic, state, None, program);
+    }
+    let view = program.view(&raise);
+    incident.capture = capture;
+    describe_goroutine(&mut incident, &view, &raised_stack(&view, &context.info));
+    set_defer_depth(&mut incident, Some(goroutine::defer_depth(&view)));
+    seal(incident)
+}
+
+fn state(panic: &OpenPanic, newest: bool, outcome: Outcome) -> State {
+    match outcome {
+        Outcome::Recovered if newest => State::Recovered,
+        _ if panic.recover.is_some() && !newest => State::Repanicked,
+        Outcome::Recovered | Outcome::Goexit => State::Aborted,
+        _ => State::Running,
+    }
+}
+
+fn cost(panics: &[OpenPanic]) -> Capture {
+    let raises = || panics.iter().map(|panic| panic.raise.head.cost_ns);
+    Capture { delay_ns: raises().next_back(), cost_ns: Some(raises().sum()) }
+}
+
+/// What the raise's stack shows.
+fn raised_stack(view: &View<'_>, info: &Process) -> Stacks {
+    goroutine::stack_at(
+        view,
+        view.event.head.ip,
+        view.event.head.sp,
+        true,
+        goroutine::visibility(info, false),
+    )
+}
+
+/// As in a deadlock, which the scheduler finds when all goroutines wait.
+const NO_GOROUTINE: &str = "the thread ran no goroutine at that moment";
+
+/// Goroutine, stack, ancestry and init, from the event that tells them best.
+pub(super) fn describe_goroutine(incident: &mut Incident, view: &View<'_>, stacks: &Stacks) {
+    goroutine::describe(incident, view);
+    incident.stack = stacks.shown.clone();
+    incident.stack_elided = stacks.elided;
+    if incident.goroutine.is_none() {
+        incident.missing.push(lack("goroutine", NO_GOROUTINE));
+    }
+    if let Some(reason) = &stacks.incomplete {
+        incident.missing.push(lack("stack", reason.clone()));
+    } else if incident.goroutine.is_none() && incident.stack.is_empty() {
+        incident.missing.push(lack("stack", NO_GOROUTINE));
+    }
+    incident.init = init(&stacks.all);
+}
+
+/// How many deferred calls were pending at the raise; `None` where nothing was raised.
+pub(super) fn set_defer_depth(incident: &mut Incident, depth: Option<Result<u64, String>>) {
+    let Some(goroutine) = &mut incident.goroutine else { return };
+    let reason = match depth {
+        Some(Ok(depth)) => {
+            goroutine.defer_depth = Some(depth);
+            return;
+        }
+        Some(Err(reason)) => reason,
+        None => "only counted when a panic is raised".to_owned(),
+    };
+    incident.missing.push(lack("goroutine.defer_depth", reason));
+}
+
+/// The package whose initialisation the stack is in: what doInit calls belongs to it.
+fn init(all: &[Frame]) -> Option<Init> {
+    let at = all.iter().position(|f| matches!(f.function.as_str(), "runtime.doInit1" | "runtime.doInit"))?;
+    let package = all[..at].last().map(|f| inittasks::package_of(&f.function));
+    let inits = all[..at].iter().filter(|f| f.function.contains(".init"));
+    let mut chain: Vec<String> = all[at..].iter().map(|f| f.function.clone()).rev().collect();
+    chain.extend(inits.map(|f| f.function.clone()).rev());
+    Some(Init { package, chain })
+}
+
+/// Finishes a document: message from the first panic, fingerprint over all.
+pub(super) fn seal(mut incident: Incident) -> Incident {
+    incident.fingerprint = fingerprint(&incident);
+    incident
+}
+
+/// Makes of a value, as it was raised, what the runtime made of it.
+pub(super) type Resolve<'a> = dyn Fn(&Decoded) -> Decoded + 'a;
+
+/// Adds one panic; `resolved` is the text that the runtime made of its value before dying.
+pub(super) fn add_panic(
+    incident: &mut Incident,
+    panic: OpenPanic,
+    state: State,
+    resolved: Option<&Resolve<'_>>,
+    program: &Program,
+) {
+    let path = format!("panics[{}]", incident.panics.len());
+    let view = program.view(&panic.raise);
+    let regs = match &panic.raise.body {
+        Body::Capture(capture) => capture.regs,
+        _ => return,
+    };
+    let decoded = decode_value(&view, incident, resolved);
+    incident.missing.extend(decoded.missing_under(&format!("{path}.value")));
+    if incident.panics.is_empty() {
+        incident.message = decoded.message.clone();
+        if decoded.message.is_none() {
+            incident.missing.push(lack("message", format!("see {path}.value")));
+        }
+    }
+    let fault = panic.signal.as_ref().map(|event| program.view(event));
+    let stack = raised_stack(&view, &incident.process);
+    let site = stack.all.iter().find(|f| !is_runtime(f)).or_else(|| stack.all.first()).cloned();
+    let fault_pc = fault.as_ref().and_then(signals::pc);
+    let instructions = match site.as_ref().map(|site| instructions(&view, site.pc.0, fault_pc)) {
+        Some(Ok(found)) => found,
+        Some(Err(reason)) => {
+            incident.missing.push(lack(format!("{path}.instructions"), reason));
+            Vec::new()
+        }
+        None => {
+            incident.missing.push(lack(format!("{path}.site"), "the stack could not be walked"));
+            Vec::new()
+        }
+    };
+    if panic.raise.lost_memory > 0 {
+        let reason =
+            format!("{} pieces of memory were lost: the event ring was full", panic.raise.lost_memory);
+        incident.missing.push(lack(path, reason));
+    }
+    incident.panics.push(Panic {
+        value: decoded.value,
+        runtime_error: decoded.runtime_error,
+        goexit: false,
+        state,
+        raised_ns: panic.raise.head.time_ns,
+        site,
+        signal: fault.as_ref().and_then(signals::signal),
+        registers: fault.as_ref().and_then(signals::registers).unwrap_or_else(|| signals::named(&regs)),
+        instructions,
+        defers: panic.defers,
+        recover: panic.recover,
+    });
+}
+
+fn is_runtime(frame: &Frame) -> bool {
+    frame_class::of_frame(frame, None) == Class::Runtime || frame.function == "panic"
+}
+
+/// The panic's argument, as gopanic got it.
+fn decode_value(view: &View<'_>, incident: &Incident, resolved: Option<&Resolve<'_>>) -> Decoded {
+    let Body::Capture(capture) = &view.event.body else { return Decoded::default() };
+    let reg = |index: usize| capture.regs.words[index];
+    let eface =
+        Eface { type_word: reg(panicwatch_common::reg::RAX), data_word: reg(panicwatch_common::reg::RBX) };
+    let (memory, context) = (view.memory(), view.types());
+    let decoder = Decoder::new(&memory, &context);
+    let decoded = if eface.type_word == 0 {
+        decoder.nil_argument(panicnil(view.program, incident))
+    } else {
+        decoder.decode(eface)
+    };
+    match resolved {
+        Some(resolve) => resolve(&decoded),
+        None => decoded,
+    }
+}
+
+/// GODEBUG panicnil, from the environment or the build's default; `None` when the environment is not known.
+fn panicnil(program: &Program, incident: &Incident) -> Option<bool> {
+    let setting = |text: &str| {
+        text.split(',').rev().find_map(|item| item.trim().strip_prefix("panicnil=").map(|v| v == "1"))
+    };
+    let env = incident.process.env.as_ref()?;
+    if let Some(set) = env.get("GODEBUG").and_then(|text| setting(text)) {
+        return Some(set);
+    }
+    let build = program.bin.build_info();
+    Some(build.setting("DefaultGODEBUG").and_then(setting).unwrap_or(false))
+}
+
+/// The instructions around the one that raised it.
+fn instructions(view: &View<'_>, pc: u64, fault_pc: Option<u64>) -> Result<Vec<Instruction>, String> {
+    let bin = &view.program.bin;
+    let link = pc.wrapping_sub(view.bias);
+    let func = bin.find_func(link).ok_or("no function there")?;
+    let bytes = bin.code(func.entry(), func.end()).ok_or("the code is not in the file")?;
+    let code = disasm::Code { entry: func.entry().wrapping_add(view.bias), bytes };
+    let raise = match fault_pc {
+        Some(fault) if fault == pc => disasm::Raise::At(pc),
+        _ => disasm::Raise::CallReturningTo(pc),
+    };
+    let name = |addr: u64| {
+        let link = addr.wrapping_sub(view.bias);
+        let func = bin.find_func(link)?;
+        let offset = link - func.entry();
+        let name = func.display_name();
+        Some(if offset == 0 { name.into_owned() } else { format!("{name}+{offset:#x}") })
+    };
+    disasm::around(code, raise, BEFORE, AFTER, &name).map_err(|error| error.to_string())
+}
+
+/// The incident that a death is.
+pub(super) fn death(dying: Dying, context: &Context, program: &Program) -> Option<Incident> {
+    if dying.throw.is_some() {
+        death::throw(dying, context, program)
+    } else if dying.die.is_some() {
+        death::fatal_panic(dying, context, program)
+    } else {
+        death::signal(dying, context, program)
+    }
+}
+
+/// For a chain that dies: everything but the last that was not recovered was taken over.
+pub(super) fn fatal_state(panic: &OpenPanic, newest: bool) -> State {
+    if newest {
+        State::Fatal
+    } else if panic.recover.is_some() || panic.defers.iter().any(|d| d.ended == Some(DeferEnd::Recovered)) {
+        State::Repanicked
+    } else {
+        State::Aborted
+    }
+}
+
+/// An address for the document.
+pub(super) fn addr(word: u64) -> Addr {
+    Addr(word)
+}
+
+/// Reads a Go string header at `at` of `memory`.
+pub(super) fn go_string(memory: &dyn Memory, ptr: u64, len: u64) -> Option<Vec<u8>> {
+    const MAX: u64 = 4 << 20;
+    (len <= MAX).then(|| memory.bytes(ptr, len as usize))?
+}

@@ -1,0 +1,122 @@
+//! A watched binary as the correlator needs it, and one event seen through it.
+
+use std::path::PathBuf;
+
+use panicwatch_common::event::Head;
+
+use crate::{
+    event::Event,
+    gobin::{GoBinary, ReadOnlyMemory},
+    gotype::TypeContext,
+    incident::{Addr, Frame},
+    memory::{Layered, Memory, Snapshot},
+    probe::plan::ProbePlan,
+};
+
+/// Page size that load addresses are multiples of.
+const PAGE: u64 = 4096;
+
+/// A Go binary with its probe plan.
+#[derive(Debug)]
+pub struct Program {
+    /// Its tables.
+    pub bin: GoBinary,
+    /// Where the probes are.
+    pub plan: ProbePlan,
+    /// As it was opened.
+    pub path: PathBuf,
+}
+
+impl Program {
+    /// How far the process of this event has the binary above its link-time addresses: the probe that fired says so.
+    fn bias(&self, head: &Head) -> u64 {
+        if !self.bin.is_pie() {
+            return 0;
+        }
+        let here = |flags_match: bool| {
+            self.plan
+                .sites
+                .iter()
+                .filter(move |site| !flags_match || site.flags == head.site)
+                .map(|site| head.ip.wrapping_sub(site.address))
+                .find(|bias| bias % PAGE == 0)
+        };
+        here(true).or_else(|| here(false)).unwrap_or(0)
+    }
+
+    /// `event` seen through this binary.
+    pub fn view<'a>(&'a self, event: &'a Event) -> View<'a> {
+        View { event, program: self, bias: self.bias(&event.head) }
+    }
+}
+
+/// One event of one binary: addresses mean something.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// The event.
+    pub event: &'a Event,
+    /// The binary.
+    pub program: &'a Program,
+    /// Run-time address minus link-time address.
+    pub bias: u64,
+}
+
+impl<'a> View<'a> {
+    /// What was captured, then what never changes.
+    pub fn memory(&self) -> Layered<&'a Snapshot, ReadOnlyMemory<'a>> {
+        Layered { first: &self.event.memory, second: self.program.bin.read_only_memory(self.bias) }
+    }
+
+    /// For decoding types.
+    pub fn types(&self) -> TypeContext {
+        TypeContext::of(&self.program.bin, self.bias)
+    }
+
+    /// The goroutine's g: a 64-bit field.
+    pub fn g(&self, field: u16) -> Option<u64> {
+        self.word(self.event.head.g, field)
+    }
+
+    /// A 64-bit field of the struct at `base`.
+    pub fn word(&self, base: u64, field: u16) -> Option<u64> {
+        if base == 0 {
+            return None;
+        }
+        self.memory().u64(base.checked_add(u64::from(field))?)
+    }
+
+    /// A byte-sized field.
+    pub fn byte(&self, base: u64, field: u16) -> Option<u8> {
+        if base == 0 {
+            return None;
+        }
+        self.memory().u8(base.checked_add(u64::from(field))?)
+    }
+
+    /// The frames at run-time address `pc`, innermost first; empty outside Go code.
+    pub fn frames(&self, pc: u64, exact: bool) -> Vec<Frame> {
+        let link = pc.wrapping_sub(self.bias);
+        let frames = self.program.bin.frames(link, exact);
+        frames
+            .into_iter()
+            .map(|frame| Frame {
+                function: frame.function.into_owned(),
+                file: frame.file.map(|file| file.into_owned()),
+                line: frame.line,
+                pc: Addr(pc),
+                offset: link.wrapping_sub(frame.entry),
+                inlined: frame.inlined,
+            })
+            .collect()
+    }
+
+    /// The innermost frame at a return address.
+    pub fn caller(&self, pc: u64) -> Option<Frame> {
+        (pc != 0).then(|| self.frames(pc, false).into_iter().next())?
+    }
+
+    /// A function by its entry, with the line of its declaration where the tables have it.
+    pub fn function(&self, entry: u64) -> Option<Frame> {
+        (entry != 0).then(|| self.frames(entry, true).pop())?
+    }
+}

@@ -1,0 +1,145 @@
+//! Questions to the kernel by the system call itself: one function per question, nothing stays behind.
+//!
+//! Features are tried, never deduced from the kernel's version: distributions backport and configure.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+};
+
+// include/uapi/linux/bpf.h
+const BPF_MAP_CREATE: libc::c_long = 0;
+const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
+const BPF_MAP_TYPE_RINGBUF: u32 = 27;
+const BPF_PROG_TYPE_KPROBE: u32 = 2;
+const BPF_TRACE_UPROBE_MULTI: u32 = 48;
+const BPF_FUNC_GET_ATTACH_COOKIE: u32 = 174;
+
+/// `union bpf_attr`, filled by offset; the kernel takes any length and wants the rest zero.
+struct Attr([u8; 128]);
+
+impl Attr {
+    fn new() -> Self {
+        Self([0; 128])
+    }
+
+    fn u32(mut self, offset: usize, value: u32) -> Self {
+        self.0[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
+        self
+    }
+
+    fn u64(mut self, offset: usize, value: u64) -> Self {
+        self.0[offset..offset + 8].copy_from_slice(&value.to_ne_bytes());
+        self
+    }
+
+    /// # Safety
+    ///
+    /// Every address put into the attributes must be that of live memory of the kind the command reads, and the
+    /// command must be one that returns a new file descriptor and writes to no address in them.
+    unsafe fn call(&self, command: libc::c_long) -> io::Result<OwnedFd> {
+        // SAFETY: the attributes are 128 initialised bytes, the length passed; the addresses in them are the
+        // caller's promise.
+        let fd = unsafe { libc::syscall(libc::SYS_bpf, command, self.0.as_ptr(), self.0.len()) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the commands used here return a descriptor that nobody else owns.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
+    }
+}
+
+fn map(kind: u32, key: u32, value: u32, entries: u32) -> io::Result<OwnedFd> {
+    // map_type 0, key_size 4, value_size 8, max_entries 12
+    let attr = Attr::new().u32(0, kind).u32(4, key).u32(8, value).u32(12, entries);
+    // SAFETY: no addresses; BPF_MAP_CREATE returns a descriptor.
+    unsafe { attr.call(BPF_MAP_CREATE) }
+}
+
+/// Loads `body; r0 = 0; exit` as a uprobe's program.
+fn program(body: &[u8], expected_attach_type: u32) -> io::Result<OwnedFd> {
+    let mut code = body.to_vec();
+    code.extend([0xb7, 0, 0, 0, 0, 0, 0, 0]);
+    code.extend([0x95, 0, 0, 0, 0, 0, 0, 0]);
+    let license = c"GPL";
+    // prog_type 0, insn_cnt 4, insns 8, license 16, expected_attach_type 68
+    let attr = Attr::new()
+        .u32(0, BPF_PROG_TYPE_KPROBE)
+        .u32(4, (code.len() / 8) as u32)
+        .u64(8, code.as_ptr() as u64)
+        .u64(16, license.as_ptr() as u64)
+        .u32(68, expected_attach_type);
+    // SAFETY: the code and the license live until the call returns; the kernel only reads them.
+    unsafe { attr.call(BPF_PROG_LOAD) }
+}
+
+/// The system call, allowed: a map of one word.
+pub(super) fn syscall() -> io::Result<()> {
+    map(BPF_MAP_TYPE_ARRAY, 4, 8, 1).map(drop)
+}
+
+/// The ring buffer, Linux 5.8.
+pub(super) fn ring_buffer() -> io::Result<()> {
+    // SAFETY: sysconf has no preconditions.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    map(BPF_MAP_TYPE_RINGBUF, 0, 0, u32::try_from(page).unwrap_or(4096)).map(drop)
+}
+
+/// Programs for uprobes can be loaded.
+pub(super) fn uprobe_program() -> io::Result<()> {
+    program(&[], 0).map(drop)
+}
+
+/// bpf_get_attach_cookie in such programs, Linux 5.15.
+pub(super) fn cookies() -> io::Result<()> {
+    let id = BPF_FUNC_GET_ATTACH_COOKIE.to_le_bytes();
+    program(&[0x85, 0, 0, 0, id[0], id[1], id[2], id[3]], 0).map(drop)
+}
+
+/// One link for many uprobes, Linux 6.6. On a file that is none the attempt gets as far as refusing the file: EBADF
+/// (libbpf asks in the same way).
+pub(super) fn uprobe_multi() -> io::Result<()> {
+    let program = program(&[], BPF_TRACE_UPROBE_MULTI)?;
+    let path = c"/";
+    let offset = 0u64;
+    // prog_fd 0, target_fd 4, attach_type 8; uprobe_multi: path 16, offsets 24, cnt 48
+    let attr = Attr::new()
+        .u32(0, program.as_raw_fd() as u32)
+        .u32(4, u32::MAX)
+        .u32(8, BPF_TRACE_UPROBE_MULTI)
+        .u64(16, path.as_ptr() as u64)
+        .u64(24, &raw const offset as u64)
+        .u32(48, 1);
+    // SAFETY: the path and the offset live until the call returns; the kernel only reads them.
+    match unsafe { attr.call(BPF_LINK_CREATE) } {
+        Err(e) if e.raw_os_error() == Some(libc::EBADF) => Ok(()),
+        Err(e) => Err(e),
+        // Not to be: it would have placed a probe in a directory.
+        Ok(_) => Ok(()),
+    }
+}
+
+/// fanotify can hold a program before its first instruction: the mark is on /dev/null, which nobody executes.
+pub(super) fn hold_exec() -> io::Result<()> {
+    let flags = libc::FAN_CLASS_CONTENT | libc::FAN_CLOEXEC | libc::FAN_NONBLOCK;
+    // SAFETY: no addresses.
+    let fd = unsafe { libc::fanotify_init(flags, (libc::O_RDONLY | libc::O_CLOEXEC) as u32) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just returned, and nobody else owns it.
+    let group = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: the descriptor is open, the path a constant with its zero byte.
+    let result = unsafe {
+        libc::fanotify_mark(
+            group.as_raw_fd(),
+            libc::FAN_MARK_ADD,
+            libc::FAN_OPEN_EXEC_PERM,
+            libc::AT_FDCWD,
+            c"/dev/null".as_ptr(),
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

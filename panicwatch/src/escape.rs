@@ -1,0 +1,109 @@
+//! Text of a watched program, made safe to show: it can neither steer a terminal nor pass for our own words.
+//!
+//! Panic values, file names, goroutine labels and command lines are whatever the program (or who sent it
+//! requests) chose. Knows characters only. Must not know incidents, colours or layout.
+
+use std::fmt::Write as _;
+
+use unicode_width::UnicodeWidthChar as _;
+
+/// More combining marks than this in a row are stacked over neighbouring lines by terminals.
+const MAX_MARKS: usize = 3;
+
+/// How much of one string is looked at at all: nobody reads more on a terminal, the document has it whole.
+pub const MAX_CHARS: usize = 16 * 1024;
+
+/// `text` on one line: control characters, escape sequences, line separators, bidirectional and invisible
+/// format characters become `\n`, `\x1b`, `\u{202e}`. A backslash stays as it is: Windows paths and patterns are
+/// commoner than doubt about them, and the incident document has the exact text.
+pub fn one_line(text: &str) -> String {
+    one_line_max(text, MAX_CHARS)
+}
+
+/// As [`one_line`], of at most `max` characters of `text`; what is left out is counted at the end.
+pub fn one_line_max(text: &str, max: usize) -> String {
+    let mut out = String::with_capacity(text.len().min(max));
+    let mut marks = 0;
+    let mut chars = text.chars();
+    for c in chars.by_ref().take(max) {
+        let mark = c.width() == Some(0) && !is_unsafe(c);
+        marks = if mark { marks + 1 } else { 0 };
+        if is_unsafe(c) || marks > MAX_MARKS {
+            push_escaped(&mut out, c);
+        } else {
+            out.push(c);
+        }
+    }
+    let left = chars.as_str().len();
+    if left > 0 {
+        let _ = write!(out, "… ({left} more bytes)");
+    }
+    out
+}
+
+/// The lines of `text`, each made safe; at most `max` of them, and how many more there are.
+/// Only `\n` (and `\r\n`) end a line here, as in Go's own output.
+pub fn lines(text: &str, max: usize) -> (Vec<String>, usize) {
+    let mut rest = text.split('\n');
+    let shown = rest.by_ref().take(max).map(|l| one_line(l.strip_suffix('\r').unwrap_or(l))).collect();
+    (shown, rest.count())
+}
+
+/// Whether a terminal would act on `c`, hide it, or let it reorder its neighbours.
+pub fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}' | '\u{200c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+fn push_escaped(out: &mut String, c: char) {
+    let _ = match c {
+        '\n' => write!(out, "\\n"),
+        '\r' => write!(out, "\\r"),
+        '\t' => write!(out, "\\t"),
+        c if u32::from(c) < 0x100 => write!(out, "\\x{:02x}", u32::from(c)),
+        c => write!(out, "\\u{{{:x}}}", u32::from(c)),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn terminals_are_not_steered() {
+        assert_eq!(one_line("a\x1b[2J\x1b]0;title\x07b\u{9b}31m"), r"a\x1b[2J\x1b]0;title\x07b\x9b31m");
+        assert_eq!(one_line("user\u{202e}txt.exe\u{2066}"), r"user\u{202e}txt.exe\u{2066}");
+        assert_eq!(one_line("a\r\nb\tc\u{2028}d"), r"a\r\nb\tc\u{2028}d");
+        assert_eq!(
+            one_line("日本語 café ñ 🚀 👩\u{200d}🚀"),
+            "日本語 café ñ 🚀 👩\u{200d}🚀",
+            "readable text stays"
+        );
+        assert_eq!(one_line(r"C:\tmp\new"), r"C:\tmp\new");
+    }
+
+    #[test]
+    fn piles_of_marks_are_flattened() {
+        assert_eq!(one_line("e\u{301}\u{301}\u{301}\u{301}x"), "e\u{301}\u{301}\u{301}\\u{301}x");
+    }
+
+    #[test]
+    fn length_is_bounded_and_said() {
+        assert_eq!(one_line_max("abcdef", 3), "abc… (3 more bytes)");
+        assert_eq!(one_line_max("abc", 3), "abc");
+        assert_eq!(lines("a\r\nb\nc\nd", 2), (vec!["a".into(), "b".into()], 2));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_unsafe_survives(s in any::<String>()) {
+            prop_assert!(!one_line(&s).chars().any(is_unsafe));
+        }
+    }
+}

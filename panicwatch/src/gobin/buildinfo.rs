@@ -1,0 +1,185 @@
+//! What `go build` wrote about the build: release, module, dependencies, settings.
+//!
+//! <https://github.com/golang/go/blob/go1.24.11/src/debug/buildinfo/buildinfo.go>,
+//! <https://github.com/golang/go/blob/go1.24.11/src/runtime/debug/mod.go>
+
+use super::{Error, bytes, image::Image};
+
+const MAGIC: &[u8] = b"\xff Go buildinf:";
+/// Byte 15: the strings follow inline (Go 1.18 and later).
+const FLAG_INLINE: u8 = 2;
+/// The largest module text accepted; real ones are some tens of kilobytes.
+const MAX_TEXT: u64 = 8 << 20;
+
+/// One module.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Module {
+    /// Import path.
+    pub path: String,
+    /// "v1.2.3", "(devel)"; empty when unknown.
+    pub version: String,
+    /// go.sum hash.
+    pub sum: Option<String>,
+    /// What a replace directive put in its place.
+    pub replaced_by: Option<Box<Module>>,
+}
+
+/// Build information.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BuildInfo {
+    /// Import path of the main package.
+    pub path: Option<String>,
+    /// The main module; `None` for GOPATH builds.
+    pub main: Option<Module>,
+    /// All others.
+    pub deps: Vec<Module>,
+    /// In the order written: -ldflags, CGO_ENABLED, GOARCH, vcs.revision, DefaultGODEBUG …
+    pub settings: Vec<(String, String)>,
+}
+
+impl BuildInfo {
+    /// The value of one setting.
+    pub fn setting(&self, key: &str) -> Option<&str> {
+        self.settings.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+    }
+
+    /// Reads the text form that runtime/debug.BuildInfo.String writes; lines it does not know are skipped.
+    pub(super) fn parse(text: &str) -> Self {
+        let mut info = Self::default();
+        let mut replace_main = false;
+        for line in text.lines() {
+            let Some((key, rest)) = line.split_once('\t') else { continue };
+            match key {
+                "path" => info.path = Some(rest.to_owned()),
+                "mod" => {
+                    info.main = Some(module(rest));
+                    replace_main = true;
+                }
+                "dep" => {
+                    info.deps.push(module(rest));
+                    replace_main = false;
+                }
+                "=>" => {
+                    let target = if replace_main { info.main.as_mut() } else { info.deps.last_mut() };
+                    if let Some(m) = target {
+                        m.replaced_by = Some(Box::new(module(rest)));
+                    }
+                }
+                "build" => {
+                    if let Some((k, v)) = rest.split_once('=') {
+                        info.settings.push((unquote(k), unquote(v)));
+                    }
+                }
+                _ => {}
+            }
+        }
+        info
+    }
+}
+
+fn module(rest: &str) -> Module {
+    let mut parts = rest.split('\t');
+    let mut next = || parts.next().filter(|s| !s.is_empty()).map(str::to_owned);
+    Module {
+        path: next().unwrap_or_default(),
+        version: next().unwrap_or_default(),
+        sum: next(),
+        replaced_by: None,
+    }
+}
+
+/// Settings with blanks, quotes or newlines in them are Go-quoted.
+fn unquote(text: &str) -> String {
+    if let Some(raw) = text.strip_prefix('`').and_then(|t| t.strip_suffix('`')) {
+        return raw.to_owned();
+    }
+    let Some(inner) = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')) else {
+        return text.to_owned();
+    };
+    let mut out = String::with_capacity(inner.len());
+    let mut chars = inner.chars();
+    while let Some(c) = chars.next() {
+        match (c, c == '\\') {
+            (_, true) => match chars.next() {
+                Some('n') => out.push('\n'),
+                Some('t') => out.push('\t'),
+                Some('r') => out.push('\r'),
+                Some(other) => out.push(other),
+                None => {}
+            },
+            (c, false) => out.push(c),
+        }
+    }
+    out
+}
+
+/// The release string and the module text.
+pub(super) fn locate(image: &Image) -> Result<(&str, &str), Error> {
+    let at = find(image).ok_or(Error::NotGo)?;
+    let blob = image.rest_of_segment(at).ok_or(Error::NotGo)?;
+    let flags = *blob.get(15).ok_or(Error::NotGo)?;
+    if flags & FLAG_INLINE == 0 {
+        let found = "Go 1.17 or older (build information through pointers)".to_owned();
+        return Err(Error::Unsupported { what: "Go release", found });
+    }
+    let malformed = || Error::Malformed { what: "build information", at };
+    let mut rest = blob.get(32..).ok_or_else(malformed)?;
+    let version = string(&mut rest).ok_or_else(malformed)?;
+    let text = string(&mut rest).unwrap_or_default();
+    // The linker wraps it in two 16-byte sentinels for tools that search memory.
+    let text = text.get(16..text.len().saturating_sub(16)).unwrap_or_default();
+    let version = std::str::from_utf8(version).map_err(|_| malformed())?;
+    Ok((version, utf8_prefix(text)))
+}
+
+fn utf8_prefix(text: &[u8]) -> &str {
+    match std::str::from_utf8(text) {
+        Ok(t) => t,
+        Err(e) => std::str::from_utf8(&text[..e.valid_up_to()]).unwrap_or_default(),
+    }
+}
+
+fn string<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let len = u64::from(bytes::uvarint32(rest)?);
+    let text = bytes::slice(rest, 0, (len <= MAX_TEXT).then_some(len)?)?;
+    *rest = &rest[text.len()..];
+    Some(text)
+}
+
+fn find(image: &Image) -> Option<u64> {
+    let is_magic = |at: u64| image.raw(at, 16).is_some_and(|b| b.starts_with(MAGIC));
+    if let Some(s) = image.section(".go.buildinfo").filter(|s| is_magic(s.addr)) {
+        return Some(s.addr);
+    }
+    // Without section headers: it is 16-aligned near the start of a writable segment, or in one for itself.
+    image.segments.iter().filter(|s| !s.exec).find_map(|s| {
+        let data = image.rest_of_segment(s.vaddr)?;
+        let skip = (s.vaddr.wrapping_neg() % 16) as usize;
+        let at = data.get(skip..)?.as_chunks::<16>().0.iter().position(|c| c.starts_with(MAGIC))?;
+        Some(s.vaddr + skip as u64 + 16 * at as u64)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_of_go_version_m() {
+        let info = BuildInfo::parse(
+            "path\texample.com/a/cmd\nmod\texample.com/a\t(devel)\t\ndep\tb.org/b\tv1.0.0\th1:x=\n=>\t../b\t\t\n\
+             dep\tc.org/c\tv2.0.0\th1:y=\nbuild\t-ldflags=\"-X 'main.v=\\\"1\\\"'\"\nbuild\tCGO_ENABLED=1\nodd\n",
+        );
+        assert_eq!(info.path.as_deref(), Some("example.com/a/cmd"));
+        assert_eq!(
+            info.main.as_ref().map(|m| (m.path.as_str(), m.version.as_str())),
+            Some(("example.com/a", "(devel)"))
+        );
+        assert_eq!(info.deps.len(), 2);
+        assert_eq!(info.deps[0].replaced_by.as_ref().map(|m| m.path.as_str()), Some("../b"));
+        assert_eq!(info.deps[1].sum.as_deref(), Some("h1:y="));
+        assert_eq!(info.setting("CGO_ENABLED"), Some("1"));
+        assert_eq!(info.setting("-ldflags"), Some("-X 'main.v=\"1\"'"));
+        assert_eq!(info.setting("vcs.revision"), None);
+    }
+}

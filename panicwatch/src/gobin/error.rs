@@ -1,0 +1,42 @@
+//! Why a file could not be read as a Go binary.
+
+use std::path::PathBuf;
+
+/// Why a file could not be read as a Go binary.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file could not be opened or mapped.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Not a 64-bit little-endian ELF file.
+    #[error("not a 64-bit little-endian ELF file: {reason}")]
+    NotElf {
+        /// What the ELF reader objected to.
+        reason: String,
+    },
+    /// An ELF file without Go build information.
+    #[error("not a Go program: no Go build information in it (built by Go 1.18 or later it would have some)")]
+    NotGo,
+    /// A Go program of a kind panicwatch does not know.
+    #[error("unsupported {what}: {found}")]
+    Unsupported {
+        /// What is unsupported: "Go release", "pclntab magic" …
+        what: &'static str,
+        /// What was found instead.
+        found: String,
+    },
+    /// Damaged or hostile: a table contradicts itself or reaches outside the file.
+    #[error("malformed {what} at {at:#x}")]
+    Malformed {
+        /// Which table.
+        what: &'static str,
+        /// Link-time address, or file offset for ELF structures.
+        at: u64,
+    },
+}

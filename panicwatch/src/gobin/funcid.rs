@@ -1,0 +1,162 @@
+//! FuncIDs: the runtime functions Go's own traceback treats specially.
+//!
+//! The numbers move between releases, so the rest of panicwatch sees meanings only.
+//! <https://github.com/golang/go/blob/go1.21.13/src/internal/abi/symtab.go>,
+//! <https://github.com/golang/go/blob/go1.22.10/src/internal/abi/symtab.go> (corostart added),
+//! <https://github.com/golang/go/blob/go1.25.5/src/internal/abi/symtab.go> (runfinq became runFinalizers, runCleanups)
+
+use FuncId::*;
+
+/// What the linker marked a function as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is named after the runtime function it marks")]
+pub enum FuncId {
+    /// Any ordinary function.
+    Normal,
+    Abort,
+    AsmCgoCall,
+    AsyncPreempt,
+    CgoCallback,
+    CoroStart,
+    DebugCallV2,
+    GcBgMarkWorker,
+    Goexit,
+    Gogo,
+    Gopanic,
+    HandleAsyncEvent,
+    Mcall,
+    Morestack,
+    Mstart,
+    PanicWrap,
+    Rt0Go,
+    /// runtime.runfinq up to 1.24, runtime.runFinalizers since.
+    RunFinalizers,
+    RunCleanups,
+    RuntimeMain,
+    Sigpanic,
+    SystemStack,
+    SystemStackSwitch,
+    /// Compiler-made: an ABI adapter, a method wrapper, a closure around a go or defer statement.
+    Wrapper,
+    /// A number this release is not known to use.
+    Unknown(u8),
+}
+
+impl FuncId {
+    /// Functions entered as if called by the instruction a signal interrupted: their return address is that very
+    /// instruction, not the one after a call.
+    /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go> isInjectedCall
+    pub fn is_injected_call(self) -> bool {
+        matches!(self, Self::Sigpanic | Self::AsyncPreempt | Self::DebugCallV2)
+    }
+}
+
+/// One release's numbering: index is the FuncID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FuncIds(&'static [FuncId]);
+
+impl FuncIds {
+    pub(super) fn for_minor(minor: u16) -> Self {
+        Self(match minor {
+            ..=21 => TO_1_21,
+            22..=24 => SINCE_1_22,
+            _ => SINCE_1_25,
+        })
+    }
+
+    /// The meaning of `id`.
+    pub fn get(&self, id: u8) -> FuncId {
+        self.0.get(usize::from(id)).copied().unwrap_or(Unknown(id))
+    }
+}
+
+static TO_1_21: &[FuncId] = &[
+    Normal,
+    Abort,
+    AsmCgoCall,
+    AsyncPreempt,
+    CgoCallback,
+    DebugCallV2,
+    GcBgMarkWorker,
+    Goexit,
+    Gogo,
+    Gopanic,
+    HandleAsyncEvent,
+    Mcall,
+    Morestack,
+    Mstart,
+    PanicWrap,
+    Rt0Go,
+    RunFinalizers,
+    RuntimeMain,
+    Sigpanic,
+    SystemStack,
+    SystemStackSwitch,
+    Wrapper,
+];
+
+static SINCE_1_22: &[FuncId] = &[
+    Normal,
+    Abort,
+    AsmCgoCall,
+    AsyncPreempt,
+    CgoCallback,
+    CoroStart,
+    DebugCallV2,
+    GcBgMarkWorker,
+    Goexit,
+    Gogo,
+    Gopanic,
+    HandleAsyncEvent,
+    Mcall,
+    Morestack,
+    Mstart,
+    PanicWrap,
+    Rt0Go,
+    RunFinalizers,
+    RuntimeMain,
+    Sigpanic,
+    SystemStack,
+    SystemStackSwitch,
+    Wrapper,
+];
+
+static SINCE_1_25: &[FuncId] = &[
+    Normal,
+    Abort,
+    AsmCgoCall,
+    AsyncPreempt,
+    CgoCallback,
+    CoroStart,
+    DebugCallV2,
+    GcBgMarkWorker,
+    Goexit,
+    Gogo,
+    Gopanic,
+    HandleAsyncEvent,
+    Mcall,
+    Morestack,
+    Mstart,
+    PanicWrap,
+    Rt0Go,
+    RuntimeMain,
+    RunFinalizers,
+    RunCleanups,
+    Sigpanic,
+    SystemStack,
+    SystemStackSwitch,
+    Wrapper,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_follow_the_release() {
+        let id = |minor, n| FuncIds::for_minor(minor).get(n);
+        assert_eq!((id(21, 9), id(22, 10), id(25, 20)), (Gopanic, Gopanic, Sigpanic));
+        assert_eq!((id(19, 21), id(24, 22), id(27, 23)), (Wrapper, Wrapper, Wrapper));
+        assert_eq!(id(27, 200), Unknown(200));
+    }
+}

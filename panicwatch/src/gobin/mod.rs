@@ -1,0 +1,312 @@
+//! A Go binary as its runtime sees it: functions, lines, stack deltas, struct layouts. Pure over the file's bytes.
+//!
+//! Knows the file only: no process, no load address. Every address is link-time ("link"); in a position-independent
+//! program the caller subtracts the load bias from run-time addresses first. Everything is decoded when asked for,
+//! from bytes that may be damaged or hostile: that gives `None` or an [`Error`], never a panic.
+
+mod buildinfo;
+mod bytes;
+pub mod dwarf;
+mod error;
+mod func;
+mod funcid;
+mod image;
+mod moduledata;
+mod name;
+pub mod offsets;
+mod pclntab;
+mod relocs;
+mod version;
+
+use std::{path::Path, sync::Arc};
+
+pub use self::{
+    buildinfo::{BuildInfo, Module},
+    error::Error,
+    func::{CodeFrame, Func, tables},
+    funcid::{FuncId, FuncIds},
+    image::{SharedBytes, StaticBytes},
+    moduledata::ModuleInfo,
+    offsets::{LayoutSource, RuntimeLayout},
+    version::GoVersion,
+};
+use self::{image::Image, pclntab::PcLnTab};
+use crate::memory::Memory;
+
+/// Instruction set of a binary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arch {
+    /// x86-64
+    Amd64,
+    /// AArch64
+    Arm64,
+}
+
+impl Arch {
+    /// As GOARCH names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+}
+
+/// A Go program.
+#[derive(Debug)]
+pub struct GoBinary {
+    image: Image,
+    arch: Arch,
+    version: GoVersion,
+    layout: RuntimeLayout,
+    layout_source: LayoutSource,
+    pclntab: PcLnTab,
+    module: ModuleInfo,
+}
+
+/// What can be said of any Go program, also one of a release [`GoBinary`] refuses.
+///
+/// # Errors
+/// When the file is not ELF or not Go.
+pub fn identify(bytes: SharedBytes) -> Result<(GoVersion, BuildInfo), Error> {
+    let image = Image::parse(bytes)?;
+    let (version, text) = buildinfo::locate(&image)?;
+    Ok((parse_version(version)?, BuildInfo::parse(text)))
+}
+
+fn parse_version(raw: &str) -> Result<GoVersion, Error> {
+    GoVersion::parse(raw).ok_or_else(|| Error::Unsupported { what: "Go release", found: raw.to_owned() })
+}
+
+impl GoBinary {
+    /// Maps the file at `path`, which may be `/proc/PID/exe`.
+    ///
+    /// # Errors
+    /// When it cannot be read, is not Go, is of an unsupported release, or is damaged.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let io = |source| Error::Io { path: path.to_owned(), source };
+        let file = std::fs::File::open(path).map_err(io)?;
+        // SAFETY: the mapping is private and read-only; a file someone truncates while it is mapped raises SIGBUS,
+        // which the kernel prevents for running programs (ETXTBSY on writing).
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
+        Self::parse(Arc::new(map))
+    }
+
+    /// Reads the headers and finds the tables.
+    ///
+    /// # Errors
+    /// When it is not Go, is of an unsupported release, or is damaged.
+    pub fn parse(bytes: SharedBytes) -> Result<Self, Error> {
+        let image = Image::parse(bytes)?;
+        let version = parse_version(buildinfo::locate(&image)?.0)?;
+        let layout = RuntimeLayout::for_version(&version).ok_or_else(|| Error::Unsupported {
+            what: "Go release (its runtime's structs are not known)",
+            found: version.raw.clone(),
+        })?;
+        Self::with_layout(image, version, layout, LayoutSource::Table)
+    }
+
+    /// As [`Self::parse`] with the runtime's layout from elsewhere, for releases the table has no row for.
+    ///
+    /// # Errors
+    /// When it is not Go, or is damaged.
+    pub fn parse_with_layout(
+        bytes: SharedBytes,
+        layout: RuntimeLayout,
+        source: LayoutSource,
+    ) -> Result<Self, Error> {
+        let image = Image::parse(bytes)?;
+        let version = parse_version(buildinfo::locate(&image)?.0)?;
+        Self::with_layout(image, version, layout, source)
+    }
+
+    fn with_layout(
+        image: Image,
+        version: GoVersion,
+        layout: RuntimeLayout,
+        layout_source: LayoutSource,
+    ) -> Result<Self, Error> {
+        let arch = match image.machine {
+            object::elf::EM_X86_64 => Arch::Amd64,
+            object::elf::EM_AARCH64 => Arch::Arm64,
+            other => return Err(Error::Unsupported { what: "ELF machine", found: other.to_string() }),
+        };
+        let pclntab = PcLnTab::locate(&image)?;
+        let module = ModuleInfo::locate(&image, &pclntab, &layout)?;
+        Ok(Self { image, arch, version, layout, layout_source, pclntab, module })
+    }
+
+    /// The release it was built with.
+    pub fn version(&self) -> &GoVersion {
+        &self.version
+    }
+
+    /// The runtime's structs in that release.
+    pub fn layout(&self) -> &RuntimeLayout {
+        &self.layout
+    }
+
+    /// Where [`Self::layout`] came from.
+    pub fn layout_source(&self) -> LayoutSource {
+        self.layout_source
+    }
+
+    /// Module, dependencies and settings; decoded on each call.
+    pub fn build_info(&self) -> BuildInfo {
+        buildinfo::locate(&self.image).map(|(_, text)| BuildInfo::parse(text)).unwrap_or_default()
+    }
+
+    /// The linker's GNU build id, in hex (Go 1.24 and later, or external linking).
+    pub fn gnu_build_id(&self) -> Option<String> {
+        use std::fmt::Write as _;
+        let id = self.image.note(b"GNU\0", 3).filter(|id| id.len() <= 64)?;
+        Some(id.iter().fold(String::new(), |mut hex, b| {
+            let _ = write!(hex, "{b:02x}");
+            hex
+        }))
+    }
+
+    /// Go's own build id: four hashes with slashes between them.
+    pub fn go_build_id(&self) -> Option<String> {
+        let id = self.image.note(b"Go\0\0", 4).filter(|id| id.len() <= 256)?;
+        Some(String::from_utf8_lossy(id).trim_end_matches('\0').to_owned())
+    }
+
+    /// Instruction set.
+    pub fn arch(&self) -> Arch {
+        self.arch
+    }
+
+    /// Loaded at an address chosen at run time.
+    pub fn is_pie(&self) -> bool {
+        self.image.elf_type == object::elf::ET_DYN
+    }
+
+    /// Has the symbol table that `-s` and strip(1) drop.
+    pub fn has_symtab(&self) -> bool {
+        self.image.sections.iter().any(|s| s.kind == object::elf::SHT_SYMTAB)
+    }
+
+    /// Has debug information.
+    pub fn has_dwarf(&self) -> bool {
+        [".debug_info", ".zdebug_info"].iter().any(|name| self.image.section(name).is_some())
+    }
+
+    /// C code can call into it or be called by it.
+    pub fn uses_cgo(&self) -> bool {
+        self.function("crosscall2").is_some()
+    }
+
+    /// Address and size of a symbol; `None` also in a stripped binary. A linear search.
+    pub fn symbol(&self, name: &str) -> Option<(u64, u64)> {
+        self.image.symbol(name)
+    }
+
+    /// A section's contents (compressed ones as they are) and its ELF flags aside: for debug information.
+    pub fn section_data(&self, name: &str) -> Option<&[u8]> {
+        let s = self.image.section(name).filter(|s| s.kind != object::elf::SHT_NOBITS)?;
+        bytes::slice(self.image.data(), s.offset, s.size)
+    }
+
+    /// The whole file.
+    pub fn file_bytes(&self) -> &[u8] {
+        self.image.data()
+    }
+
+    /// runtime.text
+    pub fn text_start(&self) -> u64 {
+        self.module.text
+    }
+
+    /// The addresses in runtime.firstmoduledata.
+    pub fn moduledata(&self) -> &ModuleInfo {
+        &self.module
+    }
+
+    fn pcln_data(&self) -> &[u8] {
+        self.image.rest_of_segment(self.pclntab.at).unwrap_or_default()
+    }
+
+    /// Number of functions.
+    pub fn function_count(&self) -> u64 {
+        self.pclntab.nfunc
+    }
+
+    /// Every function, by address.
+    pub fn functions(&self) -> impl Iterator<Item = Func<'_>> {
+        (0..self.pclntab.nfunc).filter_map(|i| Func::nth(self, i))
+    }
+
+    /// The function called `name` in the pclntab: its body where there is an ABI adapter of the same name.
+    pub fn function(&self, name: &str) -> Option<Func<'_>> {
+        let mut adapter = None;
+        let data = self.pcln_data();
+        for i in 0..self.pclntab.nfunc {
+            let Some(off) = self.pclntab.name_off(data, i) else { continue };
+            if !self.pclntab.name_is(data, off, name.as_bytes()) {
+                continue;
+            }
+            match Func::nth(self, i) {
+                Some(f) if f.func_id() == FuncId::Wrapper => adapter = adapter.or(Some(f)),
+                Some(f) => return Some(f),
+                None => {}
+            }
+        }
+        adapter
+    }
+
+    /// The function whose code holds `pc`.
+    pub fn find_func(&self, pc: u64) -> Option<Func<'_>> {
+        let i = self.pclntab.find(self.pcln_data(), self.module.text_off(pc)?)?;
+        // With a damaged map of text sections the entry may be anywhere.
+        Func::nth(self, i).filter(|f| (f.entry()..f.end()).contains(&pc))
+    }
+
+    /// The source-level calls under way at `pc`, innermost first; empty outside Go code.
+    /// `exact`: `pc` is the instruction itself; otherwise a return address, and the call before it is looked up.
+    pub fn frames(&self, pc: u64, exact: bool) -> Vec<CodeFrame<'_>> {
+        let Some(f) = self.find_func(pc) else { return Vec::new() };
+        let call = if exact || pc == f.entry() { pc } else { pc - 1 };
+        f.frames_at(call)
+    }
+
+    /// Machine code `lo..hi`.
+    pub fn code(&self, lo: u64, hi: u64) -> Option<&[u8]> {
+        self.image.raw(lo, hi.checked_sub(lo)?)
+    }
+
+    /// Where in the file the byte at `vaddr` is: what a uprobe is placed by.
+    pub fn file_offset(&self, vaddr: u64) -> Option<u64> {
+        self.image.file_offset(vaddr)
+    }
+
+    /// `len` bytes at `vaddr` as in the file, with what may happen to them before and while the program runs.
+    pub fn read_static(&self, vaddr: u64, len: u64) -> Option<StaticBytes<'_>> {
+        self.image.read_static(vaddr, len)
+    }
+
+    /// The word at `vaddr` as the loader leaves it for a bias of 0.
+    pub fn word(&self, vaddr: u64) -> Option<u64> {
+        self.image.word(vaddr)
+    }
+
+    /// What stays as it is in the file (after relocation) while the program runs `bias` above its link addresses.
+    pub fn read_only_memory(&self, bias: u64) -> ReadOnlyMemory<'_> {
+        ReadOnlyMemory { bin: self, bias }
+    }
+}
+
+/// The binary's own read-only bytes as a process's memory.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadOnlyMemory<'a> {
+    bin: &'a GoBinary,
+    bias: u64,
+}
+
+impl Memory for ReadOnlyMemory<'_> {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> bool {
+        let vaddr = addr.wrapping_sub(self.bias);
+        let found = self.bin.read_static(vaddr, buf.len() as u64);
+        found.is_some_and(|s| !s.writable) && self.bin.image.read_loaded(vaddr, self.bias, buf)
+    }
+}

@@ -1,0 +1,169 @@
+//! runtime.firstmoduledata: finding it in the file, and the addresses it holds.
+//!
+//! <https://github.com/golang/go/blob/go1.24.11/src/runtime/symtab.go> moduledata
+
+use super::{Error, RuntimeLayout, image::Image, pclntab::PcLnTab};
+
+/// Text sections are few: one, but for programs too large for a branch instruction.
+const MAX_TEXT_SECTIONS: u64 = 1024;
+
+/// What the linker tells the runtime about the main module; addresses are link-time, ends exclusive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModuleInfo {
+    /// Where moduledata itself is.
+    pub addr: u64,
+    /// runtime.text
+    pub text: u64,
+    /// runtime.etext
+    pub etext: u64,
+    /// Initialised data without pointers.
+    pub noptrdata: (u64, u64),
+    /// Initialised data.
+    pub data: (u64, u64),
+    /// Zeroed data.
+    pub bss: (u64, u64),
+    /// Zeroed data without pointers.
+    pub noptrbss: (u64, u64),
+    /// What type and name offsets count from.
+    pub types: u64,
+    /// End of the types.
+    pub etypes: u64,
+    /// runtime.rodata
+    pub rodata: u64,
+    /// What FUNCDATA offsets count from.
+    pub gofunc: u64,
+    /// The packages' initTask pointers: address and count. `None` up to 1.20.
+    pub inittasks: Option<(u64, u64)>,
+    /// More than one text section: (offset from text, its end, address).
+    pub(super) text_sections: Vec<(u64, u64, u64)>,
+}
+
+impl ModuleInfo {
+    pub(super) fn locate(image: &Image, table: &PcLnTab, layout: &RuntimeLayout) -> Result<Self, Error> {
+        let section = image.section(".go.module").map(|s| s.addr);
+        let symbol = || image.symbol("runtime.firstmoduledata").map(|(addr, _)| addr);
+        if let Some(found) = section.and_then(|at| Self::read(image, table, layout, at)) {
+            return Ok(found);
+        }
+        if let Some(found) = symbol().and_then(|at| Self::read(image, table, layout, at)) {
+            return Ok(found);
+        }
+        // Its first two words are the addresses of pclntab and of funcnametab, either in the file or put there by
+        // the loader.
+        let header = table.at.to_le_bytes();
+        let (writable, others): (Vec<_>, Vec<_>) =
+            image.segments.iter().filter(|s| !s.exec).partition(|s| s.write);
+        let in_file = writable.into_iter().chain(others).flat_map(|s| {
+            let skip = s.vaddr.wrapping_neg() % 8;
+            let data =
+                image.rest_of_segment(s.vaddr).and_then(|d| d.get(skip as usize..)).unwrap_or_default();
+            let words = data.as_chunks::<8>().0.iter().enumerate();
+            words.filter(|(_, w)| **w == header).map(move |(i, _)| s.vaddr + skip + 8 * i as u64)
+        });
+        in_file
+            .chain(image.relocated_to(table.at))
+            .find_map(|at| Self::read(image, table, layout, at))
+            .ok_or(Error::Malformed { what: "moduledata (none found for the pclntab)", at: table.at })
+    }
+
+    /// Reads what would be moduledata at `at`; `None` unless it agrees with the pclntab.
+    fn read(image: &Image, table: &PcLnTab, layout: &RuntimeLayout, at: u64) -> Option<Self> {
+        let md = &layout.moduledata;
+        let word = |off: u16| image.word(at.checked_add(u64::from(off))?);
+        let pair = |from: u16, to: u16| Some((word(from)?, word(to)?));
+        let (text, etext) = pair(md.text, md.etext)?;
+        let agrees = word(md.pc_header)? == table.at
+            && word(md.funcnametab)? == table.at.checked_add(table.funcname)?
+            && word(md.ftab + 8)? == table.nfunc.checked_add(1)?
+            && text < etext
+            // 0 since 1.26
+            && (table.text_start == 0 || table.text_start == text)
+            && word(md.minpc)? >= text;
+        agrees.then_some(())?;
+        Some(Self {
+            addr: at,
+            text,
+            etext,
+            noptrdata: pair(md.noptrdata, md.enoptrdata)?,
+            data: pair(md.data, md.edata)?,
+            bss: pair(md.bss, md.ebss)?,
+            noptrbss: pair(md.noptrbss, md.enoptrbss)?,
+            types: word(md.types)?,
+            etypes: word(md.etypes)?,
+            rodata: word(md.rodata)?,
+            gofunc: word(md.gofunc)?,
+            inittasks: md.inittasks.and_then(|off| pair(off, off + 8)),
+            text_sections: text_sections(image, word(md.textsectmap)?, word(md.textsectmap + 8)?),
+        })
+    }
+
+    /// The address of text offset `off`.
+    pub(super) fn text_addr(&self, off: u32) -> u64 {
+        let off = u64::from(off);
+        let last = self.text_sections.len().wrapping_sub(1);
+        for (i, &(start, end, base)) in self.text_sections.iter().enumerate() {
+            if off >= start && off < end || i == last && off == end {
+                return base.wrapping_add(off - start);
+            }
+        }
+        self.text.wrapping_add(off)
+    }
+
+    /// The text offset of address `pc`.
+    pub(super) fn text_off(&self, pc: u64) -> Option<u32> {
+        if pc < self.text || pc >= self.etext {
+            return None;
+        }
+        for &(start, end, base) in &self.text_sections {
+            if pc >= base && pc - base < end.saturating_sub(start) {
+                return u32::try_from(start.checked_add(pc - base)?).ok();
+            }
+        }
+        self.text_sections.is_empty().then_some(())?;
+        u32::try_from(pc - self.text).ok()
+    }
+}
+
+/// <https://github.com/golang/go/blob/go1.24.11/src/runtime/symtab.go> textsect {vaddr, end, baseaddr}; a single
+/// section needs no map.
+fn text_sections(image: &Image, at: u64, count: u64) -> Vec<(u64, u64, u64)> {
+    if !(2..=MAX_TEXT_SECTIONS).contains(&count) {
+        return Vec::new();
+    }
+    let word = |i: u64| image.word(at.checked_add(8 * i)?);
+    (0..count).map_while(|i| Some((word(3 * i)?, word(3 * i + 1)?, word(3 * i + 2)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn module(text_sections: Vec<(u64, u64, u64)>) -> ModuleInfo {
+        ModuleInfo {
+            addr: 0,
+            text: 0x1000,
+            etext: 0x9000,
+            noptrdata: (0, 0),
+            data: (0, 0),
+            bss: (0, 0),
+            noptrbss: (0, 0),
+            types: 0,
+            etypes: 0,
+            rodata: 0,
+            gofunc: 0,
+            inittasks: None,
+            text_sections,
+        }
+    }
+
+    #[test]
+    fn text_offsets_with_one_and_with_several_sections() {
+        let one = module(vec![]);
+        assert_eq!((one.text_addr(0x20), one.text_off(0x1020)), (0x1020, Some(0x20)));
+        assert_eq!((one.text_off(0xfff), one.text_off(0x9000)), (None, None));
+        let two = module(vec![(0, 0x100, 0x1000), (0x100, 0x200, 0x5000)]);
+        assert_eq!((two.text_addr(0x180), two.text_off(0x5080)), (0x5080, Some(0x180)));
+        assert_eq!(two.text_addr(0x200), 0x5100, "the end of the last");
+        assert_eq!(two.text_off(0x2000), None, "between sections");
+    }
+}

@@ -1,0 +1,34 @@
+//! A flight recorder for Go panics: watches Go programs from outside, with eBPF uprobes.
+//!
+//! The way of a panic through the modules, in reading order:
+//!
+//! 1. [`gobin`] reads a Go binary's tables; [`probe`] plans where probes go in it and attaches them, with the
+//!    programs of [`ebpf`].
+//! 2. [`watch`] starts or finds processes, arms binaries before they run, and drains the ring.
+//! 3. [`event`] puts ring records together; [`memory`] is what was captured of the process.
+//! 4. [`correlate`] makes incidents of events, with [`traceback`] for stacks, [`defers`] for deferred calls,
+//!    [`gotype`] and [`value`] for values, [`disasm`] for instructions, [`inittasks`] for initialisation.
+//! 5. [`incident`] is the document; [`report`] renders it for people, [`fingerprint`] groups it.
+//! 6. [`cli`] has the subcommands, [`doctor`] says what this machine allows.
+
+pub mod cli;
+pub mod clock;
+pub mod correlate;
+pub mod defers;
+pub mod disasm;
+pub mod doctor;
+pub mod ebpf;
+pub mod escape;
+pub mod event;
+pub mod fingerprint;
+pub mod frame_class;
+pub mod gobin;
+pub mod gotype;
+pub mod incident;
+pub mod inittasks;
+pub mod memory;
+pub mod probe;
+pub mod report;
+pub mod traceback;
+pub mod value;
+pub mod watch;

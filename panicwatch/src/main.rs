@@ -1,0 +1,36 @@
+//! The `panicwatch` command: parses, dispatches, turns errors into exit statuses.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use panicwatch::cli::{attach, common::say, doctor, run};
+
+/// A flight recorder for Go panics: watches Go programs from outside, without changing them
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Args),
+    Attach(attach::Args),
+    Doctor(doctor::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Attach(args) => attach::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+    };
+    match result {
+        Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(1)),
+        Err(exit) => {
+            say(&format!("{:#}", exit.error));
+            ExitCode::from(exit.status)
+        }
+    }
+}

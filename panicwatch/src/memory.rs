@@ -1,0 +1,117 @@
+//! Reading a target's memory as it was: captured bytes first, the binary's own read-only bytes behind them.
+//!
+//! Knows addresses and bytes only. Must not know Go, processes or files: where the bytes came from is the
+//! caller's business, so everything above this trait can be tested with a table of segments.
+
+/// Memory of one process at one moment, little-endian, 64-bit addresses.
+pub trait Memory {
+    /// Fills `buf` from `addr`. False, with `buf` unspecified, when any byte of the range is not known.
+    fn read(&self, addr: u64, buf: &mut [u8]) -> bool;
+
+    /// The byte at `addr`.
+    fn u8(&self, addr: u64) -> Option<u8> {
+        let mut b = [0; 1];
+        self.read(addr, &mut b).then_some(b[0])
+    }
+
+    /// The little-endian 32-bit word at `addr`.
+    fn u32(&self, addr: u64) -> Option<u32> {
+        let mut b = [0; 4];
+        self.read(addr, &mut b).then(|| u32::from_le_bytes(b))
+    }
+
+    /// The little-endian 64-bit word at `addr`.
+    fn u64(&self, addr: u64) -> Option<u64> {
+        let mut b = [0; 8];
+        self.read(addr, &mut b).then(|| u64::from_le_bytes(b))
+    }
+
+    /// `len` bytes from `addr`; the caller bounds `len`.
+    fn bytes(&self, addr: u64, len: usize) -> Option<Vec<u8>> {
+        let mut buf = vec![0; len];
+        self.read(addr, &mut buf).then_some(buf)
+    }
+}
+
+/// Captured memory: any number of segments, in any order; where segments overlap the one added first wins.
+#[derive(Debug, Default, Clone)]
+pub struct Snapshot {
+    segments: Vec<(u64, Vec<u8>)>,
+}
+
+impl Snapshot {
+    /// An empty snapshot: every read misses.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the bytes found at `addr`.
+    pub fn add(&mut self, addr: u64, bytes: impl Into<Vec<u8>>) {
+        let bytes = bytes.into();
+        if !bytes.is_empty() {
+            self.segments.push((addr, bytes));
+        }
+    }
+
+    /// Every segment, in the order added.
+    pub fn segments(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        self.segments.iter().map(|(a, b)| (*a, b.as_slice()))
+    }
+}
+
+impl Memory for Snapshot {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> bool {
+        // A range may span several segments (a stack copied in chunks): fill from the front.
+        let mut filled = 0;
+        while filled < buf.len() {
+            let at = addr.wrapping_add(filled as u64);
+            let Some((start, bytes)) =
+                self.segments.iter().find(|(s, b)| at >= *s && at - *s < b.len() as u64)
+            else {
+                return false;
+            };
+            let from = (at - start) as usize;
+            let n = (bytes.len() - from).min(buf.len() - filled);
+            buf[filled..filled + n].copy_from_slice(&bytes[from..from + n]);
+            filled += n;
+        }
+        true
+    }
+}
+
+/// Two memories: what `first` does not know is asked of `second`.
+#[derive(Debug, Clone, Copy)]
+pub struct Layered<A, B> {
+    /// Asked first.
+    pub first: A,
+    /// Asked for what `first` does not hold.
+    pub second: B,
+}
+
+impl<A: Memory, B: Memory> Memory for Layered<A, B> {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> bool {
+        self.first.read(addr, buf) || self.second.read(addr, buf)
+    }
+}
+
+impl<M: Memory + ?Sized> Memory for &M {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> bool {
+        (**self).read(addr, buf)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_span_adjoining_segments_and_miss_on_gaps() {
+        let mut s = Snapshot::new();
+        s.add(0x1008, vec![9; 8]);
+        s.add(0x1000, vec![1, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(s.u64(0x1000), Some(1));
+        assert_eq!(s.bytes(0x1004, 8), Some(vec![0, 0, 0, 0, 9, 9, 9, 9]));
+        assert_eq!(s.u64(0x100c), None, "runs past the end");
+        assert_eq!(s.u8(u64::MAX), None);
+    }
+}

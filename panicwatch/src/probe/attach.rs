@@ -1,0 +1,126 @@
+//! Attaching a plan to a file, and taking it off again.
+//!
+//! Per inode, for every process that maps it: a probe with a pid slows all of them just the same. The programs look
+//! up whether a process is watched.
+
+use std::{
+    fs::File,
+    io,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::FileExt,
+    },
+    path::{Path, PathBuf},
+    thread,
+};
+
+use aya::programs::{
+    Link as _,
+    uprobe::{UProbeAttachPoint, UProbeLink, UProbeScope},
+};
+use panicwatch_common::binary::{Binary, MAX_BINARIES, cookie};
+
+use super::{
+    error::ProbeError,
+    multi,
+    object::{Programs, UPROBES},
+    plan::{ProbePlan, Site},
+};
+use crate::gobin::GoBinary;
+
+/// Probes in one file. Dropping takes them off.
+pub struct Attached {
+    multi: Vec<OwnedFd>,
+    perf: Vec<UProbeLink>,
+}
+
+impl Drop for Attached {
+    /// Closing one perf event waits for a grace period of the kernel, so they are closed side by side.
+    fn drop(&mut self) {
+        self.multi.clear();
+        let links: Vec<_> = self.perf.drain(..).collect();
+        thread::scope(|scope| {
+            for link in links {
+                scope.spawn(move || link.detach());
+            }
+        });
+    }
+}
+
+/// The row for the eBPF programs.
+///
+/// `None` when the layout breaks what the programs take for granted (see `panicwatch-ebpf/src/context.rs`).
+pub fn binary_row(bin: &GoBinary, watch_all: bool) -> Option<Binary> {
+    let layout = bin.layout();
+    let fixed = (layout.g.m, layout.g.panic, layout.g.defer, layout.g.stack_lo, layout.g.stack_hi);
+    (fixed == (48, 32, 40, 0, 8)).then(|| Binary {
+        watch_all: u32::from(watch_all),
+        g_goid: layout.g.goid.into(),
+        m_curg: layout.m.curg.into(),
+        panic_link: layout.panic.link.into(),
+        panic_recovered: layout.panic.recovered.into(),
+        panic_arg: layout.panic.arg.into(),
+        defer_link: layout.defer.link.into(),
+        defer_fn: layout.defer.fn_.into(),
+        g_labels: layout.g.labels.into(),
+        label_list: u32::from(layout.minor >= 24),
+        g_sched_sp: layout.g.sched_sp.into(),
+        g_syscallsp: layout.g.syscallsp.into(),
+        m_p: layout.m.p.into(),
+    })
+}
+
+/// Attaches `plan` to the opened `file`, as row `index`.
+///
+/// The file is addressed by its descriptor, so it cannot be exchanged between checking and attaching.
+pub fn attach(
+    programs: &mut Programs,
+    plan: &ProbePlan,
+    file: &File,
+    name: &Path,
+    index: u32,
+) -> Result<Attached, ProbeError> {
+    if index >= MAX_BINARIES {
+        return Err(ProbeError::TooManyBinaries(MAX_BINARIES));
+    }
+    for site in &plan.sites {
+        verify(file, name, site)?;
+    }
+    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let mut attached = Attached { multi: Vec::new(), perf: Vec::new() };
+    for program in UPROBES {
+        let sites: Vec<(u64, u64)> = plan
+            .sites
+            .iter()
+            .filter(|site| site.program == program)
+            .map(|site| (site.file_offset, cookie(index, site.flags)))
+            .collect();
+        if sites.is_empty() {
+            continue;
+        }
+        let failed = |error| ProbeError::Attach { name: program.to_owned(), path: name.to_owned(), error };
+        if let Some(fd) = programs.multi(program) {
+            attached.multi.push(multi::attach(fd, &path, &sites).map_err(failed)?);
+            continue;
+        }
+        for (offset, cookie) in sites {
+            let uprobe = programs.uprobe(program)?;
+            let point = UProbeAttachPoint { location: offset.into(), cookie: Some(cookie) };
+            let id = uprobe.attach(point, &path, UProbeScope::AllProcesses)?;
+            attached.perf.push(uprobe.take_link(id)?);
+        }
+    }
+    Ok(attached)
+}
+
+/// The bytes at the site must be those that were decoded.
+fn verify(file: &File, name: &Path, site: &Site) -> Result<(), ProbeError> {
+    let failed = |error| ProbeError::Attach { name: site.program.to_owned(), path: name.to_owned(), error };
+    let mut bytes = vec![0; site.bytes.len()];
+    file.read_exact_at(&mut bytes, site.file_offset).map_err(failed)?;
+    if bytes != site.bytes {
+        let text = format!("the code of {} changed since it was read", site.symbol);
+        return Err(failed(io::Error::other(text)));
+    }
+    Ok(())
+}

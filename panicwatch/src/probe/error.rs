@@ -1,0 +1,47 @@
+//! What can go wrong with probes.
+
+use std::{io, path::PathBuf};
+
+/// Loading, placing or attaching probes failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProbeError {
+    /// A map or program is missing in the object: the build is broken.
+    #[error("the eBPF object has no {0}")]
+    Object(&'static str),
+    /// The object could not be read.
+    #[error("the eBPF object is damaged: {0}")]
+    Parse(String),
+    /// aya could not load the object.
+    #[error("loading the eBPF programs failed")]
+    Load(#[from] aya::EbpfError),
+    /// A program was refused.
+    #[error("an eBPF program was refused")]
+    Program(#[from] aya::programs::ProgramError),
+    /// A map could not be used.
+    #[error("an eBPF map could not be used")]
+    Map(#[from] aya::maps::MapError),
+    /// The verifier refused a program that we loaded ourselves.
+    #[error("the kernel refused eBPF program {name}: {error}\n{log}")]
+    Verifier {
+        /// Program.
+        name: String,
+        /// errno.
+        error: io::Error,
+        /// The end of the verifier's log.
+        log: String,
+    },
+    /// A link could not be made.
+    #[error("attaching {name} to {} failed: {error}", path.display())]
+    Attach {
+        /// Program.
+        name: String,
+        /// Binary.
+        path: PathBuf,
+        /// errno.
+        error: io::Error,
+    },
+    /// More binaries than the table holds.
+    #[error("more than {0} binaries are watched")]
+    TooManyBinaries(u32),
+}

@@ -1,0 +1,11 @@
+//! Probes: what the kernel can do, which sites a binary offers, and attaching to them.
+//!
+//! [`plan`] is pure; only this module and the event reader know aya.
+
+pub mod attach;
+mod btf;
+pub mod error;
+pub mod kernel;
+mod multi;
+pub mod object;
+pub mod plan;

@@ -1,0 +1,144 @@
+//! uprobe_multi links (Linux 6.6 and later): all sites of a program in one system call, detached at once.
+//!
+//! aya 0.14 does not know them, so the programs are loaded and linked here with bpf(2) itself. To be deleted when an
+//! aya that has them builds with our Rust.
+//! <https://github.com/torvalds/linux/blob/v6.12/kernel/trace/bpf_trace.c#L3360>
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
+
+use aya_obj::generated::{bpf_attr, bpf_cmd};
+
+use super::error::ProbeError;
+
+/// `BPF_TRACE_UPROBE_MULTI`.
+const UPROBE_MULTI: u32 = 48;
+/// `BPF_PROG_TYPE_KPROBE`.
+const PROG_TYPE_KPROBE: u32 = 2;
+const LOG_BYTES: usize = 1 << 20;
+
+fn bpf(cmd: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
+    // SAFETY: `attr` is valid for its size, and the pointers in it outlive the call (they are the caller's locals).
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, cmd, std::ptr::from_mut(attr), size_of::<bpf_attr>()) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a successful PROG_LOAD or LINK_CREATE returns a new descriptor that is ours.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+fn zeroed() -> bpf_attr {
+    // SAFETY: bpf_attr is a union of plain C structs; all zeroes is its documented empty value.
+    unsafe { std::mem::zeroed() }
+}
+
+/// Loads the programs `names` of `object`, with `maps` (name → descriptor) as their maps.
+pub(super) fn load(
+    object: &[u8],
+    maps: &BTreeMap<String, RawFd>,
+    names: &[&'static str],
+) -> Result<BTreeMap<&'static str, OwnedFd>, ProbeError> {
+    let parse = |error: &dyn std::fmt::Display| ProbeError::Parse(error.to_string());
+    let mut object = aya_obj::Object::parse(object).map_err(|e| parse(&e))?;
+    let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+    let definitions = object.maps.clone();
+    let known =
+        definitions.iter().filter_map(|(name, map)| maps.get(name).map(|fd| (name.as_str(), *fd, map)));
+    object.relocate_maps(known, &text).map_err(|e| parse(&e))?;
+    object.relocate_calls(&text).map_err(|e| parse(&e))?;
+    let mut functions = Vec::new();
+    for &name in names {
+        let program = object.programs.get(name).ok_or(ProbeError::Object(name))?;
+        functions
+            .push((name, object.functions.get(&program.function_key()).ok_or(ProbeError::Object(name))?));
+    }
+    // Verifying is most of the time panicwatch takes to start, and the kernel verifies in parallel.
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = functions
+            .into_iter()
+            .map(|(name, function)| (name, scope.spawn(|| load_one(name, &function.instructions))))
+            .collect();
+        let load = |(name, thread): (_, std::thread::ScopedJoinHandle<'_, _>)| {
+            let fd: Result<OwnedFd, ProbeError> = thread.join().unwrap_or(Err(ProbeError::Object(name)));
+            fd.map(|fd| (name, fd))
+        };
+        threads.into_iter().map(load).collect()
+    })
+}
+
+fn load_one(name: &str, instructions: &[aya_obj::generated::bpf_insn]) -> Result<OwnedFd, ProbeError> {
+    // The log is asked for only after a refusal: writing it costs more than verifying.
+    try_load(instructions, &mut []).or_else(|_| {
+        let mut log = vec![0; LOG_BYTES];
+        try_load(instructions, &mut log).map_err(|error| {
+            let end = log.iter().position(|b| *b == 0).unwrap_or(log.len());
+            let tail = &log[end.saturating_sub(2000)..end];
+            ProbeError::Verifier {
+                name: name.to_owned(),
+                error,
+                log: String::from_utf8_lossy(tail).into_owned(),
+            }
+        })
+    })
+}
+
+fn try_load(instructions: &[aya_obj::generated::bpf_insn], log: &mut [u8]) -> io::Result<OwnedFd> {
+    let mut attr = zeroed();
+    // SAFETY: PROG_LOAD reads this member of the union, and every bit pattern of it is valid.
+    let load = unsafe { &mut attr.__bindgen_anon_3 };
+    load.prog_type = PROG_TYPE_KPROBE;
+    load.expected_attach_type = UPROBE_MULTI;
+    load.insns = instructions.as_ptr() as u64;
+    load.insn_cnt = instructions.len() as u32;
+    load.license = c"GPL".as_ptr() as u64;
+    if !log.is_empty() {
+        load.log_buf = log.as_mut_ptr() as u64;
+        load.log_size = log.len() as u32;
+        load.log_level = 1;
+    }
+    bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)
+}
+
+/// Attaches `program` at the file offsets of `path`, each with its cookie, for every process. Dropping detaches.
+pub(super) fn attach(program: &OwnedFd, path: &Path, sites: &[(u64, u64)]) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let (offsets, cookies): (Vec<u64>, Vec<u64>) = sites.iter().copied().unzip();
+    let mut attr = zeroed();
+    // SAFETY: LINK_CREATE reads this member of the union.
+    let link = unsafe { &mut attr.link_create };
+    link.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+    link.attach_type = UPROBE_MULTI;
+    // SAFETY: and with this attach type, this member of the inner union.
+    let multi = unsafe { &mut link.__bindgen_anon_3.uprobe_multi };
+    multi.path = path.as_ptr() as u64;
+    multi.offsets = offsets.as_ptr() as u64;
+    multi.cookies = cookies.as_ptr() as u64;
+    multi.cnt = offsets.len() as u32;
+    bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)
+}
+
+/// Has this kernel uprobe_multi links? Asked by making one that must fail: with a bad path a kernel that knows them
+/// answers EBADF-like errors about the program first, so a real program is loaded.
+pub(super) fn supported() -> bool {
+    use aya_obj::generated::bpf_insn;
+    // mov r0, 0; exit
+    let mov = bpf_insn { code: 0xb7, ..bpf_insn_zero() };
+    let exit = bpf_insn { code: 0x95, ..bpf_insn_zero() };
+    let Ok(program) = try_load(&[mov, exit], &mut []) else { return false };
+    // Offset 0 of ourselves is the ELF header: never executed, so nothing is disturbed. Kernels before 6.6 refuse the
+    // attach type with EINVAL.
+    attach(&program, Path::new("/proc/self/exe"), &[(0, 0)]).is_ok()
+}
+
+fn bpf_insn_zero() -> aya_obj::generated::bpf_insn {
+    // SAFETY: bpf_insn is a plain C struct for which all zeroes is valid.
+    unsafe { std::mem::zeroed() }
+}

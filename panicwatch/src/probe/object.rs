@@ -1,0 +1,169 @@
+//! The compiled eBPF object and its loading into the kernel.
+//!
+//! aya loads maps and raw tracepoints. A uprobe program is loaded by `multi` when the kernel has
+//! uprobe_multi links, else by aya.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+};
+
+use aya::{
+    Ebpf, EbpfLoader, Pod,
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
+    programs::{RawTracePoint, UProbe},
+};
+use panicwatch_common::{binary::Binary, config::Config, reason::Reason};
+
+use super::{error::ProbeError, kernel::KernelFacts, multi};
+use crate::ebpf;
+
+/// The uprobe programs by name, one per kind of event; see `panicwatch-ebpf/src/probes`.
+pub const UPROBES: [&str; 12] = [
+    "gopanic",
+    "defer_begin",
+    "defer_end",
+    "recover",
+    "recovery",
+    "throw",
+    "dopanic",
+    "sighandler",
+    "fatalsignal",
+    "startpanic",
+    "goexit",
+    "exit",
+];
+
+/// The raw tracepoints, each of the name of its program.
+const TRACEPOINTS: [&str; 3] = ["sched_process_fork", "sched_process_exec", "sched_process_exit"];
+
+/// A crossing type may be a map's value.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Crossing<T>(T);
+// SAFETY: `Binary` consists of u32 only: any bytes are a value and there is no padding.
+unsafe impl Pod for Crossing<Binary> {}
+// SAFETY: so does `Config`.
+unsafe impl Pod for Crossing<Config> {}
+
+/// The programs in the kernel, not yet attached to any binary.
+pub struct Programs {
+    ebpf: Ebpf,
+    /// By name; empty when this kernel has no uprobe_multi links.
+    multi: BTreeMap<&'static str, OwnedFd>,
+}
+
+impl Programs {
+    /// Loads everything and attaches the process tracepoints.
+    ///
+    /// `ring_bytes` is the size of the event ring, a power of two.
+    pub fn load(kernel: &KernelFacts, ring_bytes: u32) -> Result<Programs, ProbeError> {
+        let mut ebpf = EbpfLoader::new().map_max_entries("EVENTS", ring_bytes).load(ebpf::object())?;
+        let mut multi = BTreeMap::new();
+        if kernel.uprobe_multi {
+            multi = multi::load(ebpf::object(), &map_fds(&ebpf), &UPROBES)?;
+        } else {
+            for name in UPROBES {
+                uprobe(&mut ebpf, name)?.load()?;
+            }
+        }
+        let mut programs = Programs { ebpf, multi };
+        programs.configure(kernel.config)?;
+        for name in TRACEPOINTS {
+            let program: &mut RawTracePoint =
+                programs.ebpf.program_mut(name).ok_or(ProbeError::Object(name))?.try_into()?;
+            program.load()?;
+            program.attach(name)?;
+        }
+        Ok(programs)
+    }
+
+    /// The event ring, once.
+    pub fn take_events(&mut self) -> Result<RingBuf<MapData>, ProbeError> {
+        Ok(self.ebpf.take_map("EVENTS").ok_or(ProbeError::Object("EVENTS"))?.try_into()?)
+    }
+
+    /// Writes row `index` of the binaries.
+    pub fn set_binary(&mut self, index: u32, binary: Binary) -> Result<(), ProbeError> {
+        let mut map: Array<_, Crossing<Binary>> = self.map("BINARIES")?.try_into()?;
+        Ok(map.set(index, Crossing(binary), 0)?)
+    }
+
+    /// Watches process `tgid`, and what it will start.
+    pub fn watch(&mut self, tgid: u32) -> Result<(), ProbeError> {
+        let mut map: HashMap<_, u32, u32> = self.map("WATCHED")?.try_into()?;
+        Ok(map.insert(tgid, 0, 0)?)
+    }
+
+    /// Takes process `tgid` out of the table; what it has started stays.
+    pub fn unwatch(&mut self, tgid: u32) -> Result<(), ProbeError> {
+        let mut map: HashMap<_, u32, u32> = self.map("WATCHED")?.try_into()?;
+        Ok(map.remove(&tgid)?)
+    }
+
+    /// A handle of the table of watched processes, for asking from another thread.
+    pub fn take_watched(&mut self) -> Result<Watched, ProbeError> {
+        let Map::HashMap(data) = self.map("WATCHED")? else { return Err(ProbeError::Object("WATCHED")) };
+        let again = MapData::from_fd(data.fd().as_fd().try_clone_to_owned().map_err(MapError::from)?)?;
+        Ok(Watched(Map::HashMap(again).try_into()?))
+    }
+
+    /// Writes the kernel's facts.
+    pub fn configure(&mut self, config: Config) -> Result<(), ProbeError> {
+        let mut map: Array<_, Crossing<Config>> = self.map("CONFIG")?.try_into()?;
+        Ok(map.set(0, Crossing(config), 0)?)
+    }
+
+    /// Counted failures of the programs since loading, those that happened.
+    pub fn failures(&mut self) -> Result<Vec<(Reason, u64)>, ProbeError> {
+        let map: PerCpuArray<_, u64> = self.map("FAILURES")?.try_into()?;
+        let mut counts = Vec::new();
+        for reason in Reason::ALL {
+            let sum = map.get(&(reason as u32), 0)?.iter().sum();
+            if sum > 0 {
+                counts.push((reason, sum));
+            }
+        }
+        Ok(counts)
+    }
+
+    /// The file descriptor of uprobe program `name` for a multi link; `None` without such links.
+    pub(super) fn multi(&self, name: &str) -> Option<&OwnedFd> {
+        self.multi.get(name)
+    }
+
+    /// The uprobe program `name` as aya loaded it.
+    pub(super) fn uprobe(&mut self, name: &'static str) -> Result<&mut UProbe, ProbeError> {
+        uprobe(&mut self.ebpf, name)
+    }
+
+    fn map(&mut self, name: &'static str) -> Result<&mut Map, ProbeError> {
+        self.ebpf.map_mut(name).ok_or(ProbeError::Object(name))
+    }
+}
+
+/// The table of watched processes, read-only.
+pub struct Watched(HashMap<MapData, u32, u32>);
+
+impl Watched {
+    /// Is process `tgid` watched: was it, or an ancestor of it, given to [`Programs::watch`]?
+    pub fn contains(&self, tgid: u32) -> bool {
+        self.0.get(&tgid, 0).is_ok()
+    }
+}
+
+fn uprobe<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut UProbe, ProbeError> {
+    Ok(ebpf.program_mut(name).ok_or(ProbeError::Object(name))?.try_into()?)
+}
+
+fn map_fds(ebpf: &Ebpf) -> BTreeMap<String, i32> {
+    ebpf.maps()
+        .filter_map(|(name, map)| {
+            let data = match map {
+                Map::RingBuf(data) | Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) => data,
+                _ => return None,
+            };
+            Some((name.to_owned(), data.fd().as_fd().as_raw_fd()))
+        })
+        .collect()
+}

@@ -1,0 +1,396 @@
+//! Where to put probes in one binary: pure, from the binary's bytes alone.
+//!
+//! Offsets inside functions are properties of one binary, so every site is found by decoding: the stack check of the
+//! prologue, a call's target, the conditional jump behind it. What does not look as expected is left out with the
+//! reason, never guessed: a breakpoint inside an instruction kills the target.
+
+use iced_x86::{
+    Code, Decoder, DecoderOptions, Formatter, GasFormatter, Instruction, Mnemonic, OpKind, Register,
+};
+use panicwatch_common::binary::site;
+
+use crate::gobin::{Arch, Func, GoBinary};
+
+/// What a hit costs; see docs/probes.md for measured numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Price {
+    /// The kernel emulates the instruction: one trap.
+    Emulated,
+    /// The kernel steps over a copy of the instruction: two traps, in a virtual machine some 30 times dearer.
+    Stepped,
+}
+
+impl Price {
+    /// As `inspect` says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Price::Emulated => "emulated",
+            Price::Stepped => "stepped",
+        }
+    }
+}
+
+/// One place for one program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// What it reports, for people: "panic raised".
+    pub name: &'static str,
+    /// eBPF program.
+    pub program: &'static str,
+    /// Go function.
+    pub symbol: String,
+    /// Link-time address of the instruction.
+    pub address: u64,
+    /// Distance from the function's entry.
+    pub offset: u64,
+    /// Where in the file: what the kernel is told.
+    pub file_offset: u64,
+    /// The instruction's bytes, compared with the file's before attaching.
+    pub bytes: Vec<u8>,
+    /// Disassembly.
+    pub instruction: String,
+    /// Cost class.
+    pub price: Price,
+    /// Flags for the cookie.
+    pub flags: u32,
+    /// Why there.
+    pub why: &'static str,
+}
+
+/// A site that this binary does not offer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// What would have been reported.
+    pub name: &'static str,
+    /// Go function.
+    pub symbol: &'static str,
+    /// Why not.
+    pub reason: String,
+    /// What is lost.
+    pub lost: &'static str,
+}
+
+/// All probes of one binary.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProbePlan {
+    /// In the order of the panic path.
+    pub sites: Vec<Site>,
+    /// What could not be placed.
+    pub left_out: Vec<LeftOut>,
+}
+
+impl ProbePlan {
+    /// Panics themselves can be seen; without that there is nothing to attach for.
+    pub fn is_useful(&self) -> bool {
+        self.sites.iter().any(|site| site.program == "gopanic")
+    }
+}
+
+/// Longest function that is decoded whole.
+const MAX_CODE: u64 = 64 << 10;
+/// Instructions of a prologue.
+const MAX_PROLOGUE: usize = 10;
+
+const AFTER_CHECK: &str = "behind the stack check: every hit is one call, arguments still in registers";
+const ON_CHECK: &str =
+    "on the stack check's jump, whose flags tell a call from a restart after growing the stack";
+const ENTRY: &str = "the function never grows the stack: its first instruction runs once per call";
+
+/// A function's code, decoded.
+struct Body<'a> {
+    func: Func<'a>,
+    code: Vec<Instruction>,
+}
+
+impl<'a> Body<'a> {
+    fn decode(bin: &'a GoBinary, name: &str) -> Result<Body<'a>, String> {
+        let func = bin.function(name).ok_or("the linker left this function out: nothing calls it")?;
+        let end = func.end().min(func.entry().saturating_add(MAX_CODE));
+        let bytes = bin.code(func.entry(), end).ok_or("its code is not in the file")?;
+        let decoder = Decoder::with_ip(64, bytes, func.entry(), DecoderOptions::NONE);
+        Ok(Body { func, code: decoder.into_iter().collect() })
+    }
+
+    fn index_of(&self, wanted: impl Fn(&Instruction) -> bool) -> Option<usize> {
+        self.code.iter().position(wanted)
+    }
+
+    fn index_after(
+        &self,
+        start: usize,
+        within: usize,
+        wanted: impl Fn(&Instruction) -> bool,
+    ) -> Option<usize> {
+        let end = (start + 1 + within).min(self.code.len());
+        (start + 1..end).find(|&i| wanted(&self.code[i]))
+    }
+
+    /// The index of the last jump of the stack check, `None` for a function without one.
+    ///
+    /// Shapes: `cmp 0x10(%r14),%rsp; jbe`, `lea -N(%rsp),%r12; cmp; jbe`, and for huge frames an overflow test
+    /// `mov %rsp,%r12; sub $N,%r12; jb` before it.
+    /// <https://github.com/golang/go/blob/go1.24.11/src/cmd/internal/obj/x86/obj6.go#L1120>
+    fn stack_check(&self) -> Option<usize> {
+        let mut compared = false;
+        for (i, instruction) in self.code.iter().take(MAX_PROLOGUE).enumerate() {
+            match instruction.mnemonic() {
+                Mnemonic::Lea | Mnemonic::Mov | Mnemonic::Sub if touches(instruction, Register::R12) => {}
+                Mnemonic::Cmp if instruction.memory_base() == Register::R14 => compared = true,
+                Mnemonic::Jb => {}
+                Mnemonic::Jbe if compared => return Some(i),
+                _ => return None,
+            }
+        }
+        None
+    }
+}
+
+fn touches(instruction: &Instruction, register: Register) -> bool {
+    instruction.op0_kind() == OpKind::Register && instruction.op0_register() == register
+}
+
+fn price(instruction: &Instruction) -> Price {
+    // https://github.com/torvalds/linux/blob/v6.12/arch/x86/kernel/uprobes.c (branch_setup_xol_ops, push_setup_xol_ops)
+    let emulated = instruction.is_jcc_short_or_near()
+        || instruction.is_jmp_short_or_near()
+        || instruction.is_call_near()
+        || matches!(instruction.code(), Code::Push_r64)
+        || instruction.mnemonic() == Mnemonic::Nop && instruction.len() == 1;
+    if emulated { Price::Emulated } else { Price::Stepped }
+}
+
+struct Planner<'a> {
+    bin: &'a GoBinary,
+    plan: ProbePlan,
+}
+
+/// What a site is for.
+struct Purpose {
+    name: &'static str,
+    program: &'static str,
+    symbol: &'static str,
+    lost: &'static str,
+    flags: u32,
+}
+
+impl Planner<'_> {
+    fn leave_out(&mut self, purpose: &Purpose, reason: impl Into<String>) {
+        let (name, symbol, lost) = (purpose.name, purpose.symbol, purpose.lost);
+        self.plan.left_out.push(LeftOut { name, symbol, reason: reason.into(), lost });
+    }
+
+    fn place(&mut self, purpose: &Purpose, func: Func<'_>, at: &Instruction, flags: u32, why: &'static str) {
+        let address = at.ip();
+        let bytes = self.bin.code(address, address + at.len() as u64).map(<[u8]>::to_vec);
+        let (Some(bytes), Some(file_offset)) = (bytes, self.bin.file_offset(address)) else {
+            return self.leave_out(purpose, "its code is not in the file");
+        };
+        let mut instruction = String::new();
+        GasFormatter::new().format(at, &mut instruction);
+        self.plan.sites.push(Site {
+            name: purpose.name,
+            program: purpose.program,
+            symbol: func.name().into_owned(),
+            address,
+            offset: address - func.entry(),
+            file_offset,
+            bytes,
+            instruction,
+            price: price(at),
+            flags: purpose.flags | flags,
+            why,
+        });
+    }
+
+    /// The start of a function, counted once per call.
+    fn start(&mut self, purpose: &Purpose) {
+        let body = match Body::decode(self.bin, purpose.symbol) {
+            Ok(body) => body,
+            Err(reason) => return self.leave_out(purpose, reason),
+        };
+        let Some(first) = body.code.first() else { return self.leave_out(purpose, "it has no code") };
+        let Some(check) = body.stack_check() else {
+            return self.place(purpose, body.func, first, 0, ENTRY);
+        };
+        match body.code.get(check + 1) {
+            // Go 1.21 and later save the frame pointer first.
+            Some(next) if next.code() == Code::Push_r64 => {
+                self.place(purpose, body.func, next, 0, AFTER_CHECK);
+            }
+            _ => self.place(purpose, body.func, &body.code[check], site::ON_STACK_CHECK, ON_CHECK),
+        }
+    }
+
+    /// The loop `for { fn, ok := p.nextDefer(); if !ok { break }; fn() }` of Go 1.22 and later, in `symbol`.
+    fn next_defer_loop(&mut self, symbol: &'static str, flags: u32) {
+        let lost = "deferred calls";
+        let begin = Purpose { name: "deferred call begins", program: "defer_begin", symbol, lost, flags };
+        let end = Purpose { name: "deferred call ended", program: "defer_end", symbol, lost, flags };
+        let body = match Body::decode(self.bin, symbol) {
+            Ok(body) => body,
+            Err(reason) => return self.leave_out(&begin, reason),
+        };
+        let Some(target) = self.bin.function("runtime.(*_panic).nextDefer") else {
+            return self.leave_out(&begin, "runtime.(*_panic).nextDefer is not in the binary");
+        };
+        let calls = |i: &Instruction| i.is_call_near() && i.near_branch_target() == target.entry();
+        let Some(call) = body.index_of(calls) else {
+            return self.leave_out(&begin, "it does not call nextDefer as expected");
+        };
+        let tests_bl = |i: &Instruction| {
+            i.mnemonic() == Mnemonic::Test
+                && i.op0_register() == Register::BL
+                && i.op1_register() == Register::BL
+        };
+        let jump = body
+            .index_after(call, 3, tests_bl)
+            .and_then(|test| body.index_after(test, 2, Instruction::is_jcc_short_or_near));
+        let Some(jump) = jump else {
+            return self.leave_out(&begin, "the code behind nextDefer is not as expected");
+        };
+        let why = "the jump that nextDefer's answer decides: RAX is the closure when BL is set";
+        self.place(&begin, body.func, &body.code[jump], site::CLOSURE_RAX_IF_BL, why);
+        let why = "asking for the next deferred call means that the one before it returned";
+        let argp_tells = if self.bin.layout().panic.argp == Some(0) { site::ARGP_TELLS } else { 0 };
+        self.place(&end, body.func, &body.code[call], argp_tells, why);
+    }
+
+    /// Deferred calls before Go 1.22: `deferCallSave` (open-coded, and all of Goexit's) and gopanic's own call.
+    fn old_defers(&mut self) {
+        let lost = "deferred calls";
+        let name = "deferred call begins";
+        let (program, symbol) = ("defer_begin", "runtime.deferCallSave");
+        self.start(&Purpose { name, program, symbol, lost, flags: site::CLOSURE_RBX });
+        let end =
+            |symbol| Purpose { name: "deferred call ended", program: "defer_end", symbol, lost, flags: 0 };
+        let indirect = |i: &Instruction| i.mnemonic() == Mnemonic::Call && i.op0_kind() == OpKind::Register;
+
+        let purpose = end(symbol);
+        match Body::decode(self.bin, symbol) {
+            Err(reason) => self.leave_out(&purpose, reason),
+            Ok(body) => {
+                let jump = body
+                    .index_of(indirect)
+                    .and_then(|call| body.index_after(call, 4, Instruction::is_jcc_short_or_near));
+                match jump {
+                    Some(at) => {
+                        self.place(&purpose, body.func, &body.code[at], 0, "the first jump after the call")
+                    }
+                    None => self.leave_out(&purpose, "the code behind the call is not as expected"),
+                }
+            }
+        }
+
+        let symbol = "runtime.gopanic";
+        let begin = Purpose { name, program, symbol, lost, flags: site::CLOSURE_G_DEFER };
+        let purpose = end(symbol);
+        let body = match Body::decode(self.bin, symbol) {
+            Ok(body) => body,
+            Err(reason) => return self.leave_out(&begin, reason),
+        };
+        let getargp = self.bin.function("runtime.getargp").map(|f| f.entry());
+        let prepares = |i: &Instruction| i.is_call_near() && Some(i.near_branch_target()) == getargp;
+        match body.index_of(prepares) {
+            Some(at) => self.place(
+                &begin,
+                body.func,
+                &body.code[at],
+                0,
+                "right before the call: g._defer is the record",
+            ),
+            None => self.leave_out(&begin, "it does not call getargp as expected"),
+        }
+        // `if gp._defer != d { throw("bad defer entry in panic") }` follows every deferred call.
+        let defer_offset = u64::from(self.bin.layout().g.defer);
+        let compares =
+            |i: &Instruction| i.mnemonic() == Mnemonic::Cmp && i.memory_displacement64() == defer_offset;
+        let jump = body
+            .index_of(indirect)
+            .and_then(|call| body.index_after(call, 10, compares))
+            .and_then(|compare| body.index_after(compare, 1, Instruction::is_jcc_short_or_near));
+        match jump {
+            Some(at) => self.place(&purpose, body.func, &body.code[at], 0, "the check that follows the call"),
+            None => self.leave_out(&purpose, "the code behind the call is not as expected"),
+        }
+    }
+
+    /// gorecover's last decision before `p.recovered = true`.
+    fn recover(&mut self) {
+        let purpose = Purpose {
+            name: "recover succeeded",
+            program: "recover",
+            symbol: "runtime.gorecover",
+            lost: "which function recovered, and when",
+            flags: 0,
+        };
+        let body = match Body::decode(self.bin, purpose.symbol) {
+            Ok(body) => body,
+            Err(reason) => return self.leave_out(&purpose, reason),
+        };
+        let recovered = u64::from(self.bin.layout().panic.recovered);
+        let sets = |i: &Instruction| {
+            i.mnemonic() == Mnemonic::Mov
+                && i.op0_kind() == OpKind::Memory
+                && i.memory_displacement64() == recovered
+                && i.op1_kind() == OpKind::Immediate8
+                && i.immediate8() == 1
+        };
+        let jump = body
+            .index_of(sets)
+            .and_then(|store| (0..store).rev().find(|&i| body.code[i].is_jcc_short_or_near()));
+        let flags = jump.and_then(|at| match body.code[at].mnemonic() {
+            // Not taken means success.
+            Mnemonic::Jne => Some(site::SUCCESS_IF_ZF),
+            Mnemonic::Je => Some(0),
+            _ => None,
+        });
+        match jump.zip(flags) {
+            Some((at, flags)) => {
+                let why = "the last jump before the panic is marked recovered; its flags tell";
+                self.place(&purpose, body.func, &body.code[at], flags, why);
+            }
+            None => self.leave_out(&purpose, "its code is not as expected"),
+        }
+    }
+}
+
+/// Plans the probes of `bin`.
+pub fn plan(bin: &GoBinary) -> ProbePlan {
+    let mut planner = Planner { bin, plan: ProbePlan::default() };
+    if bin.arch() != Arch::Amd64 {
+        let purpose = Purpose {
+            name: "panic raised",
+            program: "gopanic",
+            symbol: "runtime.gopanic",
+            lost: "everything",
+            flags: 0,
+        };
+        planner.leave_out(&purpose, format!("{} programs cannot be probed yet", bin.arch().name()));
+        return planner.plan;
+    }
+    let start = |name, program, symbol, lost, flags| Purpose { name, program, symbol, lost, flags };
+    planner.start(&start("panic raised", "gopanic", "runtime.gopanic", "everything", 0));
+    if bin.version().minor >= 22 {
+        planner.next_defer_loop("runtime.gopanic", 0);
+        planner.next_defer_loop("runtime.Goexit", site::IN_GOEXIT);
+    } else {
+        planner.old_defers();
+    }
+    planner.recover();
+    planner.start(&start("panic recovered", "recovery", "runtime.recovery", "that a panic was recovered", 0));
+    planner.start(&start("throw", "throw", "runtime.throw", "throws", 0));
+    planner.start(&start("fatal error", "throw", "runtime.fatal", "fatal errors", site::IS_FATAL));
+    planner.start(&start("dying", "dopanic", "runtime.dopanic_m", "the stack as Go prints it", 0));
+    let has_fatalsignal = bin.function("runtime.fatalsignal").is_some();
+    let flags = if has_fatalsignal { 0 } else { site::NO_FATALSIGNAL };
+    planner.start(&start("signal", "sighandler", "runtime.sighandler", "registers at a fault", flags));
+    if has_fatalsignal {
+        planner.start(&start("deadly signal", "fatalsignal", "runtime.fatalsignal", "deaths by a signal", 0));
+    } else {
+        let lost = "deaths by a signal";
+        planner.start(&start("dying begins", "startpanic", "runtime.startpanic_m", lost, 0));
+    }
+    planner.start(&start("goroutine exit", "goexit", "runtime.Goexit", "Goexit during a panic", 0));
+    planner.start(&start("process exit", "exit", "runtime.exit", "who called os.Exit", 0));
+    planner.plan
+}

@@ -1,0 +1,57 @@
+//! The report of one incident, for a terminal.
+//!
+//! Who reads it is on call and tired: what happened, where in their own code, and how it ended come first; the rest
+//! follows in the order in which one asks. Made of the incident document alone: no clock, no I/O, no guess at the
+//! terminal (that is [`Style`], which the command decides). Every string of the watched program goes through
+//! [`crate::escape`]: only `line::Line::target` takes foreign text, and it escapes.
+mod compact;
+mod full;
+pub(crate) mod line;
+mod machine;
+mod stack;
+mod story;
+mod summary;
+mod words;
+
+use crate::incident::{Incident, Outcome};
+
+/// How to write for the terminal (or file) at hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    /// Whether to colour: a terminal, and NO_COLOR not set.
+    pub color: bool,
+    /// Columns; taken as at least 40.
+    pub width: usize,
+}
+
+impl Style {
+    /// A style; `width` is brought into the range the report can do with.
+    pub fn new(color: bool, width: usize) -> Self {
+        Self { color, width: width.clamp(40, 400) }
+    }
+}
+
+impl Default for Style {
+    /// For a file: 100 columns, no colour.
+    fn default() -> Self {
+        Self::new(false, 100)
+    }
+}
+
+/// The report, ending in a newline: [`compact`] for what the program survived, [`full`] for the rest.
+pub fn render(incident: &Incident, style: &Style) -> String {
+    match incident.outcome {
+        Outcome::Recovered | Outcome::Goexit => compact(incident, style),
+        Outcome::Fatal | Outcome::Exited | Outcome::Unknown => full(incident, style),
+    }
+}
+
+/// A few lines: there may be thousands of these.
+pub fn compact(incident: &Incident, style: &Style) -> String {
+    compact::render(incident, style)
+}
+
+/// Everything but the timeline's events.
+pub fn full(incident: &Incident, style: &Style) -> String {
+    full::render(incident, style)
+}

@@ -1,0 +1,175 @@
+//! What happened, in the order of time: raises, deferred calls, recovers, the end.
+
+use super::{
+    compact::value,
+    line::{Line, Page, Tone},
+    words::{self, Nanos, Since, function_and_file, module},
+};
+use crate::incident::{Defer, DeferEnd, Incident, Outcome, Panic, State};
+
+/// Where the text begins, behind the times.
+const COLUMN: usize = 14;
+/// Rows of the terminal for one value.
+const ROWS: usize = 4;
+/// A loop may have deferred thousands of calls: so many of the first and of the last are told.
+const FIRST: usize = 60;
+const LAST: usize = 20;
+
+enum Event<'a> {
+    Raise(usize, &'a Panic),
+    Defer(&'a Defer),
+    Recover(usize, &'a Panic),
+}
+
+/// A lone panic without deferred calls is told by the summary.
+pub(super) fn is_worth_telling(incident: &Incident) -> bool {
+    incident.panics.len() > 1 || incident.panics.iter().any(|p| !p.defers.is_empty() || p.recover.is_some())
+}
+
+pub(super) fn render(page: &mut Page<'_>, incident: &Incident) {
+    let events = events(incident);
+    page.title("What happened");
+    let hidden = events.len().saturating_sub(FIRST + LAST);
+    for (i, (at, event)) in events.iter().enumerate() {
+        if hidden > 0 && i == FIRST {
+            let line = Line::new().column(COLUMN).own(Tone::Note, "… ").number(Tone::Note, hidden);
+            page.push(line.own(Tone::Note, " more; the incident document has them …"));
+        }
+        if hidden == 0 || i < FIRST || i >= FIRST + hidden {
+            tell(page, incident, *at, event);
+        }
+    }
+    end(page, incident);
+}
+
+/// All of them in time. What happens at one nanosecond keeps the order of cause: raise, recover, deferred call.
+fn events(incident: &Incident) -> Vec<(u64, Event<'_>)> {
+    let mut out = Vec::new();
+    for (i, panic) in incident.panics.iter().enumerate() {
+        out.push((panic.raised_ns, Event::Raise(i, panic)));
+        if let Some(recover) = &panic.recover {
+            out.push((panic.raised_ns.saturating_add(recover.ns_after_raise), Event::Recover(i, panic)));
+        }
+        out.extend(panic.defers.iter().map(|d| (d.start_ns, Event::Defer(d))));
+    }
+    out.sort_by_key(|(at, _)| *at);
+    out
+}
+
+fn at(incident: &Incident, at: u64) -> Line {
+    let since = Since { start: incident.start_ns, at };
+    Line::new().column(2).number(Tone::Dim, since).column(COLUMN)
+}
+
+fn tell(page: &mut Page<'_>, incident: &Incident, time: u64, event: &Event<'_>) {
+    let line = at(incident, time);
+    match event {
+        Event::Raise(i, panic) => raise(page, incident, line, *i, panic),
+        Event::Defer(defer) => deferred(page, incident, line, defer),
+        Event::Recover(i, panic) => {
+            let line = line.own(Tone::Good, "recover()").own(Tone::Plain, " in ");
+            let by = panic.recover.as_ref().and_then(|r| r.by.as_ref());
+            let line = match by {
+                Some(frame) => line.then(function_and_file(frame, module(incident))),
+                None => line.own(Tone::Note, "a function that is not known"),
+            };
+            let line = line.own(Tone::Plain, " caught ").then(number(incident, *i));
+            let after = panic.recover.as_ref().filter(|_| panic.raised_ns != incident.start_ns);
+            let line = match after {
+                Some(recover) => {
+                    let line = line.own(Tone::Plain, ", ").number(Tone::Plain, Nanos(recover.ns_after_raise));
+                    line.own(Tone::Plain, " after its raise")
+                }
+                None => line,
+            };
+            page.push_wrapped(&line, COLUMN + 2, ROWS);
+        }
+    }
+}
+
+fn raise(page: &mut Page<'_>, incident: &Incident, line: Line, i: usize, panic: &Panic) {
+    // The message of a lone panic stands at the top already.
+    let line = if incident.panics.len() == 1 {
+        line.own(Tone::Plain, "raised")
+    } else {
+        let line = line.then(number(incident, i)).own(Tone::Plain, ": ");
+        page.push_wrapped(&value(line, panic), COLUMN + 2, ROWS);
+        Line::new().column(COLUMN + 2).own(Tone::Plain, "raised")
+    };
+    let line = match &panic.site {
+        Some(frame) => line.own(Tone::Plain, " in ").then(function_and_file(frame, module(incident))),
+        None => line.own(Tone::Note, ", where is not known"),
+    };
+    let line = match &panic.value.type_name {
+        Some(name) => line.own(Tone::Dim, ", type ").target(Tone::Dim, name),
+        None => line,
+    };
+    page.push_wrapped(&line, COLUMN + 2, ROWS);
+    let fate = match panic.state {
+        State::Aborted => "aborted: a later panic took its place",
+        State::Repanicked => "recovered, then the deferred call panicked anew",
+        State::Running if incident.outcome != Outcome::Unknown => "still under way at the end",
+        State::Running => "still under way when last seen",
+        State::Recovered | State::Fatal => return,
+    };
+    page.push_wrapped(&Line::new().column(COLUMN + 2).own(Tone::Note, fate), COLUMN + 2, ROWS);
+}
+
+/// "panic 2", or "the panic" when there is only one.
+fn number(incident: &Incident, i: usize) -> Line {
+    if incident.panics.len() == 1 {
+        return Line::new().own(Tone::Plain, "the panic");
+    }
+    Line::new().own(Tone::Plain, "panic ").number(Tone::Plain, i + 1)
+}
+
+fn deferred(page: &mut Page<'_>, incident: &Incident, line: Line, defer: &Defer) {
+    let line = line.own(Tone::Plain, "deferred ");
+    let line = match &defer.function {
+        Some(frame) => line.then(function_and_file(frame, module(incident))),
+        None => line.own(Tone::Note, "function that is not known"),
+    };
+    let took = defer.end_ns.and_then(|end| end.checked_sub(defer.start_ns));
+    let (tone, word) = match defer.ended {
+        Some(DeferEnd::Returned) => (Tone::Plain, "returned"),
+        Some(DeferEnd::Recovered) => (Tone::Good, "recovered the panic"),
+        Some(DeferEnd::Panicked) => (Tone::Bad, "panicked"),
+        Some(DeferEnd::Exited) => (Tone::Bad, "ended the process"),
+        Some(DeferEnd::Goexit) => (Tone::Note, "called runtime.Goexit"),
+        None => (Tone::Note, "still ran when last seen"),
+    };
+    let mut line = line.own(Tone::Plain, ": ").own(tone, word);
+    if let Some(took) = took {
+        line = line.own(Tone::Plain, " after ").number(Tone::Plain, Nanos(took));
+    }
+    page.push_wrapped(&line, COLUMN + 2, ROWS);
+    if let Some(frame) = &defer.registered_by {
+        let line = Line::new().column(COLUMN + 2).own(Tone::Dim, "registered by ");
+        page.push_wrapped(&line.then(function_and_file(frame, module(incident))), COLUMN + 2, ROWS);
+    }
+}
+
+fn end(page: &mut Page<'_>, incident: &Incident) {
+    let line = match incident.end_ns {
+        Some(end) => at(incident, end),
+        None => Line::new().column(COLUMN),
+    };
+    page.push_wrapped(&line.then(ending(incident)), COLUMN + 2, ROWS);
+}
+
+/// How it ended, in a sentence.
+pub(super) fn ending(incident: &Incident) -> Line {
+    let line = Line::new();
+    match incident.outcome {
+        Outcome::Fatal if incident.panics.is_empty() => line.then(words::exit(incident.exit)),
+        Outcome::Fatal => {
+            line.own(Tone::Bad, "nobody recovered it").own(Tone::Plain, ": ").then(words::exit(incident.exit))
+        }
+        Outcome::Exited => {
+            line.own(Tone::Plain, "before anything recovered it, ").then(words::exit(incident.exit))
+        }
+        Outcome::Recovered => line.own(Tone::Good, "recovered").own(Tone::Plain, ", the goroutine went on"),
+        Outcome::Goexit => line.own(Tone::Plain, "runtime.Goexit ended the goroutine"),
+        Outcome::Unknown => line.own(Tone::Note, "not known: the process was lost from sight"),
+    }
+}

@@ -1,0 +1,280 @@
+//! Physical frames of a Go stack, by the stack-pointer tables.
+//!
+//! Follows unwinder.init/resolveInternal/next of
+//! <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go> in its error-tolerant mode, the one that
+//! tracebacks are printed in (gentraceback in <https://github.com/golang/go/blob/go1.19.8/src/runtime/traceback.go>).
+
+use std::fmt;
+
+use crate::{
+    gobin::{Arch, Func, FuncId, GoBinary},
+    memory::Memory,
+};
+
+/// Frames after which a walk gives up, unless told otherwise. A gigabyte of stack, the largest Go allows, holds no
+/// more than this at 256 bytes a frame.
+pub const DEFAULT_MAX_FRAMES: u64 = 1 << 22;
+
+/// Return address on the stack above the frame, as amd64's call instruction leaves it.
+const RETURN_ADDRESS: u64 = 8;
+
+/// What stacks are read from.
+pub struct Stack<'a> {
+    /// The program.
+    pub bin: &'a GoBinary,
+    /// Run-time address minus link-time address.
+    pub bias: u64,
+    /// The stack's memory.
+    pub memory: &'a dyn Memory,
+}
+
+impl fmt::Debug for Stack<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stack(bias {:#x})", self.bias)
+    }
+}
+
+/// Where a walk begins. Addresses are run-time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// Program counter.
+    pub pc: u64,
+    /// Stack pointer at `pc`.
+    pub sp: u64,
+    /// `pc` is the next instruction to execute (a probe, a trap); otherwise it is a return address.
+    pub exact: bool,
+    /// `pc` and `sp` are g.syscallpc and g.syscallsp.
+    pub syscall: bool,
+    /// What `pc`'s function called, when the walk starts below it; [`FuncId::Normal`] if nothing special.
+    pub callee: FuncId,
+    /// Set for a walk that begins on a system stack and shall go on where the goroutine left its own.
+    pub user: Option<UserStack>,
+}
+
+impl Start {
+    /// At an instruction about to be executed.
+    pub fn at(pc: u64, sp: u64) -> Self {
+        Self { pc, sp, exact: true, syscall: false, callee: FuncId::Normal, user: None }
+    }
+
+    /// At a return address: g.sched of a goroutine that does not run, or the caller of a function just left.
+    pub fn returning_to(pc: u64, sp: u64) -> Self {
+        Self { exact: false, ..Self::at(pc, sp) }
+    }
+}
+
+/// m.curg.sched: where the goroutine left its own stack for the system stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UserStack {
+    /// sched.pc
+    pub pc: u64,
+    /// sched.sp
+    pub sp: u64,
+}
+
+/// One physical frame. Addresses are run-time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StackFrame<'a> {
+    /// The function; its addresses are link-time.
+    pub func: Func<'a>,
+    /// A return address into it, or the interrupted instruction.
+    pub pc: u64,
+    /// Stack pointer at `pc`.
+    pub sp: u64,
+    /// The caller's stack pointer.
+    pub fp: u64,
+    /// `pc` was interrupted rather than called from.
+    pub trap: bool,
+    /// What it called.
+    pub callee: FuncId,
+}
+
+impl StackFrame<'_> {
+    /// Link-time address of the last instruction executed here: what files and lines are looked up by.
+    pub fn call_pc(&self, bias: u64) -> u64 {
+        let pc = self.pc.wrapping_sub(bias);
+        if self.trap || pc <= self.func.entry() { pc } else { pc - 1 }
+    }
+
+    /// `pc` from the function's entry.
+    pub fn offset(&self, bias: u64) -> u64 {
+        self.pc.wrapping_sub(bias).wrapping_sub(self.func.entry())
+    }
+}
+
+/// Why a walk ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum End {
+    /// The whole stack was seen.
+    #[error("the stack's first function was reached")]
+    TopFrame,
+    /// A function that changes stacks by hand (a context switch, a call into C).
+    #[error("a function that switches stacks")]
+    SpWrite,
+    /// A frame without tables: foreign code linked in.
+    #[error("foreign code at {0:#x}")]
+    Foreign(u64),
+    /// Not Go code: C code, or a damaged stack.
+    #[error("no Go function at {0:#x}")]
+    UnknownPc(u64),
+    /// The return address could not be read.
+    #[error("no stack memory at {0:#x}")]
+    NoMemory(u64),
+    /// The tables or the stack contradict themselves.
+    #[error("inconsistent frame at pc {0:#x}")]
+    Inconsistent(u64),
+    /// Not implemented for this instruction set.
+    #[error("unwinding of {0} stacks is not supported")]
+    UnsupportedArch(&'static str),
+    /// More frames than asked for.
+    #[error("more than {0} frames")]
+    Limit(u64),
+}
+
+/// Walks a stack, innermost frame first. A copy walks on its own.
+#[derive(Debug, Clone)]
+pub struct Unwinder<'a> {
+    stack: &'a Stack<'a>,
+    next: Result<Position<'a>, End>,
+    user: Option<UserStack>,
+    left: u64,
+    max: u64,
+    cache: Cache<'a>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Position<'a> {
+    func: Func<'a>,
+    pc: u64,
+    sp: u64,
+    trap: bool,
+    syscall: bool,
+    callee: FuncId,
+}
+
+impl<'a> Unwinder<'a> {
+    /// At most `max` frames from `start`.
+    pub fn new(stack: &'a Stack<'a>, start: Start, max: u64) -> Self {
+        let mut cache = Cache::default();
+        let next = match stack.bin.arch() {
+            Arch::Amd64 => first(stack, start, &mut cache),
+            other @ Arch::Arm64 => Err(End::UnsupportedArch(other.name())),
+        };
+        Self { stack, next, user: start.user, left: max, max, cache }
+    }
+
+    /// Why the walk ended; `None` while frames are left.
+    pub fn end(&self) -> Option<End> {
+        match self.next {
+            Err(end) => Some(end),
+            Ok(_) if self.left == 0 => Some(End::Limit(self.max)),
+            Ok(_) => None,
+        }
+    }
+
+    /// The frame at `at`, and where its caller is.
+    fn resolve(&mut self, mut at: Position<'a>) -> Result<(StackFrame<'a>, Result<Position<'a>, End>), End> {
+        if !at.func.has_spdelta() {
+            return Err(End::Foreign(at.pc));
+        }
+        let mut jumped = false;
+        match (at.func.func_id(), self.user) {
+            (FuncId::Morestack, Some(user)) => {
+                // newstack resumes at curg.sched, never in morestack: that is its caller's frame.
+                at.func = self.cache.lookup(self.stack, user.pc).ok_or(End::UnknownPc(user.pc))?.0;
+                (at.pc, at.sp) = (user.pc, user.sp);
+                self.user = None;
+            }
+            (FuncId::SystemStack, Some(user)) => {
+                at.sp = user.sp;
+                self.user = None;
+                jumped = true;
+            }
+            _ => {}
+        }
+        let (_, delta) = self.cache.lookup(self.stack, at.pc).ok_or(End::UnknownPc(at.pc))?;
+        let delta = delta.and_then(|d| u64::try_from(d).ok());
+        let fp = at.sp.checked_add(delta.unwrap_or(0) + RETURN_ADDRESS).ok_or(End::Inconsistent(at.pc))?;
+        let frame = StackFrame { func: at.func, pc: at.pc, sp: at.sp, fp, trap: at.trap, callee: at.callee };
+        if delta.is_none() {
+            // Padding behind a function (runtime.abort's INT $3 leaves the pc there): Go shows the frame, then fails
+            // to find its caller.
+            return Ok((frame, Err(End::Inconsistent(at.pc))));
+        }
+        // cgocallback switches from the system stack too, but leaves a frame that can be unwound on both.
+        let trusted = jumped || at.syscall || at.func.func_id() == FuncId::CgoCallback;
+        if at.func.is_top_frame() {
+            return Ok((frame, Err(End::TopFrame)));
+        }
+        if at.func.writes_sp() && !trusted {
+            return Ok((frame, Err(End::SpWrite)));
+        }
+        Ok((frame, self.caller(&frame)))
+    }
+
+    fn caller(&mut self, frame: &StackFrame<'a>) -> Result<Position<'a>, End> {
+        let at = frame.fp - RETURN_ADDRESS;
+        let pc = self.stack.memory.u64(at).ok_or(End::NoMemory(at))?;
+        if pc == 0 {
+            return Err(End::TopFrame);
+        }
+        let (func, _) = self.cache.lookup(self.stack, pc).ok_or(End::UnknownPc(pc))?;
+        let callee = frame.func.func_id();
+        let injected = match self.stack.bin.version().at_least(21) {
+            true => callee.is_injected_call(),
+            false => callee == FuncId::Sigpanic,
+        };
+        Ok(Position { func, pc, sp: frame.fp, trap: injected, syscall: false, callee })
+    }
+}
+
+fn first<'a>(stack: &'a Stack<'a>, start: Start, cache: &mut Cache<'a>) -> Result<Position<'a>, End> {
+    let (mut pc, mut sp) = (start.pc, start.sp);
+    if pc == 0 {
+        // A nil function was called: begin with its caller.
+        pc = stack.memory.u64(sp).ok_or(End::NoMemory(sp))?;
+        sp = sp.checked_add(RETURN_ADDRESS).ok_or(End::Inconsistent(pc))?;
+    }
+    let (func, _) = cache.lookup(stack, pc).ok_or(End::UnknownPc(pc))?;
+    Ok(Position { func, pc, sp, trap: start.exact, syscall: start.syscall, callee: start.callee })
+}
+
+impl<'a> Iterator for Unwinder<'a> {
+    type Item = StackFrame<'a>;
+
+    fn next(&mut self) -> Option<StackFrame<'a>> {
+        let at = self.next.ok()?;
+        self.left = self.left.checked_sub(1)?;
+        match self.resolve(at) {
+            Ok((frame, next)) => {
+                // Each frame lies above the one before (fp > sp), so no walk goes in circles.
+                self.next = next;
+                Some(frame)
+            }
+            Err(end) => {
+                self.next = Err(end);
+                None
+            }
+        }
+    }
+}
+
+/// Recent lookups: a deep stack is mostly a few program counters over and over.
+#[derive(Debug, Clone, Default)]
+struct Cache<'a>([Option<(u64, Func<'a>, Option<i32>)>; 16]);
+
+impl<'a> Cache<'a> {
+    /// The function at run-time address `pc` and its stack-pointer delta there.
+    fn lookup(&mut self, stack: &Stack<'a>, pc: u64) -> Option<(Func<'a>, Option<i32>)> {
+        let slot = &mut self.0[(pc ^ (pc >> 4) ^ (pc >> 8)) as usize % 16];
+        if let Some((_, func, delta)) = slot.filter(|(known, ..)| *known == pc) {
+            return Some((func, delta));
+        }
+        let link = pc.wrapping_sub(stack.bias);
+        let func = stack.bin.find_func(link)?;
+        let delta = func.spdelta(link);
+        *slot = Some((pc, func, delta));
+        Some((func, delta))
+    }
+}

@@ -1,0 +1,170 @@
+//! The probes: which binaries have them, by inode, and the table of watched processes.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::{
+    correlate::Program,
+    gobin::{self, GoBinary},
+    probe::{
+        attach::{self, Attached},
+        error::ProbeError,
+        object::Programs,
+        plan::plan,
+    },
+};
+
+/// A Go binary with probes in it.
+pub struct Armed {
+    /// The binary and its plan.
+    pub program: Arc<Program>,
+    _attached: Attached,
+}
+
+/// Why a file was not armed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArmError {
+    /// Not a Go program: nothing to do.
+    #[error("{0} is not a Go program")]
+    NotGo(String),
+    /// A Go program that cannot be watched.
+    #[error("{path}: {source}")]
+    Binary {
+        /// File.
+        path: String,
+        /// Why.
+        source: gobin::Error,
+    },
+    /// The runtime's panic functions were not found.
+    #[error("{path}: no probe can be placed: {reason}")]
+    NoProbe {
+        /// File.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// The kernel refused.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+}
+
+/// Same file, same content (as far as the inode tells).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct FileId {
+    dev: u64,
+    ino: u64,
+    size: u64,
+    mtime_ns: i128,
+}
+
+impl FileId {
+    fn of(file: &File) -> std::io::Result<FileId> {
+        let meta = file.metadata()?;
+        let mtime_ns = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
+        Ok(FileId { dev: meta.dev(), ino: meta.ino(), size: meta.size(), mtime_ns })
+    }
+}
+
+struct State {
+    programs: Programs,
+    by_file: HashMap<FileId, u32>,
+    armed: Vec<Arc<Armed>>,
+}
+
+/// All probes of this panicwatch; shared between the gate and the session.
+pub struct Armory {
+    state: Mutex<State>,
+    /// Report every process of an armed binary, not only watched ones.
+    watch_all: bool,
+}
+
+impl Armory {
+    /// No binaries yet.
+    pub fn new(programs: Programs, watch_all: bool) -> Armory {
+        let state = State { programs, by_file: HashMap::new(), armed: Vec::new() };
+        Armory { state: Mutex::new(state), watch_all }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `f` on the loaded programs.
+    pub fn with_programs<R>(&self, f: impl FnOnce(&mut Programs) -> R) -> R {
+        f(&mut self.state().programs)
+    }
+
+    /// The binary in row `index`.
+    pub fn get(&self, index: u32) -> Option<Arc<Armed>> {
+        self.state().armed.get(index as usize).cloned()
+    }
+
+    /// The armed binary that `file` is, if it is one.
+    pub fn find(&self, file: &File) -> Option<Arc<Armed>> {
+        let id = FileId::of(file).ok()?;
+        let state = self.state();
+        state.by_file.get(&id).and_then(|index| state.armed.get(*index as usize).cloned())
+    }
+
+    /// Number of armed binaries.
+    pub fn len(&self) -> usize {
+        self.state().armed.len()
+    }
+
+    /// No binary is armed.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Reads `file` and puts probes into it, unless it has them already. `name` is for people.
+    ///
+    /// # Errors
+    /// When it is not Go, cannot be read, or the kernel refuses.
+    pub fn arm(&self, file: &File, name: &Path) -> Result<Arc<Armed>, ArmError> {
+        let path = || name.display().to_string();
+        let io = |source| ArmError::Binary {
+            path: path(),
+            source: gobin::Error::Io { path: name.into(), source },
+        };
+        let id = FileId::of(file).map_err(io)?;
+        let mut state = self.state();
+        if let Some(index) = state.by_file.get(&id) {
+            return Ok(state.armed[*index as usize].clone());
+        }
+        // By descriptor, not by name: what is read is what will run.
+        let bin = open(file).map_err(|source| match source {
+            gobin::Error::NotGo | gobin::Error::NotElf { .. } => ArmError::NotGo(path()),
+            source => ArmError::Binary { path: path(), source },
+        })?;
+        let plan = plan(&bin);
+        if !plan.is_useful() {
+            let reason =
+                plan.left_out.first().map_or_else(String::new, |l| format!("{}: {}", l.symbol, l.reason));
+            return Err(ArmError::NoProbe { path: path(), reason });
+        }
+        let Some(row) = attach::binary_row(&bin, self.watch_all) else {
+            let reason = "its runtime's g struct is laid out as no release known here".to_owned();
+            return Err(ArmError::NoProbe { path: path(), reason });
+        };
+        let index = state.armed.len() as u32;
+        state.programs.set_binary(index, row)?;
+        let attached = attach::attach(&mut state.programs, &plan, file, name, index)?;
+        let program = Arc::new(Program { bin, plan, path: name.to_owned() });
+        let armed = Arc::new(Armed { program, _attached: attached });
+        state.armed.push(armed.clone());
+        state.by_file.insert(id, index);
+        Ok(armed)
+    }
+}
+
+/// Maps an opened file as a Go binary.
+fn open(file: &File) -> Result<GoBinary, gobin::Error> {
+    use std::os::fd::AsRawFd;
+    GoBinary::open(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())))
+}

@@ -1,0 +1,11 @@
+//! Watching programs: launching one, arming binaries before they run, and reading what the probes say.
+//!
+//! [`armory`] holds the probes, `gate` arms binaries that watched processes are about to execute, `reader` drains
+//! the event ring, [`launch`] starts the program, [`session`] ties them to the correlator.
+
+pub mod armory;
+pub mod gate;
+pub mod launch;
+pub mod procfs;
+mod reader;
+pub mod session;

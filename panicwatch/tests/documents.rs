@@ -1,0 +1,56 @@
+//! The incident documents that are shown to people, or stand for real ones in tests, are what the types say.
+
+use panicwatch::{fingerprint, incident::Incident};
+use serde_json::Value;
+
+/// Parses, and gives the same document again: no field is unknown to the types, misspelt or of another type.
+fn check(name: &str, text: &str) {
+    let document: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let incident: Incident = serde_json::from_str(text).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let again = serde_json::to_value(&incident).expect("incidents serialise");
+    assert_eq!(document, again, "{name}");
+    assert_eq!(incident.schema, panicwatch::incident::SCHEMA, "{name}");
+    assert_eq!(incident.fingerprint, fingerprint::fingerprint(&incident), "{name}");
+}
+
+#[test]
+fn samples() {
+    let dir =
+        std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/incidents")).expect("the samples");
+    let mut count = 0;
+    for path in dir.map(|e| e.expect("an entry").path()) {
+        check(&path.display().to_string(), &std::fs::read_to_string(&path).expect("a sample"));
+        count += 1;
+    }
+    assert!(count >= 7, "{count} samples");
+}
+
+#[test]
+fn the_example_in_the_manual() {
+    let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/incident.md"))
+        .expect("docs/incident.md");
+    let examples: Vec<_> =
+        manual.split("```json\n").skip(1).filter_map(|s| s.split("\n```").next()).collect();
+    assert_eq!(examples.len(), 1);
+    check("docs/incident.md", examples[0]);
+}
+
+/// Every field of the types is in the manual.
+#[test]
+fn the_manual_names_every_field() {
+    let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/incident.md"))
+        .expect("docs/incident.md");
+    let mut names = std::collections::BTreeSet::new();
+    let source = include_str!("../src/incident.rs");
+    for line in source.lines() {
+        if let Some((name, _)) = line.trim().strip_prefix("pub ").and_then(|l| l.split_once(": ")) {
+            if name.contains(' ') {
+                continue; // a constant
+            }
+            names.insert(if name == "type_name" { "type" } else { name });
+        }
+    }
+    assert!(names.len() > 50, "{names:?}");
+    let missing: Vec<_> = names.iter().filter(|n| !manual.contains(&format!("`{n}`"))).collect();
+    assert!(missing.is_empty(), "docs/incident.md does not explain {missing:?}");
+}

@@ -1,0 +1,114 @@
+//! Runs cells, keeps their results, and prints the table at the end.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    sync::{Mutex, PoisonError, RwLock},
+};
+
+use libtest_mimic::{Completion, Failed, Trial};
+
+/// How a cell can end without failing.
+pub(crate) enum End {
+    /// As it should.
+    Passed,
+    /// Not run, and why.
+    Skipped(String),
+}
+
+/// What a cell returns.
+pub(crate) type Verdict = anyhow::Result<End>;
+
+static RESULTS: Mutex<BTreeMap<(String, String), String>> = Mutex::new(BTreeMap::new());
+
+/// A trial `GROUP::COLUMN::ROW`, entered in the table of its group.
+pub(crate) fn cell(
+    group: &str,
+    column: &str,
+    row: &str,
+    run: impl Fn() -> Verdict + Send + 'static,
+) -> Trial {
+    let place = (format!("{group}  {row}"), column.to_owned());
+    Trial::ignorable_test(format!("{group}::{column}::{row}"), move || {
+        let (verdict, first_failure) = alone_when_it_fails(&run);
+        let entry = match &verdict {
+            Ok(End::Passed) if first_failure.is_some() => "passed, alone".to_owned(),
+            Ok(End::Passed) => "passed".to_owned(),
+            Ok(End::Skipped(reason)) => format!("skipped ({reason})"),
+            Err(_) => "FAILED".to_owned(),
+        };
+        if let Some(failure) = first_failure {
+            let mut retried = RETRIED.lock().unwrap_or_else(PoisonError::into_inner);
+            retried.push(format!("{} {}: {failure:.300}", place.0, place.1));
+        }
+        RESULTS.lock().unwrap_or_else(PoisonError::into_inner).insert(place, entry);
+        match verdict {
+            Ok(End::Passed) => Ok(Completion::Completed),
+            Ok(End::Skipped(reason)) => Ok(Completion::ignored_with(reason)),
+            Err(error) => Err(Failed::from(format!("{error:#}"))),
+        }
+    })
+}
+
+static RETRIED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// Held for reading by a test among others, for writing by one that must have the machine to itself.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// Programs that race with themselves end otherwise now and then when the machine is busy with the next test. What
+/// fails gets two more tries with nothing beside it, and is told of at the end.
+fn alone_when_it_fails(run: &impl Fn() -> Verdict) -> (Verdict, Option<String>) {
+    let among_others = {
+        let _machine = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+        run()
+    };
+    let Err(error) = among_others else { return (among_others, None) };
+    let _machine = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+    let verdict = run().or_else(|_| run());
+    (verdict, Some(format!("{error:#}")))
+}
+
+/// Turns differences into a failure that lists them all.
+pub(crate) fn none(what: &str, differences: &[String]) -> anyhow::Result<()> {
+    anyhow::ensure!(differences.is_empty(), "{what}:\n  {}", differences.join("\n  "));
+    Ok(())
+}
+
+/// Prints every cell that ran: a line per row, a column per release.
+pub(crate) fn print_table() -> io::Result<()> {
+    let results = RESULTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut columns: Vec<&String> = results.keys().map(|(_, column)| column).collect();
+    columns.sort();
+    columns.dedup();
+    let mut out = io::stdout().lock();
+    let mut reasons: Vec<&str> = Vec::new();
+    let mut last = "";
+    for (row, _) in results.keys() {
+        if row == last {
+            continue;
+        }
+        last = row;
+        write!(out, "{row:<52}")?;
+        for column in &columns {
+            let Some(result) = results.get(&(row.clone(), (*column).clone())) else { continue };
+            let short = if let Some(reason) = result.strip_prefix("skipped ") {
+                let at = reasons.iter().position(|r| *r == reason).unwrap_or(reasons.len());
+                if at == reasons.len() {
+                    reasons.push(reason);
+                }
+                format!("skipped[{}]", at + 1)
+            } else {
+                result.clone()
+            };
+            write!(out, " {column}:{short}")?;
+        }
+        writeln!(out)?;
+    }
+    for (i, reason) in reasons.iter().enumerate() {
+        writeln!(out, "skipped[{}]: {reason}", i + 1)?;
+    }
+    for retried in RETRIED.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        writeln!(out, "first failed, beside another test: {}", retried.replace('\n', " "))?;
+    }
+    let count = |what: &str| results.values().filter(|r| r.starts_with(what)).count();
+    writeln!(out, "{} passed, {} FAILED, {} skipped", count("passed"), count("FAILED"), count("skipped"))
+}

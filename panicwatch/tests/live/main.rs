@@ -1,0 +1,54 @@
+//! The live suite: panicwatch on real Go programs, judged by what Go itself prints.
+//!
+//! Groups (the first part of a test's name): `oracle` judges the judges on bare runs and needs no privileges;
+//! `testprog` runs the Go runtime's own crash programs under panicwatch; `fixture` our own programs, which print
+//! their own ground truth; `exec` how programs are started, attached to and left; `cli` what the command says; `debian` servers of Debian
+//! packages, which nobody here wrote.
+//! One cell: `cargo test --test live -- testprog::1.24::StringPanic --exact`. PANICWATCH_TEST_FULL=1 for every
+//! build of every fixture. What cannot run here is skipped, with its reason, and counted.
+
+mod cli;
+#[path = "../oracle/compare/mod.rs"]
+mod compare;
+mod debian;
+mod exec;
+mod fixtures;
+#[path = "../oracle/go_text/mod.rs"]
+mod go_text;
+mod gobuild;
+mod judges;
+mod ledger;
+mod need;
+mod process;
+mod run;
+mod scenarios;
+mod special;
+mod testprog;
+mod toolchain;
+mod traffic;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    if arguments.test_threads.is_none() {
+        // Programs that race with themselves want the cores for themselves.
+        arguments.test_threads = Some(2);
+    }
+    let mut trials = Vec::new();
+    trials.extend(testprog::trials());
+    trials.extend(fixtures::trials());
+    trials.extend(exec::trials());
+    trials.extend(cli::trials());
+    trials.extend(debian::trials());
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if !arguments.list
+        && let Err(error) = ledger::print_table()
+    {
+        // A closed pipe is no reason to fail.
+        drop(error);
+    }
+    conclusion.exit_code()
+}

@@ -1,0 +1,43 @@
+//! Finding processes and their state in /proc.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result};
+
+/// The process that runs the executable `exe`, a descendant of `ancestor`.
+pub(crate) fn running(exe: &Path, ancestor: u32) -> Result<u32> {
+    let mut found =
+        fs::read_dir("/proc")?.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
+    found
+        .find(|pid| {
+            *pid != ancestor
+                && fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|e| e == exe)
+                && descends(*pid, ancestor)
+        })
+        .with_context(|| format!("no process under {ancestor} runs {}", exe.display()))
+}
+
+/// One-letter state: R, S, T (stopped), t (traced) …
+pub(crate) fn state(pid: u32) -> Option<char> {
+    stat(pid)?.0
+}
+
+fn descends(mut pid: u32, ancestor: u32) -> bool {
+    // Bounded: the list of processes changes while it is walked.
+    for _ in 0..16 {
+        match stat(pid) {
+            Some((_, parent)) if parent == ancestor => return true,
+            Some((_, parent)) if parent > 1 => pid = parent,
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// State and parent: the fields behind the command's name, which may itself hold blanks and parentheses.
+fn stat(pid: u32) -> Option<(Option<char>, u32)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = text[text.rfind(')')? + 1..].split_whitespace();
+    let state = fields.next()?.chars().next();
+    Some((state, fields.next()?.parse().ok()?))
+}

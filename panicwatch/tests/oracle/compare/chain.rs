@@ -1,0 +1,97 @@
+//! The chain of panics against the lines Go printed for it.
+//!
+//! One line is one panic, but for one case: from Go 1.25 on, panics that follow each other with the identical value
+//! share a line (preprintpanics sets `repanicked`, printpanics then skips the later one):
+//! <https://github.com/golang/go/blob/go1.26.0/src/runtime/panic.go>
+
+use panicwatch::incident::{Incident, Kind, Panic, State};
+
+use super::{Differences, Expect};
+use crate::go_text::{Account, Note, PanicLine};
+
+/// Compares the chain of a fatal incident.
+pub(crate) fn compare(account: &Account, incident: &Incident, expect: &Expect, d: &mut Differences) {
+    // Up to Go 1.25 a fatal error inside a panic prints no chain; a throw never does. Nothing to compare with.
+    if account.chain.is_empty() {
+        return;
+    }
+    // A Goexit in the chain prints nothing.
+    let panics: Vec<&Panic> = incident.panics.iter().filter(|p| !p.goexit).collect();
+    let Some(counts) = assign(&account.chain, &panics, expect.minor >= 25) else {
+        let go: Vec<&str> = account.chain.iter().map(|l| l.printed.as_str()).collect();
+        let seen: Vec<&str> = panics.iter().map(|p| p.value.printed.as_deref().unwrap_or("null")).collect();
+        d.add(format!("panics[].value.printed: Go says {go:?}, the incident {seen:?}"));
+        return;
+    };
+    let mut at = 0;
+    for (line, count) in account.chain.iter().zip(counts) {
+        let last_line = at + count == panics.len();
+        states(line, &panics[at..at + count], last_line, expect, d);
+        at += count;
+    }
+    for panic in &panics {
+        texts(panic, expect, d);
+    }
+}
+
+/// How many panics stand behind each line; `None` when the two cannot be matched.
+fn assign(lines: &[PanicLine], panics: &[&Panic], shared: bool) -> Option<Vec<usize>> {
+    let Some((line, rest)) = lines.split_first() else {
+        return panics.is_empty().then(Vec::new);
+    };
+    let same = panics.iter().take_while(|p| p.value.printed.as_deref() == Some(&line.printed)).count();
+    // `[recovered, repanicked]` tells that there are at least two.
+    let least = if line.note == Note::Repanicked { 2 } else { 1 };
+    let most = if shared { same } else { same.min(1) };
+    (least..=most).find_map(|n| {
+        let mut counts = assign(rest, &panics[n..], shared)?;
+        counts.insert(0, n);
+        Some(counts)
+    })
+}
+
+fn states(line: &PanicLine, panics: &[&Panic], last_line: bool, expect: &Expect, d: &mut Differences) {
+    for (i, panic) in panics.iter().enumerate() {
+        let last = last_line && i + 1 == panics.len();
+        let noted = match line.note {
+            Note::None => false,
+            // Of panics that share a line the first's flag decides the note; the others' are not told.
+            Note::Recovered => i == 0,
+            Note::Repanicked => i + 1 < panics.len(),
+        };
+        let recovered = noted && !expect.nothing_recovered;
+        if i > 0 && !last && !expect.nothing_recovered {
+            continue;
+        }
+        // A shared line that is not the last of the chain ends with a panic whose fate the line does not tell.
+        if i + 1 == panics.len() && panics.len() > 1 && !last_line {
+            continue;
+        }
+        let what = format!("state of panic {:?}", line.printed);
+        let want: &[State] = match (recovered, last) {
+            (true, _) => &[State::Repanicked],
+            // Of a fatal error inside a panic the process dies; the panic itself was still under way.
+            (false, true) if expect.kind != Kind::Panic => &[State::Running],
+            (false, true) => &[State::Fatal],
+            // The process dies of it too, though a later one took over.
+            (false, false) if expect.kind != Kind::Panic => &[State::Aborted, State::Running],
+            (false, false) => &[State::Aborted, State::Fatal],
+        };
+        if !want.contains(&panic.state) {
+            d.add(format!("{what}: {want:?} wanted, the incident {:?}", panic.state));
+        }
+        d.equal(&format!("{what}: recover present"), recovered, panic.recover.is_some());
+    }
+}
+
+fn texts(panic: &Panic, expect: &Expect, d: &mut Differences) {
+    let Some(printed) = &panic.value.printed else { return };
+    // A bare value (a string, an error's text, a number) is its own text; `main.T("x")` and `(T) 0x…` are not.
+    if let Some(text) = &panic.value.text
+        && !printed.ends_with(')')
+        && !printed.starts_with('(')
+    {
+        let want = if expect.minor >= 23 { text.replace('\n', "\n\t") } else { text.clone() };
+        d.equal("panics[].value.text as printed", printed.as_str(), want.as_str());
+    }
+}

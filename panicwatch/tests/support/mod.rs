@@ -1,0 +1,81 @@
+//! Building the Go programs the tests look at, with every toolchain there is.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// Releases the tests want.
+const RELEASES: [&str; 8] =
+    ["1.19.8", "1.21.13", "1.22.10", "1.23.9", "1.24.11", "1.25.5", "1.26.6", "1.27.3"];
+
+/// A Go installation.
+#[derive(Debug, Clone)]
+pub(crate) struct Toolchain {
+    /// As in [`RELEASES`].
+    pub(crate) release: &'static str,
+    /// The go command, in GOROOT/bin.
+    pub(crate) go: PathBuf,
+}
+
+/// Where a release was looked for in vain.
+fn skip(release: &str, places: &[PathBuf]) {
+    #[expect(clippy::print_stdout, reason = "a skip is said aloud")]
+    {
+        println!("SKIPPED go{release}: none of {places:?}");
+    }
+}
+
+/// Those found; each missing one is printed as skipped.
+pub(crate) fn toolchains() -> Vec<Toolchain> {
+    RELEASES.into_iter().filter_map(Toolchain::find).collect()
+}
+
+fn cache() -> PathBuf {
+    let home = std::env::var_os("HOME").map_or_else(std::env::temp_dir, PathBuf::from);
+    home.join(".cache/panicwatch")
+}
+
+impl Toolchain {
+    fn find(release: &'static str) -> Option<Self> {
+        let root = std::env::var_os("PANICWATCH_GO_ROOT").map_or_else(|| cache().join("go"), PathBuf::from);
+        let minor = release.rsplit_once('.').map_or(release, |(minor, _)| minor);
+        let places =
+            [root.join(release).join("go/bin/go"), PathBuf::from(format!("/usr/lib/go-{minor}/bin/go"))];
+        let go = places.iter().find(|p| p.exists()).cloned();
+        if go.is_none() {
+            skip(release, &places);
+        }
+        Some(Self { release, go: go? })
+    }
+
+    /// 24 of 1.24.11.
+    pub(crate) fn minor(&self) -> u16 {
+        self.release.split('.').nth(1).and_then(|m| m.parse().ok()).expect("a release")
+    }
+
+    /// Builds the package in directory `source` to `out` with more flags.
+    pub(crate) fn build(&self, source: &Path, flags: &[&str], out: &Path) {
+        let output = Command::new(&self.go)
+            .env("GO111MODULE", "off")
+            .env("GOTOOLCHAIN", "local")
+            .env("GOFLAGS", "")
+            .env("GOCACHE", cache().join("gocache"))
+            .env_remove("GOROOT")
+            .current_dir(source)
+            .arg("build")
+            .args(flags)
+            .arg("-o")
+            .arg(out)
+            .arg(".")
+            .output()
+            .expect("the go command starts");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "go{} build {flags:?}: {errors}", self.release);
+    }
+}
+
+/// A fixture's directory.
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/go").join(name)
+}

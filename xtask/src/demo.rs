@@ -1,0 +1,122 @@
+//! `cargo xtask demo`: a small Go server, watched until it dies, and the report that is left of it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{host, paths, setup, shell, vm};
+
+/// Options of `cargo xtask demo`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Run in a virtual machine even where it could run here
+    #[arg(long)]
+    vm: bool,
+    /// The virtual machine's kernel: a series or an image, as vm-run takes it
+    #[arg(long, default_value = "6.12")]
+    kernel: String,
+}
+
+/// Runs it.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    shell::headline("Set-up");
+    setup::run()?;
+
+    shell::headline("Building panicwatch");
+    let mut cargo = Command::new(paths::cargo());
+    cargo.current_dir(paths::root()).args([
+        "build",
+        "--release",
+        "--package",
+        "panicwatch",
+        "--bin",
+        "panicwatch",
+    ]);
+    shell::run(&mut cargo)?;
+    let panicwatch = target_dir()?.join("release/panicwatch");
+
+    shell::headline("Building the server");
+    let server = build_server()?;
+
+    let mut watch = match command(args, &panicwatch, &server)? {
+        Some(command) => command,
+        None => bail!("the demo needs root for BPF, and that was declined"),
+    };
+    shell::headline(&shell::show(&watch));
+    let status = watch.status().context("cannot run panicwatch")?;
+    shell::say(&format!("\nThe server's exit status came through panicwatch: {status}"));
+    // A Go program that dies of a panic exits with 2, and panicwatch with it.
+    if status.code() != Some(2) {
+        bail!("a Go program dead of a panic exits with status 2");
+    }
+    Ok(())
+}
+
+/// panicwatch on the server: here, through sudo, or in a virtual machine. None: the person declined.
+fn command(args: &Args, panicwatch: &Path, server: &Path) -> Result<Option<Command>> {
+    let why_not_here = if args.vm { Some("asked for".to_owned()) } else { host::why_no_probes() };
+    if let Some(why) = why_not_here {
+        return in_vm(args, panicwatch, server, &why).map(Some);
+    }
+    let mut command = if host::is_root() {
+        Command::new(panicwatch)
+    } else if host::has_sudo() && shell::can_ask() {
+        let question = format!(
+            "Placing probes needs root. Run {} through sudo (and nothing else)?",
+            panicwatch.display()
+        );
+        if !shell::agreed(&question) {
+            return Ok(None);
+        }
+        let mut sudo = Command::new("sudo");
+        sudo.arg(panicwatch);
+        sudo
+    } else {
+        return in_vm(args, panicwatch, server, "not root, and nobody to ask for sudo").map(Some);
+    };
+    command.args(["run", "--"]).arg(server);
+    Ok(Some(command))
+}
+
+fn in_vm(args: &Args, panicwatch: &Path, server: &Path, why: &str) -> Result<Command> {
+    shell::say(&format!("{why}: running in a virtual machine (Linux {})", args.kernel));
+    // The guest's console is a terminal, whatever ours is.
+    let plain = if shell::is_terminal() { "" } else { "NO_COLOR=1 " };
+    let line = format!("{plain}'{}' run -- '{}'", panicwatch.display(), server.display());
+    vm::program(&args.kernel, &[panicwatch, server], &line)
+        .with_context(|| format!("the demo cannot run here ({why}), nor in a virtual machine"))
+}
+
+fn build_server() -> Result<PathBuf> {
+    let cache = paths::cache()?;
+    let version = setup::GO_VERSIONS.last().context("no Go version")?;
+    let goroot = setup::go_root(&cache, version);
+    let server = target_dir()?.join("demo/orders");
+    let mut go = Command::new(goroot.join("bin/go"));
+    go.current_dir(paths::root().join("xtask/demo/server"))
+        // -trimpath: paths in the report are the module's, not this machine's.
+        .args(["build", "-trimpath", "-buildvcs=false", "-o"])
+        .arg(&server)
+        .arg(".")
+        // Offline, and with nothing of the person's own Go settings.
+        .env("GOROOT", &goroot)
+        .env("GO111MODULE", "on")
+        .env("GOPROXY", "off")
+        .env("GOWORK", "off")
+        .env("GOTOOLCHAIN", "local")
+        .env("GOFLAGS", "")
+        .env("GOCACHE", cache.join("gocache"));
+    shell::run(&mut go)?;
+    Ok(server)
+}
+
+/// Where cargo puts what it builds.
+fn target_dir() -> Result<PathBuf> {
+    let mut cargo = Command::new(paths::cargo());
+    cargo.current_dir(paths::root()).args(["metadata", "--format-version=1", "--no-deps"]);
+    let metadata: serde_json::Value = serde_json::from_str(&shell::capture(&mut cargo)?)?;
+    let directory =
+        metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
+    Ok(PathBuf::from(directory))
+}

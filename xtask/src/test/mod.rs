@@ -1,0 +1,81 @@
+//! `cargo xtask test`: everything that must hold, in one command with one summary.
+//!
+//! Set-up, format, clippy, house rules, then every test. cargo never runs as root: the test programs
+//! are built first, and the privileged one alone is run through sudo or in a virtual machine.
+
+mod binaries;
+mod live;
+mod output;
+mod tally;
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use self::tally::Tally;
+use crate::{paths, setup, shell, tidy};
+
+/// Options of `cargo xtask test`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Run only tests whose name contains this
+    filter: Option<String>,
+    /// Run the live tests in a virtual machine even where they could run here
+    #[arg(long)]
+    vm: bool,
+    /// Where to run the live tests in a virtual machine: a kernel series or an image, as vm-run takes it
+    #[arg(long, default_value = "6.12")]
+    kernel: String,
+}
+
+/// Runs it all; an error when anything failed.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let began = Instant::now();
+    shell::headline("Set-up");
+    setup::run()?;
+
+    let mut tally = Tally::default();
+    let cargo = |arguments: &[&str]| {
+        let mut command = Command::new(paths::cargo());
+        command.current_dir(paths::root()).args(arguments);
+        shell::run(&mut command)
+    };
+    check(&mut tally, "cargo fmt --check", || cargo(&["fmt", "--all", "--check"]));
+    check(&mut tally, "cargo clippy", || {
+        cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])
+    });
+    check(&mut tally, "cargo xtask tidy", tidy::run);
+    check(&mut tally, "cargo doc", || cargo(&["doc", "--no-deps", "--quiet"]));
+
+    shell::headline("Building the tests");
+    match binaries::build() {
+        Err(error) => tally.fail("building the tests", &format!("{error:#}")),
+        Ok(binaries) => {
+            for binary in binaries.iter().filter(|binary| !binary.is_live()) {
+                binaries::run(binary, args.filter.as_deref(), &mut tally);
+            }
+            binaries::run_doc_tests(args.filter.as_deref(), &mut tally);
+            live::run(&binaries, args, &mut tally);
+        }
+    }
+
+    shell::headline(&format!("Summary, after {} s", began.elapsed().as_secs()));
+    tally.print();
+    if tally.failed() > 0 {
+        bail!("{} failed", tally.failed());
+    }
+    Ok(())
+}
+
+/// A check that is not a test program: counted like one test.
+fn check(tally: &mut Tally, name: &str, run: impl FnOnce() -> Result<()>) {
+    shell::headline(name);
+    match run() {
+        Ok(()) => tally.pass(1),
+        Err(error) => {
+            shell::complain(&format!("{error:#}"));
+            tally.fail(name, &format!("{error:#}"));
+        }
+    }
+}

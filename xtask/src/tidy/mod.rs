@@ -1,0 +1,81 @@
+//! `cargo xtask tidy`: the house rules that no compiler knows, as a check.
+//!
+//! Works on the files git knows or would add. A rule takes a file and gives sentences; warnings are
+//! printed, violations fail the task.
+
+mod links;
+mod rules;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::Command;
+use std::{fs, str};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{paths, shell};
+
+/// A file of the repository, by its path from the root.
+struct File {
+    path: String,
+    text: String,
+}
+
+/// What a rule has to say about a file.
+#[derive(Debug, PartialEq, Eq)]
+enum Remark {
+    Warning(String),
+    Violation(String),
+}
+
+/// Applies every rule to every file.
+pub(crate) fn run() -> Result<()> {
+    let names = file_names()?;
+    let private = private_paths();
+    let mut violations = 0;
+    let mut files = 0;
+    for name in &names {
+        let path = paths::root().join(name);
+        // A name in the index whose file was deleted, or a binary: no text, nothing to say.
+        let Ok(bytes) = fs::read(&path) else { continue };
+        let Ok(text) = String::from_utf8(bytes) else { continue };
+        let file = File { path: name.clone(), text };
+        files += 1;
+        for remark in rules::all(&file, &private).into_iter().chain(links::check(&file, &exists)) {
+            match remark {
+                Remark::Warning(what) => shell::say(&format!("warning: {name}: {what}")),
+                Remark::Violation(what) => {
+                    violations += 1;
+                    shell::say(&format!("error: {name}: {what}"));
+                }
+            }
+        }
+    }
+    if files == 0 {
+        bail!("tidy found no files: is {} a git work tree?", paths::root().display());
+    }
+    if violations > 0 {
+        bail!("tidy: {violations} violations of the house rules (CONTRIBUTING.md)");
+    }
+    shell::say(&format!("tidy: {files} files in order"));
+    Ok(())
+}
+
+/// Where this clone and its cache lie. Too short a path (`/panicwatch`) is also part of others.
+fn private_paths() -> Vec<String> {
+    let paths = [Some(paths::root()), paths::cache().ok()].into_iter().flatten();
+    paths.filter(|path| path.components().count() > 3).map(|path| path.display().to_string()).collect()
+}
+
+/// Whether a path from the root exists.
+fn exists(path: &str) -> bool {
+    paths::root().join(path).exists()
+}
+
+fn file_names() -> Result<BTreeSet<String>> {
+    let mut git = Command::new("git");
+    git.current_dir(paths::root()).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+    let listing = shell::capture(&mut git).context("tidy asks git for the files")?;
+    let names = listing.split('\0').filter(|name| !name.is_empty());
+    Ok(names.map(PathBuf::from).map(|path| path.to_string_lossy().into_owned()).collect())
+}

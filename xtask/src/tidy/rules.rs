@@ -1,0 +1,225 @@
+//! The rules that look at one file at a time.
+
+use super::{File, Remark};
+
+/// Lines of a source file: the aim, and what is refused.
+const LINES_AIM: usize = 400;
+const LINES_MAX: usize = 600;
+
+/// Modules that do no I/O, so that every race and every damaged input is a table in a test.
+const PURE: &[&str] = &["gobin", "event", "correlate", "value", "timeline", "traceback"];
+const IMPURE: &[&str] = &[
+    "std::fs",
+    "TcpStream",
+    "UdpSocket",
+    "std::process",
+    "std::thread",
+    "std::env",
+    "Instant::now",
+    "SystemTime::now",
+];
+
+/// Where a pure module may open a file all the same: the door through which its bytes come in.
+const DOORS: &[&str] = &["panicwatch/src/gobin/mod.rs"];
+
+/// Hosts that files may link to. Package registries are reached by their clients, never by a URL of ours.
+const HOSTS: &[&str] = &[
+    "127.0.0.1",
+    "blog.golang.org",
+    "cs.opensource.google",
+    "datatracker.ietf.org",
+    "docs.kernel.org",
+    "docs.rs",
+    "dwarfstd.org",
+    "elixir.bootlin.com",
+    "example.com",
+    "git.kernel.org",
+    "github.com",
+    "go-review.googlesource.com",
+    "go.dev",
+    "go.googlesource.com",
+    "golang.org",
+    "keepachangelog.com",
+    "localhost",
+    "lore.kernel.org",
+    "lwn.net",
+    "man7.org",
+    "opentelemetry.io",
+    "perfetto.dev",
+    "pkg.go.dev",
+    "prometheus.io",
+    "refspecs.linuxfoundation.org",
+    "semver.org",
+    "spdx.org",
+    "ui.perfetto.dev",
+    "www.apache.org",
+    "www.gnu.org",
+    "www.kernel.org",
+    "www.w3.org",
+];
+
+/// Everything that is to be said about a file. `private`: paths that mean something on this machine only.
+pub(super) fn all(file: &File, private: &[String]) -> Vec<Remark> {
+    let mut remarks = Vec::new();
+    if file.path.ends_with(".rs") {
+        remarks.extend(length(file));
+        remarks.extend(header(file));
+        remarks.extend(ignored_tests(file));
+        remarks.extend(purity(file));
+        remarks.extend(offsets(file));
+    }
+    remarks.extend(private_paths(file, private));
+    remarks.extend(hosts(file));
+    remarks
+}
+
+fn violation(line: usize, what: &str) -> Remark {
+    Remark::Violation(format!("line {}: {what}", line + 1))
+}
+
+fn length(file: &File) -> Option<Remark> {
+    match file.text.lines().count() {
+        lines if lines > LINES_MAX => {
+            Some(Remark::Violation(format!("{lines} lines; {LINES_MAX} is the limit: split it")))
+        }
+        lines if lines > LINES_AIM => Some(Remark::Warning(format!("{lines} lines; aim at {LINES_AIM}"))),
+        _ => None,
+    }
+}
+
+fn header(file: &File) -> Option<Remark> {
+    let first = file.text.lines().find(|line| !line.trim().is_empty() && !line.starts_with("#!["));
+    if first.is_some_and(|line| line.starts_with("//!")) {
+        return None;
+    }
+    Some(Remark::Violation("begins without a `//!` that says what it knows and must not know".to_owned()))
+}
+
+fn ignored_tests(file: &File) -> Vec<Remark> {
+    let ignored = |line: &str| line.trim_start().starts_with("#[ignore");
+    let lines = file.text.lines().enumerate().filter(|(_, line)| ignored(line));
+    lines
+        .map(|(at, _)| violation(at, "no #[ignore]: a test that cannot run prints `skipped: <why>`"))
+        .collect()
+}
+
+/// Lines of code before the tests, without comments.
+fn code(file: &File) -> impl Iterator<Item = (usize, &str)> {
+    let lines = file.text.lines().enumerate();
+    lines
+        .take_while(|(_, line)| *line != "#[cfg(test)]")
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+fn purity(file: &File) -> Vec<Remark> {
+    let Some(path) = file.path.strip_prefix("panicwatch/src/") else { return Vec::new() };
+    let module = path.split(['/', '.']).next().unwrap_or_default();
+    if !PURE.contains(&module) || path.ends_with("/tests.rs") || DOORS.contains(&file.path.as_str()) {
+        return Vec::new();
+    }
+    code(file)
+        .filter_map(|(at, line)| {
+            let what = IMPURE.iter().find(|name| line.contains(*name))?;
+            Some(violation(at, &format!("{module} does no I/O and reads no clock: no {what}")))
+        })
+        .collect()
+}
+
+/// Offsets into Go's structures come from one table. A constant that is named like one is told here.
+fn offsets(file: &File) -> Vec<Remark> {
+    let in_scope = file.path.starts_with("panicwatch/src/") || file.path.starts_with("panicwatch-ebpf/src/");
+    if !in_scope
+        || file.path == "panicwatch/src/gobin/offsets.rs"
+        || file.path.starts_with("panicwatch/src/gobin/offsets/")
+    {
+        return Vec::new();
+    }
+    code(file)
+        .filter(|(_, line)| {
+            let constant = line.trim_start().trim_start_matches("pub ").trim_start_matches("pub(crate) ");
+            let Some((name, value)) = constant.strip_prefix("const ").and_then(|rest| rest.split_once('='))
+            else {
+                return false;
+            };
+            let runtime_struct =
+                ["G_", "M_", "P_", "PANIC_", "DEFER_", "SCHED_"].iter().any(|it| name.starts_with(it));
+            runtime_struct
+                && name.contains("OFF")
+                && value.trim_start().starts_with(|c: char| c.is_ascii_digit())
+        })
+        .map(|(at, _)| violation(at, "offsets into Go's structures are in gobin/offsets.rs alone"))
+        .collect()
+}
+
+fn private_paths(file: &File, private: &[String]) -> Vec<Remark> {
+    let lines = file.text.lines().enumerate();
+    lines
+        .filter_map(|(at, line)| {
+            let path = private.iter().find(|path| line.contains(*path))?;
+            Some(violation(at, &format!("{path} means something on this machine only")))
+        })
+        .collect()
+}
+
+fn hosts(file: &File) -> Vec<Remark> {
+    // cargo's and Go's own; they name the registry their client uses.
+    if file.path.ends_with("Cargo.lock") || file.path.ends_with("go.sum") {
+        return Vec::new();
+    }
+    let mut remarks = Vec::new();
+    for (at, line) in file.text.lines().enumerate() {
+        for url in line.split("://").skip(1) {
+            let host: String =
+                url.chars().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-')).collect();
+            let known = |it: &str| host == it || host.ends_with(&format!(".{it}"));
+            // Without a dot it is a placeholder or a name inside a test's own network.
+            if host.contains('.') && !HOSTS.iter().copied().any(known) && !host.ends_with(".example") {
+                remarks.push(violation(
+                    at,
+                    &format!("{host} is not among the hosts that files may name (xtask/src/tidy/rules.rs)"),
+                ));
+            }
+        }
+    }
+    remarks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{File, Remark, all};
+
+    fn remarks(path: &str, text: &str) -> Vec<Remark> {
+        all(&File { path: path.to_owned(), text: text.to_owned() }, &["/somebody/panicwatch".to_owned()])
+    }
+
+    #[test]
+    fn a_tidy_file_gives_no_remark() {
+        assert_eq!(remarks("panicwatch/src/gobin/elf.rs", "//! ELF.\nuse std::fmt;\n"), []);
+    }
+
+    #[test]
+    fn each_rule_tells() {
+        let long = format!("//! Long.\n{}", "\n".repeat(600));
+        let cases = [
+            ("a.rs", long.as_str(), "600 is the limit"),
+            ("a.rs", "use std::fmt;\n", "begins without"),
+            ("a.rs", "//! A.\n#[ignore]\n", "no #[ignore]"),
+            ("panicwatch/src/gobin/elf.rs", "//! A.\nuse std::fs;\n", "does no I/O"),
+            ("panicwatch/src/probe/plan.rs", "//! A.\nconst G_GOID_OFFSET: u64 = 152;\n", "offsets.rs alone"),
+            ("a.md", "see /somebody/panicwatch/x\n", "this machine only"),
+            ("a.md", concat!("https:/", "/registry.invalid/x\n"), "registry.invalid is not among"),
+        ];
+        for (path, text, expected) in cases {
+            let found = remarks(path, text);
+            assert!(
+                matches!(found.as_slice(), [Remark::Violation(what)] if what.contains(expected)),
+                "{path}: {expected}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn tests_of_a_pure_module_may_read_files() {
+        assert_eq!(remarks("panicwatch/src/value/mod.rs", "//! A.\n#[cfg(test)]\nuse std::fs;\n"), []);
+    }
+}
