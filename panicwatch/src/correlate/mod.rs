@@ -20,7 +20,7 @@ use std::{collections::HashMap, sync::Arc};
 use panicwatch_common::event::kind;
 
 pub use program::{Program, View};
-use state::{OpenPanic, ProcessState};
+use state::{Dying, OpenPanic, ProcessState};
 
 use crate::{
     clock::Clock,
@@ -45,15 +45,16 @@ impl Correlator {
         Correlator { processes: HashMap::new(), clock, done: Vec::new() }
     }
 
-    /// Is this process known by name?
+    /// Has this process been described? What was said at its exec stays when it has vanished since.
     pub fn knows(&self, pid: u32) -> bool {
-        self.processes.get(&pid).is_some_and(|process| process.info.exe.is_some())
+        self.processes.get(&pid).is_some_and(|process| process.described)
     }
 
     /// Says what is known of a process.
     pub fn describe(&mut self, info: Process) {
-        let pid = info.pid;
-        self.processes.entry(pid).or_default().info = info;
+        let process = self.processes.entry(info.pid).or_default();
+        process.described = true;
+        process.info = info;
     }
 
     /// The incidents that are complete.
@@ -162,16 +163,18 @@ impl Correlator {
             exit,
         };
         let mut done = Vec::new();
-        // Several goroutines can begin to die at once; Go lets one finish and print, the others wait for the end. And
-        // one that does not get that far can be outlived: main returns while it still dies.
+        // Several goroutines can begin to die at once. Go lets each that gets as far as printing print, and the last of
+        // them ends the process; the others die with it. And one that does not get that far can be outlived: main
+        // returns while it still dies.
+        // https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go (dopanic_m, panicking)
         let survived = exit.is_some_and(|exit| exit.code == Some(0));
-        let finished =
-            process.dying.iter().position(|(_, dying)| dying.die.is_some() || dying.signal.is_some());
+        let prints = |dying: &Dying| dying.die.is_some() || dying.signal.is_some();
+        let nobody_prints = !process.dying.iter().any(|(_, dying)| prints(dying));
         for (i, (_, dying)) in process.dying.into_iter().enumerate() {
             let event = dying.die.as_ref().or(dying.throw.as_ref()).or(dying.signal.as_ref());
             let Some(program) = event.and_then(|event| binaries(event.head.binary)) else { continue };
-            let first = finished.unwrap_or(0) == i;
-            let outcome = if first && !survived { Outcome::Fatal } else { Outcome::Exited };
+            let to_blame = prints(&dying) || (nobody_prints && i == 0);
+            let outcome = if to_blame && !survived { Outcome::Fatal } else { Outcome::Exited };
             done.extend(build::death(dying, &context(outcome), &program));
         }
         for (goid, mut panics) in process.goroutines {

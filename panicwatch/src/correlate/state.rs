@@ -54,6 +54,8 @@ pub(super) struct Dying {
 #[derive(Debug, Default)]
 pub(super) struct ProcessState {
     pub(super) info: Process,
+    /// `info` has been given.
+    pub(super) described: bool,
     /// Open panics by goid, oldest first.
     pub(super) goroutines: HashMap<u64, Vec<OpenPanic>>,
     /// The last fault by thread, until the panic it becomes.
