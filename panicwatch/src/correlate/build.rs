@@ -154,7 +154,7 @@ const NO_GOROUTINE: &str = "the thread ran no goroutine at that moment";
 
 /// Goroutine, stack, ancestry and init, from the event that tells them best.
 pub(super) fn describe_goroutine(incident: &mut Incident, view: &View<'_>, stacks: &Stacks) {
-    goroutine::describe(incident, view);
+    goroutine::describe(incident, view, stacks.visibility);
     incident.stack = stacks.shown.clone();
     incident.stack_elided = stacks.elided;
     if incident.goroutine.is_none() {

@@ -42,6 +42,8 @@ pub(super) struct Stacks {
     pub(super) all: Vec<Frame>,
     /// Why outer frames are not known.
     pub(super) incomplete: Option<String>,
+    /// What `shown` was walked with.
+    pub(super) visibility: Visibility,
 }
 
 /// What Go's traceback shows: the level of GOTRACEBACK, and whether the runtime itself failed.
@@ -69,6 +71,7 @@ pub(super) fn saved_stack(view: &View<'_>, visibility: Visibility) -> Stacks {
         Some(start) => walk(view, start, visibility),
         None => Stacks {
             incomplete: Some("the goroutine's saved registers were not captured".into()),
+            visibility,
             ..Stacks::default()
         },
     }
@@ -102,7 +105,7 @@ pub(super) fn walk(view: &View<'_>, mut start: Start, visibility: Visibility) ->
         End::TopFrame | End::SpWrite => None,
         ref end => Some(format!("the walk ended early: {end}")),
     };
-    Stacks { shown: shown.frames, elided: shown.elided, all: all.frames, incomplete }
+    Stacks { shown: shown.frames, elided: shown.elided, all: all.frames, incomplete, visibility }
 }
 
 fn status(view: &View<'_>) -> Option<u32> {
@@ -112,7 +115,9 @@ fn status(view: &View<'_>) -> Option<u32> {
 }
 
 /// Fills in goroutine and ancestry.
-pub(super) fn describe(incident: &mut Incident, view: &View<'_>) {
+///
+/// `visibility`: of the goroutine's stack, since Go hides or shows the creator by the same rule as a frame.
+pub(super) fn describe(incident: &mut Incident, view: &View<'_>, visibility: Visibility) {
     let head = view.event.head;
     if head.g == 0 {
         return;
@@ -126,7 +131,7 @@ pub(super) fn describe(incident: &mut Incident, view: &View<'_>) {
     let gopc = view.g(g.gopc).filter(|pc| *pc != 0);
     // The main goroutine's creator is the runtime's start-up code, which Go never prints.
     let shown =
-        |pc: &u64| traceback::shows_creator(&view.program.bin, view.bias, *pc, head.goid, Visibility::USER);
+        |pc: &u64| traceback::shows_creator(&view.program.bin, view.bias, *pc, head.goid, visibility);
     let created_by = gopc.filter(shown).and_then(|pc| traceback::creator(&view.program.bin, view.bias, pc));
     let (thread_id, locked) = thread(view);
     let labels = view.g(g.labels).map(|word| value::labels(&view.memory(), u32::from(layout.minor), word));

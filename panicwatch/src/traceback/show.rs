@@ -15,6 +15,12 @@ pub struct Visibility {
     pub throwing: bool,
 }
 
+impl Default for Visibility {
+    fn default() -> Self {
+        Self::USER
+    }
+}
+
 impl Visibility {
     /// GOTRACEBACK unset, an ordinary panic.
     pub const USER: Self = Self { level: 1, throwing: false };
