@@ -130,8 +130,7 @@ pub(super) fn describe(incident: &mut Incident, view: &View<'_>, visibility: Vis
     let parent = g.parent_goid.and_then(|field| view.g(field)).filter(|id| *id != 0);
     let gopc = view.g(g.gopc).filter(|pc| *pc != 0);
     // The main goroutine's creator is the runtime's start-up code, which Go never prints.
-    let shown =
-        |pc: &u64| traceback::shows_creator(&view.program.bin, view.bias, *pc, head.goid, visibility);
+    let shown = |pc: &u64| traceback::shows_creator(&view.program.bin, view.bias, *pc, head.goid, visibility);
     let created_by = gopc.filter(shown).and_then(|pc| traceback::creator(&view.program.bin, view.bias, pc));
     let (thread_id, locked) = thread(view);
     let labels = view.g(g.labels).map(|word| value::labels(&view.memory(), u32::from(layout.minor), word));
