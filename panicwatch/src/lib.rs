@@ -9,7 +9,8 @@
 //! 4. [`correlate`] makes incidents of events, with [`traceback`] for stacks, [`defers`] for deferred calls,
 //!    [`gotype`] and [`value`] for values, [`disasm`] for instructions, [`inittasks`] for initialisation.
 //! 5. [`incident`] is the document; [`report`] renders it for people, [`fingerprint`] groups it.
-//! 6. [`cli`] has the subcommands, [`doctor`] says what this machine allows.
+//! 6. [`symbolize`] answers questions about single addresses, of Go programs and of the kernel.
+//! 7. [`cli`] has the subcommands, [`doctor`] says what this machine allows.
 
 pub mod cli;
 pub mod clock;
@@ -29,6 +30,7 @@ pub mod inittasks;
 pub mod memory;
 pub mod probe;
 pub mod report;
+pub mod symbolize;
 pub mod traceback;
 pub mod value;
 pub mod watch;

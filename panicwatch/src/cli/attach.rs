@@ -93,7 +93,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
 }
 
 /// Why the executable of a process cannot be told.
-fn unreadable(pid: u32, error: io::Error) -> Exit {
+pub(super) fn unreadable(pid: u32, error: io::Error) -> Exit {
     match error.kind() {
         io::ErrorKind::PermissionDenied => unable(anyhow!(
             "process {pid} belongs to another user; run as root, or grant CAP_SYS_PTRACE (panicwatch doctor tells more)"

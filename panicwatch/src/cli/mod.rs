@@ -6,3 +6,4 @@ pub mod doctor;
 mod plan;
 pub mod run;
 mod signals;
+pub mod symbolize;

@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, fmt};
 
-use super::{FuncId, GoBinary, bytes, name, pclntab::RawFunc};
+use super::{
+    FuncId, GoBinary, bytes, name,
+    pclntab::{RawFunc, Values},
+};
 
 /// PCDATA tables and FUNCDATA items by number.
 /// <https://github.com/golang/go/blob/go1.24.11/src/internal/abi/symtab.go>
@@ -142,41 +145,95 @@ impl<'a> Func<'a> {
 
     /// File and line of the instruction at `pc`, of the innermost inlined call.
     pub fn file_line(&self, pc: u64) -> Option<(Cow<'a, str>, u32)> {
-        let file = self.value(self.raw.pcfile, pc)?;
-        let line = self.value(self.raw.pcln, pc)?;
-        let file = self.bin.pclntab.file(self.bin.pcln_data(), &self.raw, file)?;
-        Some((String::from_utf8_lossy(file), u32::try_from(line).ok()?))
+        let place = Place::find(self, pc, &|table, pc| self.value(table, pc));
+        Some((self.bin.file_name(place.file?), place.line?))
     }
 
     /// The source-level calls under way at `pc`, innermost first; the last is this function itself.
     /// `pc` is the instruction executed, for a return address one less.
     pub fn frames_at(&self, pc: u64) -> Vec<CodeFrame<'a>> {
-        let tree = self.funcdata(tables::FUNCDATA_INL_TREE);
         let mut frames = Vec::with_capacity(1);
-        let mut at = pc;
-        // parentPc always lies before the inlined body's own calls in sane tables; damaged ones may loop.
-        while frames.len() < MAX_INLINE {
-            let index = self.pcdata(tables::PCDATA_INL_TREE, at).and_then(|i| u64::try_from(i).ok());
-            let Some(node) = tree.zip(index).and_then(|(t, i)| InlinedCall::read(self.bin, t, i)) else {
-                break;
-            };
-            frames.push(self.frame(at, self.bin.name_at(node.name_off), true, node.func_id));
-            at = self.entry.wrapping_add(u64::from(node.parent_pc));
-        }
-        frames.push(self.frame(at, self.name(), false, self.raw.func_id));
+        self.walk(pc, &|table, pc| self.value(table, pc), &mut |place| frames.push(self.frame(place)));
         frames
     }
 
-    fn frame(&self, at: u64, raw_name: Cow<'a, str>, inlined: bool, func_id: u8) -> CodeFrame<'a> {
-        let (file, line) = self.file_line(at).unzip();
+    /// As [`Self::frames_at`], with `value` looking up a pc-value table (by its offset in pctab) at a pc.
+    pub(super) fn walk(
+        &self,
+        pc: u64,
+        value: &dyn Fn(u32, u64) -> Option<i32>,
+        found: &mut dyn FnMut(Place),
+    ) {
+        let tree = self.funcdata(tables::FUNCDATA_INL_TREE);
+        let table = self.bin.pclntab.pcdata_start(self.bin.pcln_data(), &self.raw, tables::PCDATA_INL_TREE);
+        let mut at = pc;
+        // parentPc always lies before the inlined body's own calls in sane tables; damaged ones may loop.
+        for _ in 0..MAX_INLINE {
+            let index = table.and_then(|table| value(table, at)).and_then(|i| u64::try_from(i).ok());
+            let Some(node) = tree.zip(index).and_then(|(t, i)| InlinedCall::read(self.bin, t, i)) else {
+                break;
+            };
+            let place = Place::find(self, at, value);
+            found(Place { name_off: node.name_off, inlined: true, func_id: node.func_id, ..place });
+            at = self.entry.wrapping_add(u64::from(node.parent_pc));
+        }
+        found(Place::find(self, at, value));
+    }
+
+    /// The pc-value table at `offset` of pctab.
+    pub(super) fn values(&self, offset: u32) -> Values<'a> {
+        self.bin.pclntab.values(self.bin.pcln_data(), offset)
+    }
+
+    /// Tables of lines, files and inlining by their offsets in pctab, 0 for none.
+    pub(super) fn place_tables(&self) -> [u32; 3] {
+        let inlining =
+            self.bin.pclntab.pcdata_start(self.bin.pcln_data(), &self.raw, tables::PCDATA_INL_TREE);
+        [self.raw.pcln, self.raw.pcfile, inlining.unwrap_or(0)]
+    }
+
+    fn frame(&self, place: Place) -> CodeFrame<'a> {
+        let raw_name = self.bin.name_at(place.name_off);
+        // Go has either both or none.
+        let known = place.file.zip(place.line);
         CodeFrame {
             function: self.bin.display_name(raw_name.clone()),
             raw_name,
-            file,
-            line,
-            inlined,
-            func_id: self.bin.layout.func_ids.get(func_id),
+            file: known.map(|(file, _)| self.bin.file_name(file)),
+            line: known.map(|(_, line)| line),
+            inlined: place.inlined,
+            func_id: self.bin.layout.func_ids.get(place.func_id),
             entry: self.entry,
+        }
+    }
+}
+
+/// One source-level call at a program counter, its strings by their offsets: [`GoBinary::name_at`],
+/// [`GoBinary::file_name`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// In funcnametab.
+    pub name_off: i32,
+    /// In filetab.
+    pub file: Option<u32>,
+    /// Source line.
+    pub line: Option<u32>,
+    /// Inlined into the next one.
+    pub inlined: bool,
+    func_id: u8,
+}
+
+impl Place {
+    /// The innermost one at `pc`, taken for `func` itself.
+    fn find(func: &Func<'_>, pc: u64, value: &dyn Fn(u32, u64) -> Option<i32>) -> Self {
+        let raw = &func.raw;
+        let file = value(raw.pcfile, pc);
+        Self {
+            name_off: raw.name_off,
+            file: file.and_then(|file| func.bin.pclntab.file_off(func.bin.pcln_data(), raw, file)),
+            line: value(raw.pcln, pc).and_then(|line| u32::try_from(line).ok()),
+            inlined: false,
+            func_id: raw.func_id,
         }
     }
 }
@@ -228,11 +285,18 @@ pub struct CodeFrame<'a> {
 }
 
 impl GoBinary {
-    pub(super) fn name_at(&self, off: i32) -> Cow<'_, str> {
+    /// The function name at `off` of funcnametab, as in the table; "" when damaged.
+    pub fn name_at(&self, off: i32) -> Cow<'_, str> {
         String::from_utf8_lossy(self.pclntab.name(self.pcln_data(), off).unwrap_or_default())
     }
 
-    pub(super) fn display_name<'a>(&self, raw: Cow<'a, str>) -> Cow<'a, str> {
+    /// The file name at `off` of filetab; "" when damaged.
+    pub fn file_name(&self, off: u32) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.pclntab.file(self.pcln_data(), off).unwrap_or_default())
+    }
+
+    /// A function name as Go prints it: type arguments elided.
+    pub fn display_name<'a>(&self, raw: Cow<'a, str>) -> Cow<'a, str> {
         let two_groups = self.version.at_least(27);
         match raw {
             Cow::Borrowed(raw) => name::for_print(raw, two_groups),

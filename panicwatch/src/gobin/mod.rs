@@ -11,26 +11,32 @@ mod error;
 mod func;
 mod funcid;
 mod image;
+mod lines;
 mod moduledata;
 mod name;
+mod names;
 pub mod offsets;
 mod pclntab;
 mod relocs;
 mod version;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 pub use self::{
     buildinfo::{BuildInfo, Module},
     error::Error,
-    func::{CodeFrame, Func, tables},
+    func::{CodeFrame, Func, Place, tables},
     funcid::{FuncId, FuncIds},
     image::{SharedBytes, StaticBytes},
+    lines::Lines,
     moduledata::ModuleInfo,
     offsets::{LayoutSource, RuntimeLayout},
     version::GoVersion,
 };
-use self::{image::Image, pclntab::PcLnTab};
+use self::{image::Image, names::NameIndex, pclntab::PcLnTab};
 use crate::memory::Memory;
 
 /// Instruction set of a binary.
@@ -62,6 +68,7 @@ pub struct GoBinary {
     layout_source: LayoutSource,
     pclntab: PcLnTab,
     module: ModuleInfo,
+    names: OnceLock<NameIndex>,
 }
 
 /// What can be said of any Go program, also one of a release [`GoBinary`] refuses.
@@ -133,7 +140,7 @@ impl GoBinary {
         };
         let pclntab = PcLnTab::locate(&image)?;
         let module = ModuleInfo::locate(&image, &pclntab, &layout)?;
-        Ok(Self { image, arch, version, layout, layout_source, pclntab, module })
+        Ok(Self { image, arch, version, layout, layout_source, pclntab, module, names: OnceLock::new() })
     }
 
     /// The release it was built with.
@@ -208,6 +215,11 @@ impl GoBinary {
         bytes::slice(self.image.data(), s.offset, s.size)
     }
 
+    /// Where a section is loaded.
+    pub fn section_address(&self, name: &str) -> Option<u64> {
+        self.image.section(name).map(|s| s.addr)
+    }
+
     /// The whole file.
     pub fn file_bytes(&self) -> &[u8] {
         self.image.data()
@@ -241,7 +253,8 @@ impl GoBinary {
     pub fn function(&self, name: &str) -> Option<Func<'_>> {
         let mut adapter = None;
         let data = self.pcln_data();
-        for i in 0..self.pclntab.nfunc {
+        let names = self.names.get_or_init(|| self.index_names());
+        for i in names.candidates(name.as_bytes()) {
             let Some(off) = self.pclntab.name_off(data, i) else { continue };
             if !self.pclntab.name_is(data, off, name.as_bytes()) {
                 continue;
@@ -253,6 +266,15 @@ impl GoBinary {
             }
         }
         adapter
+    }
+
+    fn index_names(&self) -> NameIndex {
+        let data = self.pcln_data();
+        let count = u32::try_from(self.pclntab.nfunc).unwrap_or(u32::MAX);
+        NameIndex::new((0..count).filter_map(|i| {
+            let off = self.pclntab.name_off(data, u64::from(i))?;
+            Some((i, self.pclntab.name_start(data, off, names::HASHED)?))
+        }))
     }
 
     /// The function whose code holds `pc`.
@@ -273,6 +295,11 @@ impl GoBinary {
     /// Machine code `lo..hi`.
     pub fn code(&self, lo: u64, hi: u64) -> Option<&[u8]> {
         self.image.raw(lo, hi.checked_sub(lo)?)
+    }
+
+    /// The lowest address the file is loaded at, of a page: what file-relative addresses count from.
+    pub fn lowest_address(&self) -> u64 {
+        self.image.segments.iter().map(|s| s.vaddr & !0xfff).min().unwrap_or(0)
     }
 
     /// Where in the file the byte at `vaddr` is: what a uprobe is placed by.

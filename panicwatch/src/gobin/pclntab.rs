@@ -175,6 +175,14 @@ impl PcLnTab {
         bytes::c_str(data, self.funcname.checked_add(u64::try_from(off).ok()?)?, MAX_NAME)
     }
 
+    /// The name at `off`, or its first `max` bytes.
+    pub(super) fn name_start<'a>(&self, data: &'a [u8], off: i32, max: usize) -> Option<&'a [u8]> {
+        let at = self.funcname.checked_add(u64::try_from(off).ok()?)?;
+        let rest = data.get(usize::try_from(at).ok()?..)?;
+        let rest = &rest[..rest.len().min(max)];
+        Some(rest.split(|byte| *byte == 0).next().unwrap_or(rest))
+    }
+
     /// Whether the name at `off` is `name`.
     pub(super) fn name_is(&self, data: &[u8], off: i32, name: &[u8]) -> bool {
         let found = u64::try_from(off)
@@ -183,11 +191,14 @@ impl PcLnTab {
         found.and_then(<[u8]>::split_last) == Some((&0, name))
     }
 
-    /// The file a pcfile value stands for.
-    pub(super) fn file<'a>(&self, data: &'a [u8], f: &RawFunc, value: i32) -> Option<&'a [u8]> {
+    /// The offset in filetab of the file that a pcfile value stands for.
+    pub(super) fn file_off(&self, data: &[u8], f: &RawFunc, value: i32) -> Option<u32> {
         let i = u64::from(f.cu_offset).checked_add(u64::try_from(value).ok()?)?;
-        let off = bytes::u32_at(data, self.cutab.checked_add(i.checked_mul(4)?)?)?;
-        (off != u32::MAX).then_some(())?;
+        bytes::u32_at(data, self.cutab.checked_add(i.checked_mul(4)?)?).filter(|&off| off != u32::MAX)
+    }
+
+    /// The file name at `off` in filetab.
+    pub(super) fn file<'a>(&self, data: &'a [u8], off: u32) -> Option<&'a [u8]> {
         bytes::c_str(data, self.filetab.checked_add(u64::from(off))?, MAX_NAME)
     }
 
@@ -208,32 +219,49 @@ impl PcLnTab {
     }
 
     /// The value at `rel` (bytes from the function's entry) in the pc-value table at `off` of pctab.
-    /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/symtab.go> pcvalue, step
     pub(super) fn value(&self, data: &[u8], off: u32, rel: u64) -> Option<i32> {
-        (off != 0 && rel < MAX_FUNC).then_some(())?;
-        let start = self.pctab.checked_add(u64::from(off))?;
-        let table = data.get(usize::try_from(start).ok()?..)?;
-        let mut table = &table[..table.len().min(MAX_TABLE)];
-        let (mut pc, mut value) = (0u64, -1i32);
-        let mut first = true;
-        loop {
-            let delta = bytes::uvarint32(&mut table)?;
-            if delta == 0 && !first {
-                return None;
-            }
-            let delta = if delta & 1 != 0 { !(delta >> 1) } else { delta >> 1 };
-            value = value.wrapping_add(delta.cast_signed());
-            let step = u64::from(bytes::uvarint32(&mut table)?) * u64::from(self.quantum);
-            // A well-formed table moves on with every pair, but the first may cover nothing.
-            if step == 0 && !first {
-                return None;
-            }
-            pc += step;
-            if rel < pc {
-                return Some(value);
-            }
-            first = false;
+        (rel < MAX_FUNC).then_some(())?;
+        self.values(data, off).find(|(end, _)| rel < *end).map(|(_, value)| value)
+    }
+
+    /// The pc-value table at `off` of pctab: each value with the end of its range, in bytes from the function's entry.
+    /// It ends where the table does, or is damaged. 0 is no table.
+    pub(super) fn values<'a>(&self, data: &'a [u8], off: u32) -> Values<'a> {
+        let start = (off != 0).then(|| self.pctab.checked_add(u64::from(off))).flatten();
+        let table = start.and_then(|at| data.get(usize::try_from(at).ok()?..)).unwrap_or_default();
+        let quantum = u64::from(self.quantum);
+        Values { table: &table[..table.len().min(MAX_TABLE)], quantum, pc: 0, value: -1, first: true }
+    }
+}
+
+/// A pc-value table being decoded.
+/// <https://github.com/golang/go/blob/go1.24.11/src/runtime/symtab.go> pcvalue, step
+pub(super) struct Values<'a> {
+    table: &'a [u8],
+    quantum: u64,
+    pc: u64,
+    value: i32,
+    first: bool,
+}
+
+impl Iterator for Values<'_> {
+    type Item = (u64, i32);
+
+    fn next(&mut self) -> Option<(u64, i32)> {
+        let delta = bytes::uvarint32(&mut self.table)?;
+        if delta == 0 && !self.first {
+            return None;
         }
+        let delta = if delta & 1 != 0 { !(delta >> 1) } else { delta >> 1 };
+        self.value = self.value.wrapping_add(delta.cast_signed());
+        let step = u64::from(bytes::uvarint32(&mut self.table)?) * self.quantum;
+        // A well-formed table moves on with every pair, but the first may cover nothing.
+        if step == 0 && !self.first {
+            return None;
+        }
+        self.first = false;
+        self.pc += step;
+        Some((self.pc, self.value))
     }
 }
 

@@ -18,11 +18,11 @@ pub(crate) struct Toolchain {
     pub(crate) go: PathBuf,
 }
 
-/// Where a release was looked for in vain.
-fn skip(release: &str, places: &[PathBuf]) {
+/// Where something was looked for in vain.
+fn skip(what: &str, places: &[PathBuf]) {
     #[expect(clippy::print_stdout, reason = "a skip is said aloud")]
     {
-        println!("SKIPPED go{release}: none of {places:?}");
+        println!("SKIPPED {what}: none of {places:?}");
     }
 }
 
@@ -44,7 +44,7 @@ impl Toolchain {
             [root.join(release).join("go/bin/go"), PathBuf::from(format!("/usr/lib/go-{minor}/bin/go"))];
         let go = places.iter().find(|p| p.exists()).cloned();
         if go.is_none() {
-            skip(release, &places);
+            skip(&format!("go{release}"), &places);
         }
         Some(Self { release, go: go? })
     }
@@ -54,14 +54,22 @@ impl Toolchain {
         self.release.split('.').nth(1).and_then(|m| m.parse().ok()).expect("a release")
     }
 
-    /// Builds the package in directory `source` to `out` with more flags.
-    pub(crate) fn build(&self, source: &Path, flags: &[&str], out: &Path) {
-        let output = Command::new(&self.go)
+    /// The go command, offline, with a build cache of its own.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(&self.go);
+        command
             .env("GO111MODULE", "off")
             .env("GOTOOLCHAIN", "local")
             .env("GOFLAGS", "")
             .env("GOCACHE", cache().join("gocache"))
-            .env_remove("GOROOT")
+            .env_remove("GOROOT");
+        command
+    }
+
+    /// Builds the package in directory `source` to `out` with more flags.
+    pub(crate) fn build(&self, source: &Path, flags: &[&str], out: &Path) {
+        let output = self
+            .command()
             .current_dir(source)
             .arg("build")
             .args(flags)
@@ -73,6 +81,19 @@ impl Toolchain {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "go{} build {flags:?}: {errors}", self.release);
     }
+}
+
+/// A program of a Debian package, unpacked by `cargo xtask setup` or installed; printed as skipped where it is not.
+pub(crate) fn debian_program(name: &str) -> Option<PathBuf> {
+    let unpacked = std::fs::read_dir(cache().join("debian")).into_iter().flatten().flatten();
+    let roots = unpacked.map(|entry| entry.path()).chain([PathBuf::from("/")]);
+    let places: Vec<_> =
+        roots.flat_map(|root| ["usr/sbin", "usr/bin"].map(|dir| root.join(dir).join(name))).collect();
+    let found = places.iter().find(|place| place.is_file()).cloned();
+    if found.is_none() {
+        skip(name, &places);
+    }
+    found
 }
 
 /// A fixture's directory.

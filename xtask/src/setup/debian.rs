@@ -1,7 +1,7 @@
-//! A Go program that nobody here wrote, for the live tests: unpacked from its Debian package, not installed.
+//! Go programs that nobody here wrote, for the tests: unpacked from their Debian packages, not installed.
 //!
-//! An installed server would be started as a service, now and at every boot. nats-server is the smallest of the
-//! servers that the tests know (3.6 MB), and needs nothing but libc; the others are tested where they are installed.
+//! An installed server would be started as a service, now and at every boot. nats-server is run by the live tests;
+//! the others are large programs to read.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,27 +11,41 @@ use anyhow::{Context, Result};
 
 use crate::shell;
 
-/// The package.
-pub(super) const PACKAGE: &str = "nats-server";
-/// The program in it.
-const PROGRAM: &str = "usr/sbin/nats-server";
+/// A package and the program in it.
+pub(super) struct Package {
+    pub(super) name: &'static str,
+    program: &'static str,
+    /// What it is for, and the size of the download.
+    pub(super) why: &'static str,
+}
 
-/// Where it is unpacked.
+const PACKAGES: [Package; 4] = [
+    Package { name: "nats-server", program: "usr/sbin/nats-server", why: "a small server to watch, 4 MB" },
+    Package { name: "prometheus", program: "usr/bin/prometheus", why: "a large program to read, 20 MB" },
+    Package { name: "hugo", program: "usr/bin/hugo", why: "a large program to read, 12 MB" },
+    Package { name: "docker.io", program: "usr/sbin/dockerd", why: "a very large program to read, 36 MB" },
+];
+
+/// Those that are neither unpacked nor installed.
+pub(super) fn missing(cache: &Path) -> Vec<&'static Package> {
+    let is_there = |package: &Package| {
+        root(cache).join(package.name).join(package.program).is_file()
+            || Path::new("/").join(package.program).is_file()
+    };
+    PACKAGES.iter().filter(|package| !is_there(package)).collect()
+}
+
+/// Where they are unpacked, each in a folder of its own.
 pub(super) fn root(cache: &Path) -> PathBuf {
-    cache.join("debian").join(PACKAGE)
+    cache.join("debian")
 }
 
-/// Whether it is there, or installed.
-pub(super) fn is_there(cache: &Path) -> bool {
-    root(cache).join(PROGRAM).is_file() || Path::new("/").join(PROGRAM).is_file()
-}
-
-/// Fetches and unpacks it. It appears under its name only when it is whole.
-pub(super) fn install(cache: &Path) -> Result<()> {
-    let place = root(cache);
-    let scratch = place.with_extension(format!("partial-{}", std::process::id()));
+/// Fetches and unpacks one. It appears under its name only when it is whole.
+pub(super) fn install(cache: &Path, package: &Package) -> Result<()> {
+    let place = root(cache).join(package.name);
+    let scratch = root(cache).join(format!("partial-{}-{}", package.name, std::process::id()));
     fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
-    let result = unpack_into(&scratch).and_then(|()| {
+    let result = unpack_into(&scratch, package.name).and_then(|()| {
         fs::rename(scratch.join("unpacked"), &place)
             .with_context(|| format!("cannot create {}", place.display()))
     });
@@ -39,8 +53,8 @@ pub(super) fn install(cache: &Path) -> Result<()> {
     result
 }
 
-fn unpack_into(scratch: &Path) -> Result<()> {
-    shell::run(Command::new("apt-get").args(["-q", "download", PACKAGE]).current_dir(scratch))?;
+fn unpack_into(scratch: &Path, package: &str) -> Result<()> {
+    shell::run(Command::new("apt-get").args(["-q", "download", package]).current_dir(scratch))?;
     let package = fs::read_dir(scratch)?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.extension().is_some_and(|extension| extension == "deb"))

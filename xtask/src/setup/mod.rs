@@ -24,13 +24,13 @@ pub(crate) fn run() -> Result<()> {
     let packages = if on_debian { apt::missing(!go_missing.is_empty())? } else { Vec::new() };
     let components = missing_components();
     let linker_missing = !bpf_linker::is_there(&cache);
-    let server_missing = on_debian && !debian::is_there(&cache);
+    let programs_missing = if on_debian { debian::missing(&cache) } else { Vec::new() };
 
     if !on_debian {
         explain_other_system(linker_missing)?;
     }
     let all_there = packages.is_empty() && components.is_empty() && go_missing.is_empty();
-    if all_there && !linker_missing && !server_missing {
+    if all_there && !linker_missing && programs_missing.is_empty() {
         shell::say(&format!(
             "setup: all is there: Rust for BPF, bpf-linker {}, Go {}",
             bpf_linker::VERSION,
@@ -64,11 +64,12 @@ pub(crate) fn run() -> Result<()> {
             go::root(&cache).display()
         ));
     }
-    if server_missing {
+    for package in &programs_missing {
         shell::say(&format!(
-            "  {} into {}: a Go server for the tests; Debian's package, unpacked and not installed, 4 MB",
-            debian::PACKAGE,
-            debian::root(&cache).display()
+            "  {} into {}: Debian's package, unpacked and not installed, for the tests; {}",
+            package.name,
+            debian::root(&cache).display(),
+            package.why
         ));
     }
 
@@ -87,9 +88,9 @@ pub(crate) fn run() -> Result<()> {
         shell::headline("Go toolchains");
         go::install(&cache, &go_missing)?;
     }
-    if server_missing {
-        shell::headline(debian::PACKAGE);
-        debian::install(&cache)?;
+    for package in programs_missing {
+        shell::headline(package.name);
+        debian::install(&cache, package)?;
     }
     shell::say("setup: done");
     Ok(())

@@ -1,0 +1,246 @@
+//! `panicwatch symbolize`: addresses to functions, lines and instructions.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, Write},
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, anyhow};
+use clap::{Args as ClapArgs, ValueEnum};
+
+use super::common::{Exit, unable};
+use crate::{
+    gobin::GoBinary,
+    symbolize::{
+        Answer, Lookup, Resolved, Symbolizer,
+        answer::{self, Wanted},
+        batch::Batch,
+        input::Lines,
+        kernel::{Kernel, KernelError},
+        request::{self, Request},
+    },
+};
+
+/// Say which function and line an address is, with everything inlined there
+///
+/// An address is hexadecimal (0x47e2d3, 47e2d3, as in tracebacks and core dumps), a function with an offset
+/// (main.f+0x28), or an offset from the start of the file's mapping (app+0x7e2d3). Without any, they are read from
+/// standard input, one a line.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// The binary, unless --pid or --kernel names it; then the addresses
+    #[arg(value_name = "BINARY] [ADDRESS")]
+    words: Vec<String>,
+    /// Addresses of this running process
+    #[arg(long, value_name = "PID", conflicts_with_all = ["kernel", "load_address"])]
+    pid: Option<u32>,
+    /// Addresses of the running kernel
+    #[arg(long, conflicts_with_all = ["asm", "raised_by", "load_address"])]
+    kernel: bool,
+    /// A kernel image with debug information, for files and lines
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    vmlinux: Option<PathBuf>,
+    /// The lowest address a position-independent program was mapped at, in hexadecimal
+    #[arg(long, value_name = "ADDRESS")]
+    load_address: Option<String>,
+    /// The addresses are return addresses, as in tracebacks: look up the calls before them
+    #[arg(long = "return")]
+    returns: bool,
+    /// Print the instructions around each address
+    #[arg(long)]
+    asm: bool,
+    /// Say what raises a panic there, and what it compares
+    #[arg(long)]
+    raised_by: bool,
+    /// How to write it
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A line for each frame.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Resolves; what cannot be resolved is said in its place.
+///
+/// # Errors
+/// Status 1 when there is no such binary or process or it is not Go, 3 without the rights.
+pub fn run(args: &Args) -> Result<i32, Exit> {
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let done = if args.kernel { of_kernel(args, &mut out) } else { of_binary(args, &mut out) };
+    let flushed = done.and_then(|()| out.flush().map_err(Exit::from));
+    match flushed {
+        // Nobody reads on: head, a pager that was left.
+        Err(exit) if is_broken_pipe(&exit.error) => Ok(0),
+        Err(exit) => Err(exit),
+        Ok(()) => Ok(0),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn of_kernel(args: &Args, out: &mut dyn Write) -> Result<(), Exit> {
+    let kallsyms = fs::read_to_string("/proc/kallsyms").context("the kernel's symbols cannot be read")?;
+    // A kernel without loadable modules has no such file.
+    let modules = fs::read_to_string("/proc/modules").unwrap_or_default();
+    let mut kernel = Kernel::parse(&kallsyms, &modules).map_err(|error| match error {
+        KernelError::Hidden => unable(error),
+        error => error.into(),
+    })?;
+    if let Some(path) = &args.vmlinux {
+        kernel = kernel.with_vmlinux(path)?;
+    }
+    let lookup = args.lookup();
+    each_request(&args.words, "vmlinux", &mut |text, request| {
+        let resolved = match request.and_then(|r| kernel.locate(&r).map_err(|e| e.to_string())) {
+            Ok(address) => kernel.resolve(address, lookup),
+            Err(reason) => return args.refuse(text, &reason, out),
+        };
+        args.answer(&Answer::from(resolved), out)
+    })
+}
+
+fn of_binary(args: &Args, out: &mut dyn Write) -> Result<(), Exit> {
+    let (path, shown, words) = args.binary()?;
+    let bin = GoBinary::open(&path).map_err(|error| anyhow!("{}: {error}", shown.display()))?;
+    let name = shown.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let symbolizer = Symbolizer::new(&bin, args.bias(&bin)?);
+    let plain = args.format == Format::Text && !args.asm && !args.raised_by;
+    if plain {
+        return in_batches(args, &symbolizer, words, &name, out);
+    }
+    let wanted = Wanted { listing: args.asm, raised_by: args.raised_by };
+    let mut source = answer::SourceFiles::default();
+    each_request(words, &name, &mut |text, request| {
+        let address = match request.and_then(|r| symbolizer.locate(&r).map_err(|e| e.to_string())) {
+            Ok(address) => address,
+            Err(reason) => return args.refuse(text, &reason, out),
+        };
+        let answer = answer::give(&symbolizer, address, args.lookup(), wanted);
+        match args.format {
+            Format::Text => Ok(out.write_all(answer.text(&mut source).as_bytes())?),
+            Format::Json => args.answer(&answer, out),
+        }
+    })
+}
+
+/// Text for very many addresses.
+fn in_batches(
+    args: &Args,
+    symbolizer: &Symbolizer<'_>,
+    words: &[String],
+    name: &str,
+    out: &mut dyn Write,
+) -> Result<(), Exit> {
+    let add = |batch: &mut Batch, text: &str| match request::parse(text, name) {
+        Ok(Request::Address(address)) => batch.addresses.push(address),
+        Ok(request) => match symbolizer.locate(&request) {
+            Ok(address) => batch.addresses.push(address),
+            Err(reason) => batch.say(answer::refusal(text, &reason)),
+        },
+        Err(reason) => batch.say(answer::refusal(text, &reason)),
+    };
+    let mut batch = Batch::default();
+    if !words.is_empty() {
+        words.iter().for_each(|word| add(&mut batch, word));
+        return Ok(batch.write(symbolizer, args.lookup(), out)?);
+    }
+    let mut lines = stdin_lines()?;
+    while let Some(block) = lines.next()? {
+        batch = Batch::default();
+        for line in block.split(|b| *b == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+            add(&mut batch, &String::from_utf8_lossy(line));
+        }
+        batch.write(symbolizer, args.lookup(), out)?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+/// What is to be done with one request, or with what cannot be read as one.
+type EachRequest<'a> = dyn FnMut(&str, Result<Request, String>) -> Result<(), Exit> + 'a;
+
+fn each_request(words: &[String], name: &str, each: &mut EachRequest<'_>) -> Result<(), Exit> {
+    let mut one = |text: &str| each(text, request::parse(text, name).map_err(|e| e.to_string()));
+    if !words.is_empty() {
+        return words.iter().try_for_each(|word| one(word));
+    }
+    let mut lines = stdin_lines()?;
+    while let Some(block) = lines.next()? {
+        for line in block.split(|b| *b == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+            one(&String::from_utf8_lossy(line))?;
+        }
+    }
+    Ok(())
+}
+
+fn stdin_lines() -> io::Result<Lines> {
+    // A descriptor of its own: what io::stdin buffers would be hidden from poll.
+    Ok(Lines::new(File::from(io::stdin().as_fd().try_clone_to_owned()?)))
+}
+
+impl Args {
+    fn lookup(&self) -> Lookup {
+        if self.returns { Lookup::Return } else { Lookup::Exact }
+    }
+
+    /// The file to read, its name for people, and the words that are addresses.
+    fn binary(&self) -> Result<(PathBuf, PathBuf, &[String]), Exit> {
+        if let Some(pid) = self.pid {
+            let link = PathBuf::from(format!("/proc/{pid}/exe"));
+            let shown = fs::read_link(&link).map_err(|error| super::attach::unreadable(pid, error))?;
+            return Ok((link, shown, &self.words));
+        }
+        match self.words.split_first() {
+            Some((binary, words)) => Ok((binary.into(), binary.into(), words)),
+            None => Err(Exit { status: 2, error: anyhow!("name a binary, or give --pid or --kernel") }),
+        }
+    }
+
+    /// Run-time less link-time address.
+    fn bias(&self, bin: &GoBinary) -> Result<u64, Exit> {
+        if let Some(pid) = self.pid {
+            let path = format!("/proc/{pid}/maps");
+            let maps = fs::read_to_string(&path).with_context(|| format!("{path} cannot be read"))?;
+            return crate::mappings::bias_of(bin, &maps, Path::new(&format!("/proc/{pid}/exe")))
+                .ok_or_else(|| anyhow!("process {pid} does not map its executable").into());
+        }
+        let Some(text) = &self.load_address else { return Ok(0) };
+        match request::parse(text, "") {
+            Ok(Request::Address(address)) => Ok(address.wrapping_sub(bin.lowest_address())),
+            _ => Err(Exit { status: 2, error: anyhow!("--load-address {text:?} is no hexadecimal address") }),
+        }
+    }
+
+    /// One answer, on its way to who asked.
+    fn answer(&self, answer: &Answer, out: &mut dyn Write) -> Result<(), Exit> {
+        let text = match self.format {
+            Format::Text => answer.text(&mut answer::SourceFiles::default()),
+            Format::Json => {
+                serde_json::to_string(answer).context("an answer could not be written as JSON")? + "\n"
+            }
+        };
+        Ok(out.write_all(text.as_bytes())?)
+    }
+
+    /// What was asked for has no address.
+    fn refuse(&self, text: &str, reason: &str, out: &mut dyn Write) -> Result<(), Exit> {
+        let line = match self.format {
+            Format::Text => answer::refusal(text, &reason),
+            Format::Json => {
+                let mut answer = serde_json::json!(Resolved::unknown(0, &reason));
+                answer["address"] = text.into();
+                format!("{answer}\n")
+            }
+        };
+        Ok(out.write_all(line.as_bytes())?)
+    }
+}

@@ -1,0 +1,105 @@
+//! What a person may write for an address, and what of it means what.
+//!
+//! `0x47e2d3`, `47e2d3` (always hexadecimal, as in tracebacks and core dumps), `main.f`, `main.f+0x28` (Go, the
+//! kernel), `main.f+40` (gdb), `main.f+0x28/0x90` (perf, the kernel), `<main.f+40>`, `app+0x7e2d3` and
+//! `/usr/bin/app + 0x7e2d3` (systemd-coredump: distance from where the file is mapped). Knows text only.
+
+/// One place asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// An address.
+    Address(u64),
+    /// Bytes behind the start of a function.
+    Function {
+        /// As in the function table, or as Go prints it.
+        name: String,
+        /// Bytes.
+        offset: u64,
+    },
+    /// Bytes behind the lowest address the file is mapped at.
+    File(u64),
+}
+
+/// The text is none of these.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is neither an address (hexadecimal, such as 0x47e2d3) nor a function with or without an offset (main.f+0x28)"
+)]
+pub struct NotARequest(String);
+
+/// Reads what a person wrote. `file_name` is the binary's: what stands before a `+` may be that.
+///
+/// # Errors
+/// When it is empty, or the offset is no number.
+pub fn parse(text: &str, file_name: &str) -> Result<Request, NotARequest> {
+    let refuse = || NotARequest(text.to_owned());
+    let mut plain = text.trim();
+    for (open, close) in [('(', ')'), ('<', '>')] {
+        plain = plain.strip_prefix(open).and_then(|t| t.strip_suffix(close)).unwrap_or(plain).trim();
+    }
+    if let Some(address) = hex(plain) {
+        return Ok(Request::Address(address));
+    }
+    let (name, offset) = match plain.rsplit_once('+') {
+        Some((name, offset)) => (name.trim_end(), number(offset.trim()).ok_or_else(refuse)?),
+        None if plain.is_empty() => return Err(refuse()),
+        None => (plain, 0),
+    };
+    let last = name.rsplit('/').next().unwrap_or(name);
+    if plain.contains('+')
+        && (name.is_empty() || name == file_name || name.starts_with('/') && last == file_name)
+    {
+        return Ok(Request::File(offset));
+    }
+    Ok(Request::Function { name: name.to_owned(), offset })
+}
+
+fn hex(text: &str) -> Option<u64> {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+    // from_str_radix would take a sign.
+    digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u64::from_str_radix(digits, 16).ok()).flatten()
+}
+
+/// `0x28`, `40`, `0x28/0x90`.
+fn number(text: &str) -> Option<u64> {
+    let text = text.split('/').next().unwrap_or(text);
+    match text.strip_prefix("0x") {
+        Some(_) => hex(text),
+        None => text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_paste() {
+        let function = |name: &str, offset| Ok(Request::Function { name: name.into(), offset });
+        for (text, want) in [
+            ("0x47e2d3", Ok(Request::Address(0x47_e2d3))),
+            ("47e2d3", Ok(Request::Address(0x47_e2d3))),
+            (" 00007f1c2a3b4c5d ", Ok(Request::Address(0x7f1c_2a3b_4c5d))),
+            ("main.f", function("main.f", 0)),
+            ("main.(*T).M+0x28", function("main.(*T).M", 0x28)),
+            ("<main.f+40>", function("main.f", 40)),
+            ("vfs_read+0x9b/0x1b0", function("vfs_read", 0x9b)),
+            ("example.com/a/b.F+0x1", function("example.com/a/b.F", 1)),
+            ("add+0", function("add", 0)),
+            ("app+0x7e2d3", Ok(Request::File(0x7_e2d3))),
+            ("(/usr/bin/app + 0x7e2d3)", Ok(Request::File(0x7_e2d3))),
+            ("+0x10", Ok(Request::File(0x10))),
+            ("app", function("app", 0)),
+        ] {
+            assert_eq!(parse(text, "app"), want, "{text}");
+        }
+        for bad in ["", "  ", "main.f+", "main.f+x", "main.f+0x", "main.f+-1", "0x"] {
+            assert!(parse(bad, "app").is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn more_than_64_bits_are_no_address() {
+        assert!(!matches!(parse("0x1ffffffffffffffff", "app"), Ok(Request::Address(_))));
+    }
+}
