@@ -7,6 +7,7 @@ mod support;
 
 use std::{
     fmt::Write as _,
+    fs,
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -16,7 +17,7 @@ use panicwatch::{
     gobin::GoBinary,
     symbolize::{Lookup, Symbolizer, batch::Batch, text},
 };
-use support::{Toolchain, debian_program, fixture, toolchains};
+use support::{Toolchain, cache, fixture, skip, toolchains};
 
 /// Addresses compared per binary.
 const SAMPLE: u64 = 24_000;
@@ -29,6 +30,19 @@ fn numbers(seed: u64) -> impl Iterator<Item = u64> {
         z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ z >> 31
     })
+}
+
+/// A program of a Debian package, unpacked by `cargo xtask setup` or installed; printed as skipped where it is not.
+fn debian_program(name: &str) -> Option<PathBuf> {
+    let unpacked = fs::read_dir(cache().join("debian")).into_iter().flatten().flatten();
+    let roots = unpacked.map(|entry| entry.path()).chain([PathBuf::from("/")]);
+    let places: Vec<_> =
+        roots.flat_map(|root| ["usr/sbin", "usr/bin"].map(|dir| root.join(dir).join(name))).collect();
+    let found = places.iter().find(|place| place.is_file()).cloned();
+    if found.is_none() {
+        skip(name, &places);
+    }
+    found
 }
 
 /// Go's own programs in a toolchain.

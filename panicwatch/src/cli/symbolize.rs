@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::{self, BufWriter, Write},
     os::fd::AsFd,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use anyhow::{Context, anyhow};
@@ -21,6 +21,7 @@ use crate::{
         kernel::{Kernel, KernelError},
         request::{self, Request},
     },
+    watch::procfs,
 };
 
 /// Say which function and line an address is, with everything inlined there
@@ -154,7 +155,7 @@ fn in_batches(
         return Ok(batch.write(symbolizer, args.lookup(), out)?);
     }
     let mut lines = stdin_lines()?;
-    while let Some(block) = lines.next()? {
+    while let Some(block) = lines.next_block()? {
         batch = Batch::default();
         for line in block.split(|b| *b == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
             add(&mut batch, &String::from_utf8_lossy(line));
@@ -174,7 +175,7 @@ fn each_request(words: &[String], name: &str, each: &mut EachRequest<'_>) -> Res
         return words.iter().try_for_each(|word| one(word));
     }
     let mut lines = stdin_lines()?;
-    while let Some(block) = lines.next()? {
+    while let Some(block) = lines.next_block()? {
         for line in block.split(|b| *b == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
             one(&String::from_utf8_lossy(line))?;
         }
@@ -208,10 +209,8 @@ impl Args {
     /// Run-time less link-time address.
     fn bias(&self, bin: &GoBinary) -> Result<u64, Exit> {
         if let Some(pid) = self.pid {
-            let path = format!("/proc/{pid}/maps");
-            let maps = fs::read_to_string(&path).with_context(|| format!("{path} cannot be read"))?;
-            return crate::mappings::bias_of(bin, &maps, Path::new(&format!("/proc/{pid}/exe")))
-                .ok_or_else(|| anyhow!("process {pid} does not map its executable").into());
+            let bias = procfs::load_bias(pid, bin).map_err(|error| super::attach::unreadable(pid, error))?;
+            return bias.ok_or_else(|| anyhow!("process {pid} does not map its executable").into());
         }
         let Some(text) = &self.load_address else { return Ok(0) };
         match request::parse(text, "") {

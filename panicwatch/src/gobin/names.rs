@@ -55,6 +55,6 @@ mod tests {
         assert_eq!(find("main.main"), [0, 3]);
         assert_eq!(find("runtime.gopanic"), [1]);
         assert_eq!(find(""), [4]);
-        assert_eq!(find("main.g"), []);
+        assert_eq!(find("main.g"), [0u64; 0]);
     }
 }

@@ -32,7 +32,7 @@ impl Lines {
     ///
     /// # Errors
     /// When reading fails.
-    pub fn next(&mut self) -> io::Result<Option<&[u8]>> {
+    pub fn next_block(&mut self) -> io::Result<Option<&[u8]>> {
         self.bytes.drain(..self.taken);
         let mut count = count_lines(&self.bytes);
         while !self.ended && count < MANY && (count == 0 || self.more_at_hand()) {
@@ -87,11 +87,11 @@ mod tests {
         let (read, mut write) = pipe();
         let mut lines = Lines::new(read);
         write.write_all(b"0x1\n0x2\n0x").expect("room");
-        assert_eq!(lines.next().expect("readable"), Some(&b"0x1\n0x2\n"[..]));
+        assert_eq!(lines.next_block().expect("readable"), Some(&b"0x1\n0x2\n"[..]));
         write.write_all(b"3\nlast").expect("room");
-        assert_eq!(lines.next().expect("readable"), Some(&b"0x3\n"[..]));
+        assert_eq!(lines.next_block().expect("readable"), Some(&b"0x3\n"[..]));
         drop(write);
-        assert_eq!(lines.next().expect("readable"), Some(&b"last"[..]));
-        assert_eq!(lines.next().expect("readable"), None);
+        assert_eq!(lines.next_block().expect("readable"), Some(&b"last"[..]));
+        assert_eq!(lines.next_block().expect("readable"), None);
     }
 }

@@ -1,8 +1,12 @@
 //! What /proc tells of a process, read when it is first seen. Anything may have vanished: that gives `None`.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, io, os::unix::fs::MetadataExt};
 
-use crate::incident::Process;
+use crate::{
+    gobin::GoBinary,
+    incident::Process,
+    mappings::{self, MappedFile},
+};
 
 /// The variables that shape how Go behaves (mission: GODEBUG and the like).
 pub const GO_VARIABLES: [&str; 5] = ["GODEBUG", "GOTRACEBACK", "GOGC", "GOMAXPROCS", "GOMEMLIMIT"];
@@ -38,6 +42,20 @@ pub fn process(pid: u32) -> Process {
         start_time: start_time(pid),
         ..Process::default()
     }
+}
+
+/// Bytes that process `pid` has its executable `bin` above its link addresses; `None` when it does not map it.
+///
+/// # Errors
+/// When there is no such process, or it is not ours to read.
+pub fn load_bias(pid: u32, bin: &GoBinary) -> io::Result<Option<u64>> {
+    let link = format!("/proc/{pid}/exe");
+    let meta = fs::metadata(&link)?;
+    let dev = (libc::major(meta.dev()), libc::minor(meta.dev()));
+    let path = fs::read_link(&link)?.to_string_lossy().into_owned();
+    let file = MappedFile { path, dev, inode: meta.ino() };
+    let maps = mappings::parse(&fs::read_to_string(format!("/proc/{pid}/maps"))?);
+    Ok(mappings::load_bias(bin, &maps, &file))
 }
 
 /// Wall time at which process `pid` began, RFC 3339; to the clock tick of /proc/PID/stat.

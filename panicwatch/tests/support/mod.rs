@@ -19,7 +19,7 @@ pub(crate) struct Toolchain {
 }
 
 /// Where something was looked for in vain.
-fn skip(what: &str, places: &[PathBuf]) {
+pub(crate) fn skip(what: &str, places: &[PathBuf]) {
     #[expect(clippy::print_stdout, reason = "a skip is said aloud")]
     {
         println!("SKIPPED {what}: none of {places:?}");
@@ -31,7 +31,8 @@ pub(crate) fn toolchains() -> Vec<Toolchain> {
     RELEASES.into_iter().filter_map(Toolchain::find).collect()
 }
 
-fn cache() -> PathBuf {
+/// Where set-up puts things.
+pub(crate) fn cache() -> PathBuf {
     let home = std::env::var_os("HOME").map_or_else(std::env::temp_dir, PathBuf::from);
     home.join(".cache/panicwatch")
 }
@@ -81,19 +82,6 @@ impl Toolchain {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "go{} build {flags:?}: {errors}", self.release);
     }
-}
-
-/// A program of a Debian package, unpacked by `cargo xtask setup` or installed; printed as skipped where it is not.
-pub(crate) fn debian_program(name: &str) -> Option<PathBuf> {
-    let unpacked = std::fs::read_dir(cache().join("debian")).into_iter().flatten().flatten();
-    let roots = unpacked.map(|entry| entry.path()).chain([PathBuf::from("/")]);
-    let places: Vec<_> =
-        roots.flat_map(|root| ["usr/sbin", "usr/bin"].map(|dir| root.join(dir).join(name))).collect();
-    let found = places.iter().find(|place| place.is_file()).cloned();
-    if found.is_none() {
-        skip(name, &places);
-    }
-    found
 }
 
 /// A fixture's directory.
