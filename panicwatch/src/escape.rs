@@ -22,6 +22,10 @@ pub fn one_line(text: &str) -> String {
 
 /// As [`one_line`], of at most `max` characters of `text`; what is left out is counted at the end.
 pub fn one_line_max(text: &str, max: usize) -> String {
+    // Most text is plain, and there may be very much of it.
+    if text.len() <= max && text.bytes().all(|b| matches!(b, b' '..=b'~')) {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(text.len().min(max));
     let mut marks = 0;
     let mut chars = text.chars();

@@ -172,7 +172,7 @@ fn a_batch_says_of_each_address_what_is_said_of_it_alone() {
         let symbolizer = Symbolizer::new(&bin, bias);
         let (lo, hi) = (bin.moduledata().text - 0x100, bin.moduledata().etext + 0x100);
         for lookup in [Lookup::Exact, Lookup::Return] {
-            let mut batch = Batch::default();
+            let mut batch = Batch::new(&symbolizer, lookup);
             let mut want = String::new();
             for (i, n) in numbers(7).take(40_000).enumerate() {
                 let address = bias + lo + n % (hi - lo);
@@ -180,13 +180,13 @@ fn a_batch_says_of_each_address_what_is_said_of_it_alone() {
                     batch.say(format!("line {i}\n"));
                     let _ = writeln!(want, "line {i}");
                 }
-                batch.addresses.push(address);
+                batch.push(address);
                 want += &text::resolved(&symbolizer.resolve(address, lookup));
             }
             batch.say("the end\n".to_owned());
             want += "the end\n";
             let mut got = Vec::new();
-            batch.write(&symbolizer, lookup, &mut got).expect("memory");
+            batch.write(&mut got).expect("memory");
             let got = String::from_utf8(got).expect("UTF-8");
             for (got, want) in got.lines().zip(want.lines()) {
                 assert_eq!(got, want, "go{}", toolchain.release);

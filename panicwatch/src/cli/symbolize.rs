@@ -141,26 +141,28 @@ fn in_batches(
     name: &str,
     out: &mut dyn Write,
 ) -> Result<(), Exit> {
-    let add = |batch: &mut Batch, text: &str| match request::parse(text, name) {
-        Ok(Request::Address(address)) => batch.addresses.push(address),
+    let mut batch = Batch::new(symbolizer, args.lookup());
+    let add = |batch: &mut Batch<'_, '_>, text: &str| match request::parse(text, name) {
+        Ok(Request::Address(address)) => batch.push(address),
         Ok(request) => match symbolizer.locate(&request) {
-            Ok(address) => batch.addresses.push(address),
+            Ok(address) => batch.push(address),
             Err(reason) => batch.say(answer::refusal(text, &reason)),
         },
         Err(reason) => batch.say(answer::refusal(text, &reason)),
     };
-    let mut batch = Batch::default();
     if !words.is_empty() {
         words.iter().for_each(|word| add(&mut batch, word));
-        return Ok(batch.write(symbolizer, args.lookup(), out)?);
+        return Ok(batch.write(out)?);
     }
     let mut lines = stdin_lines()?;
     while let Some(block) = lines.next_block()? {
-        batch = Batch::default();
-        for line in block.split(|b| *b == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
-            add(&mut batch, &String::from_utf8_lossy(line));
+        for line in block.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()) {
+            match request::plain(line) {
+                Some(address) => batch.push(address),
+                None => add(&mut batch, &String::from_utf8_lossy(line)),
+            }
         }
-        batch.write(symbolizer, args.lookup(), out)?;
+        batch.write(out)?;
         out.flush()?;
     }
     Ok(())

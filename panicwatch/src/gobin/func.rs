@@ -164,15 +164,11 @@ impl<'a> Func<'a> {
         value: &dyn Fn(u32, u64) -> Option<i32>,
         found: &mut dyn FnMut(Place),
     ) {
-        let tree = self.funcdata(tables::FUNCDATA_INL_TREE);
-        let table = self.bin.pclntab.pcdata_start(self.bin.pcln_data(), &self.raw, tables::PCDATA_INL_TREE);
+        let [_, _, table] = self.place_tables();
         let mut at = pc;
         // parentPc always lies before the inlined body's own calls in sane tables; damaged ones may loop.
         for _ in 0..MAX_INLINE {
-            let index = table.and_then(|table| value(table, at)).and_then(|i| u64::try_from(i).ok());
-            let Some(node) = tree.zip(index).and_then(|(t, i)| InlinedCall::read(self.bin, t, i)) else {
-                break;
-            };
+            let Some(node) = value(table, at).and_then(|index| self.inlined(index)) else { break };
             let place = Place::find(self, at, value);
             found(Place { name_off: node.name_off, inlined: true, func_id: node.func_id, ..place });
             at = self.entry.wrapping_add(u64::from(node.parent_pc));
@@ -183,6 +179,17 @@ impl<'a> Func<'a> {
     /// The pc-value table at `offset` of pctab.
     pub(super) fn values(&self, offset: u32) -> Values<'a> {
         self.bin.pclntab.values(self.bin.pcln_data(), offset)
+    }
+
+    /// Node `index` of the inline tree.
+    pub(super) fn inlined(&self, index: i32) -> Option<InlinedCall> {
+        let index = u64::try_from(index).ok()?;
+        InlinedCall::read(self.bin, self.funcdata(tables::FUNCDATA_INL_TREE)?, index)
+    }
+
+    /// The offset in filetab that a value of the table of files stands for.
+    pub(super) fn file_off(&self, value: i32) -> Option<u32> {
+        self.bin.pclntab.file_off(self.bin.pcln_data(), &self.raw, value)
     }
 
     /// Tables of lines, files and inlining by their offsets in pctab, 0 for none.
@@ -230,7 +237,7 @@ impl Place {
         let file = value(raw.pcfile, pc);
         Self {
             name_off: raw.name_off,
-            file: file.and_then(|file| func.bin.pclntab.file_off(func.bin.pcln_data(), raw, file)),
+            file: file.and_then(|file| func.file_off(file)),
             line: value(raw.pcln, pc).and_then(|line| u32::try_from(line).ok()),
             inlined: false,
             func_id: raw.func_id,
@@ -242,11 +249,11 @@ impl Place {
 const MAX_INLINE: usize = 256;
 
 /// A node of the inline tree.
-struct InlinedCall {
+pub(super) struct InlinedCall {
     func_id: u8,
-    name_off: i32,
+    pub(super) name_off: i32,
     /// Offset of an instruction at the call, from the entry of the function that holds the code.
-    parent_pc: u32,
+    pub(super) parent_pc: u32,
 }
 
 impl InlinedCall {

@@ -9,40 +9,95 @@ use super::func::{Func, Place};
 #[derive(Debug, Default)]
 pub struct Lines {
     entry: u64,
-    /// (offset in pctab, its ranges): end of the range in bytes from the entry, and the value.
-    tables: [(u32, Vec<(u32, i32)>); 3],
+    /// Offsets in pctab.
+    tables: [u32; 3],
+    lines: Ranges,
+    files: Ranges,
+    nodes: Ranges,
+}
+
+/// What the tables have for one instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Values {
+    /// Source line.
+    pub line: Option<u32>,
+    /// See [`Lines::file`].
+    pub file: Option<i32>,
+    /// The innermost inlined call's node of the inline tree; `None` when nothing is inlined here.
+    pub node: Option<i32>,
+}
+
+/// Ends of ranges, in bytes from the entry, and what holds there.
+#[derive(Debug, Default)]
+struct Ranges {
+    ends: Vec<u32>,
+    values: Vec<i32>,
 }
 
 impl Lines {
     /// Decodes the tables of `func`.
     pub fn decode(&mut self, func: &Func<'_>) {
         self.entry = func.entry();
-        let len = u32::try_from(func.end() - func.entry()).unwrap_or(u32::MAX);
-        for ((table, ranges), offset) in self.tables.iter_mut().zip(func.place_tables()) {
-            *table = offset;
-            ranges.clear();
-            for (end, value) in func.values(offset) {
-                let end = u32::try_from(end).unwrap_or(u32::MAX);
-                ranges.push((end, value));
-                if end >= len {
-                    break; // A damaged table may go on far behind the function.
-                }
-            }
+        self.tables = func.place_tables();
+        let [lines, files, nodes] = self.tables;
+        self.lines.decode(func, lines);
+        self.files.decode(func, files);
+        self.nodes.decode(func, nodes);
+    }
+
+    /// What holds at `pc` of the decoded function.
+    pub fn at(&self, pc: u64) -> Values {
+        let rel = u32::try_from(pc.wrapping_sub(self.entry)).unwrap_or(u32::MAX);
+        Values {
+            line: self.lines.at(rel).and_then(|line| u32::try_from(line).ok()),
+            file: self.files.at(rel),
+            node: self.nodes.at(rel).filter(|node| *node >= 0),
         }
     }
 
-    /// The source-level calls under way at `pc` of the decoded function, innermost first.
-    pub fn places(&self, func: &Func<'_>, pc: u64, found: &mut dyn FnMut(Place)) {
+    /// The file that a value stands for; see [`super::GoBinary::file_name`].
+    pub fn file(&self, func: &Func<'_>, value: i32) -> Option<u32> {
+        func.file_off(value)
+    }
+
+    /// The function that node `node` of the inline tree was inlined from; see [`super::GoBinary::name_at`]. `None` when
+    /// the tree is damaged there.
+    pub fn inlined_function(&self, func: &Func<'_>, node: i32) -> Option<i32> {
+        func.inlined(node).map(|call| call.name_off)
+    }
+
+    /// The calls around the inlined one of node `node`, innermost first; the last is the function itself.
+    pub fn callers(&self, func: &Func<'_>, node: i32, found: &mut dyn FnMut(Place)) {
         debug_assert_eq!(func.entry(), self.entry, "another function was decoded");
-        if pc >= func.entry() && pc < func.end() {
-            func.walk(pc, &|table, pc| self.value(table, pc), found);
+        if let Some(call) = func.inlined(node) {
+            let at = self.entry.wrapping_add(u64::from(call.parent_pc));
+            func.walk(at, &|table, pc| self.value(table, pc), found);
         }
     }
 
     fn value(&self, table: u32, pc: u64) -> Option<i32> {
-        let (_, ranges) = self.tables.iter().find(|(offset, _)| *offset == table)?;
-        let rel = u32::try_from(pc.checked_sub(self.entry)?).ok()?;
-        let i = ranges.partition_point(|(end, _)| *end <= rel);
-        ranges.get(i).map(|(_, value)| *value)
+        let ranges = [&self.lines, &self.files, &self.nodes];
+        let (_, ranges) = self.tables.iter().zip(ranges).find(|(offset, _)| **offset == table)?;
+        ranges.at(u32::try_from(pc.checked_sub(self.entry)?).ok()?)
+    }
+}
+
+impl Ranges {
+    fn decode(&mut self, func: &Func<'_>, table: u32) {
+        let len = u32::try_from(func.end() - func.entry()).unwrap_or(u32::MAX);
+        self.ends.clear();
+        self.values.clear();
+        for (end, value) in func.values(table) {
+            let end = u32::try_from(end).unwrap_or(u32::MAX);
+            self.ends.push(end);
+            self.values.push(value);
+            if end >= len {
+                break; // A damaged table may go on far behind the function.
+            }
+        }
+    }
+
+    fn at(&self, rel: u32) -> Option<i32> {
+        self.values.get(self.ends.partition_point(|end| *end <= rel)).copied()
     }
 }

@@ -31,7 +31,7 @@ pub use self::{
     func::{CodeFrame, Func, Place, tables},
     funcid::{FuncId, FuncIds},
     image::{LoadSegment, Section, SharedBytes, StaticBytes},
-    lines::Lines,
+    lines::{Lines, Values},
     moduledata::ModuleInfo,
     offsets::{LayoutSource, RuntimeLayout},
     version::GoVersion,
@@ -256,8 +256,9 @@ impl GoBinary {
         &self.module
     }
 
+    /// The pclntab and what follows it in its segment.
     fn pcln_data(&self) -> &[u8] {
-        self.image.rest_of_segment(self.pclntab.at).unwrap_or_default()
+        self.image.data().get(self.pclntab.in_file.clone()).unwrap_or_default()
     }
 
     /// Number of functions.

@@ -5,6 +5,8 @@
 //! <https://github.com/golang/go/blob/go1.21.13/src/runtime/symtab.go> (startLine added in 1.20, magic 0xfffffff1),
 //! <https://github.com/golang/go/blob/go1.26.6/src/runtime/symtab.go> (textStart no longer used)
 
+use std::ops::Range;
+
 use super::{Error, bytes, image::Image};
 
 /// Magic of 1.18 and 1.19.
@@ -24,6 +26,8 @@ const MAX_TABLE: usize = 4 << 20;
 pub(super) struct PcLnTab {
     /// Link-time address.
     pub(super) at: u64,
+    /// From there to the end of its segment.
+    pub(super) in_file: Range<usize>,
     /// 1 on amd64, 4 on arm64: unit of pc deltas.
     pub(super) quantum: u8,
     /// Entries of ftab, without the final one.
@@ -100,8 +104,12 @@ impl PcLnTab {
         let (quantum, ptr_size) = (data.get(6).copied(), data.get(7).copied());
         let (Some(quantum @ (1 | 2 | 4)), Some(8)) = (quantum, ptr_size) else { return Err(malformed()) };
         let word = |i: u64| bytes::u64_at(data, 8 + 8 * i).ok_or_else(malformed);
+        // A sub-slice of the file, which is mapped: its length is a usize.
+        let start =
+            image.file_offset(at).and_then(|start| usize::try_from(start).ok()).ok_or_else(malformed)?;
         let table = Self {
             at,
+            in_file: start..start + data.len(),
             quantum,
             nfunc: word(0)?,
             text_start: image.word(at.wrapping_add(24)).ok_or_else(malformed)?,
@@ -272,6 +280,7 @@ mod tests {
     fn tab(quantum: u8) -> PcLnTab {
         PcLnTab {
             at: 0,
+            in_file: 0..0,
             quantum,
             nfunc: 2,
             text_start: 0,

@@ -19,77 +19,114 @@ use crate::{
 
 /// Addresses that are not worth another thread.
 const SMALL: usize = 16 * 1024;
+/// Nodes of one function's inline tree whose text is kept.
+const MAX_NODES: usize = 1 << 16;
+
+/// Bytes of text kept for one function's inlined calls: only a hostile file needs more.
+const MAX_AROUND: usize = 16 << 20;
+/// Bytes of text a worker makes; real programs come to 150 an address.
+const MAX_TEXT: usize = 1 << 30;
+
+/// Addresses resolved at a time: enough that they lie close together in the program, few enough that their text is
+/// written into memory that is still in the cache.
+pub const PART: usize = 1 << 19;
 
 /// Addresses to resolve, and lines to write between them.
-#[derive(Debug, Default)]
-pub struct Batch {
+pub struct Batch<'a, 's> {
     /// At run time.
-    pub addresses: Vec<u64>,
+    addresses: Vec<u64>,
     /// Whole lines, each to be written before the address of that number; in order.
-    pub between: Vec<(usize, String)>,
+    between: Vec<(usize, String)>,
+    symbolizer: &'s Symbolizer<'a>,
+    /// Kept for their memory.
+    workers: Vec<Worker<'a, 's>>,
 }
 
-impl Batch {
+impl<'a, 's> Batch<'a, 's> {
+    /// Nothing to resolve yet.
+    pub fn new(symbolizer: &'s Symbolizer<'a>, lookup: Lookup) -> Self {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let workers = (0..threads).map(|_| Worker::new(symbolizer, lookup)).collect();
+        Self { addresses: Vec::new(), between: Vec::new(), symbolizer, workers }
+    }
+
+    /// An address at run time.
+    pub fn push(&mut self, address: u64) {
+        self.addresses.push(address);
+    }
+
     /// A line for what has no address.
     pub fn say(&mut self, line: String) {
         self.between.push((self.addresses.len(), line));
     }
 
-    /// Writes every address with its frames; a line for each frame, the address before the first.
+    /// Writes every address with its frames, a line for each frame, the address before the first; then there are none.
     ///
     /// # Errors
     /// Those of `out`.
-    pub fn write(&self, symbolizer: &Symbolizer<'_>, lookup: Lookup, out: &mut dyn Write) -> io::Result<()> {
-        let sorted = sorted(&self.addresses);
-        let threads = match sorted.len() {
-            ..SMALL => 1,
-            _ => thread::available_parallelism().map_or(1, usize::from),
-        };
-        let share = sorted.len().div_ceil(threads).max(1);
-        let done = resolve(symbolizer, lookup, &self.addresses, &sorted, share);
-        // Where the text of each address is: its number in the order of resolving.
-        let mut numbers = vec![0u32; sorted.len()];
-        (0..).zip(&sorted).for_each(|(n, i)| numbers[*i as usize] = n);
-        let mut between = self.between.iter().peekable();
-        for (i, n) in numbers.iter().enumerate() {
-            while let Some((_, line)) = between.next_if(|(at, _)| *at <= i) {
-                out.write_all(line.as_bytes())?;
+    pub fn write(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        let addresses = std::mem::take(&mut self.addresses);
+        let between = std::mem::take(&mut self.between);
+        let mut between = between.iter().peekable();
+        let mut i = 0;
+        for part in addresses.chunks(PART) {
+            let places = self.resolve(part);
+            for (worker, place) in places {
+                while let Some((_, line)) = between.next_if(|(at, _)| *at <= i) {
+                    out.write_all(line.as_bytes())?;
+                }
+                out.write_all(self.workers[worker as usize].text(place as usize))?;
+                i += 1;
             }
-            let n = *n as usize;
-            out.write_all(done[n / share].text(n % share))?;
         }
-        between.try_for_each(|(_, line)| out.write_all(line.as_bytes()))
+        between.try_for_each(|(_, line)| out.write_all(line.as_bytes()))?;
+        self.addresses = addresses;
+        self.addresses.clear();
+        Ok(())
+    }
+
+    /// Where the text of each address is then: the worker, and its number there.
+    fn resolve(&mut self, addresses: &[u64]) -> Vec<(u32, u32)> {
+        let workers = if addresses.len() < SMALL { 1 } else { self.workers.len() };
+        let shares = shares(self.symbolizer, addresses, workers);
+        let mut work = self.workers.iter_mut().zip(shares);
+        let first = work.next();
+        thread::scope(|scope| {
+            for (worker, keys) in work {
+                scope.spawn(move || worker.all(keys, addresses));
+            }
+            if let Some((worker, keys)) = first {
+                worker.all(keys, addresses);
+            }
+        });
+        let mut places = vec![(0u32, 0u32); addresses.len()];
+        for (worker, n) in self.workers[..workers].iter().zip(0..) {
+            worker.order.iter().zip(0..).for_each(|(i, place)| places[*i as usize] = (n, place));
+        }
+        places
     }
 }
 
-fn resolve<'a, 's>(
-    symbolizer: &'s Symbolizer<'a>,
-    lookup: Lookup,
-    addresses: &[u64],
-    sorted: &[u32],
-    share: usize,
-) -> Vec<Worker<'a, 's>> {
-    let work = |part: &[u32]| {
-        let mut worker = Worker::new(symbolizer, lookup);
-        part.iter().for_each(|i| worker.resolve(addresses[*i as usize]));
-        worker
-    };
-    let (first, others) = sorted.split_at(share.min(sorted.len()));
-    thread::scope(|scope| {
-        let others: Vec<_> = others.chunks(share).map(|part| scope.spawn(move || work(part))).collect();
-        let first = work(first);
-        let others = others.into_iter().map(|t| t.join().unwrap_or_else(|e| std::panic::resume_unwind(e)));
-        std::iter::once(first).chain(others).collect()
-    })
-}
+/// An address, and its number among those asked for: `offset << 32 | number`, the offset being from the start of the
+/// program's code, [`ELSEWHERE`] for addresses that are outside of it.
+type Key = u64;
 
-/// The numbers of `addresses` in the order of these.
-fn sorted(addresses: &[u64]) -> Vec<u32> {
-    // Sorting words is much faster than sorting by what they point to; addresses of one program differ in the lower
-    // 32 bits as a rule, and in the order of the others nothing is lost but locality.
-    let mut keys: Vec<u64> = (0u64..).zip(addresses).map(|(i, a)| a << 32 | i).collect();
-    keys.sort_unstable();
-    keys.into_iter().map(|key| key as u32).collect()
+const ELSEWHERE: u64 = u32::MAX as u64;
+
+/// The addresses, parted for `workers` so that each has a range of its own and about as many as the others.
+fn shares(symbolizer: &Symbolizer<'_>, addresses: &[u64], workers: usize) -> Vec<Vec<Key>> {
+    let start = symbolizer.bin.text_start().wrapping_add(symbolizer.bias);
+    let key = |(i, address): (u64, &u64)| address.wrapping_sub(start).min(ELSEWHERE) << 32 | i;
+    let mut sample: Vec<Key> =
+        addresses.iter().step_by(addresses.len() / 1000 + 1).map(|address| key((0, address))).collect();
+    sample.sort_unstable();
+    let border = |n| sample.get(n * sample.len() / workers).copied();
+    let borders: Vec<Key> = (1..workers).filter_map(border).collect();
+    let mut shares = vec![Vec::with_capacity(addresses.len() / workers * 9 / 8); borders.len() + 1];
+    for key in (0..).zip(addresses).map(key) {
+        shares[borders.iter().filter(|border| key >= **border).count()].push(key);
+    }
+    shares
 }
 
 /// One thread's work.
@@ -98,12 +135,15 @@ struct Worker<'a, 's> {
     lookup: Lookup,
     func: Option<Func<'a>>,
     lines: Lines,
-    /// Of the function: " [module version]".
-    module: Vec<u8>,
-    names: Strings<i32>,
-    files: Strings<u32>,
+    around: Around,
+    files: Strings,
+    /// The file of the address before: what it is in the function's table, and its name.
+    file: Option<(i32, Range<usize>)>,
     text: Vec<u8>,
+    /// Where the text of each address ends.
     ends: Vec<usize>,
+    /// The numbers of the addresses, in the order they were resolved in.
+    order: Vec<u32>,
 }
 
 impl<'a, 's> Worker<'a, 's> {
@@ -113,12 +153,29 @@ impl<'a, 's> Worker<'a, 's> {
             lookup,
             func: None,
             lines: Lines::default(),
-            module: Vec::new(),
-            names: Strings::default(),
+            around: Around::default(),
             files: Strings::default(),
+            file: None,
             text: Vec::new(),
             ends: Vec::new(),
+            order: Vec::new(),
         }
+    }
+
+    /// Resolves all of a share.
+    fn all(&mut self, mut keys: Vec<Key>, addresses: &[u64]) {
+        keys.sort_unstable();
+        self.text.clear();
+        self.ends.clear();
+        let start = self.symbolizer.bin.text_start().wrapping_add(self.symbolizer.bias);
+        for key in &keys {
+            self.resolve(match key >> 32 {
+                ELSEWHERE => addresses[*key as u32 as usize],
+                offset => start.wrapping_add(offset),
+            });
+        }
+        self.order.clear();
+        self.order.extend(keys.into_iter().map(|key| key as u32));
     }
 
     fn text(&self, place: usize) -> &[u8] {
@@ -128,13 +185,16 @@ impl<'a, 's> Worker<'a, 's> {
 
     fn resolve(&mut self, address: u64) {
         let pc = address.wrapping_sub(self.symbolizer.bias);
-        if !self.func.is_some_and(|f| (f.entry()..f.end()).contains(&pc)) {
+        if !self.func.is_some_and(|f| pc >= f.entry() && pc < f.end()) {
             self.enter(pc);
         }
         let from = self.text.len();
         push_hex(&mut self.text, address);
         match self.func {
-            Some(func) => self.frames(func, pc, self.text.len() - from),
+            Some(_) if from > MAX_TEXT => {
+                self.text.extend_from_slice(b" ?? the names in this file are too long to be shown\n");
+            }
+            Some(func) => self.frames(&func, pc, self.text.len() - from),
             None => {
                 let reason = escape::one_line(&self.symbolizer.reason(pc).to_string());
                 self.text.extend_from_slice(b" ?? ");
@@ -147,86 +207,203 @@ impl<'a, 's> Worker<'a, 's> {
 
     /// Goes to the function that holds `pc`.
     fn enter(&mut self, pc: u64) {
-        let bin = self.symbolizer.bin;
-        self.func = bin.find_func(pc);
-        let Some(func) = self.func else { return };
-        self.lines.decode(&func);
-        self.module.clear();
-        let name = func.name();
-        let file = func.file_line(func.entry()).map(|(file, _)| file);
-        let (_, module) = self.symbolizer.modules.of_function(&name, file.as_deref());
-        if let Some(module) = module {
-            self.module.extend_from_slice(b" [");
-            self.module.extend_from_slice(escape::one_line(&module).as_bytes());
-            self.module.push(b']');
+        self.func = self.symbolizer.bin.find_func(pc);
+        if let Some(func) = self.func {
+            self.lines.decode(&func);
+            self.around.enter(self.symbolizer, &func);
+            self.file = None;
         }
     }
 
-    fn frames(&mut self, func: Func<'a>, pc: u64, indent: usize) {
-        let Self { symbolizer, lookup, lines, module, names, files, text, .. } = self;
-        let bin = symbolizer.bin;
-        let mut first = true;
-        lines.places(&func, lookup.apply(pc, func.entry()), &mut |place: Place| {
-            if !first {
-                text.resize(text.len() + indent, b' ');
+    fn frames(&mut self, func: &Func<'a>, pc: u64, indent: usize) {
+        let at = self.lines.at(self.lookup.apply(pc, func.entry()));
+        self.around.see_to(self.symbolizer, func, &self.lines, &mut self.files, at.node, indent);
+        let Self { symbolizer, lines, around, files, file, text, .. } = self;
+        let inner = around.of(at.node);
+        text.push(b' ');
+        text.extend_from_slice(&around.text[inner.name.clone()]);
+        let offset = pc - func.entry();
+        if inner.inlined {
+            text.extend_from_slice(b" (inlined)");
+        } else {
+            text.push(b'+');
+            push_hex(text, offset);
+        }
+        if let Some((value, line)) = at.file.zip(at.line) {
+            if file.as_ref().is_none_or(|(last, _)| *last != value) {
+                *file = lines.file(func, value).map(|off| (value, files.place(symbolizer, off)));
             }
-            first = false;
-            text.push(b' ');
-            names.push(text, place.name_off, || bin.display_name(bin.name_at(place.name_off)).into_owned());
-            if place.inlined {
-                text.extend_from_slice(b" (inlined)");
-            } else {
-                text.push(b'+');
-                push_hex(text, pc - func.entry());
+            if let Some((_, name)) = file {
+                text.push(b' ');
+                text.extend_from_slice(&files.text[name.clone()]);
+                text.push(b':');
+                push_decimal(text, line);
             }
-            text.push(b' ');
-            match place.file.zip(place.line) {
-                Some((file, line)) => {
-                    files.push(text, file, || bin.file_name(file).into_owned());
-                    text.push(b':');
-                    push_decimal(text, line);
-                }
-                None => text.extend_from_slice(b"?:0"),
-            }
-            if !place.inlined {
-                text.extend_from_slice(module);
-            }
-            text.push(b'\n');
-        });
+        }
+        if inner.inlined {
+            text.extend_from_slice(&around.text[inner.callers.clone()]);
+            text.push(b'+');
+            push_hex(text, offset);
+            text.extend_from_slice(&around.text[inner.outermost.clone()]);
+        } else {
+            text.extend_from_slice(&around.text[around.module.clone()]);
+        }
+        text.push(b'\n');
     }
 }
 
-/// Escaped strings by their offsets.
-struct Strings<K> {
-    known: HashMap<K, Range<usize>, BuildHasherDefault<OffsetHasher>>,
+/// What stands around file and line of one function's instructions: it is the same for all that were inlined together.
+#[derive(Default)]
+struct Around {
     text: Vec<u8>,
-    last: Option<(K, Range<usize>)>,
+    /// The package of the function, and its " [module version]".
+    package: String,
+    package_text: String,
+    /// Where that stands in `text`.
+    module: Range<usize>,
+    /// Where the text of inlined calls begins.
+    own: usize,
+    /// Where nothing is inlined, then by node of the inline tree.
+    known: Vec<Option<Inner>>,
+    /// Spaces before the second line.
+    indent: usize,
 }
 
-impl<K> Default for Strings<K> {
-    fn default() -> Self {
-        Self { known: HashMap::default(), text: Vec::new(), last: None }
+/// Places in [`Around::text`].
+#[derive(Clone, Default)]
+struct Inner {
+    inlined: bool,
+    /// Name of the innermost function.
+    name: Range<usize>,
+    /// The lines of the calls around it, up to the outermost's name.
+    callers: Range<usize>,
+    /// The rest of the outermost's line.
+    outermost: Range<usize>,
+}
+
+impl Around {
+    fn enter(&mut self, symbolizer: &Symbolizer<'_>, func: &Func<'_>) {
+        self.text.clear();
+        self.known.clear();
+        let name = func.name();
+        // Neighbours are of one package, as a rule. Whose code it is depends on its file as well, within a package of
+        // a module that the build information does not name; all of them are of the same.
+        let package = crate::frame_class::package(&name).unwrap_or_default();
+        if self.package != package {
+            self.package.clear();
+            self.package.push_str(package);
+            let file = func.file_line(func.entry()).map(|(file, _)| file);
+            let (_, module) = symbolizer.modules.of_function(&name, file.as_deref());
+            self.package_text =
+                module.map(|module| format!(" [{}]", escape::one_line(&module))).unwrap_or_default();
+        }
+        self.text.extend_from_slice(self.package_text.as_bytes());
+        self.module = 0..self.text.len();
+        let name = self.name(&symbolizer.bin.display_name(name));
+        self.known.push(Some(Inner { name, ..Inner::default() }));
+        self.own = self.text.len();
+    }
+
+    fn name(&mut self, name: &str) -> Range<usize> {
+        let start = self.text.len();
+        self.text.extend_from_slice(escape::one_line(name).as_bytes());
+        start..self.text.len()
+    }
+
+    fn index(node: Option<i32>) -> usize {
+        // In a damaged file a node may be anything: the last place serves all beyond.
+        node.and_then(|node| usize::try_from(node).ok())
+            .map_or(0, |node| node.saturating_add(1).min(MAX_NODES))
+    }
+
+    /// Makes the text for `node`, unless it is there.
+    fn see_to(
+        &mut self,
+        symbolizer: &Symbolizer<'_>,
+        func: &Func<'_>,
+        lines: &Lines,
+        files: &mut Strings,
+        node: Option<i32>,
+        indent: usize,
+    ) {
+        // From one digit to the next inside a function: once in a binary.
+        if self.indent != indent || self.text.len() > MAX_AROUND {
+            self.known.truncate(1);
+            self.text.truncate(self.own);
+            self.indent = indent;
+        }
+        let index = Self::index(node);
+        if self.known.get(index).is_some_and(Option::is_some) && index < MAX_NODES {
+            return;
+        }
+        if index >= self.known.len() {
+            self.known.resize(index + 1, None);
+        }
+        let made = node.and_then(|node| self.inlined(symbolizer, func, lines, files, node));
+        // A damaged tree: as if nothing were inlined.
+        self.known[index] = made.or_else(|| self.known[0].clone());
+    }
+
+    fn inlined(
+        &mut self,
+        symbolizer: &Symbolizer<'_>,
+        func: &Func<'_>,
+        lines: &Lines,
+        files: &mut Strings,
+        node: i32,
+    ) -> Option<Inner> {
+        let bin = symbolizer.bin;
+        let display = |off| bin.display_name(bin.name_at(off));
+        let name = self.name(&display(lines.inlined_function(func, node)?));
+        let start = self.text.len();
+        let mut outermost = start;
+        lines.callers(func, node, &mut |place: Place| {
+            self.text.push(b'\n');
+            self.text.resize(self.text.len() + self.indent + 1, b' ');
+            self.name(&display(place.name_off));
+            if place.inlined {
+                self.text.extend_from_slice(b" (inlined)");
+            }
+            outermost = self.text.len();
+            if let Some((file, line)) = place.file.zip(place.line) {
+                self.text.push(b' ');
+                let name = files.place(symbolizer, file);
+                self.text.extend_from_slice(&files.text[name]);
+                self.text.push(b':');
+                push_decimal(&mut self.text, line);
+            }
+        });
+        let module = self.module.clone();
+        self.text.extend_from_within(module);
+        Some(Inner { inlined: true, name, callers: start..outermost, outermost: outermost..self.text.len() })
+    }
+
+    fn of(&self, node: Option<i32>) -> Inner {
+        self.known.get(Self::index(node)).cloned().flatten().unwrap_or_default()
     }
 }
 
-impl<K: Copy + Eq + std::hash::Hash> Strings<K> {
-    fn push(&mut self, out: &mut Vec<u8>, key: K, string: impl FnOnce() -> String) {
-        if self.last.as_ref().is_none_or(|(last, _)| *last != key) {
-            let text = &mut self.text;
-            let range = self.known.entry(key).or_insert_with(|| {
-                let start = text.len();
-                text.extend_from_slice(escape::one_line(&string()).as_bytes());
-                start..text.len()
-            });
-            self.last = Some((key, range.clone()));
-        }
-        if let Some((_, range)) = &self.last {
-            out.extend_from_slice(&self.text[range.clone()]);
-        }
+/// File names, escaped, by their offsets.
+#[derive(Default)]
+struct Strings {
+    known: HashMap<u32, Range<usize>, BuildHasherDefault<OffsetHasher>>,
+    text: Vec<u8>,
+}
+
+impl Strings {
+    /// Where in `text` it is.
+    fn place(&mut self, symbolizer: &Symbolizer<'_>, off: u32) -> Range<usize> {
+        let text = &mut self.text;
+        let place = self.known.entry(off).or_insert_with(|| {
+            let start = text.len();
+            text.extend_from_slice(escape::one_line(&symbolizer.bin.file_name(off)).as_bytes());
+            start..text.len()
+        });
+        place.clone()
     }
 }
 
-/// For keys of 32 bits that are offsets into a table: no one is harmed by collisions that a hostile file arranges but
+/// For offsets into a table: no one is harmed by collisions that a hostile file arranges but
 /// the one who asked about it, and they cost a comparison each.
 #[derive(Default)]
 struct OffsetHasher(u64);
@@ -242,10 +419,6 @@ impl Hasher for OffsetHasher {
 
     fn write_u32(&mut self, value: u32) {
         self.0 = (self.0 ^ u64::from(value)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
-    }
-
-    fn write_i32(&mut self, value: i32) {
-        self.write_u32(value.cast_unsigned());
     }
 }
 
@@ -285,11 +458,5 @@ mod tests {
         let mut out = Vec::new();
         push_hex(&mut out, u64::MAX);
         assert_eq!(out, b"0xffffffffffffffff");
-    }
-
-    #[test]
-    fn addresses_are_sorted_by_their_low_half() {
-        assert_eq!(sorted(&[3, 1, 2, 1]), [1, 3, 2, 0]);
-        assert_eq!(sorted(&[]), [0u32; 0]);
     }
 }

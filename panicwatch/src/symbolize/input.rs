@@ -6,8 +6,8 @@ use std::{
     os::fd::AsRawFd,
 };
 
-/// Lines given at once, at most: enough that resolving them in order pays.
-const MANY: usize = 1 << 20;
+/// Lines given at once, about: as many as are resolved at a time.
+const MANY: usize = super::batch::PART;
 /// Bytes asked for in one read.
 const CHUNK: usize = 256 << 10;
 /// How long more lines are waited for before those at hand are given, milliseconds.

@@ -37,7 +37,7 @@ pub fn parse(text: &str, file_name: &str) -> Result<Request, NotARequest> {
     for (open, close) in [('(', ')'), ('<', '>')] {
         plain = plain.strip_prefix(open).and_then(|t| t.strip_suffix(close)).unwrap_or(plain).trim();
     }
-    if let Some(address) = hex(plain) {
+    if let Some(address) = self::plain(plain.as_bytes()) {
         return Ok(Request::Address(address));
     }
     let (name, offset) = match plain.rsplit_once('+') {
@@ -54,17 +54,31 @@ pub fn parse(text: &str, file_name: &str) -> Result<Request, NotARequest> {
     Ok(Request::Function { name: name.to_owned(), offset })
 }
 
-fn hex(text: &str) -> Option<u64> {
-    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
-    // from_str_radix would take a sign.
-    digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u64::from_str_radix(digits, 16).ok()).flatten()
+/// The address that `text` plainly is, in hexadecimal with or without 0x.
+pub fn plain(text: &[u8]) -> Option<u64> {
+    let digits = match text {
+        [b'0', b'x' | b'X', digits @ ..] => digits,
+        digits => digits,
+    };
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0u64, |value, byte| {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            b'A'..=b'F' => byte - b'A' + 10,
+            _ => return None,
+        };
+        (value >> 60 == 0).then(|| value << 4 | u64::from(digit))
+    })
 }
 
 /// `0x28`, `40`, `0x28/0x90`.
 fn number(text: &str) -> Option<u64> {
     let text = text.split('/').next().unwrap_or(text);
     match text.strip_prefix("0x") {
-        Some(_) => hex(text),
+        Some(_) => plain(text.as_bytes()),
         None => text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten(),
     }
 }

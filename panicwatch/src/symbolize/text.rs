@@ -28,10 +28,10 @@ pub fn resolved(resolved: &Resolved) -> String {
 fn one_frame(frame: &Frame) -> String {
     let how = if frame.inlined { " (inlined)".to_owned() } else { format!("+{:#x}", frame.offset) };
     let place = match (&frame.file, frame.line) {
-        (Some(file), Some(line)) => format!("{}:{line}", one_line(file)),
-        _ => "?:0".to_owned(),
+        (Some(file), Some(line)) => format!(" {}:{line}", one_line(file)),
+        _ => String::new(),
     };
-    format!("{}{how} {place}", one_line(&frame.function))
+    format!("{}{how}{place}", one_line(&frame.function))
 }
 
 /// The instructions around an address, a heading wherever the source line changes. `source` gives the text of a line of
