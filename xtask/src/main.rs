@@ -3,6 +3,7 @@
 //! Knows the repository and the machine; knows nothing of panicwatch's own code, so that it builds
 //! before anything else does.
 
+mod bench;
 mod check_go_runtime;
 mod demo;
 mod host;
@@ -35,6 +36,8 @@ enum Task {
     Demo(demo::Args),
     /// Check the house rules that no compiler knows
     Tidy,
+    /// Measure what panicwatch costs, beside what one would use instead
+    Bench(bench::Args),
     /// Compare the table of Go runtime offsets with every Go toolchain at hand
     CheckGoRuntime,
 }
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Tidy => tidy::run(),
+        Task::Bench(args) => bench::run(&args),
         Task::CheckGoRuntime => check_go_runtime::run(),
     };
     match result {

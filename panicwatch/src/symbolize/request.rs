@@ -45,6 +45,9 @@ pub fn parse(text: &str, file_name: &str) -> Result<Request, NotARequest> {
         None if plain.is_empty() => return Err(refuse()),
         None => (plain, 0),
     };
+    if name.starts_with("0x") {
+        return Err(refuse());
+    }
     let last = name.rsplit('/').next().unwrap_or(name);
     if plain.contains('+')
         && (name.is_empty() || name == file_name || name.starts_with('/') && last == file_name)

@@ -1,0 +1,28 @@
+//! `cargo xtask bench`: what panicwatch costs, beside what one would use instead.
+//!
+//! The benchmarks are panicwatch's own (panicwatch/benches); each prints its figures as ratios within one run.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{paths, setup, shell};
+
+/// Options of `cargo xtask bench`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Run only this benchmark (symbols)
+    name: Option<String>,
+}
+
+/// Runs them.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    setup::run()?;
+    let mut cargo = Command::new(paths::cargo());
+    cargo.current_dir(paths::root()).args(["bench", "--package", "panicwatch"]);
+    match &args.name {
+        Some(name) => cargo.args(["--bench", name]),
+        None => cargo.arg("--benches"),
+    };
+    shell::run(&mut cargo)
+}
