@@ -28,6 +28,7 @@ pub mod incident;
 pub mod inittasks;
 pub mod memory;
 pub mod probe;
+pub mod raises;
 pub mod report;
 pub mod traceback;
 pub mod value;
