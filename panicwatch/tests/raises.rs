@@ -215,6 +215,7 @@ const OPERANDS: &[Expected] = &[
     ("kNilWrite", "", &[("pointer", "%rax")]),
     ("kNilFar", "", &[("pointer", "%rax")]),
     ("kNilCheck", "", &[("pointer", "%rax")]),
+    ("kNilCopy", "", &[("pointer", "%rsi")]),
     ("kDivide", "runtime.panicdivide", &[("divisor", "%rbx")]),
     ("kModulo", "runtime.panicdivide", &[("divisor", "%ebx")]),
     ("kShift", "runtime.panicshift", &[("shift count", "%rbx")]),
@@ -245,7 +246,8 @@ fn operands_are_where_the_register_abi_puts_the_parameters() {
             let by = if bounds && toolchain.minor() >= 26 { "runtime.panicBounds" } else { by };
             assert_eq!(said.by.as_deref().unwrap_or(""), by, "{what}: {said:#x?}");
             for (role, register) in *operands {
-                assert_eq!(said.operand(role), Some(*register), "{what}: {role}: {said:#x?}");
+                let found = said.operands.iter().any(|o| o.role == *role && o.what == *register);
+                assert!(found, "{what}: {role} {register}: {said:#x?}");
                 checked += 1;
             }
             if bounds {

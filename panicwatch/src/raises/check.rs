@@ -49,15 +49,10 @@ pub(super) struct Comparison {
 }
 
 impl Comparison {
-    /// `%rax > 3, signed`.
-    pub(super) fn words(&self) -> String {
-        format!(
-            "{} {} {}{}",
-            self.left.text(),
-            self.relation.symbol(),
-            self.right.text(),
-            signedness(self.signed)
-        )
+    /// `%rax > 3, signed`; `name` says how a value is called.
+    pub(super) fn words(&self, name: &dyn Fn(&Term) -> String) -> String {
+        let (left, right) = (name(&self.left), name(&self.right));
+        format!("{left} {} {right}{}", self.relation.symbol(), signedness(self.signed))
     }
 }
 
@@ -80,6 +75,8 @@ pub(super) struct Decision {
     pub(super) path: Vec<usize>,
     /// How much of `path` runs before the comparison.
     pub(super) before: usize,
+    /// More runs than `path` has.
+    pub(super) gap: bool,
     pub(super) check: Check,
 }
 
@@ -108,7 +105,7 @@ pub(super) fn decision(body: &Body, arrival: &Arrival) -> Option<Decision> {
         raises_if_taken: arrival.taken,
         text,
     };
-    Some(Decision { jump: arrival.jump, compare, comparison, path, before, check })
+    Some(Decision { jump: arrival.jump, compare, comparison, path, before, gap: arrival.gap, check })
 }
 
 fn mnemonic(jump: &Instruction) -> String {
@@ -226,6 +223,9 @@ pub(super) fn is_passed(
     passed: &Term,
     uses: &mut Uses,
 ) -> bool {
+    if decision.gap {
+        return false;
+    }
     let before = &decision.path[..decision.before];
     let behind = &decision.path[decision.before..];
     let Term::Register(register) = passed else { return compared == passed };

@@ -36,6 +36,8 @@ pub(super) struct Arrival {
     pub(super) taken: bool,
     /// What runs between the jump and the instruction, in order.
     pub(super) path: Vec<usize>,
+    /// Other instructions run on the way too: a branch that came together again.
+    pub(super) gap: bool,
 }
 
 /// The ways to one instruction.
@@ -133,6 +135,28 @@ impl Body {
         out
     }
 
+    /// The same with branches left out whose both arms lead to the instruction: they decide nothing.
+    pub(super) fn deciding(&self, mut ways: Arrivals, stops: &dyn Fn(usize) -> bool) -> Arrivals {
+        for _ in 0..MAX_ARRIVALS {
+            let both = |a: &&Arrival| ways.decided.iter().any(|b| b.jump == a.jump && b.taken != a.taken);
+            let Some(jump) = ways.decided.iter().find(both).map(|a| a.jump) else { return ways };
+            ways.decided.retain(|a| a.jump != jump);
+            let before = self.arrivals(jump, stops);
+            ways.incomplete |= before.incomplete;
+            ways.plain.extend(before.plain);
+            for mut arrival in before.decided {
+                arrival.gap = true;
+                let known = |a: &Arrival| (a.jump, a.taken) == (arrival.jump, arrival.taken);
+                match ways.decided.iter().position(known) {
+                    Some(at) => ways.decided[at].gap = true,
+                    None => ways.decided.push(arrival),
+                }
+            }
+        }
+        ways.incomplete = true;
+        ways
+    }
+
     /// Walks back from `at` to where control came from; `path` is what has been walked, last first.
     fn back(
         &self,
@@ -156,7 +180,7 @@ impl Body {
             for jump in self.jumps_to(at) {
                 reached = true;
                 if self.code[jump].is_jcc_short_or_near() {
-                    out.decided.push(Arrival { jump, taken: true, path: path.clone() });
+                    out.decided.push(Arrival { jump, taken: true, path: path.clone(), gap: false });
                 } else if !seen.contains(&jump) {
                     seen.push(jump);
                     open.push((jump, path.clone()));
@@ -172,7 +196,7 @@ impl Body {
                 if self.is_stack_check(before) {
                     out.plain.push(path);
                 } else {
-                    out.decided.push(Arrival { jump: before, taken: false, path });
+                    out.decided.push(Arrival { jump: before, taken: false, path, gap: false });
                 }
                 return;
             }

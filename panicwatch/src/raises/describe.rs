@@ -34,7 +34,11 @@ pub(super) struct Scan<'a> {
 struct Reached<'s> {
     index: usize,
     call: &'s Call,
+    /// All ways to it.
     arrivals: Arrivals,
+    /// Without those branches that decide nothing.
+    deciding: Arrivals,
+    /// The decisions of `deciding`.
     decisions: Vec<Decision>,
 }
 
@@ -74,6 +78,13 @@ impl<'a> Scan<'a> {
         self.calls.get(&i).is_some_and(|c| c.callee.certainty == Certainty::Always)
     }
 
+    /// Whether the conditional jump decides that call `i` is reached.
+    pub(super) fn decides(&self, jump: usize, i: usize) -> bool {
+        let stops = |j| self.always(j);
+        let ways = self.body.deciding(self.body.arrivals(i, &stops), &stops);
+        ways.decided.iter().any(|a| a.jump == jump)
+    }
+
     pub(super) fn fault(&self, i: usize) -> Option<Fault> {
         fault::of(self.body.get(i)?, &mut self.uses.borrow_mut())
     }
@@ -91,9 +102,9 @@ impl<'a> Scan<'a> {
             let fault = self.fault(i);
             let said = match &fault {
                 _ if self.calls.contains_key(&i) => self.describe(i, None),
-                Some(Fault::Nil { pointer, .. }) if !known.holds(*pointer) => self.describe(i, None),
                 // The compiler checks divisors itself.
                 Some(Fault::Divide(_)) if !divides => self.describe(i, None),
+                Some(f) if f.pointers().any(|p| !known.holds(p)) => self.describe(i, None),
                 _ => None,
             };
             out.extend(said);
@@ -130,16 +141,20 @@ impl<'a> Scan<'a> {
     }
 
     fn reach<'s>(&self, index: usize, call: &'s Call, focus: Option<usize>) -> Reached<'s> {
-        let arrivals = self.body.arrivals(index, &|j| self.always(j));
-        let mut decisions: Vec<_> =
-            arrivals.decided.iter().filter_map(|a| check::decision(&self.body, a)).collect();
-        decisions.sort_by_key(|d| Some(d.jump) != focus);
-        if decisions.first().is_some_and(|d| Some(d.jump) == focus) {
+        let stops = |j| self.always(j);
+        let mut arrivals = self.body.arrivals(index, &stops);
+        if let Some(at) = arrivals.decided.iter().position(|a| Some(a.jump) == focus) {
             // Asked about one check: the others do not matter.
-            decisions.truncate(1);
-            return Reached { index, call, arrivals: Arrivals::default(), decisions };
+            let decided = vec![arrivals.decided.swap_remove(at)];
+            arrivals = Arrivals { decided, ..Arrivals::default() };
         }
-        Reached { index, call, arrivals, decisions }
+        let mut deciding = self.body.deciding(arrivals.clone(), &stops);
+        if let Some(at) = deciding.decided.iter().position(|a| Some(a.jump) == focus) {
+            let decided = vec![deciding.decided.swap_remove(at)];
+            deciding = Arrivals { decided, ..Arrivals::default() };
+        }
+        let decisions = deciding.decided.iter().filter_map(|a| check::decision(&self.body, a)).collect();
+        Reached { index, call, arrivals, deciding, decisions }
     }
 
     /// What `register` holds at the call, where all ways agree on a constant or an address.
@@ -147,14 +162,21 @@ impl<'a> Scan<'a> {
         if reached.arrivals.incomplete {
             return self.fixed(&self.body.run_before(reached.index), register);
         }
-        let decided = reached.decisions.iter().map(|d| &d.path);
-        let mut all = decided.chain(&reached.arrivals.plain).map(|path| self.fixed(path, register));
+        let decided: Vec<_> =
+            reached.arrivals.decided.iter().filter_map(|a| check::decision(&self.body, a)).collect();
+        let paths = decided.iter().map(|d| &d.path).chain(&reached.arrivals.plain);
+        let mut all = paths.map(|path| self.fixed(path, register));
         let first = all.next()??;
         all.all(|other| other.as_ref() == Some(&first)).then_some(first)
     }
 
     fn fixed(&self, path: &[usize], register: Register) -> Option<Term> {
-        self.origin(path, register).filter(|t| matches!(t, Term::Constant(_) | Term::Address(_)))
+        match self.origin(path, register)? {
+            found @ (Term::Constant(_) | Term::Address(_)) => Some(found),
+            // Out of a table of the compiler's, such as an itab.
+            Term::Fixed(at, 8) => self.image.word(at).map(Term::Address),
+            _ => None,
+        }
     }
 
     fn address(&self, reached: &Reached<'_>, register: Register) -> Option<u64> {
@@ -185,7 +207,8 @@ impl<'a> Scan<'a> {
                 out.operands.push(Operand { role, what: term.text(), seen: Seen::Call });
             }
         }
-        out.words = words::call(callee, out, &words::when(&reached.decisions, &reached.arrivals));
+        let when = words::when(&reached.decisions, &reached.deciding, &out.operands);
+        out.words = words::call(callee, out, &when);
     }
 
     /// The type and the text that the call is given.
@@ -221,7 +244,7 @@ impl<'a> Scan<'a> {
     fn compared(&self, reached: &Reached<'_>, out: &mut RaisedBy) {
         let mut all = reached.decisions.iter().map(|d| self.named(reached, d));
         let Some(Some(first)) = all.next() else { return };
-        let alone = reached.arrivals.plain.is_empty() && !reached.arrivals.incomplete;
+        let alone = reached.deciding.plain.is_empty() && !reached.deciding.incomplete;
         if alone && all.all(|other| other.as_ref() == Some(&first)) {
             out.operands = first;
         }
@@ -241,10 +264,14 @@ impl<'a> Scan<'a> {
                     Term::Register(r) => matches!(self.origin(before, *r), Some(Term::Address(_))),
                     _ => false,
                 };
-                let dynamic = if reached.call.name.ends_with('I') { "itab" } else { "dynamic type" };
+                let (dynamic, asserted) = if reached.call.name.ends_with('I') {
+                    ("itab", "asserted itab")
+                } else {
+                    ("dynamic type", "asserted type")
+                };
                 match (is_type(&c.left), is_type(&c.right)) {
-                    (false, true) => vec![operand(dynamic, &c.left), operand("asserted", &c.right)],
-                    (true, false) => vec![operand(dynamic, &c.right), operand("asserted", &c.left)],
+                    (false, true) => vec![operand(dynamic, &c.left), operand(asserted, &c.right)],
+                    (true, false) => vec![operand(dynamic, &c.right), operand(asserted, &c.left)],
                     _ => vec![operand("left", &c.left), operand("right", &c.right)],
                 }
             }
@@ -260,7 +287,7 @@ impl<'a> Scan<'a> {
             }
             _ => self.image.bounds(out.at).and_then(bounds::decode).map(|e| (e.code, e.signed, e.x, e.y)),
         };
-        let when = words::when(&reached.decisions, &reached.arrivals);
+        let when = words::when(&reached.decisions, &reached.deciding, &[]);
         let Some((code, signed, x, y)) = passed else {
             out.words = words::bounds_unknown(out, &when);
             return;
@@ -295,7 +322,7 @@ impl<'a> Scan<'a> {
 
     /// What the check compares, when every way to the call compares the same and passes it on.
     fn agreed(&self, reached: &Reached<'_>, code: BoundsCode, x: &Term, y: &Term) -> Option<Pair> {
-        if reached.arrivals.incomplete || !reached.arrivals.plain.is_empty() {
+        if reached.deciding.incomplete || !reached.deciding.plain.is_empty() {
             return None;
         }
         let mut all = reached.decisions.iter().map(|d| {
@@ -311,11 +338,16 @@ impl<'a> Scan<'a> {
 }
 
 fn describe_fault(fault: &Fault, out: &mut RaisedBy) {
-    let (kind, role, what) = match fault {
-        Fault::Nil { pointer, .. } => (Kind::Nil, "pointer", register_text(*pointer)),
-        Fault::Divide(divisor) => (Kind::Divide, "divisor", divisor.text()),
+    let seen = Seen::Fault;
+    out.operands = match fault {
+        Fault::Nil { .. } => {
+            let pointer = |p| Operand { role: "pointer", what: register_text(p), seen };
+            fault.pointers().map(pointer).collect()
+        }
+        Fault::Divide(divisor) => {
+            out.kind = Kind::Divide;
+            vec![Operand { role: "divisor", what: divisor.text(), seen }]
+        }
     };
-    out.kind = kind;
-    out.operands = vec![Operand { role, what, seen: Seen::Fault }];
     out.words = words::fault(fault, &out.instruction);
 }

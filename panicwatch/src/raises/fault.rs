@@ -5,7 +5,7 @@
 
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
-use super::term::{self, Term, Uses, register_text};
+use super::term::{self, Access, Term, Uses, register_text};
 
 /// First address that is not nil's: the runtime's limit, and the compiler's for leaving out a nil check.
 const NIL_PAGE: i64 = 4096;
@@ -13,16 +13,9 @@ const NIL_PAGE: i64 = 4096;
 /// What makes an instruction fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// A pointer that is nil.
+    /// Pointers that may be nil: one, or two of an instruction that copies.
     Nil {
-        /// The register that holds it.
-        pointer: Register,
-        /// `0x18(%rax)`
-        memory: String,
-        bytes: usize,
-        writes: bool,
-        /// An index is added to it.
-        indexed: bool,
+        touched: Vec<Touch>,
         /// It reads for no other purpose.
         check: bool,
     },
@@ -30,36 +23,68 @@ pub(super) enum Fault {
     Divide(Term),
 }
 
+/// Memory used through a pointer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Touch {
+    /// The register that holds it.
+    pub(super) pointer: Register,
+    /// `0x18(%rax)`
+    pub(super) memory: String,
+    /// 0: not known before it runs.
+    pub(super) bytes: usize,
+    pub(super) writes: bool,
+    /// An index is added to it.
+    pub(super) indexed: bool,
+}
+
+impl Fault {
+    /// The registers whose pointers may be nil.
+    pub(super) fn pointers(&self) -> impl Iterator<Item = Register> + '_ {
+        let touched = match self {
+            Fault::Nil { touched, .. } => touched.as_slice(),
+            Fault::Divide(_) => &[],
+        };
+        touched.iter().map(|t| t.pointer)
+    }
+}
+
 /// How `instruction` may fault; `None`: it touches no memory that could be nil's.
 pub(super) fn of(instruction: &Instruction, uses: &mut Uses) -> Option<Fault> {
     if matches!(instruction.mnemonic(), Mnemonic::Div | Mnemonic::Idiv) {
         return term::operand(instruction, 0).map(Fault::Divide);
     }
-    let found = uses.accesses(instruction).into_iter().find(|a| {
-        let near = if a.index == Register::None {
-            (0..NIL_PAGE).contains(&a.displacement)
-        } else {
-            (-NIL_PAGE..NIL_PAGE).contains(&a.displacement)
+    let mut touched = Vec::new();
+    for access in uses.accesses(instruction).into_iter().filter(near_nil) {
+        let touch = Touch {
+            pointer: access.base,
+            memory: text(instruction, &access),
+            bytes: access.bytes,
+            writes: access.writes,
+            indexed: access.index != Register::None,
         };
-        near && may_be_nil(a.base) && !a.rip && !a.segment
-    })?;
-    let in_text = (0..instruction.op_count()).find(|&n| instruction.op_kind(n) == OpKind::Memory);
-    let memory = match in_text.and_then(|n| term::operand(instruction, n)) {
-        Some(Term::Memory(text)) => text,
-        _ => format!("({})", register_text(found.base)),
-    };
+        if !touched.contains(&touch) {
+            touched.push(touch);
+        }
+    }
     let check = instruction.mnemonic() == Mnemonic::Test
         && instruction.op0_kind() == OpKind::Memory
         && instruction.op1_kind() == OpKind::Register
         && instruction.op1_register() == Register::AL;
-    Some(Fault::Nil {
-        pointer: found.base,
-        memory,
-        bytes: found.bytes,
-        writes: found.writes,
-        indexed: found.index != Register::None,
-        check,
-    })
+    (!touched.is_empty()).then_some(Fault::Nil { touched, check })
+}
+
+fn near_nil(access: &Access) -> bool {
+    let low = if access.index == Register::None { 0 } else { -NIL_PAGE };
+    let near = (low..NIL_PAGE).contains(&access.displacement);
+    near && may_be_nil(access.base) && !access.rip && !access.segment
+}
+
+fn text(instruction: &Instruction, access: &Access) -> String {
+    let operand = (0..instruction.op_count()).find(|&n| instruction.op_kind(n) == OpKind::Memory);
+    match operand.and_then(|n| term::operand(instruction, n)) {
+        Some(Term::Memory(text)) => text,
+        _ => format!("({})", register_text(access.base)),
+    }
 }
 
 /// The stack pointer, the frame pointer and g never are.
@@ -83,10 +108,10 @@ impl Known {
 
     /// What is known behind `instruction`, which did not fault.
     pub(super) fn pass(&mut self, instruction: &Instruction, fault: Option<&Fault>, uses: &mut Uses) {
-        if let Some(Fault::Nil { pointer, .. }) = fault
-            && !self.holds(*pointer)
-        {
-            self.0.push(*pointer);
+        for pointer in fault.into_iter().flat_map(Fault::pointers) {
+            if !self.holds(pointer) {
+                self.0.push(pointer);
+            }
         }
         let copied = instruction.mnemonic() == Mnemonic::Mov
             && instruction.op0_kind() == OpKind::Register

@@ -28,6 +28,8 @@ pub(super) trait Image {
     fn bounds(&self, call: u64) -> Option<i32>;
     /// Name of the type whose descriptor is at this address.
     fn type_name(&self, descriptor: u64) -> Option<String>;
+    /// The read-only word at this address.
+    fn word(&self, address: u64) -> Option<u64>;
     /// Read-only text.
     fn text(&self, address: u64, len: u64) -> Option<String>;
     /// The text of the read-only string header at this address.
@@ -60,6 +62,10 @@ impl Image for GoBinary {
         }
         let types = Types::new(&memory, &context);
         types.name(&types.get(descriptor).ok()?).ok()
+    }
+
+    fn word(&self, address: u64) -> Option<u64> {
+        self.read_only_memory(0).u64(address)
     }
 
     fn text(&self, address: u64, len: u64) -> Option<String> {

@@ -55,11 +55,17 @@ fn is_jump(scan: &Scan<'_>, i: usize) -> bool {
     scan.body.get(i).is_some_and(iced_x86::Instruction::is_jcc_short_or_near)
 }
 
-/// The calls that a conditional jump leads to straight: taken, then not taken.
+/// The calls that a conditional jump decides about: where it leads when taken, when not, then behind branches that
+/// come together again.
 fn decided_by(scan: &Scan<'_>, jump: usize) -> Vec<usize> {
     let arms = scan.body.arms(jump).unwrap_or_default();
     let always = |j: usize| scan.always(j);
-    arms.into_iter().flatten().filter_map(|arm| scan.body.ahead(arm, &always).ok()).collect()
+    let mut out: Vec<_> =
+        arms.into_iter().flatten().filter_map(|arm| scan.body.ahead(arm, &always).ok()).collect();
+    if out.is_empty() {
+        out = scan.calls.keys().copied().filter(|i| always(*i) && scan.decides(jump, *i)).collect();
+    }
+    out
 }
 
 /// Why instruction `i` raises nothing.

@@ -3,9 +3,7 @@
 //!
 //! Knows instructions, one after another. Must not know jumps or what raises.
 
-use iced_x86::{
-    Formatter as _, Instruction, InstructionInfoFactory, MemorySize, Mnemonic, OpAccess, OpKind, Register,
-};
+use iced_x86::{Formatter as _, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 
 use super::code::Body;
 use crate::disasm;
@@ -19,6 +17,8 @@ pub(super) enum Term {
     Constant(i64),
     /// Memory, in AT&T syntax: `0x8(%rax)`.
     Memory(String),
+    /// So many bytes of memory at a fixed address.
+    Fixed(u64, usize),
     /// The address of something that the program holds.
     Address(u64),
 }
@@ -32,6 +32,7 @@ impl Term {
             Term::Constant(n) if *n < 0 => n.to_string(),
             Term::Constant(n) => format!("{n:#x}"),
             Term::Memory(text) => text.clone(),
+            Term::Fixed(at, _) => format!("memory at {at:#x}"),
             Term::Address(at) => format!("address {at:#x}"),
         }
     }
@@ -88,7 +89,7 @@ pub(super) fn operand(instruction: &Instruction, n: u32) -> Option<Term> {
     match instruction.op_kind(n) {
         OpKind::Register => Some(Term::Register(instruction.op_register(n))),
         OpKind::Memory if instruction.is_ip_rel_memory_operand() => {
-            Some(Term::Memory(format!("the word at {:#x}", instruction.ip_rel_memory_address())))
+            Some(Term::Fixed(instruction.ip_rel_memory_address(), instruction.memory_size().size()))
         }
         OpKind::Memory => {
             let mut formatter = disasm::formatter();
@@ -163,7 +164,7 @@ impl Uses {
             base: m.base(),
             index: m.index(),
             displacement: m.displacement().cast_signed(),
-            bytes: size(m.memory_size()),
+            bytes: m.memory_size().size(),
             writes: !matches!(m.access(), OpAccess::Read | OpAccess::CondRead),
             rip: instruction.is_ip_rel_memory_operand(),
             segment,
@@ -203,8 +204,4 @@ impl Uses {
         }
         Some(Term::Register(wanted))
     }
-}
-
-fn size(memory: MemorySize) -> usize {
-    memory.size()
 }

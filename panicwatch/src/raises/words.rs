@@ -3,12 +3,12 @@
 //! Knows what was found. Text of the binary (types, constants) is made safe here.
 
 use super::{
-    BoundsCode, Certainty, Kind, RaisedBy, Seen,
+    BoundsCode, Certainty, Kind, Operand, RaisedBy, Seen,
     callee::Callee,
     check::{Comparison, Decision, Pair, signedness},
     code::Arrivals,
-    fault::Fault,
-    term::register_text,
+    fault::{Fault, Touch},
+    term::{Term, register_text},
 };
 use crate::escape;
 
@@ -17,10 +17,19 @@ const MAX_QUOTED: usize = 80;
 /// Checks that a sentence lists.
 const MAX_CHECKS: usize = 3;
 
-/// When it is reached: " when %rax > 3, signed (cmp $0x3,%rax; jg)".
-pub(super) fn when(decisions: &[Decision], arrivals: &Arrivals) -> String {
+/// When it is reached: " when %rax > 3, signed (cmp $0x3,%rax; jg)"; `operands` have names for the values.
+pub(super) fn when(decisions: &[Decision], arrivals: &Arrivals, operands: &[Operand]) -> String {
+    let name = |term: &Term| {
+        let text = term.text();
+        let named =
+            |o: &&Operand| o.seen == Seen::Compare && o.what == text && !["left", "right"].contains(&o.role);
+        match operands.iter().find(named) {
+            Some(operand) => format!("{} {text}", operand.role),
+            None => text,
+        }
+    };
     let each = |d: &Decision| match &d.comparison {
-        Some(c) => format!("when {} ({})", c.words(), d.check.text),
+        Some(c) => format!("when {} ({})", c.words(&name), d.check.text),
         None if d.check.raises_if_taken => format!("when {} is taken", d.check.text),
         None => format!("when {} is not taken", d.check.text),
     };
@@ -60,8 +69,8 @@ pub(super) fn call(callee: &Callee, out: &RaisedBy, when: &str) -> String {
         .collect();
     let passed = if passed.is_empty() { String::new() } else { format!(" with {}", passed.join(" and ")) };
     if callee.certainty == Certainty::InCallee {
-        let asserted = type_name.map(|t| format!(" to {t}")).unwrap_or_default();
-        return format!("{by}, called{passed}, may raise inside{asserted}: {}", callee.says);
+        let asserted = type_name.map(|t| format!(" (asserted: {t})")).unwrap_or_default();
+        return format!("{by}, called{passed}, may raise inside: {}{asserted}", callee.says);
     }
     match callee.kind {
         Kind::Panic => {
@@ -83,7 +92,6 @@ pub(super) fn call(callee: &Callee, out: &RaisedBy, when: &str) -> String {
             let name = type_name.unwrap_or_else(|| "a type that the code here does not say".to_owned());
             format!("{by} raises: type assertion to {name} fails{when}")
         }
-        Kind::Divide | Kind::Shift if when.is_empty() => format!("{by} raises {}", quoted(callee.says)),
         _ => format!("{by} raises {}{passed}{when}", quoted(callee.says)),
     }
 }
@@ -128,26 +136,33 @@ pub(super) fn bounds_unknown(out: &RaisedBy, when: &str) -> String {
 /// An instruction that faults.
 pub(super) fn fault(fault: &Fault, instruction: &str) -> String {
     match fault {
-        Fault::Nil { pointer, memory, check: true, .. } => format!(
-            "{instruction} reads {memory} for no other purpose than to fault: panics with a nil pointer dereference when {} is nil",
-            register_text(*pointer)
-        ),
-        Fault::Nil { pointer, memory, bytes, writes, indexed, .. } => {
-            let verb = if *writes { "writes" } else { "reads" };
-            let bytes = match bytes {
-                0 => String::new(),
-                1 => "1 byte ".to_owned(),
-                n => format!("{n} bytes "),
+        Fault::Nil { touched, check } => {
+            let what = if *check {
+                "reads for no other purpose than to fault".to_owned()
+            } else {
+                touched.iter().map(touch).collect::<Vec<_>>().join(" and ")
             };
-            let far = if *indexed { " and what is added to it stays below 4096" } else { "" };
-            format!(
-                "{instruction} {verb} {bytes}at {memory}: panics with a nil pointer dereference when {} is nil{far}",
-                register_text(*pointer)
-            )
+            let pointers: Vec<_> = fault.pointers().map(register_text).collect();
+            let far = match touched.iter().any(|t| t.indexed) {
+                true => " and what is added to it stays below 4096",
+                false => "",
+            };
+            let nil = pointers.join(" or ");
+            format!("{instruction} {what}: panics with a nil pointer dereference when {nil} is nil{far}")
         }
         Fault::Divide(divisor) => format!(
             "{instruction} divides by {}: the processor faults when it is 0, and the runtime panics with \"integer divide by zero\"; the compiler normally checks before",
             divisor.text()
         ),
+    }
+}
+
+/// `reads 8 bytes at 0x8(%rax)`
+fn touch(touch: &Touch) -> String {
+    let verb = if touch.writes { "writes" } else { "reads" };
+    match touch.bytes {
+        0 => format!("{verb} at {}", touch.memory),
+        1 => format!("{verb} 1 byte at {}", touch.memory),
+        n => format!("{verb} {n} bytes at {}", touch.memory),
     }
 }
