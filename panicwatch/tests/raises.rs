@@ -261,22 +261,62 @@ fn operands_are_where_the_register_abi_puts_the_parameters() {
     }
 }
 
+/// What was said of a whole program.
+#[derive(Debug, Default)]
+struct Tally {
+    functions: usize,
+    places: usize,
+    bounds: usize,
+    /// Bounds errors both of whose values were found in the comparison.
+    compared: usize,
+    /// Calls of gopanic, and those whose value's type was found.
+    panics: usize,
+    typed: usize,
+    /// Type assertions, and those whose type was found.
+    assertions: usize,
+    asserted: usize,
+}
+
 #[test]
-fn dump() {
-    let dir = tempfile::tempdir().expect("a directory");
+fn of_gos_own_command_nearly_all_is_said() {
     for toolchain in toolchains() {
-        for (mode, flags) in modes(&toolchain) {
-            let exe = dir.path().join("raises");
-            let bin = build(&toolchain, flags, &exe);
-            for case in &run(&exe, &bin) {
-                let s = raised_by(&bin, case.pc);
-                println!(
-                    "{} {mode} {}: {}",
-                    toolchain.release,
-                    case.name,
-                    s.map_or_else(|e| e.to_string(), |s| s.words)
-                );
+        let bin = GoBinary::open(&toolchain.go).expect("a Go program");
+        let mut tally = Tally::default();
+        for func in bin.functions() {
+            tally.functions += 1;
+            for said in all_in(&bin, func) {
+                let what = format!("go{} {:#x}", toolchain.release, said.at);
+                assert!(!said.words.is_empty() && !said.words.contains(['\n', '\x1b']), "{what}");
+                tally.places += 1;
+                match said.kind {
+                    Kind::Bounds { code, .. } => {
+                        assert!(code.is_some(), "{what}: {said:#x?}");
+                        tally.bounds += 1;
+                        tally.compared += usize::from(said.operands.iter().all(|o| o.seen == Seen::Compare));
+                        if std::env::var_os("DUMP").is_some()
+                            && said.operands.iter().any(|o| o.seen != Seen::Compare)
+                        {
+                            println!("{what}: {} {:?}", said.words, said.checks);
+                        }
+                    }
+                    Kind::Panic => {
+                        tally.panics += 1;
+                        tally.typed += usize::from(said.type_name.is_some());
+                        if std::env::var_os("DUMP").is_some() && said.type_name.is_none() {
+                            println!("PP {what}: {} {:?}", said.words, said.checks);
+                        }
+                    }
+                    Kind::Assertion => {
+                        tally.assertions += 1;
+                        tally.asserted += usize::from(said.type_name.is_some());
+                        if std::env::var_os("DUMP").is_some() && said.type_name.is_none() {
+                            println!("AA {what}: {} {:?}", said.words, said.checks);
+                        }
+                    }
+                    _ => {}
+                }
             }
         }
+        println!("go{}: {tally:?}", toolchain.release);
     }
 }

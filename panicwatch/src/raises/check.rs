@@ -2,7 +2,7 @@
 //!
 //! Knows instructions and conditions. Must not know functions of the runtime, but what a bounds error is.
 
-use iced_x86::{ConditionCode, Instruction, Mnemonic};
+use iced_x86::{ConditionCode, FlowControl, Instruction, Mnemonic};
 
 use super::{
     Check,
@@ -124,33 +124,34 @@ pub(super) fn compare_of(body: &Body, jump: usize) -> Option<usize> {
         if instruction.rflags_modified() != 0 {
             return Some(at);
         }
-        // Nothing but plain instructions keeps flags.
-        if instruction.flow_control() != iced_x86::FlowControl::Next {
+        if !keeps_flags(instruction) {
             return None;
         }
     }
     None
 }
 
-/// The conditional jump that tests the flags of instruction `compare`.
-pub(super) fn jump_of(body: &Body, compare: usize) -> Option<usize> {
-    let sets_flags = |i: &Instruction| i.rflags_modified() != 0;
-    if !body.get(compare).is_some_and(sets_flags) {
-        return None;
+/// The conditional jumps that test the flags of instruction `compare`.
+pub(super) fn jumps_of(body: &Body, compare: usize) -> Vec<usize> {
+    let mut out = Vec::new();
+    if body.get(compare).is_none_or(|i| i.rflags_modified() == 0) {
+        return out;
     }
     for at in compare + 1..compare + 1 + MAX_BETWEEN {
-        let instruction = body.get(at)?;
-        if instruction.is_jcc_short_or_near() {
-            return (!body.is_leader(at)).then_some(at);
+        let Some(instruction) = body.get(at) else { break };
+        if instruction.rflags_modified() != 0 || body.is_leader(at) || !keeps_flags(instruction) {
+            break;
         }
-        if sets_flags(instruction)
-            || body.is_leader(at)
-            || instruction.flow_control() != iced_x86::FlowControl::Next
-        {
-            return None;
+        if instruction.is_jcc_short_or_near() {
+            out.push(at);
         }
     }
-    None
+    out
+}
+
+/// Plain instructions do, and jumps that are not taken: `cmp; jge; jae` is one comparison for two.
+fn keeps_flags(instruction: &Instruction) -> bool {
+    matches!(instruction.flow_control(), FlowControl::Next | FlowControl::ConditionalBranch)
 }
 
 fn comparison(compare: &Instruction, condition: ConditionCode) -> Option<Comparison> {

@@ -3,7 +3,7 @@
 //!
 //! Knows x86-64 and nothing of Go but its stack check. Must not know what raises.
 
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 use super::Unknown;
 
@@ -167,6 +167,8 @@ impl Body {
         open: &mut Vec<(usize, Vec<usize>)>,
         seen: &mut Vec<usize>,
     ) {
+        // Nothing but padding lies between here and the label behind it.
+        let mut padding = false;
         loop {
             if at == 0 {
                 out.plain.push(path);
@@ -190,6 +192,7 @@ impl Body {
                     return;
                 }
             }
+            padding |= reached;
             let before = at - 1;
             let instruction = &self.code[before];
             if instruction.is_jcc_short_or_near() {
@@ -202,9 +205,10 @@ impl Body {
             }
             if ends_flow(instruction) || stops(before) {
                 // Nothing falls into it: without a jump to it, it is a case of a jump table or never reached.
-                out.incomplete |= !reached;
+                out.incomplete |= !padding;
                 return;
             }
+            padding &= instruction.mnemonic() == Mnemonic::Nop;
             path.push(before);
             at = before;
         }

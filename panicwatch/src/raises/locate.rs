@@ -28,9 +28,11 @@ pub(super) fn locate(scan: &Scan<'_>, pc: u64) -> Result<RaisedBy, Unknown> {
     if scan.always(i) {
         add(i, None);
     }
-    let jump = if is_jump(scan, i) { Some(i) } else { check::jump_of(&scan.body, i) };
-    for place in jump.map(|j| decided_by(scan, j)).unwrap_or_default() {
-        add(place, jump);
+    let jumps = if is_jump(scan, i) { vec![i] } else { check::jumps_of(&scan.body, i) };
+    for jump in jumps {
+        for place in decided_by(scan, jump) {
+            add(place, Some(jump));
+        }
     }
     if let Some(b) = before.filter(|b| is_call(*b)) {
         add(b, None);
