@@ -295,22 +295,24 @@ impl<'a> Scan<'a> {
         out.kind = Kind::Bounds { code: Some(code), signed };
         let (x_role, y_role) = code.roles();
         let compared = self.agreed(reached, code, &x, &y);
+        let at_call = (self.or_fixed(reached, x), self.or_fixed(reached, y));
         let mut push = |role, term: &Term, seen| out.operands.push(Operand { role, what: term.text(), seen });
         match &compared {
             Some(pair) => {
                 push(x_role, &pair.x, Seen::Compare);
                 match &pair.y {
                     Some(y) => push(y_role, y, Seen::Compare),
-                    None => push(y_role, &self.or_fixed(reached, y), Seen::Call),
+                    None => push(y_role, &at_call.1, Seen::Call),
                 }
             }
             None => {
-                push(x_role, &self.or_fixed(reached, x), Seen::Call);
-                push(y_role, &self.or_fixed(reached, y), Seen::Call);
+                push(x_role, &at_call.0, Seen::Call);
+                push(y_role, &at_call.1, Seen::Call);
             }
         }
-        let single = reached.decisions.first().and_then(|d| d.comparison.as_ref());
-        out.words = words::bounds(code, out, compared.as_ref(), single, &when);
+        let signed = reached.decisions.first().and_then(|d| d.comparison.as_ref()?.signed);
+        let text = words::bounds_text(code, out, &at_call);
+        out.words = words::bounds(code, out, compared.as_ref(), signed, (&text, &when));
     }
 
     fn or_fixed(&self, reached: &Reached<'_>, term: Term) -> Term {
@@ -326,11 +328,20 @@ impl<'a> Scan<'a> {
             return None;
         }
         let mut all = reached.decisions.iter().map(|d| {
-            let pair = check::bounds_pair(code, d.comparison.as_ref()?)?;
-            let uses = &mut self.uses.borrow_mut();
-            let mut passes = |a: &Term, b: &Term| check::is_passed(&self.body, d, a, b, uses);
-            let certain = passes(&pair.x, x) || pair.y.as_ref().is_some_and(|compared| passes(compared, y));
-            certain.then_some(pair)
+            let comparison = d.comparison.as_ref()?;
+            let pair = check::bounds_pair(code, comparison)?;
+            let passes =
+                |a: &Term, b: &Term| check::is_passed(&self.body, d, a, b, &mut self.uses.borrow_mut());
+            // A value that the compiler knows on this way it passes as a constant.
+            let known = |passed: &Term| match passed {
+                Term::Register(r) => matches!(self.fixed(&d.path, *r), Some(Term::Constant(_))),
+                _ => true,
+            };
+            let (x_passes, y_passes) =
+                (passes(&pair.x, x), pair.y.as_ref().is_none_or(|compared| passes(compared, y)));
+            // The compiler's own checks are unsigned; any other comparison must match in both.
+            let folded = comparison.signed == Some(false) && (x_passes && known(y) || y_passes && known(x));
+            (x_passes && y_passes || folded).then_some(pair)
         });
         let first = all.next()??;
         all.all(|other| other.as_ref() == Some(&first)).then_some(first)

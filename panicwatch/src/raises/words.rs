@@ -5,7 +5,7 @@
 use super::{
     BoundsCode, Certainty, Kind, Operand, RaisedBy, Seen,
     callee::Callee,
-    check::{Comparison, Decision, Pair, signedness},
+    check::{Decision, Pair, signedness},
     code::Arrivals,
     fault::{Fault, Touch},
     term::{Term, register_text},
@@ -96,20 +96,28 @@ pub(super) fn call(callee: &Callee, out: &RaisedBy, when: &str) -> String {
     }
 }
 
-/// A bounds error whose code is known.
+/// The error's text, with constants as they are passed and other values by their operands.
+pub(super) fn bounds_text(code: BoundsCode, out: &RaisedBy, passed: &(Term, Term)) -> String {
+    let what = |role, passed: &Term| match passed {
+        Term::Constant(_) => passed.text(),
+        _ => out.operand(role).map_or_else(|| passed.text(), str::to_owned),
+    };
+    let (x_role, y_role) = code.roles();
+    code.pattern().replace("{x}", &what(x_role, &passed.0)).replace("{y}", &what(y_role, &passed.1))
+}
+
+/// A bounds error whose code is known; `text` is the error's, and when it is reached.
 pub(super) fn bounds(
     code: BoundsCode,
     out: &RaisedBy,
     pair: Option<&Pair>,
-    comparison: Option<&Comparison>,
-    when: &str,
+    signed: Option<bool>,
+    (text, when): (&str, &str),
 ) -> String {
     let by = out.by.as_deref().unwrap_or("the call");
     let (x_role, y_role) = code.roles();
-    let what = |role| out.operand(role).unwrap_or("?");
-    let text = code.pattern().replace("{x}", what(x_role)).replace("{y}", what(y_role));
     let check = out.checks.first().map(|c| format!(" ({})", c.text)).unwrap_or_default();
-    let signed = signedness(comparison.and_then(|c| c.signed));
+    let signed = signedness(signed);
     let fails = if code.may_be_equal() { ">" } else { "≥" };
     match pair {
         Some(Pair { y: Some(y), x }) => format!(
