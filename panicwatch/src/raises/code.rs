@@ -3,6 +3,8 @@
 //!
 //! Knows x86-64 and nothing of Go but its stack check. Must not know what raises.
 
+use std::cell::Cell;
+
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 use super::Unknown;
@@ -15,6 +17,9 @@ const MAX_PATH: usize = 256;
 const MAX_ARRIVALS: usize = 16;
 /// Blocks walked backwards in search of them.
 const MAX_BLOCKS: usize = 64;
+/// Steps backwards in one function altogether, besides so many for each instruction: real code needs a fraction.
+const MAX_STEPS: usize = 1 << 20;
+const STEPS_EACH: usize = 64;
 /// Instructions looked at behind a jump.
 const MAX_AHEAD: usize = 64;
 
@@ -25,6 +30,8 @@ pub(super) struct Body {
     /// Jumps inside the function: index of the target, index of the jump; sorted.
     jumps: Vec<(usize, usize)>,
     end: u64,
+    /// What is left of the steps backwards: hostile code shall not take for ever.
+    steps: Cell<usize>,
 }
 
 /// One way to an instruction: the conditional jump that decided for it.
@@ -60,7 +67,8 @@ impl Body {
         }
         let code: Vec<_> = Decoder::with_ip(64, bytes, entry, DecoderOptions::NONE).into_iter().collect();
         let end = entry + bytes.len() as u64;
-        let mut body = Self { code, jumps: Vec::new(), end };
+        let steps = Cell::new(MAX_STEPS + STEPS_EACH * code.len());
+        let mut body = Self { code, jumps: Vec::new(), end, steps };
         let mut jumps: Vec<_> = body
             .code
             .iter()
@@ -71,6 +79,17 @@ impl Body {
         jumps.sort_unstable();
         body.jumps = jumps;
         Ok(body)
+    }
+
+    /// Takes one step of those left.
+    fn step(&self) -> bool {
+        match self.steps.get().checked_sub(1) {
+            Some(left) => {
+                self.steps.set(left);
+                true
+            }
+            None => false,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -174,7 +193,7 @@ impl Body {
                 out.plain.push(path);
                 return;
             }
-            if path.len() > MAX_PATH {
+            if path.len() > MAX_PATH || !self.step() {
                 out.incomplete = true;
                 return;
             }
@@ -229,7 +248,7 @@ impl Body {
     pub(super) fn run_before(&self, i: usize) -> Vec<usize> {
         let mut out = Vec::new();
         let mut at = i;
-        while at > 0 && out.len() < MAX_PATH && !self.is_leader(at) {
+        while at > 0 && out.len() < MAX_PATH && !self.is_leader(at) && self.step() {
             let before = &self.code[at - 1];
             if before.is_jcc_short_or_near() || ends_flow(before) {
                 break;

@@ -15,6 +15,9 @@ use super::{
     words,
 };
 
+/// Places of one function that are listed.
+const MAX_PLACES: usize = 1 << 16;
+
 /// A call that raises.
 #[derive(Debug)]
 pub(super) struct Call {
@@ -96,6 +99,9 @@ impl<'a> Scan<'a> {
         let mut out = Vec::new();
         for i in 0..self.body.len() {
             let Some(instruction) = self.body.get(i) else { break };
+            if out.len() >= MAX_PLACES {
+                break;
+            }
             if self.body.is_leader(i) {
                 known.forget();
             }
@@ -142,7 +148,11 @@ impl<'a> Scan<'a> {
 
     fn reach<'s>(&self, index: usize, call: &'s Call, focus: Option<usize>) -> Reached<'s> {
         let stops = |j| self.always(j);
-        let mut arrivals = self.body.arrivals(index, &stops);
+        let mut arrivals = match call.callee.certainty {
+            Certainty::Always => self.body.arrivals(index, &stops),
+            // What leads to a call that may return is not asked.
+            _ => Arrivals { incomplete: true, ..Arrivals::default() },
+        };
         if let Some(at) = arrivals.decided.iter().position(|a| Some(a.jump) == focus) {
             // Asked about one check: the others do not matter.
             let decided = vec![arrivals.decided.swap_remove(at)];

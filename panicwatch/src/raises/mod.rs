@@ -233,7 +233,7 @@ pub fn raised_by(bin: &GoBinary, pc: u64) -> Result<RaisedBy, Unknown> {
 }
 
 /// Every place in the function that can raise, by address. Of loads and stores through a pointer those are left out
-/// whose pointer was used before on the same straight run, or cannot be nil.
+/// whose pointer was used before on the same straight run, or cannot be nil. At most 65536 places.
 pub fn all_in(bin: &GoBinary, func: Func<'_>) -> Vec<RaisedBy> {
     scan(bin, func).map(|scan| scan.everything()).unwrap_or_default()
 }
