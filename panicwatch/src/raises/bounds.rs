@@ -211,20 +211,19 @@ mod tests {
 
     #[test]
     fn stubs_are_known_by_name_and_say_their_registers() {
-        let found = |name| stub(name).map(|(c, s, x, y)| (c, s, x, y));
         assert_eq!(
-            found("runtime.panicSlice3BU"),
+            stub("runtime.panicSlice3BU"),
             Some((BoundsCode::Slice3High, false, Register::RCX, Register::RDX))
         );
         assert_eq!(
-            found("runtime.panicSliceConvert"),
+            stub("runtime.panicSliceConvert"),
             Some((BoundsCode::Convert, true, Register::RDX, Register::RBX))
         );
         assert_eq!(
-            found("runtime.goPanicSlice3C"),
+            stub("runtime.goPanicSlice3C"),
             Some((BoundsCode::Slice3Low, true, Register::RAX, Register::RBX))
         );
-        assert_eq!(found("runtime.panicdivide"), None);
-        assert_eq!(found("runtime.panicExtendIndex"), None);
+        assert_eq!(stub("runtime.panicdivide"), None);
+        assert_eq!(stub("runtime.panicExtendIndex"), None);
     }
 }

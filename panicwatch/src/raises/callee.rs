@@ -128,7 +128,7 @@ const ROWS: &[Row] = &[
         &["runtime.mapassign*"],
         Kind::MapWrite,
         InCallee,
-        "assignment to entry in nil map, or a key that cannot be hashed",
+        "assignment to entry in nil map, or hash of unhashable type when the key has interfaces in it",
         &["", "map"],
     ),
     (
@@ -144,13 +144,8 @@ const ROWS: &[Row] = &[
         "hash of unhashable type, when the key's type has interfaces in it",
         &["", "map"],
     ),
-    (
-        &["runtime.efaceeq", "runtime.ifaceeq"],
-        Kind::Compare,
-        InCallee,
-        "comparing uncomparable type",
-        &["dynamic type"],
-    ),
+    (&["runtime.efaceeq"], Kind::Compare, InCallee, "comparing uncomparable type", &["dynamic type"]),
+    (&["runtime.ifaceeq"], Kind::Compare, InCallee, "comparing uncomparable type", &["itab"]),
     (
         &["runtime.closechan"],
         Kind::Channel,
@@ -196,7 +191,7 @@ const ROWS: &[Row] = &[
         &[],
     ),
     (
-        &["runtime.checkptrAlignment", "runtime.checkptrArithmetic", "runtime.checkptrStraddles"],
+        &["runtime.checkptrAlignment", "runtime.checkptrArithmetic"],
         Kind::CheckPointer,
         InCallee,
         "checkptr: a fatal error, when the pointer is misused",
@@ -222,7 +217,7 @@ pub(super) fn find(name: &str, minor: u16) -> Option<Callee> {
         .is_some_and(|rest| ["", "NoAlias", "Buf", "BufNoAlias"].contains(&rest))
     {
         let arguments = match minor {
-            ..20 => vec![("capacity", Register::RDI)],
+            ..20 => vec![("capacity", Register::RSI)],
             _ => vec![("length", Register::RBX)],
         };
         let says = "growslice: len out of range (cap out of range before Go 1.20)";

@@ -82,7 +82,8 @@ fn near_nil(access: &Access) -> bool {
 fn text(instruction: &Instruction, access: &Access) -> String {
     let operand = (0..instruction.op_count()).find(|&n| instruction.op_kind(n) == OpKind::Memory);
     match operand.and_then(|n| term::operand(instruction, n)) {
-        Some(Term::Memory(text)) => text,
+        // Calls and jumps through memory have a star in front.
+        Some(Term::Memory(text)) => text.trim_start_matches('*').to_owned(),
         _ => format!("({})", register_text(access.base)),
     }
 }

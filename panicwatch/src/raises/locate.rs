@@ -1,5 +1,7 @@
 //! From any address in a function to what raises there.
 
+use iced_x86::Instruction;
+
 use super::{
     RaisedBy, Unknown, check,
     describe::Scan,
@@ -20,7 +22,8 @@ pub(super) fn locate(scan: &Scan<'_>, pc: u64) -> Result<RaisedBy, Unknown> {
         }
     };
     let is_call = |i: usize| scan.calls.contains_key(&i);
-    let before = i.checked_sub(1).filter(|_| exact);
+    let returns = |b: &usize| scan.body.get(*b).is_some_and(Instruction::is_call_near);
+    let before = i.checked_sub(1).filter(|_| exact).filter(returns);
     // Nothing comes back from such a call: the address behind it is a return address, if anything.
     if let Some(b) = before.filter(|b| scan.always(*b)) {
         add(b, None);
@@ -54,7 +57,7 @@ pub(super) fn locate(scan: &Scan<'_>, pc: u64) -> Result<RaisedBy, Unknown> {
 }
 
 fn is_jump(scan: &Scan<'_>, i: usize) -> bool {
-    scan.body.get(i).is_some_and(iced_x86::Instruction::is_jcc_short_or_near)
+    scan.body.get(i).is_some_and(Instruction::is_jcc_short_or_near)
 }
 
 /// The calls that a conditional jump decides about: where it leads when taken, when not, then behind branches that

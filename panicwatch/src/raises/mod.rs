@@ -170,7 +170,7 @@ pub struct Check {
     pub text: String,
 }
 
-/// A place that raises.
+/// A place that raises. Names, types and texts are the program's: escape them before showing. [`Self::words`] is safe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RaisedBy {
     /// Link-time address of the raising instruction: the call, or the one that faults.
@@ -189,7 +189,7 @@ pub struct RaisedBy {
     pub operands: Vec<Operand>,
     /// Static type of the value given to panic, or the type asserted.
     pub type_name: Option<String>,
-    /// Constant text given to panic, throw or fatal. Untrusted: escape it before showing.
+    /// Constant text given to panic, throw or fatal.
     pub message: Option<String>,
     /// The function whose source this is, which may be inlined.
     pub function: Option<String>,

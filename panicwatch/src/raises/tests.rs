@@ -147,12 +147,16 @@ fn an_index_check_by_each_of_its_addresses() {
         .b(&[0x48, 0x89, 0xf8, 0x48, 0x89, 0xd9])
         .call(INDEX)
         .b(NOP);
-    check(&code, &Fake(None), expect![[r#"
+    check(
+        &code,
+        &Fake(None),
+        expect![[r#"
         0x1000: 0x1010 index %rdi is compared with length %rbx (cmp %rbx,%rdi; jae): out of range when index ≥ length, unsigned; runtime.panicIndex raises "index out of range [%rdi] with length %rbx"
         0x1005: 0x1005 mov (%rax,%rdi,8),%rax reads 8 bytes at (%rax,%rdi,8): panics with a nil pointer dereference when %rax is nil and what is added to it stays below 4096
         0x1009: - ret at 0x1009 raises nothing
         0x100a: 0x1010 index %rdi is compared with length %rbx (cmp %rbx,%rdi; jae): out of range when index ≥ length, unsigned; runtime.panicIndex raises "index out of range [%rdi] with length %rbx"
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -221,22 +225,30 @@ fn bounds_by_pcdata_and_two_calls_side_by_side() {
         .call(BOUNDS)
         .call(BOUNDS)
         .b(NOP);
-    check(&code, &Fake(Some(slice_low)), expect![[r#"
+    check(
+        &code,
+        &Fake(Some(slice_low)),
+        expect![[r#"
         0x1000: 0x1010 runtime.panicBounds raises "slice bounds out of range [%rdi:%rsi]", low and high as they are at the call when %rsi > %rcx, unsigned (cmp %rcx,%rsi; ja); which operands of a check they are is not certain
         0x1005: 0x100b low %rdi is compared with high %rsi (cmp %rdi,%rsi; jb): out of range when low > high, unsigned; runtime.panicBounds raises "slice bounds out of range [%rdi:%rsi]"
         0x100a: - ret at 0x100a raises nothing
         0x100b: 0x100b low %rdi is compared with high %rsi (cmp %rdi,%rsi; jb): out of range when low > high, unsigned; runtime.panicBounds raises "slice bounds out of range [%rdi:%rsi]"
         0x1010: 0x100b low %rdi is compared with high %rsi (cmp %rdi,%rsi; jb): out of range when low > high, unsigned; runtime.panicBounds raises "slice bounds out of range [%rdi:%rsi]" [or 0x1010]
         0x1011: 0x1010 runtime.panicBounds raises "slice bounds out of range [%rdi:%rsi]", low and high as they are at the call when %rsi > %rcx, unsigned (cmp %rcx,%rsi; ja); which operands of a check they are is not certain
-    "#]]);
-    check(&code, &Fake(None), expect![[r#"
+    "#]],
+    );
+    check(
+        &code,
+        &Fake(None),
+        expect![[r#"
         0x1000: 0x1010 runtime.panicBounds raises a bounds error when %rsi > %rcx, unsigned (cmp %rcx,%rsi; ja); the binary does not say which (PCDATA_PanicBounds)
         0x1005: 0x100b runtime.panicBounds raises a bounds error when %rsi < %rdi, unsigned (cmp %rdi,%rsi; jb); the binary does not say which (PCDATA_PanicBounds)
         0x100a: - ret at 0x100a raises nothing
         0x100b: 0x100b runtime.panicBounds raises a bounds error when %rsi < %rdi, unsigned (cmp %rdi,%rsi; jb); the binary does not say which (PCDATA_PanicBounds)
         0x1010: 0x100b runtime.panicBounds raises a bounds error when %rsi < %rdi, unsigned (cmp %rdi,%rsi; jb); the binary does not say which (PCDATA_PanicBounds) [or 0x1010]
         0x1011: 0x1010 runtime.panicBounds raises a bounds error when %rsi > %rcx, unsigned (cmp %rcx,%rsi; ja); the binary does not say which (PCDATA_PanicBounds)
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -245,15 +257,25 @@ fn values_given_to_panic_and_throw() {
     let text = Asm::default().b(&[0x48, 0x85, 0xc9, 0x74, 0x01]).b(RET).rax(0x2000).rbx(0x2020).call(GOPANIC);
     let said = text.ask(ENTRY + 6).expect("the straight way leads to it");
     assert_eq!((said.type_name.as_deref(), said.message.as_deref()), (Some("string"), Some("first\nsecond")));
-    expect![[r#"runtime.gopanic raises the constant string "first\nsecond" when %rcx == 0 (test %rcx,%rcx; je)"#]].assert_eq(&said.words);
+    expect![[
+        r#"runtime.gopanic raises the constant string "first\nsecond" when %rcx == 0 (test %rcx,%rcx; je)"#
+    ]]
+    .assert_eq(&said.words);
     let evil = Asm::default().rax(0x2010).call(GOPANIC);
-    expect![[r#"runtime.gopanic raises a value of type main.Evil\x1b[2J, with no condition before it"#]].assert_eq(&evil.ask(ENTRY).expect("gopanic").words);
+    expect![[r#"runtime.gopanic raises a value of type main.Evil\x1b[2J, with no condition before it"#]]
+        .assert_eq(&evil.ask(ENTRY).expect("gopanic").words);
     // A call in between may change the register.
     let lost = Asm::default().rax(0x2010).call(PRINTLN).call(GOPANIC);
-    expect!["runtime.gopanic raises a value whose type the code here does not say, with no condition before it"].assert_eq(&lost.ask(ENTRY).expect("gopanic").words);
+    expect![
+        "runtime.gopanic raises a value whose type the code here does not say, with no condition before it"
+    ]
+    .assert_eq(&lost.ask(ENTRY).expect("gopanic").words);
     // lea text; mov $4,%ebx
     let throw = Asm::default().rax(0x2100).b(&[0xbb, 4, 0, 0, 0]).call(THROW);
-    expect![[r#"runtime.throw ends the program with "xxxx", with no condition before it; nothing recovers it"#]].assert_eq(&throw.ask(ENTRY).expect("throw").words);
+    expect![[
+        r#"runtime.throw ends the program with "xxxx", with no condition before it; nothing recovers it"#
+    ]]
+    .assert_eq(&throw.ask(ENTRY).expect("throw").words);
 }
 
 #[test]
@@ -285,19 +307,23 @@ fn faults_and_what_cannot_be_one() {
         .call(GROW)
         .call(PRINTLN)
         .b(RET);
-    check(&code, &Fake(None), expect![[r#"
-        0x1000: 0x1000 test %al,(%rax) reads for no other purpose than to fault: panics with a nil pointer dereference when %rax is nil
-        0x1002: 0x1002 mov 0x18(%rax),%rcx reads 8 bytes at 0x18(%rax): panics with a nil pointer dereference when %rax is nil
-        0x1006: 0x1006 movb $0x1,(%rbx,%rcx) writes 1 byte at (%rbx,%rcx): panics with a nil pointer dereference when %rbx is nil and what is added to it stays below 4096
-        0x100a: - mov 0x8(%rsp),%rcx at 0x100a uses memory whose address cannot be nil: on the stack, of the goroutine itself, at a fixed place or too far from nil
-        0x100f: - mov 0x1000(%rbx),%rcx at 0x100f uses memory whose address cannot be nil: on the stack, of the goroutine itself, at a fixed place or too far from nil
-        0x1016: 0x1016 idiv %rcx divides by %rcx: the processor faults when it is 0, and the runtime panics with "integer divide by zero"; the compiler normally checks before
-        0x1019: - lea 0x8(%rbx),%rax at 0x1019 raises nothing
-        0x101d: 0x101d callq *(%rdx) reads 8 bytes at *(%rdx): panics with a nil pointer dereference when %rdx is nil
-        0x101f: 0x101f runtime.growslice, called with length %rbx, may raise inside: growslice: len out of range (cap out of range before Go 1.20)
-        0x1025: - call 0x150 at 0x1024 calls fmt.Println, which is not one of the functions that raise; what it calls in turn was not looked at
-        0x1029: - ret at 0x1029 raises nothing
-    "#]]);
+    check(
+        &code,
+        &Fake(None),
+        expect![[r#"
+            0x1000: 0x1000 test %al,(%rax) reads for no other purpose than to fault: panics with a nil pointer dereference when %rax is nil
+            0x1002: 0x1002 mov 0x18(%rax),%rcx reads 8 bytes at 0x18(%rax): panics with a nil pointer dereference when %rax is nil
+            0x1006: 0x1006 movb $0x1,(%rbx,%rcx) writes 1 byte at (%rbx,%rcx): panics with a nil pointer dereference when %rbx is nil and what is added to it stays below 4096
+            0x100a: - mov 0x8(%rsp),%rcx at 0x100a uses memory whose address cannot be nil: on the stack, of the goroutine itself, at a fixed place or too far from nil
+            0x100f: - mov 0x1000(%rbx),%rcx at 0x100f uses memory whose address cannot be nil: on the stack, of the goroutine itself, at a fixed place or too far from nil
+            0x1016: 0x1016 idiv %rcx divides by %rcx: the processor faults when it is 0, and the runtime panics with "integer divide by zero"; the compiler normally checks before
+            0x1019: - lea 0x8(%rbx),%rax at 0x1019 raises nothing
+            0x101d: 0x101d callq *(%rdx) reads 8 bytes at (%rdx): panics with a nil pointer dereference when %rdx is nil
+            0x101f: 0x101f runtime.growslice, called with length %rbx, may raise inside: growslice: len out of range (cap out of range before Go 1.20)
+            0x1025: - call 0x150 at 0x1024 calls fmt.Println, which is not one of the functions that raise; what it calls in turn was not looked at
+            0x1029: - ret at 0x1029 raises nothing
+        "#]],
+    );
     let all = code.scan(&Fake(None)).everything();
     let listed: Vec<_> = all.iter().map(|r| format!("{:#x} {}", r.at, r.kind.as_str())).collect();
     expect![[r#"
@@ -305,7 +331,8 @@ fn faults_and_what_cannot_be_one() {
         0x1006 nil_dereference
         0x1016 divide
         0x101d nil_dereference
-        0x101f grow_slice"#]].assert_eq(&listed.join("\n"));
+        0x101f grow_slice"#]]
+    .assert_eq(&listed.join("\n"));
 }
 
 #[test]

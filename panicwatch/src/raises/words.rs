@@ -57,9 +57,13 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", escape::one_line_max(text, MAX_QUOTED))
 }
 
+fn callee_name(out: &RaisedBy) -> String {
+    out.by.as_deref().map_or_else(|| "the call".to_owned(), escape::one_line)
+}
+
 /// A call that raises anything but a bounds error.
 pub(super) fn call(callee: &Callee, out: &RaisedBy, when: &str) -> String {
-    let by = out.by.as_deref().unwrap_or("the call");
+    let by = callee_name(out);
     let type_name = out.type_name.as_deref().map(escape::one_line);
     let passed: Vec<_> = out
         .operands
@@ -114,7 +118,7 @@ pub(super) fn bounds(
     signed: Option<bool>,
     (text, when): (&str, &str),
 ) -> String {
-    let by = out.by.as_deref().unwrap_or("the call");
+    let by = callee_name(out);
     let (x_role, y_role) = code.roles();
     let check = out.checks.first().map(|c| format!(" ({})", c.text)).unwrap_or_default();
     let signed = signedness(signed);
@@ -137,7 +141,7 @@ pub(super) fn bounds(
 
 /// A call of panicBounds without (readable) PCDATA.
 pub(super) fn bounds_unknown(out: &RaisedBy, when: &str) -> String {
-    let by = out.by.as_deref().unwrap_or("the call");
+    let by = callee_name(out);
     format!("{by} raises a bounds error{when}; the binary does not say which (PCDATA_PanicBounds)")
 }
 

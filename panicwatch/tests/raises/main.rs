@@ -1,7 +1,11 @@
 //! What raises, against what the runtime says when it does: every kind of panic, each in a function of its own,
 //! compiled by every Go release at hand.
 
+mod damage;
+mod debugger;
+#[path = "../support/mod.rs"]
 mod support;
+mod whole;
 
 use std::{collections::BTreeMap, path::Path, process::Command, sync::Arc};
 
@@ -261,62 +265,108 @@ fn operands_are_where_the_register_abi_puts_the_parameters() {
     }
 }
 
-/// What was said of a whole program.
-#[derive(Debug, Default)]
-struct Tally {
-    functions: usize,
-    places: usize,
-    bounds: usize,
-    /// Bounds errors both of whose values were found in the comparison.
-    compared: usize,
-    /// Calls of gopanic, and those whose value's type was found.
-    panics: usize,
-    typed: usize,
-    /// Type assertions, and those whose type was found.
-    assertions: usize,
-    asserted: usize,
+/// The numbers in a text.
+fn numbers(text: &str) -> Vec<i64> {
+    text.split(|c: char| !c.is_ascii_digit() && c != '-').filter_map(|n| n.parse().ok()).collect()
+}
+
+/// Checks what the registers hold where the operands were seen; how many were looked at.
+fn check_values(exe: &Path, case: &Case, said: &RaisedBy, what: &str) -> Option<usize> {
+    let seen = said.operands.first()?.seen;
+    let at = match seen {
+        Seen::Compare => said.compare().expect("seen there"),
+        Seen::Call | Seen::Fault => said.at,
+    };
+    if !said.operands.iter().all(|o| o.seen == seen) {
+        return None;
+    }
+    let registers = debugger::registers_at(exe, &case.name, at);
+    let registers = registers.unwrap_or_else(|e| panic!("{what}: {at:#x} is not reached: {e}"));
+    let value = |role: &str| {
+        let all = said.operands.iter().filter(|o| o.role == role);
+        let mut values = all.map(|o| match o.what.parse::<i64>() {
+            Ok(constant) => Some(constant),
+            Err(_) => registers.value(&o.what),
+        });
+        values.next().flatten()
+    };
+    match said.kind {
+        Kind::Bounds { code: Some(code), .. } => {
+            let (x_role, y_role) = code.roles();
+            let (x, y) = (value(x_role)?, value(y_role)?);
+            let ours = code.pattern().replace("{x}", &x.to_string()).replace("{y}", &y.to_string());
+            let theirs = numbers(&case.text);
+            assert_eq!(numbers(&ours)[..theirs.len()], theirs, "{what}: {ours}; {said:#x?}");
+            // Of a negative index Go prints nothing else.
+            assert!(theirs.len() == 2 || x < 0, "{what}");
+            Some(2)
+        }
+        Kind::Divide => {
+            assert_eq!(value("divisor")?, 0, "{what}");
+            Some(1)
+        }
+        Kind::Shift => {
+            assert_eq!(value("shift count")?, -1, "{what}");
+            Some(1)
+        }
+        Kind::Nil => {
+            let nil = |o: &str| registers.value(o).is_some_and(|v| (0..4096).contains(&v));
+            assert!(said.operands.iter().any(|o| nil(&o.what)), "{what}: {said:#x?}");
+            Some(1)
+        }
+        Kind::Assertion if case.text.contains("is nil, not") && seen == Seen::Compare => {
+            assert_eq!(value("dynamic type").or_else(|| value("itab"))?, 0, "{what}");
+            Some(1)
+        }
+        Kind::MakeSlice | Kind::MakeChan | Kind::MapWrite | Kind::Channel => {
+            let wanted: &[(&str, i64)] = match case.name.as_str() {
+                "kMakeSlice" => &[("length", -1), ("capacity", -1)],
+                "kMakeSliceCap" => &[("length", 2), ("capacity", 1)],
+                "kMakeChan" => &[("size", -1)],
+                "kMapAssign" | "kMapStrAssign" => &[("map", 0)],
+                "kCloseNil" => &[("channel", 0)],
+                _ => &[],
+            };
+            for (role, number) in wanted {
+                assert_eq!(value(role), Some(*number), "{what}: {role}");
+            }
+            Some(wanted.len())
+        }
+        _ => None,
+    }
 }
 
 #[test]
-fn of_gos_own_command_nearly_all_is_said() {
-    for toolchain in toolchains() {
-        let bin = GoBinary::open(&toolchain.go).expect("a Go program");
-        let mut tally = Tally::default();
-        for func in bin.functions() {
-            tally.functions += 1;
-            for said in all_in(&bin, func) {
-                let what = format!("go{} {:#x}", toolchain.release, said.at);
-                assert!(!said.words.is_empty() && !said.words.contains(['\n', '\x1b']), "{what}");
-                tally.places += 1;
-                match said.kind {
-                    Kind::Bounds { code, .. } => {
-                        assert!(code.is_some(), "{what}: {said:#x?}");
-                        tally.bounds += 1;
-                        tally.compared += usize::from(said.operands.iter().all(|o| o.seen == Seen::Compare));
-                        if std::env::var_os("DUMP").is_some()
-                            && said.operands.iter().any(|o| o.seen != Seen::Compare)
-                        {
-                            println!("{what}: {} {:?}", said.words, said.checks);
-                        }
-                    }
-                    Kind::Panic => {
-                        tally.panics += 1;
-                        tally.typed += usize::from(said.type_name.is_some());
-                        if std::env::var_os("DUMP").is_some() && said.type_name.is_none() {
-                            println!("PP {what}: {} {:?}", said.words, said.checks);
-                        }
-                    }
-                    Kind::Assertion => {
-                        tally.assertions += 1;
-                        tally.asserted += usize::from(said.type_name.is_some());
-                        if std::env::var_os("DUMP").is_some() && said.type_name.is_none() {
-                            println!("AA {what}: {} {:?}", said.words, said.checks);
-                        }
-                    }
-                    _ => {}
-                }
-            }
-        }
-        println!("go{}: {tally:?}", toolchain.release);
+fn the_operands_hold_what_the_error_says() {
+    if let Err(e) = debugger::works() {
+        println!("skipped: {e}");
+        return;
     }
+    let dir = tempfile::tempdir().expect("a directory");
+    for toolchain in toolchains() {
+        for (mode, flags) in &modes(&toolchain)[..modes(&toolchain).len().min(2)] {
+            let exe = dir.path().join("raises");
+            let bin = build(&toolchain, flags, &exe);
+            let mut values = 0;
+            for case in run(&exe, &bin) {
+                let what = format!("go{} {mode} {}", toolchain.release, case.name);
+                let said = raised_by(&bin, case.pc).unwrap_or_else(|e| panic!("{what}: {e}"));
+                values += check_values(&exe, &case, &said, &what).unwrap_or(0);
+            }
+            println!("go{} {mode}: {values} operands held what the error says", toolchain.release);
+            assert!(values >= 45, "go{} {mode}: {values}", toolchain.release);
+        }
+    }
+}
+
+#[test]
+fn what_raises_nothing_says_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let Some(toolchain) = toolchains().pop() else { return };
+    let bin = build(&toolchain, &[], &dir.path().join("raises"));
+    let quiet = bin.function("main.quietOne").expect("in the program");
+    let words = raised_by(&bin, quiet.entry()).expect_err("an addition").to_string();
+    assert!(words.ends_with("raises nothing"), "{words}");
+    assert_eq!(all_in(&bin, quiet), []);
+    assert_eq!(raised_by(&bin, 8).expect_err("nowhere").to_string(), "0x8 is in no Go function");
 }
