@@ -7,7 +7,8 @@
 //! 2. [`watch`] starts or finds processes, arms binaries before they run, and drains the ring.
 //! 3. [`event`] puts ring records together; [`memory`] is what was captured of the process.
 //! 4. [`correlate`] makes incidents of events, with [`traceback`] for stacks, [`defers`] for deferred calls,
-//!    [`gotype`] and [`value`] for values, [`disasm`] for instructions, [`raises`] for what they check, [`inittasks`] for initialisation.
+//!    [`gotype`] and [`value`] for values, [`disasm`] for instructions, [`raises`] for what they check,
+//!    [`inittasks`] for initialisation.
 //! 5. [`incident`] is the document; [`report`] renders it for people, [`fingerprint`] groups it.
 //! 6. [`cli`] has the subcommands, [`doctor`] says what this machine allows.
 
