@@ -7,7 +7,8 @@
 //! 2. [`watch`] starts or finds processes, arms binaries before they run, and drains the ring.
 //! 3. [`event`] puts ring records together; [`memory`] is what was captured of the process.
 //! 4. [`correlate`] makes incidents of events, with [`traceback`] for stacks, [`defers`] for deferred calls,
-//!    [`gotype`] and [`value`] for values, [`disasm`] for instructions, [`inittasks`] for initialisation.
+//!    [`gotype`] and [`value`] for values, [`disasm`] for instructions, [`raises`] for what they check,
+//!    [`inittasks`] for initialisation.
 //! 5. [`incident`] is the document; [`report`] renders it for people, [`fingerprint`] groups it.
 //! 6. [`symbolize`] answers questions about single addresses, of Go programs and of the kernel.
 //! 7. [`cli`] has the subcommands, [`doctor`] says what this machine allows.
@@ -30,6 +31,7 @@ pub mod inittasks;
 pub mod mappings;
 pub mod memory;
 pub mod probe;
+pub mod raises;
 pub mod report;
 pub mod symbolize;
 pub mod traceback;

@@ -105,6 +105,8 @@ pub struct RuntimeLayout {
     pub error_address_string: ErrorAddressString,
     /// runtime.TypeAssertionError
     pub type_assertion_error: TypeAssertionError,
+    /// internal/abi.TypeAssert, since 1.22.
+    pub type_assert: Option<TypeAssert>,
     /// Text of each `g.waitreason`, as Go prints it.
     pub wait_reasons: &'static [&'static str],
     /// Meaning of each FuncID number.
@@ -136,6 +138,16 @@ pub struct UncommonAfter {
     pub slice: u16,
     /// struct
     pub struct_: u16,
+}
+
+/// A type assertion to an interface, as the compiler writes it down; the same in every release that has it.
+/// <https://github.com/golang/go/blob/go1.24.11/src/internal/abi/switch.go>
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TypeAssert {
+    /// Bytes: `internal/abi.TypeAssert`, Inter.
+    pub inter: u16,
+    /// Bytes: `internal/abi.TypeAssert`, CanFail.
+    pub can_fail: u16,
 }
 
 /// Where a [`RuntimeLayout`] came from.
@@ -191,6 +203,7 @@ impl RuntimeLayout {
             bounds_error: BoundsError::row(i),
             error_address_string: ErrorAddressString::row(i),
             type_assertion_error: TypeAssertionError::row(i),
+            type_assert: (minor >= 22).then_some(TypeAssert { inter: 8, can_fail: 16 }),
             wait_reasons: wait_reasons::for_minor(minor),
             func_ids: FuncIds::for_minor(minor),
             kind_direct_iface: (minor <= 25).then_some(0x20),
