@@ -18,10 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use panicwatch::{
-    gobin::GoBinary,
-    probe::plan::plan,
-};
+use panicwatch::{gobin::GoBinary, probe::plan::plan};
 use support::{Toolchain, cache, toolchains};
 
 /// Addresses of one symbolizing run.
@@ -60,11 +57,9 @@ fn main() {
         println!("SKIPPED all: no Go toolchain is at hand; run `cargo xtask setup`");
         return;
     };
-    for (package, program) in [
-        ("docker.io", "usr/sbin/dockerd"),
-        ("hugo", "usr/bin/hugo"),
-        ("prometheus", "usr/bin/prometheus"),
-    ] {
+    for (package, program) in
+        [("docker.io", "usr/sbin/dockerd"), ("hugo", "usr/bin/hugo"), ("prometheus", "usr/bin/prometheus")]
+    {
         let path = cache().join("debian").join(package).join(program);
         if !path.is_file() {
             println!("SKIPPED {program}: {} is not there; run `cargo xtask setup`", path.display());
@@ -126,7 +121,12 @@ fn command(toolchain: &Toolchain, path: &Path) {
     theirs.args(["tool", "addr2line"]).arg(path);
     timed(&mut theirs); // The go command compiles the tool when it is first asked for.
     let (a, b) = in_turns(&mut || timed(&mut ours), &mut || timed(&mut theirs));
-    report(&format!("{ADDRESSES} addresses of {}, as commands", name(path)), a, ("go tool addr2line", b), 20.0);
+    report(
+        &format!("{ADDRESSES} addresses of {}, as commands", name(path)),
+        a,
+        ("go tool addr2line", b),
+        20.0,
+    );
 }
 
 /// Resolving in the same process: every frame's function, file and line.
@@ -156,7 +156,12 @@ fn library(path: &Path) {
         began.elapsed()
     };
     let (a, b) = in_turns(ours, theirs);
-    report(&format!("{ADDRESSES} addresses of {}, as libraries", name(path)), a, ("the addr2line crate", b), 1.0);
+    report(
+        &format!("{ADDRESSES} addresses of {}, as libraries", name(path)),
+        a,
+        ("the addr2line crate", b),
+        1.0,
+    );
 }
 
 /// As the crate is used: an address at a time, in the order they come in.
@@ -164,7 +169,8 @@ fn resolve(bin: &GoBinary, pcs: &[u64]) -> usize {
     let mut sum = 0;
     for pc in pcs {
         for frame in bin.frames(*pc, true) {
-            sum += frame.raw_name.len() + frame.file.map_or(0, |f| f.len()) + frame.line.unwrap_or(0) as usize;
+            sum +=
+                frame.raw_name.len() + frame.file.map_or(0, |f| f.len()) + frame.line.unwrap_or(0) as usize;
         }
     }
     sum
@@ -190,10 +196,7 @@ fn with_debug_information(toolchain: &Toolchain) -> Result<PathBuf, String> {
     if built.status.success() { Ok(out) } else { Err(String::from_utf8_lossy(&built.stderr).into_owned()) }
 }
 
-fn in_turns(
-    a: &mut dyn FnMut() -> Duration,
-    b: &mut dyn FnMut() -> Duration,
-) -> (Duration, Duration) {
+fn in_turns(a: &mut dyn FnMut() -> Duration, b: &mut dyn FnMut() -> Duration) -> (Duration, Duration) {
     let (mut first, mut second): (Vec<_>, Vec<_>) = (0..ROUNDS).map(|_| (a(), b())).unzip();
     (median(&mut first), median(&mut second))
 }

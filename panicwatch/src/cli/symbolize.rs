@@ -15,7 +15,7 @@ use crate::{
     gobin::GoBinary,
     symbolize::{
         Answer, Lookup, Resolved, Symbolizer,
-        answer::{self, Wanted},
+        answer::{self, RaisedBy, Wanted},
         batch::Batch,
         input::Lines,
         kernel::{Kernel, KernelError},
@@ -52,7 +52,7 @@ pub struct Args {
     /// Print the instructions around each address
     #[arg(long)]
     asm: bool,
-    /// Say what raises a panic there, and what it compares
+    /// Say what raises a panic there, and what it compares; for a function without an offset, everywhere in it
     #[arg(long)]
     raised_by: bool,
     /// How to write it
@@ -118,13 +118,20 @@ fn of_binary(args: &Args, out: &mut dyn Write) -> Result<(), Exit> {
     if plain {
         return in_batches(args, &symbolizer, words, &name, out);
     }
-    let wanted = Wanted { listing: args.asm, raised_by: args.raised_by };
     let mut source = answer::SourceFiles::default();
     each_request(words, &name, &mut |text, request| {
+        // A function as such: all of it.
+        let whole = matches!(request, Ok(Request::Function { offset: 0, .. }));
         let address = match request.and_then(|r| symbolizer.locate(&r).map_err(|e| e.to_string())) {
             Ok(address) => address,
             Err(reason) => return args.refuse(text, &reason, out),
         };
+        let raised_by = match (args.raised_by, whole) {
+            (false, _) => RaisedBy::Nothing,
+            (true, false) => RaisedBy::Here,
+            (true, true) => RaisedBy::Everywhere,
+        };
+        let wanted = Wanted { listing: args.asm, raised_by };
         let answer = answer::give(&symbolizer, address, args.lookup(), wanted);
         match args.format {
             Format::Text => Ok(out.write_all(answer.text(&mut source).as_bytes())?),

@@ -9,6 +9,7 @@ pub mod input;
 pub mod kernel;
 pub mod listing;
 pub mod modules;
+pub mod raised;
 pub mod request;
 pub mod text;
 
