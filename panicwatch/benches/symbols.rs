@@ -3,6 +3,8 @@
 //! Run by `cargo xtask bench`. Everything compared is measured in turns in one run: trust the ratios. The oracle that
 //! the answers are right is in tests/symbolize.rs; here only their number is looked at.
 
+#![expect(clippy::print_stdout, reason = "its figures are what a benchmark is for")]
+
 #[path = "../tests/support/mod.rs"]
 #[expect(dead_code, reason = "shared with the tests, which use more of it")]
 mod support;
