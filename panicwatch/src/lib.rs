@@ -26,6 +26,7 @@ pub mod gobin;
 pub mod gotype;
 pub mod incident;
 pub mod inittasks;
+pub mod mappings;
 pub mod memory;
 pub mod probe;
 pub mod report;

@@ -30,13 +30,34 @@ pub(super) struct Segment {
     pub(super) exec: bool,
 }
 
+/// What a PT_LOAD header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadSegment {
+    /// Link-time address of its first byte.
+    pub address: u64,
+    /// Where that byte is in the file.
+    pub file_offset: u64,
+    /// Bytes from the file.
+    pub file_size: u64,
+    /// Code.
+    pub executable: bool,
+}
+
+/// A section header, as it is.
 #[derive(Debug, Clone)]
-pub(super) struct Section {
-    pub(super) name: String,
-    pub(super) kind: u32,
-    pub(super) addr: u64,
-    pub(super) offset: u64,
-    pub(super) size: u64,
+pub struct Section {
+    /// At most 64 bytes of it.
+    pub name: String,
+    /// sh_type
+    pub kind: u32,
+    /// sh_flags
+    pub flags: u64,
+    /// Link-time address; 0 for what is not loaded.
+    pub addr: u64,
+    /// Where in the file.
+    pub offset: u64,
+    /// In bytes: in the file, or in memory for what has no bytes in the file.
+    pub size: u64,
     pub(super) link: u32,
 }
 
@@ -139,6 +160,7 @@ impl Image {
             self.sections.push(Section {
                 name,
                 kind: section.sh_type(LE),
+                flags: section.sh_flags(LE),
                 addr: section.sh_addr(LE),
                 offset: section.sh_offset(LE),
                 size: section.sh_size(LE),

@@ -25,7 +25,7 @@ pub use self::{
     error::Error,
     func::{CodeFrame, Func, tables},
     funcid::{FuncId, FuncIds},
-    image::{SharedBytes, StaticBytes},
+    image::{LoadSegment, Section, SharedBytes, StaticBytes},
     moduledata::ModuleInfo,
     offsets::{LayoutSource, RuntimeLayout},
     version::GoVersion,
@@ -74,6 +74,19 @@ pub fn identify(bytes: SharedBytes) -> Result<(GoVersion, BuildInfo), Error> {
     Ok((parse_version(version)?, BuildInfo::parse(text)))
 }
 
+/// Maps the file at `path`, which may be `/proc/PID/exe`.
+///
+/// # Errors
+/// When it cannot be opened or mapped (a directory, say).
+pub fn map(path: &Path) -> Result<SharedBytes, Error> {
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let file = std::fs::File::open(path).map_err(io)?;
+    // SAFETY: the mapping is private and read-only; a file someone truncates while it is mapped raises SIGBUS,
+    // which the kernel prevents for running programs (ETXTBSY on writing).
+    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
+    Ok(Arc::new(map))
+}
+
 fn parse_version(raw: &str) -> Result<GoVersion, Error> {
     GoVersion::parse(raw).ok_or_else(|| Error::Unsupported { what: "Go release", found: raw.to_owned() })
 }
@@ -84,12 +97,7 @@ impl GoBinary {
     /// # Errors
     /// When it cannot be read, is not Go, is of an unsupported release, or is damaged.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let io = |source| Error::Io { path: path.to_owned(), source };
-        let file = std::fs::File::open(path).map_err(io)?;
-        // SAFETY: the mapping is private and read-only; a file someone truncates while it is mapped raises SIGBUS,
-        // which the kernel prevents for running programs (ETXTBSY on writing).
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
-        Self::parse(Arc::new(map))
+        Self::parse(map(path)?)
     }
 
     /// Reads the headers and finds the tables.
@@ -206,6 +214,24 @@ impl GoBinary {
     pub fn section_data(&self, name: &str) -> Option<&[u8]> {
         let s = self.image.section(name).filter(|s| s.kind != object::elf::SHT_NOBITS)?;
         bytes::slice(self.image.data(), s.offset, s.size)
+    }
+
+    /// The sections, in the file's order; the empty first one is left out. None when the headers were stripped.
+    pub fn sections(&self) -> &[Section] {
+        match self.image.sections.as_slice() {
+            [first, rest @ ..] if first.kind == object::elf::SHT_NULL => rest,
+            all => all,
+        }
+    }
+
+    /// What the loader maps, in the file's order.
+    pub fn load_segments(&self) -> impl Iterator<Item = LoadSegment> {
+        self.image.segments.iter().map(|s| LoadSegment {
+            address: s.vaddr,
+            file_offset: s.offset,
+            file_size: s.filesz,
+            executable: s.exec,
+        })
     }
 
     /// The whole file.

@@ -33,6 +33,13 @@ impl GoVersion {
         Some(Self { major, minor, patch, devel, raw: raw.to_owned() })
     }
 
+    /// A release of the Go project and nothing else: "go1.24" or "go1.24.11", with no word added to it.
+    pub fn is_plain_release(&self) -> bool {
+        let number = |n: &str| (1..=5).contains(&n.len()) && n.bytes().all(|b| b.is_ascii_digit());
+        let numbers: Vec<_> = self.raw.strip_prefix("go").unwrap_or_default().split('.').collect();
+        (2..=3).contains(&numbers.len()) && numbers.into_iter().all(number)
+    }
+
     /// At least go1.`minor`.
     pub fn at_least(&self, minor: u16) -> bool {
         (self.major, self.minor) >= (1, minor)

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     correlate::Program,
-    gobin::{self, GoBinary},
+    gobin::{self, GoBinary, dwarf},
     probe::{
         attach::{self, Attached},
         error::ProbeError,
@@ -163,8 +163,8 @@ impl Armory {
     }
 }
 
-/// Maps an opened file as a Go binary.
+/// Maps an opened file as a Go binary; asks its debug information where the layout table may not hold for it.
 fn open(file: &File) -> Result<GoBinary, gobin::Error> {
     use std::os::fd::AsRawFd;
-    GoBinary::open(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())))
+    dwarf::open(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())))
 }

@@ -1,9 +1,36 @@
-//! A binary with the layout that its own debug information gives.
+//! A binary with the layout that its own debug information gives, and when that is asked at all.
+
+use std::path::Path;
 
 use super::check;
 use crate::gobin::{
-    Error, GoBinary, GoVersion, LayoutSource, RuntimeLayout, SharedBytes, identify, offsets::MINORS,
+    Error, GoBinary, GoVersion, LayoutSource, RuntimeLayout, SharedBytes, identify, map, offsets::MINORS,
 };
+
+/// Whether the table is trusted without a look at debug information: for the known releases as the Go project made
+/// them. Everything else may have other structs: development versions and candidates, experiments ("X:…"), vendors'
+/// own versions, releases without a row.
+pub fn table_suffices(version: &GoVersion) -> bool {
+    version.is_plain_release() && RuntimeLayout::for_version(version).is_some()
+}
+
+/// [`open_bytes`] of the file at `path`, which may be `/proc/PID/exe`.
+///
+/// # Errors
+/// As [`parse`], and when the file cannot be read.
+pub fn open(path: &Path) -> Result<GoBinary, Error> {
+    open_bytes(map(path)?)
+}
+
+/// How everything that watches a program opens its binary: as [`GoBinary::parse`] where [`table_suffices`], for that
+/// is fast; as [`parse`] for the rest.
+///
+/// # Errors
+/// As [`parse`].
+pub fn open_bytes(bytes: SharedBytes) -> Result<GoBinary, Error> {
+    let (version, _) = identify(bytes.clone())?;
+    if table_suffices(&version) { GoBinary::parse(bytes) } else { parse(bytes) }
+}
 
 /// As [`GoBinary::parse`], but where the binary has debug information that disagrees with the table, it wins. Also
 /// reads a release that the table has no row for, when debug information gives every struct of it.
@@ -42,4 +69,35 @@ pub fn parse(bytes: SharedBytes) -> Result<GoBinary, Error> {
 fn nearest(version: &GoVersion) -> Option<RuntimeLayout> {
     let minor = *MINORS.iter().filter(|minor| **minor < version.minor).max()?;
     RuntimeLayout::for_version(&GoVersion { minor, ..version.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_trusted_for_known_releases_alone() {
+        let suffices = |raw| table_suffices(&GoVersion::parse(raw).expect("a version"));
+        for plain in ["go1.19", "go1.19.8", "go1.24.11", "go1.27.3", "go1.27.99"] {
+            assert!(suffices(plain), "{plain}");
+        }
+        for other in [
+            "go1.20.5",
+            "go1.28",
+            "go2.1",
+            "go1.25rc1",
+            "go1.21beta2",
+            "go1.26.6 X:nogreenteagc",
+            "go1.22.5 X:boringcrypto",
+            "go1.24.3 (vendor)",
+            "go1.24-custom",
+            "go1.24.3-fips",
+            "go1.24.3+auto",
+            "go1.24.1.2",
+            "go1.27-devel_1f2e3d",
+            "devel go1.27-1f2e3d Mon Jan 1",
+        ] {
+            assert!(!suffices(other), "{other}");
+        }
+    }
 }
