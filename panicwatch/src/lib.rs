@@ -9,7 +9,7 @@
 //! 4. [`correlate`] makes incidents of events, with [`traceback`] for stacks, [`defers`] for deferred calls,
 //!    [`gotype`] and [`value`] for values, [`disasm`] for instructions, [`inittasks`] for initialisation.
 //! 5. [`incident`] is the document; [`report`] renders it for people, [`fingerprint`] groups it.
-//! 6. [`cli`] has the subcommands, [`doctor`] says what this machine allows.
+//! 6. [`cli`] has the subcommands, [`doctor`] says what this machine allows, [`inspect`] what a binary is.
 
 pub mod cli;
 pub mod clock;
@@ -26,6 +26,7 @@ pub mod gobin;
 pub mod gotype;
 pub mod incident;
 pub mod inittasks;
+pub mod inspect;
 pub mod mappings;
 pub mod memory;
 pub mod probe;

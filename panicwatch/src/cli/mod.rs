@@ -3,6 +3,6 @@
 pub mod attach;
 pub mod common;
 pub mod doctor;
-mod plan;
+pub mod inspect;
 pub mod run;
 mod signals;

@@ -19,7 +19,7 @@ use thiserror::Error;
 
 pub use self::{
     compare::{Checked, Difference, check},
-    open::{open, open_bytes, parse, table_suffices},
+    open::{compare, open, open_bytes, parse, table_suffices},
 };
 
 /// Largest debug section that is read, decompressed.

@@ -208,32 +208,50 @@ impl PcLnTab {
     }
 
     /// The value at `rel` (bytes from the function's entry) in the pc-value table at `off` of pctab.
-    /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/symtab.go> pcvalue, step
     pub(super) fn value(&self, data: &[u8], off: u32, rel: u64) -> Option<i32> {
-        (off != 0 && rel < MAX_FUNC).then_some(())?;
+        (rel < MAX_FUNC).then_some(())?;
+        self.values(data, off)?.find(|(end, _)| rel < *end).map(|(_, value)| value)
+    }
+
+    /// The pc-value table at `off` of pctab; `None` for 0, which stands for no table.
+    pub(super) fn values<'a>(&self, data: &'a [u8], off: u32) -> Option<PcValues<'a>> {
+        (off != 0).then_some(())?;
         let start = self.pctab.checked_add(u64::from(off))?;
         let table = data.get(usize::try_from(start).ok()?..)?;
-        let mut table = &table[..table.len().min(MAX_TABLE)];
-        let (mut pc, mut value) = (0u64, -1i32);
-        let mut first = true;
-        loop {
-            let delta = bytes::uvarint32(&mut table)?;
-            if delta == 0 && !first {
-                return None;
-            }
-            let delta = if delta & 1 != 0 { !(delta >> 1) } else { delta >> 1 };
-            value = value.wrapping_add(delta.cast_signed());
-            let step = u64::from(bytes::uvarint32(&mut table)?) * u64::from(self.quantum);
-            // A well-formed table moves on with every pair, but the first may cover nothing.
-            if step == 0 && !first {
-                return None;
-            }
-            pc += step;
-            if rel < pc {
-                return Some(value);
-            }
-            first = false;
+        let table = &table[..table.len().min(MAX_TABLE)];
+        Some(PcValues { table, pc: 0, value: -1, first: true, quantum: self.quantum })
+    }
+}
+
+/// The pairs of a pc-value table: where a value ends (bytes from the function's entry), and the value. Ends with the
+/// table, or where it is damaged.
+/// <https://github.com/golang/go/blob/go1.24.11/src/runtime/symtab.go> pcvalue, step
+pub(super) struct PcValues<'a> {
+    table: &'a [u8],
+    pc: u64,
+    value: i32,
+    first: bool,
+    quantum: u8,
+}
+
+impl Iterator for PcValues<'_> {
+    type Item = (u64, i32);
+
+    fn next(&mut self) -> Option<(u64, i32)> {
+        let delta = bytes::uvarint32(&mut self.table)?;
+        if delta == 0 && !self.first {
+            return None;
         }
+        let delta = if delta & 1 != 0 { !(delta >> 1) } else { delta >> 1 };
+        self.value = self.value.wrapping_add(delta.cast_signed());
+        let step = u64::from(bytes::uvarint32(&mut self.table)?) * u64::from(self.quantum);
+        // A well-formed table moves on with every pair, but the first may cover nothing.
+        if step == 0 && !self.first {
+            return None;
+        }
+        self.pc += step;
+        self.first = false;
+        Some((self.pc, self.value))
     }
 }
 
@@ -273,6 +291,8 @@ mod tests {
             let _ = tab(1).value(&data[..cut], 1, 305);
         }
         assert_eq!(tab(1).value(&[0, 2, 0, 2, 0, 2, 0], 1, 9), None, "a table that stands still");
+        let all: Vec<_> = tab(1).values(&data, 1).expect("a table").collect();
+        assert_eq!(all, [(4, 0), (304, 8), (306, 0)]);
     }
 
     #[test]

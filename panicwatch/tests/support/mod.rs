@@ -56,12 +56,18 @@ impl Toolchain {
 
     /// Builds the package in directory `source` to `out` with more flags.
     pub(crate) fn build(&self, source: &Path, flags: &[&str], out: &Path) {
+        self.build_with(&[], source, flags, out);
+    }
+
+    /// The same with other environment variables.
+    pub(crate) fn build_with(&self, env: &[(&str, &str)], source: &Path, flags: &[&str], out: &Path) {
         let output = Command::new(&self.go)
             .env("GO111MODULE", "off")
             .env("GOTOOLCHAIN", "local")
             .env("GOFLAGS", "")
             .env("GOCACHE", cache().join("gocache"))
             .env_remove("GOROOT")
+            .envs(env.iter().copied())
             .current_dir(source)
             .arg("build")
             .args(flags)
