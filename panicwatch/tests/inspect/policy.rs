@@ -2,7 +2,12 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use panicwatch::gobin::{Error, GoBinary, LayoutSource, SharedBytes, dwarf};
+use panicwatch::{
+    escape::is_unsafe,
+    gobin::{Error, GoBinary, LayoutSource, SharedBytes, dwarf},
+    inspect,
+    report::Style,
+};
 
 use crate::{
     BUILD_INFO, json, patch, run,
@@ -114,6 +119,43 @@ fn what_cannot_be_watched_is_described_all_the_same() {
     let mut other = bytes.clone();
     other[18..20].copy_from_slice(&243_u16.to_le_bytes());
     assert_eq!(refused(&path, &other, "ELF machine")["arch"], "riscv64");
+}
+
+/// Bytes changed here and there: described or refused, and said in safe text.
+#[test]
+fn damaged_programs_are_described_or_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let Some(bytes) = program(dir.path(), &["-ldflags=-compressdwarf=false"]) else {
+        println!("SKIPPED damaged programs: no Go 1.24");
+        return;
+    };
+    // Not plain, so that the debug information is asked too.
+    let bytes = renamed(&bytes, "go1.24-xx");
+    let (mut described, mut watchable) = (0, 0);
+    let mut state = 1_u64;
+    let mut random = |below: usize| {
+        // Knuth's constants for MMIX.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    for i in 0..300 {
+        let mut damaged = bytes.clone();
+        // Headers and the tables at the front of segments are worth more than their share.
+        let reach = [512, 8192, damaged.len()][i % 3];
+        for _ in 0..=i / 20 {
+            let at = random(reach);
+            damaged[at] = random(256) as u8;
+        }
+        let Ok(facts) = inspect::inspect(Arc::new(damaged), "damaged", |_| None) else { continue };
+        described += 1;
+        watchable += usize::from(facts.watchable);
+        let text = inspect::text(&facts, &Style::default());
+        assert!(!text.chars().any(|c| c != '\n' && is_unsafe(c)), "{text}");
+        assert!(text.contains(if facts.watchable { "can be watched" } else { "cannot be watched" }));
+        inspect::json(&facts).expect("JSON");
+    }
+    println!("{described} of 300 described, {watchable} can be watched");
+    assert!(described > watchable && watchable > 0 && described < 300, "{described}, {watchable}");
 }
 
 /// Go 1.17 and before point to two strings; a 1.24 program is given such build information.
