@@ -154,7 +154,7 @@ fn decoder(address: u64, bytes: &[u8]) -> Decoder<'_> {
     Decoder::with_ip(64, bytes, address, DecoderOptions::NONE)
 }
 
-/// Writes instructions as objdump does.
+/// How instructions are written everywhere: AT&T syntax, as objdump and the kernel have it.
 pub(crate) fn formatter() -> GasFormatter {
     let mut formatter = GasFormatter::new();
     let options = formatter.options_mut();

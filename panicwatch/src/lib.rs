@@ -10,7 +10,7 @@
 //!    [`gotype`] and [`value`] for values, [`disasm`] for instructions, [`raises`] for what they check,
 //!    [`inittasks`] for initialisation.
 //! 5. [`incident`] is the document; [`report`] renders it for people, [`fingerprint`] groups it.
-//! 6. [`symbolize`] answers questions about single addresses, of Go programs and of the kernel.
+//! 6. [`inspect`] says what a binary is, [`symbolize`] what a single address is, of Go programs and of the kernel.
 //! 7. [`cli`] has the subcommands, [`doctor`] says what this machine allows.
 
 pub mod cli;
@@ -28,6 +28,7 @@ pub mod gobin;
 pub mod gotype;
 pub mod incident;
 pub mod inittasks;
+pub mod inspect;
 pub mod mappings;
 pub mod memory;
 pub mod probe;

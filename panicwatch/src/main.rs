@@ -3,7 +3,11 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use panicwatch::cli::{attach, common::say, doctor, run, symbolize};
+use panicwatch::cli::{
+    attach,
+    common::{say, sentence},
+    doctor, inspect, run, symbolize,
+};
 
 /// A flight recorder for Go panics: watches Go programs from outside, without changing them
 #[derive(Debug, Parser)]
@@ -18,6 +22,7 @@ enum Command {
     Run(run::Args),
     Attach(attach::Args),
     Symbolize(symbolize::Args),
+    Inspect(inspect::Args),
     Doctor(doctor::Args),
 }
 
@@ -26,12 +31,13 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Attach(args) => attach::run(&args),
         Command::Symbolize(args) => symbolize::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
     match result {
         Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(1)),
         Err(exit) => {
-            say(&format!("{:#}", exit.error));
+            say(&sentence(&exit.error));
             ExitCode::from(exit.status)
         }
     }

@@ -25,7 +25,7 @@ pub struct Mapping {
     pub dev: (u32, u32),
     /// 0 for memory without a file.
     pub inode: u64,
-    /// As the kernel writes it: newlines as `\012`, " (deleted)" behind a file without a name, "[heap]" and the like
+    /// As the kernel writes it: newlines as `\012`, " (deleted)" behind a file without a name, `[heap]` and the like
     /// for what is no file. Empty for anonymous memory.
     pub path: String,
 }

@@ -54,7 +54,7 @@ fn exercise(bytes: SharedBytes) -> usize {
     let _ = identify(Arc::clone(&bytes));
     let Ok(bin) = GoBinary::parse(bytes) else { return 0 };
     let _ = (bin.build_info(), bin.gnu_build_id(), bin.go_build_id(), bin.has_dwarf());
-    let _ = (bin.symbol("runtime.g0"), bin.function("main.main"));
+    let _ = (bin.symbol("runtime.g0"), bin.function("main.main"), bin.inlined_call_count());
     let module = bin.moduledata().clone();
     for at in [module.types, module.rodata, module.gofunc, module.addr, u64::MAX - 3] {
         let _ = (bin.read_static(at, 64), bin.word(at), bin.file_offset(at));

@@ -57,11 +57,8 @@ impl Drop for Running {
 }
 
 fn start(path: &Path) -> Running {
-    let mut child = Command::new(path)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
+    let mut child =
+        Command::new(path).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the program starts");
     let said = BufReader::new(child.stdout.take().expect("piped")).lines();
     let said: Vec<String> = said.map(|line| line.expect("UTF-8")).take_while(|line| line != "done").collect();
     let of = |kind: &str| said.iter().filter_map(|l| l.strip_prefix(kind)).map(str::to_owned).collect();
@@ -111,7 +108,7 @@ fn return_addresses_of_a_running_process_as_the_runtime_says() {
                 }
                 seen
             };
-            assert_eq!(once(&given), once(&running.frames), "go{} {flags:?}", toolchain.release);
+            assert_eq!(once(&given), once(&running.frames), "go1.{} {flags:?}", toolchain.minor());
             // By arguments, the same.
             args.extend(running.pcs.iter().map(String::as_str));
             assert_eq!(frames(&stdout(&args, "")), given);
@@ -127,7 +124,8 @@ fn a_position_independent_program_that_is_gone_by_its_load_address() {
     let exe = built(toolchain, &["-buildmode=pie"], dir.path());
     let running = start(&exe);
     let maps = std::fs::read_to_string(format!("/proc/{}/maps", running.child.id())).expect("maps");
-    let base = maps.lines().find(|l| l.ends_with("/addresses")).and_then(|l| l.split('-').next()).expect("mapped");
+    let base =
+        maps.lines().find(|l| l.ends_with("/addresses")).and_then(|l| l.split('-').next()).expect("mapped");
     let pc = &running.pcs[0];
     let exe = exe.to_str().expect("UTF-8");
     let line = stdout(&[exe, "--return", "--load-address", base, pc], "");
@@ -154,8 +152,9 @@ fn functions_with_offsets_instructions_and_what_raises() {
         assert!(line.contains("main.main+0x4 ") && line.contains("addresses/main.go:4"), "{line}");
         let asm = stdout(&[exe, "--asm", "main.main"], "");
         assert!(asm.contains("▶") && asm.contains("func main() {"), "{asm}");
-        let answer: Value = serde_json::from_str(&stdout(&[exe, "--asm", "--format", "json", "main.bill"], ""))
-            .expect("JSON");
+        let answer: Value =
+            serde_json::from_str(&stdout(&[exe, "--asm", "--format", "json", "main.bill"], ""))
+                .expect("JSON");
         let marked: Vec<_> = answer["instructions"]
             .as_array()
             .expect("instructions")
@@ -219,7 +218,15 @@ fn files_and_lines_of_the_kernel_from_its_image() {
     )
     .expect("room");
     let built = Command::new("gcc")
-        .args(["-O2", "-g", "-fno-toplevel-reorder", "-nostdlib", "-Wl,--entry=first", "-Wl,--build-id=none", "-o"])
+        .args([
+            "-O2",
+            "-g",
+            "-fno-toplevel-reorder",
+            "-nostdlib",
+            "-Wl,--entry=first",
+            "-Wl,--build-id=none",
+            "-o",
+        ])
         .arg(&image)
         .arg(&source)
         .output();

@@ -1,7 +1,7 @@
 //! `panicwatch attach`: the same for what already runs.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io,
     path::{Path, PathBuf},
     thread,
@@ -11,7 +11,7 @@ use anyhow::{Context, anyhow};
 use clap::Args as ClapArgs;
 
 use super::{
-    common::{Exit, OutputArgs, say, unable},
+    common::{Exit, OutputArgs, say, unable, unreadable},
     signals,
 };
 use crate::watch::{
@@ -53,16 +53,15 @@ struct Target {
 pub fn run(args: &Args) -> Result<i32, Exit> {
     let (link, shown) = match (&args.target.pid, &args.target.exe) {
         (Some(pid), _) => {
-            let link = PathBuf::from(format!("/proc/{pid}/exe"));
-            let shown = fs::read_link(&link).map_err(|error| unreadable(*pid, error))?;
-            (link, shown)
+            let exe = procfs::executable(*pid).map_err(|error| unreadable(*pid, error))?;
+            (exe.link, exe.shown)
         }
         (None, Some(path)) => (path.clone(), path.clone()),
         (None, None) => return Err(anyhow!("give --pid or --exe").into()),
     };
     let file = File::open(&link).with_context(|| format!("cannot read {}", shown.display()))?;
     if args.output.dry_run {
-        return super::plan::print(&file, &shown).map(|()| 0);
+        return super::inspect::dry_run(&file, &shown).map(|()| 0);
     }
     crate::doctor::requirements_for_run().map_err(unable)?;
     let mut sink = args.output.sink()?;
@@ -89,17 +88,6 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
             Output::Note(note) => say(&note),
             Output::ChildExited(_) | Output::Stopped => return Ok(0),
         }
-    }
-}
-
-/// Why the executable of a process cannot be told.
-pub(super) fn unreadable(pid: u32, error: io::Error) -> Exit {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => unable(anyhow!(
-            "process {pid} belongs to another user; run as root, or grant CAP_SYS_PTRACE (panicwatch doctor tells more)"
-        )),
-        io::ErrorKind::NotFound => anyhow!("there is no process {pid}").into(),
-        _ => anyhow!(error).context(format!("process {pid} cannot be read")).into(),
     }
 }
 

@@ -3,10 +3,10 @@
 use std::{
     fs::File,
     io::{self, IsTerminal, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 
 use crate::{incident::Incident, report};
@@ -90,6 +90,17 @@ pub fn say(sentence: &str) {
     let _ = writeln!(io::stderr(), "panicwatch: {sentence}");
 }
 
+/// An error and its causes on one line. A cause that its effect already tells is not told again.
+pub fn sentence(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// An error with the exit status it asks for.
 #[derive(Debug)]
 pub struct Exit {
@@ -108,6 +119,28 @@ impl<E: Into<anyhow::Error>> From<E> for Exit {
 /// The machine cannot do it.
 pub fn unable(error: impl Into<anyhow::Error>) -> Exit {
     Exit { status: UNABLE, error: error.into() }
+}
+
+/// Why a process cannot be looked at.
+pub(super) fn unreadable(pid: u32, error: io::Error) -> Exit {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => unable(anyhow!(
+            "process {pid} belongs to another user; run as root, or grant CAP_SYS_PTRACE (panicwatch doctor tells more)"
+        )),
+        io::ErrorKind::NotFound if Path::new("/proc").join(pid.to_string()).exists() => {
+            anyhow!("process {pid} has no executable: it is part of the kernel, or has ended").into()
+        }
+        io::ErrorKind::NotFound => anyhow!("there is no process {pid}").into(),
+        _ => anyhow!(error).context(format!("process {pid} cannot be read")).into(),
+    }
+}
+
+/// Prints on standard output; a closed pipe is no error.
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("standard output cannot be written to"),
+    }
 }
 
 /// For reports on standard error.

@@ -1,10 +1,8 @@
 //! `panicwatch doctor`: what this machine allows, what is lost without it, and the remedy.
 
-use std::io::{self, Write};
-
 use clap::{Args as ClapArgs, ValueEnum};
 
-use super::common::{Exit, stdout_style};
+use super::common::{Exit, print, stdout_style};
 use crate::doctor::{Facts, diagnose, json, text};
 
 /// Say what this machine allows, and what to do about the rest
@@ -34,9 +32,6 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     if !output.ends_with('\n') {
         output.push('\n');
     }
-    match io::stdout().write_all(output.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
-        _ => {}
-    }
+    print(&output)?;
     Ok(if diagnosis.requirements().is_ok() { 0 } else { 3 })
 }

@@ -3,7 +3,7 @@
 pub mod attach;
 pub mod common;
 pub mod doctor;
-mod plan;
+pub mod inspect;
 pub mod run;
 mod signals;
 pub mod symbolize;

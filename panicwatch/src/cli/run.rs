@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     let path = launch::resolve(program)?;
     let file = File::open(&path)?;
     if args.output.dry_run {
-        return super::plan::print(&file, &path).map(|()| 0);
+        return super::inspect::dry_run(&file, &path).map(|()| 0);
     }
     crate::doctor::requirements_for_run().map_err(unable)?;
     let mut sink = args.output.sink()?;

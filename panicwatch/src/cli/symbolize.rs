@@ -10,9 +10,10 @@ use std::{
 use anyhow::{Context, anyhow};
 use clap::{Args as ClapArgs, ValueEnum};
 
-use super::common::{Exit, unable};
+use super::common::{Exit, unable, unreadable};
 use crate::{
     gobin::GoBinary,
+    mappings,
     symbolize::{
         Answer, Lookup, Resolved, Symbolizer,
         answer::{self, RaisedBy, Wanted},
@@ -205,9 +206,8 @@ impl Args {
     /// The file to read, its name for people, and the words that are addresses.
     fn binary(&self) -> Result<(PathBuf, PathBuf, &[String]), Exit> {
         if let Some(pid) = self.pid {
-            let link = PathBuf::from(format!("/proc/{pid}/exe"));
-            let shown = fs::read_link(&link).map_err(|error| super::attach::unreadable(pid, error))?;
-            return Ok((link, shown, &self.words));
+            let exe = procfs::executable(pid).map_err(|error| unreadable(pid, error))?;
+            return Ok((exe.link, exe.shown, &self.words));
         }
         match self.words.split_first() {
             Some((binary, words)) => Ok((binary.into(), binary.into(), words)),
@@ -218,7 +218,8 @@ impl Args {
     /// Run-time less link-time address.
     fn bias(&self, bin: &GoBinary) -> Result<u64, Exit> {
         if let Some(pid) = self.pid {
-            let bias = procfs::load_bias(pid, bin).map_err(|error| super::attach::unreadable(pid, error))?;
+            let find = || Ok(mappings::load_bias(bin, &procfs::maps(pid)?, &procfs::executable(pid)?.file));
+            let bias = find().map_err(|error| unreadable(pid, error))?;
             return bias.ok_or_else(|| anyhow!("process {pid} does not map its executable").into());
         }
         let Some(text) = &self.load_address else { return Ok(0) };

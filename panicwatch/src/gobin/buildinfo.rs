@@ -118,18 +118,26 @@ pub(super) fn locate(image: &Image) -> Result<(&str, &str), Error> {
     let at = find(image).ok_or(Error::NotGo)?;
     let blob = image.rest_of_segment(at).ok_or(Error::NotGo)?;
     let flags = *blob.get(15).ok_or(Error::NotGo)?;
-    if flags & FLAG_INLINE == 0 {
-        let found = "Go 1.17 or older (build information through pointers)".to_owned();
-        return Err(Error::Unsupported { what: "Go release", found });
-    }
     let malformed = || Error::Malformed { what: "build information", at };
-    let mut rest = blob.get(32..).ok_or_else(malformed)?;
-    let version = string(&mut rest).ok_or_else(malformed)?;
-    let text = string(&mut rest).unwrap_or_default();
+    let (version, text) = if flags & FLAG_INLINE != 0 {
+        let mut rest = blob.get(32..).ok_or_else(malformed)?;
+        let version = string(&mut rest).ok_or_else(malformed)?;
+        (version, string(&mut rest).unwrap_or_default())
+    } else {
+        // Up to Go 1.17: pointers to two Go strings. Big-endian and 32-bit programs are not read at all.
+        let of = |pointer: u64| go_string(image, image.word(at.checked_add(pointer)?)?);
+        (of(16).ok_or_else(malformed)?, of(24).unwrap_or_default())
+    };
     // The linker wraps it in two 16-byte sentinels for tools that search memory.
     let text = text.get(16..text.len().saturating_sub(16)).unwrap_or_default();
     let version = std::str::from_utf8(version).map_err(|_| malformed())?;
     Ok((version, utf8_prefix(text)))
+}
+
+/// The Go string whose header is at `header`: address and length.
+fn go_string(image: &Image, header: u64) -> Option<&[u8]> {
+    let (data, len) = (image.word(header)?, image.word(header.checked_add(8)?)?);
+    image.raw(data, (len <= MAX_TEXT).then_some(len)?)
 }
 
 fn utf8_prefix(text: &[u8]) -> &str {
@@ -151,8 +159,9 @@ fn find(image: &Image) -> Option<u64> {
     if let Some(s) = image.section(".go.buildinfo").filter(|s| is_magic(s.addr)) {
         return Some(s.addr);
     }
-    // Without section headers: it is 16-aligned near the start of a writable segment, or in one for itself.
-    image.segments.iter().filter(|s| !s.exec).find_map(|s| {
+    // Without section headers: it is 16-aligned in a writable segment. Not in others: a program that reads build
+    // information has the same bytes among its constants.
+    image.segments.iter().filter(|s| s.write && !s.exec).find_map(|s| {
         let data = image.rest_of_segment(s.vaddr)?;
         let skip = (s.vaddr.wrapping_neg() % 16) as usize;
         let at = data.get(skip..)?.as_chunks::<16>().0.iter().position(|c| c.starts_with(MAGIC))?;

@@ -19,11 +19,13 @@ use thiserror::Error;
 
 pub use self::{
     compare::{Checked, Difference, check},
-    open::{open, open_bytes, parse, table_suffices},
+    open::{compare, open, open_bytes, parse, table_suffices},
 };
 
 /// Largest debug section that is read, decompressed.
 const MAX_SECTION: u64 = 1 << 30;
+/// A section that claims to grow more than this when decompressed is taken for hostile; Go's grow two- to sixfold.
+const MAX_GROWTH: u64 = 100;
 /// Most entries that are looked at.
 const MAX_ENTRIES: u64 = 100_000_000;
 /// Most typedefs in a row.
@@ -40,7 +42,7 @@ pub enum DwarfError {
     #[error("the binary has no debug information (built with -s or -w, or stripped)")]
     None,
     /// It is larger than what is read.
-    #[error("debug section {section} of {size} bytes is larger than the {MAX_SECTION} that are read")]
+    #[error("debug section {section} claims {size} bytes, more than are read")]
     TooLarge {
         /// Name of the section.
         section: &'static str,
@@ -99,8 +101,9 @@ impl<'a> Sections<'a> {
         for id in [DebugInfo, DebugAbbrev, DebugStr] {
             // By `object`, also under the old name of compressed sections, .zdebug_info.
             let Some(section) = file.section_by_name(id.name()) else { continue };
-            let size = section.compressed_data()?.uncompressed_size;
-            if size > MAX_SECTION {
+            let compressed = section.compressed_data()?;
+            let (size, stored) = (compressed.uncompressed_size, compressed.data.len() as u64);
+            if size > MAX_SECTION || size / MAX_GROWTH > stored {
                 return Err(DwarfError::TooLarge { section: id.name(), size });
             }
             sections.insert(id.name(), section.uncompressed_data()?);

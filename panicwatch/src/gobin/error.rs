@@ -21,7 +21,7 @@ pub enum Error {
         reason: String,
     },
     /// An ELF file without Go build information.
-    #[error("not a Go program: no Go build information in it (built by Go 1.18 or later it would have some)")]
+    #[error("not a Go program: no Go build information in it (built by Go 1.13 or later it would have some)")]
     NotGo,
     /// A Go program of a kind panicwatch does not know.
     #[error("unsupported {what}: {found}")]

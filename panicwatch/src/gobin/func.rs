@@ -137,6 +137,25 @@ impl<'a> Func<'a> {
         self.value(self.bin.pclntab.pcdata_start(self.bin.pcln_data(), &self.raw, table)?, pc)
     }
 
+    /// Calls inlined into this function: nodes of its inline tree up to the last one that an instruction belongs to.
+    /// The tree's length is recorded nowhere. Each step through the table takes one from `budget`; `None` when it is
+    /// used up.
+    fn inlined_calls(&self, budget: &mut u64) -> Option<u64> {
+        let data = self.bin.pcln_data();
+        let table = self.bin.pclntab.pcdata_start(data, &self.raw, tables::PCDATA_INL_TREE);
+        let (Some(table), Some(tree)) = (table, self.funcdata(tables::FUNCDATA_INL_TREE)) else {
+            return Some(0);
+        };
+        let mut last = -1;
+        for (_, index) in self.bin.pclntab.values(data, table) {
+            *budget = budget.checked_sub(1)?;
+            last = last.max(index);
+        }
+        // An index beyond the file is damage, not a call.
+        let real = u64::try_from(last).ok().filter(|i| InlinedCall::read(self.bin, tree, *i).is_some());
+        Some(real.map_or(0, |i| i + 1))
+    }
+
     /// Address of FUNCDATA item `i` (see [`tables`]).
     pub fn funcdata(&self, i: u8) -> Option<u64> {
         let off = self.bin.pclntab.funcdata_off(self.bin.pcln_data(), &self.raw, i)?;
@@ -291,7 +310,17 @@ pub struct CodeFrame<'a> {
     pub entry: u64,
 }
 
+/// Pairs of pc-value tables looked at to count inlined calls, in all; a binary of 100 MB has some three million.
+const MAX_INLINE_STEPS: u64 = 100_000_000;
+
 impl GoBinary {
+    /// Calls inlined into all functions. `None` for a file whose tables refer to each other in so many ways that
+    /// counting would take seconds: no linker writes that.
+    pub fn inlined_call_count(&self) -> Option<u64> {
+        let mut budget = MAX_INLINE_STEPS;
+        self.functions().try_fold(0_u64, |sum, f| sum.checked_add(f.inlined_calls(&mut budget)?))
+    }
+
     /// The function name at `off` of funcnametab, as in the table; "" when damaged.
     pub fn name_at(&self, off: i32) -> Cow<'_, str> {
         String::from_utf8_lossy(self.pclntab.name(self.pcln_data(), off).unwrap_or_default())

@@ -7,6 +7,8 @@
 
 use FuncId::*;
 
+use super::GoBinary;
+
 /// What the linker marked a function as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each is named after the runtime function it marks")]
@@ -41,6 +43,19 @@ pub enum FuncId {
     /// A number this release is not known to use.
     Unknown(u8),
 }
+
+/// Functions that every program has and every release marks, by their names.
+/// <https://github.com/golang/go/blob/go1.24.11/src/cmd/internal/objabi/funcid.go>
+const MARKED: [(&str, FuncId); 8] = [
+    ("runtime.goexit", Goexit),
+    ("runtime.gopanic", Gopanic),
+    ("runtime.main", RuntimeMain),
+    ("runtime.mcall", Mcall),
+    ("runtime.morestack", Morestack),
+    ("runtime.sigpanic", Sigpanic),
+    ("runtime.systemstack", SystemStack),
+    ("runtime.systemstack_switch", SystemStackSwitch),
+];
 
 impl FuncId {
     /// Functions entered as if called by the instruction a signal interrupted: their return address is that very
@@ -147,6 +162,14 @@ static SINCE_1_25: &[FuncId] = &[
     SystemStackSwitch,
     Wrapper,
 ];
+
+impl GoBinary {
+    /// Whether the numbering taken for this release marks those functions that it must. Debug information does not
+    /// have these numbers, so that for an unknown release this is how they are checked.
+    pub(super) fn func_ids_hold(&self) -> bool {
+        MARKED.iter().all(|(name, id)| self.function(name).is_some_and(|f| f.func_id() == *id))
+    }
+}
 
 #[cfg(test)]
 mod tests {

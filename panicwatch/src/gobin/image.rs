@@ -167,6 +167,10 @@ impl Image {
                 link: section.sh_link(LE),
             });
         }
+        // Go's linker leaves the GNU build id out of the PT_NOTE segment (seen up to 1.27).
+        let notes = self.sections.iter().filter(|s| s.kind == elf::SHT_NOTE && s.addr != 0);
+        let ranges: Vec<_> = notes.filter_map(|s| Some(s.addr..s.addr.checked_add(s.size)?)).collect();
+        self.notes.extend(ranges);
     }
 
     pub(super) fn data(&self) -> &[u8] {
@@ -243,22 +247,29 @@ impl Image {
     /// Descriptor of the first note with this owner and type.
     pub(super) fn note(&self, owner: &[u8], kind: u32) -> Option<&[u8]> {
         for range in &self.notes {
-            let mut at = range.start;
-            // 12 bytes of header each; a hostile file may hold very many.
-            for _ in 0..64 {
-                let head = self.raw(at, 12)?;
-                let (namesz, descsz) = (bytes::u32_at(head, 0)?, bytes::u32_at(head, 4)?);
-                let name_at = at.checked_add(12)?;
-                let desc_at = name_at.checked_add(u64::from(namesz.checked_next_multiple_of(4)?))?;
-                if bytes::u32_at(head, 8)? == kind
-                    && self.raw(name_at, u64::from(namesz)).is_some_and(|n| n == owner)
-                {
-                    return self.raw(desc_at, u64::from(descsz));
-                }
-                at = desc_at.checked_add(u64::from(descsz.checked_next_multiple_of(4)?))?;
-                if at >= range.end {
-                    break;
-                }
+            if let Some(found) = self.note_in(range, owner, kind) {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    fn note_in(&self, range: &Range<u64>, owner: &[u8], kind: u32) -> Option<&[u8]> {
+        let mut at = range.start;
+        // 12 bytes of header each; a hostile file may hold very many.
+        for _ in 0..64 {
+            let head = self.raw(at, 12)?;
+            let (namesz, descsz) = (bytes::u32_at(head, 0)?, bytes::u32_at(head, 4)?);
+            let name_at = at.checked_add(12)?;
+            let desc_at = name_at.checked_add(u64::from(namesz.checked_next_multiple_of(4)?))?;
+            if bytes::u32_at(head, 8)? == kind
+                && self.raw(name_at, u64::from(namesz)).is_some_and(|n| n == owner)
+            {
+                return self.raw(desc_at, u64::from(descsz));
+            }
+            at = desc_at.checked_add(u64::from(descsz.checked_next_multiple_of(4)?))?;
+            if at >= range.end {
+                break;
             }
         }
         None

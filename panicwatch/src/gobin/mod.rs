@@ -8,6 +8,7 @@ mod buildinfo;
 mod bytes;
 pub mod dwarf;
 mod error;
+mod file;
 mod func;
 mod funcid;
 mod image;
@@ -28,6 +29,7 @@ use std::{
 pub use self::{
     buildinfo::{BuildInfo, Module},
     error::Error,
+    file::{GoFile, identify},
     func::{CodeFrame, Func, Place, tables},
     funcid::{FuncId, FuncIds},
     image::{LoadSegment, Section, SharedBytes, StaticBytes},
@@ -71,22 +73,18 @@ pub struct GoBinary {
     names: OnceLock<NameIndex>,
 }
 
-/// What can be said of any Go program, also one of a release [`GoBinary`] refuses.
-///
-/// # Errors
-/// When the file is not ELF or not Go.
-pub fn identify(bytes: SharedBytes) -> Result<(GoVersion, BuildInfo), Error> {
-    let image = Image::parse(bytes)?;
-    let (version, text) = buildinfo::locate(&image)?;
-    Ok((parse_version(version)?, BuildInfo::parse(text)))
-}
-
 /// Maps the file at `path`, which may be `/proc/PID/exe`.
 ///
 /// # Errors
-/// When it cannot be opened or mapped (a directory, say).
+/// When it cannot be opened or mapped, or is no regular file.
 pub fn map(path: &Path) -> Result<SharedBytes, Error> {
     let io = |source| Error::Io { path: path.to_owned(), source };
+    // Asked first: opening a pipe would wait for who writes to it.
+    let kind = std::fs::metadata(path).map_err(io)?.file_type();
+    if !kind.is_file() {
+        let what = if kind.is_dir() { "it is a directory" } else { "it is not a regular file" };
+        return Err(io(std::io::Error::other(what)));
+    }
     let file = std::fs::File::open(path).map_err(io)?;
     // SAFETY: the mapping is private and read-only; a file someone truncates while it is mapped raises SIGBUS,
     // which the kernel prevents for running programs (ETXTBSY on writing).
@@ -166,45 +164,9 @@ impl GoBinary {
         self.layout_source
     }
 
-    /// Module, dependencies and settings; decoded on each call.
-    pub fn build_info(&self) -> BuildInfo {
-        buildinfo::locate(&self.image).map(|(_, text)| BuildInfo::parse(text)).unwrap_or_default()
-    }
-
-    /// The linker's GNU build id, in hex (Go 1.24 and later, or external linking).
-    pub fn gnu_build_id(&self) -> Option<String> {
-        use std::fmt::Write as _;
-        let id = self.image.note(b"GNU\0", 3).filter(|id| id.len() <= 64)?;
-        Some(id.iter().fold(String::new(), |mut hex, b| {
-            let _ = write!(hex, "{b:02x}");
-            hex
-        }))
-    }
-
-    /// Go's own build id: four hashes with slashes between them.
-    pub fn go_build_id(&self) -> Option<String> {
-        let id = self.image.note(b"Go\0\0", 4).filter(|id| id.len() <= 256)?;
-        Some(String::from_utf8_lossy(id).trim_end_matches('\0').to_owned())
-    }
-
     /// Instruction set.
     pub fn arch(&self) -> Arch {
         self.arch
-    }
-
-    /// Loaded at an address chosen at run time.
-    pub fn is_pie(&self) -> bool {
-        self.image.elf_type == object::elf::ET_DYN
-    }
-
-    /// Has the symbol table that `-s` and strip(1) drop.
-    pub fn has_symtab(&self) -> bool {
-        self.image.sections.iter().any(|s| s.kind == object::elf::SHT_SYMTAB)
-    }
-
-    /// Has debug information.
-    pub fn has_dwarf(&self) -> bool {
-        [".debug_info", ".zdebug_info"].iter().any(|name| self.image.section(name).is_some())
     }
 
     /// C code can call into it or be called by it.
@@ -221,24 +183,6 @@ impl GoBinary {
     pub fn section_data(&self, name: &str) -> Option<&[u8]> {
         let s = self.image.section(name).filter(|s| s.kind != object::elf::SHT_NOBITS)?;
         bytes::slice(self.image.data(), s.offset, s.size)
-    }
-
-    /// The sections, in the file's order; the empty first one is left out. None when the headers were stripped.
-    pub fn sections(&self) -> &[Section] {
-        match self.image.sections.as_slice() {
-            [first, rest @ ..] if first.kind == object::elf::SHT_NULL => rest,
-            all => all,
-        }
-    }
-
-    /// What the loader maps, in the file's order.
-    pub fn load_segments(&self) -> impl Iterator<Item = LoadSegment> {
-        self.image.segments.iter().map(|s| LoadSegment {
-            address: s.vaddr,
-            file_offset: s.offset,
-            file_size: s.filesz,
-            executable: s.exec,
-        })
     }
 
     /// The whole file.

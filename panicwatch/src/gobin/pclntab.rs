@@ -310,6 +310,8 @@ mod tests {
             let _ = tab(1).value(&data[..cut], 1, 305);
         }
         assert_eq!(tab(1).value(&[0, 2, 0, 2, 0, 2, 0], 1, 9), None, "a table that stands still");
+        let all: Vec<_> = tab(1).values(&data, 1).collect();
+        assert_eq!(all, [(4, 0), (304, 8), (306, 0)]);
     }
 
     #[test]

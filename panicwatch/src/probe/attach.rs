@@ -70,6 +70,16 @@ pub fn binary_row(bin: &GoBinary, watch_all: bool) -> Option<Binary> {
     })
 }
 
+/// Why a binary that was read cannot be watched all the same; `None` when it can.
+pub fn obstacle(bin: &GoBinary, plan: &ProbePlan) -> Option<String> {
+    if !plan.is_useful() {
+        let first = plan.left_out.first();
+        return Some(first.map_or_else(String::new, |left| format!("{}: {}", left.symbol, left.reason)));
+    }
+    let refused = binary_row(bin, false).is_none();
+    refused.then(|| "its runtime's g struct is laid out as no release known here".to_owned())
+}
+
 /// Attaches `plan` to the opened `file`, as row `index`.
 ///
 /// The file is addressed by its descriptor, so it cannot be exchanged between checking and attaching.

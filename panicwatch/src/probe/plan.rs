@@ -4,12 +4,13 @@
 //! prologue, a call's target, the conditional jump behind it. What does not look as expected is left out with the
 //! reason, never guessed: a breakpoint inside an instruction kills the target.
 
-use iced_x86::{
-    Code, Decoder, DecoderOptions, Formatter, GasFormatter, Instruction, Mnemonic, OpKind, Register,
-};
+use iced_x86::{Code, Decoder, DecoderOptions, Formatter, Instruction, Mnemonic, OpKind, Register};
 use panicwatch_common::binary::site;
 
-use crate::gobin::{Arch, Func, GoBinary};
+use crate::{
+    disasm,
+    gobin::{Arch, Func, GoBinary},
+};
 
 /// What a hit costs; see docs/probes.md for measured numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,7 +187,7 @@ impl Planner<'_> {
             return self.leave_out(purpose, "its code is not in the file");
         };
         let mut instruction = String::new();
-        GasFormatter::new().format(at, &mut instruction);
+        disasm::formatter().format(at, &mut instruction);
         self.plan.sites.push(Site {
             name: purpose.name,
             program: purpose.program,

@@ -143,14 +143,11 @@ impl Armory {
             source => ArmError::Binary { path: path(), source },
         })?;
         let plan = plan(&bin);
-        if !plan.is_useful() {
-            let reason =
-                plan.left_out.first().map_or_else(String::new, |l| format!("{}: {}", l.symbol, l.reason));
-            return Err(ArmError::NoProbe { path: path(), reason });
-        }
-        let Some(row) = attach::binary_row(&bin, self.watch_all) else {
-            let reason = "its runtime's g struct is laid out as no release known here".to_owned();
-            return Err(ArmError::NoProbe { path: path(), reason });
+        let row = match (attach::obstacle(&bin, &plan), attach::binary_row(&bin, self.watch_all)) {
+            (None, Some(row)) => row,
+            (reason, _) => {
+                return Err(ArmError::NoProbe { path: path(), reason: reason.unwrap_or_default() });
+            }
         };
         let index = state.armed.len() as u32;
         state.programs.set_binary(index, row)?;

@@ -1,12 +1,44 @@
 //! What /proc tells of a process, read when it is first seen. Anything may have vanished: that gives `None`.
 
-use std::{collections::BTreeMap, fs, io, os::unix::fs::MetadataExt};
+use std::{collections::BTreeMap, fs, io, os::unix::fs::MetadataExt, path::PathBuf};
 
 use crate::{
-    gobin::GoBinary,
     incident::Process,
-    mappings::{self, MappedFile},
+    mappings::{self, MappedFile, Mapping},
 };
+
+/// The executable of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Executable {
+    /// `/proc/PID/exe`: opens the very file that runs, also when it was deleted or replaced.
+    pub link: PathBuf,
+    /// Where it was started from, with " (deleted)" behind it when it is no longer there.
+    pub shown: PathBuf,
+    /// To find it among the mappings.
+    pub file: MappedFile,
+}
+
+/// The executable of `pid`.
+///
+/// # Errors
+/// NotFound when there is no such process, or it has no executable (a kernel thread, a process that has ended);
+/// PermissionDenied for another user's.
+pub fn executable(pid: u32) -> io::Result<Executable> {
+    let link = PathBuf::from(format!("/proc/{pid}/exe"));
+    let shown = fs::read_link(&link)?;
+    let meta = fs::metadata(&link)?;
+    let dev = (libc::major(meta.dev()), libc::minor(meta.dev()));
+    let file = MappedFile { path: shown.to_string_lossy().into_owned(), dev, inode: meta.ino() };
+    Ok(Executable { link, shown, file })
+}
+
+/// What `pid` has mapped.
+///
+/// # Errors
+/// As [`executable`].
+pub fn maps(pid: u32) -> io::Result<Vec<Mapping>> {
+    Ok(mappings::parse(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/maps"))?)))
+}
 
 /// The variables that shape how Go behaves (mission: GODEBUG and the like).
 pub const GO_VARIABLES: [&str; 5] = ["GODEBUG", "GOTRACEBACK", "GOGC", "GOMAXPROCS", "GOMEMLIMIT"];
@@ -42,20 +74,6 @@ pub fn process(pid: u32) -> Process {
         start_time: start_time(pid),
         ..Process::default()
     }
-}
-
-/// Bytes that process `pid` has its executable `bin` above its link addresses; `None` when it does not map it.
-///
-/// # Errors
-/// When there is no such process, or it is not ours to read.
-pub fn load_bias(pid: u32, bin: &GoBinary) -> io::Result<Option<u64>> {
-    let link = format!("/proc/{pid}/exe");
-    let meta = fs::metadata(&link)?;
-    let dev = (libc::major(meta.dev()), libc::minor(meta.dev()));
-    let path = fs::read_link(&link)?.to_string_lossy().into_owned();
-    let file = MappedFile { path, dev, inode: meta.ino() };
-    let maps = mappings::parse(&fs::read_to_string(format!("/proc/{pid}/maps"))?);
-    Ok(mappings::load_bias(bin, &maps, &file))
 }
 
 /// Wall time at which process `pid` began, RFC 3339; to the clock tick of /proc/PID/stat.

@@ -69,8 +69,14 @@ impl Toolchain {
 
     /// Builds the package in directory `source` to `out` with more flags.
     pub(crate) fn build(&self, source: &Path, flags: &[&str], out: &Path) {
+        self.build_with(&[], source, flags, out);
+    }
+
+    /// The same with other environment variables.
+    pub(crate) fn build_with(&self, env: &[(&str, &str)], source: &Path, flags: &[&str], out: &Path) {
         let output = self
             .command()
+            .envs(env.iter().copied())
             .current_dir(source)
             .arg("build")
             .args(flags)

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::check;
+use super::{Checked, DwarfError, check};
 use crate::gobin::{
     Error, GoBinary, GoVersion, LayoutSource, RuntimeLayout, SharedBytes, identify, map, offsets::MINORS,
 };
@@ -62,11 +62,29 @@ pub fn parse(bytes: SharedBytes) -> Result<GoBinary, Error> {
         // Debug information has no names for these numbers.
         layout.wait_reasons = &[];
     }
-    GoBinary::parse_with_layout(bytes, layout, LayoutSource::Dwarf)
+    let bin = GoBinary::parse_with_layout(bytes, layout, LayoutSource::Dwarf)?;
+    if row.is_none() && !bin.func_ids_hold() {
+        let what = "Go release (the marks of its runtime's functions are not known)";
+        return Err(Error::Unsupported { what, found: version.raw });
+    }
+    Ok(bin)
+}
+
+/// The table's row for `version`, or the nearest before it, compared with the debug information in `bytes`. `None`
+/// before the first row.
+///
+/// # Errors
+/// When there is no usable debug information.
+pub fn compare(bytes: &[u8], version: &GoVersion) -> Option<Result<Checked, DwarfError>> {
+    let table = RuntimeLayout::for_version(version).or_else(|| nearest(version))?;
+    Some(check(bytes, &table))
 }
 
 /// The row of the latest known release before `version`.
 fn nearest(version: &GoVersion) -> Option<RuntimeLayout> {
+    if version.major != 1 {
+        return None;
+    }
     let minor = *MINORS.iter().filter(|minor| **minor < version.minor).max()?;
     RuntimeLayout::for_version(&GoVersion { minor, ..version.clone() })
 }
