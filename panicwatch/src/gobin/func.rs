@@ -74,6 +74,11 @@ impl<'a> Func<'a> {
         self.bin.name_at(self.raw.name_off)
     }
 
+    /// Where its name is, for [`GoBinary::name_at`].
+    pub fn name_off(&self) -> i32 {
+        self.raw.name_off
+    }
+
     /// The name as Go prints it: type arguments elided, but not yet "panic" for runtime.gopanic.
     pub fn display_name(&self) -> Cow<'a, str> {
         self.bin.display_name(self.name())
@@ -319,6 +324,14 @@ impl GoBinary {
     pub fn inlined_call_count(&self) -> Option<u64> {
         let mut budget = MAX_INLINE_STEPS;
         self.functions().try_fold(0_u64, |sum, f| sum.checked_add(f.inlined_calls(&mut budget)?))
+    }
+
+    /// The function name at `off` of funcnametab, when it is plain: ASCII letters and marks that need neither eliding
+    /// nor escaping.
+    pub fn plain_name_at(&self, off: i32) -> Option<&str> {
+        let name = self.pclntab.name(self.pcln_data(), off)?;
+        let plain = name.iter().all(|b| matches!(b, b'!'..=b'Z' | b'^'..=b'~'));
+        if plain { std::str::from_utf8(name).ok() } else { None }
     }
 
     /// The function name at `off` of funcnametab, as in the table; "" when damaged.

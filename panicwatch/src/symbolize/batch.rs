@@ -14,7 +14,7 @@ use std::{
 use super::{Lookup, Symbolizer};
 use crate::{
     escape,
-    gobin::{Func, Lines, Place},
+    gobin::{Func, GoBinary, Lines, Place},
 };
 
 /// Addresses that are not worth another thread.
@@ -24,6 +24,8 @@ const MAX_NODES: usize = 1 << 16;
 
 /// Bytes of text kept for one function's inlined calls: only a hostile file needs more.
 const MAX_AROUND: usize = 16 << 20;
+/// Bytes of text an address comes to, rather more than on average.
+const USUAL_TEXT: usize = 176;
 /// Bytes of text a worker makes; real programs come to 150 an address.
 const MAX_TEXT: usize = 1 << 30;
 
@@ -38,16 +40,26 @@ pub struct Batch<'a, 's> {
     /// Whole lines, each to be written before the address of that number; in order.
     between: Vec<(usize, String)>,
     symbolizer: &'s Symbolizer<'a>,
-    /// Kept for their memory.
+    /// Two sets, kept for their memory: while what one has made is written, the other works.
+    sets: [Set<'a, 's>; 2],
+}
+
+/// The workers of one part.
+struct Set<'a, 's> {
     workers: Vec<Worker<'a, 's>>,
+    /// Where the text of each address is: the worker, and its number there.
+    places: Vec<(u32, u32)>,
 }
 
 impl<'a, 's> Batch<'a, 's> {
     /// Nothing to resolve yet.
     pub fn new(symbolizer: &'s Symbolizer<'a>, lookup: Lookup) -> Self {
         let threads = thread::available_parallelism().map_or(1, usize::from);
-        let workers = (0..threads).map(|_| Worker::new(symbolizer, lookup)).collect();
-        Self { addresses: Vec::new(), between: Vec::new(), symbolizer, workers }
+        let set = || Set {
+            workers: (0..threads).map(|_| Worker::new(symbolizer, lookup)).collect(),
+            places: Vec::new(),
+        };
+        Self { addresses: Vec::new(), between: Vec::new(), symbolizer, sets: [set(), set()] }
     }
 
     /// An address at run time.
@@ -60,35 +72,58 @@ impl<'a, 's> Batch<'a, 's> {
         self.between.push((self.addresses.len(), line));
     }
 
+    /// Number of addresses that were pushed and not written yet.
+    pub fn len(&self) -> usize {
+        self.addresses.len()
+    }
+
+    /// Nothing was pushed since it was written last.
+    pub fn is_empty(&self) -> bool {
+        self.addresses.is_empty() && self.between.is_empty()
+    }
+
     /// Writes every address with its frames, a line for each frame, the address before the first; then there are none.
     ///
     /// # Errors
     /// Those of `out`.
     pub fn write(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        let addresses = std::mem::take(&mut self.addresses);
-        let between = std::mem::take(&mut self.between);
-        let mut between = between.iter().peekable();
+        let symbolizer = self.symbolizer;
+        let Self { addresses, between, sets: [now, next], .. } = self;
+        let mut between = between.drain(..).peekable();
+        let mut parts = addresses.chunks(PART);
         let mut i = 0;
-        for part in addresses.chunks(PART) {
-            let places = self.resolve(part);
-            for (worker, place) in places {
-                while let Some((_, line)) = between.next_if(|(at, _)| *at <= i) {
-                    out.write_all(line.as_bytes())?;
+        if let Some(part) = parts.next() {
+            now.resolve(symbolizer, part);
+        }
+        loop {
+            let part = parts.next();
+            thread::scope(|scope| {
+                let next = &mut *next;
+                part.map(|part| scope.spawn(move || next.resolve(symbolizer, part)));
+                for (worker, place) in now.places.drain(..) {
+                    while let Some((_, line)) = between.next_if(|(at, _)| *at <= i) {
+                        out.write_all(line.as_bytes())?;
+                    }
+                    out.write_all(now.workers[worker as usize].text(place as usize))?;
+                    i += 1;
                 }
-                out.write_all(self.workers[worker as usize].text(place as usize))?;
-                i += 1;
+                io::Result::Ok(())
+            })?;
+            if part.is_none() {
+                break;
             }
+            std::mem::swap(now, next);
         }
         between.try_for_each(|(_, line)| out.write_all(line.as_bytes()))?;
-        self.addresses = addresses;
-        self.addresses.clear();
+        addresses.clear();
         Ok(())
     }
+}
 
-    /// Where the text of each address is then: the worker, and its number there.
-    fn resolve(&mut self, addresses: &[u64]) -> Vec<(u32, u32)> {
-        let workers = if addresses.len() < SMALL { 1 } else { self.workers.len() };
-        let shares = shares(self.symbolizer, addresses, workers);
+impl Set<'_, '_> {
+    fn resolve(&mut self, symbolizer: &Symbolizer<'_>, addresses: &[u64]) {
+        let threads = if addresses.len() < SMALL { 1 } else { self.workers.len() };
+        let shares = shares(symbolizer, addresses, threads);
         let mut work = self.workers.iter_mut().zip(shares);
         let first = work.next();
         thread::scope(|scope| {
@@ -99,11 +134,10 @@ impl<'a, 's> Batch<'a, 's> {
                 worker.all(keys, addresses);
             }
         });
-        let mut places = vec![(0u32, 0u32); addresses.len()];
-        for (worker, n) in self.workers[..workers].iter().zip(0..) {
-            worker.order.iter().zip(0..).for_each(|(i, place)| places[*i as usize] = (n, place));
+        self.places.resize(addresses.len(), (0, 0));
+        for (worker, n) in self.workers[..threads].iter().zip(0..) {
+            worker.order.iter().zip(0..).for_each(|(i, place)| self.places[*i as usize] = (n, place));
         }
-        places
     }
 }
 
@@ -167,6 +201,10 @@ impl<'a, 's> Worker<'a, 's> {
         keys.sort_unstable();
         self.text.clear();
         self.ends.clear();
+        if self.text.capacity() == 0 && keys.len() >= SMALL {
+            self.text.reserve(keys.len() * USUAL_TEXT);
+            in_huge_pages(&mut self.text);
+        }
         let start = self.symbolizer.bin.text_start().wrapping_add(self.symbolizer.bias);
         for key in &keys {
             self.resolve(match key >> 32 {
@@ -285,13 +323,13 @@ impl Around {
     fn enter(&mut self, symbolizer: &Symbolizer<'_>, func: &Func<'_>) {
         self.text.clear();
         self.known.clear();
-        let name = func.name();
         // Neighbours are of one package, as a rule. Whose code it is depends on its file as well, within a package of
         // a module that the build information does not name; all of them are of the same.
-        let package = crate::frame_class::package(&name).unwrap_or_default();
-        if self.package != package {
+        let bin = symbolizer.bin;
+        if !bin.plain_name_at(func.name_off()).is_some_and(|name| self.is_in_package(name)) {
+            let name = func.name();
             self.package.clear();
-            self.package.push_str(package);
+            self.package.push_str(crate::frame_class::package(&name).unwrap_or_default());
             let file = func.file_line(func.entry()).map(|(file, _)| file);
             let (_, module) = symbolizer.modules.of_function(&name, file.as_deref());
             self.package_text =
@@ -299,14 +337,27 @@ impl Around {
         }
         self.text.extend_from_slice(self.package_text.as_bytes());
         self.module = 0..self.text.len();
-        let name = self.name(&symbolizer.bin.display_name(name));
+        let name = self.name(bin, func.name_off());
         self.known.push(Some(Inner { name, ..Inner::default() }));
         self.own = self.text.len();
     }
 
-    fn name(&mut self, name: &str) -> Range<usize> {
+    /// A function of the package that the one before was of.
+    fn is_in_package(&self, name: &str) -> bool {
+        let rest = name.strip_prefix(self.package.as_str()).and_then(|rest| rest.strip_prefix('.'));
+        !self.package.is_empty() && rest.is_some_and(|rest| !rest.as_bytes().contains(&b'/'))
+    }
+
+    /// Appends the function name at `off`.
+    fn name(&mut self, bin: &GoBinary, off: i32) -> Range<usize> {
         let start = self.text.len();
-        self.text.extend_from_slice(escape::one_line(name).as_bytes());
+        match bin.plain_name_at(off) {
+            Some(name) => self.text.extend_from_slice(name.as_bytes()),
+            None => {
+                let name = escape::one_line(&bin.display_name(bin.name_at(off)));
+                self.text.extend_from_slice(name.as_bytes());
+            }
+        }
         start..self.text.len()
     }
 
@@ -353,14 +404,13 @@ impl Around {
         node: i32,
     ) -> Option<Inner> {
         let bin = symbolizer.bin;
-        let display = |off| bin.display_name(bin.name_at(off));
-        let name = self.name(&display(lines.inlined_function(func, node)?));
+        let name = self.name(bin, lines.inlined_function(func, node)?);
         let start = self.text.len();
         let mut outermost = start;
         lines.callers(func, node, &mut |place: Place| {
             self.text.push(b'\n');
             self.text.resize(self.text.len() + self.indent + 1, b' ');
-            self.name(&display(place.name_off));
+            self.name(bin, place.name_off);
             if place.inlined {
                 self.text.extend_from_slice(b" (inlined)");
             }
@@ -420,6 +470,16 @@ impl Hasher for OffsetHasher {
     fn write_u32(&mut self, value: u32) {
         self.0 = (self.0 ^ u64::from(value)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
     }
+}
+
+/// Asks the kernel to back the vector's memory by huge pages: much of the time would go to clearing it page by page.
+fn in_huge_pages(memory: &mut Vec<u8>) {
+    const PAGE: usize = 4096;
+    let start = memory.as_mut_ptr().align_offset(PAGE);
+    let len = memory.capacity().saturating_sub(start) / PAGE * PAGE;
+    // SAFETY: the range lies within the vector's allocation; the advice changes no byte of it. Where the kernel does
+    // not know it nothing is lost.
+    unsafe { libc::madvise(memory.as_mut_ptr().add(start).cast(), len, libc::MADV_HUGEPAGE) };
 }
 
 fn push_hex(out: &mut Vec<u8>, value: u64) {

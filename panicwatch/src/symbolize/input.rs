@@ -6,8 +6,8 @@ use std::{
     os::fd::AsRawFd,
 };
 
-/// Lines given at once, about: as many as are resolved at a time.
-const MANY: usize = super::batch::PART;
+/// Lines given at once, about: some parts, which are resolved one while another is written.
+const MANY: usize = 4 * super::batch::PART;
 /// Bytes asked for in one read.
 const CHUNK: usize = 256 << 10;
 /// How long more lines are waited for before those at hand are given, milliseconds.
