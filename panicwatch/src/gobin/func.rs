@@ -154,13 +154,18 @@ impl<'a> Func<'a> {
         let tree = self.funcdata(tables::FUNCDATA_INL_TREE);
         let mut frames = Vec::with_capacity(1);
         let mut at = pc;
+        let mut left = MAX_WORK;
         // parentPc always lies before the inlined body's own calls in sane tables; damaged ones may loop.
         while frames.len() < MAX_INLINE {
+            let Some(rest) = left.checked_sub(at.saturating_sub(self.entry)) else { break };
             let index = self.pcdata(tables::PCDATA_INL_TREE, at).and_then(|i| u64::try_from(i).ok());
             let Some(node) = tree.zip(index).and_then(|(t, i)| InlinedCall::read(self.bin, t, i)) else {
                 break;
             };
-            frames.push(self.frame(at, self.bin.name_at(node.name_off), true, node.func_id));
+            let name = self.bin.name_at(node.name_off);
+            let Some(rest) = rest.checked_sub(NAME_WORK * name.len() as u64) else { break };
+            left = rest;
+            frames.push(self.frame(at, name, true, node.func_id));
             at = self.entry.wrapping_add(u64::from(node.parent_pc));
         }
         frames.push(self.frame(at, self.name(), false, self.raw.func_id));
@@ -183,6 +188,10 @@ impl<'a> Func<'a> {
 
 /// Deeper inlining than the compiler does: damage.
 const MAX_INLINE: usize = 256;
+/// What the inlined calls at one address may cost: a byte of code that a table is walked over costs one, a byte of a
+/// name [`NAME_WORK`]. More is damage: each call in a huge function, or with a huge name.
+const MAX_WORK: u64 = 1 << 24;
+const NAME_WORK: u64 = 64;
 
 /// A node of the inline tree.
 struct InlinedCall {

@@ -70,8 +70,13 @@ pub struct GoBinary {
 /// When the file is not ELF or not Go.
 pub fn identify(bytes: SharedBytes) -> Result<(GoVersion, BuildInfo), Error> {
     let image = Image::parse(bytes)?;
-    let (version, text) = buildinfo::locate(&image)?;
+    let (version, text) = buildinfo::locate(&image).map_err(|e| image.explain(e))?;
     Ok((parse_version(version)?, BuildInfo::parse(text)))
+}
+
+fn release(image: &Image) -> Result<GoVersion, Error> {
+    let (version, _) = buildinfo::locate(image).map_err(|e| image.explain(e))?;
+    parse_version(version)
 }
 
 fn parse_version(raw: &str) -> Result<GoVersion, Error> {
@@ -98,7 +103,7 @@ impl GoBinary {
     /// When it is not Go, is of an unsupported release, or is damaged.
     pub fn parse(bytes: SharedBytes) -> Result<Self, Error> {
         let image = Image::parse(bytes)?;
-        let version = parse_version(buildinfo::locate(&image)?.0)?;
+        let version = release(&image)?;
         let layout = RuntimeLayout::for_version(&version).ok_or_else(|| Error::Unsupported {
             what: "Go release (its runtime's structs are not known)",
             found: version.raw.clone(),
@@ -116,7 +121,7 @@ impl GoBinary {
         source: LayoutSource,
     ) -> Result<Self, Error> {
         let image = Image::parse(bytes)?;
-        let version = parse_version(buildinfo::locate(&image)?.0)?;
+        let version = release(&image)?;
         Self::with_layout(image, version, layout, source)
     }
 
@@ -131,8 +136,8 @@ impl GoBinary {
             object::elf::EM_AARCH64 => Arch::Arm64,
             other => return Err(Error::Unsupported { what: "ELF machine", found: other.to_string() }),
         };
-        let pclntab = PcLnTab::locate(&image)?;
-        let module = ModuleInfo::locate(&image, &pclntab, &layout)?;
+        let pclntab = PcLnTab::locate(&image).map_err(|e| image.explain(e))?;
+        let module = ModuleInfo::locate(&image, &pclntab, &layout).map_err(|e| image.explain(e))?;
         Ok(Self { image, arch, version, layout, layout_source, pclntab, module })
     }
 
