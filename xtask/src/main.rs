@@ -5,6 +5,7 @@
 
 mod check_go_runtime;
 mod demo;
+mod fuzz;
 mod host;
 mod paths;
 mod setup;
@@ -33,6 +34,8 @@ enum Task {
     Test(test::Args),
     /// Set up, build, and watch a small Go server die
     Demo(demo::Args),
+    /// Run the decoders on damaged input under libFuzzer
+    Fuzz(fuzz::Args),
     /// Check the house rules that no compiler knows
     Tidy,
     /// Compare the table of Go runtime offsets with every Go toolchain at hand
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run(),
         Task::Test(args) => test::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Tidy => tidy::run(),
         Task::CheckGoRuntime => check_go_runtime::run(),
     };
