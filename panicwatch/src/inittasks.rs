@@ -12,8 +12,11 @@ use crate::{gobin::GoBinary, memory::Memory};
 
 /// Most tasks, functions of a task, and dependencies of a task that are believed.
 const MAX: u64 = 1 << 16;
-/// Deepest chain of imports that is followed up to Go 1.20.
+/// Deepest chain of imports that is followed up to Go 1.20, and most tasks that are looked at on the way.
 const MAX_DEPTH: usize = 4096;
+const MAX_STEPS: u64 = 1 << 18;
+/// Most bytes of function names in one task.
+const MAX_NAMES: usize = 1 << 20;
 /// State of a task under way.
 const RUNNING: u32 = 1;
 /// State of a task that is through.
@@ -89,6 +92,7 @@ impl Reader<'_> {
         if self.state(task)? != RUNNING {
             return Ok(Progress { running: None, done: None });
         }
+        let mut left = MAX_STEPS;
         'deeper: for _ in 0..MAX_DEPTH {
             let ndeps = self.word(task.wrapping_add(layout.ndeps.unwrap_or(8).into()))?;
             if ndeps > MAX {
@@ -96,6 +100,7 @@ impl Reader<'_> {
             }
             let deps = task.wrapping_add(layout.size.into());
             for i in 0..ndeps {
+                left = left.checked_sub(1).ok_or("the init tasks have too many dependencies")?;
                 let dep = self.word(deps.wrapping_add(8 * i))?;
                 if self.state(dep)? == RUNNING {
                     task = dep;
@@ -114,11 +119,17 @@ impl Reader<'_> {
         if nfns > MAX {
             return Err(format!("an init task with {nfns} functions"));
         }
+        let mut total = 0;
         let functions: Vec<String> = (0..nfns)
             .map(|i| {
                 let pc = self.word(fns.wrapping_add(8 * i))?;
                 let func = self.binary.find_func(pc.wrapping_sub(self.bias));
-                func.map(|f| f.display_name().into_owned()).ok_or(format!("no function at {pc:#x}"))
+                let name = func.ok_or_else(|| format!("no function at {pc:#x}"))?.display_name().into_owned();
+                total += name.len();
+                if total > MAX_NAMES {
+                    return Err(format!("an init task whose {nfns} functions have too long names"));
+                }
+                Ok(name)
             })
             .collect::<Result<_, _>>()?;
         let first = functions.first().ok_or("an init task without functions")?;

@@ -1,21 +1,41 @@
 //! Damaged and cut-off binaries: an error or an answer, never a panic, a hang or a large allocation.
+//!
+//! Every prefix and many flipped bits of real programs, by everything that reads them. What is found only by search
+//! is the fuzz targets' business (`panicwatch/fuzz`).
 
+#[path = "support/alloc.rs"]
+mod alloc;
+#[path = "support/exercise.rs"]
+mod exercise;
 mod support;
 
-use std::sync::Arc;
+use std::{
+    ops::Range,
+    sync::{Arc, LazyLock},
+};
 
+use expect_test::expect;
 use panicwatch::{
-    gobin::{Error, GoBinary, SharedBytes, identify, tables},
-    memory::Snapshot,
-    traceback::{Stack, Start, Visibility, creator, traceback},
+    gobin::{Error, GoBinary, SharedBytes, offsets::InitTask, tables},
+    gotype::TypeContext,
+    inittasks,
+    memory::{Memory, Snapshot},
 };
 use support::{fixture, toolchains};
+
+#[global_allocator]
+static ALLOCATOR: alloc::Counting = alloc::Counting;
 
 const MODES: [(&str, &[&str]); 3] = [
     ("default", &[]),
     ("pie stripped", &["-buildmode=pie", "-ldflags=-s -w -checklinkname=0"]),
     ("external pie", &["-buildmode=pie", "-ldflags=-linkmode=external -checklinkname=0"]),
 ];
+
+/// What reading headers and tables may need, whatever they claim.
+const MAX_TABLES: usize = 8 << 20;
+/// The same with values, stacks and debug information.
+const MAX_ALL: usize = 64 << 20;
 
 /// The first bytes of a file.
 struct Cut(Arc<Vec<u8>>, usize);
@@ -26,8 +46,15 @@ impl AsRef<[u8]> for Cut {
     }
 }
 
-/// Binaries of the oldest, a middle and the newest release found.
-fn binaries() -> Vec<(String, Vec<u8>)> {
+/// A program and what is known of it undamaged.
+struct Program {
+    what: String,
+    bytes: Vec<u8>,
+    types: Vec<u64>,
+}
+
+/// Programs of the oldest, a middle and the newest release found.
+static PROGRAMS: LazyLock<Vec<Program>> = LazyLock::new(|| {
     let dir = tempfile::tempdir().expect("a directory");
     let found = toolchains();
     let picked = [found.first(), found.iter().find(|t| t.minor() == 24), found.last()];
@@ -35,103 +62,312 @@ fn binaries() -> Vec<(String, Vec<u8>)> {
     for toolchain in picked.into_iter().flatten() {
         for (mode, flags) in MODES {
             let exe = dir.path().join("stacks");
+            let old = toolchain.minor() < 23;
             let flags: Vec<_> = flags
                 .iter()
-                .map(|f| {
-                    if toolchain.minor() < 23 { f.replace(" -checklinkname=0", "") } else { (*f).to_owned() }
-                })
+                .map(|f| if old { f.replace(" -checklinkname=0", "") } else { (*f).to_owned() })
                 .collect();
             let flags: Vec<_> = flags.iter().map(String::as_str).collect();
             toolchain.build(&fixture("stacks"), &flags, &exe);
-            out.push((format!("go{} {mode}", toolchain.release), std::fs::read(&exe).expect("the binary")));
+            let bytes = std::fs::read(&exe).expect("the program");
+            let bin = GoBinary::parse(Arc::new(bytes.clone())).expect("undamaged");
+            let types = exercise::type_addresses(&bin, 12);
+            assert!(types.len() > 20, "{} types", types.len());
+            out.push(Program { what: format!("go{} {mode}", toolchain.release), bytes, types });
         }
     }
     out
+});
+
+/// What is asked of a damaged program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    /// Headers, and the code at this many addresses.
+    Code(u64),
+    /// All functions: the probe plan, the init tasks.
+    Whole,
+    Types,
+    Debug,
 }
 
-/// Asks everything; what it answers does not matter. The number of frames found.
-fn exercise(bytes: SharedBytes) -> usize {
-    let _ = identify(Arc::clone(&bytes));
-    let Ok(bin) = GoBinary::parse(bytes) else { return 0 };
-    let _ = (bin.build_info(), bin.gnu_build_id(), bin.go_build_id(), bin.has_dwarf());
-    let _ = (bin.symbol("runtime.g0"), bin.function("main.main"), bin.inlined_call_count());
-    let module = bin.moduledata().clone();
-    for at in [module.types, module.rodata, module.gofunc, module.addr, u64::MAX - 3] {
-        let _ = (bin.read_static(at, 64), bin.word(at), bin.file_offset(at));
+/// The number of frames found.
+fn ask(bytes: &SharedBytes, types: &[u64], what: Ask) -> usize {
+    if what == Ask::Debug {
+        return usize::from(exercise::debug_info(Arc::clone(bytes)).is_ok());
     }
-    let step = (module.etext.wrapping_sub(module.text) / 97).max(1);
-    let mut frames = 0;
-    for i in 0..97u64 {
-        let pc = module.text.wrapping_add(step.wrapping_mul(i));
-        let Some(f) = bin.find_func(pc) else { continue };
-        frames += bin.frames(pc, false).len();
-        let _ = (f.display_name(), f.spdelta(pc), f.pcdata(tables::PCDATA_STACK_MAP, pc), f.deferreturn());
-        let _ = (f.funcdata(tables::FUNCDATA_OPEN_CODED_DEFER), f.start_line(), f.args(), f.func_id());
-        let _ = bin.code(f.entry(), f.end());
-        let mut memory = Snapshot::new();
-        memory.add(0x1000, [pc.to_le_bytes(); 64].concat());
-        let stack = Stack { bin: &bin, bias: 0, memory: &memory };
-        let _ = traceback(&stack, Start::returning_to(pc, 0x1000), Visibility::USER);
-        let _ = creator(&bin, 0, pc);
+    let Ok(bin) = exercise::open(Arc::clone(bytes)) else { return 0 };
+    match what {
+        Ask::Code(n) => return exercise::spread(&bin, n).map(|pc| exercise::code_at(&bin, pc)).sum(),
+        Ask::Whole => exercise::whole(&bin),
+        Ask::Types | Ask::Debug => {
+            let context = TypeContext::of(&bin, 0);
+            let mut heap = Snapshot::new();
+            heap.add(exercise::HEAP, exercise::hostile_memory(types));
+            exercise::labels_in(&heap);
+            types.iter().for_each(|&addr| exercise::type_at(&bin, &context, addr, &heap));
+        }
     }
-    frames
+    1
+}
+
+/// The same, bounded in memory.
+fn ask_bounded(bytes: &SharedBytes, types: &[u64], what: Ask, how: &str) -> usize {
+    let (found, height) = alloc::height(|| ask(bytes, types, what));
+    let most = if matches!(what, Ask::Code(_) | Ask::Whole) { MAX_TABLES } else { MAX_ALL };
+    assert!(height <= most, "{how}, {what:?}: {height} bytes of memory");
+    found
 }
 
 #[test]
 fn every_prefix_is_read_or_refused() {
-    for (what, data) in binaries() {
-        let data = Arc::new(data);
-        let whole = exercise(Arc::new(Cut(Arc::clone(&data), data.len())));
+    for Program { what, bytes, types } in PROGRAMS.iter() {
+        let data = Arc::new(bytes.clone());
+        let cut = |len: usize| -> SharedBytes { Arc::new(Cut(Arc::clone(&data), len.min(data.len()))) };
+        let whole = ask_bounded(&cut(data.len()), types, Ask::Code(97), what);
         assert!(whole > 90, "{what}: {whole} frames");
         let head = (0..0x400).chain((0x400..0x4000).step_by(61));
         let rest = (1..400).map(|i| data.len() / 400 * i);
         let mut read = 0;
-        for len in head.chain(rest) {
-            read += usize::from(exercise(Arc::new(Cut(Arc::clone(&data), len.min(data.len())))) > 0);
+        for (i, len) in head.chain(rest).enumerate() {
+            let how = format!("{what}, the first {len} bytes");
+            read += usize::from(ask_bounded(&cut(len), types, Ask::Code(12), &how) > 0);
+            if i % 8 == 0 {
+                for what in [Ask::Whole, Ask::Types, Ask::Debug] {
+                    ask_bounded(&cut(len), types, what, &how);
+                }
+            }
         }
         println!("{what}: {read} of the prefixes could still be read");
     }
 }
 
+/// A part of a program whose bits are flipped, and by whom it is read.
+struct Region {
+    name: &'static str,
+    range: Range<usize>,
+    ask: Ask,
+    /// Bits from one flip to the next.
+    step: usize,
+}
+
+/// Where damage matters. Small tables have every bit flipped, in the others some hundred.
+fn regions(program: &Program) -> Vec<Region> {
+    let bin = GoBinary::parse(Arc::new(program.bytes.clone())).expect("undamaged");
+    let size = program.bytes.len();
+    let at = |vaddr: u64, len: u64| {
+        let at = bin.file_offset(vaddr).expect("in the file") as usize;
+        at..(at + len as usize).min(size)
+    };
+    let section = |name: &str| {
+        let start = |data: &[u8]| data.as_ptr() as usize - bin.file_bytes().as_ptr() as usize;
+        bin.section_data(name).map(|data| start(data)..start(data) + data.len())
+    };
+    let module = bin.moduledata();
+    let table = bin.word(module.addr).expect("pcHeader");
+    let ftab = bin.word(module.addr + u64::from(bin.layout().moduledata.ftab)).expect("ftab");
+    let functions = 8 * bin.function_count();
+    let gopanic = bin.function("runtime.gopanic").expect("a function");
+    let program_headers = usize::from(u16::from_le_bytes([program.bytes[56], program.bytes[57]])) * 56;
+    let code = Ask::Code(4);
+    let mut out = Vec::new();
+    let mut add = |name, range: Range<usize>, ask, flips: usize| {
+        let bits = range.len() * 8;
+        out.push(Region { name, range, ask, step: (bits / flips).max(1) });
+    };
+    add("ELF header", 0..64, code, usize::MAX);
+    add("program headers", 64..64 + program_headers, code, 800);
+    add("pclntab header", at(table, 0x48), code, usize::MAX);
+    add("pclntab header", at(table, 0x48), Ask::Whole, 100);
+    add("moduledata", at(module.addr, bin.layout().moduledata.size.into()), code, 800);
+    add("moduledata", at(module.addr, bin.layout().moduledata.size.into()), Ask::Whole, 100);
+    add("ftab", at(ftab, functions), Ask::Code(97), 60);
+    add("functions", at(ftab + functions, 0x8000), Ask::Code(97), 60);
+    add("names and pc-value tables", at(table, ftab - table), Ask::Code(97), 60);
+    add("inline trees", at(module.gofunc, 0x4000), Ask::Code(97), 60);
+    add("gopanic's code", at(gopanic.entry(), gopanic.end() - gopanic.entry()), Ask::Whole, 100);
+    add("types", at(module.types, module.etypes - module.types), Ask::Types, 50);
+    for &addr in program.types.iter().take(20) {
+        add("a type", at(addr, 0x80), Ask::Types, 10);
+    }
+    if let Some((list, count)) = module.inittasks {
+        add("init tasks", at(list, 8 * count), Ask::Whole, 100);
+    }
+    for name in [".rela", ".rela.dyn", ".dynamic", ".shstrtab", ".go.buildinfo", ".note.go.buildid"] {
+        section(name).into_iter().for_each(|range| add(name, range, code, 100));
+    }
+    let sections = (u64::from_le_bytes(program.bytes[40..48].try_into().expect("e_shoff"))) as usize;
+    add("section headers", sections..(sections + 0x800).min(size), code, 400);
+    if bin.has_dwarf() {
+        add("section headers", sections..(sections + 0x800).min(size), Ask::Debug, 12);
+    }
+    for name in [".debug_info", ".debug_abbrev"] {
+        section(name).into_iter().for_each(|range| add(name, range, Ask::Debug, 12));
+    }
+    out
+}
+
 #[test]
-fn every_kind_of_damage_is_survived() {
-    for (what, data) in binaries() {
-        let bin = GoBinary::parse(Arc::new(data.clone())).expect("undamaged");
-        // Where damage matters: headers at both ends, and the tables this decoder reads.
-        let at = |vaddr| bin.file_offset(vaddr).expect("in the file") as usize;
-        let table = bin.word(bin.moduledata().addr).expect("pcHeader");
-        let ftab = bin.word(bin.moduledata().addr + 128).expect("ftab");
-        let regions = [
-            (0, 0x400),
-            (data.len() - 0x1000, 0x1000),
-            (at(table), 0x50),
-            (at(ftab), 0x4000),
-            (at(bin.moduledata().addr), 0x200),
-            (at(bin.moduledata().gofunc), 0x4000),
-        ];
-        drop(bin);
-        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut next = move || {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            random
-        };
-        let mut refused = 0;
-        for round in 0..1500 {
-            let mut damaged = data.clone();
-            let (start, len) = regions[round % regions.len()];
-            let at = start + next() as usize % len;
-            match next() % 4 {
-                0 => damaged[at..(at + 8).min(data.len())].fill(0xff),
-                1 => damaged[at..(at + 8).min(data.len())].fill(0),
-                2 => damaged[at] = next() as u8,
-                _ => damaged[at] ^= 1 << (next() % 8),
+fn every_flipped_bit_is_survived() {
+    for program in PROGRAMS.iter() {
+        let what = &program.what;
+        let mut data = Arc::new(program.bytes.clone());
+        let (mut flips, mut refused) = (0, 0);
+        for Region { name, range, ask, step } in regions(program) {
+            for bit in (0..range.len() * 8).step_by(step) {
+                // One at a time, then with all bytes of the word set: counts and offsets become huge.
+                let at = range.start + bit / 8;
+                for huge in [false, true] {
+                    let len = if huge { 8.min(program.bytes.len() - at) } else { 1 };
+                    let bytes = Arc::get_mut(&mut data).expect("nobody holds it");
+                    if huge {
+                        bytes[at..at + len].fill(0xff)
+                    } else {
+                        bytes[at] ^= 1 << (bit % 8)
+                    }
+                    let shared: SharedBytes = Arc::clone(&data) as SharedBytes;
+                    let how = format!("{what}, {name}, bit {} of byte {at:#x}", bit % 8);
+                    refused += usize::from(ask_bounded(&shared, &program.types, ask, &how) == 0);
+                    flips += 1;
+                    drop(shared);
+                    let bytes = Arc::get_mut(&mut data).expect("nobody holds it");
+                    bytes[at..at + len].copy_from_slice(&program.bytes[at..at + len]);
+                    // A word that is all ones is the same whichever bit it is reached by.
+                    if bit % 64 >= step {
+                        break;
+                    }
+                }
             }
-            refused += usize::from(exercise(Arc::new(damaged)) == 0);
         }
-        println!("{what}: {refused} of 1500 refused");
+        println!("{what}: {refused} of {flips} refused");
         assert!(refused > 0, "{what}: no damage noticed at all");
+    }
+}
+
+/// The error for a program with `patch` at `at`.
+fn error_with(program: &Program, at: usize, patch: &[u8]) -> String {
+    let mut bytes = program.bytes.clone();
+    bytes[at..at + patch.len()].copy_from_slice(patch);
+    error(bytes)
+}
+
+/// Without addresses and sizes, which differ from release to release.
+fn error(bytes: Vec<u8>) -> String {
+    let Err(error) = GoBinary::parse(Arc::new(bytes)) else { return "no error".to_owned() };
+    let mut text = String::new();
+    for word in error.to_string().split(' ') {
+        let (word, end) = word.strip_suffix(';').map_or((word, ""), |word| (word, ";"));
+        let hex = word.strip_prefix("0x").map(|hex| u64::from_str_radix(hex, 16).ok());
+        let number = hex.unwrap_or_else(|| word.parse().ok()).filter(|&n| n > 64);
+        // The rest of the release, behind the part that was replaced.
+        let word = word.split("99").next().unwrap_or_default();
+        text.push_str(if number.is_some() { "N" } else { word });
+        text.push_str(end);
+        text.push(' ');
+    }
+    text.trim_end().to_owned()
+}
+
+#[test]
+fn the_error_names_what_is_damaged() {
+    let Some(program) = PROGRAMS.first() else { return println!("skipped: no Go toolchain") };
+    let bin = GoBinary::parse(Arc::new(program.bytes.clone())).expect("undamaged");
+    let at = |vaddr: u64| bin.file_offset(vaddr).expect("in the file") as usize;
+    let table = bin.word(bin.moduledata().addr).expect("pcHeader");
+    let buildinfo = bin.section_data(".go.buildinfo").expect("a section");
+    let buildinfo = buildinfo.as_ptr() as usize - bin.file_bytes().as_ptr() as usize;
+    let (first, module) = (at(table), at(bin.moduledata().addr));
+    let ends = |len: usize| error(program.bytes[..len].to_vec());
+    let errors = [
+        ("empty", ends(0)),
+        ("cut off behind the ELF header", ends(64)),
+        ("cut off in the pclntab", ends(first + 0x20)),
+        ("cut off in moduledata", ends(module + 0x20)),
+        ("another machine", error_with(program, 18, &[0xb, 0xb])),
+        ("a segment round the end of memory", error_with(program, 64 + 2 * 56 + 16, &[0xff; 16])),
+        ("a release of the future", error_with(program, buildinfo + 33, b"go1.99")),
+        ("a release without end", error_with(program, buildinfo + 32, &[0xff; 8])),
+        ("another magic", error_with(program, first, &[0xaa; 4])),
+        ("2^64 functions", error_with(program, first + 8, &[0xff; 8])),
+        ("2^32 functions", error_with(program, first + 8, &[0, 0, 0, 0, 1, 0, 0, 0])),
+        ("names behind the other tables", error_with(program, first + 0x20, &[0xff; 8])),
+        ("moduledata of another pclntab", error_with(program, module, &[0xff; 8])),
+    ];
+    let text: String = errors.iter().map(|(how, error)| format!("{how}: {error}\n")).collect();
+    expect![[r#"
+        empty: not a 64-bit little-endian ELF file: Invalid ELF header size or alignment
+        cut off behind the ELF header: not a 64-bit little-endian ELF file: Invalid ELF program header size or alignment
+        cut off in the pclntab: not a Go program: no Go build information in it (built by Go 1.18 or later it would have some); the file is cut off, it has N bytes of the N that its headers name
+        cut off in moduledata: malformed moduledata (none found for the pclntab) at N; the file is cut off, it has N bytes of the N that its headers name
+        another machine: unsupported ELF machine: N
+        a segment round the end of memory: malformed program header at N
+        a release of the future: unsupported Go release (its runtime's structs are not known): go1.
+        a release without end: malformed build information at N
+        another magic: unsupported pclntab magic: N
+        2^64 functions: malformed pclntab (more functions than it has room for) at N
+        2^32 functions: malformed pclntab (more functions than it has room for) at N
+        names behind the other tables: malformed pclntab header at N
+        moduledata of another pclntab: malformed moduledata (none found for the pclntab) at N
+    "#]].assert_eq(&text);
+}
+
+#[test]
+fn an_inline_tree_that_goes_in_circles_ends() {
+    for Program { what, bytes, .. } in PROGRAMS.iter() {
+        let bin = GoBinary::parse(Arc::new(bytes.clone())).expect("undamaged");
+        let (size, parent) = if bin.version().at_least(20) { (16, 8) } else { (20, 16) };
+        let inlined = bin.functions().find_map(|f| {
+            let tree = bin.file_offset(f.funcdata(tables::FUNCDATA_INL_TREE)?)?;
+            let pc = (f.entry()..f.end()).find(|&pc| f.frames_at(pc).len() > 1)?;
+            let index = f.pcdata(tables::PCDATA_INL_TREE, pc)?;
+            Some((pc, pc - f.entry(), tree as usize + size * index as usize + parent))
+        });
+        let (pc, offset, at) = inlined.expect("a function with inlined calls");
+        let mut damaged = bytes.clone();
+        damaged[at..at + 4].copy_from_slice(&(offset as u32).to_le_bytes());
+        let damaged = GoBinary::parse(Arc::new(damaged)).expect("the rest is whole");
+        let (frames, height) = alloc::height(|| damaged.frames(pc, true).len());
+        assert!((3..=257).contains(&frames), "{what}: {frames} frames");
+        assert!(height < 1 << 20, "{what}: {height} bytes");
+    }
+}
+
+/// A task whose functions are all the same one, many times.
+struct Endless {
+    task: u64,
+    layout: InitTask,
+    function: u64,
+}
+
+impl Memory for Endless {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> bool {
+        let field = addr.wrapping_sub(self.task);
+        let value = if addr >> 40 == 0 {
+            self.task
+        } else if field == u64::from(self.layout.state) {
+            1
+        } else if field == u64::from(self.layout.nfns) {
+            1 << 16
+        } else {
+            self.function
+        };
+        buf.iter_mut().zip(value.to_le_bytes()).for_each(|(to, from)| *to = from);
+        true
+    }
+}
+
+#[test]
+fn a_task_of_the_same_function_many_times_costs_no_gigabyte() {
+    for Program { what, bytes, .. } in PROGRAMS.iter() {
+        let bin = GoBinary::parse(Arc::new(bytes.clone())).expect("undamaged");
+        if bin.moduledata().inittasks.is_none() {
+            println!("SKIPPED {what}: no list of init tasks in this release");
+            continue;
+        }
+        let longest = bin.functions().max_by_key(|f| f.name().len()).expect("a function");
+        let memory = Endless { task: 1 << 40, layout: bin.layout().init_task, function: longest.entry() };
+        let (found, height) = alloc::height(|| inittasks::progress(&memory, &bin, 0));
+        assert!(found.is_err_and(|reason| reason.contains("too long names")), "{what}");
+        assert!(height < MAX_TABLES, "{what}: {height} bytes");
     }
 }
 

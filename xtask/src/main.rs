@@ -6,6 +6,7 @@
 mod bench;
 mod check_go_runtime;
 mod demo;
+mod fuzz;
 mod host;
 mod paths;
 mod setup;
@@ -34,6 +35,8 @@ enum Task {
     Test(test::Args),
     /// Set up, build, and watch a small Go server die
     Demo(demo::Args),
+    /// Run the decoders on damaged input under libFuzzer
+    Fuzz(fuzz::Args),
     /// Check the house rules that no compiler knows
     Tidy,
     /// Measure what panicwatch costs, beside what one would use instead
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run(),
         Task::Test(args) => test::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Tidy => tidy::run(),
         Task::Bench(args) => bench::run(&args),
         Task::CheckGoRuntime => check_go_runtime::run(),

@@ -80,7 +80,7 @@ impl Open {
     }
 
     fn cut_short(mut self) -> Event {
-        self.event.lost_memory += self.left;
+        self.event.lost_memory = self.event.lost_memory.saturating_add(self.left);
         self.complete()
     }
 }
@@ -125,4 +125,21 @@ fn process_event(raw: &Exec) -> Event {
     let wait_status = (raw.code != u32::MAX).then_some(raw.code);
     let body = Body::Process(ProcessEvent { wait_status, args: None, env: None });
     Event { head: raw.head, body, memory: Snapshot::new(), lost_memory: raw.head.mem_lost }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_of_lost_memory_do_not_overflow() {
+        let mut bytes = vec![0; size_of::<RawPoint>()];
+        bytes[0] = panicwatch_common::event::kind::RECOVER as u8;
+        // mem_records and mem_lost
+        bytes[72..80].fill(0xff);
+        let mut assembler = Assembler::new();
+        assert_eq!(assembler.push(&bytes).map(|done| done.len()), Ok(0));
+        let lost: Vec<_> = assembler.finish().iter().map(|event| event.lost_memory).collect();
+        assert_eq!(lost, [u32::MAX]);
+    }
 }

@@ -8,8 +8,10 @@ use super::{Error, bytes, image::Image};
 const MAGIC: &[u8] = b"\xff Go buildinf:";
 /// Byte 15: the strings follow inline (Go 1.18 and later).
 const FLAG_INLINE: u8 = 2;
-/// The largest module text accepted; real ones are some tens of kilobytes.
-const MAX_TEXT: u64 = 8 << 20;
+/// The largest module text accepted; real ones are some tens of kilobytes. A byte of it may become fifty of memory.
+const MAX_TEXT: u64 = 1 << 20;
+/// The longest release accepted: with experiments and a vendor's remark some hundred bytes.
+const MAX_VERSION: u64 = 1024;
 
 /// One module.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -121,12 +123,12 @@ pub(super) fn locate(image: &Image) -> Result<(&str, &str), Error> {
     let malformed = || Error::Malformed { what: "build information", at };
     let (version, text) = if flags & FLAG_INLINE != 0 {
         let mut rest = blob.get(32..).ok_or_else(malformed)?;
-        let version = string(&mut rest).ok_or_else(malformed)?;
-        (version, string(&mut rest).unwrap_or_default())
+        let version = string(&mut rest, MAX_VERSION).ok_or_else(malformed)?;
+        (version, string(&mut rest, MAX_TEXT).unwrap_or_default())
     } else {
         // Up to Go 1.17: pointers to two Go strings. Big-endian and 32-bit programs are not read at all.
-        let of = |pointer: u64| go_string(image, image.word(at.checked_add(pointer)?)?);
-        (of(16).ok_or_else(malformed)?, of(24).unwrap_or_default())
+        let of = |pointer: u64, max| go_string(image, image.word(at.checked_add(pointer)?)?, max);
+        (of(16, MAX_VERSION).ok_or_else(malformed)?, of(24, MAX_TEXT).unwrap_or_default())
     };
     // The linker wraps it in two 16-byte sentinels for tools that search memory.
     let text = text.get(16..text.len().saturating_sub(16)).unwrap_or_default();
@@ -135,9 +137,9 @@ pub(super) fn locate(image: &Image) -> Result<(&str, &str), Error> {
 }
 
 /// The Go string whose header is at `header`: address and length.
-fn go_string(image: &Image, header: u64) -> Option<&[u8]> {
+fn go_string(image: &Image, header: u64, max: u64) -> Option<&[u8]> {
     let (data, len) = (image.word(header)?, image.word(header.checked_add(8)?)?);
-    image.raw(data, (len <= MAX_TEXT).then_some(len)?)
+    image.raw(data, (len <= max).then_some(len)?)
 }
 
 fn utf8_prefix(text: &[u8]) -> &str {
@@ -147,9 +149,9 @@ fn utf8_prefix(text: &[u8]) -> &str {
     }
 }
 
-fn string<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+fn string<'a>(rest: &mut &'a [u8], max: u64) -> Option<&'a [u8]> {
     let len = u64::from(bytes::uvarint32(rest)?);
-    let text = bytes::slice(rest, 0, (len <= MAX_TEXT).then_some(len)?)?;
+    let text = bytes::slice(rest, 0, (len <= max).then_some(len)?)?;
     *rest = &rest[text.len()..];
     Some(text)
 }
@@ -161,11 +163,11 @@ fn find(image: &Image) -> Option<u64> {
     }
     // Without section headers: it is 16-aligned in a writable segment. Not in others: a program that reads build
     // information has the same bytes among its constants.
-    image.segments.iter().filter(|s| s.write && !s.exec).find_map(|s| {
-        let data = image.rest_of_segment(s.vaddr)?;
-        let skip = (s.vaddr.wrapping_neg() % 16) as usize;
-        let at = data.get(skip..)?.as_chunks::<16>().0.iter().position(|c| c.starts_with(MAGIC))?;
-        Some(s.vaddr + skip as u64 + 16 * at as u64)
+    image.writable_data().find_map(|(vaddr, data)| {
+        let skip = vaddr.wrapping_neg() % 16;
+        let chunks = data.get(skip as usize..)?.as_chunks::<16>().0;
+        let at = chunks.iter().position(|c| c.starts_with(MAGIC))?;
+        Some(vaddr + skip + 16 * at as u64)
     })
 }
 

@@ -31,6 +31,16 @@ pub enum Error {
         /// What was found instead.
         found: String,
     },
+    /// The file ends before its own headers say it does: a copy that was broken off.
+    #[error("{reason}; the file is cut off, it has {len} bytes of the {want} that its headers name")]
+    CutOff {
+        /// What is not there for that.
+        reason: Box<Error>,
+        /// Bytes there.
+        len: u64,
+        /// Bytes that the program headers name.
+        want: u64,
+    },
     /// Damaged or hostile: a table contradicts itself or reaches outside the file.
     #[error("malformed {what} at {at:#x}")]
     Malformed {
@@ -39,4 +49,15 @@ pub enum Error {
         /// Link-time address, or file offset for ELF structures.
         at: u64,
     },
+}
+
+impl Error {
+    /// It is no Go program, as far as can be seen; every other error is about one.
+    pub fn is_not_go(&self) -> bool {
+        match self {
+            Self::NotElf { .. } | Self::NotGo => true,
+            Self::CutOff { reason, .. } => reason.is_not_go(),
+            _ => false,
+        }
+    }
 }

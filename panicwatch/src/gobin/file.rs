@@ -8,7 +8,7 @@ use object::elf;
 
 use super::{
     BuildInfo, Error, GoBinary, GoVersion, LoadSegment, Section, SharedBytes, buildinfo, image::Image,
-    parse_version,
+    release,
 };
 
 /// A Go program of any release and machine, as far as ELF and the build information go.
@@ -35,14 +35,7 @@ impl GoFile {
     /// When the file is not ELF or not Go.
     pub fn parse(bytes: SharedBytes) -> Result<Self, Error> {
         let image = Image::parse(bytes)?;
-        let version = match buildinfo::locate(&image) {
-            Ok((version, _)) => parse_version(version)?,
-            Err(Error::NotGo) if image.is_cut_short() => {
-                let what = "ELF file (it is shorter than its headers say)";
-                return Err(Error::Malformed { what, at: image.data().len() as u64 });
-            }
-            Err(error) => return Err(error),
-        };
+        let version = release(&image)?;
         Ok(Self { image, version })
     }
 
@@ -127,12 +120,6 @@ said_by_the_file!(GoFile);
 said_by_the_file!(GoBinary);
 
 impl Image {
-    /// The file ends before what is to be loaded from it does.
-    fn is_cut_short(&self) -> bool {
-        let size = self.data().len() as u64;
-        self.segments.iter().any(|s| s.offset.checked_add(s.filesz).is_none_or(|end| end > size))
-    }
-
     fn gnu_build_id(&self) -> Option<String> {
         let id = self.note(b"GNU\0", elf::NT_GNU_BUILD_ID).filter(|id| id.len() <= 64)?;
         Some(id.iter().fold(String::new(), |mut hex, b| {

@@ -190,9 +190,14 @@ impl<'a> Func<'a> {
     ) {
         let [_, _, table] = self.place_tables();
         let mut at = pc;
+        let mut left = MAX_WORK;
         // parentPc always lies before the inlined body's own calls in sane tables; damaged ones may loop.
         for _ in 0..MAX_INLINE {
             let Some(node) = value(table, at).and_then(|index| self.inlined(index)) else { break };
+            let name = self.bin.pclntab.name(self.bin.pcln_data(), node.name_off).map_or(0, <[u8]>::len);
+            let cost = at.saturating_sub(self.entry).saturating_add(NAME_WORK * name as u64);
+            let Some(rest) = left.checked_sub(cost) else { break };
+            left = rest;
             let place = Place::find(self, at, value);
             found(Place { name_off: node.name_off, inlined: true, func_id: node.func_id, ..place });
             at = self.entry.wrapping_add(u64::from(node.parent_pc));
@@ -271,6 +276,10 @@ impl Place {
 
 /// Deeper inlining than the compiler does: damage.
 const MAX_INLINE: usize = 256;
+/// What the inlined calls at one address may cost: a byte of code that a table is walked over costs one, a byte of a
+/// name [`NAME_WORK`]. More is damage: each call in a huge function, or with a huge name.
+const MAX_WORK: u64 = 1 << 24;
+const NAME_WORK: u64 = 64;
 
 /// A node of the inline tree.
 pub(super) struct InlinedCall {

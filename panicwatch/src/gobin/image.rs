@@ -7,7 +7,10 @@ use std::{fmt, ops::Range, sync::Arc};
 use object::{
     LittleEndian as LE,
     elf::{self, FileHeader64},
-    read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _, SectionHeader as _},
+    read::{
+        SectionIndex,
+        elf::{Dyn as _, FileHeader as _, ProgramHeader as _, SectionHeader as _},
+    },
 };
 
 use super::{Error, bytes, relocs::Relocs};
@@ -15,8 +18,13 @@ use super::{Error, bytes, relocs::Relocs};
 /// Bytes shared by everything that reads them: a mapping, a buffer.
 pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
-/// More headers than any linker writes: beyond it the file is taken for hostile.
-const MAX_HEADERS: usize = 20_000;
+/// Program headers that the kernel loads at most, 64 KiB of them:
+/// <https://github.com/torvalds/linux/blob/v6.12/fs/binfmt_elf.c> load_elf_phdrs
+const MAX_PROGRAM_HEADERS: usize = 65536 / 56;
+/// More sections than any linker writes: those beyond it are not looked at.
+const MAX_SECTIONS: usize = 20_000;
+/// Longest section name that is told from others.
+const MAX_SECTION_NAME: usize = 64;
 
 /// A part of the file that the loader maps.
 #[derive(Debug, Clone)]
@@ -118,7 +126,7 @@ impl Image {
 
     fn read_segments(&mut self, header: &FileHeader64<LE>, data: &[u8]) -> Result<(), Error> {
         let headers = header.program_headers(LE, data).map_err(|e| not_elf(&e))?;
-        if headers.len() > MAX_HEADERS {
+        if headers.len() > MAX_PROGRAM_HEADERS {
             return Err(Error::Malformed { what: "program headers", at: header.e_phoff.get(LE) });
         }
         let mut dynamic = None;
@@ -154,9 +162,15 @@ impl Image {
     /// Section headers are a help, not a need: damaged ones are as good as none.
     fn read_sections(&mut self, header: &FileHeader64<LE>, data: &[u8]) {
         let Ok(table) = header.sections(LE, data) else { return };
-        for section in table.iter().take(MAX_HEADERS) {
-            let name = table.section_name(LE, section).unwrap_or_default();
-            let name = String::from_utf8_lossy(&name[..name.len().min(64)]).into_owned();
+        let strings =
+            header.shstrndx(LE, data).ok().and_then(|i| table.section(SectionIndex(i as usize)).ok());
+        let strings =
+            strings.and_then(|s| bytes::slice(data, s.sh_offset(LE), s.sh_size(LE))).unwrap_or_default();
+        for section in table.iter().take(MAX_SECTIONS) {
+            // Not `section_name`, which looks for the name's end through the whole table.
+            let name =
+                bytes::c_str(strings, section.sh_name(LE).into(), MAX_SECTION_NAME).unwrap_or_default();
+            let name = String::from_utf8_lossy(name).into_owned();
             self.sections.push(Section {
                 name,
                 kind: section.sh_type(LE),
@@ -171,6 +185,13 @@ impl Image {
         let notes = self.sections.iter().filter(|s| s.kind == elf::SHT_NOTE && s.addr != 0);
         let ranges: Vec<_> = notes.filter_map(|s| Some(s.addr..s.addr.checked_add(s.size)?)).collect();
         self.notes.extend(ranges);
+    }
+
+    /// `reason`, with what explains it when the file is shorter than its headers say.
+    pub(super) fn explain(&self, reason: Error) -> Error {
+        let ends = self.segments.iter().filter_map(|s| s.offset.checked_add(s.filesz));
+        let (len, want) = (self.data().len() as u64, ends.max().unwrap_or_default());
+        if want > len { Error::CutOff { reason: Box::new(reason), len, want } } else { reason }
     }
 
     pub(super) fn data(&self) -> &[u8] {
@@ -198,6 +219,34 @@ impl Image {
         bytes::range(self.data(), s.offset.checked_add(vaddr - s.vaddr)?..end)
     }
 
+    /// The loaded data to search for what no section names, with its address: segments without code, writable ones
+    /// first. Segments of a sane file do not overlap; of a hostile one no more is given than twice the file.
+    pub(super) fn data_segments(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        self.bounded(
+            self.segments
+                .iter()
+                .filter(|s| !s.exec && s.write)
+                .chain(self.segments.iter().filter(|s| !s.exec && !s.write)),
+        )
+    }
+
+    /// Those of them that are writable.
+    pub(super) fn writable_data(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        self.bounded(self.segments.iter().filter(|s| !s.exec && s.write))
+    }
+
+    fn bounded<'a>(
+        &'a self,
+        segments: impl Iterator<Item = &'a Segment>,
+    ) -> impl Iterator<Item = (u64, &'a [u8])> {
+        let mut left = 2 * self.data().len() as u64;
+        segments.map_while(move |s| {
+            let data = self.rest_of_segment(s.vaddr).unwrap_or_default();
+            left = left.checked_sub(data.len() as u64)?;
+            Some((s.vaddr, data))
+        })
+    }
+
     /// `len` bytes at `vaddr`, as in the file.
     pub(super) fn raw(&self, vaddr: u64, len: u64) -> Option<&[u8]> {
         bytes::slice(self.rest_of_segment(vaddr)?, 0, len)
@@ -218,8 +267,14 @@ impl Image {
         let Some(raw) = self.raw(vaddr, buf.len() as u64) else { return false };
         buf.copy_from_slice(raw);
         let end = vaddr.wrapping_add(buf.len() as u64);
+        let mut next = 0;
         for reloc in self.relocs.in_range(self.data(), vaddr..end) {
             let Some(value) = reloc.relative_value(self.machine) else { return false };
+            // Two relocations of one word contradict each other; a hostile file may hold millions.
+            if reloc.offset < next {
+                return false;
+            }
+            next = reloc.offset.saturating_add(8);
             for (i, byte) in value.wrapping_add(bias).to_le_bytes().into_iter().enumerate() {
                 let at = reloc.offset.wrapping_add(i as u64).wrapping_sub(vaddr);
                 if let Some(b) = usize::try_from(at).ok().and_then(|at| buf.get_mut(at)) {
@@ -288,5 +343,58 @@ impl Image {
             (text == name.as_bytes() && nul == [0]).then_some(())?;
             Some((bytes::u64_at(s, 8)?, bytes::u64_at(s, 16)?))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An x86-64 file of these segments (flags, vaddr, offset, size), a page long.
+    fn file(segments: &[(u32, u64, u64, u64)]) -> Vec<u8> {
+        let mut out = b"\x7fELF\x02\x01\x01".to_vec();
+        out.resize(64, 0);
+        let count = segments.len() as u8;
+        out[16..21].copy_from_slice(&[3, 0, 62, 0, 1]);
+        out[32] = 64;
+        out[52..60].copy_from_slice(&[64, 0, 56, 0, count, 0, 64, 0]);
+        for &(flags, vaddr, offset, size) in segments {
+            out.extend([1, flags].into_iter().flat_map(u32::to_le_bytes));
+            out.extend([offset, vaddr, vaddr, size, size, 8].into_iter().flat_map(u64::to_le_bytes));
+        }
+        out.resize(4096, 0);
+        out
+    }
+
+    #[test]
+    fn overlapping_segments_are_not_searched_again_and_again() {
+        let segments: Vec<_> = (0..60).map(|i| (elf::PF_W, 0x10_0000 * i, 0, 4096)).collect();
+        let image = Image::parse(Arc::new(file(&segments))).expect("an image");
+        assert_eq!(image.segments.len(), 60);
+        assert_eq!(image.data_segments().count(), 2);
+    }
+
+    #[test]
+    fn two_relocations_of_one_word_are_damage() {
+        let mut bytes = file(&[(elf::PF_R, 0x1000, 0, 4096)]);
+        let rela = |offset: u64| [offset, u64::from(elf::R_X86_64_RELATIVE), 7];
+        let entries = [0x1800, 0x1808, 0x1820, 0x1820, 0x1820].into_iter().flat_map(rela);
+        let entries: Vec<_> = entries.flat_map(u64::to_le_bytes).collect();
+        bytes[2048..2048 + entries.len()].copy_from_slice(&entries);
+        let mut image = Image::parse(Arc::new(bytes)).expect("an image");
+        image.relocs = Relocs::new(Some(2048), 5);
+        assert_eq!((image.word(0x1800), image.word(0x1808)), (Some(7), Some(7)));
+        assert_eq!(image.word(0x1820), None);
+    }
+
+    #[test]
+    fn a_file_that_is_cut_off_says_so() {
+        let image = |len| Image::parse(Arc::new(file(&[(elf::PF_R, 0, 0, 4096)])[..len].to_vec()));
+        let explained = |len| image(len).expect("an image").explain(Error::NotGo).to_string();
+        assert!(
+            explained(1000)
+                .ends_with("the file is cut off, it has 1000 bytes of the 4096 that its headers name")
+        );
+        assert_eq!(explained(4096), Error::NotGo.to_string());
     }
 }

@@ -92,6 +92,11 @@ pub fn map(path: &Path) -> Result<SharedBytes, Error> {
     Ok(Arc::new(map))
 }
 
+fn release(image: &Image) -> Result<GoVersion, Error> {
+    let (version, _) = buildinfo::locate(image).map_err(|e| image.explain(e))?;
+    parse_version(version)
+}
+
 fn parse_version(raw: &str) -> Result<GoVersion, Error> {
     GoVersion::parse(raw).ok_or_else(|| Error::Unsupported { what: "Go release", found: raw.to_owned() })
 }
@@ -111,7 +116,7 @@ impl GoBinary {
     /// When it is not Go, is of an unsupported release, or is damaged.
     pub fn parse(bytes: SharedBytes) -> Result<Self, Error> {
         let image = Image::parse(bytes)?;
-        let version = parse_version(buildinfo::locate(&image)?.0)?;
+        let version = release(&image)?;
         let layout = RuntimeLayout::for_version(&version).ok_or_else(|| Error::Unsupported {
             what: "Go release (its runtime's structs are not known)",
             found: version.raw.clone(),
@@ -129,7 +134,7 @@ impl GoBinary {
         source: LayoutSource,
     ) -> Result<Self, Error> {
         let image = Image::parse(bytes)?;
-        let version = parse_version(buildinfo::locate(&image)?.0)?;
+        let version = release(&image)?;
         Self::with_layout(image, version, layout, source)
     }
 
@@ -144,8 +149,8 @@ impl GoBinary {
             object::elf::EM_AARCH64 => Arch::Arm64,
             other => return Err(Error::Unsupported { what: "ELF machine", found: other.to_string() }),
         };
-        let pclntab = PcLnTab::locate(&image)?;
-        let module = ModuleInfo::locate(&image, &pclntab, &layout)?;
+        let pclntab = PcLnTab::locate(&image).map_err(|e| image.explain(e))?;
+        let module = ModuleInfo::locate(&image, &pclntab, &layout).map_err(|e| image.explain(e))?;
         Ok(Self { image, arch, version, layout, layout_source, pclntab, module, names: OnceLock::new() })
     }
 

@@ -2,7 +2,11 @@
 //!
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/symtab.go> moduledata
 
-use super::{Error, RuntimeLayout, image::Image, pclntab::PcLnTab};
+use super::{
+    Error, RuntimeLayout,
+    image::Image,
+    pclntab::{MAX_CANDIDATES, PcLnTab},
+};
 
 /// Text sections are few: one, but for programs too large for a branch instruction.
 const MAX_TEXT_SECTIONS: u64 = 1024;
@@ -51,17 +55,14 @@ impl ModuleInfo {
         // Its first two words are the addresses of pclntab and of funcnametab, either in the file or put there by
         // the loader.
         let header = table.at.to_le_bytes();
-        let (writable, others): (Vec<_>, Vec<_>) =
-            image.segments.iter().filter(|s| !s.exec).partition(|s| s.write);
-        let in_file = writable.into_iter().chain(others).flat_map(|s| {
-            let skip = s.vaddr.wrapping_neg() % 8;
-            let data =
-                image.rest_of_segment(s.vaddr).and_then(|d| d.get(skip as usize..)).unwrap_or_default();
-            let words = data.as_chunks::<8>().0.iter().enumerate();
-            words.filter(|(_, w)| **w == header).map(move |(i, _)| s.vaddr + skip + 8 * i as u64)
+        let in_file = image.data_segments().flat_map(|(vaddr, data)| {
+            let skip = vaddr.wrapping_neg() % 8;
+            let words = data.get(skip as usize..).unwrap_or_default().as_chunks::<8>().0.iter().enumerate();
+            words.filter(|(_, w)| **w == header).map(move |(i, _)| vaddr + skip + 8 * i as u64)
         });
         in_file
-            .chain(image.relocated_to(table.at))
+            .take(MAX_CANDIDATES)
+            .chain(image.relocated_to(table.at).take(MAX_CANDIDATES))
             .find_map(|at| Self::read(image, table, layout, at))
             .ok_or(Error::Malformed { what: "moduledata (none found for the pclntab)", at: table.at })
     }

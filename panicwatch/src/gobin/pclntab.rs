@@ -19,7 +19,9 @@ const MAX_NAME: usize = 1 << 16;
 const MAX_FUNC: u64 = 1 << 28;
 
 /// Longest pc-value table walked.
-const MAX_TABLE: usize = 4 << 20;
+const MAX_TABLE: usize = 1 << 20;
+/// Places that look like a header and are looked at.
+pub(super) const MAX_CANDIDATES: usize = 4096;
 
 /// Where the tables are, relative to `at`.
 #[derive(Debug, Clone)]
@@ -76,20 +78,24 @@ impl PcLnTab {
                 }
             }
         }
-        for segment in image.segments.iter().filter(|s| !s.exec) {
-            let Some(data) = image.rest_of_segment(segment.vaddr) else { continue };
-            let skip = (segment.vaddr.wrapping_neg() % 8) as usize;
-            for (i, word) in data.get(skip..).unwrap_or_default().as_chunks::<8>().0.iter().enumerate() {
-                if matches!(word, [0xf0 | 0xf1, 0xff, 0xff, 0xff, 0, 0, 1 | 4, 8]) {
-                    let table = Self::parse(image, segment.vaddr + skip as u64 + 8 * i as u64);
-                    if table.is_ok() {
-                        return table;
-                    }
-                    found = found.or(table);
-                }
+        for at in Self::candidates(image).take(MAX_CANDIDATES) {
+            let table = Self::parse(image, at);
+            if table.is_ok() {
+                return table;
             }
+            found = found.or(table);
         }
         found
+    }
+
+    /// Where a header of today's format begins.
+    fn candidates(image: &Image) -> impl Iterator<Item = u64> {
+        image.data_segments().flat_map(|(vaddr, data)| {
+            let skip = vaddr.wrapping_neg() % 8;
+            let words = data.get(skip as usize..).unwrap_or_default().as_chunks::<8>().0.iter().enumerate();
+            let begins = |word: &[u8; 8]| matches!(word, [0xf0 | 0xf1, 0xff, 0xff, 0xff, 0, 0, 1 | 4, 8]);
+            words.filter(move |(_, word)| begins(word)).map(move |(i, _)| vaddr + skip + 8 * i as u64)
+        })
     }
 
     fn parse(image: &Image, at: u64) -> Result<Self, Error> {
@@ -122,9 +128,13 @@ impl PcLnTab {
         };
         let ordered = [0x48, table.funcname, table.cutab, table.filetab, table.pctab, table.pcln]
             .is_sorted_by(|a, b| a <= b);
-        let ftab_end = table.nfunc.checked_mul(8).and_then(|n| n.checked_add(table.pcln)?.checked_add(4));
-        if !ordered || table.nfunc == 0 || ftab_end.is_none_or(|end| end > data.len() as u64) {
+        if !ordered || table.nfunc == 0 {
             return Err(malformed());
+        }
+        // Whoever goes through all functions relies on this bound.
+        let ftab_end = table.nfunc.checked_mul(8).and_then(|n| n.checked_add(table.pcln)?.checked_add(4));
+        if ftab_end.is_none_or(|end| end > data.len() as u64) {
+            return Err(Error::Malformed { what: "pclntab (more functions than it has room for)", at });
         }
         Ok(table)
     }

@@ -33,15 +33,8 @@ impl Types<'_> {
     /// The method set of a concrete type; empty when it has none.
     pub fn methods(&self, t: &Type) -> Result<Vec<Method>, TypeError> {
         let Some(uncommon) = self.uncommon(t) else { return Ok(Vec::new()) };
-        let at = &self.context.layout.uncommon;
-        let field = |off: u16| {
-            self.memory.u32(uncommon.wrapping_add(u64::from(off))).ok_or(TypeError::Unread(uncommon))
-        };
-        let (counts, offset) = (field(at.mcount)?, field(at.moff)?);
-        let count = (counts & 0xffff) as u16;
-        if count > MAX_METHODS {
-            return Err(TypeError::Malformed { addr: t.addr, what: "too many methods" });
-        }
+        let count = self.method_count(t)?;
+        let offset = self.uncommon_field(uncommon, self.context.layout.uncommon.moff)?;
         let first = uncommon.wrapping_add(u64::from(offset));
         let mut total = 0;
         (0..u64::from(count))
@@ -54,6 +47,21 @@ impl Types<'_> {
                 Ok(method)
             })
             .collect()
+    }
+
+    /// The number of methods of a concrete type: what [`Self::methods`] and [`Self::role`] cost.
+    pub(crate) fn method_count(&self, t: &Type) -> Result<u16, TypeError> {
+        let Some(uncommon) = self.uncommon(t) else { return Ok(0) };
+        let counts = self.uncommon_field(uncommon, self.context.layout.uncommon.mcount)?;
+        let count = (counts & 0xffff) as u16;
+        if count > MAX_METHODS {
+            return Err(TypeError::Malformed { addr: t.addr, what: "too many methods" });
+        }
+        Ok(count)
+    }
+
+    fn uncommon_field(&self, uncommon: u64, offset: u16) -> Result<u32, TypeError> {
+        self.memory.u32(uncommon.wrapping_add(u64::from(offset))).ok_or(TypeError::Unread(uncommon))
     }
 
     /// abi.Method {Name nameOff, Mtyp typeOff, Ifn textOff, Tfn textOff}.

@@ -135,7 +135,7 @@ impl Renderer<'_, '_> {
     fn interface(&mut self, t: &Type, place: Place, depth: u32) -> Result<(), Unknown> {
         let memory = self.decoder.types.memory;
         // Of an interface without methods the first word is the type itself.
-        let found = if self.decoder.types.interface_methods(t)?.is_empty() {
+        let found = if self.decoder.interface_methods(t)?.is_empty() {
             match place.word(memory)? {
                 0 => None,
                 addr => Some((self.decoder.types.get(addr)?, place.offset(8).word(memory)?)),
@@ -148,7 +148,7 @@ impl Renderer<'_, '_> {
             return Ok(());
         };
         let name = self.decoder.types.name(&own)?;
-        let role = self.decoder.types.role(&own)?;
+        let role = self.decoder.role(&own)?;
         if role.error
             && let Ok(text) = self.decoder.method_text(&own, &name, role, data)
         {

@@ -11,8 +11,9 @@ use crate::memory::Memory;
 
 /// First release with the list.
 const LIST_SINCE: u32 = 24;
-/// Most labels that are believed.
+/// Most labels that are believed, and most bytes of their texts.
 const MAX_LABELS: u64 = 1024;
+const MAX_TEXT: u64 = 1 << 20;
 /// Largest log2 of the number of buckets that is believed.
 const MAX_LOG_BUCKETS: u32 = 10;
 /// Slots of a bucket; size of a string header.
@@ -28,16 +29,31 @@ pub fn labels(memory: &dyn Memory, minor: u32, word: u64) -> Result<BTreeMap<Str
     if word == 0 {
         return Ok(BTreeMap::new());
     }
-    let mut out = BTreeMap::new();
+    let mut out = Labels::default();
     let read = if minor >= LIST_SINCE {
         list(memory, word, &mut out)
     } else {
         Place::At(word).word(memory).and_then(|map| hash_map(memory, map, &mut out))
     };
-    read.map(|()| out).map_err(|Unknown(reason)| format!("labels: {reason}"))
+    read.map(|()| out.by_key).map_err(|Unknown(reason)| format!("labels: {reason}"))
 }
 
-type Labels = BTreeMap<String, String>;
+#[derive(Default)]
+struct Labels {
+    by_key: BTreeMap<String, String>,
+    /// Bytes read for them.
+    bytes: u64,
+}
+
+impl Labels {
+    fn text(&mut self, memory: &dyn Memory, header: Place) -> Result<String, Unknown> {
+        self.bytes = self.bytes.saturating_add(header.offset(8).word(memory)?);
+        if self.bytes > MAX_TEXT {
+            return Err(Unknown(format!("more than the {MAX_TEXT} bytes that are read")));
+        }
+        Ok(String::from_utf8_lossy(&header.string(memory)?).into_owned())
+    }
+}
 
 /// []struct{key, value string}
 fn list(memory: &dyn Memory, header: u64, out: &mut Labels) -> Result<(), Unknown> {
@@ -77,10 +93,11 @@ fn hash_map(memory: &dyn Memory, map: u64, out: &mut Labels) -> Result<(), Unkno
         let log = if same_size { log } else { log.saturating_sub(1) };
         bucket_array(memory, old, 1 << log, &mut left, out)?;
     }
-    if out.len() as u64 == count {
+    let found = out.by_key.len();
+    if found as u64 == count {
         Ok(())
     } else {
-        Err(Unknown(format!("{} found where the map counts {count}", out.len())))
+        Err(Unknown(format!("{found} found where the map counts {count}")))
     }
 }
 
@@ -112,7 +129,30 @@ fn bucket_array(
 }
 
 fn pair_at(memory: &dyn Memory, key: Place, value: Place, out: &mut Labels) -> Result<(), Unknown> {
-    let text = |place: Place| place.string(memory).map(|b| String::from_utf8_lossy(&b).into_owned());
-    out.insert(text(key)?, text(value)?);
+    let (key, value) = (out.text(memory, key)?, out.text(memory, value)?);
+    out.by_key.insert(key, value);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Snapshot;
+
+    #[test]
+    fn one_long_text_is_not_read_for_every_label() {
+        let text = vec![b'x'; 8 << 10];
+        let words = |words: &[u64]| words.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<_>>();
+        let read = |count: u64| {
+            let mut memory = Snapshot::new();
+            memory.add(0x1000, words(&[0x10_0000, count, count]));
+            // Keys of different lengths, so that they are different keys.
+            let pairs = (0..count).flat_map(|i| [0x20_0000, i + 1, 0x20_0000, text.len() as u64]);
+            memory.add(0x10_0000, words(&pairs.collect::<Vec<_>>()));
+            memory.add(0x20_0000, text.clone());
+            labels(&memory, LIST_SINCE, 0x1000).map(|found| found.len())
+        };
+        assert_eq!(read(100), Ok(100));
+        assert_eq!(read(1000), Err("labels: more than the 1048576 bytes that are read".to_owned()));
+    }
 }

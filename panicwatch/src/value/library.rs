@@ -154,7 +154,7 @@ impl Decoder<'_> {
     pub(super) fn error_at(&self, place: Place) -> Result<Vec<u8>, Unknown> {
         let (t, data) = self.interface(place)?.ok_or_else(|| Unknown::new("it wraps a nil error"))?;
         let name = self.types.name(&t)?;
-        let role = self.types.role(&t)?;
+        let role = self.role(&t)?;
         if !role.error {
             return Err(Unknown(format!("it wraps a {name}, which is no error")));
         }

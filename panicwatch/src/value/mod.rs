@@ -28,14 +28,15 @@ pub use labels::labels;
 use self::place::{Place, Unknown};
 use crate::{
     gobin::GoBinary,
-    gotype::{Field, Role, Type, TypeContext, Types},
+    gotype::{Field, Method, Role, Type, TypeContext, Types},
     incident::{Missing, Value},
     memory::Memory,
 };
 
-/// What one value may cost: a byte of text costs one, an error in a chain [`VISIT`].
+/// What one value may cost: a byte of text costs one, an error in a chain [`VISIT`], a method [`METHOD`].
 const FUEL: u64 = 32 << 20;
 const VISIT: u64 = 8 << 10;
+const METHOD: u64 = 256;
 
 /// Deepest chain of wrapped errors that is followed.
 const MAX_DEPTH: u32 = 64;
@@ -110,13 +111,13 @@ impl<'a> Decoder<'a> {
                 return d;
             }
         };
-        let mut d = match self.types.role(&t) {
+        let mut d = match self.role(&t) {
             Ok(role) if role.error || role.stringer => self.resolvable(&t, name, role, eface),
             Ok(_) => self.plain(&t, name, eface),
-            Err(e) => {
+            Err(Unknown(reason)) => {
                 let mut d = Decoded::default();
                 d.value.type_name = Some(name);
-                d.lacks(&["text", "printed"], &format!("its methods are not known: {e}"));
+                d.lacks(&["text", "printed"], &format!("its methods are not known: {reason}"));
                 d
             }
         };
@@ -273,6 +274,25 @@ impl<'a> Decoder<'a> {
         }
         let type_addr = Place::At(itab).offset(self.types.context.layout.itab.type_.into()).word(memory)?;
         Ok(Some((self.types.get(type_addr)?, data)))
+    }
+
+    /// How the runtime treats values of the type, charged for.
+    fn role(&self, t: &Type) -> Result<Role, Unknown> {
+        self.spend(METHOD * u64::from(self.types.method_count(t)?))?;
+        Ok(self.types.role(t)?)
+    }
+
+    /// The method set of a concrete type, charged for.
+    fn methods(&self, t: &Type) -> Result<Vec<Method>, Unknown> {
+        self.spend(METHOD * u64::from(self.types.method_count(t)?))?;
+        Ok(self.types.methods(t)?)
+    }
+
+    /// The methods an interface type asks for, charged for.
+    fn interface_methods(&self, t: &Type) -> Result<Vec<String>, Unknown> {
+        let names = self.types.interface_methods(t)?;
+        self.spend(METHOD * names.len() as u64)?;
+        Ok(names)
     }
 
     /// The fields of a struct type, charged for.

@@ -30,7 +30,7 @@ impl Decoder<'_> {
             let t = self.types.get(field.type_addr).ok()?;
             let at = place.offset(field.offset);
             let has = match t.kind {
-                Kind::Interface => self.types.interface_methods(&t).ok()?.iter().any(|m| m == method),
+                Kind::Interface => self.interface_methods(&t).ok()?.iter().any(|m| m == method),
                 Kind::Pointer => self.has_method(&t, method)?,
                 // Methods with a pointer receiver are promoted as well, to a pointer to the outer struct.
                 _ if self.has_method(&t, method)? => true,
@@ -54,13 +54,13 @@ impl Decoder<'_> {
             return self.error_at(at);
         }
         let mut t = *t;
-        let mut role = self.types.role(&t)?;
+        let mut role = self.role(&t)?;
         if !role.error && !role.stringer && t.kind != Kind::Pointer {
             t = self
                 .types
                 .pointer_to(&t)
                 .ok_or_else(|| Unknown::new("no type for a pointer to what it embeds"))?;
-            role = self.types.role(&t)?;
+            role = self.role(&t)?;
             let name = self.types.name(&t)?;
             if let Place::At(addr) = at {
                 return self.method_text(&t, &name, role, addr);
@@ -77,7 +77,7 @@ impl Decoder<'_> {
     }
 
     fn has_method(&self, t: &Type, method: &str) -> Option<bool> {
-        Some(self.types.methods(t).ok()?.iter().any(|m| m.name == method))
+        Some(self.methods(t).ok()?.iter().any(|m| m.name == method))
     }
 
     /// Is the method a wrapper around an embedded field's? `None` when that cannot be told. A pointer's method is a
@@ -88,7 +88,7 @@ impl Decoder<'_> {
         if self.types.name(own).ok()?.contains('[') {
             return None;
         }
-        let find = |t: &Type| self.types.methods(t).ok()?.into_iter().find(|m| m.name == method);
+        let find = |t: &Type| self.methods(t).ok()?.into_iter().find(|m| m.name == method);
         let code = find(own).or_else(|| find(outer))?.code_offset?;
         let entry = binary.moduledata().text.checked_add(code.into())?;
         let func = binary.find_func(entry).filter(|f| f.entry() == entry)?;

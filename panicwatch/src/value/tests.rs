@@ -129,6 +129,49 @@ fn a_pointer_to_itself_ends() {
 }
 
 #[test]
+fn methods_are_not_read_without_end() {
+    // errors.Join of a thousand errors, each of a type with the most methods that are believed.
+    let mut section = Section::default();
+    section.put(&[0; 8]);
+    let string = section.typ("string", 16, 4, 24, &[]);
+    let error = section.typ("func() string", 8, 0, 19, &[1 << 16, string]);
+    let name = |section: &mut Section, text: &str| (section.name(text) - TYPES) as u32;
+    let [own, other, package] = ["Error", "x", "errors"].map(|text| name(&mut section, text));
+    let methods = |count: u16| {
+        let uncommon = [package, u32::from(count), 16, 0].into_iter();
+        let method = |i| [if i == 0 { own } else { other }, (error - TYPES) as u32, 0, 0];
+        uncommon.chain((0..count).flat_map(method)).flat_map(u32::to_le_bytes).collect::<Vec<_>>()
+    };
+    let word = |bytes: Vec<u8>| bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
+    let many: Vec<u64> = word(methods(8192));
+    let wide = section.typ("main.Wide", 16, 1 | 4, 24, &many);
+    let field = section.name("errs");
+    let slice = section.typ("[]error", 24, 0, 23, &[0]);
+    let fields = section.put(&[field, slice, 0].into_iter().flat_map(u64::to_le_bytes).collect::<Vec<_>>());
+    let head = [vec![0, fields, 1, 1], word(methods(1))].concat();
+    let join = section.typ("errors.joinError", 24, 1 | 4, 25, &head);
+
+    let mut memory = section.finish();
+    let (itab, list) = (HEAP + 0x100, HEAP + 0x200);
+    memory.add(HEAP, [list, 1024, 1024].into_iter().flat_map(u64::to_le_bytes).collect::<Vec<_>>());
+    memory.add(itab, [0, wide].into_iter().flat_map(u64::to_le_bytes).collect::<Vec<_>>());
+    memory.add(
+        list,
+        [itab, HEAP].into_iter().cycle().take(2048).flat_map(u64::to_le_bytes).collect::<Vec<_>>(),
+    );
+    let mut context = context(24);
+    context.sections[0].etypes = TYPES + 0x10_0000;
+    let d = Decoder::new(&memory, &context).decode(Eface { type_word: join, data_word: HEAP });
+    assert_eq!(d.value.text, None);
+    // Either reason ends it; a type's own text would be known only to the program.
+    assert!(d.missing.iter().all(|m| m.reason.contains("main.Wide")), "{:?}", d.missing);
+    let decoder = Decoder::new(&memory, &context);
+    let wide = decoder.types.get(wide).expect("a type");
+    let reads = (0..1024).take_while(|_| decoder.role(&wide).is_ok()).count();
+    assert_eq!(reads as u64, FUEL / METHOD / 8192);
+}
+
+#[test]
 fn panic_nil_depends_on_release_and_setting() {
     let memory = Snapshot::new();
     let text = |minor, setting| {

@@ -139,7 +139,7 @@ impl Armory {
         }
         // By descriptor, not by name: what is read is what will run.
         let bin = open(file).map_err(|source| match source {
-            gobin::Error::NotGo | gobin::Error::NotElf { .. } => ArmError::NotGo(path()),
+            source if source.is_not_go() => ArmError::NotGo(path()),
             source => ArmError::Binary { path: path(), source },
         })?;
         let plan = plan(&bin);

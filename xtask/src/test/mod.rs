@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that must hold, in one command with one summary.
 //!
-//! Set-up, format, clippy, house rules, then every test. cargo never runs as root: the test programs
+//! Set-up, format, clippy, house rules, every test, and a minute of fuzzing. cargo never runs as root: the test programs
 //! are built first, and the privileged one alone is run through sudo or in a virtual machine.
 
 mod binaries;
@@ -14,7 +14,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use self::tally::Tally;
-use crate::{paths, setup, shell, tidy};
+use crate::{fuzz, paths, setup, shell, tidy};
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -45,6 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     check(&mut tally, "cargo clippy", || {
         cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])
     });
+    check(&mut tally, "panicwatch/fuzz: format and clippy", fuzz::check);
     check(&mut tally, "cargo xtask tidy", tidy::run);
     check(&mut tally, "cargo doc", || cargo(&["doc", "--no-deps", "--quiet"]));
 
@@ -59,6 +60,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             live::run(&binaries, args, &mut tally);
         }
     }
+    fuzz_targets(args.filter.as_deref(), &mut tally);
 
     shell::headline(&format!("Summary, after {} s", began.elapsed().as_secs()));
     tally.print();
@@ -66,6 +68,34 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bail!("{} failed", tally.failed());
     }
     Ok(())
+}
+
+/// Each fuzz target for its share of a minute, counted like one test called `fuzz NAME`.
+fn fuzz_targets(filter: Option<&str>, tally: &mut Tally) {
+    let named = |target: &String| filter.is_none_or(|filter| format!("fuzz {target}").contains(filter));
+    let targets = match fuzz::targets() {
+        Ok(all) => all.into_iter().filter(named).collect::<Vec<_>>(),
+        Err(error) => return tally.fail("fuzz", &format!("{error:#}")),
+    };
+    if targets.is_empty() {
+        return;
+    }
+    shell::headline("Fuzzing");
+    if let Some(why) = fuzz::why_not() {
+        targets.iter().for_each(|target| tally.skip(&format!("fuzz {target}"), &why));
+        return;
+    }
+    let fuzzer = match fuzz::Fuzzer::build() {
+        Ok(fuzzer) => fuzzer,
+        Err(error) => return tally.fail("building the fuzz targets", &format!("{error:#}")),
+    };
+    let share = (fuzz::SECONDS / targets.len() as u64).max(1);
+    for target in &targets {
+        match fuzzer.fuzz(target, share) {
+            Ok(()) => tally.pass(1),
+            Err(error) => tally.fail(&format!("fuzz {target}"), &format!("{error:#}")),
+        }
+    }
 }
 
 /// A check that is not a test program: counted like one test.

@@ -1,0 +1,4 @@
+//! The pclntab of Go programs, damaged.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| panicwatch_fuzz::pclntab(input));
