@@ -16,6 +16,8 @@ use crate::{paths, setup, shell};
 const TIMEOUT: u64 = 10;
 const MEMORY: u64 = 512;
 const ALLOCATION: u64 = 128;
+/// How libFuzzer names the input on which a target failed.
+const WRITTEN: &str = "Test unit written to ";
 /// Longest input tried.
 const MAX_LEN: u64 = 4096;
 
@@ -93,7 +95,8 @@ pub(crate) fn check() -> Result<()> {
     };
     shell::run(&mut cargo(&["fmt", "--check"]))?;
     let mut clippy = cargo(&["clippy", "--quiet", "--locked", "--all-targets", "--target-dir"]);
-    clippy.arg(folder().join("clippy")).args(["--", "--deny", "warnings"]);
+    // Where the workspace's own check has left most of it.
+    clippy.arg(paths::root().join("target")).args(["--", "--deny", "warnings"]);
     // Checking links nothing; without this it would compile libFuzzer first.
     shell::run(clippy.env("CUSTOM_LIBFUZZER_PATH", folder().join("none.a")))
 }
@@ -145,7 +148,6 @@ impl Fuzzer {
             fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
         }
         let seeds = crate_root().join("corpus").join(target);
-        let known = artifacts_in(&artifacts);
         let mut command = self.command(target);
         // New inputs go to the first folder.
         command.arg(&corpus).args(seeds.is_dir().then_some(&seeds));
@@ -167,8 +169,11 @@ impl Fuzzer {
         for line in last_lines(&log, 60) {
             shell::say(line);
         }
-        let found = artifacts_in(&artifacts).into_iter().find(|path| !known.contains(path));
-        let Some(input) = found.as_deref() else { bail!("{target} failed ({})", output.status) };
+        let Some(input) =
+            log.lines().find_map(|line| line.split_once(WRITTEN).map(|(_, path)| Path::new(path)))
+        else {
+            bail!("{target} failed ({})", output.status)
+        };
         bail!("{target} failed on {}; again: {}", input.display(), self.again(target, input));
     }
 
@@ -243,11 +248,6 @@ fn build_programs(folder: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn artifacts_in(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten();
-    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
 }
 
 /// libFuzzer's counts in few words.

@@ -76,11 +76,10 @@ programs!(ELF, "tables", |bin| {
 /// The ELF entry: an input that begins as ELF files do is one; any other is laid over a program's headers.
 pub fn elf(input: &[u8]) {
     if input.starts_with(b"\x7fELF") {
-        let bytes: SharedBytes = Arc::new(input.to_vec());
-        if let Ok(bin) = exercise::open(Arc::clone(&bytes)) {
+        if let Ok(bin) = exercise::open(Arc::new(input.to_vec())) {
             exercise::whole(&bin);
         }
-        let _ = exercise::debug_info(bytes);
+        let _ = exercise::debug_info(input);
         return;
     }
     ELF.run(input, |bytes, addresses, _| {

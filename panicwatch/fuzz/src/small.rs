@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use panicwatch::gobin::{SharedBytes, identify};
+use panicwatch::gobin::identify;
 
 use crate::{
     elf_file::{self, SHF_COMPRESSED},
@@ -31,6 +31,5 @@ pub fn dwarf(input: &[u8]) {
         (".debug_abbrev", flag(2), abbrev),
         (".debug_str", flag(4), strings),
     ];
-    let bytes: SharedBytes = Arc::new(elf_file::build(&[], &sections));
-    let _ = exercise::debug_info(bytes);
+    let _ = exercise::debug_info(&elf_file::build(&[], &sections));
 }
