@@ -31,8 +31,8 @@ const MODES: [(&str, &[&str]); 3] = [
     ("external pie", &["-buildmode=pie", "-ldflags=-linkmode=external -checklinkname=0"]),
 ];
 
-/// What reading headers and tables may need, whatever they claim.
-const MAX_TABLES: usize = 8 << 20;
+/// What reading headers and tables may need, whatever they claim: three tables of a function, decoded, are the most.
+const MAX_TABLES: usize = 24 << 20;
 /// The same with values, stacks and debug information.
 const MAX_ALL: usize = 64 << 20;
 
@@ -315,7 +315,7 @@ fn the_error_names_what_is_damaged() {
     expect![[r#"
         empty: not a 64-bit little-endian ELF file: Invalid ELF header size or alignment
         cut off behind the ELF header: not a 64-bit little-endian ELF file: Invalid ELF program header size or alignment
-        cut off in the pclntab: not a Go program: no Go build information in it (built by Go 1.18 or later it would have some); the file is cut off, it has N bytes of the N that its headers name
+        cut off in the pclntab: not a Go program: no Go build information in it (built by Go 1.13 or later it would have some); the file is cut off, it has N bytes of the N that its headers name
         cut off in moduledata: malformed moduledata (none found for the pclntab) at N; the file is cut off, it has N bytes of the N that its headers name
         another machine: unsupported ELF machine: N
         a segment round the end of memory: malformed program header at N

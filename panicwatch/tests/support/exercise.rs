@@ -13,6 +13,8 @@ use panicwatch::{
     inittasks,
     memory::{Layered, Snapshot},
     probe::plan,
+    raises,
+    symbolize::{Lookup, Symbolizer, batch::Batch},
     traceback::{Stack, Start, Unwinder, Visibility, creator, shows_creator, traceback},
     value::{Decoder, Eface, labels},
 };
@@ -60,12 +62,18 @@ pub(crate) fn code_at(bin: &GoBinary, pc: u64) -> usize {
     let activations = Unwinder::new(&stack, start, 100).map(Into::into);
     let _ = defers::pending(&memory, bin, 0, 0x1008, activations, true);
     let _ = (creator(bin, 0, pc), shows_creator(bin, 0, pc, 1, Visibility::USER));
+    let _ = raises::raised_by(bin, pc);
+    let mut text = Vec::new();
+    let symbolizer = Symbolizer::new(bin, 0);
+    let mut batch = Batch::new(&symbolizer, Lookup::Return);
+    [pc, f.entry(), f.end()].into_iter().for_each(|pc| batch.push(pc));
+    batch.write(&mut text).expect("memory has room");
     frames
 }
 
 /// What goes through all functions or tasks.
 pub(crate) fn whole(bin: &GoBinary) {
-    let _ = (bin.function("main.main"), bin.uses_cgo(), plan::plan(bin));
+    let _ = (bin.function("main.main"), bin.uses_cgo(), plan::plan(bin), bin.inlined_call_count());
     let _ = inittasks::progress(&bin.read_only_memory(0), bin, 0);
     // With every task under way.
     let memory = Layered { first: bin.read_only_memory(0), second: Repeated(1) };
