@@ -9,7 +9,8 @@
 //! 4. [`correlate`] makes incidents of events, with [`traceback`] for stacks, [`defers`] for deferred calls,
 //!    [`gotype`] and [`value`] for values, [`disasm`] for instructions, [`inittasks`] for initialisation.
 //! 5. [`incident`] is the document; [`report`] renders it for people, [`fingerprint`] groups it.
-//! 6. [`cli`] has the subcommands, [`doctor`] says what this machine allows.
+//! 6. [`init_trace`] makes the time line of a program's initialisation of the same events.
+//! 7. [`cli`] has the subcommands, [`doctor`] says what this machine allows.
 
 pub mod cli;
 pub mod clock;
@@ -25,6 +26,7 @@ pub mod frame_class;
 pub mod gobin;
 pub mod gotype;
 pub mod incident;
+pub mod init_trace;
 pub mod inittasks;
 pub mod memory;
 pub mod probe;

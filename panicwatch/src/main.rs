@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use panicwatch::cli::{attach, common::say, doctor, run};
+use panicwatch::cli::{attach, common::say, doctor, init_trace, run};
 
 /// A flight recorder for Go panics: watches Go programs from outside, without changing them
 #[derive(Debug, Parser)]
@@ -17,6 +17,7 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Attach(attach::Args),
+    InitTrace(init_trace::Args),
     Doctor(doctor::Args),
 }
 
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Attach(args) => attach::run(&args),
+        Command::InitTrace(args) => init_trace::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
     match result {

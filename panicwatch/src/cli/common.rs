@@ -111,7 +111,7 @@ pub fn unable(error: impl Into<anyhow::Error>) -> Exit {
 }
 
 /// For reports on standard error.
-fn stderr_style() -> report::Style {
+pub(super) fn stderr_style() -> report::Style {
     style(libc::STDERR_FILENO, io::stderr().is_terminal())
 }
 

@@ -134,6 +134,19 @@ impl<'a> Func<'a> {
         self.value(self.bin.pclntab.pcdata_start(self.bin.pcln_data(), &self.raw, table)?, pc)
     }
 
+    /// PCDATA table `table` as ranges: where each ends, as an offset from the entry, and its value. Empty without a
+    /// table.
+    pub(super) fn pcdata_ranges(&self, table: u32) -> Vec<(u64, i32)> {
+        let start = self.bin.pclntab.pcdata_start(self.bin.pcln_data(), &self.raw, table);
+        start.map_or_else(Vec::new, |start| self.bin.pclntab.ranges(self.bin.pcln_data(), start))
+    }
+
+    /// The name and the call's offset of node `index` of the inline tree at `tree`.
+    pub(super) fn inlined_call(&self, tree: u64, index: i32) -> Option<(Cow<'a, str>, u64)> {
+        let node = InlinedCall::read(self.bin, tree, u64::try_from(index).ok()?)?;
+        Some((self.bin.name_at(node.name_off), u64::from(node.parent_pc)))
+    }
+
     /// Address of FUNCDATA item `i` (see [`tables`]).
     pub fn funcdata(&self, i: u8) -> Option<u64> {
         let off = self.bin.pclntab.funcdata_off(self.bin.pcln_data(), &self.raw, i)?;

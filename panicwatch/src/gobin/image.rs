@@ -18,6 +18,9 @@ pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 /// More headers than any linker writes: beyond it the file is taken for hostile.
 const MAX_HEADERS: usize = 20_000;
 
+/// Longest symbol name looked at.
+const MAX_SYMBOL: usize = 1 << 16;
+
 /// A part of the file that the loader maps.
 #[derive(Debug, Clone)]
 pub(super) struct Segment {
@@ -242,12 +245,27 @@ impl Image {
         None
     }
 
-    /// Value and size of the first symbol called `name`; a linear search.
-    pub(super) fn symbol(&self, name: &str) -> Option<(u64, u64)> {
+    /// The symbol table and its strings.
+    fn symtab(&self) -> Option<(&[u8], &[u8])> {
         let table = self.sections.iter().find(|s| s.kind == elf::SHT_SYMTAB)?;
         let strings = self.sections.get(table.link as usize)?;
         let strings = bytes::slice(self.data(), strings.offset, strings.size)?;
-        let symbols = bytes::slice(self.data(), table.offset, table.size)?;
+        Some((bytes::slice(self.data(), table.offset, table.size)?, strings))
+    }
+
+    /// The name of the first symbol whose bytes include `vaddr`; a linear search.
+    pub(super) fn symbol_at(&self, vaddr: u64) -> Option<&[u8]> {
+        let (symbols, strings) = self.symtab()?;
+        symbols.as_chunks::<24>().0.iter().find_map(|s| {
+            let (start, size) = (bytes::u64_at(s, 8)?, bytes::u64_at(s, 16)?);
+            (vaddr.checked_sub(start)? < size).then_some(())?;
+            bytes::c_str(strings, u64::from(bytes::u32_at(s, 0)?), MAX_SYMBOL)
+        })
+    }
+
+    /// Value and size of the first symbol called `name`; a linear search.
+    pub(super) fn symbol(&self, name: &str) -> Option<(u64, u64)> {
+        let (symbols, strings) = self.symtab()?;
         symbols.as_chunks::<24>().0.iter().find_map(|s| {
             let at = u64::from(bytes::u32_at(s, 0)?);
             let found = bytes::slice(strings, at, name.len() as u64 + 1)?;

@@ -11,6 +11,7 @@ mod error;
 mod func;
 mod funcid;
 mod image;
+mod inlining;
 mod moduledata;
 mod name;
 pub mod offsets;
@@ -26,6 +27,7 @@ pub use self::{
     func::{CodeFrame, Func, tables},
     funcid::{FuncId, FuncIds},
     image::{SharedBytes, StaticBytes},
+    inlining::Inlining,
     moduledata::ModuleInfo,
     offsets::{LayoutSource, RuntimeLayout},
     version::GoVersion,
@@ -200,6 +202,11 @@ impl GoBinary {
     /// Address and size of a symbol; `None` also in a stripped binary. A linear search.
     pub fn symbol(&self, name: &str) -> Option<(u64, u64)> {
         self.image.symbol(name)
+    }
+
+    /// The name of the symbol whose bytes include `vaddr`; `None` also in a stripped binary. A linear search.
+    pub fn symbol_at(&self, vaddr: u64) -> Option<String> {
+        self.image.symbol_at(vaddr).map(|name| String::from_utf8_lossy(name).into_owned())
     }
 
     /// A section's contents (compressed ones as they are) and its ELF flags aside: for debug information.

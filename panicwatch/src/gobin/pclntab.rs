@@ -208,32 +208,41 @@ impl PcLnTab {
     }
 
     /// The value at `rel` (bytes from the function's entry) in the pc-value table at `off` of pctab.
-    /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/symtab.go> pcvalue, step
     pub(super) fn value(&self, data: &[u8], off: u32, rel: u64) -> Option<i32> {
-        (off != 0 && rel < MAX_FUNC).then_some(())?;
+        (rel < MAX_FUNC).then_some(())?;
+        self.walk(data, off)?.find(|&(end, _)| rel < end).map(|(_, value)| value)
+    }
+
+    /// Every range of the pc-value table at `off` of pctab: its end (bytes from the function's entry) and its value.
+    pub(super) fn ranges(&self, data: &[u8], off: u32) -> Vec<(u64, i32)> {
+        self.walk(data, off).into_iter().flatten().take_while(|&(end, _)| end <= MAX_FUNC).collect()
+    }
+
+    /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/symtab.go> pcvalue, step
+    fn walk<'a>(&self, data: &'a [u8], off: u32) -> Option<impl Iterator<Item = (u64, i32)> + use<'a>> {
+        (off != 0).then_some(())?;
         let start = self.pctab.checked_add(u64::from(off))?;
         let table = data.get(usize::try_from(start).ok()?..)?;
         let mut table = &table[..table.len().min(MAX_TABLE)];
+        let quantum = u64::from(self.quantum);
         let (mut pc, mut value) = (0u64, -1i32);
         let mut first = true;
-        loop {
+        Some(std::iter::from_fn(move || {
             let delta = bytes::uvarint32(&mut table)?;
             if delta == 0 && !first {
                 return None;
             }
             let delta = if delta & 1 != 0 { !(delta >> 1) } else { delta >> 1 };
             value = value.wrapping_add(delta.cast_signed());
-            let step = u64::from(bytes::uvarint32(&mut table)?) * u64::from(self.quantum);
+            let step = u64::from(bytes::uvarint32(&mut table)?) * quantum;
             // A well-formed table moves on with every pair, but the first may cover nothing.
             if step == 0 && !first {
                 return None;
             }
             pc += step;
-            if rel < pc {
-                return Some(value);
-            }
             first = false;
-        }
+            Some((pc, value))
+        }))
     }
 }
 
