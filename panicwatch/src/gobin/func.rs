@@ -66,6 +66,11 @@ impl<'a> Func<'a> {
         self.end
     }
 
+    /// Its machine code.
+    pub fn code(&self) -> Option<&'a [u8]> {
+        self.bin.code(self.entry, self.end)
+    }
+
     /// The name in the table: as in the symbol table but without ".abi0". "" when damaged.
     pub fn name(&self) -> Cow<'a, str> {
         self.bin.name_at(self.raw.name_off)

@@ -253,13 +253,12 @@ impl Image {
         Some((bytes::slice(self.data(), table.offset, table.size)?, strings))
     }
 
-    /// The name of the first symbol whose bytes include `vaddr`; a linear search.
-    pub(super) fn symbol_at(&self, vaddr: u64) -> Option<&[u8]> {
-        let (symbols, strings) = self.symtab()?;
-        symbols.as_chunks::<24>().0.iter().find_map(|s| {
-            let (start, size) = (bytes::u64_at(s, 8)?, bytes::u64_at(s, 16)?);
-            (vaddr.checked_sub(start)? < size).then_some(())?;
-            bytes::c_str(strings, u64::from(bytes::u32_at(s, 0)?), MAX_SYMBOL)
+    /// Every symbol: name, address, size.
+    pub(super) fn symbols(&self) -> impl Iterator<Item = (&[u8], u64, u64)> {
+        let (symbols, strings) = self.symtab().unwrap_or_default();
+        symbols.as_chunks::<24>().0.iter().filter_map(move |s| {
+            let name = bytes::c_str(strings, u64::from(bytes::u32_at(s, 0)?), MAX_SYMBOL)?;
+            Some((name, bytes::u64_at(s, 8)?, bytes::u64_at(s, 16)?))
         })
     }
 

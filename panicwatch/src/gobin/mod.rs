@@ -19,7 +19,7 @@ mod pclntab;
 mod relocs;
 mod version;
 
-use std::{path::Path, sync::Arc};
+use std::{borrow::Cow, path::Path, sync::Arc};
 
 pub use self::{
     buildinfo::{BuildInfo, Module},
@@ -204,9 +204,14 @@ impl GoBinary {
         self.image.symbol(name)
     }
 
+    /// Every symbol: name, address and size; none in a stripped binary.
+    pub fn symbols(&self) -> impl Iterator<Item = (Cow<'_, str>, u64, u64)> {
+        self.image.symbols().map(|(name, addr, size)| (String::from_utf8_lossy(name), addr, size))
+    }
+
     /// The name of the symbol whose bytes include `vaddr`; `None` also in a stripped binary. A linear search.
-    pub fn symbol_at(&self, vaddr: u64) -> Option<String> {
-        self.image.symbol_at(vaddr).map(|name| String::from_utf8_lossy(name).into_owned())
+    pub fn symbol_at(&self, vaddr: u64) -> Option<Cow<'_, str>> {
+        self.symbols().find(|&(_, at, size)| vaddr.checked_sub(at).is_some_and(|off| off < size)).map(|s| s.0)
     }
 
     /// A section's contents (compressed ones as they are) and its ELF flags aside: for debug information.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Who imports whom.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Imports {
+pub struct Imports {
     edges: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -19,9 +19,10 @@ impl Imports {
         self.edges.get(importer).into_iter().flatten().map(String::as_str)
     }
 
-    #[cfg(test)]
-    pub(super) fn contains(&self, importer: &str, imported: &str) -> bool {
-        self.edges.get(importer).is_some_and(|all| all.contains(imported))
+    /// Every edge: importer, imported.
+    pub fn edges(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.edges.iter();
+        all.flat_map(|(importer, all)| all.iter().map(|imported| (importer.as_str(), imported.as_str())))
     }
 
     /// Takes out what `keep` refuses.

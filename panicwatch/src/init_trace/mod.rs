@@ -17,7 +17,9 @@ use serde::Serialize;
 
 pub use self::{
     build::build,
+    calls::imports as imports_in_code,
     collect::{Collected, Collector, End, FunctionRun, TaskRun},
+    depth::Imports,
 };
 use crate::incident::Missing;
 

@@ -27,8 +27,8 @@ pub(super) fn initialised_by(bin: &GoBinary, pc: u64, line: u32) -> Vec<String> 
         }
         let Some(symbol) = bin.symbol_at(instruction.ip_rel_memory_address()) else { continue };
         let variable = symbol.strip_prefix(&package).is_some_and(|name| !name.contains('.'));
-        if variable && !names.contains(&symbol) && names.len() < MAX_NAMES {
-            names.push(symbol);
+        if variable && !names.iter().any(|name| *name == symbol) && names.len() < MAX_NAMES {
+            names.push(symbol.into_owned());
         }
     }
     names
