@@ -21,6 +21,7 @@ pub mod doctor;
 pub mod ebpf;
 pub mod escape;
 pub mod event;
+pub mod export;
 pub mod fingerprint;
 pub mod frame_class;
 pub mod gobin;

@@ -14,6 +14,7 @@ use super::{
     common::{self, Exit, say, unable},
 };
 use crate::{
+    clock::Clock,
     correlate::Program,
     incident::Incident,
     init_trace::{self, Collected, InitTrace},
@@ -160,7 +161,7 @@ impl Writer {
                 text.push(b'\n');
                 text
             }
-            Format::Perfetto => Vec::new(),
+            Format::Perfetto => init_trace::perfetto::encode(trace, Some(Clock::measure().offset_ns)),
         };
         written(self.to.write_all(&bytes).and_then(|()| self.to.flush()))
     }

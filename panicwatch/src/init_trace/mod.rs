@@ -9,6 +9,7 @@ mod calls;
 mod collect;
 mod depth;
 
+pub mod perfetto;
 mod tasks;
 pub mod text;
 mod variable;
