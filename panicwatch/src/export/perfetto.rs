@@ -121,8 +121,9 @@ impl Builder {
     /// Without this the times would be taken for CLOCK_BOOTTIME, which differs by the time spent suspended.
     fn clocks(&self, start_ns: u64) -> ClockSnapshot {
         let clock = |clock_id, timestamp| Clock { clock_id: Some(clock_id), timestamp: Some(timestamp) };
-        let real =
-            self.realtime_offset_ns.and_then(|offset| u64::try_from(i128::from(start_ns) + offset).ok());
+        let real = self
+            .realtime_offset_ns
+            .and_then(|offset| u64::try_from(offset.checked_add(i128::from(start_ns))?).ok());
         let mut clocks = vec![clock(CLOCK_MONOTONIC, start_ns)];
         clocks.extend(real.map(|real| clock(CLOCK_REALTIME, real)));
         ClockSnapshot { clocks, primary_trace_clock: Some(CLOCK_MONOTONIC.cast_signed()) }

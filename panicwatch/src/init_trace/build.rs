@@ -200,6 +200,7 @@ fn stopped(
     let mut stopped = Stopped {
         how: if incident.is_some_and(|i| i.outcome == Outcome::Fatal) { How::Died } else { how },
         code,
+        time_ns: collected.end_ns,
         at: name.clone().or(chain.last().map(|step| step.what.clone())).unwrap_or_default(),
         package: package.and_then(|package| package.package.clone()),
         variable: None,

@@ -25,6 +25,8 @@ pub struct Collected {
     pub tasks: Vec<TaskRun>,
     /// How it went on.
     pub end: End,
+    /// When; `None` when events ceased.
+    pub end_ns: Option<u64>,
 }
 
 /// One package's initialisation.
@@ -91,13 +93,13 @@ impl Collector {
             kind::EXEC if !ours => {
                 self.execs.insert(head.tgid, head.time_ns);
             }
-            kind::EXEC => self.end(End::Executed),
+            kind::EXEC => self.end(End::Executed, head.time_ns),
             kind::PROCESS_EXIT if ours => {
                 let status = match &event.body {
                     Body::Process(process) => process.wait_status,
                     _ => None,
                 };
-                self.end(End::ProcessEnded(status));
+                self.end(End::ProcessEnded(status), head.time_ns);
             }
             kind::PROCESS_EXIT => {
                 self.execs.remove(&head.tgid);
@@ -114,9 +116,9 @@ impl Collector {
         self.found.take()
     }
 
-    fn end(&mut self, end: End) {
+    fn end(&mut self, end: End, time_ns: u64) {
         if let Some(found) = &mut self.found {
-            found.end = end;
+            (found.end, found.end_ns) = (end, Some(time_ns));
         }
         self.done = true;
     }
@@ -129,6 +131,7 @@ impl Collector {
             steps: Vec::new(),
             tasks: Vec::new(),
             end: End::Lost,
+            end_ns: None,
         });
         self.execs.clear();
         if self.runs >= MAX_RUNS {
@@ -139,7 +142,7 @@ impl Collector {
             let step = head.site & site::STEP;
             found.steps.push((step, head.time_ns));
             if step == site::STEP_MAIN {
-                self.end(End::MainReached);
+                self.end(End::MainReached, head.time_ns);
             }
             return;
         };

@@ -123,6 +123,8 @@ pub struct Stopped {
     pub how: How,
     /// Exit status, or signal.
     pub code: Option<i32>,
+    /// When.
+    pub time_ns: Option<u64>,
     /// The last step or the function that was running.
     pub at: String,
     /// Package whose initialisation was running.
@@ -171,3 +173,6 @@ impl InitTrace {
         all
     }
 }
+
+#[cfg(test)]
+mod tests;

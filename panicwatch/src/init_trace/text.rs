@@ -18,8 +18,11 @@ const BAR: usize = TOOK + 2;
 const BAR_WIDTH: usize = 8;
 const DEPTH: usize = BAR + BAR_WIDTH + 6;
 const TREE: usize = DEPTH + 2;
-/// Packages named in the summary.
+/// Packages named in the summary, of those that took one part in so many or more.
 const NAMED: usize = 3;
+const WEIGHTY: u64 = 20;
+/// A place of fewer columns is no help.
+const PLACE: usize = 24;
 /// A package's functions are shown when it took one part in so many of the whole.
 const WORTH: u64 = 50;
 
@@ -105,14 +108,14 @@ impl Text<'_> {
             (None, Some(_)) => Line::new().own(Tone::Bad, "main.main was not reached"),
             (None, None) => Line::new().own(Tone::Plain, "main.main began"),
         };
-        let spent = trace.packages.iter().filter_map(|package| package.duration_ns).sum();
+        let times = trace.packages.iter().filter_map(|package| package.duration_ns);
+        let spent = times.fold(0, u64::saturating_add);
         let line = line.own(Tone::Plain, "; ").number(Tone::Plain, trace.packages.len());
         let line = line.own(Tone::Plain, if trace.packages.len() == 1 { " package" } else { " packages" });
         let mut line = line.own(Tone::Plain, " took ").number(Tone::Strong, Nanos(spent));
-        for (i, package) in
-            trace.slowest().into_iter().filter(|p| p.duration_ns.is_some()).take(NAMED).enumerate()
-        {
-            line = line.own(Tone::Plain, if i == 0 { ", most of it " } else { ", " });
+        let weighty = |package: &&Package| package.duration_ns.is_some_and(|took| took >= spent / WEIGHTY);
+        for (i, package) in trace.slowest().into_iter().filter(weighty).take(NAMED).enumerate() {
+            line = line.own(Tone::Plain, if i == 0 { ", mostly " } else { ", " });
             line = line.then(name_of(package, Tone::Strong)).own(Tone::Plain, " ");
             line = line.number(Tone::Plain, Nanos(package.duration_ns.unwrap_or(0)));
         }
@@ -162,7 +165,7 @@ impl Text<'_> {
         Self::heading(page);
         let trace = self.trace;
         if let Some(exec) = trace.exec_ns {
-            let what = Line::new().own(Tone::Dim, "exec, before the dynamic loader and the runtime");
+            let what = Line::new().own(Tone::Dim, "exec: the program was loaded");
             self.step(page, exec, "", what);
         }
         let (mut first, mut shown_packages) = (true, false);
@@ -260,6 +263,13 @@ impl Text<'_> {
             }
             _ => line,
         };
+        let line = match stopped.time_ns.and_then(|time| time.checked_sub(self.origin)) {
+            Some(after) => line
+                .own(Tone::Plain, ", ")
+                .number(Tone::Plain, Nanos(after))
+                .own(Tone::Plain, " after rt0_go"),
+            None => line,
+        };
         page.push_wrapped(&line, 2, 3);
         let mut row = |name: &'static str, value: &Option<String>, tone| {
             if let Some(value) = value {
@@ -313,14 +323,16 @@ fn code(stopped: &Stopped) -> i32 {
     stopped.code.unwrap_or(0)
 }
 
+/// "slow.init  /src/slow/slow.go:3", below its package.
 fn function_line(line: Line, function: &Function, width: usize) -> Line {
     let tone = if function.duration_ns.is_none() { Tone::Bad } else { Tone::Plain };
     let line = match &function.function {
-        Some(name) => line.target(tone, name),
+        Some(name) => line.target(tone, name.rsplit('/').next().unwrap_or(name)),
         None => line.own(Tone::Note, "(a function that is not in the binary)"),
     };
     let Some(file) = &function.file else { return line };
-    let place = function.line.map_or_else(|| file.clone(), |n| format!("{file}:{n}"));
-    let room = width.saturating_sub(line.width() + 2).max(16);
-    line.own(Tone::Plain, "  ").target_tail(Tone::Dim, &place, room)
+    let room = width.saturating_sub(line.width() + 2);
+    let file = if room < PLACE { file.rsplit('/').next().unwrap_or(file) } else { file };
+    let place = function.line.map_or_else(|| file.to_owned(), |n| format!("{file}:{n}"));
+    line.own(Tone::Plain, "  ").target_tail(Tone::Dim, &place, room.max(PLACE))
 }
