@@ -64,6 +64,9 @@ pub mod site {
     pub const NO_FATALSIGNAL: u32 = 128;
     /// defer end: `_panic.argp` (its first word) is zero until the first deferred call (Go 1.22 to 1.25).
     pub const ARGP_TELLS: u32 = 256;
+    /// init task: the task is in RCX and the number of the function in RAX (a runtime built with -N); without this bit
+    /// in RAX and RSI.
+    pub const TASK_RCX: u32 = 512;
     /// init step: which one.
     pub const STEP: u32 = 0xf << 16;
     /// init step: `runtime.rt0_go` begins.

@@ -5,7 +5,7 @@
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go#L7381> (doInit1)
 
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
-use panicwatch_common::{event::kind, reg};
+use panicwatch_common::{binary::site, event::kind, reg};
 
 use crate::{
     capture::OpenPoint,
@@ -24,14 +24,17 @@ pub(crate) fn init_step(ctx: ProbeContext) -> u32 {
 }
 
 /// On the `ja` behind `cmp index, task.nfns` that closes the loop over a task's functions: taken while there is one to
-/// call. RAX = task, RSI = index.
+/// call. RAX = task and RSI = index, or RCX and RAX.
 #[uprobe]
 pub(crate) fn init_task(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)
         && let Some(point) = OpenPoint::new(&hit, kind::INIT_TASK)
     {
         let calls = hit.reg(reg::RFLAGS) & (RFLAGS_CF | RFLAGS_ZF) == 0;
-        point.finish_lean(0, [hit.reg(reg::RAX), hit.reg(reg::RSI), calls as u64, 0, 0, 0]);
+        // Read before choosing: the verifier takes no choice between addresses in the registers' struct.
+        let (rax, rcx, rsi) = (hit.reg(reg::RAX), hit.reg(reg::RCX), hit.reg(reg::RSI));
+        let (task, index) = if hit.site & site::TASK_RCX != 0 { (rcx, rax) } else { (rax, rsi) };
+        point.finish_lean(0, [task, index, calls as u64, 0, 0, 0]);
     }
     0
 }

@@ -21,14 +21,13 @@ pub fn encode(trace: &InitTrace, realtime_offset_ns: Option<i128>) -> Vec<u8> {
         slice(&mut builder, packages, package);
     }
     if let Some(stopped) = &trace.stopped {
-        let last =
-            trace.packages.last().map(|package| package.start_ns).max(trace.chain.last().map(|s| s.time_ns));
         let facts = [
             text("at", &Some(stopped.at.clone())),
             text("variable", &stopped.variable),
             text("said", &stopped.message),
         ];
-        builder.instant(steps, last.unwrap_or(0), "start", "stopped", facts.into_iter().flatten());
+        let time_ns = stopped.time_ns.unwrap_or(trace.origin_ns());
+        builder.instant(steps, time_ns, "start", "stopped", facts.into_iter().flatten());
     }
     builder.finish()
 }
@@ -43,16 +42,19 @@ fn slice(builder: &mut Builder, track: Track, package: &Package) {
     let depth = package.depth.map(|depth| ("depth", Value::Uint(depth.into())));
     let facts = depth.into_iter().chain([("runtime", Value::Bool(package.runtime))]);
     builder.begin(track, package.start_ns, "init", name, facts);
+    let end = |start: u64, duration: Option<u64>| Some(start.saturating_add(duration?));
+    let package_end = end(package.start_ns, package.duration_ns);
     for function in &package.functions {
         let name = function.function.as_deref().unwrap_or("(not in the binary)");
         let line = function.line.map(|line| ("line", Value::Uint(line.into())));
         let facts = text("file", &function.file).into_iter().chain(line);
         builder.begin(track, function.start_ns, "init", name, facts);
-        if let Some(duration) = function.duration_ns {
-            builder.end(track, function.start_ns.saturating_add(duration));
+        // Should its own end be lost, it ended with the package at the latest: slices must nest.
+        if let Some(end) = end(function.start_ns, function.duration_ns).or(package_end) {
+            builder.end(track, end);
         }
     }
-    if let Some(duration) = package.duration_ns {
-        builder.end(track, package.start_ns.saturating_add(duration));
+    if let Some(end) = package_end {
+        builder.end(track, end);
     }
 }

@@ -18,6 +18,11 @@ const RT0_CALLS: [(&str, &str, u32); 3] = [
     ("first thread", "runtime.mstart", site::STEP_MSTART),
 ];
 
+/// Task and number of the function, where the loop compares that with the task's.
+const OPTIMISED: (Register, Register) = (Register::RAX, Register::RSI);
+/// The same, built with -gcflags=all=-N.
+const PLAIN: (Register, Register) = (Register::RCX, Register::RAX);
+
 /// Plans the probes of `bin` that `init-trace` needs besides those of [`super::plan`].
 pub fn init_plan(bin: &GoBinary) -> ProbePlan {
     let mut planner = Planner { bin, plan: ProbePlan::default() };
@@ -83,14 +88,14 @@ impl Planner<'_> {
         };
         let nfns = u64::from(self.bin.layout().init_task.nfns);
         let indirect = |i: &Instruction| i.mnemonic() == Mnemonic::Call && i.op0_kind() == OpKind::Register;
+        let pair = |i: &Instruction| (i.memory_base(), i.op1_register().full_register());
         let compares = |i: &Instruction| {
             i.mnemonic() == Mnemonic::Cmp
                 && i.op0_kind() == OpKind::Memory
-                && i.memory_base() == Register::RAX
+                && i.op1_kind() == OpKind::Register
                 && i.memory_index() == Register::None
                 && i.memory_displacement64() == nfns
-                && i.op1_kind() == OpKind::Register
-                && i.op1_register().full_register() == Register::RSI
+                && [OPTIMISED, PLAIN].contains(&pair(i))
         };
         let jump = body
             .index_of(indirect)
@@ -108,8 +113,9 @@ impl Planner<'_> {
         match jump {
             Some((_, at)) => {
                 let why =
-                    "the jump that closes the loop over a package's functions: RSI of RAX's are through";
-                self.place(&purpose, body.func, &body.code[at], 0, why);
+                    "the jump that closes the loop over a package's functions, taken before each of them";
+                let flags = if pair(&body.code[at - 1]) == PLAIN { site::TASK_RCX } else { 0 };
+                self.place(&purpose, body.func, &body.code[at], flags, why);
             }
             None => self.leave_out(&purpose, "the loop over a package's functions is not as expected"),
         }
