@@ -118,11 +118,11 @@ fn depths(
     missing: &mut Vec<Missing>,
 ) -> DepthSource {
     let link = |run: &TaskRun| run.task.wrapping_sub(bias);
-    if let Some(listed) = tasks::listed(bin) {
+    mark_runtime(packages);
+    if bin.moduledata().inittasks.is_some() {
         let imports = plausible(calls::imports(bin), packages);
         let depths = imports.depths();
-        for (package, run) in packages.iter_mut().zip(&collected.tasks) {
-            package.runtime = !listed.contains(&link(run));
+        for package in packages.iter_mut() {
             package.depth = package.package.as_deref().and_then(|name| depths.get(name).copied());
         }
         name_imports(packages, &imports);
@@ -142,7 +142,6 @@ fn depths(
         }
     };
     for (i, (package, run)) in packages.iter_mut().zip(&collected.tasks).enumerate() {
-        package.runtime = graph.runtime.contains(&link(run));
         package.depth = graph.depths.get(&link(run)).copied();
         if package.depth.is_none() {
             let reason = "initialised for the runtime, and no package that main leads to depends on it";
@@ -151,6 +150,15 @@ fn depths(
     }
     name_imports(packages, &graph.imports);
     DepthSource::InitTasks
+}
+
+/// The runtime initialises itself before all others, and its own package last, because that imports the rest of it.
+/// <https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go#L201> (runtime_inittasks)
+fn mark_runtime(packages: &mut [Package]) {
+    let last = packages.iter().position(|package| package.package.as_deref() == Some("runtime"));
+    for package in packages.iter_mut().take(last.map_or(0, |last| last + 1)) {
+        package.runtime = true;
+    }
 }
 
 /// Whom a package imports is initialised before it; what is not was reached by //go:linkname.

@@ -2,7 +2,7 @@
 //!
 //! Knows the binary. Must not know the process: tasks never change but for their state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, Register};
 
@@ -34,20 +34,12 @@ pub(super) fn package(bin: &GoBinary, task: u64) -> Option<String> {
     Some(package_of(&func.name())).filter(|package| !package.is_empty())
 }
 
-/// The tasks that the linker put on the program's list (Go 1.21 and later); the runtime's own are not among them.
-pub(super) fn listed(bin: &GoBinary) -> Option<BTreeSet<u64>> {
-    let (list, count) = bin.moduledata().inittasks?;
-    Some((0..count.min(MAX)).map_while(|i| bin.word(list.checked_add(8 * i)?)).collect())
-}
-
 /// The graph of Go up to 1.20.
 pub(super) struct Graph {
     /// Fewest imports from main, by task.
     pub(super) depths: BTreeMap<u64, u32>,
     /// Whom each named package imports.
     pub(super) imports: Imports,
-    /// Initialised for the runtime itself.
-    pub(super) runtime: BTreeSet<u64>,
 }
 
 /// Reads it.
@@ -56,11 +48,10 @@ pub(super) struct Graph {
 /// A sentence for `missing`.
 pub(super) fn graph(bin: &GoBinary) -> Result<Graph, String> {
     let roots = roots(bin);
-    let [runtime, .., main] = roots.as_slice() else {
+    let [_runtime, .., main] = roots.as_slice() else {
         return Err("runtime.main does not call runtime.doInit as expected".to_owned());
     };
-    let mut graph = Graph { depths: walk(bin, *main), imports: Imports::default(), runtime: BTreeSet::new() };
-    graph.runtime = walk(bin, *runtime).into_keys().collect();
+    let mut graph = Graph { depths: walk(bin, *main), imports: Imports::default() };
     for &task in graph.depths.keys() {
         let Some(importer) = (if task == *main { Some("main".to_owned()) } else { package(bin, task) })
         else {

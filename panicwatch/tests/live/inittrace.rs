@@ -225,6 +225,7 @@ fn agrees(built: &Built) -> Result<()> {
     none("times", &wrong)?;
     known_times(&packages, &go)?;
     functions(&run.trace)?;
+    runtime_first(&run.trace)?;
     depths(built, &packages)
 }
 
@@ -254,6 +255,15 @@ fn functions(trace: &Value) -> Result<()> {
             && function["duration_ns"].as_u64().is_some_and(|took| took >= sleeps);
         ensure!(right, "not {name} at line {line} with {sleeps} ns: {function}");
     }
+    Ok(())
+}
+
+/// The runtime comes first; it is no package of the program's.
+fn runtime_first(trace: &Value) -> Result<()> {
+    let all = trace["packages"].as_array().context("no packages")?;
+    let own: Vec<&Value> = all.iter().take_while(|p| p["runtime"] == true).map(|p| &p["package"]).collect();
+    ensure!(own.last().is_some_and(|last| *last == "runtime"), "the runtime's are {own:?}");
+    ensure!(all.iter().skip(own.len()).all(|p| p["runtime"] == false), "{all:?}");
     Ok(())
 }
 
