@@ -64,4 +64,21 @@ pub mod site {
     pub const NO_FATALSIGNAL: u32 = 128;
     /// defer end: `_panic.argp` (its first word) is zero until the first deferred call (Go 1.22 to 1.25).
     pub const ARGP_TELLS: u32 = 256;
+    /// init task: the task is in RCX and the number of the function in RAX (a runtime built with -N); without this bit
+    /// in RAX and RSI.
+    pub const TASK_RCX: u32 = 512;
+    /// init step: which one.
+    pub const STEP: u32 = 0xf << 16;
+    /// init step: `runtime.rt0_go` begins.
+    pub const STEP_RT0: u32 = 1 << 16;
+    /// init step: `runtime.schedinit` is about to be called.
+    pub const STEP_SCHEDINIT: u32 = 2 << 16;
+    /// init step: `runtime.newproc` is about to be called for the first goroutine.
+    pub const STEP_NEWPROC: u32 = 3 << 16;
+    /// init step: `runtime.mstart` is about to be called on the first thread.
+    pub const STEP_MSTART: u32 = 4 << 16;
+    /// init step: `runtime.main` begins.
+    pub const STEP_RUNTIME_MAIN: u32 = 5 << 16;
+    /// init step: `main.main` begins.
+    pub const STEP_MAIN: u32 = 6 << 16;
 }

@@ -38,6 +38,11 @@ pub mod kind {
     pub const PROCESS_EXIT: u32 = 15;
     /// `runtime.startpanic_m` (only where there is no `fatalsignal` to probe): a [`Point`](super::Point).
     pub const START_PANIC: u32 = 16;
+    /// A step of the way to main.main, named by the site's flags: a [`Point`](super::Point).
+    pub const INIT_STEP: u32 = 17;
+    /// A package's initialisation calls its next function, or is through: a [`Point`](super::Point); `args` are the
+    /// task, the number of the function, and 1 when it is about to be called.
+    pub const INIT_TASK: u32 = 18;
 }
 
 /// Start of every record.

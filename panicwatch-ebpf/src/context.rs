@@ -18,7 +18,7 @@ use crate::{
     read,
 };
 
-const RFLAGS_CF: u64 = 1;
+pub(crate) const RFLAGS_CF: u64 = 1;
 pub(crate) const RFLAGS_ZF: u64 = 1 << 6;
 
 /// One hit of one probe that is to be reported.

@@ -10,7 +10,8 @@
 //!    [`gotype`] and [`value`] for values, [`disasm`] for instructions, [`raises`] for what they check,
 //!    [`inittasks`] for initialisation.
 //! 5. [`incident`] is the document; [`report`] renders it for people, [`fingerprint`] groups it.
-//! 6. [`inspect`] says what a binary is, [`symbolize`] what a single address is, of Go programs and of the kernel.
+//! 6. [`init_trace`] makes the time line of a program's initialisation of the same events. [`inspect`] says what a
+//!    binary is, [`symbolize`] what a single address is, of Go programs and of the kernel.
 //! 7. [`cli`] has the subcommands, [`doctor`] says what this machine allows.
 
 pub mod cli;
@@ -22,11 +23,13 @@ pub mod doctor;
 pub mod ebpf;
 pub mod escape;
 pub mod event;
+pub mod export;
 pub mod fingerprint;
 pub mod frame_class;
 pub mod gobin;
 pub mod gotype;
 pub mod incident;
+pub mod init_trace;
 pub mod inittasks;
 pub mod inspect;
 pub mod mappings;

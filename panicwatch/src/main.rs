@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use panicwatch::cli::{
     attach,
     common::{say, sentence},
-    doctor, inspect, run, symbolize,
+    doctor, init_trace, inspect, run, symbolize,
 };
 
 /// A flight recorder for Go panics: watches Go programs from outside, without changing them
@@ -21,8 +21,9 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Attach(attach::Args),
-    Symbolize(symbolize::Args),
+    InitTrace(init_trace::Args),
     Inspect(inspect::Args),
+    Symbolize(symbolize::Args),
     Doctor(doctor::Args),
 }
 
@@ -30,8 +31,9 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Attach(args) => attach::run(&args),
-        Command::Symbolize(args) => symbolize::run(&args),
+        Command::InitTrace(args) => init_trace::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Symbolize(args) => symbolize::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
     match result {

@@ -3,6 +3,7 @@ pub(crate) mod defers;
 pub(crate) mod end;
 pub(crate) mod fatal;
 pub(crate) mod gopanic;
+pub(crate) mod init;
 pub(crate) mod process;
 pub(crate) mod recover;
 pub(crate) mod signal;

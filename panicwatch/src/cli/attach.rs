@@ -61,7 +61,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     };
     let file = File::open(&link).with_context(|| format!("cannot read {}", shown.display()))?;
     if args.output.dry_run {
-        return super::inspect::dry_run(&file, &shown).map(|()| 0);
+        return super::inspect::dry_run(&file, &shown, false).map(|()| 0);
     }
     crate::doctor::requirements_for_run().map_err(unable)?;
     let mut sink = args.output.sink()?;
@@ -86,6 +86,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
         match session.wait() {
             Output::Incident(incident) => sink.write(&incident)?,
             Output::Note(note) => say(&note),
+            Output::Init(..) => {}
             Output::ChildExited(_) | Output::Stopped => return Ok(0),
         }
     }

@@ -144,7 +144,7 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
 }
 
 /// For reports on standard error.
-fn stderr_style() -> report::Style {
+pub(super) fn stderr_style() -> report::Style {
     style(libc::STDERR_FILENO, io::stderr().is_terminal())
 }
 

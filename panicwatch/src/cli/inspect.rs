@@ -90,12 +90,13 @@ fn map(path: &Path, shown: &Path) -> anyhow::Result<SharedBytes> {
 }
 
 /// `--dry-run` of other commands: the probe plan of the opened binary, as they would place it.
-pub(super) fn dry_run(file: &std::fs::File, shown: &Path) -> Result<(), Exit> {
+pub(super) fn dry_run(file: &std::fs::File, shown: &Path, init: bool) -> Result<(), Exit> {
     use std::os::fd::AsRawFd as _;
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
     let bytes = map(&path, shown)?;
     let name = shown.to_string_lossy();
     let bin = dwarf::open_bytes(bytes).with_context(|| name.clone().into_owned())?;
-    let probes = inspect::probes(&plan::plan(&bin));
+    let plan = if init { plan::plan(&bin).and(&plan::init_plan(&bin)) } else { plan::plan(&bin) };
+    let probes = inspect::probes(&plan);
     Ok(print(&inspect::plan(&name, &bin.version().raw, &probes, &stdout_style()))?)
 }

@@ -1,8 +1,10 @@
 //! The subcommands: one file each, arguments and `run(args)`; what a library caller would miss lives elsewhere.
 
 pub mod attach;
+mod child;
 pub mod common;
 pub mod doctor;
+pub mod init_trace;
 pub mod inspect;
 pub mod run;
 mod signals;

@@ -207,7 +207,7 @@ impl Correlator {
 }
 
 /// A wait status as `wait4` gives it.
-fn exit_of(status: u32) -> Exit {
+pub(crate) fn exit_of(status: u32) -> Exit {
     match status & 0x7f {
         0 => Exit { code: Some((status >> 8 & 0xff) as i32), signal: None },
         signal => Exit { code: None, signal: Some(signal as i32) },

@@ -75,7 +75,9 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         | kind::RECOVERY
         | kind::GOEXIT
         | kind::EXIT
-        | kind::START_PANIC => Record::Point(Box::new(read(bytes, kind)?)),
+        | kind::START_PANIC
+        | kind::INIT_STEP
+        | kind::INIT_TASK => Record::Point(Box::new(read(bytes, kind)?)),
         kind::MEMORY => {
             let head: MemHead = read(bytes, kind)?;
             let data = &bytes[size_of::<MemHead>()..];

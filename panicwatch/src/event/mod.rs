@@ -31,7 +31,7 @@ pub struct Event {
 pub enum Body {
     /// PANIC, THROW, DIE, SIGNAL, FATAL_SIGNAL.
     Capture(Box<Capture>),
-    /// DEFER_BEGIN, DEFER_END, RECOVER, RECOVERY, GOEXIT, EXIT.
+    /// DEFER_BEGIN, DEFER_END, RECOVER, RECOVERY, GOEXIT, EXIT, START_PANIC, INIT_STEP, INIT_TASK.
     Point(Box<Point>),
     /// EXEC, PROCESS_EXIT.
     Process(ProcessEvent),

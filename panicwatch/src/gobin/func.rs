@@ -69,6 +69,11 @@ impl<'a> Func<'a> {
         self.end
     }
 
+    /// Its machine code.
+    pub fn code(&self) -> Option<&'a [u8]> {
+        self.bin.code(self.entry, self.end)
+    }
+
     /// The name in the table: as in the symbol table but without ".abi0". "" when damaged.
     pub fn name(&self) -> Cow<'a, str> {
         self.bin.name_at(self.raw.name_off)
@@ -214,6 +219,11 @@ impl<'a> Func<'a> {
     pub(super) fn inlined(&self, index: i32) -> Option<InlinedCall> {
         let index = u64::try_from(index).ok()?;
         InlinedCall::read(self.bin, self.funcdata(tables::FUNCDATA_INL_TREE)?, index)
+    }
+
+    /// The function that was inlined.
+    pub(super) fn name_of(&self, call: &InlinedCall) -> Cow<'a, str> {
+        self.bin.name_at(call.name_off)
     }
 
     /// The offset in filetab that a value of the table of files stands for.

@@ -26,6 +26,9 @@ const MAX_SECTIONS: usize = 20_000;
 /// Longest section name that is told from others.
 const MAX_SECTION_NAME: usize = 64;
 
+/// Longest symbol name looked at.
+const MAX_SYMBOL: usize = 1 << 16;
+
 /// A part of the file that the loader maps.
 #[derive(Debug, Clone)]
 pub(super) struct Segment {
@@ -330,12 +333,26 @@ impl Image {
         None
     }
 
-    /// Value and size of the first symbol called `name`; a linear search.
-    pub(super) fn symbol(&self, name: &str) -> Option<(u64, u64)> {
+    /// The symbol table and its strings.
+    fn symtab(&self) -> Option<(&[u8], &[u8])> {
         let table = self.sections.iter().find(|s| s.kind == elf::SHT_SYMTAB)?;
         let strings = self.sections.get(table.link as usize)?;
         let strings = bytes::slice(self.data(), strings.offset, strings.size)?;
-        let symbols = bytes::slice(self.data(), table.offset, table.size)?;
+        Some((bytes::slice(self.data(), table.offset, table.size)?, strings))
+    }
+
+    /// Every symbol: name, address, size.
+    pub(super) fn symbols(&self) -> impl Iterator<Item = (&[u8], u64, u64)> {
+        let (symbols, strings) = self.symtab().unwrap_or_default();
+        symbols.as_chunks::<24>().0.iter().filter_map(move |s| {
+            let name = bytes::c_str(strings, u64::from(bytes::u32_at(s, 0)?), MAX_SYMBOL)?;
+            Some((name, bytes::u64_at(s, 8)?, bytes::u64_at(s, 16)?))
+        })
+    }
+
+    /// Value and size of the first symbol called `name`; a linear search.
+    pub(super) fn symbol(&self, name: &str) -> Option<(u64, u64)> {
+        let (symbols, strings) = self.symtab()?;
         symbols.as_chunks::<24>().0.iter().find_map(|s| {
             let at = u64::from(bytes::u32_at(s, 0)?);
             let found = bytes::slice(strings, at, name.len() as u64 + 1)?;

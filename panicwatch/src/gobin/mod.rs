@@ -12,6 +12,7 @@ mod file;
 mod func;
 mod funcid;
 mod image;
+mod inlining;
 mod lines;
 mod moduledata;
 mod name;
@@ -22,6 +23,7 @@ mod relocs;
 mod version;
 
 use std::{
+    borrow::Cow,
     path::Path,
     sync::{Arc, OnceLock},
 };
@@ -33,6 +35,7 @@ pub use self::{
     func::{CodeFrame, Func, Place, tables},
     funcid::{FuncId, FuncIds},
     image::{LoadSegment, Section, SharedBytes, StaticBytes},
+    inlining::Inlining,
     lines::{Lines, Values},
     moduledata::ModuleInfo,
     offsets::{LayoutSource, RuntimeLayout},
@@ -182,6 +185,16 @@ impl GoBinary {
     /// Address and size of a symbol; `None` also in a stripped binary. A linear search.
     pub fn symbol(&self, name: &str) -> Option<(u64, u64)> {
         self.image.symbol(name)
+    }
+
+    /// Every symbol: name, address and size; none in a stripped binary.
+    pub fn symbols(&self) -> impl Iterator<Item = (Cow<'_, str>, u64, u64)> {
+        self.image.symbols().map(|(name, addr, size)| (String::from_utf8_lossy(name), addr, size))
+    }
+
+    /// The name of the symbol whose bytes include `vaddr`; `None` also in a stripped binary. A linear search.
+    pub fn symbol_at(&self, vaddr: u64) -> Option<Cow<'_, str>> {
+        self.symbols().find(|&(_, at, size)| vaddr.checked_sub(at).is_some_and(|off| off < size)).map(|s| s.0)
     }
 
     /// A section's contents (compressed ones as they are) and its ELF flags aside: for debug information.

@@ -19,7 +19,7 @@ use super::{error::ProbeError, kernel::KernelFacts, multi};
 use crate::ebpf;
 
 /// The uprobe programs by name, one per kind of event; see `panicwatch-ebpf/src/probes`.
-pub const UPROBES: [&str; 12] = [
+pub const UPROBES: [&str; 14] = [
     "gopanic",
     "defer_begin",
     "defer_end",
@@ -32,6 +32,8 @@ pub const UPROBES: [&str; 12] = [
     "startpanic",
     "goexit",
     "exit",
+    "init_step",
+    "init_task",
 ];
 
 /// The raw tracepoints, each of the name of its program.

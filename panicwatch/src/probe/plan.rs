@@ -4,9 +4,12 @@
 //! prologue, a call's target, the conditional jump behind it. What does not look as expected is left out with the
 //! reason, never guessed: a breakpoint inside an instruction kills the target.
 
+mod init;
+
 use iced_x86::{Code, Decoder, DecoderOptions, Formatter, Instruction, Mnemonic, OpKind, Register};
 use panicwatch_common::binary::site;
 
+pub use self::init::init_plan;
 use crate::{
     disasm,
     gobin::{Arch, Func, GoBinary},
@@ -81,6 +84,13 @@ pub struct ProbePlan {
 }
 
 impl ProbePlan {
+    /// Both plans of one binary in one.
+    pub fn and(mut self, other: &ProbePlan) -> ProbePlan {
+        self.sites.extend_from_slice(&other.sites);
+        self.left_out.extend_from_slice(&other.left_out);
+        self
+    }
+
     /// Panics themselves can be seen; without that there is nothing to attach for.
     pub fn is_useful(&self) -> bool {
         self.sites.iter().any(|site| site.program == "gopanic")

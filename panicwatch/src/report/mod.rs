@@ -11,7 +11,7 @@ mod machine;
 mod stack;
 mod story;
 mod summary;
-mod words;
+pub(crate) mod words;
 
 use crate::incident::{Incident, Outcome};
 

@@ -8,7 +8,7 @@ use crate::{
 
 /// Nanoseconds as people read them: three digits and a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Nanos(pub(super) u64);
+pub(crate) struct Nanos(pub(crate) u64);
 
 impl Number for Nanos {}
 

@@ -15,7 +15,7 @@ use crate::{
         attach::{self, Attached},
         error::ProbeError,
         object::Programs,
-        plan::plan,
+        plan::{init_plan, plan},
     },
 };
 
@@ -24,6 +24,8 @@ pub struct Armed {
     /// The binary and its plan.
     pub program: Arc<Program>,
     _attached: Attached,
+    /// The probes of `init-trace`, until they are taken off.
+    init: Mutex<Option<Attached>>,
 }
 
 /// Why a file was not armed.
@@ -75,6 +77,8 @@ struct State {
     programs: Programs,
     by_file: HashMap<FileId, u32>,
     armed: Vec<Arc<Armed>>,
+    /// What is armed from now on gets the probes of `init-trace` too.
+    init: bool,
 }
 
 /// All probes of this panicwatch; shared between the gate and the session.
@@ -87,7 +91,7 @@ pub struct Armory {
 impl Armory {
     /// No binaries yet.
     pub fn new(programs: Programs, watch_all: bool) -> Armory {
-        let state = State { programs, by_file: HashMap::new(), armed: Vec::new() };
+        let state = State { programs, by_file: HashMap::new(), armed: Vec::new(), init: false };
         Armory { state: Mutex::new(state), watch_all }
     }
 
@@ -98,6 +102,20 @@ impl Armory {
     /// Runs `f` on the loaded programs.
     pub fn with_programs<R>(&self, f: impl FnOnce(&mut Programs) -> R) -> R {
         f(&mut self.state().programs)
+    }
+
+    /// From now on with the probes of `init-trace`.
+    pub fn trace_init(&self) {
+        self.state().init = true;
+    }
+
+    /// Takes the probes of `init-trace` off every binary: nothing is slowed by them any more.
+    pub fn stop_tracing_init(&self) {
+        let mut state = self.state();
+        state.init = false;
+        for armed in &state.armed {
+            armed.init.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
     }
 
     /// The binary in row `index`.
@@ -152,8 +170,14 @@ impl Armory {
         let index = state.armed.len() as u32;
         state.programs.set_binary(index, row)?;
         let attached = attach::attach(&mut state.programs, &plan, file, name, index)?;
+        let (mut plan, mut init) = (plan, None);
+        if state.init {
+            let more = init_plan(&bin);
+            init = Some(attach::attach(&mut state.programs, &more, file, name, index)?);
+            plan = plan.and(&more);
+        }
         let program = Arc::new(Program { bin, plan, path: name.to_owned() });
-        let armed = Arc::new(Armed { program, _attached: attached });
+        let armed = Arc::new(Armed { program, _attached: attached, init: Mutex::new(init) });
         state.armed.push(armed.clone());
         state.by_file.insert(id, index);
         Ok(armed)

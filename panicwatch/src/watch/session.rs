@@ -24,6 +24,7 @@ use crate::{
     correlate::{Correlator, Program},
     event::{Assembler, Body, Event},
     incident::{Incident, Process},
+    init_trace::{Collected, Collector},
     probe::{error::ProbeError, kernel::KernelFacts, object::Programs},
 };
 
@@ -49,6 +50,8 @@ pub enum Output {
     Incident(Box<Incident>),
     /// Something a person should know, as a sentence.
     Note(String),
+    /// The initialisation of the traced program is over, with the binary it ran. Incidents of its end come before.
+    Init(Box<Collected>, Arc<Program>),
     /// The program has ended, with everything before it reported.
     ChildExited(std::process::ExitStatus),
     /// Stopped, with everything before it reported.
@@ -67,6 +70,8 @@ pub struct Session {
     gate: Result<Arc<Gate>, io::Error>,
     /// What we started ourselves, until its image is seen.
     launched: Option<Process>,
+    /// Of a session that traces an initialisation, until it is over.
+    init: Option<Collector>,
 }
 
 impl Session {
@@ -101,7 +106,15 @@ impl Session {
             outputs: Default::default(),
             gate: gate.map(Arc::new),
             launched: None,
+            init: None,
         })
+    }
+
+    /// Traces the initialisation of the first Go program that will start: what is armed from now on gets the probes
+    /// for it, until [`Output::Init`].
+    pub fn trace_init(&mut self) {
+        self.armory.trace_init();
+        self.init = Some(Collector::new());
     }
 
     /// Why programs that the watched ones start will not be covered from their first instruction, if so.
@@ -196,6 +209,7 @@ impl Session {
         let armory = self.armory.clone();
         self.correlator.finish(Clock::monotonic_ns(), &|index| program(&armory, index));
         self.flush();
+        self.init_is_over();
         let failures = self.armory.with_programs(Programs::failures).unwrap_or_default();
         for (reason, count) in failures {
             if !matches!(reason, Reason::StackRead) {
@@ -216,6 +230,25 @@ impl Session {
     }
 
     fn event(&mut self, event: Event) {
+        let init_is_over = self.init.as_mut().is_some_and(|collector| collector.push(&event));
+        if !matches!(event.head.kind, kind::INIT_STEP | kind::INIT_TASK) {
+            self.correlate(event);
+        }
+        if init_is_over {
+            self.init_is_over();
+        }
+    }
+
+    /// Tells what was collected, and takes the probes for it off.
+    fn init_is_over(&mut self) {
+        let Some(collected) = self.init.take().and_then(|mut collector| collector.take()) else { return };
+        self.armory.stop_tracing_init();
+        if let Some(program) = program(&self.armory, collected.first.head.binary) {
+            self.outputs.push_back(Output::Init(Box::new(collected), program));
+        }
+    }
+
+    fn correlate(&mut self, event: Event) {
         let pid = event.head.tgid;
         let armory = self.armory.clone();
         let exec = match &event.body {

@@ -3,7 +3,7 @@
 //! Groups (the first part of a test's name): `oracle` judges the judges on bare runs and needs no privileges;
 //! `testprog` runs the Go runtime's own crash programs under panicwatch; `fixture` our own programs, which print
 //! their own ground truth; `exec` how programs are started, attached to and left; `cli` what the command says; `debian` servers of Debian
-//! packages, which nobody here wrote.
+//! packages, which nobody here wrote; `inittrace` the time line of a program's initialisation.
 //! One cell: `cargo test --test live -- testprog::1.24::StringPanic --exact`. PANICWATCH_TEST_FULL=1 for every
 //! build of every fixture. What cannot run here is skipped, with its reason, and counted.
 
@@ -16,6 +16,7 @@ mod fixtures;
 #[path = "../oracle/go_text/mod.rs"]
 mod go_text;
 mod gobuild;
+mod inittrace;
 mod judges;
 mod ledger;
 mod need;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
     trials.extend(exec::trials());
     trials.extend(cli::trials());
     trials.extend(debian::trials());
+    trials.extend(inittrace::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !arguments.list
         && let Err(error) = ledger::print_table()

@@ -76,6 +76,11 @@ impl Running {
         Self::in_dir(command.stdin(Stdio::null()), TempDir::new()?)
     }
 
+    /// Starts the command with the standard input that it has.
+    pub(crate) fn start_as_is(mut command: Command) -> Result<Self> {
+        Self::in_dir(&mut command, TempDir::new()?)
+    }
+
     /// Starts the program under `panicwatch run -o FILE`.
     pub(crate) fn watched(program: &Program<'_>) -> Result<Self> {
         let dir = TempDir::new()?;

@@ -7,7 +7,8 @@ const LINES_AIM: usize = 400;
 const LINES_MAX: usize = 600;
 
 /// Modules that do no I/O, so that every race and every damaged input is a table in a test.
-const PURE: &[&str] = &["gobin", "event", "correlate", "value", "timeline", "traceback"];
+const PURE: &[&str] =
+    &["gobin", "event", "correlate", "value", "timeline", "traceback", "init_trace", "export"];
 const IMPURE: &[&str] = &[
     "std::fs",
     "TcpStream",

@@ -1,0 +1,76 @@
+//! What the commands that start a program share: starting it armed, and waiting for its end.
+
+use std::{fs::File, path::Path, thread};
+
+use super::{
+    common::{Exit, say, unable},
+    signals,
+};
+use crate::{
+    clock::Clock,
+    incident::Process,
+    watch::{
+        armory::ArmError,
+        launch, procfs,
+        session::{Input, Session},
+    },
+};
+
+/// A program that was started, and the session that watches it.
+pub(super) struct Watched {
+    pub(super) session: Session,
+    /// False for a script, say: what it starts may be Go.
+    pub(super) is_go: bool,
+}
+
+/// Starts `command`, found at `path` and opened as `file`, with every probe armed before its first instruction.
+///
+/// # Errors
+/// Status 1 when the program cannot be started, 3 when the machine cannot do it.
+pub(super) fn start(
+    mut session: Session,
+    command: &[String],
+    path: &Path,
+    file: &File,
+) -> Result<Watched, Exit> {
+    let Some((program, rest)) = command.split_first() else {
+        return Err(anyhow::anyhow!("no program was given").into());
+    };
+    let shown = std::path::absolute(path)?;
+    let is_go = arm(&session, file, &shown)?;
+    if let Some(problem) = session.gate_problem() {
+        say(&format!("Go programs that {program} starts are not covered: {problem}"));
+    }
+
+    let forwarding = signals::forward_to_child(session.gate())?;
+    // The child is watched from its fork on, because the kernel programs follow the forks of whom they watch.
+    let us = std::process::id();
+    session.watch(us).map_err(unable)?;
+    let child = launch::start(path, program, rest);
+    session.unwatch(us).map_err(unable)?;
+    let mut child = child?;
+    forwarding.child_is(child.id());
+    session.launched(Process {
+        args: Some(command.to_vec()),
+        env: Some(procfs::own_go_variables()),
+        start_time: Some(Clock::measure().rfc3339(Clock::monotonic_ns())),
+        ..procfs::process(child.id())
+    });
+    let sender = session.sender();
+    thread::spawn(move || {
+        if let Ok(status) = child.wait() {
+            let _ = sender.send(Input::ChildExited(status));
+        }
+    });
+    Ok(Watched { session, is_go })
+}
+
+/// Arms the program itself; false when it is not Go (a script, say), which is no error: what it starts may be.
+fn arm(session: &Session, file: &File, path: &Path) -> Result<bool, Exit> {
+    match session.arm(file, path) {
+        Ok(_) => Ok(true),
+        Err(ArmError::NotGo(_)) => Ok(false),
+        Err(ArmError::Probe(error)) => Err(unable(error)),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,187 @@
+//! `panicwatch init-trace -- PROGRAM`: what happens before main.main, and how long it takes.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use anyhow::{Context, anyhow};
+use clap::{Args as ClapArgs, ValueEnum};
+
+use super::{
+    child::{self, Watched},
+    common::{self, Exit, say, unable},
+};
+use crate::{
+    clock::Clock,
+    correlate::Program,
+    incident::Incident,
+    init_trace::{self, Collected, InitTrace},
+    report,
+    watch::{
+        launch,
+        session::{Output, Session},
+    },
+};
+
+/// Show what a program does before main.main, and how long each package takes
+///
+/// The trace is written as soon as main.main begins, or when the program ends before that. The program's input, output
+/// and signals pass through untouched, and panicwatch exits as it did.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// Write the trace to FILE instead of standard error
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// How to write it; perfetto is for ui.perfetto.dev
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// Sort packages by the time they take, slowest first
+    #[arg(long)]
+    slowest: bool,
+    /// Print the probe plan and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    command: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+    Perfetto,
+}
+
+/// Runs it; gives the exit status of the program.
+///
+/// # Errors
+/// Status 1 when the program cannot be started, 3 when the machine cannot do it.
+pub fn run(args: &Args) -> Result<i32, Exit> {
+    let Some(program) = args.command.first() else { return Ok(2) };
+    if args.format == Format::Perfetto && args.output.is_none() {
+        let error = anyhow!("--format perfetto is not for a terminal: say where to with -o FILE");
+        return Err(Exit { status: 2, error });
+    }
+    let path = launch::resolve(program)?;
+    let file = File::open(&path)?;
+    if args.dry_run {
+        return super::inspect::dry_run(&file, &path, true).map(|()| 0);
+    }
+    crate::doctor::requirements_for_run().map_err(unable)?;
+    let mut writer = Writer::open(args)?;
+    let mut session = Session::start(false).map_err(unable)?;
+    session.trace_init();
+    let Watched { mut session, is_go } = child::start(session, &args.command, &path, &file)?;
+    loop {
+        match session.wait() {
+            Output::Incident(incident) => writer.incident(*incident)?,
+            Output::Note(note) => say(&note),
+            Output::Init(collected, binary) => {
+                if !is_go {
+                    say(&format!("{program} is not a Go program; this is the first that it started"));
+                }
+                writer.trace(&collected, &binary)?;
+            }
+            Output::ChildExited(status) => {
+                if !writer.is_done() && session.saw_no_go() {
+                    say(&format!(
+                        "{program} is not a Go program and started none: there is nothing to trace"
+                    ));
+                } else if !writer.is_done() {
+                    say(&format!("{program} ended before any Go code of it ran: there is nothing to trace"));
+                }
+                writer.finish()?;
+                return Ok(launch::shell_status(status));
+            }
+            Output::Stopped => return Ok(1),
+        }
+    }
+}
+
+/// Where the trace goes, and the incidents that wait for it: how the program ended stands in the trace.
+struct Writer {
+    to: Box<dyn Write>,
+    format: Format,
+    slowest: bool,
+    style: report::Style,
+    /// Until the trace is written.
+    waiting: Option<Vec<Incident>>,
+    /// Incidents that began later are not of the initialisation.
+    over_ns: u64,
+}
+
+impl Writer {
+    fn open(args: &Args) -> anyhow::Result<Writer> {
+        let (to, style): (Box<dyn Write>, _) = match &args.output {
+            Some(path) => {
+                let file =
+                    File::create(path).with_context(|| format!("cannot write to {}", path.display()))?;
+                (Box::new(file), report::Style::default())
+            }
+            None => (Box::new(io::stderr()), common::stderr_style()),
+        };
+        let (format, slowest) = (args.format, args.slowest);
+        Ok(Writer { to, format, slowest, style, waiting: Some(Vec::new()), over_ns: u64::MAX })
+    }
+
+    fn is_done(&self) -> bool {
+        self.waiting.is_none()
+    }
+
+    fn incident(&mut self, incident: Incident) -> anyhow::Result<()> {
+        match &mut self.waiting {
+            Some(waiting) => waiting.push(incident),
+            None if incident.start_ns < self.over_ns => report(&incident)?,
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn trace(&mut self, collected: &Collected, program: &Program) -> anyhow::Result<()> {
+        let incidents = self.waiting.take().unwrap_or_default();
+        let mut trace = init_trace::build(collected, program, &incidents);
+        if let Some(end) = trace.chain.last().filter(|_| trace.stopped.is_none()) {
+            self.over_ns = end.time_ns;
+        }
+        self.write(&mut trace)?;
+        incidents.iter().try_for_each(report)
+    }
+
+    fn write(&mut self, trace: &mut InitTrace) -> anyhow::Result<()> {
+        let bytes = match self.format {
+            Format::Text => init_trace::text::render(trace, self.slowest, &self.style).into_bytes(),
+            Format::Json => {
+                if self.slowest {
+                    trace.packages = trace.slowest().into_iter().cloned().collect();
+                }
+                let mut text = serde_json::to_vec(trace).context("the trace could not be written as JSON")?;
+                text.push(b'\n');
+                text
+            }
+            Format::Perfetto => init_trace::perfetto::encode(trace, Some(Clock::measure().offset_ns)),
+        };
+        written(self.to.write_all(&bytes).and_then(|()| self.to.flush()))
+    }
+
+    /// Incidents of a program whose initialisation was never seen.
+    fn finish(&mut self) -> anyhow::Result<()> {
+        self.waiting.take().unwrap_or_default().iter().try_for_each(report)
+    }
+}
+
+/// Reports as `run` does.
+fn report(incident: &Incident) -> anyhow::Result<()> {
+    let text = format!("\n{}", report::render(incident, &common::stderr_style()));
+    written(io::stderr().write_all(text.as_bytes()))
+}
+
+/// A closed pipe is not an error.
+fn written(result: io::Result<()>) -> anyhow::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("writing failed"),
+    }
+}

@@ -1,0 +1,43 @@
+//! Which variables a line of a package's `init` function initialises: those that its code stores to.
+//!
+//! Knows the binary and its symbol table. A line that initialises one part of a longer literal stores nothing, and
+//! gives nothing.
+
+use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
+
+use crate::gobin::{Arch, GoBinary};
+
+/// Most instructions of an init function that are looked at.
+const MAX_INSTRUCTIONS: usize = 1 << 18;
+/// Variables of one line that are named.
+const MAX_NAMES: usize = 8;
+
+/// The variables that the code of `line` in the function at link-time address `pc` stores to, as Go names them:
+/// `bad.Size`. Empty without a symbol table.
+pub(super) fn initialised_by(bin: &GoBinary, pc: u64, line: u32) -> Vec<String> {
+    let mut names = Vec::new();
+    let (Some(func), Arch::Amd64) = (bin.find_func(pc), bin.arch()) else { return names };
+    let Some(code) = bin.code(func.entry(), func.end()) else { return names };
+    let Some(package) = func.name().strip_suffix("init").map(str::to_owned) else { return names };
+    let decoder = Decoder::with_ip(64, code, func.entry(), DecoderOptions::NONE);
+    for instruction in decoder.into_iter().take(MAX_INSTRUCTIONS).filter(stores) {
+        let frames = func.frames_at(instruction.ip());
+        if frames.last().and_then(|frame| frame.line) != Some(line) {
+            continue;
+        }
+        let Some(symbol) = bin.symbol_at(instruction.ip_rel_memory_address()) else { continue };
+        let variable = symbol.strip_prefix(&package).is_some_and(|name| !name.contains('.'));
+        if variable && !names.iter().any(|name| *name == symbol) && names.len() < MAX_NAMES {
+            names.push(symbol.into_owned());
+        }
+    }
+    names
+}
+
+fn stores(instruction: &Instruction) -> bool {
+    let moves = matches!(
+        instruction.mnemonic(),
+        Mnemonic::Mov | Mnemonic::Movups | Mnemonic::Movsd | Mnemonic::Movss | Mnemonic::Movdqu
+    );
+    moves && instruction.is_ip_rel_memory_operand() && instruction.op0_kind() == iced_x86::OpKind::Memory
+}

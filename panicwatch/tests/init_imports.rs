@@ -1,0 +1,81 @@
+//! The imports that `init-trace` infers from code, against what `go list` says: each must be a true one.
+
+#[expect(dead_code, reason = "of the shared helpers only the toolchains are needed here")]
+mod support;
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use panicwatch::{gobin::GoBinary, init_trace::imports_in_code};
+use serde_json::Value;
+
+/// Importer and imported.
+type Edges = BTreeSet<(String, String)>;
+
+/// Go's own programs, which import much and are there with every toolchain.
+const PROGRAMS: [(&str, &str); 2] = [("cmd/go", "bin/go"), ("cmd/compile", "pkg/tool/linux_amd64/compile")];
+
+/// Direct imports of the command `package` and of all that it leads to.
+fn listed(go: &Path, package: &str) -> Edges {
+    let output = Command::new(go)
+        .env("GO111MODULE", "off")
+        .env("GOTOOLCHAIN", "local")
+        .env("GOFLAGS", "")
+        .env_remove("GOROOT")
+        .args(["list", "-deps", "-json", package])
+        .output()
+        .expect("the go command starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut edges = Edges::new();
+    for package in serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Value>() {
+        let package = package.expect("a package");
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let importer =
+            if package["Name"] == "main" { "main".to_owned() } else { text(&package["ImportPath"]) };
+        for import in package["Imports"].as_array().into_iter().flatten() {
+            // The standard library's own dependencies are named otherwise in its sources.
+            let mapped = &package["ImportMap"][text(import)];
+            let imported = if mapped.is_string() { text(mapped) } else { text(import) };
+            edges.insert((importer.clone(), imported));
+        }
+    }
+    edges
+}
+
+fn inferred(program: &Path) -> Edges {
+    let bin = GoBinary::open(program).expect("a Go program");
+    let imports = imports_in_code(&bin);
+    imports.edges().map(|(a, b)| (a.to_owned(), b.to_owned())).collect()
+}
+
+#[test]
+fn inferred_imports_are_true_ones() {
+    for toolchain in support::toolchains().into_iter().filter(|toolchain| toolchain.minor() >= 21) {
+        let root: PathBuf = toolchain.go.parent().and_then(Path::parent).expect("GOROOT").to_owned();
+        for (package, path) in PROGRAMS {
+            let program = root.join(path);
+            if !program.exists() {
+                println!(
+                    "SKIPPED imports of {package}: go{} has no {}",
+                    toolchain.release,
+                    program.display()
+                );
+                continue;
+            }
+            let (found, real) = (inferred(&program), listed(&toolchain.go, package));
+            let wrong: Vec<_> = found.difference(&real).collect();
+            assert!(wrong.is_empty(), "go{} {package}: not imports: {wrong:?}", toolchain.release);
+            // More than half of all imports shows in the code; far less would mean that something is not seen.
+            assert!(
+                found.len() * 2 > real.len(),
+                "go{} {package}: {} of {}",
+                toolchain.release,
+                found.len(),
+                real.len()
+            );
+        }
+    }
+}
