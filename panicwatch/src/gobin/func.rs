@@ -140,10 +140,11 @@ impl<'a> Func<'a> {
     }
 
     /// PCDATA table `table` as ranges: where each ends, as an offset from the entry, and its value. Empty without a
-    /// table.
+    /// table; what reaches beyond the function is damage and left out.
     pub(super) fn pcdata_ranges(&self, table: u32) -> Vec<(u64, i32)> {
         let start = self.bin.pclntab.pcdata_start(self.bin.pcln_data(), &self.raw, table);
-        start.map_or_else(Vec::new, |start| self.bin.pclntab.ranges(self.bin.pcln_data(), start))
+        let len = self.end - self.entry;
+        start.map_or_else(Vec::new, |start| self.bin.pclntab.ranges(self.bin.pcln_data(), start, len))
     }
 
     /// The name and the call's offset of node `index` of the inline tree at `tree`.

@@ -213,9 +213,9 @@ impl PcLnTab {
         self.walk(data, off)?.find(|&(end, _)| rel < end).map(|(_, value)| value)
     }
 
-    /// Every range of the pc-value table at `off` of pctab: its end (bytes from the function's entry) and its value.
-    pub(super) fn ranges(&self, data: &[u8], off: u32) -> Vec<(u64, i32)> {
-        self.walk(data, off).into_iter().flatten().take_while(|&(end, _)| end <= MAX_FUNC).collect()
+    /// The ranges of the pc-value table at `off` of pctab, up to `len`: end (bytes from the function's entry) and value.
+    pub(super) fn ranges(&self, data: &[u8], off: u32, len: u64) -> Vec<(u64, i32)> {
+        self.walk(data, off).into_iter().flatten().take_while(|&(end, _)| end <= len).collect()
     }
 
     /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/symtab.go> pcvalue, step
