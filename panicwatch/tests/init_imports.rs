@@ -1,15 +1,15 @@
 //! The imports that `init-trace` infers from code, against what `go list` says: each must be a true one.
 
-#[expect(dead_code, reason = "of the shared helpers only the toolchains are needed here")]
 mod support;
 
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
 };
 
-use panicwatch::{gobin::GoBinary, init_trace::imports_in_code};
+use panicwatch::{gobin::GoBinary, init_trace::imports_in_code, probe::plan::init_plan};
 use serde_json::Value;
 
 /// Importer and imported.
@@ -78,4 +78,40 @@ fn inferred_imports_are_true_ones() {
             );
         }
     }
+}
+
+#[test]
+fn damaged_tables_are_survived() {
+    let Some(toolchain) = support::toolchains().pop() else { return };
+    let dir = tempfile::tempdir().expect("a directory");
+    let exe = dir.path().join("stacks");
+    toolchain.build(&support::fixture("stacks"), &["-ldflags=-checklinkname=0"], &exe);
+    let data = std::fs::read(&exe).expect("the binary");
+    let bin = GoBinary::parse(Arc::new(data.clone())).expect("undamaged");
+    let at = |vaddr| bin.file_offset(vaddr).expect("in the file") as usize;
+    let whole = imports_in_code(&bin).edges().count();
+    assert!(whole > 20, "{whole} edges");
+    let ftab = at(bin.word(bin.moduledata().addr + 128).expect("ftab"));
+    let gofunc = at(bin.moduledata().gofunc);
+    let text = at(bin.text_start());
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = move || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random as usize
+    };
+    let mut read = 0;
+    for round in 0..240 {
+        let mut damaged = data.clone();
+        let start = [ftab, gofunc, text][round % 3];
+        // Many places at once: one alone is mostly padding.
+        for _ in 0..64 {
+            damaged[start + next() % 0x8000] = next() as u8;
+        }
+        let Ok(bin) = GoBinary::parse(Arc::new(damaged)) else { continue };
+        read += usize::from(imports_in_code(&bin).edges().count() > 0);
+        let _ = init_plan(&bin);
+    }
+    assert!(read > 0, "every one was refused");
 }

@@ -104,6 +104,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
 /// Where the trace goes, and the incidents that wait for it: how the program ended stands in the trace.
 struct Writer {
     to: Box<dyn Write>,
+    to_file: bool,
     format: Format,
     slowest: bool,
     style: report::Style,
@@ -124,7 +125,8 @@ impl Writer {
             None => (Box::new(io::stderr()), common::stderr_style()),
         };
         let (format, slowest) = (args.format, args.slowest);
-        Ok(Writer { to, format, slowest, style, waiting: Some(Vec::new()), over_ns: u64::MAX })
+        let to_file = args.output.is_some();
+        Ok(Writer { to, to_file, format, slowest, style, waiting: Some(Vec::new()), over_ns: u64::MAX })
     }
 
     fn is_done(&self) -> bool {
@@ -152,7 +154,11 @@ impl Writer {
 
     fn write(&mut self, trace: &mut InitTrace) -> anyhow::Result<()> {
         let bytes = match self.format {
-            Format::Text => init_trace::text::render(trace, self.slowest, &self.style).into_bytes(),
+            Format::Text => {
+                let text = init_trace::text::render(trace, self.slowest, &self.style);
+                // The program may have left the terminal's last line unfinished.
+                if self.to_file { text.into_bytes() } else { format!("\n{text}").into_bytes() }
+            }
             Format::Json => {
                 if self.slowest {
                     trace.packages = trace.slowest().into_iter().cloned().collect();

@@ -19,6 +19,9 @@ use crate::{
 
 /// Code that is looked at, about two seconds' worth; what lies behind it is left out.
 const MAX_CODE: u64 = 256 << 20;
+/// Bytes of functions whose line tables are walked for proofs, a few seconds' worth; ordinary programs need a
+/// thousandth.
+const MAX_WALKED: u64 = 4 << 30;
 /// Folders that are counted for one package.
 const MAX_FOLDERS: usize = 64;
 
@@ -28,8 +31,14 @@ pub fn imports(bin: &GoBinary) -> Imports {
         return Imports::default();
     }
     let homes = Homes::count(bin);
-    let mut search =
-        Search { bin, callees: callees(bin), variables: variables(bin), homes, found: HashSet::new() };
+    let mut search = Search {
+        bin,
+        callees: callees(bin),
+        variables: variables(bin),
+        homes,
+        found: HashSet::new(),
+        walks: MAX_WALKED,
+    };
     let mut left = MAX_CODE;
     for func in bin.functions() {
         left = left.saturating_sub(func.end() - func.entry());
@@ -143,6 +152,8 @@ struct Search<'a> {
     variables: Vec<(u64, u64, String)>,
     homes: Homes,
     found: HashSet<(String, String)>,
+    /// What is left of [`MAX_WALKED`].
+    walks: u64,
 }
 
 impl Search<'_> {
@@ -202,7 +213,11 @@ impl Search<'_> {
             return;
         }
         let edge = (package, imported.to_owned());
-        if !self.found.contains(&edge) && self.homes.holds(&edge.0, func, pc) {
+        if self.found.contains(&edge) {
+            return;
+        }
+        self.walks = self.walks.saturating_sub(func.end() - func.entry());
+        if self.walks > 0 && self.homes.holds(&edge.0, func, pc) {
             self.found.insert(edge);
         }
     }

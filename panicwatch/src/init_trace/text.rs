@@ -1,6 +1,6 @@
 //! The trace for a terminal: the time line as a tree, or the packages by their time, slowest first.
 //!
-//! Made of the document alone. Foreign text goes through [`Line::target`], which escapes.
+//! Made of the document alone. Foreign text goes through `Line::target`, which escapes.
 
 use std::fmt;
 

@@ -9,6 +9,8 @@ use crate::gobin::{Arch, GoBinary};
 
 /// Most instructions of an init function that are looked at.
 const MAX_INSTRUCTIONS: usize = 1 << 18;
+/// Bytes of the function whose line tables are walked, over all stores.
+const MAX_WALKED: u64 = 1 << 31;
 /// Variables of one line that are named.
 const MAX_NAMES: usize = 8;
 
@@ -20,7 +22,12 @@ pub(super) fn initialised_by(bin: &GoBinary, pc: u64, line: u32) -> Vec<String> 
     let Some(code) = bin.code(func.entry(), func.end()) else { return names };
     let Some(package) = func.name().strip_suffix("init").map(str::to_owned) else { return names };
     let decoder = Decoder::with_ip(64, code, func.entry(), DecoderOptions::NONE);
+    let mut left = MAX_WALKED;
     for instruction in decoder.into_iter().take(MAX_INSTRUCTIONS).filter(stores) {
+        left = left.saturating_sub(instruction.ip() - func.entry());
+        if left == 0 {
+            break;
+        }
         let frames = func.frames_at(instruction.ip());
         if frames.last().and_then(|frame| frame.line) != Some(line) {
             continue;

