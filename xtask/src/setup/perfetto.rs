@@ -25,12 +25,13 @@ pub(super) fn install(cache: &Path) -> Result<()> {
     };
     let scratch = place(cache).join(format!(".partial-perfetto-{}", std::process::id()));
     fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
-    let result = wheel::fetch(python, &format!("perfetto=={VERSION}"), &scratch).and_then(|unpacked| {
-        let target = place(cache).join("perfetto");
-        drop(fs::remove_dir_all(&target));
-        fs::rename(unpacked.join("perfetto"), &target)
-            .with_context(|| format!("cannot create {}", target.display()))
-    });
+    let result =
+        wheel::fetch(python, &format!("perfetto=={VERSION}"), "perfetto", &scratch).and_then(|unpacked| {
+            let target = place(cache).join("perfetto");
+            drop(fs::remove_dir_all(&target));
+            fs::rename(unpacked.join("perfetto"), &target)
+                .with_context(|| format!("cannot create {}", target.display()))
+        });
     drop(fs::remove_dir_all(&scratch));
     result
 }

@@ -1,12 +1,12 @@
-# Unpacks the go/ folder of a wheel. Python's own extractall forgets which files are executable.
+# Unpacks one folder of a wheel. Python's own extractall forgets which files are executable.
 import os
 import sys
 import zipfile
 
-wheel, into = sys.argv[1:]
+wheel, folder, into = sys.argv[1:]
 with zipfile.ZipFile(wheel) as archive:
     for member in archive.infolist():
-        if not member.filename.startswith("go/") or member.is_dir():
+        if not member.filename.startswith(folder + "/") or member.is_dir():
             continue
         path = os.path.join(into, member.filename)
         if not os.path.abspath(path).startswith(os.path.abspath(into) + os.sep):

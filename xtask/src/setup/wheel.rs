@@ -15,8 +15,8 @@ pub(super) fn python() -> Option<&'static str> {
         .find(|python| shell::capture(Command::new(python).args(["-m", "pip", "--version"])).is_ok())
 }
 
-/// Fetches the one wheel of `requirement` into `scratch` and unpacks it there; the folder with its contents.
-pub(super) fn fetch(python: &str, requirement: &str, scratch: &Path) -> Result<PathBuf> {
+/// Fetches the one wheel of `requirement` into `scratch` and unpacks its folder `folder` there; the folder that holds it then.
+pub(super) fn fetch(python: &str, requirement: &str, folder: &str, scratch: &Path) -> Result<PathBuf> {
     shell::run(
         Command::new(python)
             .args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest"])
@@ -28,6 +28,12 @@ pub(super) fn fetch(python: &str, requirement: &str, scratch: &Path) -> Result<P
         .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
         .context("pip downloaded no wheel")?;
     let unpacked = scratch.join("unpacked");
-    shell::run(Command::new(python).args(["-c", include_str!("unpack_wheel.py")]).arg(wheel).arg(&unpacked))?;
+    shell::run(
+        Command::new(python)
+            .args(["-c", include_str!("unpack_wheel.py")])
+            .arg(wheel)
+            .arg(folder)
+            .arg(&unpacked),
+    )?;
     Ok(unpacked)
 }
