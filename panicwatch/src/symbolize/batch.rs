@@ -31,7 +31,7 @@ const MAX_TEXT: usize = 1 << 30;
 
 /// Addresses resolved at a time: enough that they lie close together in the program, few enough that their text is
 /// written into memory that is still in the cache.
-pub const PART: usize = 1 << 19;
+pub const PART: usize = 1 << 18;
 
 /// Addresses to resolve, and lines to write between them.
 pub struct Batch<'a, 's> {
