@@ -20,7 +20,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use panicwatch::{gobin::GoBinary, probe::plan::plan};
+use panicwatch::{
+    gobin::GoBinary,
+    probe::plan::plan,
+    symbolize::{Lookup, Symbolizer, batch::Batch},
+};
 use support::{Toolchain, cache, toolchains};
 
 /// Addresses of one symbolizing run.
