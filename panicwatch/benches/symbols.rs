@@ -173,18 +173,6 @@ fn library(path: &Path) {
     );
 }
 
-/// An address at a time, in the order they come in.
-fn resolve(bin: &GoBinary, pcs: &[u64]) -> usize {
-    let mut sum = 0;
-    for pc in pcs {
-        for frame in bin.frames(*pc, true) {
-            sum +=
-                frame.raw_name.len() + frame.file.map_or(0, |f| f.len()) + frame.line.unwrap_or(0) as usize;
-        }
-    }
-    sum
-}
-
 fn addresses(bin: &GoBinary) -> Vec<u64> {
     let (lo, hi) = (bin.moduledata().text, bin.moduledata().etext);
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;

@@ -150,26 +150,24 @@ fn in_batches(
     out: &mut dyn Write,
 ) -> Result<(), Exit> {
     let mut batch = Batch::new(symbolizer, args.lookup());
-    let add = |batch: &mut Batch<'_, '_>, text: &str| match request::parse(text, name) {
-        Ok(Request::Address(address)) => batch.push(address),
-        Ok(request) => match symbolizer.locate(&request) {
-            Ok(address) => batch.push(address),
-            Err(reason) => batch.say(answer::refusal(text, &reason)),
-        },
-        Err(reason) => batch.say(answer::refusal(text, &reason)),
+    let other = |text: &str| {
+        let refuse = |reason: &dyn std::fmt::Display| answer::refusal(text, reason);
+        let request = request::parse(text, name).map_err(|reason| refuse(&reason))?;
+        symbolizer.locate(&request).map_err(|reason| refuse(&reason))
     };
+    let read = |line: &[u8]| request::plain(line).map_or_else(|| other(&String::from_utf8_lossy(line)), Ok);
     if !words.is_empty() {
-        words.iter().for_each(|word| add(&mut batch, word));
+        for word in words {
+            match read(word.as_bytes()) {
+                Ok(address) => batch.push(address),
+                Err(said) => batch.say(said),
+            }
+        }
         return Ok(batch.write(out)?);
     }
     let mut lines = stdin_lines()?;
     while let Some(block) = lines.next_block()? {
-        for line in block.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()) {
-            match request::plain(line) {
-                Some(address) => batch.push(address),
-                None => add(&mut batch, &String::from_utf8_lossy(line)),
-            }
-        }
+        batch.read_lines(block, &read);
         batch.write(out)?;
         out.flush()?;
     }

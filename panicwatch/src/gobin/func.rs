@@ -32,6 +32,7 @@ pub mod tables {
 #[derive(Clone, Copy)]
 pub struct Func<'a> {
     bin: &'a GoBinary,
+    number: u64,
     entry: u64,
     end: u64,
     pub(super) raw: RawFunc,
@@ -56,7 +57,12 @@ impl<'a> Func<'a> {
         let entry = bin.module.text_addr(bin.pclntab.entry_off(data, i)?);
         let end = bin.module.text_addr(bin.pclntab.entry_off(data, i + 1)?);
         let raw = bin.pclntab.func(data, i)?;
-        (entry < end).then_some(Self { bin, entry, end, raw })
+        (entry < end).then_some(Self { bin, number: i, entry, end, raw })
+    }
+
+    /// Its place among [`GoBinary::functions`].
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     /// First instruction.

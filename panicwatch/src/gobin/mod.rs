@@ -268,6 +268,15 @@ impl GoBinary {
         Func::nth(self, i).filter(|f| (f.entry()..f.end()).contains(&pc))
     }
 
+    /// The function whose code holds `pc`, if it is one of the next few behind `func`.
+    pub fn find_func_behind(&self, func: &Func<'_>, pc: u64) -> Option<Func<'_>> {
+        const FEW: usize = 4;
+        (func.number() + 1..)
+            .take(FEW)
+            .map_while(|i| Func::nth(self, i).filter(|f| f.entry() <= pc))
+            .find(|f| pc < f.end())
+    }
+
     /// The source-level calls under way at `pc`, innermost first; empty outside Go code.
     /// `exact`: `pc` is the instruction itself; otherwise a return address, and the call before it is looked up.
     pub fn frames(&self, pc: u64, exact: bool) -> Vec<CodeFrame<'_>> {

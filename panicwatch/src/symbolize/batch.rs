@@ -24,8 +24,6 @@ const MAX_NODES: usize = 1 << 16;
 
 /// Bytes of text kept for one function's inlined calls: only a hostile file needs more.
 const MAX_AROUND: usize = 16 << 20;
-/// Bytes of text an address comes to, rather more than on average.
-const USUAL_TEXT: usize = 176;
 /// Bytes of text a worker makes; real programs come to 150 an address.
 const MAX_TEXT: usize = 1 << 30;
 
@@ -70,6 +68,31 @@ impl<'a, 's> Batch<'a, 's> {
     /// A line for what has no address.
     pub fn say(&mut self, line: String) {
         self.between.push((self.addresses.len(), line));
+    }
+
+    /// What was asked for, in order: whole lines of text, read by `read`. Several threads read them.
+    pub fn read_lines(&mut self, block: &[u8], read: &(dyn Fn(&[u8]) -> Result<u64, String> + Sync)) {
+        let threads = if block.len() < 16 * SMALL { 1 } else { self.sets[0].workers.len() };
+        let parts = split_lines(block, threads);
+        let read_part = |part: &[u8]| {
+            let mut found = (Vec::with_capacity(part.len() / 8), Vec::new());
+            for line in part.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()) {
+                match read(line) {
+                    Ok(address) => found.0.push(address),
+                    Err(said) => found.1.push((found.0.len(), said)),
+                }
+            }
+            found
+        };
+        let found: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = parts.iter().map(|part| scope.spawn(move || read_part(part))).collect();
+            threads.into_iter().map(|t| t.join().unwrap_or_else(|e| std::panic::resume_unwind(e))).collect()
+        });
+        for (addresses, between) in found {
+            let before = self.addresses.len();
+            self.between.extend(between.into_iter().map(|(at, line)| (before + at, line)));
+            self.addresses.extend(addresses);
+        }
     }
 
     /// Number of addresses that were pushed and not written yet.
@@ -118,6 +141,20 @@ impl<'a, 's> Batch<'a, 's> {
         addresses.clear();
         Ok(())
     }
+}
+
+/// `block` in about `n` parts of whole lines.
+fn split_lines(block: &[u8], n: usize) -> Vec<&[u8]> {
+    let mut parts = Vec::with_capacity(n);
+    let mut rest = block;
+    for left in (1..=n).rev() {
+        let share = rest.len() / left;
+        let end = rest[share..].iter().position(|b| *b == b'\n').map_or(rest.len(), |at| share + at + 1);
+        let (part, behind) = rest.split_at(if left == 1 { rest.len() } else { end });
+        parts.push(part);
+        rest = behind;
+    }
+    parts
 }
 
 impl Set<'_, '_> {
@@ -201,10 +238,6 @@ impl<'a, 's> Worker<'a, 's> {
         keys.sort_unstable();
         self.text.clear();
         self.ends.clear();
-        if self.text.capacity() == 0 && keys.len() >= SMALL {
-            self.text.reserve(keys.len() * USUAL_TEXT);
-            in_huge_pages(&mut self.text);
-        }
         let start = self.symbolizer.bin.text_start().wrapping_add(self.symbolizer.bias);
         for key in &keys {
             self.resolve(match key >> 32 {
@@ -245,7 +278,9 @@ impl<'a, 's> Worker<'a, 's> {
 
     /// Goes to the function that holds `pc`.
     fn enter(&mut self, pc: u64) {
-        self.func = self.symbolizer.bin.find_func(pc);
+        let bin = self.symbolizer.bin;
+        // They come in order: the next function is near, as a rule.
+        self.func = self.func.and_then(|func| bin.find_func_behind(&func, pc)).or_else(|| bin.find_func(pc));
         if let Some(func) = self.func {
             self.lines.decode(&func);
             self.around.enter(self.symbolizer, &func);
@@ -472,16 +507,6 @@ impl Hasher for OffsetHasher {
     }
 }
 
-/// Asks the kernel to back the vector's memory by huge pages: much of the time would go to clearing it page by page.
-fn in_huge_pages(memory: &mut Vec<u8>) {
-    const PAGE: usize = 4096;
-    let start = memory.as_mut_ptr().align_offset(PAGE);
-    let len = memory.capacity().saturating_sub(start) / PAGE * PAGE;
-    // SAFETY: the range lies within the vector's allocation; the advice changes no byte of it. Where the kernel does
-    // not know it nothing is lost.
-    unsafe { libc::madvise(memory.as_mut_ptr().add(start).cast(), len, libc::MADV_HUGEPAGE) };
-}
-
 fn push_hex(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(b"0x");
     let digits = (64 - value.leading_zeros()).div_ceil(4).max(1);
@@ -506,6 +531,18 @@ fn push_decimal(out: &mut Vec<u8>, value: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_are_not_cut() {
+        let block = b"0x1\n0x22\n0x333\n\n0x4444";
+        for n in 1..9 {
+            let parts = split_lines(block, n);
+            assert_eq!(parts.len(), n);
+            assert_eq!(parts.concat(), block);
+            let whole = |part: &&[u8]| part.is_empty() || part.ends_with(b"\n") || part.ends_with(b"4444");
+            assert!(parts.iter().all(whole), "{parts:?}");
+        }
+    }
 
     #[test]
     fn numbers_as_format_writes_them() {
