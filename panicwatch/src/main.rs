@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use panicwatch::cli::{
     attach,
     common::{say, sentence},
-    doctor, init_trace, inspect, run, symbolize,
+    doctor, generated, init_trace, inspect, run, symbolize,
 };
 
 /// A flight recorder for Go panics: watches Go programs from outside, without changing them
@@ -25,6 +25,8 @@ enum Command {
     Inspect(inspect::Args),
     Symbolize(symbolize::Args),
     Doctor(doctor::Args),
+    Completions(generated::CompletionsArgs),
+    Man(generated::ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Symbolize(args) => symbolize::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Completions(args) => generated::completions(Cli::command(), &args),
+        Command::Man(args) => generated::man(Cli::command(), &args),
     };
     match result {
         Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(1)),

@@ -4,6 +4,7 @@ pub mod attach;
 mod child;
 pub mod common;
 pub mod doctor;
+pub mod generated;
 pub mod init_trace;
 pub mod inspect;
 pub mod run;

@@ -1,0 +1,56 @@
+//! `panicwatch completions` and `panicwatch man`: made from the definitions of the commands, so that they cannot differ.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args as ClapArgs, Command};
+use clap_complete::Shell;
+
+use super::common::{Exit, print};
+
+/// Print a shell's completions, to be loaded by it
+#[derive(Debug, ClapArgs)]
+pub struct CompletionsArgs {
+    /// Which shell
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+/// Print the manual page
+#[derive(Debug, ClapArgs)]
+pub struct ManArgs {
+    /// Write a page for each command into this folder, which exists, instead
+    #[arg(long, value_name = "FOLDER")]
+    dir: Option<PathBuf>,
+}
+
+/// Completions for `command`.
+///
+/// # Errors
+/// When standard output cannot be written to.
+pub fn completions(mut command: Command, args: &CompletionsArgs) -> Result<i32, Exit> {
+    let mut script = Vec::new();
+    let name = command.get_name().to_owned();
+    clap_complete::generate(args.shell, &mut command, name, &mut script);
+    print(&String::from_utf8_lossy(&script))?;
+    Ok(0)
+}
+
+/// The manual of `command`.
+///
+/// # Errors
+/// When standard output, or a file in the folder, cannot be written to.
+pub fn man(command: Command, args: &ManArgs) -> Result<i32, Exit> {
+    match &args.dir {
+        Some(dir) => {
+            clap_mangen::generate_to(command, dir)
+                .with_context(|| format!("cannot write manual pages to {}", dir.display()))?;
+        }
+        None => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(command).render(&mut page).context("the page cannot be made")?;
+            print(&String::from_utf8_lossy(&page))?;
+        }
+    }
+    Ok(0)
+}
