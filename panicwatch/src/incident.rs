@@ -199,6 +199,9 @@ pub struct Panic {
     pub registers: BTreeMap<String, Addr>,
     /// Instructions around the raising one.
     pub instructions: Vec<Instruction>,
+    /// What raised it and what that compares, in words, from the code alone; absent when the code does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<String>,
     /// Deferred calls in the order they ran.
     pub defers: Vec<Defer>,
     /// The recover that caught it; `None`: never recovered.

@@ -238,6 +238,7 @@ pub(super) fn add_panic(
             Vec::new()
         }
     };
+    let check = site.as_ref().and_then(|site| program.check(site.pc.0.wrapping_sub(view.bias)));
     if panic.raise.lost_memory > 0 {
         let reason =
             format!("{} pieces of memory were lost: the event ring was full", panic.raise.lost_memory);
@@ -253,6 +254,7 @@ pub(super) fn add_panic(
         signal: fault.as_ref().and_then(signals::signal),
         registers: fault.as_ref().and_then(signals::registers).unwrap_or_else(|| signals::named(&regs)),
         instructions,
+        check,
         defers: panic.defers,
         recover: panic.recover,
     });

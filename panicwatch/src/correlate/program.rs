@@ -1,6 +1,10 @@
 //! A watched binary as the correlator needs it, and one event seen through it.
 
-use std::path::PathBuf;
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
 
 use panicwatch_common::event::Head;
 
@@ -11,8 +15,11 @@ use crate::{
     incident::{Addr, Frame},
     memory::{Layered, Memory, Snapshot},
     probe::plan::ProbePlan,
+    raises,
 };
 
+/// Places whose check is remembered: a program that panics often does so in few.
+const MAX_CHECKS: usize = 4096;
 /// Page size that load addresses are multiples of.
 const PAGE: u64 = 4096;
 
@@ -25,9 +32,26 @@ pub struct Program {
     pub plan: ProbePlan,
     /// As it was opened.
     pub path: PathBuf,
+    /// What raises at an address, as far as it was asked.
+    checks: Mutex<HashMap<u64, Option<String>>>,
 }
 
 impl Program {
+    /// A binary, its plan, and the name it was opened by.
+    pub fn new(bin: GoBinary, plan: ProbePlan, path: PathBuf) -> Self {
+        Self { bin, plan, path, checks: Mutex::default() }
+    }
+
+    /// What raises at the link-time address `pc` and what it compares, in words; `None` when the code does not tell.
+    pub fn check(&self, pc: u64) -> Option<String> {
+        let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        if checks.len() >= MAX_CHECKS {
+            checks.clear();
+        }
+        let find = || raises::raised_by(&self.bin, pc).ok().map(|raised| raised.words);
+        checks.entry(pc).or_insert_with(find).clone()
+    }
+
     /// How far the process of this event has the binary above its link-time addresses: the probe that fired says so.
     fn bias(&self, head: &Head) -> u64 {
         if !self.bin.is_pie() {

@@ -13,6 +13,9 @@ pub(super) fn render(page: &mut Page<'_>, incident: &Incident) {
     let last = last.filter(|(i, _)| first.is_none_or(|(f, _)| f != *i));
     for (i, panic) in first.into_iter().chain(last) {
         page.title_line(title("Instructions", chain.then_some(i)));
+        if let Some(check) = &panic.check {
+            page.push_wrapped(&Line::new().own(Tone::Plain, "  ").target(Tone::Plain, check), 2, 4);
+        }
         instructions(page, panic);
     }
     if let Some((i, panic)) = incident.panics.iter().enumerate().find(|(_, p)| !p.registers.is_empty()) {

@@ -176,7 +176,7 @@ impl Armory {
             init = Some(attach::attach(&mut state.programs, &more, file, name, index)?);
             plan = plan.and(&more);
         }
-        let program = Arc::new(Program { bin, plan, path: name.to_owned() });
+        let program = Arc::new(Program::new(bin, plan, name.to_owned()));
         let armed = Arc::new(Armed { program, _attached: attached, init: Mutex::new(init) });
         state.armed.push(armed.clone());
         state.by_file.insert(id, index);

@@ -84,8 +84,17 @@ fn states(line: &PanicLine, panics: &[&Panic], last_line: bool, expect: &Expect,
     }
 }
 
+/// Run-time errors of which the code tells for certain that it raises them.
+const CERTAIN: [&str; 3] = ["index out of range", "slice bounds out of range", "integer divide by zero"];
+
 fn texts(panic: &Panic, expect: &Expect, d: &mut Differences) {
     let Some(printed) = &panic.value.printed else { return };
+    for error in CERTAIN {
+        let claims = |check: &String| check.contains(&format!("raises \"{error}"));
+        if panic.check.as_ref().is_some_and(claims) && !printed.contains(error) {
+            d.add(format!("panics[].check: the code is said to raise {error:?}, Go says {printed:?}"));
+        }
+    }
     // A bare value (a string, an error's text, a number) is its own text; `main.T("x")` and `(T) 0x…` are not.
     if let Some(text) = &panic.value.text
         && !printed.ends_with(')')

@@ -80,6 +80,7 @@ fn panic(printed: &str, state: State, expect: &Expect) -> Panic {
         signal: None,
         registers: Default::default(),
         instructions: Vec::new(),
+        check: None,
         defers: Vec::new(),
         recover: (state == State::Repanicked).then_some(Recover { by: None, ns_after_raise: 1 }),
     }
@@ -162,6 +163,13 @@ fn chain_damage(damage: &mut Damage<'_>) {
     let mut on = |name, change: fn(&mut Vec<Panic>)| damage(name, &|i| change(&mut i.panics));
     on("first panic lost", |p| drop((!p.is_empty()).then(|| p.remove(0))));
     on("last panic lost", |p| drop(p.pop()));
+    on("check of another kind", |p| {
+        for panic in p.iter_mut().filter(|p| !p.goexit) {
+            let divides = panic.value.printed.as_ref().is_some_and(|text| text.contains("divide by zero"));
+            let other = if divides { "index out of range [%rax]" } else { "integer divide by zero" };
+            panic.check = Some(format!("runtime.f raises \"{other}\""));
+        }
+    });
     on("chain order", |p| {
         if p.first().map(|f| &f.value) != p.last().map(|l| &l.value) {
             p.reverse();

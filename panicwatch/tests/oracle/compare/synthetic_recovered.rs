@@ -56,6 +56,7 @@ fn panic(text: Option<String>, state: State) -> Panic {
         signal: None,
         registers: Default::default(),
         instructions: Vec::new(),
+        check: None,
         defers: Vec::new(),
         recover: None,
     }
