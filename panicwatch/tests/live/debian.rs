@@ -265,6 +265,9 @@ fn hugo(path: &Path) -> Result<()> {
         let mut program = Program::new(path, &["--quiet"]);
         program.args.extend(["--source".into(), site.display().to_string(), "--destination".into()]);
         program.args.push(site.join(to).display().to_string());
+        // Unpacked and not installed, it has its library beside it.
+        let libraries = path.with_file_name("../lib/x86_64-linux-gnu");
+        program.env.push(("LD_LIBRARY_PATH".into(), libraries.display().to_string()));
         program
     };
     let bare = run::bare(&build("bare"))?;

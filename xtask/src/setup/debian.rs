@@ -15,22 +15,32 @@ use crate::shell;
 pub(super) struct Package {
     pub(super) name: &'static str,
     program: &'static str,
+    /// A library that it needs and Debian does not install by itself, and the file in it.
+    library: Option<(&'static str, &'static str)>,
     /// What it is for, and the size of the download.
     pub(super) why: &'static str,
 }
 
 const PACKAGES: [Package; 4] = [
-    Package { name: "nats-server", program: "usr/sbin/nats-server", why: "a small server to watch, 4 MB" },
-    Package { name: "prometheus", program: "usr/bin/prometheus", why: "a large program to read, 20 MB" },
-    Package { name: "hugo", program: "usr/bin/hugo", why: "a large program to read, 12 MB" },
-    Package { name: "docker.io", program: "usr/sbin/dockerd", why: "a very large program to read, 36 MB" },
+    package("nats-server", "usr/sbin/nats-server", "a small server to watch, 4 MB"),
+    package("prometheus", "usr/bin/prometheus", "a large program to read, 20 MB"),
+    Package {
+        library: Some(("libsass1", "usr/lib/x86_64-linux-gnu/libsass.so.1")),
+        ..package("hugo", "usr/bin/hugo", "a large program to read and to watch, 13 MB")
+    },
+    package("docker.io", "usr/sbin/dockerd", "a very large program to read, 36 MB"),
 ];
+
+const fn package(name: &'static str, program: &'static str, why: &'static str) -> Package {
+    Package { name, program, library: None, why }
+}
 
 /// Those that are neither unpacked nor installed.
 pub(super) fn missing(cache: &Path) -> Vec<&'static Package> {
     let is_there = |package: &Package| {
-        root(cache).join(package.name).join(package.program).is_file()
-            || Path::new("/").join(package.program).is_file()
+        let folder = root(cache).join(package.name);
+        let library = package.library.is_none_or(|(_, file)| folder.join(file).is_file());
+        folder.join(package.program).is_file() && library || Path::new("/").join(package.program).is_file()
     };
     PACKAGES.iter().filter(|package| !is_there(package)).collect()
 }
@@ -45,7 +55,12 @@ pub(super) fn install(cache: &Path, package: &Package) -> Result<()> {
     let place = root(cache).join(package.name);
     let scratch = root(cache).join(format!("partial-{}-{}", package.name, std::process::id()));
     fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
-    let result = unpack_into(&scratch, package.name).and_then(|()| {
+    let names = std::iter::once(package.name).chain(package.library.map(|(name, _)| name));
+    let unpacked: Result<()> = names.into_iter().try_for_each(|name| unpack_into(&scratch, name));
+    let result = unpacked.and_then(|()| {
+        if place.exists() {
+            fs::remove_dir_all(&place).with_context(|| format!("cannot replace {}", place.display()))?;
+        }
         fs::rename(scratch.join("unpacked"), &place)
             .with_context(|| format!("cannot create {}", place.display()))
     });
@@ -59,5 +74,7 @@ fn unpack_into(scratch: &Path, package: &str) -> Result<()> {
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
         .context("apt-get downloaded no package")?;
-    shell::run(Command::new("dpkg-deb").arg("-x").arg(package).arg(scratch.join("unpacked")))
+    shell::run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(scratch.join("unpacked")))?;
+    // The next one is looked for in the same folder.
+    fs::remove_file(&package).with_context(|| format!("cannot remove {}", package.display()))
 }
