@@ -245,3 +245,24 @@ fn files_and_lines_of_the_kernel_from_its_image() {
     }
     assert!(found, "no address has the inlined function");
 }
+
+/// Who types an address wants its answer before the next.
+#[test]
+fn an_answer_comes_before_the_next_question() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let found = toolchains();
+    let exe = built(found.last().expect("a toolchain"), &[], dir.path());
+    let exe = exe.to_str().expect("UTF-8");
+    for args in [&[exe][..], &[exe, "--format", "json"], &[exe, "--asm"]] {
+        let mut child =
+            panicwatch(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("panicwatch starts");
+        let mut stdin = child.stdin.take().expect("piped");
+        let mut answers = BufReader::new(child.stdout.take().expect("piped")).lines();
+        stdin.write_all(b"main.main\n").expect("it reads");
+        // Standard input stays open meanwhile.
+        let first = answers.next().expect("an answer").expect("UTF-8");
+        assert!(first.contains("main.main"), "{args:?}: {first}");
+        drop(stdin);
+        assert!(child.wait().expect("it ends").success());
+    }
+}

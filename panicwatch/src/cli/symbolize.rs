@@ -12,7 +12,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use super::common::{Exit, unable, unreadable};
 use crate::{
-    gobin::GoBinary,
+    gobin::{GoBinary, dwarf},
     mappings,
     symbolize::{
         Answer, Lookup, Resolved, Symbolizer,
@@ -101,7 +101,7 @@ fn of_kernel(args: &Args, out: &mut dyn Write) -> Result<(), Exit> {
         kernel = kernel.with_vmlinux(path)?;
     }
     let lookup = args.lookup();
-    each_request(&args.words, "vmlinux", &mut |text, request| {
+    each_request(&args.words, "vmlinux", out, &mut |text, request, out| {
         let resolved = match request.and_then(|r| kernel.locate(&r).map_err(|e| e.to_string())) {
             Ok(address) => kernel.resolve(address, lookup),
             Err(reason) => return args.refuse(text, &reason, out),
@@ -112,7 +112,7 @@ fn of_kernel(args: &Args, out: &mut dyn Write) -> Result<(), Exit> {
 
 fn of_binary(args: &Args, out: &mut dyn Write) -> Result<(), Exit> {
     let (path, shown, words) = args.binary()?;
-    let bin = GoBinary::open(&path).map_err(|error| anyhow!("{}: {error}", shown.display()))?;
+    let bin = dwarf::open(&path).map_err(|error| anyhow!("{}: {error}", shown.display()))?;
     let name = shown.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let symbolizer = Symbolizer::new(&bin, args.bias(&bin)?);
     let plain = args.format == Format::Text && !args.asm && !args.raised_by;
@@ -120,7 +120,7 @@ fn of_binary(args: &Args, out: &mut dyn Write) -> Result<(), Exit> {
         return in_batches(args, &symbolizer, words, &name, out);
     }
     let mut source = answer::SourceFiles::default();
-    each_request(words, &name, &mut |text, request| {
+    each_request(words, &name, out, &mut |text, request, out| {
         // A function as such: all of it.
         let whole = matches!(request, Ok(Request::Function { offset: 0, .. }));
         let address = match request.and_then(|r| symbolizer.locate(&r).map_err(|e| e.to_string())) {
@@ -175,18 +175,27 @@ fn in_batches(
 }
 
 /// What is to be done with one request, or with what cannot be read as one.
-type EachRequest<'a> = dyn FnMut(&str, Result<Request, String>) -> Result<(), Exit> + 'a;
+type EachRequest<'a> = dyn FnMut(&str, Result<Request, String>, &mut dyn Write) -> Result<(), Exit> + 'a;
 
-fn each_request(words: &[String], name: &str, each: &mut EachRequest<'_>) -> Result<(), Exit> {
-    let mut one = |text: &str| each(text, request::parse(text, name).map_err(|e| e.to_string()));
+fn each_request(
+    words: &[String],
+    name: &str,
+    out: &mut dyn Write,
+    each: &mut EachRequest<'_>,
+) -> Result<(), Exit> {
+    let mut one = |text: &str, out: &mut dyn Write| {
+        each(text, request::parse(text, name).map_err(|e| e.to_string()), out)
+    };
     if !words.is_empty() {
-        return words.iter().try_for_each(|word| one(word));
+        return words.iter().try_for_each(|word| one(word, out));
     }
     let mut lines = stdin_lines()?;
     while let Some(block) = lines.next_block()? {
         for line in block.split(|b| *b == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
-            one(&String::from_utf8_lossy(line))?;
+            one(&String::from_utf8_lossy(line), out)?;
         }
+        // Somebody may be typing.
+        out.flush()?;
     }
     Ok(())
 }
