@@ -78,7 +78,7 @@ fn main() {
         }
     }
     match with_debug_information(newest) {
-        Ok(path) => library(newest, &path),
+        Ok(path) => library(&path),
         Err(why) => println!("SKIPPED addr2line (crate): {why}"),
     }
 }
@@ -108,7 +108,8 @@ fn opening(path: &Path) {
 /// Both commands, from start to end.
 fn command(toolchain: &Toolchain, path: &Path) {
     let bin = GoBinary::open(path).expect("a Go program");
-    let list = list_of(&addresses(&bin));
+    let pcs = addresses(&bin);
+    let list = list_of(&pcs);
     let mut ours = Command::new(env!("CARGO_BIN_EXE_panicwatch"));
     ours.arg("symbolize").arg(path);
     let mut theirs = toolchain.command();
@@ -117,6 +118,9 @@ fn command(toolchain: &Toolchain, path: &Path) {
     let (a, b) = in_turns(&mut || timed(&mut ours, list.path()), &mut || timed(&mut theirs, list.path()));
     let what = format!("{ADDRESSES} addresses of {}, as a command", name(path));
     report(&what, a, ("go tool addr2line", b), None);
+    let (a, b) = in_turns(&mut || resolve(path, &pcs), &mut || timed(&mut theirs, list.path()));
+    let what = format!("{ADDRESSES} addresses of {}, as a library", name(path));
+    report(&what, a, ("go tool addr2line", b), Some(20.0));
 }
 
 /// The addresses as a file, a line each.
@@ -137,18 +141,10 @@ fn timed(command: &mut Command, list: &Path) -> Duration {
 }
 
 /// Resolving in the same process: every frame's function, file and line; ours makes the text as well.
-fn library(toolchain: &Toolchain, path: &Path) {
+fn library(path: &Path) {
     let bin = GoBinary::open(path).expect("a Go program");
     let pcs = addresses(&bin);
-    let ours = &mut || {
-        let began = Instant::now();
-        let bin = GoBinary::open(path).expect("a Go program");
-        let symbolizer = Symbolizer::new(&bin, 0);
-        let mut batch = Batch::new(&symbolizer, Lookup::Exact);
-        pcs.iter().for_each(|pc| batch.push(*pc));
-        batch.write(&mut io::sink()).expect("nothing to fail");
-        began.elapsed()
-    };
+    let ours = &mut || resolve(path, &pcs);
     let theirs = &mut || {
         let began = Instant::now();
         let loader = addr2line::Loader::new(path).expect("debug information");
@@ -168,11 +164,17 @@ fn library(toolchain: &Toolchain, path: &Path) {
     let what = format!("{ADDRESSES} addresses of {}, as a library", name(path));
     let (a, b) = in_turns(ours, theirs);
     report(&what, a, ("the addr2line crate", b), Some(1.0));
-    let list = list_of(&pcs);
-    let mut tool = toolchain.command();
-    tool.args(["tool", "addr2line"]).arg(path);
-    let (a, b) = in_turns(ours, &mut || timed(&mut tool, list.path()));
-    report(&what, a, ("go tool addr2line", b), Some(20.0));
+}
+
+/// From opening the file to the text of every address.
+fn resolve(path: &Path, pcs: &[u64]) -> Duration {
+    let began = Instant::now();
+    let bin = GoBinary::open(path).expect("a Go program");
+    let symbolizer = Symbolizer::new(&bin, 0);
+    let mut batch = Batch::new(&symbolizer, Lookup::Exact);
+    pcs.iter().for_each(|pc| batch.push(*pc));
+    batch.write(&mut io::sink()).expect("nothing to fail");
+    began.elapsed()
 }
 
 fn addresses(bin: &GoBinary) -> Vec<u64> {
