@@ -307,13 +307,7 @@ fn instructions(view: &View<'_>, pc: u64, fault_pc: Option<u64>) -> Result<Vec<I
         Some(fault) if fault == pc => disasm::Raise::At(pc),
         _ => disasm::Raise::CallReturningTo(pc),
     };
-    let name = |addr: u64| {
-        let link = addr.wrapping_sub(view.bias);
-        let func = bin.find_func(link)?;
-        let offset = link - func.entry();
-        let name = func.display_name();
-        Some(if offset == 0 { name.into_owned() } else { format!("{name}+{offset:#x}") })
-    };
+    let name = |addr: u64| bin.place_name(addr.wrapping_sub(view.bias));
     disasm::around(code, raise, BEFORE, AFTER, &name).map_err(|error| error.to_string())
 }
 

@@ -277,6 +277,13 @@ impl GoBinary {
             .find(|f| pc < f.end())
     }
 
+    /// `main.f+0x10`, or `main.f` for its first instruction: how a disassembly names the code at `pc`.
+    pub fn place_name(&self, pc: u64) -> Option<String> {
+        let func = self.find_func(pc)?;
+        let (name, offset) = (func.display_name(), pc - func.entry());
+        Some(if offset == 0 { name.into_owned() } else { format!("{name}+{offset:#x}") })
+    }
+
     /// The source-level calls under way at `pc`, innermost first; empty outside Go code.
     /// `exact`: `pc` is the instruction itself; otherwise a return address, and the call before it is looked up.
     pub fn frames(&self, pc: u64, exact: bool) -> Vec<CodeFrame<'_>> {

@@ -85,16 +85,6 @@ impl<'a, 's> Batch<'a, 's> {
         }
     }
 
-    /// Number of addresses that were pushed and not written yet.
-    pub fn len(&self) -> usize {
-        self.addresses.len()
-    }
-
-    /// Nothing was pushed since it was written last.
-    pub fn is_empty(&self) -> bool {
-        self.addresses.is_empty() && self.between.is_empty()
-    }
-
     /// Writes every address with its frames, a line for each frame, the address before the first; then there are none.
     ///
     /// # Errors

@@ -98,16 +98,6 @@ impl Kernel {
         Ok(self)
     }
 
-    /// Number of code symbols.
-    pub fn len(&self) -> usize {
-        self.symbols.len()
-    }
-
-    /// No symbols: never so after [`Self::parse`].
-    pub fn is_empty(&self) -> bool {
-        self.symbols.is_empty()
-    }
-
     /// The address that `request` means.
     ///
     /// # Errors

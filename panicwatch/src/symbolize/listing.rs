@@ -66,12 +66,7 @@ pub fn around(
         Lookup::Return if address != code.entry => Raise::CallReturningTo(address),
         _ => Raise::At(address),
     };
-    let name = |target: u64| {
-        let func = bin.find_func(target.wrapping_sub(bias))?;
-        let offset = target.wrapping_sub(bias) - func.entry();
-        let name = func.name();
-        Some(if offset == 0 { name.into_owned() } else { format!("{name}+{offset:#x}") })
-    };
+    let name = |target: u64| bin.place_name(target.wrapping_sub(bias));
     let instructions = disasm::around(code, raise, before, after, &name)?;
     let lines = instructions.into_iter().map(|i| {
         let place = func.file_line(i.address.0.wrapping_sub(bias));

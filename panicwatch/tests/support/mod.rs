@@ -33,8 +33,13 @@ pub(crate) fn toolchains() -> Vec<Toolchain> {
 
 /// Where set-up puts things.
 pub(crate) fn cache() -> PathBuf {
-    let home = std::env::var_os("HOME").map_or_else(std::env::temp_dir, PathBuf::from);
-    home.join(".cache/panicwatch")
+    std::env::var_os("PANICWATCH_HOME").filter(|home| !home.is_empty()).map_or_else(
+        || {
+            let home = std::env::var_os("HOME").map_or_else(std::env::temp_dir, PathBuf::from);
+            home.join(".cache/panicwatch")
+        },
+        PathBuf::from,
+    )
 }
 
 impl Toolchain {
