@@ -1,0 +1,148 @@
+//! The flight recorder: what the eBPF programs write into overwriting rings that user space maps.
+//!
+//! One ring of [`Slot`]s and one of [`Sample`]s a CPU, in two arrays: slot `i` of CPU `c` is element
+//! `c * slots + i % slots`. A ring's [`Head`] counts the records ever begun on that CPU. A writer takes the next number
+//! `i` with an atomic addition, zeroes `seq`, writes the record and then `seq = i + 1`; so a reader that finds another
+//! `seq` before or after copying has met a record that is being written, or was overwritten.
+
+/// What a [`Slot`] tells. Zero is never used. `goid` is the goroutine the thread was running, 0 when it ran none or
+/// that could not be read; "the other" is a pair of [`pair`].
+pub mod kind {
+    /// The thread leaves its CPU. `extra`: the task state it leaves in (0: it could run on), with
+    /// [`PREEMPTED`](super::PREEMPTED). args: the thread that follows it, its name in two words.
+    pub const SWITCH_OUT: u32 = 1;
+    /// The thread gets a CPU. args: the thread before it, its name in two words.
+    pub const SWITCH_IN: u32 = 2;
+    /// The thread is woken. `goid` is 0. `extra`: number of the system call that the waker is in, or
+    /// [`NO_SYSCALL`](super::NO_SYSCALL). args: the waker, goroutine of the waker, 0.
+    pub const WAKING: u32 = 3;
+    /// The thread is moved. args: from CPU, to CPU, 0.
+    pub const MIGRATE: u32 = 4;
+    /// A thread of the process begins. `goid` is the creator's. args: the creating thread, 0, 0.
+    pub const THREAD_BEGIN: u32 = 5;
+    /// The thread ends.
+    pub const THREAD_END: u32 = 6;
+    /// A signal is sent to the thread. `goid` is the sender's when it is watched. `extra`: the signal. args: the sender,
+    /// `si_code` (sign-extended), result (0: queued).
+    pub const SIGNAL_SENT: u32 = 7;
+    /// A signal is delivered. `extra`: the signal. args: `si_code` (sign-extended), address of the handler, 0.
+    pub const SIGNAL_DELIVERED: u32 = 8;
+    /// A system call begins. `extra`: its number. args: its first three arguments.
+    pub const SYSCALL_ENTER: u32 = 9;
+    /// A system call ended. `extra`: its number. args: what it returned, 0, 0.
+    pub const SYSCALL_EXIT: u32 = 10;
+    /// A page fault in user mode. `extra`: the processor's error code. args: address, instruction, 0.
+    pub const PAGE_FAULT: u32 = 11;
+
+    /// A garbage collection begins (`runtime.gcStart` past its first checks is not known: see `STW_BEGIN`).
+    /// args: kind of trigger, 0, 0.
+    pub const GC_START: u32 = 20;
+    /// Marking is over (`runtime.gcMarkTermination`).
+    pub const GC_MARK_DONE: u32 = 21;
+    /// `runtime.stopTheWorldWithSema` begins. `extra`: the reason's number.
+    pub const STW_BEGIN: u32 = 22;
+    /// `runtime.startTheWorldWithSema` begins.
+    pub const STW_END: u32 = 23;
+    /// A mark worker begins to mark (`runtime.gcDrain`). `goid`: the worker.
+    pub const GC_WORKER: u32 = 24;
+    /// The goroutine has to assist the collector (`runtime.gcAssistAlloc`).
+    pub const GC_ASSIST: u32 = 25;
+    /// Sweeping is over, the next cycle may begin (`runtime.gcSweep` called). Unused where it is inlined.
+    pub const GC_SWEEP: u32 = 26;
+
+    /// A goroutine is created. `goid`: the new one. args: its first instruction, the creating instruction, the creator.
+    pub const GO_CREATE: u32 = 30;
+    /// The goroutine parks. `extra`: the wait reason's number. args: return address in the caller of gopark, 0, 0.
+    pub const GO_PARK: u32 = 31;
+    /// The goroutine is made ready. args: goroutine that did it (0: none), 0, 0. The thread is that goroutine's.
+    pub const GO_READY: u32 = 32;
+    /// The goroutine is about to run on this thread.
+    pub const GO_RUN: u32 = 33;
+    /// The goroutine gives way. `extra`: 1 preempted, 2 runtime.Gosched, 3 stopped for the collector.
+    pub const GO_YIELD: u32 = 34;
+    /// The goroutine has ended.
+    pub const GO_END: u32 = 35;
+
+    /// A function the user named is entered. `extra`: its number in the plan. args: instruction under the probe,
+    /// distance of the stack pointer from `stack.hi`, return address.
+    pub const FUNCTION: u32 = 40;
+}
+
+/// In `extra` of a [`kind::SWITCH_OUT`]: the scheduler took the CPU away.
+pub const PREEMPTED: u32 = 1 << 31;
+/// "In no system call, or not known."
+pub const NO_SYSCALL: u32 = u32::MAX;
+
+/// A thread and its process in one word.
+pub const fn pair(tid: u32, tgid: u32) -> u64 {
+    (tgid as u64) << 32 | tid as u64
+}
+
+/// One record.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Slot {
+    /// Number of this record on its CPU, plus one; 0 while it is being written.
+    pub seq: u64,
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub time_ns: u64,
+    /// See [`kind`].
+    pub kind: u32,
+    /// Process of the thread it tells of.
+    pub tgid: u32,
+    /// The thread it tells of.
+    pub tid: u32,
+    /// See [`kind`].
+    pub extra: u32,
+    /// See [`kind`].
+    pub goid: u64,
+    /// See [`kind`].
+    pub args: [u64; 3],
+}
+
+const _: () = assert!(size_of::<Slot>() == 64);
+
+/// Frames of the user's stack in a sample.
+pub const USER_FRAMES: usize = 48;
+/// Frames of the kernel's stack in a sample.
+pub const KERNEL_FRAMES: usize = 16;
+
+/// Where a thread was when the CPU's sampling clock struck.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    /// As [`Slot::seq`].
+    pub seq: u64,
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub time_ns: u64,
+    /// Process.
+    pub tgid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// Entries of `user` that hold something.
+    pub user_frames: u32,
+    /// Entries of `kernel` that hold something.
+    pub kernel_frames: u32,
+    /// The goroutine, or 0.
+    pub goid: u64,
+    /// Innermost first: the instruction, then return addresses, by frame pointers.
+    pub user: [u64; USER_FRAMES],
+    /// Innermost first.
+    pub kernel: [u64; KERNEL_FRAMES],
+}
+
+const _: () = assert!(size_of::<Sample>() == 40 + 8 * (USER_FRAMES + KERNEL_FRAMES));
+
+/// Counters of one CPU, on a cache line of their own.
+#[repr(C, align(64))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Records ever begun.
+    pub slots: u64,
+    /// Samples ever begun.
+    pub samples: u64,
+    /// Keeps the next CPU's counters off this line.
+    pub reserved: [u64; 6],
+}
+
+const _: () = assert!(size_of::<Head>() == 64);
