@@ -4,6 +4,7 @@
 //! for an incident (`timeline`).
 
 
+pub mod budget;
 pub mod history;
 mod options;
 
