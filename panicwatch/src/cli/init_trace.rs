@@ -11,15 +11,14 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use super::{
     child::{self, Watched},
-    common::{self, Exit, say, unable},
+    common::{self, Exit, say, say_counted, unable},
 };
 use crate::{
     clock::Clock,
     correlate::Program,
     incident::Incident,
     init_trace::{self, Collected, InitTrace},
-    recorder,
-    report,
+    recorder, report,
     watch::{
         launch,
         session::{Output, Session},
@@ -80,6 +79,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
         match session.wait() {
             Output::Incident(incident) => writer.incident(*incident)?,
             Output::Note(note) => say(&note),
+            Output::Counted(counted) => say_counted(&counted),
             Output::Init(collected, binary) => {
                 if !is_go {
                     say(&format!("{program} is not a Go program; this is the first that it started"));
