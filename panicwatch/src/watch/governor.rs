@@ -53,9 +53,6 @@ impl Governed {
             Ok(prices) => prices,
             Err(error) => return self.note(format!("the recorder's budget is not kept: {error}")),
         };
-        if std::env::var_os("PW_DEBUG").is_some() {
-            eprintln!("prices {:?}", prices.0);
-        }
         let cores = thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
         let mut budget = Budget::new(self.options.budget_percent, cores, prices, self.sources.clone());
         let mut meter = Meter::default();
