@@ -43,12 +43,7 @@ pub(super) fn start(
     }
 
     let forwarding = signals::forward_to_child(session.gate())?;
-    // The child is watched from its fork on, because the kernel programs follow the forks of whom they watch.
-    let us = std::process::id();
-    session.watch(us, None).map_err(unable)?;
-    let child = launch::start(path, program, rest);
-    session.unwatch(us).map_err(unable)?;
-    let mut child = child?;
+    let mut child = session.watching_forks(|| launch::start(path, program, rest)).map_err(unable)??;
     forwarding.child_is(child.id());
     session.launched(Process {
         args: Some(command.to_vec()),

@@ -146,62 +146,74 @@ fn touch_pages(pages: usize) {
     }
 }
 
-impl Programs {
-    /// The prices of the sources that are attached, compared with `baseline`. Watches our own process meanwhile.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn prices(
-        &mut self,
-        baseline: &Baseline,
-        sources: &[Source],
-        rings: &MappedRings,
-    ) -> Result<Prices, ProbeError> {
-        let us = std::process::id();
-        self.set_binary(OWN_ROW, Binary { tls_g: 16, ..Binary::default() })?;
-        self.watch(us, Some(OWN_ROW))?;
-        let measured = self.measure(baseline, sources, rings);
-        self.unwatch(us)?;
-        measured
-    }
+/// The programs, which others use too: nobody is kept waiting while a loop runs.
+pub trait Shared {
+    /// Runs `f` on them.
+    fn with<R>(&self, f: impl FnOnce(&mut Programs) -> R) -> R;
+}
 
-    fn measure(
-        &mut self,
-        baseline: &Baseline,
-        sources: &[Source],
-        rings: &MappedRings,
-    ) -> Result<Prices, ProbeError> {
-        let mut prices = Prices::zero();
-        for (load, before) in LOADS.into_iter().zip(baseline.0) {
-            let wanted = |one: &Source| match load {
-                Load::Calls => one.is_in_program(),
-                Load::Spin => *one == Source::Sample,
-                _ => false,
-            };
-            let wanted = sources.iter().any(wanted);
-            let probe = (wanted && load == Load::Calls).then(|| self.probe_ourselves()).transpose()?;
-            let clocks = (wanted && load == Load::Spin).then(|| self.start_clocks(FAST)).transpose()?;
-            let hits_before = rings.hits();
-            let with = best(load);
-            let hits = rings.hits();
-            drop((probe, clocks));
-            let each = |kind: u32| (hits[kind as usize] - hits_before[kind as usize]) as f64 / TRIES as f64;
-            let (mut records, mut cost) = (0.0, with.saturating_sub(before).as_nanos() as f64);
-            for kind in 0..KINDS {
-                if load.kinds().contains(&kind) {
-                    records += each(kind);
-                } else {
-                    cost -= each(kind) * prices.0[kind as usize];
-                }
-            }
-            if records > 0.0 {
-                let price = (cost / records).max(LEAST_NS);
-                load.kinds().iter().for_each(|kind| prices.0[*kind as usize] = price);
+/// The prices of the sources that are attached, compared with `baseline`. Watches our own process meanwhile: nobody else
+/// may do so.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn prices(
+    programs: &impl Shared,
+    baseline: &Baseline,
+    sources: &[Source],
+    rings: &MappedRings,
+) -> Result<Prices, ProbeError> {
+    let us = std::process::id();
+    programs.with(|programs| {
+        programs.set_binary(OWN_ROW, Binary { tls_g: 16, ..Binary::default() })?;
+        programs.watch(us, Some(OWN_ROW))
+    })?;
+    let measured = measure(programs, baseline, sources, rings);
+    programs.with(|programs| programs.unwatch(us))?;
+    measured
+}
+
+fn measure(
+    programs: &impl Shared,
+    baseline: &Baseline,
+    sources: &[Source],
+    rings: &MappedRings,
+) -> Result<Prices, ProbeError> {
+    let mut prices = Prices::zero();
+    for (load, before) in LOADS.into_iter().zip(baseline.0) {
+        let wanted = |one: &Source| match load {
+            Load::Calls => one.is_in_program(),
+            Load::Spin => *one == Source::Sample,
+            _ => false,
+        };
+        let wanted = sources.iter().any(wanted);
+        let probe =
+            (wanted && load == Load::Calls).then(|| programs.with(Programs::probe_ourselves)).transpose()?;
+        let clocks = (wanted && load == Load::Spin)
+            .then(|| programs.with(|programs| programs.start_clocks(FAST)))
+            .transpose()?;
+        let hits_before = rings.hits();
+        let with = best(load);
+        let hits = rings.hits();
+        drop((probe, clocks));
+        let each = |kind: u32| (hits[kind as usize] - hits_before[kind as usize]) as f64 / TRIES as f64;
+        let (mut records, mut cost) = (0.0, with.saturating_sub(before).as_nanos() as f64);
+        for kind in 0..KINDS {
+            if load.kinds().contains(&kind) {
+                records += each(kind);
+            } else {
+                cost -= each(kind) * prices.0[kind as usize];
             }
         }
-        Ok(prices)
+        if records > 0.0 {
+            let price = (cost / records).max(LEAST_NS);
+            load.kinds().iter().for_each(|kind| prices.0[*kind as usize] = price);
+        }
     }
+    Ok(prices)
+}
 
+impl Programs {
     /// The recorder's probe for parking goroutines, in a function of ours.
     fn probe_ourselves(&mut self) -> Result<attach::Attached, ProbeError> {
         let address = probed as *const () as u64;

@@ -5,7 +5,7 @@ use std::{
     fs::File,
     os::unix::fs::MetadataExt,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     gobin::{self, GoBinary, dwarf},
     probe::{
         attach::{self, Attached},
+        calibrate::Shared,
         error::ProbeError,
         object::Programs,
         plan::{begin_plan, init_plan, plan, recorder_plan},
@@ -95,6 +96,8 @@ pub struct Armory {
     state: Mutex<State>,
     /// Report every process of an armed binary, not only watched ones.
     watch_all: bool,
+    /// Held by whoever has our own process watched for a moment.
+    ourselves: Mutex<()>,
 }
 
 impl Armory {
@@ -102,16 +105,21 @@ impl Armory {
     pub fn new(programs: Programs, watch_all: bool) -> Armory {
         let state =
             State { programs, by_file: HashMap::new(), armed: Vec::new(), init: false, recorded: None };
-        Armory { state: Mutex::new(state), watch_all }
+        Armory { state: Mutex::new(state), watch_all, ourselves: Mutex::new(()) }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `f` on the loaded programs.
     pub fn with_programs<R>(&self, f: impl FnOnce(&mut Programs) -> R) -> R {
         f(&mut self.state().programs)
+    }
+
+    /// For whoever has our own process watched for a moment: nobody else does as long as the guard lives.
+    pub fn ourselves(&self) -> MutexGuard<'_, ()> {
+        self.ourselves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on with the probes of `init-trace`.
@@ -254,6 +262,12 @@ impl Armory {
         state.armed.push(armed.clone());
         state.by_file.insert(id, index);
         Ok(armed)
+    }
+}
+
+impl Shared for Armory {
+    fn with<R>(&self, f: impl FnOnce(&mut Programs) -> R) -> R {
+        self.with_programs(f)
     }
 }
 

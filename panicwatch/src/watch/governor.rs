@@ -11,7 +11,12 @@ use std::{
 use super::{armory::Armory, flight::Recorder, session::Input};
 use crate::{
     clock::Clock,
-    probe::{calibrate::Baseline, error::ProbeError, object::Programs, rings::MappedRings},
+    probe::{
+        calibrate::{self, Baseline},
+        error::ProbeError,
+        object::Programs,
+        rings::MappedRings,
+    },
     recorder::{
         Options, Source,
         budget::{Action, Budget, Reading},
@@ -46,9 +51,9 @@ impl Governed {
     fn run(self) {
         // A program that is over by now has cost nothing worth a measurement.
         thread::sleep(TICK);
-        let prices = self
-            .armory
-            .with_programs(|programs| programs.prices(&self.baseline, &self.sources, &self.recorder.rings));
+        let ourselves = self.armory.ourselves();
+        let prices = calibrate::prices(&*self.armory, &self.baseline, &self.sources, &self.recorder.rings);
+        drop(ourselves);
         let prices = match prices {
             Ok(prices) => prices,
             Err(error) => return self.note(format!("the recorder's budget is not kept: {error}")),

@@ -221,11 +221,25 @@ impl Session {
         self.armory.with_programs(|programs| programs.watch(pid, runs.map(|armed| armed.index)))
     }
 
+    /// Runs `start` in such a way that the processes it starts are watched from their fork on: the kernel programs follow
+    /// the forks of whom they watch, so for that moment our own process is watched.
+    ///
+    /// # Errors
+    /// When the table is full.
+    pub fn watching_forks<R>(&self, start: impl FnOnce() -> R) -> Result<R, ProbeError> {
+        let _ourselves = self.armory.ourselves();
+        let us = std::process::id();
+        self.watch(us, None)?;
+        let started = start();
+        self.unwatch(us)?;
+        Ok(started)
+    }
+
     /// Takes a process out of the table; what it has started stays.
     ///
     /// # Errors
     /// When it was not in it.
-    pub fn unwatch(&self, pid: u32) -> Result<(), ProbeError> {
+    fn unwatch(&self, pid: u32) -> Result<(), ProbeError> {
         self.armory.with_programs(|programs| programs.unwatch(pid))
     }
 

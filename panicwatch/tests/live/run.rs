@@ -33,12 +33,25 @@ pub(crate) struct Program<'a> {
     pub(crate) args: Vec<String>,
     /// Added to the environment.
     pub(crate) env: Vec<(String, String)>,
+    /// Options of `panicwatch run`.
+    pub(crate) options: Vec<String>,
 }
 
 impl<'a> Program<'a> {
     /// `path ARGS…`.
     pub(crate) fn new(path: &'a Path, args: &[&str]) -> Self {
-        Self { path, args: args.iter().map(|a| (*a).to_owned()).collect(), env: Vec::new() }
+        Self {
+            path,
+            args: args.iter().map(|a| (*a).to_owned()).collect(),
+            env: Vec::new(),
+            options: Vec::new(),
+        }
+    }
+
+    /// The same with options for `panicwatch run`.
+    pub(crate) fn options(mut self, options: &[&str]) -> Self {
+        self.options = options.iter().map(|option| (*option).to_owned()).collect();
+        self
     }
 
     /// Its command line.
@@ -86,7 +99,7 @@ impl Running {
         let dir = TempDir::new()?;
         let mut command = Command::new(PANICWATCH);
         prepare(&mut command, program);
-        command.arg("run").arg("-o").arg(dir.path().join(INCIDENTS)).arg("--");
+        command.arg("run").args(&program.options).arg("-o").arg(dir.path().join(INCIDENTS)).arg("--");
         Self::in_dir(command.arg(program.path).args(&program.args).stdin(Stdio::null()), dir)
     }
 

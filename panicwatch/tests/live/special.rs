@@ -146,7 +146,7 @@ pub(crate) fn no_panic(built: &Built) -> Result<()> {
 
 /// Every one of many, in order, and no other.
 pub(crate) fn counter(built: &Built) -> Result<()> {
-    let run = run::watched(&built.program())?;
+    let run = run::watched(&built.program().options(&["--max-captures", "0"]))?;
     ensure!(run.output.stdout == format!("{}\n", built.args[0]), "changed: {:?}", run.output);
     let count: usize = built.args[0].parse()?;
     let mut at = 0;
@@ -161,6 +161,25 @@ pub(crate) fn counter(built: &Built) -> Result<()> {
     wrong.truncate(20);
     none("counter", &wrong)?;
     ensure!(run.incidents.len() == count, "{} incidents of {count}", run.incidents.len());
+    Ok(())
+}
+
+/// Beyond the rate at which panics are captured they are counted, every one of them.
+pub(crate) fn counted(built: &Built) -> Result<()> {
+    let run = run::watched(&built.program().options(&["--max-captures", "20"]))?;
+    ensure!(run.output.stdout == format!("{}\n", built.args[0]), "changed: {:?}", run.output);
+    let total: usize = built.args[0].parse()?;
+    let (told, captured) = (&run.output.stderr, run.incidents.len());
+    let mut counted = 0;
+    for line in told.lines() {
+        let rest = line.strip_prefix("panicwatch: ").with_context(|| format!("a foreign line: {line:?}"))?;
+        let (count, rest) =
+            rest.split_once(" more panic").with_context(|| format!("another line: {line:?}"))?;
+        ensure!(rest.contains("main.once (") && rest.contains("main.go:"), "the place is missing: {line:?}");
+        counted += count.parse::<usize>()?;
+    }
+    ensure!((100..total).contains(&captured), "{captured} captured of {total}");
+    ensure!(captured + counted == total, "{captured} captured and {counted} counted of {total}: {told:?}");
     Ok(())
 }
 
