@@ -38,6 +38,7 @@ pub mod memory;
 pub mod probe;
 pub mod raises;
 pub mod report;
+pub mod stored;
 pub mod symbolize;
 pub mod timeline;
 pub mod traceback;
