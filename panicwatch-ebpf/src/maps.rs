@@ -2,12 +2,14 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use panicwatch_common::{
     binary::{Binary, MAX_BINARIES},
     config::Config,
+    counted::{Goroutine, Place, Rate},
     reason::{REASONS, Reason},
+    recorder::{Head, Sample, Slot},
 };
 
 /// Programs → user space, in order. The loader may change the size. Full: the event is lost and counted.
@@ -18,10 +20,38 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 #[map]
 pub(crate) static BINARIES: Array<Binary> = Array::with_max_entries(MAX_BINARIES, 0);
 
-/// Processes to report (tgid), and their threads' ids as a by-product of following forks. User space and the process
-/// programs write it. Full: the process goes unwatched, counted.
+/// Processes to report, by tgid; the value is the row of `BINARIES` that the process runs, plus one, and 0 until a probe in
+/// that binary was hit: programs that do not stand in a binary need it. User space and the process programs write it.
+/// Full: the process goes unwatched, counted.
 #[map]
 pub(crate) static WATCHED: HashMap<u32, u32> = HashMap::with_max_entries(65_536, 0);
+
+/// Programs: captures by binary, see [`Rate`].
+#[map]
+pub(crate) static RATES: Array<Rate> = Array::with_max_entries(MAX_BINARIES, 0);
+
+/// Programs → user space: panics that were counted only, by place. Full: counted under the place 0 of the process.
+#[map]
+pub(crate) static COUNTED: HashMap<Place, u64> = HashMap::with_max_entries(8192, 0);
+
+/// Programs: goroutines whose panic under way was counted only. Full: the one that was not asked for longest is forgotten,
+/// and what remains of its panic is reported.
+#[map]
+pub(crate) static QUIET: LruHashMap<Goroutine, u64> = LruHashMap::with_max_entries(16_384, 0);
+
+/// `BPF_F_MMAPABLE`: user space maps the values. <https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/bpf.h>
+const MMAPABLE: u32 = 1 << 10;
+
+/// Programs → user space: the recorder's rings, see `panicwatch_common::recorder`. The loader sets their sizes. Full: the
+/// oldest record is overwritten.
+#[map]
+pub(crate) static SLOTS: Array<Slot> = Array::with_max_entries(1, MMAPABLE);
+/// Likewise.
+#[map]
+pub(crate) static SAMPLES: Array<Sample> = Array::with_max_entries(1, MMAPABLE);
+/// Likewise: counters.
+#[map]
+pub(crate) static HEADS: Array<Head> = Array::with_max_entries(1, MMAPABLE);
 
 /// User space → programs: kernel offsets.
 #[map]

@@ -37,6 +37,7 @@ pub mod mappings;
 pub mod memory;
 pub mod probe;
 pub mod raises;
+pub mod recorder;
 pub mod report;
 pub mod stored;
 pub mod symbolize;

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
 };
 
@@ -11,11 +12,11 @@ use anyhow::{Context, anyhow};
 use clap::Args as ClapArgs;
 
 use super::{
-    common::{Exit, OutputArgs, say, unable, unreadable},
+    common::{Exit, OutputArgs, RecorderArgs, say, say_counted, unable, unreadable},
     signals,
 };
 use crate::watch::{
-    armory::ArmError,
+    armory::{ArmError, Armed},
     procfs,
     session::{Input, Output, Session},
 };
@@ -27,12 +28,8 @@ pub struct Args {
     output: OutputArgs,
     #[command(flatten)]
     target: Target,
-    /// How much of what happened before a panic to keep; taken but without effect until timelines are recorded
-    #[arg(long, value_name = "DURATION", default_value = "10ms")]
-    window: String,
-    /// Report no timeline; none is recorded yet
-    #[arg(long)]
-    no_timeline: bool,
+    #[command(flatten)]
+    recorder: RecorderArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -65,18 +62,24 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     }
     crate::doctor::requirements_for_run().map_err(unable)?;
     let mut sink = args.output.sink()?;
-    let mut session = Session::start(args.target.exe.is_some()).map_err(unable)?;
-    arm(&session, &file, &shown)?;
+    let mut session = Session::start(args.target.exe.is_some(), &args.recorder.options()).map_err(unable)?;
+    let armed = arm(&session, &file, &shown)?;
     let sender = session.sender();
     if let Some(pid) = args.target.pid {
         session.describe(procfs::process(pid));
-        session.watch(pid).map_err(unable)?;
+        session.watch(pid, Some(&armed)).map_err(unable)?;
         let sender = sender.clone();
         let process = pidfd(pid)?;
         thread::spawn(move || {
             wait(&process);
             let _ = sender.send(Input::Stop);
         });
+    }
+    if args.target.exe.is_some() {
+        for pid in procfs::running(&file) {
+            session.describe(procfs::process(pid));
+            session.watch(pid, Some(&armed)).map_err(unable)?;
+        }
     }
     signals::on_stop(session.gate(), move || {
         let _ = sender.send(Input::Stop);
@@ -86,15 +89,17 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
         match session.wait() {
             Output::Incident(incident) => sink.write(&incident)?,
             Output::Note(note) => say(&note),
+            Output::Counted(counted) => say_counted(&counted),
+            Output::Aside(aside) => say(&aside),
             Output::Init(..) => {}
             Output::ChildExited(_) | Output::Stopped => return Ok(0),
         }
     }
 }
 
-fn arm(session: &Session, file: &File, path: &Path) -> Result<(), Exit> {
+fn arm(session: &Session, file: &File, path: &Path) -> Result<Arc<Armed>, Exit> {
     match session.arm(file, path) {
-        Ok(_) => Ok(()),
+        Ok(armed) => Ok(armed),
         Err(ArmError::Probe(error)) => Err(unable(error)),
         Err(error) => Err(error.into()),
     }

@@ -11,14 +11,14 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use super::{
     child::{self, Watched},
-    common::{self, Exit, say, unable},
+    common::{self, Exit, say, say_counted, unable},
 };
 use crate::{
     clock::Clock,
     correlate::Program,
     incident::Incident,
     init_trace::{self, Collected, InitTrace},
-    report,
+    recorder, report,
     watch::{
         launch,
         session::{Output, Session},
@@ -72,13 +72,15 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     }
     crate::doctor::requirements_for_run().map_err(unable)?;
     let mut writer = Writer::open(args)?;
-    let mut session = Session::start(false).map_err(unable)?;
+    let mut session = Session::start(false, &recorder::Options::off()).map_err(unable)?;
     session.trace_init();
     let Watched { mut session, is_go } = child::start(session, &args.command, &path, &file)?;
     loop {
         match session.wait() {
             Output::Incident(incident) => writer.incident(*incident)?,
             Output::Note(note) => say(&note),
+            Output::Counted(counted) => say_counted(&counted),
+            Output::Aside(_) => {}
             Output::Init(collected, binary) => {
                 if !is_go {
                     say(&format!("{program} is not a Go program; this is the first that it started"));

@@ -4,6 +4,7 @@
 //! up whether a process is watched.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io,
     os::{
@@ -18,13 +19,14 @@ use aya::programs::{
     Link as _,
     uprobe::{UProbeAttachPoint, UProbeLink, UProbeScope},
 };
-use panicwatch_common::binary::{Binary, MAX_BINARIES, cookie};
+use panicwatch_common::binary::{Binary, cookie};
 
 use super::{
+    calibrate::OWN_ROW,
     error::ProbeError,
     multi,
-    object::{Programs, UPROBES},
-    plan::{ProbePlan, Site},
+    object::Programs,
+    plan::{self, ProbePlan, Site},
 };
 use crate::gobin::GoBinary;
 
@@ -67,6 +69,9 @@ pub fn binary_row(bin: &GoBinary, watch_all: bool) -> Option<Binary> {
         g_sched_sp: layout.g.sched_sp.into(),
         g_syscallsp: layout.g.syscallsp.into(),
         m_p: layout.m.p.into(),
+        tls_g: plan::tls_g(bin).unwrap_or(0),
+        g_startpc: layout.g.startpc.into(),
+        g_gopc: layout.g.gopc.into(),
     })
 }
 
@@ -90,15 +95,27 @@ pub fn attach(
     name: &Path,
     index: u32,
 ) -> Result<Attached, ProbeError> {
-    if index >= MAX_BINARIES {
-        return Err(ProbeError::TooManyBinaries(MAX_BINARIES));
+    if index >= OWN_ROW {
+        return Err(ProbeError::TooManyBinaries(OWN_ROW));
     }
+    attach_row(programs, plan, file, name, index)
+}
+
+/// [`attach`], for any row.
+pub(super) fn attach_row(
+    programs: &mut Programs,
+    plan: &ProbePlan,
+    file: &File,
+    name: &Path,
+    index: u32,
+) -> Result<Attached, ProbeError> {
     for site in &plan.sites {
         verify(file, name, site)?;
     }
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
     let mut attached = Attached { multi: Vec::new(), perf: Vec::new() };
-    for program in UPROBES {
+    let programs_of_plan: BTreeSet<&str> = plan.sites.iter().map(|site| site.program).collect();
+    for program in programs_of_plan {
         let sites: Vec<(u64, u64)> = plan
             .sites
             .iter()

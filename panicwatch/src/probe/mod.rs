@@ -4,8 +4,11 @@
 
 pub mod attach;
 mod btf;
+pub mod calibrate;
 pub mod error;
 pub mod kernel;
 mod multi;
 pub mod object;
 pub mod plan;
+pub mod rings;
+pub mod sources;

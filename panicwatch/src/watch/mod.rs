@@ -4,8 +4,11 @@
 //! the event ring, [`launch`] starts the program, [`session`] ties them to the correlator.
 
 pub mod armory;
+mod flight;
 pub mod gate;
+mod governor;
 pub mod launch;
+mod names;
 pub mod procfs;
 mod reader;
 pub mod session;

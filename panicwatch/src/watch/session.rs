@@ -1,6 +1,7 @@
 //! One watching session: probes, processes and events of `run` or `attach`, until the program ends.
 
 use std::{
+    collections::{HashMap, VecDeque},
     fs::File,
     io,
     path::{Path, PathBuf},
@@ -8,24 +9,29 @@ use std::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use panicwatch_common::{event::kind, reason::Reason};
+use panicwatch_common::{counted::Place, event::kind, reason::Reason};
 
 use super::{
     armory::{ArmError, Armed, Armory},
+    flight::{Ear, Flight, Recorder},
     gate::{self, Gate},
+    governor::{self, Governed},
     procfs,
-    reader::{QUEUE, Reader},
+    reader::{Listener, QUEUE, Reader},
 };
 use crate::{
     clock::Clock,
     correlate::{Correlator, Program},
     event::{Assembler, Body, Event},
-    incident::{Incident, Process},
+    incident::{Frame, Incident, Missing, Process},
     init_trace::{Collected, Collector},
-    probe::{error::ProbeError, kernel::KernelFacts, object::Programs},
+    probe::{
+        calibrate::Baseline, error::ProbeError, kernel::KernelFacts, object::Programs, rings::RingSizes,
+    },
+    recorder::Options,
 };
 
 /// Bytes of the event ring.
@@ -39,6 +45,10 @@ pub enum Input {
     Refused(ArmError),
     /// The program that `run` started has ended.
     ChildExited(std::process::ExitStatus),
+    /// Something a person should know.
+    Note(String),
+    /// Something that the next incident will tell too.
+    Aside(String),
     /// Somebody asked us to stop.
     Stop,
 }
@@ -50,6 +60,10 @@ pub enum Output {
     Incident(Box<Incident>),
     /// Something a person should know, as a sentence.
     Note(String),
+    /// Something that whoever follows along may want to know; the next incident tells it too.
+    Aside(String),
+    /// Panics that came faster than they are captured.
+    Counted(Counted),
     /// The initialisation of the traced program is over, with the binary it ran. Incidents of its end come before.
     Init(Box<Collected>, Arc<Program>),
     /// The program has ended, with everything before it reported.
@@ -57,6 +71,20 @@ pub enum Output {
     /// Stopped, with everything before it reported.
     Stopped,
 }
+
+/// Panics of one process raised at one place that were counted only, since the last time they were told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counted {
+    /// Process.
+    pub pid: u32,
+    /// Where they were raised; `None` when there were too many places.
+    pub site: Option<Frame>,
+    /// How many.
+    pub count: u64,
+}
+
+/// Between two looks at the panics that were counted only.
+const COUNTED_PACE: Duration = Duration::from_secs(1);
 
 /// A running session.
 pub struct Session {
@@ -66,28 +94,65 @@ pub struct Session {
     sender: SyncSender<Input>,
     assembler: Assembler,
     correlator: Correlator,
-    outputs: std::collections::VecDeque<Output>,
+    outputs: VecDeque<Output>,
     gate: Result<Arc<Gate>, io::Error>,
     /// What we started ourselves, until its image is seen.
     launched: Option<Process>,
     /// Of a session that traces an initialisation, until it is over.
     init: Option<Collector>,
+    /// Of a session that records.
+    flight: Option<Flight>,
+    /// Panics that were counted only, as far as they were told of, and when that was.
+    counted: HashMap<Place, u64>,
+    counted_at: Instant,
 }
 
 impl Session {
     /// Loads the programs and starts reading. With `watch_all` every process of an armed binary is reported, else
-    /// those given to [`Session::watch`] and what they start.
+    /// those given to [`Session::watch`] and what they start. `options` say what the flight recorder shall record.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn start(watch_all: bool) -> Result<Session, ProbeError> {
+    pub fn start(watch_all: bool, options: &Options) -> Result<Session, ProbeError> {
         let kernel = KernelFacts::detect();
-        let mut programs = Programs::load(&kernel, RING_BYTES)?;
+        let sources = options.sources();
+        let sizes = (!sources.is_empty()).then(|| RingSizes::of(options)).transpose()?;
+        let mut programs = Programs::load(&kernel, RING_BYTES, sizes, options.captures_per_window())?;
+        let mut outputs = VecDeque::new();
+        let recorder = match sizes {
+            Some(sizes) => Some(Arc::new(Recorder::new(programs.map_rings(sizes)?, options))),
+            None => None,
+        };
+        let baseline = recorder.is_some().then(Baseline::measure);
+        let mut recorded = sources.clone();
+        for source in sources.iter().filter(|source| !source.is_in_program()) {
+            if let (Err(error), Some(recorder)) =
+                (programs.attach_source(*source, options.samples_per_second), &recorder)
+            {
+                recorded.retain(|recorded| recorded != source);
+                recorder.is_off(*source, error.to_string());
+                outputs.push_back(Output::Note(format!("{} is not recorded: {error}", source.name())));
+            }
+        }
         let (sender, inputs) = sync_channel(QUEUE);
         let failed = |error| ProbeError::Attach { name: "event ring".into(), path: PathBuf::new(), error };
-        let reader = Reader::start(programs.take_events()?, sender.clone(), Input::Record).map_err(failed)?;
+        let ear = recorder.clone().map(|recorder| Box::new(Ear::new(recorder)) as Box<dyn Listener>);
+        let reader =
+            Reader::start(programs.take_events()?, sender.clone(), Input::Record, ear).map_err(failed)?;
         let watched = programs.take_watched()?;
         let armory = Arc::new(Armory::new(programs, watch_all));
+        if let (Some(recorder), Some(baseline)) = (&recorder, baseline) {
+            armory.record(&sources);
+            let governed = Governed {
+                armory: armory.clone(),
+                recorder: recorder.clone(),
+                sources: recorded,
+                options: options.clone(),
+                baseline,
+                notes: sender.clone(),
+            };
+            governor::start(governed);
+        }
         let refusals = sender.clone();
         let gate = gate::start(
             armory.clone(),
@@ -103,10 +168,13 @@ impl Session {
             sender,
             assembler: Assembler::new(),
             correlator: Correlator::new(Clock::measure()),
-            outputs: Default::default(),
+            outputs,
             gate: gate.map(Arc::new),
             launched: None,
             init: None,
+            flight: recorder.map(Flight::new),
+            counted: HashMap::new(),
+            counted_at: Instant::now(),
         })
     }
 
@@ -145,12 +213,12 @@ impl Session {
         self.armory.is_empty()
     }
 
-    /// Watches a process and all that it will start.
+    /// Watches a process and all that it will start; `runs` is the binary that it runs already, if it does.
     ///
     /// # Errors
     /// When the table is full.
-    pub fn watch(&self, pid: u32) -> Result<(), ProbeError> {
-        self.armory.with_programs(|programs| programs.watch(pid))
+    pub fn watch(&self, pid: u32, runs: Option<&Armed>) -> Result<(), ProbeError> {
+        self.armory.with_programs(|programs| programs.watch(pid, runs.map(|armed| armed.index)))
     }
 
     /// Takes a process out of the table; what it has started stays.
@@ -177,12 +245,16 @@ impl Session {
             if let Some(output) = self.outputs.pop_front() {
                 return output;
             }
-            match self.inputs.recv() {
+            if self.counted_at.elapsed() >= COUNTED_PACE {
+                self.tell_counted();
+            }
+            match self.inputs.recv_timeout(COUNTED_PACE) {
+                Err(RecvTimeoutError::Timeout) => {}
                 Ok(Input::ChildExited(status)) => {
                     self.drain();
                     self.outputs.push_back(Output::ChildExited(status));
                 }
-                Ok(Input::Stop) | Err(_) => {
+                Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => {
                     self.drain();
                     self.outputs.push_back(Output::Stopped);
                 }
@@ -197,7 +269,9 @@ impl Session {
         self.reader.request_stop();
         loop {
             match self.inputs.recv_timeout(Duration::from_millis(5)) {
-                Ok(input @ (Input::Record(_) | Input::Refused(_))) => self.take(input),
+                Ok(input @ (Input::Record(_) | Input::Refused(_) | Input::Note(_) | Input::Aside(_))) => {
+                    self.take(input)
+                }
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout) if !self.reader.has_ended() => {}
                 Err(_) => break,
@@ -210,10 +284,24 @@ impl Session {
         self.correlator.finish(Clock::monotonic_ns(), &|index| program(&armory, index));
         self.flush();
         self.init_is_over();
+        self.tell_counted();
         let failures = self.armory.with_programs(Programs::failures).unwrap_or_default();
         for (reason, count) in failures {
             if !matches!(reason, Reason::StackRead) {
                 self.outputs.push_back(Output::Note(format!("{count} times, {}", reason.sentence())));
+            }
+        }
+    }
+
+    /// Panics that were counted only since the last look.
+    fn tell_counted(&mut self) {
+        self.counted_at = Instant::now();
+        for (place, count) in self.armory.with_programs(Programs::counted).unwrap_or_default() {
+            let before = self.counted.insert(place, count).unwrap_or(0);
+            if count > before {
+                let site = program(&self.armory, place.binary).and_then(|program| program.raised_at(place));
+                let counted = Counted { pid: place.tgid, site, count: count - before };
+                self.outputs.push_back(Output::Counted(counted));
             }
         }
     }
@@ -225,6 +313,8 @@ impl Session {
                 Err(error) => self.outputs.push_back(Output::Note(error.to_string())),
             },
             Input::Refused(error) => self.outputs.push_back(Output::Note(format!("not watched: {error}"))),
+            Input::Note(note) => self.outputs.push_back(Output::Note(note)),
+            Input::Aside(aside) => self.outputs.push_back(Output::Aside(aside)),
             Input::ChildExited(_) | Input::Stop => {}
         }
     }
@@ -257,7 +347,11 @@ impl Session {
             }
             _ => None,
         };
-        let describe = exec.is_none() && event.head.kind != kind::PROCESS_EXIT && !self.correlator.knows(pid);
+        let ended = event.head.kind == kind::PROCESS_EXIT;
+        if let Some(flight) = &mut self.flight {
+            flight.event(&event, program(&armory, event.head.binary).as_deref());
+        }
+        let describe = exec.is_none() && !ended && !self.correlator.knows(pid);
         self.correlator.push(event, &|index| program(&armory, index));
         if let Some((args, env, _)) = exec {
             // What the kernel's copy does not have, /proc may, or we ourselves do.
@@ -274,10 +368,29 @@ impl Session {
             self.correlator.describe(procfs::process(pid));
         }
         self.flush();
+        if ended && let Some(flight) = &mut self.flight {
+            flight.forget(pid);
+        }
+    }
+
+    fn add_timeline(&mut self, incident: &mut Incident) {
+        let made = match &mut self.flight {
+            None => Err("nothing was recorded: timelines were not asked for".to_owned()),
+            Some(flight) => flight
+                .binary_of(incident.process.pid)
+                .and_then(|row| program(&self.armory, row))
+                .ok_or_else(|| "the process's binary is not known any more".to_owned())
+                .and_then(|program| flight.timeline(incident, &program)),
+        };
+        match made {
+            Ok(timeline) => incident.timeline = Some(timeline),
+            Err(reason) => incident.missing.push(Missing { what: "timeline".to_owned(), reason }),
+        }
     }
 
     fn flush(&mut self) {
-        for incident in self.correlator.take() {
+        for mut incident in self.correlator.take() {
+            self.add_timeline(&mut incident);
             self.outputs.push_back(Output::Incident(Box::new(incident)));
         }
     }

@@ -1,0 +1,301 @@
+//! The flight recorder of a session: reads the rings when something has happened, keeps what led to it, and makes the
+//! timeline of an incident of that.
+//!
+//! Knows when to look; what the records mean is `timeline`'s business.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use panicwatch_common::{
+    event::kind,
+    recorder::{Sample, Slot},
+};
+
+use super::{
+    names::{KernelNames, Names},
+    reader::Listener,
+};
+use crate::{
+    clock::Clock,
+    correlate::Program,
+    event::Event,
+    incident::Incident,
+    probe::rings::MappedRings,
+    recorder::{
+        Options, Source,
+        history::{Gap, History},
+    },
+    timeline::{self, Timeline},
+};
+
+/// What is read stays for that long besides the window, nanoseconds: the correlator may be late.
+const KEPT_NS: u64 = 500_000_000;
+/// Records before the window that are kept to know how things stood at its beginning.
+const MAX_BEFORE: usize = 20_000;
+/// Cuts that wait for the end of their incident.
+const MAX_CUTS: usize = 512;
+
+/// The rings, and what has been read of them.
+pub(super) struct Recorder {
+    pub(super) rings: MappedRings,
+    history: Mutex<History>,
+    window_ns: u64,
+    /// Sources that were not listened to for a time.
+    off: Mutex<Vec<Off>>,
+}
+
+/// A source that was not listened to.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Off {
+    pub(super) source: Source,
+    pub(super) from_ns: u64,
+    /// `None`: it still is not.
+    pub(super) to_ns: Option<u64>,
+    pub(super) reason: String,
+}
+
+/// Times that are remembered.
+const MAX_OFF: usize = 256;
+
+/// What led to a raise.
+#[derive(Debug)]
+pub(super) struct Cut {
+    tgid: u32,
+    /// The raise.
+    pub(super) at_ns: u64,
+    pub(super) slots: Vec<(u32, Slot)>,
+    pub(super) samples: Vec<(u32, Sample)>,
+    pub(super) gaps: Vec<Gap>,
+}
+
+impl Recorder {
+    pub(super) fn new(rings: MappedRings, options: &Options) -> Recorder {
+        let window_ns = u64::try_from(options.window.as_nanos()).unwrap_or(u64::MAX);
+        let asked_for = options.sources();
+        let left_out = |source: &Source| !asked_for.contains(source);
+        let off = Source::ALL.into_iter().filter(left_out).map(|source| Off {
+            source,
+            from_ns: 0,
+            to_ns: None,
+            reason: "not asked for".to_owned(),
+        });
+        let off = Mutex::new(off.collect());
+        Recorder { rings, history: Mutex::new(History::new()), window_ns, off }
+    }
+
+    fn off(&self) -> MutexGuard<'_, Vec<Off>> {
+        self.off.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on `source` is not listened to.
+    pub(super) fn is_off(&self, source: Source, reason: String) {
+        let mut off = self.off();
+        if off.len() >= MAX_OFF
+            && let Some(over) = off.iter().position(|off| off.to_ns.is_some())
+        {
+            off.remove(over);
+        }
+        off.push(Off { source, from_ns: Clock::monotonic_ns(), to_ns: None, reason });
+    }
+
+    /// The sources that were not listened to all the time from `from_ns` to `to_ns`.
+    fn off_between(&self, from_ns: u64, to_ns: u64) -> Vec<timeline::Off> {
+        let off = self.off();
+        let touching =
+            off.iter().filter(|off| off.from_ns < to_ns && off.to_ns.is_none_or(|end| end > from_ns));
+        touching
+            .map(|off| timeline::Off { source: off.source.name().to_owned(), reason: off.reason.clone() })
+            .collect()
+    }
+
+    /// From now on `source` is listened to again.
+    pub(super) fn is_on(&self, source: Source) {
+        let now = Clock::monotonic_ns();
+        self.off().iter_mut().filter(|off| off.source == source).for_each(|off| {
+            off.to_ns.get_or_insert(now);
+        });
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn catch_up(&self) {
+        let kept = self.window_ns.saturating_add(KEPT_NS);
+        self.history().catch_up(&self.rings, Clock::monotonic_ns().saturating_sub(kept));
+    }
+}
+
+/// Hears what the ring's reader finds.
+pub(super) struct Ear {
+    recorder: Arc<Recorder>,
+}
+
+impl Ear {
+    pub(super) fn new(recorder: Arc<Recorder>) -> Ear {
+        Ear { recorder }
+    }
+}
+
+impl Listener for Ear {
+    fn looking(&mut self) {
+        self.recorder.history().poll(&self.recorder.rings, Clock::monotonic_ns());
+    }
+
+    fn found(&mut self, kind: u32) {
+        if begins(kind) {
+            self.recorder.catch_up();
+        }
+    }
+}
+
+/// May an incident begin with an event of that kind?
+fn begins(kind: u32) -> bool {
+    matches!(
+        kind,
+        kind::PANIC | kind::THROW | kind::DIE | kind::SIGNAL | kind::FATAL_SIGNAL | kind::START_PANIC
+    )
+}
+
+/// Timelines that are made a second, at most, and how many may be saved up: of a storm of panics a few tell enough.
+const TIMELINES_PER_SECOND: f64 = 20.0;
+const MAX_SAVED: f64 = 100.0;
+
+/// The cuts of a session, and the timelines that become of them.
+pub(super) struct Flight {
+    recorder: Arc<Recorder>,
+    cuts: VecDeque<Cut>,
+    /// What processes run: the binary's row, and run-time address minus link-time address.
+    runs: HashMap<u32, (u32, u64)>,
+    kernel: KernelNames,
+    /// Timelines that may be made now, and when that was reckoned.
+    saved: (f64, Instant),
+}
+
+impl Flight {
+    pub(super) fn new(recorder: Arc<Recorder>) -> Flight {
+        Flight {
+            recorder,
+            cuts: VecDeque::new(),
+            runs: HashMap::new(),
+            kernel: KernelNames::default(),
+            saved: (MAX_SAVED, Instant::now()),
+        }
+    }
+
+    /// An event happened in `program`, if in any: keeps what led to it, if an incident may begin with it.
+    pub(super) fn event(&mut self, event: &Event, program: Option<&Program>) {
+        let head = &event.head;
+        if let Some(program) = program {
+            self.runs.insert(head.tgid, (head.binary, program.view(event).bias));
+        }
+        if !begins(head.kind) || !self.may_make_one() {
+            return;
+        }
+        let cut = self.cut(head.tgid, head.time_ns);
+        self.cuts.push_back(cut);
+        while self.cuts.len() > MAX_CUTS {
+            self.cuts.pop_front();
+        }
+    }
+
+    /// The process is gone.
+    pub(super) fn forget(&mut self, pid: u32) {
+        self.runs.remove(&pid);
+        self.cuts.retain(|cut| cut.tgid != pid);
+    }
+
+    /// The row of the binary that the process runs.
+    pub(super) fn binary_of(&self, pid: u32) -> Option<u32> {
+        self.runs.get(&pid).map(|(row, _)| *row)
+    }
+
+    fn may_make_one(&mut self) -> bool {
+        let (saved, since) = self.saved;
+        let now = Instant::now();
+        let saved = (saved + (now - since).as_secs_f64() * TIMELINES_PER_SECOND).min(MAX_SAVED);
+        let may = saved >= 1.0;
+        self.saved = (if may { saved - 1.0 } else { saved }, now);
+        may
+    }
+
+    fn cut(&self, tgid: u32, at_ns: u64) -> Cut {
+        let from_ns = at_ns.saturating_sub(self.recorder.window_ns);
+        let mut history = self.recorder.history();
+        let until = history.slots_until(at_ns);
+        let (before, window) = until.split_at(until.partition_point(|(_, slot)| slot.time_ns < from_ns));
+        let before = before.iter().rev().filter(|(_, slot)| slot.tgid == tgid).take(MAX_BEFORE);
+        let mut slots: Vec<_> = before.copied().collect();
+        slots.reverse();
+        slots.extend_from_slice(window);
+        let samples = history.samples_between(from_ns, at_ns).to_vec();
+        let gaps = history.gaps_between(from_ns, at_ns);
+        Cut { tgid, at_ns, slots, samples, gaps }
+    }
+
+    /// What led to the incident of process `tgid` that began at `at_ns`, and what followed until `end_ns`, for another
+    /// window at most; `None` when it was not kept.
+    fn take(&mut self, tgid: u32, at_ns: u64, end_ns: u64) -> Option<(Cut, u64)> {
+        let at = self.cuts.iter().position(|cut| cut.tgid == tgid && cut.at_ns == at_ns)?;
+        let mut cut = self.cuts.remove(at)?;
+        let to_ns = end_ns.min(at_ns.saturating_add(self.recorder.window_ns));
+        self.recorder.catch_up();
+        let mut history = self.recorder.history();
+        let until = history.slots_until(to_ns);
+        cut.slots.extend_from_slice(&until[until.partition_point(|(_, slot)| slot.time_ns <= at_ns)..]);
+        cut.samples.extend_from_slice(history.samples_between(at_ns.saturating_add(1), to_ns));
+        cut.gaps = [cut.gaps, history.gaps_between(at_ns, to_ns)].concat();
+        cut.gaps.dedup();
+        Some((cut, to_ns))
+    }
+
+    /// The timeline of an incident that `program` had.
+    ///
+    /// # Errors
+    /// A sentence that says why there is none.
+    pub(super) fn timeline(&mut self, incident: &Incident, program: &Program) -> Result<Timeline, String> {
+        let pid = incident.process.pid;
+        let raise_ns = incident.start_ns;
+        let end_ns = incident.end_ns.unwrap_or(u64::MAX);
+        let (cut, to_ns) = self.take(pid, raise_ns, end_ns).ok_or_else(|| {
+            format!("incidents came faster than {TIMELINES_PER_SECOND} a second: this one's was not made")
+        })?;
+        let bias = self.runs.get(&pid).map_or(0, |(_, bias)| *bias);
+        let from_ns = raise_ns.saturating_sub(self.recorder.window_ns);
+        let goroutine = incident.goroutine.as_ref();
+        let thread = goroutine.and_then(|goroutine| goroutine.thread_id);
+        let gaps: Vec<timeline::Gap> = cut.gaps.iter().map(gap).collect();
+        Ok(timeline::build(&timeline::Input {
+            window_ns: self.recorder.window_ns,
+            from_ns,
+            raise_ns,
+            to_ns,
+            records: &cut.slots,
+            samples: &cut.samples,
+            gaps: &gaps,
+            off: &self.recorder.off_between(from_ns, to_ns),
+            pid,
+            goroutine: goroutine.map(|goroutine| goroutine.id),
+            thread,
+            cpu: thread.and_then(|thread| cpu_of(&cut.slots, thread, raise_ns)),
+            panics: &incident.panics,
+            outcome: incident.outcome,
+            end_ns: incident.end_ns,
+            names: &Names::new(program, bias, pid, &self.kernel, &cut.slots),
+        }))
+    }
+}
+
+fn gap(gap: &Gap) -> timeline::Gap {
+    timeline::Gap { cpu: gap.cpu, from_ns: gap.from_ns, to_ns: gap.to_ns, lost: gap.lost }
+}
+
+/// The CPU that ran `thread` at `at_ns`: that of its last record made by itself.
+fn cpu_of(slots: &[(u32, Slot)], thread: u32, at_ns: u64) -> Option<u32> {
+    use panicwatch_common::recorder::kind::{MIGRATE, SIGNAL_SENT, WAKING};
+    let own = |slot: &Slot| slot.tid == thread && !matches!(slot.kind, WAKING | MIGRATE | SIGNAL_SENT);
+    slots.iter().rev().find(|(_, slot)| slot.time_ns <= at_ns && own(slot)).map(|(cpu, _)| *cpu)
+}
