@@ -39,6 +39,7 @@ pub mod probe;
 pub mod raises;
 pub mod recorder;
 pub mod report;
+pub mod stored;
 pub mod symbolize;
 pub mod timeline;
 pub mod traceback;

@@ -6,7 +6,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use panicwatch::cli::{
     attach,
     common::{say, sentence},
-    doctor, generated, init_trace, inspect, run, symbolize,
+    doctor, generated, init_trace, inspect, run, show, symbolize,
 };
 
 /// A flight recorder for Go panics: watches Go programs from outside, without changing them
@@ -24,6 +24,7 @@ enum Command {
     InitTrace(init_trace::Args),
     Inspect(inspect::Args),
     Symbolize(symbolize::Args),
+    Show(show::Args),
     Doctor(doctor::Args),
     Completions(generated::CompletionsArgs),
     Man(generated::ManArgs),
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::InitTrace(args) => init_trace::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Symbolize(args) => symbolize::run(&args),
+        Command::Show(args) => show::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => generated::completions(Cli::command(), &args),
         Command::Man(args) => generated::man(Cli::command(), &args),

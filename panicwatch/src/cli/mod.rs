@@ -8,5 +8,6 @@ pub mod generated;
 pub mod init_trace;
 pub mod inspect;
 pub mod run;
+pub mod show;
 mod signals;
 pub mod symbolize;

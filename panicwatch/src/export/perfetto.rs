@@ -103,6 +103,13 @@ impl Builder {
         self.event(track, time_ns, EventType::Instant, named(category, name, annotations));
     }
 
+    /// Draws an arrow from the event added last to the next one of the same number.
+    pub fn flow(&mut self, id: u64) {
+        if let Some((_, event)) = self.events.last_mut() {
+            event.flow_ids.push(id);
+        }
+    }
+
     /// The file's bytes. Events of the same time stay in the order they were added in.
     pub fn finish(mut self) -> Vec<u8> {
         self.events.sort_by_key(|(time_ns, _)| *time_ns);
@@ -146,4 +153,4 @@ fn named(category: &str, name: &str, annotations: impl IntoIterator<Item = Annot
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

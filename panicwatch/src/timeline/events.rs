@@ -112,8 +112,11 @@ fn record(input: &Input<'_>, replay: &Replay, cpu: u32, slot: &Slot) -> Option<E
             task(Event { name, ..new(What::SwitchOut, words::left(slot, cpu)) }, slot.args[0])
         }
         kind::SWITCH_IN => {
-            let before = words::task(Task(slot.args));
-            task(new(What::SwitchIn, format!("got CPU {cpu} after {before}")), slot.args[0])
+            let words = match Task(slot.args) {
+                idle if idle.tid() == 0 => format!("got CPU {cpu}, which was idle"),
+                before => format!("got CPU {cpu} after {}", words::task(before)),
+            };
+            task(new(What::SwitchIn, words), slot.args[0])
         }
         kind::WAKING => {
             let (name, waker) =

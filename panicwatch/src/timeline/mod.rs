@@ -15,7 +15,7 @@ mod model;
 mod names;
 mod panics;
 mod perf_script;
-//mod perfetto;
+mod perfetto;
 mod replay;
 mod samples;
 mod states;
@@ -38,7 +38,7 @@ pub use self::{
     },
     names::{signal_name, syscall_name},
     perf_script::perf_script,
-    //    perfetto::perfetto,
+    perfetto::perfetto,
 };
 use crate::incident::{Frame, Incident, Outcome, Panic};
 

@@ -1,5 +1,6 @@
-//! `perf script` text: a header line an event, its frames below, a blank line.
+//! `perf script` text: a header line a sample, its frames below, a blank line.
 //!
+//! Events without a stack are comments: readers of stacks would count them as samples of nothing.
 //! The layout is that of perf's own default fields, which FlameGraph's stackcollapse-perf.pl, speedscope and others
 //! read: `comm pid/tid [cpu] seconds.microseconds: period event:` and `\taddress symbol+offset (object)`.
 //! <https://github.com/torvalds/linux/blob/v6.12/tools/perf/builtin-script.c>,
@@ -28,23 +29,25 @@ pub fn perf_script(incident: &Incident, timeline: &Timeline) -> String {
         let head = head(&comm, pid, Some(sample.thread), Some(sample.cpu), sample.time_ns);
         let mut text = format!("{head} {PERIOD:>10} cpu-clock:\n");
         stack(sample, &object, &mut text);
+        text.push('\n');
         entries.push((sample.time_ns, text));
     }
     for event in &timeline.events {
+        let mut text = String::new();
+        let goroutine = event.goroutine.map_or_else(String::new, |id| format!(" goroutine {id}"));
         let head = head(&comm, pid, event.thread, event.cpu, event.time_ns);
-        let mut text =
-            format!("{head} panicwatch:{}: {}\n", name(event.what), escape::one_line(&event.words));
+        let _ =
+            writeln!(text, "# {head}{goroutine} {}: {}", name(event.what), escape::one_line(&event.words));
         // A raise has the incident's stack.
-        if event.what == What::Raise && event.time_ns == timeline.raise_ns {
+        if event.what == What::Raise && event.time_ns == timeline.raise_ns && !incident.stack.is_empty() {
+            let _ = writeln!(text, "{head} {PERIOD:>10} panicwatch-raise:");
             incident.stack.iter().for_each(|frame| user(frame, &object, &mut text));
+            text.push('\n');
         }
         entries.push((event.time_ns, text));
     }
     entries.sort_by_key(|(time, _)| *time);
-    entries.into_iter().fold(String::new(), |mut out, (_, text)| {
-        let _ = writeln!(out, "{text}");
-        out
-    })
+    entries.into_iter().map(|(_, text)| text).collect()
 }
 
 fn head(comm: &str, pid: u32, tid: Option<u32>, cpu: Option<u32>, at: u64) -> String {
@@ -71,8 +74,8 @@ fn word(text: &str) -> String {
 
 fn stack(sample: &Stack, object: &str, out: &mut String) {
     for frame in &sample.kernel {
-        let symbol = frame.symbol.as_deref().unwrap_or("[unknown]");
-        line(frame.pc, symbol, "[kernel.kallsyms]", out);
+        let symbol = frame.symbol.as_deref().map_or_else(|| "[unknown]".to_owned(), word);
+        line(frame.pc, &symbol, "[kernel.kallsyms]", out);
     }
     sample.frames.iter().for_each(|frame| user(frame, object, out));
 }

@@ -20,6 +20,7 @@ fn sample() -> Vec<u8> {
     builder.end(thread, 30);
     builder.end(thread, 30);
     builder.instant(track, 10, "start", "rt0_go", []);
+    builder.flow(77);
     builder.finish()
 }
 
@@ -90,6 +91,7 @@ struct FieldDescriptor {
     type_name: String,
 }
 
+const FIXED64: i32 = 6;
 const STRING: i32 = 9;
 const MESSAGE: i32 = 11;
 /// int64, uint64, int32, bool, uint32, enum
@@ -172,6 +174,13 @@ fn read(messages: &Messages<'_>, message: &str, mut bytes: &[u8], path: &str, le
             leaves.push(format!("{path} = {}", varint(&mut bytes).expect("a value")));
             continue;
         }
+        if key & 7 == 1 {
+            assert_eq!(field.kind, FIXED64, "{path}");
+            let (value, rest) = bytes.split_first_chunk().expect("eight bytes");
+            leaves.push(format!("{path} = {}", u64::from_le_bytes(*value)));
+            bytes = rest;
+            continue;
+        }
         assert_eq!(key & 7, 2, "{path}");
         let len = varint(&mut bytes).expect("a length") as usize;
         let (value, rest) = bytes.split_at(len);
@@ -184,20 +193,47 @@ fn read(messages: &Messages<'_>, message: &str, mut bytes: &[u8], path: &str, le
     }
 }
 
-#[test]
-fn perfetto_reads_what_was_meant() {
+/// A trace as Perfetto's own descriptors read it: `path = value` for every leaf. None, said so, without them.
+pub(crate) fn leaves(trace: &[u8]) -> Option<Vec<String>> {
     let bytes = match descriptors() {
         Ok(bytes) => bytes,
         Err(reason) => {
             println!("SKIPPED Perfetto's own descriptors: {reason}");
-            return;
+            return None;
         }
     };
     let file = FileDescriptor::decode(bytes.as_slice()).expect("a file descriptor");
     let mut messages = Messages::new();
     collect(".perfetto.protos", &file.messages, &mut messages);
     let mut leaves = Vec::new();
-    read(&messages, ".perfetto.protos.Trace", &sample(), "", &mut leaves);
+    read(&messages, ".perfetto.protos.Trace", trace, "", &mut leaves);
+    Some(leaves)
+}
+
+/// The slices of each track, "beginning-end name", after checking that they nest.
+pub(crate) fn slices(trace: &[u8]) -> BTreeMap<u64, Vec<String>> {
+    let (mut open, mut done) =
+        (BTreeMap::<u64, Vec<(u64, String)>>::new(), BTreeMap::<u64, Vec<String>>::new());
+    for (time, event) in events(trace) {
+        let track = event.track_uuid.expect("a track");
+        match event.kind() {
+            EventType::SliceBegin => {
+                open.entry(track).or_default().push((time, event.name.expect("a name")));
+            }
+            EventType::SliceEnd => {
+                let (begin, name) = open.get_mut(&track).and_then(Vec::pop).expect("a slice that began");
+                done.entry(track).or_default().push(format!("{begin}-{time} {name}"));
+            }
+            EventType::Instant | EventType::Unspecified => {}
+        }
+    }
+    assert!(open.values().all(Vec::is_empty), "every slice ends: {open:?}");
+    done
+}
+
+#[test]
+fn perfetto_reads_what_was_meant() {
+    let Some(leaves) = leaves(&sample()) else { return };
     for wanted in [
         ".packet.sequence_flags = 1",
         ".packet.trusted_packet_sequence_id = 1",
@@ -218,6 +254,7 @@ fn perfetto_reads_what_was_meant() {
         ".packet.track_event.track_uuid = 2",
         ".packet.track_event.name = outer",
         ".packet.track_event.categories = init",
+        ".packet.track_event.flow_ids = 77",
         ".packet.track_event.debug_annotations.name = depth",
         ".packet.track_event.debug_annotations.uint_value = 3",
         ".packet.track_event.debug_annotations.bool_value = 1",

@@ -1,5 +1,6 @@
 //! Timelines of records that were written down by hand: every race is a table.
 
+mod exported;
 mod properties;
 mod runtime;
 mod scene;

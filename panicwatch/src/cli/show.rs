@@ -1,0 +1,160 @@
+//! `panicwatch show`: a stored incident, rendered again, later and elsewhere.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal as _, Read as _, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, anyhow};
+use clap::{Args as ClapArgs, ValueEnum};
+
+use super::common::{self, Exit, say};
+use crate::{
+    escape,
+    incident::Incident,
+    report::{self, Style},
+    stored::{Pick, Stored},
+    timeline::{self, Timeline},
+};
+
+/// Show a stored incident
+///
+/// The same document gives the same bytes on every machine; on a terminal, text fits its width.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// What `-o` of run or attach wrote: an incident document or JSON lines; - for standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// How to show it. perfetto is for ui.perfetto.dev; folded and perf-script are for flame graphs and other readers of
+    /// perf's output
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// Of several incidents, the one with this id
+    #[arg(long, value_name = "ID", conflicts_with = "index")]
+    id: Option<String>,
+    /// Of several incidents, the one with this number, from 1 [default: the last]
+    #[arg(long, value_name = "N")]
+    index: Option<usize>,
+    /// Write to FILE instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+    Perfetto,
+    Folded,
+    PerfScript,
+}
+
+/// Renders it.
+///
+/// # Errors
+/// Status 1 when there is no such incident or it cannot be read, 2 when a terminal would get a binary file.
+pub fn run(args: &Args) -> Result<i32, Exit> {
+    if args.format == Format::Perfetto && args.output.is_none() && io::stdout().is_terminal() {
+        let error = anyhow!("--format perfetto is not for a terminal: say where to with -o FILE");
+        return Err(Exit { status: 2, error });
+    }
+    let name = args.file.display().to_string();
+    let bytes = read(&args.file)?;
+    let stored = Stored::find(&bytes).with_context(|| name.clone())?;
+    let pick = match (&args.id, args.index) {
+        (Some(id), _) => Pick::Id(id.clone()),
+        (None, Some(number)) => Pick::Index(number),
+        (None, None) => Pick::Last,
+    };
+    let (incident, document) = stored.read(&pick).with_context(|| name.clone())?;
+    if pick == Pick::Last && stored.count() > 1 {
+        say(&format!(
+            "{name} has {} incidents, this is the last; --index or --id shows another",
+            stored.count()
+        ));
+    }
+    let style = if args.output.is_some() { Style::default() } else { common::stdout_style() };
+    let bytes = render(args.format, &incident, &document, &style)?;
+    write(args.output.as_deref(), &bytes)?;
+    Ok(0)
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        io::stdin().read_to_end(&mut bytes).context("standard input cannot be read")?;
+        return Ok(bytes);
+    }
+    std::fs::read(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => anyhow!(
+            "there is no file {}; an incident is shown from the file that -o of run or attach wrote, not by its id alone \
+             (--id picks one of a file)",
+            path.display()
+        ),
+        _ => anyhow!(error).context(format!("cannot read {}", path.display())),
+    })
+}
+
+fn render(
+    format: Format,
+    incident: &Incident,
+    document: &serde_json::Value,
+    style: &Style,
+) -> anyhow::Result<Vec<u8>> {
+    Ok(match format {
+        Format::Text => report::full(incident, style).into_bytes(),
+        Format::Json => json(document)?.into_bytes(),
+        Format::Perfetto => timeline::perfetto(incident, timeline_of(incident)?),
+        Format::PerfScript => timeline::perf_script(incident, timeline_of(incident)?).into_bytes(),
+        Format::Folded => {
+            let text = timeline::folded(incident, timeline_of(incident)?);
+            if text.is_empty() {
+                return Err(anyhow!(
+                    "its timeline has neither samples nor calls of functions: there is nothing to fold"
+                ));
+            }
+            text.into_bytes()
+        }
+    })
+}
+
+fn timeline_of(incident: &Incident) -> anyhow::Result<&Timeline> {
+    incident.timeline.as_ref().ok_or_else(|| {
+        let reason = incident.missing.iter().find(|missing| missing.what == "timeline");
+        match reason {
+            Some(missing) => {
+                anyhow!("the incident has no timeline: {}", escape::one_line_max(&missing.reason, 300))
+            }
+            None => anyhow!(
+                "the incident has no timeline: none was recorded; --format text and json show the rest"
+            ),
+        }
+    })
+}
+
+/// The document, indented. Characters that would steer a terminal are written as escapes: the same JSON.
+fn json(document: &serde_json::Value) -> anyhow::Result<String> {
+    let text = serde_json::to_string_pretty(document).context("the document could not be written as JSON")?;
+    let mut out = String::with_capacity(text.len() + 1);
+    for c in text.chars() {
+        if c != '\n' && escape::is_unsafe(c) {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            out.push(c);
+        }
+    }
+    out.push('\n');
+    Ok(out)
+}
+
+fn write(output: Option<&Path>, bytes: &[u8]) -> anyhow::Result<()> {
+    let Some(path) = output else {
+        return match io::stdout().write_all(bytes).and_then(|()| io::stdout().flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            result => result.context("standard output cannot be written to"),
+        };
+    };
+    let cannot = || format!("cannot write to {}", path.display());
+    File::create(path).and_then(|mut file| file.write_all(bytes)).with_context(cannot)
+}
