@@ -35,9 +35,15 @@ pub struct Binary {
     pub g_syscallsp: u32,
     /// `runtime.m.p`.
     pub m_p: u32,
+    /// Where the current g is, from the thread pointer: a signed distance; 0 when that is not known.
+    pub tls_g: i32,
+    /// `runtime.g.startpc`.
+    pub g_startpc: u32,
+    /// `runtime.g.gopc`.
+    pub g_gopc: u32,
 }
 
-const _: () = assert!(size_of::<Binary>() == 52);
+const _: () = assert!(size_of::<Binary>() == 64);
 
 /// A probe's cookie: the binary's row in the low half, site flags in the high half.
 pub const fn cookie(binary: u32, site: u32) -> u64 {
@@ -67,6 +73,18 @@ pub mod site {
     /// init task: the task is in RCX and the number of the function in RAX (a runtime built with -N); without this bit
     /// in RAX and RSI.
     pub const TASK_RCX: u32 = 512;
+    /// Recorder: the record's kind is here.
+    pub const KIND_SHIFT: u32 = 16;
+    /// And has these bits.
+    pub const KIND_MASK: u32 = 63;
+    /// Recorder: AL is the reason to stop the world (Go 1.21 and later).
+    pub const HAS_REASON: u32 = 256;
+    /// Recorder: the reason to give way, as `GO_YIELD` has it.
+    pub const YIELD: u32 = 3 << YIELD_SHIFT;
+    /// And is here.
+    pub const YIELD_SHIFT: u32 = 9;
+    /// Recorder: BL says whether the goroutine that gives way was preempted.
+    pub const PREEMPTED_BL: u32 = 1 << 11;
     /// init step: which one.
     pub const STEP: u32 = 0xf << 16;
     /// init step: `runtime.rt0_go` begins.

@@ -22,9 +22,21 @@ pub struct Config {
     pub task_pid: u32,
     /// `task_struct.tgid`: the process.
     pub task_tgid: u32,
+    /// `task_struct.comm`: the thread's name.
+    pub task_comm: u32,
+    /// `task_struct.thread.fsbase`: where the thread's own data is.
+    pub task_fsbase: u32,
+    /// `task_struct.__state`, before 5.14 `state`.
+    pub task_state: u32,
+    /// Not zero: the tracepoint sched_switch hands the state over (Linux 5.18); it may change under a reader.
+    pub switch_has_state: u32,
+    /// Slots of the recorder's ring of one CPU, minus one; slots are a power of two.
+    pub slot_mask: u32,
+    /// The same for samples.
+    pub sample_mask: u32,
 }
 
 /// "The kernel did not tell."
 pub const UNKNOWN: u32 = u32::MAX;
 
-const _: () = assert!(size_of::<Config>() == 36);
+const _: () = assert!(size_of::<Config>() == 60);

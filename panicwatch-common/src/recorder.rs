@@ -16,7 +16,7 @@ pub mod kind {
     /// The thread is woken. `goid` is 0. `extra`: number of the system call that the waker is in, or
     /// [`NO_SYSCALL`](super::NO_SYSCALL). args: the waker, goroutine of the waker, 0.
     pub const WAKING: u32 = 3;
-    /// The thread is moved. args: from CPU, to CPU, 0.
+    /// The thread, which is not running, is moved to another CPU. args: that CPU, 0, 0.
     pub const MIGRATE: u32 = 4;
     /// A thread of the process begins. `goid` is the creator's. args: the creating thread, 0, 0.
     pub const THREAD_BEGIN: u32 = 5;
@@ -34,8 +34,10 @@ pub mod kind {
     /// A page fault in user mode. `extra`: the processor's error code. args: address, instruction, 0.
     pub const PAGE_FAULT: u32 = 11;
 
-    /// A garbage collection begins (`runtime.gcStart` past its first checks is not known: see `STW_BEGIN`).
-    /// args: kind of trigger, 0, 0.
+    /// A sample was taken (counted under this number; written as a [`Sample`](super::Sample)).
+    pub const SAMPLE: u32 = 12;
+
+    /// A garbage collection begins (`runtime.gcBgMarkStartWorkers`, the first thing it does once it is decided).
     pub const GC_START: u32 = 20;
     /// Marking is over (`runtime.gcMarkTermination`).
     pub const GC_MARK_DONE: u32 = 21;
@@ -47,8 +49,6 @@ pub mod kind {
     pub const GC_WORKER: u32 = 24;
     /// The goroutine has to assist the collector (`runtime.gcAssistAlloc`).
     pub const GC_ASSIST: u32 = 25;
-    /// Sweeping is over, the next cycle may begin (`runtime.gcSweep` called). Unused where it is inlined.
-    pub const GC_SWEEP: u32 = 26;
 
     /// A goroutine is created. `goid`: the new one. args: its first instruction, the creating instruction, the creator.
     pub const GO_CREATE: u32 = 30;
@@ -67,6 +67,9 @@ pub mod kind {
     /// distance of the stack pointer from `stack.hi`, return address.
     pub const FUNCTION: u32 = 40;
 }
+
+/// Kinds are below this: the size of the table of hits.
+pub const KINDS: u32 = 64;
 
 /// In `extra` of a [`kind::SWITCH_OUT`]: the scheduler took the CPU away.
 pub const PREEMPTED: u32 = 1 << 31;

@@ -10,6 +10,11 @@
     target_arch = "bpf",
     expect(missing_docs, reason = "entry points are documented by their modules")
 )]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(unstable_features, reason = "atomic addition with fetch has no stable name for this target"),
+    feature(asm_experimental_arch)
+)]
 
 #[cfg(target_arch = "bpf")]
 mod capture;
@@ -23,6 +28,8 @@ mod memory;
 mod probes;
 #[cfg(target_arch = "bpf")]
 mod read;
+#[cfg(target_arch = "bpf")]
+mod recorder;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

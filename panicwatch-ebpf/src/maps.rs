@@ -8,6 +8,7 @@ use panicwatch_common::{
     binary::{Binary, MAX_BINARIES},
     config::Config,
     reason::{REASONS, Reason},
+    recorder::{Head, KINDS, Sample, Slot},
 };
 
 /// Programs → user space, in order. The loader may change the size. Full: the event is lost and counted.
@@ -22,6 +23,29 @@ pub(crate) static BINARIES: Array<Binary> = Array::with_max_entries(MAX_BINARIES
 /// programs write it. Full: the process goes unwatched, counted.
 #[map]
 pub(crate) static WATCHED: HashMap<u32, u32> = HashMap::with_max_entries(65_536, 0);
+
+/// The row of `BINARIES` that a process runs, by tgid: programs that do not stand in a binary need it. User space and
+/// the process programs write it. Full: the recorder's entries of that process have no goroutine.
+#[map]
+pub(crate) static PROCESSES: HashMap<u32, u32> = HashMap::with_max_entries(65_536, 0);
+
+/// `BPF_F_MMAPABLE`: user space maps the values. <https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/bpf.h>
+const MMAPABLE: u32 = 1 << 10;
+
+/// Programs → user space: the recorder's rings, see `panicwatch_common::recorder`. The loader sets their sizes. Full: the
+/// oldest record is overwritten.
+#[map]
+pub(crate) static SLOTS: Array<Slot> = Array::with_max_entries(1, MMAPABLE);
+/// Likewise.
+#[map]
+pub(crate) static SAMPLES: Array<Sample> = Array::with_max_entries(1, MMAPABLE);
+/// Likewise: a counter a ring.
+#[map]
+pub(crate) static HEADS: Array<Head> = Array::with_max_entries(1, MMAPABLE);
+
+/// Programs → user space: records by their kind, on this CPU. What they cost is estimated from it.
+#[map]
+pub(crate) static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(KINDS, 0);
 
 /// User space → programs: kernel offsets.
 #[map]

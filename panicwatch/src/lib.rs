@@ -36,6 +36,7 @@ pub mod mappings;
 pub mod memory;
 pub mod probe;
 pub mod raises;
+pub mod recorder;
 pub mod report;
 pub mod symbolize;
 pub mod traceback;

@@ -17,11 +17,13 @@ use panicwatch_common::{
     config::UNKNOWN,
     event::{Exec, Head, kind},
     reason::Reason,
+    recorder::{self, pair},
 };
 
 use crate::{
-    maps::{CONFIG, EVENTS, WAKEUP, WATCHED, failed},
+    maps::{CONFIG, EVENTS, PROCESSES, WAKEUP, WATCHED, failed},
     memory,
+    recorder::{Who, goid, record},
 };
 
 /// Arguments: parent, child. The processes that a watched process starts are watched.
@@ -38,14 +40,26 @@ pub(crate) fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
     else {
         return 0;
     };
-    if tid == child_tgid && WATCHED.insert(&tid, &tgid, 0).is_err() {
-        failed(Reason::WatchedFull);
+    if tid == child_tgid {
+        if WATCHED.insert(&tid, &tgid, 0).is_err() {
+            failed(Reason::WatchedFull);
+        }
+        // SAFETY: the row is copied at once.
+        if let Some(row) = unsafe { PROCESSES.get(&tgid) } {
+            let _ = PROCESSES.insert(&tid, row, 0);
+        }
+    } else if config.slot_mask != 0 {
+        let who = Who { tgid, tid, goid: goid(tgid) };
+        let parent = bpf_get_current_pid_tgid() as u32;
+        record(recorder::kind::THREAD_BEGIN, who, 0, [pair(parent, tgid), 0, 0]);
     }
     0
 }
 
 #[raw_tracepoint]
 pub(crate) fn sched_process_exec(_ctx: RawTracePointContext) -> i32 {
+    // What the new image is, it will say itself.
+    let _ = PROCESSES.remove(&((bpf_get_current_pid_tgid() >> 32) as u32));
     let Some(config) = CONFIG.get(0) else { return 0 };
     let Some(mut entry) = begin(kind::EXEC, config.exec_all != 0) else { return 0 };
     let exec = entry.as_mut_ptr();
@@ -78,15 +92,21 @@ fn block(head: *mut Head, start: u64, end: u64) {
 pub(crate) fn sched_process_exit(_ctx: RawTracePointContext) -> i32 {
     let id = bpf_get_current_pid_tgid();
     let (tgid, tid) = ((id >> 32) as u32, id as u32);
+    let Some(config) = CONFIG.get(0) else { return 0 };
+    if config.slot_mask != 0
+        && let Some(who) = Who::watched()
+    {
+        record(recorder::kind::THREAD_END, who, 0, [0; 3]);
+    }
     if tgid != tid {
         return 0;
     }
-    let Some(config) = CONFIG.get(0) else { return 0 };
     let Some(mut entry) = begin(kind::PROCESS_EXIT, false) else { return 0 };
     // SAFETY: the reservation has the size of Exec.
     unsafe { (*entry.as_mut_ptr()).code = field32(task(), config.task_exit_code).unwrap_or(UNKNOWN) };
     entry.submit(WAKEUP);
     let _ = WATCHED.remove(&tgid);
+    let _ = PROCESSES.remove(&tgid);
     0
 }
 

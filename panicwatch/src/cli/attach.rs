@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
 };
 
@@ -11,11 +12,11 @@ use anyhow::{Context, anyhow};
 use clap::Args as ClapArgs;
 
 use super::{
-    common::{Exit, OutputArgs, say, unable, unreadable},
+    common::{Exit, OutputArgs, RecorderArgs, say, unable, unreadable},
     signals,
 };
 use crate::watch::{
-    armory::ArmError,
+    armory::{ArmError, Armed},
     procfs,
     session::{Input, Output, Session},
 };
@@ -27,12 +28,8 @@ pub struct Args {
     output: OutputArgs,
     #[command(flatten)]
     target: Target,
-    /// How much of what happened before a panic to keep; taken but without effect until timelines are recorded
-    #[arg(long, value_name = "DURATION", default_value = "10ms")]
-    window: String,
-    /// Report no timeline; none is recorded yet
-    #[arg(long)]
-    no_timeline: bool,
+    #[command(flatten)]
+    recorder: RecorderArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -65,11 +62,12 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     }
     crate::doctor::requirements_for_run().map_err(unable)?;
     let mut sink = args.output.sink()?;
-    let mut session = Session::start(args.target.exe.is_some()).map_err(unable)?;
-    arm(&session, &file, &shown)?;
+    let mut session = Session::start(args.target.exe.is_some(), &args.recorder.options()).map_err(unable)?;
+    let armed = arm(&session, &file, &shown)?;
     let sender = session.sender();
     if let Some(pid) = args.target.pid {
         session.describe(procfs::process(pid));
+        session.runs(pid, &armed).map_err(unable)?;
         session.watch(pid).map_err(unable)?;
         let sender = sender.clone();
         let process = pidfd(pid)?;
@@ -92,9 +90,9 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     }
 }
 
-fn arm(session: &Session, file: &File, path: &Path) -> Result<(), Exit> {
+fn arm(session: &Session, file: &File, path: &Path) -> Result<Arc<Armed>, Exit> {
     match session.arm(file, path) {
-        Ok(_) => Ok(()),
+        Ok(armed) => Ok(armed),
         Err(ArmError::Probe(error)) => Err(unable(error)),
         Err(error) => Err(error.into()),
     }

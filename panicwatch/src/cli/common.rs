@@ -4,12 +4,17 @@ use std::{
     fs::File,
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 
-use crate::{incident::Incident, report};
+use crate::{
+    incident::Incident,
+    recorder::{self, Level, Source},
+    report,
+};
 
 /// Exit status of a failure.
 pub const FAILED: u8 = 1;
@@ -37,6 +42,65 @@ pub struct OutputArgs {
     /// Print the probe plan and do nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// Options of every command that records what happened before a panic.
+#[derive(Debug, Args)]
+pub struct RecorderArgs {
+    /// How far before a panic its timeline reaches
+    #[arg(long, value_name = "DURATION", default_value = "10ms", value_parser = duration)]
+    window: Duration,
+    /// Record nothing and report no timeline
+    #[arg(long)]
+    no_timeline: bool,
+    /// How much is recorded (docs/recorder.md has what each costs)
+    #[arg(long, value_enum, default_value_t, conflicts_with = "no_timeline")]
+    level: Level,
+    /// Sources that are left out: switch, wakeup, migrate, signal, syscall, fault, sample, gc, assist, goroutine
+    #[arg(long, value_name = "SOURCES", value_delimiter = ',', value_parser = source)]
+    without: Vec<Source>,
+    /// What recording may cost, in percent of the CPU time of what is watched; the dearest sources go when it is exceeded
+    #[arg(long, value_name = "PERCENT", default_value_t = 1.0)]
+    budget: f64,
+}
+
+impl RecorderArgs {
+    /// As the recorder takes them.
+    pub fn options(&self) -> recorder::Options {
+        recorder::Options {
+            window: self.window,
+            level: if self.no_timeline { Level::Off } else { self.level },
+            without: self.without.clone(),
+            budget_percent: self.budget,
+            ..recorder::Options::default()
+        }
+    }
+}
+
+/// The longest window: what comes before is no part of a moment any more.
+const MAX_WINDOW: Duration = Duration::from_secs(60);
+
+/// "10ms", "1.5s", "200us".
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_alphabetic());
+    let number: f64 = digits.parse().map_err(|_| "write it as 10ms or 1.5s".to_owned())?;
+    let unit = match &text[digits.len()..] {
+        "ns" => 1e-9,
+        "us" | "µs" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        other => return Err(format!("{other:?} is no unit of time: ns, us, ms and s are")),
+    };
+    let window = Duration::try_from_secs_f64(number * unit).map_err(|error| error.to_string())?;
+    if window > MAX_WINDOW {
+        return Err(format!("at most {} s", MAX_WINDOW.as_secs()));
+    }
+    Ok(window)
+}
+
+fn source(name: &str) -> Result<Source, String> {
+    let names = || Source::ALL.map(Source::name).join(", ");
+    Source::of_name(name).ok_or_else(|| format!("there is no such source; there are {}", names()))
 }
 
 /// Where incidents go.

@@ -18,6 +18,7 @@ use crate::{
     correlate::Program,
     incident::Incident,
     init_trace::{self, Collected, InitTrace},
+    recorder,
     report,
     watch::{
         launch,
@@ -72,7 +73,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     }
     crate::doctor::requirements_for_run().map_err(unable)?;
     let mut writer = Writer::open(args)?;
-    let mut session = Session::start(false).map_err(unable)?;
+    let mut session = Session::start(false, &recorder::Options::off()).map_err(unable)?;
     session.trace_init();
     let Watched { mut session, is_go } = child::start(session, &args.command, &path, &file)?;
     loop {

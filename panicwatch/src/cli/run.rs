@@ -6,7 +6,7 @@ use clap::Args as ClapArgs;
 
 use super::{
     child::{self, Watched},
-    common::{Exit, OutputArgs, say, unable},
+    common::{Exit, OutputArgs, RecorderArgs, say, unable},
 };
 use crate::watch::{
     launch,
@@ -18,12 +18,8 @@ use crate::watch::{
 pub struct Args {
     #[command(flatten)]
     output: OutputArgs,
-    /// How much of what happened before a panic to keep; taken but without effect until timelines are recorded
-    #[arg(long, value_name = "DURATION", default_value = "10ms")]
-    window: String,
-    /// Report no timeline; none is recorded yet
-    #[arg(long)]
-    no_timeline: bool,
+    #[command(flatten)]
+    recorder: RecorderArgs,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     command: Vec<String>,
@@ -42,7 +38,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     }
     crate::doctor::requirements_for_run().map_err(unable)?;
     let mut sink = args.output.sink()?;
-    let session = Session::start(false).map_err(unable)?;
+    let session = Session::start(false, &args.recorder.options()).map_err(unable)?;
     let Watched { mut session, is_go } = child::start(session, &args.command, &path, &file)?;
     loop {
         match session.wait() {

@@ -4,6 +4,7 @@
 //! up whether a process is watched.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io,
     os::{
@@ -23,8 +24,8 @@ use panicwatch_common::binary::{Binary, MAX_BINARIES, cookie};
 use super::{
     error::ProbeError,
     multi,
-    object::{Programs, UPROBES},
-    plan::{ProbePlan, Site},
+    object::Programs,
+    plan::{self, ProbePlan, Site},
 };
 use crate::gobin::GoBinary;
 
@@ -67,6 +68,9 @@ pub fn binary_row(bin: &GoBinary, watch_all: bool) -> Option<Binary> {
         g_sched_sp: layout.g.sched_sp.into(),
         g_syscallsp: layout.g.syscallsp.into(),
         m_p: layout.m.p.into(),
+        tls_g: plan::tls_g(bin).unwrap_or(0),
+        g_startpc: layout.g.startpc.into(),
+        g_gopc: layout.g.gopc.into(),
     })
 }
 
@@ -98,7 +102,8 @@ pub fn attach(
     }
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
     let mut attached = Attached { multi: Vec::new(), perf: Vec::new() };
-    for program in UPROBES {
+    let programs_of_plan: BTreeSet<&str> = plan.sites.iter().map(|site| site.program).collect();
+    for program in programs_of_plan {
         let sites: Vec<(u64, u64)> = plan
             .sites
             .iter()

@@ -13,6 +13,7 @@ const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
+const KIND_TYPEDEF: u32 = 8;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_VAR: u32 = 14;
 const KIND_DATASEC: u32 = 15;
@@ -63,6 +64,19 @@ impl<'a> Btf<'a> {
                 && word(t, 0).and_then(|n| self.name(n)) == Some(structure.as_bytes())
         })?;
         self.find(found, field, 0).map(|bits| bits / 8)
+    }
+
+    /// Number of arguments of the tracepoint `name`, the first of every tracepoint's (private data) not counted.
+    pub(super) fn tracepoint_args(&self, name: &str) -> Option<u32> {
+        let wanted = format!("btf_trace_{name}");
+        let typedef = self.types.iter().find(|t| {
+            word(t, 4).is_some_and(|info| kind(info) == KIND_TYPEDEF)
+                && word(t, 0).and_then(|n| self.name(n)) == Some(wanted.as_bytes())
+        })?;
+        let target = |t: &[u8]| self.types.get((word(t, 8)? as usize).checked_sub(1)?).copied();
+        let function = target(target(typedef)?)?;
+        let info = word(function, 4)?;
+        (kind(info) == KIND_FUNC_PROTO).then_some((info & 0xffff).checked_sub(1))?
     }
 
     fn find(&self, structure: &[u8], field: &str, depth: u32) -> Option<u32> {

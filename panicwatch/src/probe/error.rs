@@ -44,4 +44,10 @@ pub enum ProbeError {
     /// More binaries than the table holds.
     #[error("more than {0} binaries are watched")]
     TooManyBinaries(u32),
+    /// The rings or the sampling clock cannot be had.
+    #[error("the flight recorder cannot be set up: {0}")]
+    Recorder(io::Error),
+    /// The rings of that many CPUs are too large for one map.
+    #[error("the flight recorder's rings of {0} CPUs do not fit into one map: choose a shorter window")]
+    TooManyCpus(u32),
 }

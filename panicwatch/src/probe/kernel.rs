@@ -40,5 +40,21 @@ fn config() -> Config {
         exec_all: 0,
         task_pid: offset("task_struct", "pid"),
         task_tgid: offset("task_struct", "tgid"),
+        task_comm: offset("task_struct", "comm"),
+        task_fsbase: match (offset("task_struct", "thread"), offset("thread_struct", "fsbase")) {
+            (UNKNOWN, _) | (_, UNKNOWN) => UNKNOWN,
+            (thread, fsbase) => thread.saturating_add(fsbase),
+        },
+        // https://github.com/torvalds/linux/commit/2f064a59a11ff9bc22e52e9678bc601404c7cb34 renamed it.
+        task_state: match offset("task_struct", "__state") {
+            UNKNOWN => offset("task_struct", "state"),
+            known => known,
+        },
+        // https://github.com/torvalds/linux/commit/fa2c3254d7cfff5f7a916ab928a562d1165f17bb added the argument.
+        switch_has_state: u32::from(
+            btf.as_ref().and_then(|btf| btf.tracepoint_args("sched_switch")).is_some_and(|n| n >= 4),
+        ),
+        slot_mask: 0,
+        sample_mask: 0,
     }
 }

@@ -9,3 +9,5 @@ pub mod kernel;
 mod multi;
 pub mod object;
 pub mod plan;
+pub mod rings;
+pub mod sources;

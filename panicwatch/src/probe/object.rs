@@ -13,9 +13,15 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{RawTracePoint, UProbe},
 };
-use panicwatch_common::{binary::Binary, config::Config, reason::Reason};
+use panicwatch_common::{binary::Binary, config::Config, reason::Reason, recorder::KINDS};
 
-use super::{error::ProbeError, kernel::KernelFacts, multi};
+use super::{
+    error::ProbeError,
+    kernel::KernelFacts,
+    multi,
+    rings::{MappedRings, RingSizes},
+    sources::Attachments,
+};
 use crate::ebpf;
 
 /// The uprobe programs by name, one per kind of event; see `panicwatch-ebpf/src/probes`.
@@ -36,7 +42,10 @@ pub const UPROBES: [&str; 14] = [
     "init_task",
 ];
 
-/// The raw tracepoints, each of the name of its program.
+/// The uprobe programs of the recorder, loaded when a source of it wants them; `process_begins` whenever it records.
+pub(super) const RECORDER_UPROBES: [&str; 6] = ["process_begins", "gc", "park", "ready", "turn", "create"];
+
+/// The raw tracepoints that are always attached, each of the name of its program.
 const TRACEPOINTS: [&str; 3] = ["sched_process_fork", "sched_process_exec", "sched_process_exit"];
 
 /// A crossing type may be a map's value.
@@ -53,14 +62,32 @@ pub struct Programs {
     ebpf: Ebpf,
     /// By name; empty when this kernel has no uprobe_multi links.
     multi: BTreeMap<&'static str, OwnedFd>,
+    uprobe_multi: bool,
+    config: Config,
+    pub(super) sources: Attachments,
 }
 
 impl Programs {
-    /// Loads everything and attaches the process tracepoints.
+    /// Loads what every session needs and attaches the process tracepoints.
     ///
-    /// `ring_bytes` is the size of the event ring, a power of two.
-    pub fn load(kernel: &KernelFacts, ring_bytes: u32) -> Result<Programs, ProbeError> {
-        let mut ebpf = EbpfLoader::new().map_max_entries("EVENTS", ring_bytes).load(ebpf::object())?;
+    /// `ring_bytes` is the size of the event ring, a power of two; `recorder` what the flight recorder shall have, if it
+    /// records.
+    pub fn load(
+        kernel: &KernelFacts,
+        ring_bytes: u32,
+        recorder: Option<RingSizes>,
+    ) -> Result<Programs, ProbeError> {
+        let mut loader = EbpfLoader::new();
+        loader.map_max_entries("EVENTS", ring_bytes);
+        let mut config = kernel.config;
+        if let Some(RingSizes { cpus, slots, samples }) = recorder {
+            let all = |one: u32| one.checked_mul(cpus).ok_or(ProbeError::TooManyCpus(cpus));
+            loader.map_max_entries("SLOTS", all(slots)?);
+            loader.map_max_entries("SAMPLES", all(samples)?);
+            loader.map_max_entries("HEADS", cpus);
+            (config.slot_mask, config.sample_mask) = (slots - 1, samples - 1);
+        }
+        let mut ebpf = loader.load(ebpf::object())?;
         let mut multi = BTreeMap::new();
         if kernel.uprobe_multi {
             multi = multi::load(ebpf::object(), &map_fds(&ebpf), &UPROBES)?;
@@ -69,8 +96,12 @@ impl Programs {
                 uprobe(&mut ebpf, name)?.load()?;
             }
         }
-        let mut programs = Programs { ebpf, multi };
-        programs.configure(kernel.config)?;
+        let (uprobe_multi, sources) = (kernel.uprobe_multi, Attachments::default());
+        let mut programs = Programs { ebpf, multi, uprobe_multi, config, sources };
+        programs.configure()?;
+        if recorder.is_some() {
+            programs.load_uprobes(&RECORDER_UPROBES)?;
+        }
         for name in TRACEPOINTS {
             let program: &mut RawTracePoint =
                 programs.ebpf.program_mut(name).ok_or(ProbeError::Object(name))?.try_into()?;
@@ -78,6 +109,42 @@ impl Programs {
             program.attach(name)?;
         }
         Ok(programs)
+    }
+
+    /// Loads more uprobe programs.
+    fn load_uprobes(&mut self, names: &[&'static str]) -> Result<(), ProbeError> {
+        if self.uprobe_multi {
+            self.multi.append(&mut multi::load(ebpf::object(), &map_fds(&self.ebpf), names)?);
+            return Ok(());
+        }
+        names.iter().try_for_each(|name| Ok(uprobe(&mut self.ebpf, name)?.load()?))
+    }
+
+    /// The recorder's rings, of the sizes given when loading.
+    pub fn map_rings(&self, sizes: RingSizes) -> Result<MappedRings, ProbeError> {
+        let fd = |name: &'static str| match self.ebpf.map(name) {
+            Some(Map::Array(data)) => Ok(data.fd().as_fd().as_raw_fd()),
+            _ => Err(ProbeError::Object(name)),
+        };
+        MappedRings::map(sizes, fd("HEADS")?, fd("SLOTS")?, fd("SAMPLES")?).map_err(ProbeError::Recorder)
+    }
+
+    /// Records by their kind since loading.
+    pub fn hits(&mut self) -> Result<Vec<u64>, ProbeError> {
+        let map: PerCpuArray<_, u64> = self.map("HITS")?.try_into()?;
+        (0..KINDS).map(|kind| Ok(map.get(&kind, 0)?.iter().sum())).collect()
+    }
+
+    /// Says that process `tgid`, which runs already, runs the binary of row `index`.
+    pub fn set_process(&mut self, tgid: u32, index: u32) -> Result<(), ProbeError> {
+        let mut map: HashMap<_, u32, u32> = self.map("PROCESSES")?.try_into()?;
+        Ok(map.insert(tgid, index, 0)?)
+    }
+
+    /// The watched processes.
+    pub fn watched(&mut self) -> Result<Vec<u32>, ProbeError> {
+        let map: HashMap<_, u32, u32> = self.map("WATCHED")?.try_into()?;
+        Ok(map.keys().filter_map(Result::ok).collect())
     }
 
     /// The event ring, once.
@@ -111,7 +178,8 @@ impl Programs {
     }
 
     /// Writes the kernel's facts.
-    pub fn configure(&mut self, config: Config) -> Result<(), ProbeError> {
+    fn configure(&mut self) -> Result<(), ProbeError> {
+        let config = self.config;
         let mut map: Array<_, Crossing<Config>> = self.map("CONFIG")?.try_into()?;
         Ok(map.set(0, Crossing(config), 0)?)
     }
@@ -137,6 +205,11 @@ impl Programs {
     /// The uprobe program `name` as aya loaded it.
     pub(super) fn uprobe(&mut self, name: &'static str) -> Result<&mut UProbe, ProbeError> {
         uprobe(&mut self.ebpf, name)
+    }
+
+    /// The object with its programs and maps.
+    pub(super) fn ebpf(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
     }
 
     fn map(&mut self, name: &'static str) -> Result<&mut Map, ProbeError> {

@@ -5,11 +5,17 @@
 //! reason, never guessed: a breakpoint inside an instruction kills the target.
 
 mod init;
+mod runtime;
+mod tls;
 
 use iced_x86::{Code, Decoder, DecoderOptions, Formatter, Instruction, Mnemonic, OpKind, Register};
 use panicwatch_common::binary::site;
 
-pub use self::init::init_plan;
+pub use self::{
+    init::init_plan,
+    runtime::{begin_plan, recorder_plan},
+};
+pub(super) use tls::tls_g;
 use crate::{
     disasm,
     gobin::{Arch, Func, GoBinary},

@@ -1,7 +1,7 @@
 //! The probes: which binaries have them, by inode, and the table of watched processes.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::File,
     os::unix::fs::MetadataExt,
     path::Path,
@@ -15,15 +15,22 @@ use crate::{
         attach::{self, Attached},
         error::ProbeError,
         object::Programs,
-        plan::{init_plan, plan},
+        plan::{begin_plan, init_plan, plan, recorder_plan},
     },
+    recorder::Source,
 };
 
 /// A Go binary with probes in it.
 pub struct Armed {
     /// The binary and its plan.
     pub program: Arc<Program>,
+    /// Its row.
+    pub index: u32,
     _attached: Attached,
+    _begins: Option<Attached>,
+    file: Option<File>,
+    /// The recorder's probes in it.
+    recorder: Mutex<BTreeMap<Source, Attached>>,
     /// The probes of `init-trace`, until they are taken off.
     init: Mutex<Option<Attached>>,
 }
@@ -79,6 +86,8 @@ struct State {
     armed: Vec<Arc<Armed>>,
     /// What is armed from now on gets the probes of `init-trace` too.
     init: bool,
+    /// The recorder's sources whose probes are in every binary; `None` when nothing is recorded.
+    recorded: Option<BTreeSet<Source>>,
 }
 
 /// All probes of this panicwatch; shared between the gate and the session.
@@ -91,7 +100,7 @@ pub struct Armory {
 impl Armory {
     /// No binaries yet.
     pub fn new(programs: Programs, watch_all: bool) -> Armory {
-        let state = State { programs, by_file: HashMap::new(), armed: Vec::new(), init: false };
+        let state = State { programs, by_file: HashMap::new(), armed: Vec::new(), init: false, recorded: None };
         Armory { state: Mutex::new(state), watch_all }
     }
 
@@ -116,6 +125,49 @@ impl Armory {
         for armed in &state.armed {
             armed.init.lock().unwrap_or_else(PoisonError::into_inner).take();
         }
+    }
+
+    /// What is armed from now on gets the probes of these sources of the recorder.
+    pub fn record(&self, sources: &[Source]) {
+        self.state().recorded = Some(sources.iter().copied().filter(|s| s.is_in_program()).collect());
+    }
+
+    /// Puts the probes of `source` into every armed binary, and those to come.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn start_source(&self, source: Source) -> Result<(), ProbeError> {
+        let mut state = self.state();
+        let State { programs, armed, recorded, .. } = &mut *state;
+        if let Some(recorded) = recorded {
+            recorded.insert(source);
+        }
+        for armed in armed.iter() {
+            let mut sources = armed.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+            if sources.contains_key(&source) {
+                continue;
+            }
+            let (bin, path) = (&armed.program.bin, &armed.program.path);
+            let Some(file) = &armed.file else { continue };
+            let plan = recorder_plan(bin, source);
+            sources.insert(source, attach::attach(programs, &plan, file, path, armed.index)?);
+        }
+        Ok(())
+    }
+
+    /// Takes the probes of `source` off every binary.
+    pub fn stop_source(&self, source: Source) {
+        let mut off = Vec::new();
+        let mut state = self.state();
+        if let Some(recorded) = &mut state.recorded {
+            recorded.remove(&source);
+        }
+        for armed in &state.armed {
+            off.extend(armed.recorder.lock().unwrap_or_else(PoisonError::into_inner).remove(&source));
+        }
+        // Taking probes off waits for the kernel: not with the lock held.
+        drop(state);
+        drop(off);
     }
 
     /// The binary in row `index`.
@@ -176,8 +228,28 @@ impl Armory {
             init = Some(attach::attach(&mut state.programs, &more, file, name, index)?);
             plan = plan.and(&more);
         }
+        let (mut begins, mut recorder) = (None, BTreeMap::new());
+        if let Some(sources) = state.recorded.clone() {
+            let more = begin_plan(&bin);
+            begins = Some(attach::attach(&mut state.programs, &more, file, name, index)?);
+            plan = plan.and(&more);
+            for source in sources {
+                let more = recorder_plan(&bin, source);
+                recorder.insert(source, attach::attach(&mut state.programs, &more, file, name, index)?);
+                plan = plan.and(&more);
+            }
+        }
         let program = Arc::new(Program::new(bin, plan, name.to_owned()));
-        let armed = Arc::new(Armed { program, _attached: attached, init: Mutex::new(init) });
+        let armed = Arc::new(Armed {
+            program,
+            index,
+            // For probes that are put in later; without it there will be none.
+            file: file.try_clone().ok(),
+            _attached: attached,
+            _begins: begins,
+            recorder: Mutex::new(recorder),
+            init: Mutex::new(init),
+        });
         state.armed.push(armed.clone());
         state.by_file.insert(id, index);
         Ok(armed)

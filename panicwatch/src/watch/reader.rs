@@ -13,6 +13,17 @@ use aya::maps::{MapData, RingBuf};
 /// Records that may wait between the ring and the correlator; some hundred megabytes at the very most.
 pub(super) const QUEUE: usize = 65_536;
 
+/// Told what the reader does, on its thread.
+pub(super) trait Listener: Send {
+    /// It looks at the ring, now and then.
+    fn looking(&mut self);
+    /// It found a record of that kind; records before this one have not been passed on yet.
+    fn found(&mut self, kind: u32);
+}
+
+/// Records that are passed on at once; the listener hears of all of them before.
+const BATCH: usize = 4096;
+
 /// The reading thread.
 pub(super) struct Reader {
     stop: OwnedFd,
@@ -25,6 +36,7 @@ impl Reader {
         ring: RingBuf<MapData>,
         to: SyncSender<T>,
         wrap: fn(Vec<u8>) -> T,
+        listener: Option<Box<dyn Listener>>,
     ) -> io::Result<Reader> {
         // SAFETY: plain system call; the result is checked.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
@@ -36,7 +48,7 @@ impl Reader {
         let stop_here = stop.try_clone()?;
         let thread = thread::Builder::new()
             .name("ring reader".into())
-            .spawn(move || read(ring, &stop_here, &to, wrap))?;
+            .spawn(move || read(ring, &stop_here, &to, wrap, listener))?;
         Ok(Reader { stop, thread })
     }
 
@@ -53,18 +65,41 @@ impl Reader {
     }
 }
 
-fn read<T>(mut ring: RingBuf<MapData>, stop: &OwnedFd, to: &SyncSender<T>, wrap: fn(Vec<u8>) -> T) {
+fn read<T>(
+    mut ring: RingBuf<MapData>,
+    stop: &OwnedFd,
+    to: &SyncSender<T>,
+    wrap: fn(Vec<u8>) -> T,
+    mut listener: Option<Box<dyn Listener>>,
+) {
     loop {
         let stopping = wait(&ring, stop);
-        while let Some(record) = ring.next() {
-            if to.send(wrap(record.to_vec())).is_err() {
-                return; // The receiver is gone: nobody will ever ask.
+        if let Some(listener) = &mut listener {
+            listener.looking();
+        }
+        loop {
+            let batch: Vec<Vec<u8>> =
+                std::iter::from_fn(|| ring.next().map(|record| record.to_vec())).take(BATCH).collect();
+            if batch.is_empty() {
+                break;
+            }
+            if let Some(listener) = &mut listener {
+                batch.iter().filter_map(|record| kind_of(record)).for_each(|kind| listener.found(kind));
+            }
+            for record in batch {
+                if to.send(wrap(record)).is_err() {
+                    return; // The receiver is gone: nobody will ever ask.
+                }
             }
         }
         if stopping {
             return;
         }
     }
+}
+
+fn kind_of(record: &[u8]) -> Option<u32> {
+    Some(u32::from_ne_bytes(*record.first_chunk()?))
 }
 
 /// How long an event may wait for us, milliseconds: the programs wake us only for deaths and for a ring that fills up

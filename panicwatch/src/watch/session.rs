@@ -1,6 +1,7 @@
 //! One watching session: probes, processes and events of `run` or `attach`, until the program ends.
 
 use std::{
+    collections::VecDeque,
     fs::File,
     io,
     path::{Path, PathBuf},
@@ -15,9 +16,10 @@ use panicwatch_common::{event::kind, reason::Reason};
 
 use super::{
     armory::{ArmError, Armed, Armory},
+    flight::{Ear, Flight, Recorder},
     gate::{self, Gate},
     procfs,
-    reader::{QUEUE, Reader},
+    reader::{Listener, QUEUE, Reader},
 };
 use crate::{
     clock::Clock,
@@ -25,7 +27,8 @@ use crate::{
     event::{Assembler, Body, Event},
     incident::{Incident, Process},
     init_trace::{Collected, Collector},
-    probe::{error::ProbeError, kernel::KernelFacts, object::Programs},
+    probe::{error::ProbeError, kernel::KernelFacts, object::Programs, rings::RingSizes},
+    recorder::Options,
 };
 
 /// Bytes of the event ring.
@@ -66,28 +69,47 @@ pub struct Session {
     sender: SyncSender<Input>,
     assembler: Assembler,
     correlator: Correlator,
-    outputs: std::collections::VecDeque<Output>,
+    outputs: VecDeque<Output>,
     gate: Result<Arc<Gate>, io::Error>,
     /// What we started ourselves, until its image is seen.
     launched: Option<Process>,
     /// Of a session that traces an initialisation, until it is over.
     init: Option<Collector>,
+    /// Of a session that records.
+    flight: Option<Flight>,
 }
 
 impl Session {
     /// Loads the programs and starts reading. With `watch_all` every process of an armed binary is reported, else
-    /// those given to [`Session::watch`] and what they start.
+    /// those given to [`Session::watch`] and what they start. `options` say what the flight recorder shall record.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn start(watch_all: bool) -> Result<Session, ProbeError> {
+    pub fn start(watch_all: bool, options: &Options) -> Result<Session, ProbeError> {
         let kernel = KernelFacts::detect();
-        let mut programs = Programs::load(&kernel, RING_BYTES)?;
+        let sources = options.sources();
+        let sizes = (!sources.is_empty()).then(|| RingSizes::of(options)).transpose()?;
+        let mut programs = Programs::load(&kernel, RING_BYTES, sizes)?;
+        let mut outputs = VecDeque::new();
+        let recorder = match sizes {
+            Some(sizes) => Some(Arc::new(Recorder::new(programs.map_rings(sizes)?, options))),
+            None => None,
+        };
+        for source in sources.iter().filter(|source| !source.is_in_program()) {
+            if let Err(error) = programs.attach_source(*source, options.samples_per_second) {
+                outputs.push_back(Output::Note(format!("{} is not recorded: {error}", source.name())));
+            }
+        }
         let (sender, inputs) = sync_channel(QUEUE);
         let failed = |error| ProbeError::Attach { name: "event ring".into(), path: PathBuf::new(), error };
-        let reader = Reader::start(programs.take_events()?, sender.clone(), Input::Record).map_err(failed)?;
+        let ear = recorder.clone().map(|recorder| Box::new(Ear::new(recorder)) as Box<dyn Listener>);
+        let reader =
+            Reader::start(programs.take_events()?, sender.clone(), Input::Record, ear).map_err(failed)?;
         let watched = programs.take_watched()?;
         let armory = Arc::new(Armory::new(programs, watch_all));
+        if recorder.is_some() {
+            armory.record(&sources);
+        }
         let refusals = sender.clone();
         let gate = gate::start(
             armory.clone(),
@@ -103,10 +125,11 @@ impl Session {
             sender,
             assembler: Assembler::new(),
             correlator: Correlator::new(Clock::measure()),
-            outputs: Default::default(),
+            outputs,
             gate: gate.map(Arc::new),
             launched: None,
             init: None,
+            flight: recorder.map(Flight::new),
         })
     }
 
@@ -151,6 +174,14 @@ impl Session {
     /// When the table is full.
     pub fn watch(&self, pid: u32) -> Result<(), ProbeError> {
         self.armory.with_programs(|programs| programs.watch(pid))
+    }
+
+    /// Says that process `pid`, which runs already, runs that binary.
+    ///
+    /// # Errors
+    /// When the table is full.
+    pub fn runs(&self, pid: u32, armed: &Armed) -> Result<(), ProbeError> {
+        self.armory.with_programs(|programs| programs.set_process(pid, armed.index))
     }
 
     /// Takes a process out of the table; what it has started stays.
@@ -257,6 +288,12 @@ impl Session {
             }
             _ => None,
         };
+        if let Some(flight) = &mut self.flight {
+            if let Some(program) = program(&armory, event.head.binary) {
+                flight.bias.insert(pid, program.view(&event).bias);
+            }
+            flight.event(event.head.kind, pid, event.head.time_ns);
+        }
         let describe = exec.is_none() && event.head.kind != kind::PROCESS_EXIT && !self.correlator.knows(pid);
         self.correlator.push(event, &|index| program(&armory, index));
         if let Some((args, env, _)) = exec {
@@ -277,7 +314,13 @@ impl Session {
     }
 
     fn flush(&mut self) {
-        for incident in self.correlator.take() {
+        for mut incident in self.correlator.take() {
+            if let Some(flight) = &mut self.flight
+                && let Some((cut, to)) = flight.take(incident.process.pid, incident.start_ns, incident.end_ns.unwrap_or(u64::MAX))
+            {
+                let line = |(cpu, s): &(u32, panicwatch_common::recorder::Slot)| format!("{:>10} cpu{cpu} kind {} tid {} go {} extra {:#x} {:x?}", s.time_ns as i64 - incident.start_ns as i64, s.kind, s.tid, s.goid, s.extra, s.args);
+                incident.timeline = Some(serde_json::json!({"to": to - incident.start_ns, "n": cut.slots.len(), "samples": cut.samples.len(), "gaps": format!("{:?}", cut.gaps), "slots": cut.slots.iter().map(line).collect::<Vec<_>>()}));
+            }
             self.outputs.push_back(Output::Incident(Box::new(incident)));
         }
     }

@@ -1,0 +1,92 @@
+//! Signals, system calls and page faults of watched processes.
+//!
+//! <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/signal.h>
+//! <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/syscalls.h>
+//! <https://github.com/torvalds/linux/blob/v6.12/arch/x86/include/asm/trace/exceptions.h>
+
+use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
+use panicwatch_common::recorder::{kind, pair};
+
+use crate::{
+    maps::{CONFIG, WATCHED},
+    recorder::{Who, goid, ids, record, word, word32},
+};
+
+/// `kernel_siginfo.si_code`.
+const SI_CODE: u64 = 8;
+
+/// si_code of a signal; a pointer of 0 and 1 stands for "from user space" (SI_USER) and "from the kernel" (SI_KERNEL).
+/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/sched/signal.h>
+#[inline(always)]
+fn si_code(info: u64) -> u64 {
+    match info {
+        0 => 0,
+        1 => 0x80,
+        _ => word32(info + SI_CODE).unwrap_or(0) as i32 as i64 as u64,
+    }
+}
+
+/// Arguments: signal, siginfo, task, group, result. Runs as the sender.
+#[raw_tracepoint]
+pub(crate) fn signal_generate(ctx: RawTracePointContext) -> i32 {
+    let Some(config) = CONFIG.get(0) else { return 0 };
+    let (tid, tgid) = ids(config, ctx.arg::<u64>(2));
+    // SAFETY: the value is only tested for presence.
+    if unsafe { WATCHED.get(&tgid) }.is_none() {
+        return 0;
+    }
+    let id = aya_ebpf::helpers::bpf_get_current_pid_tgid();
+    let who = Who { tgid, tid, goid: goid((id >> 32) as u32) };
+    let sender = pair(id as u32, (id >> 32) as u32);
+    let code = si_code(ctx.arg::<u64>(1));
+    record(kind::SIGNAL_SENT, who, ctx.arg::<u64>(0) as u32, [sender, code, ctx.arg::<u64>(4)]);
+    0
+}
+
+/// Arguments: signal, siginfo, k_sigaction. Runs as the receiver.
+#[raw_tracepoint]
+pub(crate) fn signal_deliver(ctx: RawTracePointContext) -> i32 {
+    if let Some(who) = Who::watched() {
+        let (code, handler) = (si_code(ctx.arg::<u64>(1)), word(ctx.arg::<u64>(2)).unwrap_or(0));
+        record(kind::SIGNAL_DELIVERED, who, ctx.arg::<u64>(0) as u32, [code, handler, 0]);
+    }
+    0
+}
+
+/// Words of x86-64's `pt_regs`. <https://github.com/torvalds/linux/blob/v6.12/arch/x86/include/asm/ptrace.h>
+const RDX: u64 = 12 * 8;
+const RSI: u64 = 13 * 8;
+const RDI: u64 = 14 * 8;
+const ORIG_AX: u64 = 15 * 8;
+const RIP: u64 = 16 * 8;
+
+/// Arguments: pt_regs, number.
+#[raw_tracepoint]
+pub(crate) fn sys_enter(ctx: RawTracePointContext) -> i32 {
+    if let Some(who) = Who::watched() {
+        let regs = ctx.arg::<u64>(0);
+        let arg = |at: u64| word(regs + at).unwrap_or(0);
+        record(kind::SYSCALL_ENTER, who, ctx.arg::<u64>(1) as u32, [arg(RDI), arg(RSI), arg(RDX)]);
+    }
+    0
+}
+
+/// Arguments: pt_regs, result.
+#[raw_tracepoint]
+pub(crate) fn sys_exit(ctx: RawTracePointContext) -> i32 {
+    if let Some(who) = Who::watched() {
+        let number = word(ctx.arg::<u64>(0) + ORIG_AX).unwrap_or(u64::MAX);
+        record(kind::SYSCALL_EXIT, who, number as u32, [ctx.arg::<u64>(1), 0, 0]);
+    }
+    0
+}
+
+/// Arguments: address, pt_regs, error code.
+#[raw_tracepoint]
+pub(crate) fn page_fault_user(ctx: RawTracePointContext) -> i32 {
+    if let Some(who) = Who::watched() {
+        let ip = word(ctx.arg::<u64>(1) + RIP).unwrap_or(0);
+        record(kind::PAGE_FAULT, who, ctx.arg::<u64>(2) as u32, [ctx.arg::<u64>(0), ip, 0]);
+    }
+    0
+}

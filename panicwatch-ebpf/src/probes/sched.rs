@@ -1,0 +1,106 @@
+//! The kernel's scheduler: who gets a CPU, who loses it, who wakes whom, who is moved where.
+//!
+//! Raw tracepoints, so they fire for every thread of the machine; those of unwatched processes leave at once.
+//! <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/sched.h>
+
+use aya_ebpf::{helpers::generated::bpf_task_pt_regs, macros::raw_tracepoint, programs::RawTracePointContext};
+use panicwatch_common::{
+    config::{Config, UNKNOWN},
+    recorder::{NO_SYSCALL, PREEMPTED, kind, pair},
+};
+
+use crate::{
+    maps::{CONFIG, WATCHED},
+    recorder::{Who, goid, ids, name, record, word, word32},
+};
+
+/// Arguments: preempt, prev, next, and from Linux 5.18 on prev's state. Runs as prev.
+#[raw_tracepoint]
+pub(crate) fn sched_switch(ctx: RawTracePointContext) -> i32 {
+    let Some(config) = CONFIG.get(0) else { return 0 };
+    let (prev, next) = (ctx.arg::<u64>(1), ctx.arg::<u64>(2));
+    let (next_tid, next_tgid) = ids(config, next);
+    if let Some(who) = Who::watched() {
+        let state = state(&ctx, config, prev);
+        let preempted = if ctx.arg::<u64>(0) & 1 != 0 { PREEMPTED } else { 0 };
+        let (first, second) = name(config, next);
+        record(
+            kind::SWITCH_OUT,
+            who,
+            state | preempted,
+            [pair(next_tid, next_tgid), first, second],
+        );
+    }
+    // SAFETY: the value is only tested for presence.
+    if unsafe { WATCHED.get(&next_tgid) }.is_some() {
+        let (tid, tgid) = ids(config, prev);
+        let (first, second) = name(config, prev);
+        let who = Who { tgid: next_tgid, tid: next_tid, goid: 0 };
+        record(kind::SWITCH_IN, who, 0, [pair(tid, tgid), first, second]);
+    }
+    0
+}
+
+#[inline(always)]
+fn state(ctx: &RawTracePointContext, config: &Config, prev: u64) -> u32 {
+    let state = if config.switch_has_state != 0 {
+        ctx.arg::<u64>(3) as u32
+    } else if config.task_state != UNKNOWN {
+        word32(prev + config.task_state as u64).unwrap_or(0)
+    } else {
+        0
+    };
+    state & !PREEMPTED
+}
+
+/// Argument: the task. Runs as whoever wakes it, or as whoever was interrupted by what wakes it.
+#[raw_tracepoint]
+pub(crate) fn sched_waking(ctx: RawTracePointContext) -> i32 {
+    let Some(config) = CONFIG.get(0) else { return 0 };
+    let (tid, tgid) = ids(config, ctx.arg::<u64>(0));
+    // SAFETY: the value is only tested for presence.
+    if unsafe { WATCHED.get(&tgid) }.is_none() {
+        return 0;
+    }
+    let id = aya_ebpf::helpers::bpf_get_current_pid_tgid();
+    let (waker, waker_tgid) = (id as u32, (id >> 32) as u32);
+    let goid = if waker == 0 { 0 } else { goid(waker_tgid) };
+    let who = Who { tgid, tid, goid: 0 };
+    record(kind::WAKING, who, syscall(), [pair(waker, waker_tgid), goid, 0]);
+    0
+}
+
+/// `pt_regs.orig_ax` of x86-64: the system call; -1 when it was an interrupt that entered the kernel.
+/// <https://github.com/torvalds/linux/blob/v6.12/arch/x86/include/asm/ptrace.h>
+const ORIG_AX: u64 = 120;
+/// Numbers of system calls are below.
+const SYSCALLS: u64 = 1024;
+
+/// The system call that the current thread is in.
+#[inline(always)]
+fn syscall() -> u32 {
+    // SAFETY: no preconditions.
+    let task = unsafe { aya_ebpf::helpers::generated::bpf_get_current_task_btf() };
+    // SAFETY: the helper takes what the one above gives.
+    let regs = unsafe { bpf_task_pt_regs(task) } as u64;
+    match word(regs + ORIG_AX) {
+        Some(number) if number < SYSCALLS => number as u32,
+        _ => NO_SYSCALL,
+    }
+}
+
+/// Arguments: the task, the CPU it goes to.
+#[raw_tracepoint]
+pub(crate) fn sched_migrate_task(ctx: RawTracePointContext) -> i32 {
+    let Some(config) = CONFIG.get(0) else { return 0 };
+    let task = ctx.arg::<u64>(0);
+    let (tid, tgid) = ids(config, task);
+    // SAFETY: the value is only tested for presence.
+    if unsafe { WATCHED.get(&tgid) }.is_none() {
+        return 0;
+    }
+    let who = Who { tgid, tid, goid: 0 };
+    let to = ctx.arg::<u64>(1) as u32;
+    record(kind::MIGRATE, who, 0, [to as u64, 0, 0]);
+    0
+}

@@ -1,0 +1,157 @@
+//! Writing into the flight recorder's rings: overwriting, a ring a CPU, nobody woken. See `panicwatch_common::recorder`.
+//!
+//! A program can be interrupted on its CPU by another one that writes too (a sample in the middle of a wake-up), hence
+//! the atomic addition.
+
+use core::{arch::asm, ptr};
+
+use aya_ebpf::helpers::{
+    bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns,
+    bpf_probe_read_kernel,
+};
+use panicwatch_common::{
+    config::{Config, UNKNOWN},
+    recorder::Slot,
+};
+
+use crate::{
+    context::G_M,
+    maps::{BINARIES, CONFIG, HEADS, HITS, PROCESSES, SLOTS, WATCHED},
+    read,
+};
+
+/// Whom a record tells of.
+#[derive(Clone, Copy)]
+pub(crate) struct Who {
+    pub(crate) tgid: u32,
+    pub(crate) tid: u32,
+    pub(crate) goid: u64,
+}
+
+impl Who {
+    /// The current thread with its goroutine, if its process is watched.
+    #[inline(always)]
+    pub(crate) fn watched() -> Option<Who> {
+        let id = bpf_get_current_pid_tgid();
+        let (tgid, tid) = ((id >> 32) as u32, id as u32);
+        // SAFETY: the value is only tested for presence.
+        unsafe { WATCHED.get(&tgid) }?;
+        Some(Who { tgid, tid, goid: goid(tgid) })
+    }
+}
+
+/// Adds one and gives what was there before.
+#[inline(always)]
+pub(crate) fn next(counter: *mut u64) -> u64 {
+    let mut n: u64 = 1;
+    // SAFETY: the counter is in a map value, aligned; the instruction is BPF's atomic addition with fetch (Linux 5.12).
+    unsafe {
+        asm!("{n} = atomic_fetch_add((u64 *)({counter} + 0), {n})", n = inout(reg) n, counter = in(reg) counter);
+    }
+    n
+}
+
+/// Writes one record.
+#[inline(always)]
+pub(crate) fn record(kind: u32, who: Who, extra: u32, args: [u64; 3]) {
+    let Some(config) = CONFIG.get(0) else { return };
+    // SAFETY: no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let Some(head) = HEADS.get_ptr_mut(cpu) else { return };
+    count(kind);
+    // SAFETY: the head is a map value.
+    let n = next(unsafe { &raw mut (*head).slots });
+    let at = cpu * (config.slot_mask + 1) + (n as u32 & config.slot_mask);
+    let Some(slot) = SLOTS.get_ptr_mut(at) else { return };
+    write(slot, n, kind, who, extra, args);
+}
+
+#[inline(always)]
+fn write(slot: *mut Slot, n: u64, kind: u32, who: Who, extra: u32, args: [u64; 3]) {
+    // SAFETY: the slot is a map value of this type; the order of the volatile writes is what the reader relies on.
+    unsafe {
+        ptr::write_volatile(&raw mut (*slot).seq, 0);
+        ptr::write_volatile(&raw mut (*slot).time_ns, bpf_ktime_get_ns());
+        ptr::write_volatile(&raw mut (*slot).kind, kind);
+        ptr::write_volatile(&raw mut (*slot).tgid, who.tgid);
+        ptr::write_volatile(&raw mut (*slot).tid, who.tid);
+        ptr::write_volatile(&raw mut (*slot).extra, extra);
+        ptr::write_volatile(&raw mut (*slot).goid, who.goid);
+        ptr::write_volatile(&raw mut (*slot).args[0], args[0]);
+        ptr::write_volatile(&raw mut (*slot).args[1], args[1]);
+        ptr::write_volatile(&raw mut (*slot).args[2], args[2]);
+        ptr::write_volatile(&raw mut (*slot).seq, n + 1);
+    }
+}
+
+/// Counts a hit of the probes for `kind`.
+#[inline(always)]
+pub(crate) fn count(kind: u32) {
+    if let Some(count) = HITS.get_ptr_mut(kind) {
+        // SAFETY: the pointer is to this CPU's slot of a map value of this type.
+        unsafe { *count += 1 };
+    }
+}
+
+/// The goroutine that the current thread runs, 0 when it runs none (the scheduler, a signal's handler before one, C).
+///
+/// The thread's own data has its current g; what that one's m calls curg is the goroutine, on whatever stack it is.
+#[inline(always)]
+pub(crate) fn goid(tgid: u32) -> u64 {
+    current(tgid).unwrap_or(0)
+}
+
+#[inline(always)]
+fn current(tgid: u32) -> Option<u64> {
+    let config = CONFIG.get(0)?;
+    // SAFETY: nobody removes rows but at the end of the process.
+    let row = *unsafe { PROCESSES.get(&tgid) }?;
+    let binary = BINARIES.get(row)?;
+    if config.task_fsbase == UNKNOWN || binary.tls_g == 0 {
+        return None;
+    }
+    let base = word(task() + config.task_fsbase as u64)?;
+    let g = read::word(base.wrapping_add(binary.tls_g as i64 as u64))?;
+    let m = read::word(g + G_M)?;
+    let curg = read::word(m + binary.m_curg as u64)?;
+    if curg == 0 {
+        return None;
+    }
+    read::word(curg + binary.g_goid as u64)
+}
+
+/// The current `task_struct`.
+#[inline(always)]
+pub(crate) fn task() -> u64 {
+    // SAFETY: no preconditions.
+    unsafe { bpf_get_current_task() }
+}
+
+/// A 64-bit word of the kernel's memory.
+#[inline(always)]
+pub(crate) fn word(at: u64) -> Option<u64> {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(at as *const u64) }.ok()
+}
+
+/// A 32-bit word of the kernel's memory.
+#[inline(always)]
+pub(crate) fn word32(at: u64) -> Option<u32> {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(at as *const u32) }.ok()
+}
+
+/// Thread and process of a task, as [`panicwatch_common::recorder::pair`] has them.
+#[inline(always)]
+pub(crate) fn ids(config: &Config, task: u64) -> (u32, u32) {
+    let tid = word32(task + config.task_pid as u64).unwrap_or(0);
+    let tgid = word32(task + config.task_tgid as u64).unwrap_or(0);
+    (tid, tgid)
+}
+
+/// The name of a task, in two words.
+#[inline(always)]
+pub(crate) fn name(config: &Config, task: u64) -> (u64, u64) {
+    let at = task + config.task_comm as u64;
+    (word(at).unwrap_or(0), word(at + 8).unwrap_or(0))
+}

@@ -1,0 +1,151 @@
+//! The recorder's sites in Go's runtime: the collector's phases, and what happens to goroutines.
+//!
+//! All on instructions that the kernel emulates: parking and readying a goroutine is what a busy server does most.
+
+use panicwatch_common::{binary::site, recorder::kind};
+
+use super::{Body, Planner, ProbePlan, Purpose};
+use crate::{
+    gobin::{Arch, GoBinary},
+    recorder::Source,
+};
+
+/// What the recorder's record of a function is.
+struct Wanted {
+    name: &'static str,
+    program: &'static str,
+    symbol: &'static str,
+    lost: &'static str,
+    kind: u32,
+    flags: u32,
+}
+
+const fn gc(name: &'static str, symbol: &'static str, lost: &'static str, kind: u32) -> Wanted {
+    Wanted { name, program: "gc", symbol, lost, kind, flags: 0 }
+}
+
+const fn turn(name: &'static str, symbol: &'static str, lost: &'static str, kind: u32, why: u32) -> Wanted {
+    Wanted { name, program: "turn", symbol, lost, kind, flags: why << site::YIELD_SHIFT }
+}
+
+const GC: [Wanted; 5] = [
+    gc("collection begins", "runtime.gcBgMarkStartWorkers", "when collections begin", kind::GC_START),
+    gc("marking is over", "runtime.gcMarkTermination", "when marking ends", kind::GC_MARK_DONE),
+    gc("world stops", "runtime.stopTheWorldWithSema", "when the world is stopped", kind::STW_BEGIN),
+    gc("world starts", "runtime.startTheWorldWithSema", "when the world is started again", kind::STW_END),
+    gc("mark worker", "runtime.gcDrain", "which goroutines mark", kind::GC_WORKER),
+];
+
+const GOROUTINES: [Wanted; 5] = [
+    Wanted {
+        name: "goroutine parks",
+        program: "park",
+        symbol: "runtime.gopark",
+        lost: "what goroutines wait for",
+        kind: kind::GO_PARK,
+        flags: 0,
+    },
+    Wanted {
+        name: "goroutine made ready",
+        program: "ready",
+        symbol: "runtime.ready",
+        lost: "who wakes goroutines",
+        kind: kind::GO_READY,
+        flags: 0,
+    },
+    turn("goroutine runs", "runtime.execute", "when goroutines run", kind::GO_RUN, 0),
+    turn("goroutine ends", "runtime.goexit0", "when goroutines end", kind::GO_END, 0),
+    turn("goroutine stopped", "runtime.preemptPark", "stops for the collector", kind::GO_YIELD, 3),
+];
+
+/// Giving way since Go 1.22: BL says whether it was preempted.
+const YIELDS: [Wanted; 1] = [Wanted {
+    name: "goroutine gives way",
+    program: "turn",
+    symbol: "runtime.goschedImpl",
+    lost: "preemptions and calls of runtime.Gosched",
+    kind: kind::GO_YIELD,
+    flags: site::PREEMPTED_BL,
+}];
+
+/// Giving way before.
+const OLD_YIELDS: [Wanted; 2] = [
+    turn("goroutine preempted", "runtime.gopreempt_m", "preemptions", kind::GO_YIELD, 1),
+    turn("goroutine yields", "runtime.gosched_m", "calls of runtime.Gosched", kind::GO_YIELD, 2),
+];
+
+/// Plans the probes of `bin` that `source` of the recorder needs.
+pub fn recorder_plan(bin: &GoBinary, source: Source) -> ProbePlan {
+    let mut planner = Planner { bin, plan: ProbePlan::default() };
+    if bin.arch() != Arch::Amd64 {
+        return planner.plan;
+    }
+    match source {
+        Source::Gc => planner.all(&GC),
+        Source::Assist => planner.all(&[gc(
+            "assist",
+            "runtime.gcAssistAlloc",
+            "goroutines that assist the collector",
+            kind::GC_ASSIST,
+        )]),
+        Source::Goroutine => {
+            planner.all(&GOROUTINES);
+            planner.all(if bin.version().minor >= 22 { &YIELDS } else { &OLD_YIELDS });
+            planner.create();
+        }
+        _ => {}
+    }
+    planner.plan
+}
+
+/// The probe that says which binary a process runs, as it begins.
+pub fn begin_plan(bin: &GoBinary) -> ProbePlan {
+    let mut planner = Planner { bin, plan: ProbePlan::default() };
+    if bin.arch() == Arch::Amd64 {
+        planner.start(&Purpose {
+            name: "process begins",
+            program: "process_begins",
+            symbol: "runtime.schedinit",
+            lost: "the goroutines in the recorder's entries",
+            flags: 0,
+        });
+    }
+    planner.plan
+}
+
+impl Planner<'_> {
+    fn all(&mut self, wanted: &[Wanted]) {
+        for one in wanted {
+            let &Wanted { name, program, symbol, lost, .. } = one;
+            let reason = one.kind == kind::STW_BEGIN && self.bin.version().minor >= 21;
+            let reason = if reason { site::HAS_REASON } else { 0 };
+            let flags = one.flags | one.kind << site::KIND_SHIFT | reason;
+            self.start(&Purpose { name, program, symbol, lost, flags });
+        }
+    }
+
+    /// `runqput(pp, newg, true)` in newproc's closure: the new goroutine is complete and in RBX.
+    /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go#L5007>
+    fn create(&mut self) {
+        let purpose = Purpose {
+            name: "goroutine created",
+            program: "create",
+            symbol: "runtime.newproc.func1",
+            lost: "when goroutines are created",
+            flags: 0,
+        };
+        let body = match Body::decode(self.bin, purpose.symbol) {
+            Ok(body) => body,
+            Err(reason) => return self.leave_out(&purpose, reason),
+        };
+        let target = self.bin.function("runtime.runqput").map(|f| f.entry());
+        let call = body.index_of(|i| i.is_call_near() && Some(i.near_branch_target()) == target);
+        match call {
+            Some(at) => {
+                let why = "the call that puts the new goroutine into the run queue: it is in RBX";
+                self.place(&purpose, body.func, &body.code[at], 0, why);
+            }
+            None => self.leave_out(&purpose, "it does not call runqput as expected"),
+        }
+    }
+}

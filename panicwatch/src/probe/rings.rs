@@ -1,0 +1,121 @@
+//! The recorder's rings, mapped: the kernel writes, we read without asking it. See `panicwatch_common::recorder`.
+
+use std::{
+    io,
+    mem::MaybeUninit,
+    os::fd::RawFd,
+    sync::atomic::{Ordering, fence},
+};
+
+use memmap2::{MmapOptions, MmapRaw};
+use panicwatch_common::recorder::{Head, Sample, Slot};
+
+use super::error::ProbeError;
+use crate::recorder::{Options, history::Rings};
+
+/// How many of each there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RingSizes {
+    /// CPUs that may ever be there.
+    pub cpus: u32,
+    /// Slots a CPU, a power of two.
+    pub slots: u32,
+    /// Samples a CPU, a power of two.
+    pub samples: u32,
+}
+
+impl RingSizes {
+    /// What `options` ask for, on this machine.
+    pub fn of(options: &Options) -> Result<RingSizes, ProbeError> {
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| ProbeError::Recorder(error))?;
+        let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
+        Ok(RingSizes { cpus, slots: options.slots(), samples: options.samples() })
+    }
+}
+
+/// The rings of all CPUs.
+pub struct MappedRings {
+    sizes: RingSizes,
+    heads: MmapRaw,
+    slots: MmapRaw,
+    samples: MmapRaw,
+}
+
+impl MappedRings {
+    /// Maps the three arrays.
+    pub(super) fn map(
+        sizes: RingSizes,
+        heads: RawFd,
+        slots: RawFd,
+        samples: RawFd,
+    ) -> io::Result<MappedRings> {
+        let cpus = sizes.cpus as usize;
+        let map = |fd: RawFd, len: usize| MmapOptions::new().len(len).map_raw_read_only(fd);
+        Ok(MappedRings {
+            sizes,
+            heads: map(heads, cpus * size_of::<Head>())?,
+            slots: map(slots, cpus * sizes.slots as usize * size_of::<Slot>())?,
+            samples: map(samples, cpus * sizes.samples as usize * size_of::<Sample>())?,
+        })
+    }
+
+    fn head(&self, cpu: u32) -> Head {
+        assert!(cpu < self.sizes.cpus);
+        // SAFETY: the index is below the number that was mapped, and any bytes are a Head.
+        unsafe { self.heads.as_ptr().cast::<Head>().add(cpu as usize).read_volatile() }
+    }
+}
+
+/// Copies a record that another CPU may be writing; `None` unless it is number `n`, whole.
+fn copy<T: Copy>(at: *const T, n: u64) -> Option<T> {
+    // SAFETY: the caller's address is of a mapped record, whose first word is `seq`.
+    let seq = || unsafe { at.cast::<u64>().read_volatile() };
+    if seq() != n + 1 {
+        return None;
+    }
+    fence(Ordering::Acquire);
+    let mut copy = MaybeUninit::<T>::uninit();
+    for i in 0..size_of::<T>() / 8 {
+        // SAFETY: records consist of 64-bit words; source and target have as many.
+        unsafe { copy.as_mut_ptr().cast::<u64>().add(i).write(at.cast::<u64>().add(i).read_volatile()) };
+    }
+    fence(Ordering::Acquire);
+    // SAFETY: every byte was written, and any bytes are a value of the record types.
+    (seq() == n + 1).then(|| unsafe { copy.assume_init() })
+}
+
+impl Rings for MappedRings {
+    fn cpus(&self) -> u32 {
+        self.sizes.cpus
+    }
+
+    fn slots_begun(&self, cpu: u32) -> u64 {
+        self.head(cpu).slots
+    }
+
+    fn samples_begun(&self, cpu: u32) -> u64 {
+        self.head(cpu).samples
+    }
+
+    fn slots(&self) -> u64 {
+        self.sizes.slots.into()
+    }
+
+    fn samples(&self) -> u64 {
+        self.sizes.samples.into()
+    }
+
+    fn slot(&self, cpu: u32, n: u64) -> Option<Slot> {
+        assert!(cpu < self.sizes.cpus);
+        let at = u64::from(cpu) * self.slots() + n % self.slots();
+        // SAFETY: the index is below the number that was mapped.
+        copy(unsafe { self.slots.as_ptr().cast::<Slot>().add(at as usize) }, n)
+    }
+
+    fn sample(&self, cpu: u32, n: u64) -> Option<Sample> {
+        assert!(cpu < self.sizes.cpus);
+        let at = u64::from(cpu) * self.samples() + n % self.samples();
+        // SAFETY: the index is below the number that was mapped.
+        copy(unsafe { self.samples.as_ptr().cast::<Sample>().add(at as usize) }, n)
+    }
+}

@@ -1,0 +1,90 @@
+//! The recorder's sources in the kernel: tracepoints and the sampling clock, attached and taken off one by one.
+
+use std::collections::BTreeMap;
+
+use aya::programs::{
+    PerfEvent, RawTracePoint,
+    perf_event::{
+        PerfEventConfig, PerfEventLink, PerfEventScope, SamplePolicy, SoftwareEvent,
+    },
+    raw_trace_point::RawTracePointLink,
+};
+
+use super::{error::ProbeError, object::Programs};
+use crate::recorder::Source;
+
+/// What is attached, by source. Dropping a link takes the probe off.
+#[derive(Default)]
+pub(super) struct Attachments(BTreeMap<Source, Links>);
+
+#[derive(Default)]
+struct Links {
+    _tracepoints: Vec<RawTracePointLink>,
+    _clocks: Vec<PerfEventLink>,
+}
+
+/// The raw tracepoints of a source, each of the name of its program.
+fn tracepoints(source: Source) -> &'static [&'static str] {
+    match source {
+        Source::Switch => &["sched_switch"],
+        Source::Wakeup => &["sched_waking"],
+        Source::Migrate => &["sched_migrate_task"],
+        Source::Signal => &["signal_generate", "signal_deliver"],
+        Source::Syscall => &["sys_enter", "sys_exit"],
+        Source::Fault => &["page_fault_user"],
+        Source::Sample | Source::Gc | Source::Assist | Source::Goroutine | Source::Function => &[],
+    }
+}
+
+impl Programs {
+    /// Attaches what `source` has in the kernel (nothing, for those in the program).
+    ///
+    /// # Errors
+    /// When this kernel has no such tracepoint or clock, or refuses.
+    pub fn attach_source(&mut self, source: Source, samples_per_second: u32) -> Result<(), ProbeError> {
+        if source.is_in_program() || self.sources.0.contains_key(&source) {
+            return Ok(());
+        }
+        let mut links = Links::default();
+        for &name in tracepoints(source) {
+            let program: &mut RawTracePoint =
+                self.ebpf().program_mut(name).ok_or(ProbeError::Object(name))?.try_into()?;
+            if program.fd().is_err() {
+                program.load()?;
+            }
+            let id = program.attach(name)?;
+            links._tracepoints.push(program.take_link(id)?);
+        }
+        if source == Source::Sample {
+            links._clocks = self.start_clocks(samples_per_second)?;
+        }
+        self.sources.0.insert(source, links);
+        Ok(())
+    }
+
+    fn start_clocks(&mut self, samples_per_second: u32) -> Result<Vec<PerfEventLink>, ProbeError> {
+        let name = "sample";
+        let program: &mut PerfEvent =
+            self.ebpf().program_mut(name).ok_or(ProbeError::Object(name))?.try_into()?;
+        if program.fd().is_err() {
+            program.load()?;
+        }
+        let cpus = aya::util::online_cpus().map_err(|(_, error)| ProbeError::Recorder(error))?;
+        let mut clocks = Vec::with_capacity(cpus.len());
+        for cpu in cpus {
+            let id = program.attach(
+                PerfEventConfig::Software(SoftwareEvent::CpuClock),
+                PerfEventScope::AllProcessesOneCpu { cpu },
+                SamplePolicy::Frequency(samples_per_second.into()),
+                false,
+            )?;
+            clocks.push(program.take_link(id)?);
+        }
+        Ok(clocks)
+    }
+
+    /// Takes what `source` has in the kernel off.
+    pub fn detach_source(&mut self, source: Source) {
+        self.sources.0.remove(&source);
+    }
+}

@@ -1,0 +1,131 @@
+//! What is recorded: a level, sources taken away from it, and for how long back.
+
+use std::time::Duration;
+
+use super::Source;
+
+/// How much is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Level {
+    /// Nothing.
+    Off,
+    /// What costs an ordinary server about a hundredth of its throughput at most.
+    #[default]
+    Default,
+    /// All that the kernel tells, system calls included.
+    Kernel,
+    /// And what Go's runtime does with goroutines.
+    Runtime,
+    /// Everything.
+    Full,
+}
+
+impl Level {
+    /// What it listens to.
+    pub fn sources(self) -> Vec<Source> {
+        let with = |more: &[Source]| [DEFAULT, more].concat();
+        match self {
+            Level::Off => Vec::new(),
+            Level::Default => DEFAULT.to_vec(),
+            Level::Kernel => with(&[Source::Syscall]),
+            Level::Runtime => with(&[Source::Syscall, Source::Goroutine]),
+            Level::Full => with(&[Source::Syscall, Source::Goroutine, Source::Assist]),
+        }
+    }
+}
+
+const DEFAULT: &[Source] = &[
+    Source::Gc,
+    Source::Migrate,
+    Source::Signal,
+    Source::Fault,
+    Source::Sample,
+    Source::Wakeup,
+    Source::Switch,
+];
+
+/// The recorder's settings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// How far before a panic a timeline reaches.
+    pub window: Duration,
+    /// How much is recorded.
+    pub level: Level,
+    /// Sources that are left out all the same.
+    pub without: Vec<Source>,
+    /// What recording may cost: percent of the watched processes' CPU time.
+    pub budget_percent: f64,
+    /// Samples a second on each CPU.
+    pub samples_per_second: u32,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            window: Duration::from_millis(10),
+            level: Level::Default,
+            without: Vec::new(),
+            budget_percent: 1.0,
+            samples_per_second: 499,
+        }
+    }
+}
+
+/// Slots of a CPU's ring: at a hundred thousand records a second they reach 160 ms back.
+const SLOTS: u64 = 16_384;
+/// The time for which that was chosen, nanoseconds: user space may be a tenth of a second late.
+const REACH_NS: u64 = 110_000_000;
+/// No ring is larger: 64 MB a CPU.
+const MAX_SLOTS: u64 = 1 << 20;
+
+impl Options {
+    /// Nothing is recorded.
+    pub fn off() -> Options {
+        Options { level: Level::Off, ..Options::default() }
+    }
+
+    /// What is listened to.
+    pub fn sources(&self) -> Vec<Source> {
+        self.level.sources().into_iter().filter(|source| !self.without.contains(source)).collect()
+    }
+
+    /// Slots of a CPU's ring, a power of two; more for a longer window.
+    pub fn slots(&self) -> u32 {
+        let window = u64::try_from(self.window.as_nanos()).unwrap_or(u64::MAX);
+        let reach = window.saturating_add(REACH_NS - 10_000_000);
+        let wanted = u128::from(SLOTS) * u128::from(reach) / u128::from(REACH_NS);
+        let wanted = u64::try_from(wanted).unwrap_or(u64::MAX).clamp(SLOTS, MAX_SLOTS);
+        u32::try_from(wanted.next_power_of_two()).unwrap_or(1 << 20)
+    }
+
+    /// Samples of a CPU's ring, a power of two.
+    pub fn samples(&self) -> u32 {
+        let window = self.window.as_millis() as u64 + 200;
+        let wanted = (u64::from(self.samples_per_second) * window / 1000).clamp(128, 8192);
+        u32::try_from(wanted.next_power_of_two()).unwrap_or(8192)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_left_out_of_any_level() {
+        let options =
+            Options { level: Level::Full, without: vec![Source::Syscall, Source::Gc], ..Options::default() };
+        let sources = options.sources();
+        assert!(!sources.contains(&Source::Syscall) && !sources.contains(&Source::Gc));
+        assert!(sources.contains(&Source::Goroutine) && sources.contains(&Source::Switch));
+        assert_eq!(Options::off().sources(), []);
+    }
+
+    #[test]
+    fn rings_grow_with_the_window_up_to_a_limit() {
+        let slots = |ms| Options { window: Duration::from_millis(ms), ..Options::default() }.slots();
+        assert_eq!(slots(10), 16_384);
+        assert_eq!(slots(1), 16_384);
+        assert!(slots(1000) >= 100_000);
+        assert_eq!(slots(1 << 40), 1 << 20);
+    }
+}
