@@ -35,12 +35,8 @@ pub(crate) fn sample(ctx: PerfEventContext) -> u32 {
         (*sample).tgid = who.tgid;
         (*sample).tid = who.tid;
         (*sample).goid = who.goid;
-        let user = bpf_get_stack(
-            ctx.as_ptr(),
-            (&raw mut (*sample).user).cast(),
-            8 * USER_FRAMES as u32,
-            USER_STACK,
-        );
+        let user =
+            bpf_get_stack(ctx.as_ptr(), (&raw mut (*sample).user).cast(), 8 * USER_FRAMES as u32, USER_STACK);
         let kernel =
             bpf_get_stack(ctx.as_ptr(), (&raw mut (*sample).kernel).cast(), 8 * KERNEL_FRAMES as u32, 0);
         (*sample).user_frames = if user > 0 { user as u32 / 8 } else { 0 };

@@ -3,7 +3,9 @@
 //! Raw tracepoints, so they fire for every thread of the machine; those of unwatched processes leave at once.
 //! <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/sched.h>
 
-use aya_ebpf::{helpers::generated::bpf_task_pt_regs, macros::raw_tracepoint, programs::RawTracePointContext};
+use aya_ebpf::{
+    helpers::generated::bpf_task_pt_regs, macros::raw_tracepoint, programs::RawTracePointContext,
+};
 use panicwatch_common::{
     config::{Config, UNKNOWN},
     recorder::{NO_SYSCALL, PREEMPTED, kind, pair},
@@ -24,12 +26,7 @@ pub(crate) fn sched_switch(ctx: RawTracePointContext) -> i32 {
         let state = state(&ctx, config, prev);
         let preempted = if ctx.arg::<u64>(0) & 1 != 0 { PREEMPTED } else { 0 };
         let (first, second) = name(config, next);
-        record(
-            kind::SWITCH_OUT,
-            who,
-            state | preempted,
-            [pair(next_tid, next_tgid), first, second],
-        );
+        record(kind::SWITCH_OUT, who, state | preempted, [pair(next_tid, next_tgid), first, second]);
     }
     // SAFETY: the value is only tested for presence.
     if unsafe { WATCHED.get(&next_tgid) }.is_some() {

@@ -18,8 +18,7 @@ use crate::{
     correlate::Program,
     incident::Incident,
     init_trace::{self, Collected, InitTrace},
-    recorder,
-    report,
+    recorder, report,
     watch::{
         launch,
         session::{Output, Session},

@@ -15,11 +15,11 @@ pub use self::{
     init::init_plan,
     runtime::{begin_plan, recorder_plan},
 };
-pub(super) use tls::tls_g;
 use crate::{
     disasm,
     gobin::{Arch, Func, GoBinary},
 };
+pub(super) use tls::tls_g;
 
 /// What a hit costs; see docs/probes.md for measured numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use aya::programs::{
     PerfEvent, RawTracePoint,
-    perf_event::{
-        PerfEventConfig, PerfEventLink, PerfEventScope, SamplePolicy, SoftwareEvent,
-    },
+    perf_event::{PerfEventConfig, PerfEventLink, PerfEventScope, SamplePolicy, SoftwareEvent},
     raw_trace_point::RawTracePointLink,
 };
 

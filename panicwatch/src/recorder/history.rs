@@ -134,7 +134,12 @@ impl History {
         // The last ones may be under way: they are asked for again, unless they are too far back for that.
         position.slots = end - lost.min(end).min(PENDING);
         if lost > PENDING {
-            self.gaps.push_back(Gap { cpu, from_ns: position.last_ns, to_ns: u64::MAX, lost: lost - PENDING });
+            self.gaps.push_back(Gap {
+                cpu,
+                from_ns: position.last_ns,
+                to_ns: u64::MAX,
+                lost: lost - PENDING,
+            });
         }
         while self.gaps.len() > MAX_GAPS {
             self.gaps.pop_front();

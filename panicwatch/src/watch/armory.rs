@@ -100,7 +100,8 @@ pub struct Armory {
 impl Armory {
     /// No binaries yet.
     pub fn new(programs: Programs, watch_all: bool) -> Armory {
-        let state = State { programs, by_file: HashMap::new(), armed: Vec::new(), init: false, recorded: None };
+        let state =
+            State { programs, by_file: HashMap::new(), armed: Vec::new(), init: false, recorded: None };
         Armory { state: Mutex::new(state), watch_all }
     }
 

@@ -316,10 +316,23 @@ impl Session {
     fn flush(&mut self) {
         for mut incident in self.correlator.take() {
             if let Some(flight) = &mut self.flight
-                && let Some((cut, to)) = flight.take(incident.process.pid, incident.start_ns, incident.end_ns.unwrap_or(u64::MAX))
+                && let Some((cut, to)) =
+                    flight.take(incident.process.pid, incident.start_ns, incident.end_ns.unwrap_or(u64::MAX))
             {
-                let line = |(cpu, s): &(u32, panicwatch_common::recorder::Slot)| format!("{:>10} cpu{cpu} kind {} tid {} go {} extra {:#x} {:x?}", s.time_ns as i64 - incident.start_ns as i64, s.kind, s.tid, s.goid, s.extra, s.args);
-                incident.timeline = Some(serde_json::json!({"to": to - incident.start_ns, "n": cut.slots.len(), "samples": cut.samples.len(), "gaps": format!("{:?}", cut.gaps), "slots": cut.slots.iter().map(line).collect::<Vec<_>>()}));
+                let line = |(cpu, s): &(u32, panicwatch_common::recorder::Slot)| {
+                    format!(
+                        "{:>10} cpu{cpu} kind {} tid {} go {} extra {:#x} {:x?}",
+                        s.time_ns as i64 - incident.start_ns as i64,
+                        s.kind,
+                        s.tid,
+                        s.goid,
+                        s.extra,
+                        s.args
+                    )
+                };
+                incident.timeline = Some(
+                    serde_json::json!({"to": to - incident.start_ns, "n": cut.slots.len(), "samples": cut.samples.len(), "gaps": format!("{:?}", cut.gaps), "slots": cut.slots.iter().map(line).collect::<Vec<_>>()}),
+                );
             }
             self.outputs.push_back(Output::Incident(Box::new(incident)));
         }
