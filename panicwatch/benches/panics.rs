@@ -74,7 +74,7 @@ fn main() {
 fn bursts(load: &mut Load, n: usize) -> f64 {
     let one = |_| {
         thread::sleep(REST);
-        load.run(0)
+        load.run(0).ns
     };
     Figures((0..n).map(one).collect()).median()
 }

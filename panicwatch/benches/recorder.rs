@@ -92,68 +92,101 @@ fn sources() -> Vec<Way> {
     SOURCES.iter().map(alone).collect()
 }
 
-/// Requests to a server.
-fn server(program: &Path, wrk: &Wrk, ways: &[Way], rounds: usize) {
-    let load = Load::start(program, "server");
-    let run = || wrk.run(&load.ready, SERVER_SECONDS);
-    run(); // Its heap and its connections reach their size.
-    let mut figures = vec![(Figures::default(), Figures::default()); ways.len()];
-    let mut bare = (Figures::default(), Figures::default());
-    let mut notes = Vec::new();
-    for _ in 0..rounds {
-        let mut before = run();
-        for (way, (throughput, p99)) in ways.iter().zip(&mut figures) {
-            let attached = way.attach(load.pid());
-            let with = run();
-            notes.extend(attached.end().into_iter().map(|note| format!("{}: {note}", way.name)));
-            let after = run();
-            throughput.0.push(2.0 * with.throughput / (before.throughput + after.throughput));
-            p99.0.push(2.0 * with.p99_ms / (before.p99_ms + after.p99_ms));
-            bare.0.0.push(after.throughput);
-            bare.1.0.push(after.p99_ms);
-            before = after;
+/// What one thing took.
+#[derive(Debug, Clone, Copy)]
+struct Measure {
+    /// How many in a second.
+    throughput: f64,
+    /// CPU time for each, nanoseconds.
+    cpu_ns: f64,
+    /// Milliseconds within which 99 of 100 were done, where that is known.
+    p99_ms: Option<f64>,
+}
+
+/// Ratios to what it takes without panicwatch.
+#[derive(Default, Clone)]
+struct Ratios {
+    throughput: Figures,
+    cpu: Figures,
+    cpu_more: Figures,
+    p99: Figures,
+}
+
+impl Ratios {
+    fn push(&mut self, with: Measure, before: Measure, after: Measure) {
+        let cpu = (before.cpu_ns + after.cpu_ns) / 2.0;
+        self.throughput.0.push(2.0 * with.throughput / (before.throughput + after.throughput));
+        self.cpu.0.push(with.cpu_ns / cpu);
+        self.cpu_more.0.push(with.cpu_ns - cpu);
+        if let (Some(with), Some(before), Some(after)) = (with.p99_ms, before.p99_ms, after.p99_ms) {
+            self.p99.0.push(2.0 * with / (before + after));
         }
     }
-    println!(
-        "\nserver: net/http by wrk, 16 connections, {SERVER_SECONDS} s, {rounds} rounds; without panicwatch {:.0} requests/s, p99 {:.2} ms",
-        bare.0.median(),
-        bare.1.median()
-    );
-    println!("  {:26} {:24} p99", "", "throughput");
-    for (way, (throughput, p99)) in ways.iter().zip(&figures) {
-        println!("  {:26} {:24} {}", way.name, throughput.told(), p99.told());
-    }
-    say(notes);
+}
+
+/// Requests to a server.
+fn server(program: &Path, wrk: &Wrk, ways: &[Way], rounds: usize) {
+    let mut load = Load::start(program, "server");
+    let what = format!("server: a request, net/http, wrk with 16 connections for {SERVER_SECONDS} s");
+    compare(&mut load, &what, ways, rounds, &mut |load| {
+        let cpu = load.cpu_ns();
+        let run = wrk.run(&load.ready, SERVER_SECONDS);
+        let cpu_ns = (load.cpu_ns() - cpu) / run.requests;
+        Measure { throughput: run.throughput, cpu_ns, p99_ms: Some(run.p99_ms) }
+    });
 }
 
 /// One thing, again and again.
 fn repeated(program: &Path, what: &str, thing: &str, ways: &[Way], rounds: usize) {
     let mut load = Load::start(program, what);
-    load.run(LOAD_MS);
-    let mut figures = vec![(Figures::default(), Figures::default()); ways.len()];
-    let mut bare = Figures::default();
-    let mut notes = Vec::new();
+    let what = format!("{what}: {thing}, for {LOAD_MS} ms");
+    compare(&mut load, &what, ways, rounds, &mut |load| {
+        let run = load.run(LOAD_MS);
+        Measure { throughput: 1e9 / run.ns, cpu_ns: run.cpu_ns, p99_ms: None }
+    });
+}
+
+fn compare(
+    load: &mut Load,
+    what: &str,
+    ways: &[Way],
+    rounds: usize,
+    run: &mut dyn FnMut(&mut Load) -> Measure,
+) {
+    run(load); // Its heap and its connections reach their size.
+    let (mut ratios, mut bare, mut notes) = (vec![Ratios::default(); ways.len()], Vec::new(), Vec::new());
     for _ in 0..rounds {
-        let mut before = load.run(LOAD_MS);
-        for (way, (ratio, more)) in ways.iter().zip(&mut figures) {
+        let mut before = run(load);
+        for (way, ratios) in ways.iter().zip(&mut ratios) {
             let attached = way.attach(load.pid());
-            let with = load.run(LOAD_MS);
+            let with = run(load);
             notes.extend(attached.end().into_iter().map(|note| format!("{}: {note}", way.name)));
-            let after = load.run(LOAD_MS);
-            let without = (before + after) / 2.0;
-            ratio.0.push(without / with);
-            more.0.push(with - without);
-            bare.0.push(after);
+            let after = run(load);
+            ratios.push(with, before, after);
+            bare.push(after);
             before = after;
         }
     }
+    let median = |of: &dyn Fn(&Measure) -> f64| Figures(bare.iter().map(of).collect()).median();
+    let p99 = bare[0].p99_ms.map(|_| format!(", p99 {:.2} ms", median(&|m| m.p99_ms.unwrap_or(f64::NAN))));
     println!(
-        "\n{what}: {thing}, {LOAD_MS} ms, {rounds} rounds; without panicwatch {:.0} ns each",
-        bare.median()
+        "\n{what}, {rounds} rounds; without panicwatch {:.0} a second, CPU {:.0} ns each{}",
+        median(&|m| m.throughput),
+        median(&|m| m.cpu_ns),
+        p99.clone().unwrap_or_default()
     );
-    println!("  {:26} {:24} ns more", "", "throughput");
-    for (way, (ratio, more)) in ways.iter().zip(&figures) {
-        println!("  {:26} {:24} {:.0}", way.name, ratio.told(), more.median());
+    println!(
+        "  {:24} {:22} {:22} {:>8}  {}",
+        "",
+        "throughput",
+        "CPU for each",
+        "ns more",
+        p99.map_or("", |_| "p99")
+    );
+    for (way, ratios) in ways.iter().zip(&ratios) {
+        let p99 = if ratios.p99.0.is_empty() { String::new() } else { ratios.p99.told() };
+        let (throughput, cpu) = (ratios.throughput.told(), ratios.cpu.told());
+        println!("  {:24} {throughput:22} {cpu:22} {:8.0}  {p99}", way.name, ratios.cpu_more.median());
     }
     say(notes);
 }

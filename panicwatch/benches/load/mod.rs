@@ -3,6 +3,7 @@
 //! Shared by the benchmarks of what watching costs. Knows nothing of what is compared.
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -60,14 +61,25 @@ impl Load {
         line
     }
 
-    /// Runs it for so long, or for a hundred times if that takes longer; nanoseconds for one.
-    pub(crate) fn run(&mut self, milliseconds: u32) -> f64 {
+    /// Runs it for so long, or for a hundred times if that takes longer.
+    pub(crate) fn run(&mut self, milliseconds: u32) -> Run {
+        let cpu = self.cpu_ns();
         let input = self.input.as_mut().expect("it is open");
         writeln!(input, "{milliseconds}").expect("the load reads");
         let line = self.line();
         let numbers: Vec<f64> = line.split_whitespace().filter_map(|n| n.parse().ok()).collect();
         let [count, took] = numbers[..] else { panic!("the load said {line:?}") };
-        took / count
+        Run { ns: took / count, cpu_ns: (self.cpu_ns() - cpu) / count }
+    }
+
+    /// CPU time of its threads so far, nanoseconds. Unlike its throughput it hardly depends on who else is at work.
+    pub(crate) fn cpu_ns(&self) -> f64 {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs").flatten();
+        let of = |thread: fs::DirEntry| {
+            let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            text.split_whitespace().next()?.parse::<f64>().ok()
+        };
+        threads.filter_map(of).sum()
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -80,6 +92,15 @@ impl Drop for Load {
         drop(self.input.take());
         drop(self.child.wait());
     }
+}
+
+/// What doing it once took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run {
+    /// Nanoseconds.
+    pub(crate) ns: f64,
+    /// Of CPU time.
+    pub(crate) cpu_ns: f64,
 }
 
 /// panicwatch, watching a process.

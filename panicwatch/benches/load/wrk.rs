@@ -15,6 +15,8 @@ pub(crate) struct Wrk {
 pub(crate) struct Run {
     /// Requests answered in a second.
     pub(crate) throughput: f64,
+    /// And in all.
+    pub(crate) requests: f64,
     /// Milliseconds within which 99 of 100 were answered.
     pub(crate) p99_ms: f64,
 }
@@ -54,7 +56,13 @@ impl Wrk {
 
 fn read(text: &str) -> Option<Run> {
     let after = |name: &str| text.lines().find_map(|line| Some(line.trim().strip_prefix(name)?.trim()));
-    Some(Run { throughput: after("Requests/sec:")?.parse().ok()?, p99_ms: milliseconds(after("99%")?)? })
+    // "230254 requests in 3.10s, 28.77MB read"
+    let requests = text.lines().find_map(|line| line.split_once(" requests in "))?.0;
+    Some(Run {
+        throughput: after("Requests/sec:")?.parse().ok()?,
+        requests: requests.trim().parse().ok()?,
+        p99_ms: milliseconds(after("99%")?)?,
+    })
 }
 
 fn milliseconds(text: &str) -> Option<f64> {
