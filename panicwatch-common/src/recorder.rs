@@ -136,7 +136,7 @@ pub struct Sample {
 
 const _: () = assert!(size_of::<Sample>() == 40 + 8 * (USER_FRAMES + KERNEL_FRAMES));
 
-/// Counters of one CPU, on a cache line of their own.
+/// Counters of one CPU, on cache lines of their own.
 #[repr(C, align(64))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
@@ -144,8 +144,10 @@ pub struct Head {
     pub slots: u64,
     /// Samples ever begun.
     pub samples: u64,
-    /// Keeps the next CPU's counters off this line.
+    /// Keeps the hits off this line.
     pub reserved: [u64; 6],
+    /// Hits by the kind of record; what they cost is estimated from it.
+    pub hits: [u64; KINDS as usize],
 }
 
-const _: () = assert!(size_of::<Head>() == 64);
+const _: () = assert!(size_of::<Head>() == 64 + 8 * KINDS as usize);

@@ -26,7 +26,7 @@ pub(crate) struct Hit {
     regs: *const u64,
     pub(crate) binary: &'static Binary,
     pub(crate) site: u32,
-    pub(crate) binary_index: u32,
+    binary_index: u32,
 }
 
 /// Index of each of our registers in the kernel's pt_regs.
@@ -45,15 +45,14 @@ impl Hit {
             return None;
         };
         let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-        // SAFETY: the value is only tested for presence.
-        if unsafe { WATCHED.get(&tgid) }.is_none() {
-            if binary.watch_all == 0 {
-                return None;
-            }
-            // From now on by itself: so that its end is told as well.
-            if WATCHED.insert(&tgid, &0, 0).is_err() {
-                failed(Reason::WatchedFull);
-            }
+        // SAFETY: the value is copied at once.
+        let row = unsafe { WATCHED.get(&tgid) }.copied();
+        if row.is_none() && binary.watch_all == 0 {
+            return None;
+        }
+        // Where all of a binary are watched, from now on by itself: so that its end is told as well.
+        if row != Some(binary_index + 1) && WATCHED.insert(&tgid, &(binary_index + 1), 0).is_err() {
+            failed(Reason::WatchedFull);
         }
         let hit = Hit { regs: ctx.regs as *const u64, binary, site, binary_index };
         if site & site::ON_STACK_CHECK != 0 && hit.reg(reg::RFLAGS) & (RFLAGS_CF | RFLAGS_ZF) != 0 {

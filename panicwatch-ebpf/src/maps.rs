@@ -8,7 +8,7 @@ use panicwatch_common::{
     binary::{Binary, MAX_BINARIES},
     config::Config,
     reason::{REASONS, Reason},
-    recorder::{Head, KINDS, Sample, Slot},
+    recorder::{Head, Sample, Slot},
 };
 
 /// Programs → user space, in order. The loader may change the size. Full: the event is lost and counted.
@@ -19,15 +19,11 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 #[map]
 pub(crate) static BINARIES: Array<Binary> = Array::with_max_entries(MAX_BINARIES, 0);
 
-/// Processes to report (tgid), and their threads' ids as a by-product of following forks. User space and the process
-/// programs write it. Full: the process goes unwatched, counted.
+/// Processes to report, by tgid; the value is the row of `BINARIES` that the process runs, plus one, and 0 until a probe in
+/// that binary was hit: programs that do not stand in a binary need it. User space and the process programs write it.
+/// Full: the process goes unwatched, counted.
 #[map]
 pub(crate) static WATCHED: HashMap<u32, u32> = HashMap::with_max_entries(65_536, 0);
-
-/// The row of `BINARIES` that a process runs, by tgid: programs that do not stand in a binary need it. User space and
-/// the process programs write it. Full: the recorder's entries of that process have no goroutine.
-#[map]
-pub(crate) static PROCESSES: HashMap<u32, u32> = HashMap::with_max_entries(65_536, 0);
 
 /// `BPF_F_MMAPABLE`: user space maps the values. <https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/bpf.h>
 const MMAPABLE: u32 = 1 << 10;
@@ -39,13 +35,9 @@ pub(crate) static SLOTS: Array<Slot> = Array::with_max_entries(1, MMAPABLE);
 /// Likewise.
 #[map]
 pub(crate) static SAMPLES: Array<Sample> = Array::with_max_entries(1, MMAPABLE);
-/// Likewise: a counter a ring.
+/// Likewise: counters.
 #[map]
 pub(crate) static HEADS: Array<Head> = Array::with_max_entries(1, MMAPABLE);
-
-/// Programs → user space: records by their kind, on this CPU. What they cost is estimated from it.
-#[map]
-pub(crate) static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(KINDS, 0);
 
 /// User space → programs: kernel offsets.
 #[map]

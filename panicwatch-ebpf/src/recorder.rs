@@ -11,12 +11,12 @@ use aya_ebpf::helpers::{
 };
 use panicwatch_common::{
     config::{Config, UNKNOWN},
-    recorder::Slot,
+    recorder::{Head, KINDS, Slot, pair},
 };
 
 use crate::{
     context::G_M,
-    maps::{BINARIES, CONFIG, HEADS, HITS, PROCESSES, SLOTS, WATCHED},
+    maps::{BINARIES, CONFIG, HEADS, SLOTS, WATCHED},
     read,
 };
 
@@ -34,9 +34,9 @@ impl Who {
     pub(crate) fn watched() -> Option<Who> {
         let id = bpf_get_current_pid_tgid();
         let (tgid, tid) = ((id >> 32) as u32, id as u32);
-        // SAFETY: the value is only tested for presence.
-        unsafe { WATCHED.get(&tgid) }?;
-        Some(Who { tgid, tid, goid: goid(tgid) })
+        // SAFETY: the value is copied at once.
+        let row = *unsafe { WATCHED.get(&tgid) }?;
+        Some(Who { tgid, tid, goid: goid(row) })
     }
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn record(kind: u32, who: Who, extra: u32, args: [u64; 3]) {
     // SAFETY: no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let Some(head) = HEADS.get_ptr_mut(cpu) else { return };
-    count(kind);
+    count(head, kind);
     // SAFETY: the head is a map value.
     let n = next(unsafe { &raw mut (*head).slots });
     let at = cpu * (config.slot_mask + 1) + (n as u32 & config.slot_mask);
@@ -84,34 +84,39 @@ fn write(slot: *mut Slot, n: u64, kind: u32, who: Who, extra: u32, args: [u64; 3
     }
 }
 
-/// Counts a hit of the probes for `kind`.
+/// Counts a hit of the probes for `kind`. One that interrupts another may go uncounted: this is for an estimate.
 #[inline(always)]
-pub(crate) fn count(kind: u32) {
-    if let Some(count) = HITS.get_ptr_mut(kind) {
-        // SAFETY: the pointer is to this CPU's slot of a map value of this type.
-        unsafe { *count += 1 };
-    }
+pub(crate) fn count(head: *mut Head, kind: u32) {
+    // SAFETY: the head is a map value, and the mask keeps the index in the array.
+    unsafe { (*head).hits.as_mut_ptr().add((kind & (KINDS - 1)) as usize).write_volatile(
+        (*head).hits.as_mut_ptr().add((kind & (KINDS - 1)) as usize).read_volatile() + 1) };
 }
 
 /// The goroutine that the current thread runs, 0 when it runs none (the scheduler, a signal's handler before one, C).
-///
-/// The thread's own data has its current g; what that one's m calls curg is the goroutine, on whatever stack it is.
+/// `row` is what `WATCHED` has for its process.
 #[inline(always)]
-pub(crate) fn goid(tgid: u32) -> u64 {
-    current(tgid).unwrap_or(0)
+pub(crate) fn goid(row: u32) -> u64 {
+    current(row).unwrap_or(0)
 }
 
+/// The thread's own data has its current g. Only goroutines have a goid; of another, the thread's own, the goroutine is
+/// what its m calls curg.
 #[inline(always)]
-fn current(tgid: u32) -> Option<u64> {
+fn current(row: u32) -> Option<u64> {
+    if row == 0 {
+        return None;
+    }
     let config = CONFIG.get(0)?;
-    // SAFETY: nobody removes rows but at the end of the process.
-    let row = *unsafe { PROCESSES.get(&tgid) }?;
-    let binary = BINARIES.get(row)?;
+    let binary = BINARIES.get(row - 1)?;
     if config.task_fsbase == UNKNOWN || binary.tls_g == 0 {
         return None;
     }
     let base = word(task() + config.task_fsbase as u64)?;
     let g = read::word(base.wrapping_add(binary.tls_g as i64 as u64))?;
+    let goid = read::word(g + binary.g_goid as u64)?;
+    if goid != 0 {
+        return Some(goid);
+    }
     let m = read::word(g + G_M)?;
     let curg = read::word(m + binary.m_curg as u64)?;
     if curg == 0 {
@@ -141,17 +146,26 @@ pub(crate) fn word32(at: u64) -> Option<u32> {
     unsafe { bpf_probe_read_kernel(at as *const u32) }.ok()
 }
 
-/// Thread and process of a task, as [`panicwatch_common::recorder::pair`] has them.
+/// Thread and process of a task.
 #[inline(always)]
 pub(crate) fn ids(config: &Config, task: u64) -> (u32, u32) {
-    let tid = word32(task + config.task_pid as u64).unwrap_or(0);
-    let tgid = word32(task + config.task_tgid as u64).unwrap_or(0);
-    (tid, tgid)
+    let at = task + config.task_pid as u64;
+    if config.task_tgid == config.task_pid + 4 {
+        // As it is everywhere: one look for both.
+        let both = word(at).unwrap_or(0);
+        return (both as u32, (both >> 32) as u32);
+    }
+    (word32(at).unwrap_or(0), word32(task + config.task_tgid as u64).unwrap_or(0))
 }
 
-/// The name of a task, in two words.
+/// The other task of a record, and its name in two words; an idle CPU's own needs none.
 #[inline(always)]
-pub(crate) fn name(config: &Config, task: u64) -> (u64, u64) {
-    let at = task + config.task_comm as u64;
-    (word(at).unwrap_or(0), word(at + 8).unwrap_or(0))
+pub(crate) fn other(config: &Config, task: u64, tid: u32, tgid: u32) -> [u64; 3] {
+    if tid == 0 {
+        return [0; 3];
+    }
+    let at = (task + config.task_comm as u64) as *const [u64; 2];
+    // SAFETY: the helper checks the address.
+    let name = unsafe { bpf_probe_read_kernel(at) }.unwrap_or([0; 2]);
+    [pair(tid, tgid), name[0], name[1]]
 }

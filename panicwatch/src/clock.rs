@@ -38,6 +38,19 @@ impl Clock {
         u64::try_from((i128::from(monotonic_ns) + self.offset_ns) / 1_000_000).unwrap_or(0)
     }
 
+    /// CPU time that process `pid` has used, user and system, nanoseconds; `None` when it is gone.
+    pub fn process_cpu_ns(pid: u32) -> Option<u64> {
+        let mut clock = 0;
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: both write to variables that outlive the calls; the results are checked.
+        let known = unsafe {
+            libc::clock_getcpuclockid(libc::pid_t::try_from(pid).ok()?, &mut clock) == 0
+                && libc::clock_gettime(clock, &mut time) == 0
+        };
+        let ns = i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec);
+        known.then(|| u64::try_from(ns).ok())?
+    }
+
     /// RFC 3339 of a CLOCK_BOOTTIME time, which is what /proc counts processes' starts in.
     pub fn boot_time_to_rfc3339(since_boot_ns: i128) -> Option<String> {
         format(now(libc::CLOCK_REALTIME) - now(libc::CLOCK_BOOTTIME) + since_boot_ns)

@@ -36,7 +36,9 @@ pub(crate) fn signal_generate(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     let id = aya_ebpf::helpers::bpf_get_current_pid_tgid();
-    let who = Who { tgid, tid, goid: goid((id >> 32) as u32) };
+    // SAFETY: the value is copied at once.
+    let row = unsafe { WATCHED.get(&((id >> 32) as u32)) }.copied().unwrap_or(0);
+    let who = Who { tgid, tid, goid: goid(row) };
     let sender = pair(id as u32, (id >> 32) as u32);
     let code = si_code(ctx.arg::<u64>(1));
     record(kind::SIGNAL_SENT, who, ctx.arg::<u64>(0) as u32, [sender, code, ctx.arg::<u64>(4)]);

@@ -21,7 +21,7 @@ use panicwatch_common::{
 };
 
 use crate::{
-    maps::{CONFIG, EVENTS, PROCESSES, WAKEUP, WATCHED, failed},
+    maps::{CONFIG, EVENTS, WAKEUP, WATCHED, failed},
     memory,
     recorder::{Who, goid, record},
 };
@@ -30,10 +30,8 @@ use crate::{
 #[raw_tracepoint]
 pub(crate) fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    // SAFETY: the value is only tested for presence.
-    if unsafe { WATCHED.get(&tgid) }.is_none() {
-        return 0;
-    }
+    // SAFETY: the value is copied at once.
+    let Some(row) = unsafe { WATCHED.get(&tgid) }.copied() else { return 0 };
     let Some(config) = CONFIG.get(0) else { return 0 };
     let child = ctx.arg::<u64>(1);
     let (Some(tid), Some(child_tgid)) = (field32(child, config.task_pid), field32(child, config.task_tgid))
@@ -41,15 +39,11 @@ pub(crate) fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
         return 0;
     };
     if tid == child_tgid {
-        if WATCHED.insert(&tid, &tgid, 0).is_err() {
+        if WATCHED.insert(&tid, &row, 0).is_err() {
             failed(Reason::WatchedFull);
         }
-        // SAFETY: the row is copied at once.
-        if let Some(row) = unsafe { PROCESSES.get(&tgid) } {
-            let _ = PROCESSES.insert(&tid, row, 0);
-        }
     } else if config.slot_mask != 0 {
-        let who = Who { tgid, tid, goid: goid(tgid) };
+        let who = Who { tgid, tid, goid: goid(row) };
         let parent = bpf_get_current_pid_tgid() as u32;
         record(recorder::kind::THREAD_BEGIN, who, 0, [pair(parent, tgid), 0, 0]);
     }
@@ -59,7 +53,11 @@ pub(crate) fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint]
 pub(crate) fn sched_process_exec(_ctx: RawTracePointContext) -> i32 {
     // What the new image is, it will say itself.
-    let _ = PROCESSES.remove(&((bpf_get_current_pid_tgid() >> 32) as u32));
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // SAFETY: the value is only tested for presence.
+    if unsafe { WATCHED.get(&tgid) }.is_some() {
+        let _ = WATCHED.insert(&tgid, &0, 0);
+    }
     let Some(config) = CONFIG.get(0) else { return 0 };
     let Some(mut entry) = begin(kind::EXEC, config.exec_all != 0) else { return 0 };
     let exec = entry.as_mut_ptr();
@@ -106,7 +104,6 @@ pub(crate) fn sched_process_exit(_ctx: RawTracePointContext) -> i32 {
     unsafe { (*entry.as_mut_ptr()).code = field32(task(), config.task_exit_code).unwrap_or(UNKNOWN) };
     entry.submit(WAKEUP);
     let _ = WATCHED.remove(&tgid);
-    let _ = PROCESSES.remove(&tgid);
     0
 }
 

@@ -9,18 +9,14 @@ use panicwatch_common::{binary::site, recorder::kind, reg};
 
 use crate::{
     context::Hit,
-    maps::PROCESSES,
     read,
     recorder::{Who, record},
 };
 
-/// `runtime.schedinit`: from now on this process has its row.
+/// `runtime.schedinit`: any hit says which binary this process runs.
 #[uprobe]
 pub(crate) fn process_begins(ctx: ProbeContext) -> u32 {
-    if let Some(hit) = Hit::new(&ctx) {
-        let id = aya_ebpf::helpers::bpf_get_current_pid_tgid();
-        let _ = PROCESSES.insert(&((id >> 32) as u32), &hit.binary_index, 0);
-    }
+    let _ = Hit::new(&ctx);
     0
 }
 

@@ -23,7 +23,7 @@ pub(crate) fn sample(ctx: PerfEventContext) -> u32 {
     // SAFETY: no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let Some(head) = HEADS.get_ptr_mut(cpu) else { return 0 };
-    count(kind::SAMPLE);
+    count(head, kind::SAMPLE);
     // SAFETY: the head is a map value.
     let n = next(unsafe { &raw mut (*head).samples });
     let at = cpu * (config.sample_mask + 1) + (n as u32 & config.sample_mask);

@@ -3,9 +3,7 @@
 //! Raw tracepoints, so they fire for every thread of the machine; those of unwatched processes leave at once.
 //! <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/sched.h>
 
-use aya_ebpf::{
-    helpers::generated::bpf_task_pt_regs, macros::raw_tracepoint, programs::RawTracePointContext,
-};
+use aya_ebpf::{helpers::generated::bpf_task_pt_regs, macros::raw_tracepoint, programs::RawTracePointContext};
 use panicwatch_common::{
     config::{Config, UNKNOWN},
     recorder::{NO_SYSCALL, PREEMPTED, kind, pair},
@@ -13,7 +11,7 @@ use panicwatch_common::{
 
 use crate::{
     maps::{CONFIG, WATCHED},
-    recorder::{Who, goid, ids, name, record, word, word32},
+    recorder::{Who, goid, ids, other, record, word, word32},
 };
 
 /// Arguments: preempt, prev, next, and from Linux 5.18 on prev's state. Runs as prev.
@@ -25,15 +23,13 @@ pub(crate) fn sched_switch(ctx: RawTracePointContext) -> i32 {
     if let Some(who) = Who::watched() {
         let state = state(&ctx, config, prev);
         let preempted = if ctx.arg::<u64>(0) & 1 != 0 { PREEMPTED } else { 0 };
-        let (first, second) = name(config, next);
-        record(kind::SWITCH_OUT, who, state | preempted, [pair(next_tid, next_tgid), first, second]);
+        record(kind::SWITCH_OUT, who, state | preempted, other(config, next, next_tid, next_tgid));
     }
     // SAFETY: the value is only tested for presence.
     if unsafe { WATCHED.get(&next_tgid) }.is_some() {
         let (tid, tgid) = ids(config, prev);
-        let (first, second) = name(config, prev);
         let who = Who { tgid: next_tgid, tid: next_tid, goid: 0 };
-        record(kind::SWITCH_IN, who, 0, [pair(tid, tgid), first, second]);
+        record(kind::SWITCH_IN, who, 0, other(config, prev, tid, tgid));
     }
     0
 }
@@ -61,7 +57,9 @@ pub(crate) fn sched_waking(ctx: RawTracePointContext) -> i32 {
     }
     let id = aya_ebpf::helpers::bpf_get_current_pid_tgid();
     let (waker, waker_tgid) = (id as u32, (id >> 32) as u32);
-    let goid = if waker == 0 { 0 } else { goid(waker_tgid) };
+    // SAFETY: the value is copied at once.
+    let row = if waker == 0 { 0 } else { unsafe { WATCHED.get(&waker_tgid) }.copied().unwrap_or(0) };
+    let goid = goid(row);
     let who = Who { tgid, tid, goid: 0 };
     record(kind::WAKING, who, syscall(), [pair(waker, waker_tgid), goid, 0]);
     0

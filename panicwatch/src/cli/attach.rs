@@ -67,8 +67,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     let sender = session.sender();
     if let Some(pid) = args.target.pid {
         session.describe(procfs::process(pid));
-        session.runs(pid, &armed).map_err(unable)?;
-        session.watch(pid).map_err(unable)?;
+        session.watch(pid, Some(&armed)).map_err(unable)?;
         let sender = sender.clone();
         let process = pidfd(pid)?;
         thread::spawn(move || {

@@ -45,7 +45,7 @@ pub(super) fn start(
     let forwarding = signals::forward_to_child(session.gate())?;
     // The child is watched from its fork on, because the kernel programs follow the forks of whom they watch.
     let us = std::process::id();
-    session.watch(us).map_err(unable)?;
+    session.watch(us, None).map_err(unable)?;
     let child = launch::start(path, program, rest);
     session.unwatch(us).map_err(unable)?;
     let mut child = child?;

@@ -19,9 +19,10 @@ use aya::programs::{
     Link as _,
     uprobe::{UProbeAttachPoint, UProbeLink, UProbeScope},
 };
-use panicwatch_common::binary::{Binary, MAX_BINARIES, cookie};
+use panicwatch_common::binary::{Binary, cookie};
 
 use super::{
+    calibrate::OWN_ROW,
     error::ProbeError,
     multi,
     object::Programs,
@@ -94,9 +95,20 @@ pub fn attach(
     name: &Path,
     index: u32,
 ) -> Result<Attached, ProbeError> {
-    if index >= MAX_BINARIES {
-        return Err(ProbeError::TooManyBinaries(MAX_BINARIES));
+    if index >= OWN_ROW {
+        return Err(ProbeError::TooManyBinaries(OWN_ROW));
     }
+    attach_row(programs, plan, file, name, index)
+}
+
+/// [`attach`], for any row.
+pub(super) fn attach_row(
+    programs: &mut Programs,
+    plan: &ProbePlan,
+    file: &File,
+    name: &Path,
+    index: u32,
+) -> Result<Attached, ProbeError> {
     for site in &plan.sites {
         verify(file, name, site)?;
     }

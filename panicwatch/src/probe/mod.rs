@@ -4,6 +4,7 @@
 
 pub mod attach;
 mod btf;
+pub mod calibrate;
 pub mod error;
 pub mod kernel;
 mod multi;

@@ -13,7 +13,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{RawTracePoint, UProbe},
 };
-use panicwatch_common::{binary::Binary, config::Config, reason::Reason, recorder::KINDS};
+use panicwatch_common::{binary::Binary, config::Config, reason::Reason};
 
 use super::{
     error::ProbeError,
@@ -129,18 +129,6 @@ impl Programs {
         MappedRings::map(sizes, fd("HEADS")?, fd("SLOTS")?, fd("SAMPLES")?).map_err(ProbeError::Recorder)
     }
 
-    /// Records by their kind since loading.
-    pub fn hits(&mut self) -> Result<Vec<u64>, ProbeError> {
-        let map: PerCpuArray<_, u64> = self.map("HITS")?.try_into()?;
-        (0..KINDS).map(|kind| Ok(map.get(&kind, 0)?.iter().sum())).collect()
-    }
-
-    /// Says that process `tgid`, which runs already, runs the binary of row `index`.
-    pub fn set_process(&mut self, tgid: u32, index: u32) -> Result<(), ProbeError> {
-        let mut map: HashMap<_, u32, u32> = self.map("PROCESSES")?.try_into()?;
-        Ok(map.insert(tgid, index, 0)?)
-    }
-
     /// The watched processes.
     pub fn watched(&mut self) -> Result<Vec<u32>, ProbeError> {
         let map: HashMap<_, u32, u32> = self.map("WATCHED")?.try_into()?;
@@ -158,10 +146,10 @@ impl Programs {
         Ok(map.set(index, Crossing(binary), 0)?)
     }
 
-    /// Watches process `tgid`, and what it will start.
-    pub fn watch(&mut self, tgid: u32) -> Result<(), ProbeError> {
+    /// Watches process `tgid`, and what it will start. `runs` is the row of the binary that it runs already, if it is known.
+    pub fn watch(&mut self, tgid: u32, runs: Option<u32>) -> Result<(), ProbeError> {
         let mut map: HashMap<_, u32, u32> = self.map("WATCHED")?.try_into()?;
-        Ok(map.insert(tgid, 0, 0)?)
+        Ok(map.insert(tgid, runs.map_or(0, |row| row + 1), 0)?)
     }
 
     /// Takes process `tgid` out of the table; what it has started stays.

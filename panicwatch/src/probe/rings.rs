@@ -8,7 +8,7 @@ use std::{
 };
 
 use memmap2::{MmapOptions, MmapRaw};
-use panicwatch_common::recorder::{Head, Sample, Slot};
+use panicwatch_common::recorder::{Head, KINDS, Sample, Slot};
 
 use super::error::ProbeError;
 use crate::recorder::{Options, history::Rings};
@@ -57,6 +57,15 @@ impl MappedRings {
             slots: map(slots, cpus * sizes.slots as usize * size_of::<Slot>())?,
             samples: map(samples, cpus * sizes.samples as usize * size_of::<Sample>())?,
         })
+    }
+
+    /// Hits of the recorder's probes so far, by the kind of record.
+    pub fn hits(&self) -> Vec<u64> {
+        let mut all = vec![0; KINDS as usize];
+        for cpu in 0..self.sizes.cpus {
+            all.iter_mut().zip(self.head(cpu).hits).for_each(|(all, hits)| *all += hits);
+        }
+        all
     }
 
     fn head(&self, cpu: u32) -> Head {

@@ -60,7 +60,8 @@ impl Programs {
         Ok(())
     }
 
-    fn start_clocks(&mut self, samples_per_second: u32) -> Result<Vec<PerfEventLink>, ProbeError> {
+    /// One sampling clock a CPU.
+    pub(super) fn start_clocks(&mut self, samples_per_second: u32) -> Result<Vec<PerfEventLink>, ProbeError> {
         let name = "sample";
         let program: &mut PerfEvent =
             self.ebpf().program_mut(name).ok_or(ProbeError::Object(name))?.try_into()?;

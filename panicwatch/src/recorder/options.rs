@@ -66,7 +66,7 @@ impl Default for Options {
             level: Level::Default,
             without: Vec::new(),
             budget_percent: 1.0,
-            samples_per_second: 499,
+            samples_per_second: 199,
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     clock::Clock,
     probe::rings::MappedRings,
     recorder::{
-        Options,
+        Options, Source,
         history::{Gap, History},
     },
 };
@@ -32,10 +32,25 @@ const MAX_CUTS: usize = 512;
 
 /// The rings, and what has been read of them.
 pub(super) struct Recorder {
-    rings: MappedRings,
+    pub(super) rings: MappedRings,
     history: Mutex<History>,
     window_ns: u64,
+    /// Sources that were not listened to for a time.
+    off: Mutex<Vec<Off>>,
 }
+
+/// A source that was not listened to.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Off {
+    pub(super) source: Source,
+    pub(super) from_ns: u64,
+    /// `None`: it still is not.
+    pub(super) to_ns: Option<u64>,
+    pub(super) reason: String,
+}
+
+/// Times that are remembered.
+const MAX_OFF: usize = 256;
 
 /// What led to a raise.
 #[derive(Debug)]
@@ -51,7 +66,39 @@ pub(super) struct Cut {
 impl Recorder {
     pub(super) fn new(rings: MappedRings, options: &Options) -> Recorder {
         let window_ns = u64::try_from(options.window.as_nanos()).unwrap_or(u64::MAX);
-        Recorder { rings, history: Mutex::new(History::new()), window_ns }
+        let asked_for = options.sources();
+        let left_out = |source: &Source| !asked_for.contains(source);
+        let off = Source::ALL.into_iter().filter(left_out).map(|source| Off {
+            source,
+            from_ns: 0,
+            to_ns: None,
+            reason: "not asked for".to_owned(),
+        });
+        let off = Mutex::new(off.collect());
+        Recorder { rings, history: Mutex::new(History::new()), window_ns, off }
+    }
+
+    fn off(&self) -> MutexGuard<'_, Vec<Off>> {
+        self.off.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on `source` is not listened to.
+    pub(super) fn is_off(&self, source: Source, reason: String) {
+        let mut off = self.off();
+        if off.len() >= MAX_OFF
+            && let Some(over) = off.iter().position(|off| off.to_ns.is_some())
+        {
+            off.remove(over);
+        }
+        off.push(Off { source, from_ns: Clock::monotonic_ns(), to_ns: None, reason });
+    }
+
+    /// From now on `source` is listened to again.
+    pub(super) fn is_on(&self, source: Source) {
+        let now = Clock::monotonic_ns();
+        self.off().iter_mut().filter(|off| off.source == source).for_each(|off| {
+            off.to_ns.get_or_insert(now);
+        });
     }
 
     fn history(&self) -> MutexGuard<'_, History> {

@@ -6,6 +6,7 @@
 pub mod armory;
 mod flight;
 pub mod gate;
+mod governor;
 pub mod launch;
 pub mod procfs;
 mod reader;

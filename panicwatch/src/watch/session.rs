@@ -18,6 +18,7 @@ use super::{
     armory::{ArmError, Armed, Armory},
     flight::{Ear, Flight, Recorder},
     gate::{self, Gate},
+    governor::{self, Governed},
     procfs,
     reader::{Listener, QUEUE, Reader},
 };
@@ -27,7 +28,9 @@ use crate::{
     event::{Assembler, Body, Event},
     incident::{Incident, Process},
     init_trace::{Collected, Collector},
-    probe::{error::ProbeError, kernel::KernelFacts, object::Programs, rings::RingSizes},
+    probe::{
+        calibrate::Baseline, error::ProbeError, kernel::KernelFacts, object::Programs, rings::RingSizes,
+    },
     recorder::Options,
 };
 
@@ -42,6 +45,8 @@ pub enum Input {
     Refused(ArmError),
     /// The program that `run` started has ended.
     ChildExited(std::process::ExitStatus),
+    /// Something a person should know.
+    Note(String),
     /// Somebody asked us to stop.
     Stop,
 }
@@ -95,8 +100,14 @@ impl Session {
             Some(sizes) => Some(Arc::new(Recorder::new(programs.map_rings(sizes)?, options))),
             None => None,
         };
+        let baseline = recorder.is_some().then(Baseline::measure);
+        let mut recorded = sources.clone();
         for source in sources.iter().filter(|source| !source.is_in_program()) {
-            if let Err(error) = programs.attach_source(*source, options.samples_per_second) {
+            if let (Err(error), Some(recorder)) =
+                (programs.attach_source(*source, options.samples_per_second), &recorder)
+            {
+                recorded.retain(|recorded| recorded != source);
+                recorder.is_off(*source, error.to_string());
                 outputs.push_back(Output::Note(format!("{} is not recorded: {error}", source.name())));
             }
         }
@@ -107,8 +118,17 @@ impl Session {
             Reader::start(programs.take_events()?, sender.clone(), Input::Record, ear).map_err(failed)?;
         let watched = programs.take_watched()?;
         let armory = Arc::new(Armory::new(programs, watch_all));
-        if recorder.is_some() {
+        if let (Some(recorder), Some(baseline)) = (&recorder, baseline) {
             armory.record(&sources);
+            let governed = Governed {
+                armory: armory.clone(),
+                recorder: recorder.clone(),
+                sources: recorded,
+                options: options.clone(),
+                baseline,
+                notes: sender.clone(),
+            };
+            governor::start(governed);
         }
         let refusals = sender.clone();
         let gate = gate::start(
@@ -168,20 +188,12 @@ impl Session {
         self.armory.is_empty()
     }
 
-    /// Watches a process and all that it will start.
+    /// Watches a process and all that it will start; `runs` is the binary that it runs already, if it does.
     ///
     /// # Errors
     /// When the table is full.
-    pub fn watch(&self, pid: u32) -> Result<(), ProbeError> {
-        self.armory.with_programs(|programs| programs.watch(pid))
-    }
-
-    /// Says that process `pid`, which runs already, runs that binary.
-    ///
-    /// # Errors
-    /// When the table is full.
-    pub fn runs(&self, pid: u32, armed: &Armed) -> Result<(), ProbeError> {
-        self.armory.with_programs(|programs| programs.set_process(pid, armed.index))
+    pub fn watch(&self, pid: u32, runs: Option<&Armed>) -> Result<(), ProbeError> {
+        self.armory.with_programs(|programs| programs.watch(pid, runs.map(|armed| armed.index)))
     }
 
     /// Takes a process out of the table; what it has started stays.
@@ -228,7 +240,7 @@ impl Session {
         self.reader.request_stop();
         loop {
             match self.inputs.recv_timeout(Duration::from_millis(5)) {
-                Ok(input @ (Input::Record(_) | Input::Refused(_))) => self.take(input),
+                Ok(input @ (Input::Record(_) | Input::Refused(_) | Input::Note(_))) => self.take(input),
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout) if !self.reader.has_ended() => {}
                 Err(_) => break,
@@ -256,6 +268,7 @@ impl Session {
                 Err(error) => self.outputs.push_back(Output::Note(error.to_string())),
             },
             Input::Refused(error) => self.outputs.push_back(Output::Note(format!("not watched: {error}"))),
+            Input::Note(note) => self.outputs.push_back(Output::Note(note)),
             Input::ChildExited(_) | Input::Stop => {}
         }
     }

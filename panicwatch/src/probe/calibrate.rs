@@ -1,0 +1,232 @@
+//! What one hit of each of the recorder's probes costs on this machine, measured on code of our own.
+//!
+//! The same short loops (a system call, two threads that wake each other, fresh pages, a signal, a function under a
+//! probe) are timed before the recorder's probes are there, and with them; what the difference is per record is the
+//! price. The best of a few tries counts: whatever disturbs makes them longer.
+
+use std::{
+    fs::File,
+    hint::black_box,
+    io,
+    path::Path,
+    sync::mpsc::sync_channel,
+    thread,
+    time::{Duration, Instant},
+};
+
+use panicwatch_common::{
+    binary::{Binary, MAX_BINARIES},
+    recorder::{KINDS, kind},
+};
+
+use super::{
+    attach,
+    error::ProbeError,
+    object::Programs,
+    plan::{Price, ProbePlan, Site},
+    rings::MappedRings,
+};
+use crate::{mappings, recorder::{Source, budget::Prices}};
+
+/// The row of our own code; never a watched binary's.
+pub(super) const OWN_ROW: u32 = MAX_BINARIES - 1;
+/// A price that the clock could not tell from nothing.
+const LEAST_NS: f64 = 20.0;
+const TRIES: usize = 5;
+
+/// A loop that causes records of some kinds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Load {
+    Syscalls,
+    Switches,
+    Faults,
+    Signals,
+    Calls,
+    Spin,
+}
+
+const LOADS: [Load; 6] =
+    [Load::Syscalls, Load::Switches, Load::Faults, Load::Signals, Load::Calls, Load::Spin];
+/// Samples a second of each CPU while they are measured.
+const FAST: u32 = 20_000;
+
+/// How long the loops take without probes.
+#[derive(Debug, Clone, Copy)]
+pub struct Baseline([Duration; LOADS.len()]);
+
+impl Baseline {
+    /// Runs them: some milliseconds. No probe of the recorder may be attached.
+    pub fn measure() -> Baseline {
+        Baseline(LOADS.map(best))
+    }
+}
+
+fn best(load: Load) -> Duration {
+    let once = |_| {
+        let start = Instant::now();
+        load.run();
+        start.elapsed()
+    };
+    (0..TRIES).map(once).min().unwrap_or_default()
+}
+
+impl Load {
+    fn run(self) {
+        match self {
+            Load::Syscalls => (0..1000).for_each(|_| {
+                // SAFETY: takes and changes nothing.
+                unsafe { libc::syscall(libc::SYS_getppid) };
+            }),
+            Load::Switches => wake_each_other(100),
+            Load::Faults => touch_pages(128),
+            Load::Signals => (0..200).for_each(|_| {
+                // SAFETY: SIGURG is ignored by default, and nothing here handles it.
+                unsafe { libc::raise(libc::SIGURG) };
+            }),
+            Load::Calls => (0..500).for_each(|_| black_box(probed)()),
+            Load::Spin => (0..2_000_000_u64).for_each(|i| {
+                black_box(i);
+            }),
+        }
+    }
+
+    /// The kinds whose price it tells, and those that cost the same.
+    fn kinds(self) -> &'static [u32] {
+        match self {
+            Load::Syscalls => &[kind::SYSCALL_ENTER, kind::SYSCALL_EXIT],
+            Load::Switches => &[kind::SWITCH_OUT, kind::SWITCH_IN, kind::WAKING, kind::MIGRATE],
+            Load::Faults => &[kind::PAGE_FAULT],
+            Load::Signals => &[kind::SIGNAL_SENT, kind::SIGNAL_DELIVERED],
+            Load::Spin => &[kind::SAMPLE],
+            Load::Calls => &[
+                kind::GO_PARK,
+                kind::GO_READY,
+                kind::GO_RUN,
+                kind::GO_YIELD,
+                kind::GO_CREATE,
+                kind::GO_END,
+                kind::GC_START,
+                kind::GC_MARK_DONE,
+                kind::GC_WORKER,
+                kind::GC_ASSIST,
+                kind::STW_BEGIN,
+                kind::STW_END,
+                kind::FUNCTION,
+            ],
+        }
+    }
+}
+
+/// What a probe of the recorder stands on in Go code, as far as the kernel is concerned: an instruction it emulates.
+#[unsafe(naked)]
+extern "C" fn probed() {
+    core::arch::naked_asm!("nop", "ret")
+}
+
+/// Two threads on one CPU that wake each other in turn.
+fn wake_each_other(rounds: usize) {
+    let (ping, pinged) = sync_channel::<()>(0);
+    let (pong, ponged) = sync_channel::<()>(0);
+    let other = thread::spawn(move || {
+        while pinged.recv().is_ok() && pong.send(()).is_ok() {}
+    });
+    for _ in 0..rounds {
+        if ping.send(()).is_err() || ponged.recv().is_err() {
+            break;
+        }
+    }
+    drop(ping);
+    let _ = other.join();
+}
+
+fn touch_pages(pages: usize) {
+    if let Ok(mut fresh) = memmap2::MmapMut::map_anon(pages * 4096) {
+        fresh.chunks_mut(4096).for_each(|page| page[0] = 1);
+    }
+}
+
+impl Programs {
+    /// The prices of the sources that are attached, compared with `baseline`. Watches our own process meanwhile.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn prices(
+        &mut self,
+        baseline: &Baseline,
+        sources: &[Source],
+        rings: &MappedRings,
+    ) -> Result<Prices, ProbeError> {
+        let us = std::process::id();
+        self.set_binary(OWN_ROW, Binary { tls_g: 16, ..Binary::default() })?;
+        self.watch(us, Some(OWN_ROW))?;
+        let measured = self.measure(baseline, sources, rings);
+        self.unwatch(us)?;
+        measured
+    }
+
+    fn measure(
+        &mut self,
+        baseline: &Baseline,
+        sources: &[Source],
+        rings: &MappedRings,
+    ) -> Result<Prices, ProbeError> {
+        let mut prices = Prices::zero();
+        for (load, before) in LOADS.into_iter().zip(baseline.0) {
+            let wanted = |one: &Source| match load {
+                Load::Calls => one.is_in_program(),
+                Load::Spin => *one == Source::Sample,
+                _ => false,
+            };
+            let wanted = sources.iter().any(wanted);
+            let probe = (wanted && load == Load::Calls).then(|| self.probe_ourselves()).transpose()?;
+            let clocks = (wanted && load == Load::Spin).then(|| self.start_clocks(FAST)).transpose()?;
+            let hits_before = rings.hits();
+            let with = best(load);
+            let hits = rings.hits();
+            drop((probe, clocks));
+            let each = |kind: u32| (hits[kind as usize] - hits_before[kind as usize]) as f64 / TRIES as f64;
+            let (mut records, mut cost) = (0.0, with.saturating_sub(before).as_nanos() as f64);
+            for kind in 0..KINDS {
+                if load.kinds().contains(&kind) {
+                    records += each(kind);
+                } else {
+                    cost -= each(kind) * prices.0[kind as usize];
+                }
+            }
+            if records > 0.0 {
+                let price = (cost / records).max(LEAST_NS);
+                load.kinds().iter().for_each(|kind| prices.0[*kind as usize] = price);
+            }
+        }
+        Ok(prices)
+    }
+
+    /// The recorder's probe for parking goroutines, in a function of ours.
+    fn probe_ourselves(&mut self) -> Result<attach::Attached, ProbeError> {
+        let address = probed as *const () as u64;
+        let maps = std::fs::read("/proc/self/maps").map_err(ProbeError::Recorder)?;
+        let maps = mappings::parse(&String::from_utf8_lossy(&maps));
+        let mapping = maps.iter().find(|mapping| (mapping.start..mapping.end).contains(&address));
+        let file_offset = mapping.map(|mapping| address - mapping.start + mapping.offset);
+        let missing = || ProbeError::Recorder(io::Error::other("our own code is not mapped"));
+        // SAFETY: the first byte of a function is readable.
+        let first = unsafe { (probed as *const u8).read() };
+        let site = Site {
+            name: "calibration",
+            program: "park",
+            symbol: "probed".to_owned(),
+            address,
+            offset: 0,
+            file_offset: file_offset.ok_or_else(missing)?,
+            bytes: vec![first],
+            instruction: "nop".to_owned(),
+            price: Price::Emulated,
+            flags: 0,
+            why: "what a hit costs",
+        };
+        let plan = ProbePlan { sites: vec![site], left_out: Vec::new() };
+        let us = Path::new("/proc/self/exe");
+        let file = File::open(us).map_err(ProbeError::Recorder)?;
+        attach::attach_row(self, &plan, &file, us, OWN_ROW)
+    }
+}

@@ -1,0 +1,138 @@
+//! Keeps the recorder within its budget, on a thread of its own: reads the counters, asks `recorder::budget`, takes
+//! sources off and puts them back, and says so.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, mpsc::SyncSender},
+    thread,
+    time::Duration,
+};
+
+use super::{armory::Armory, flight::Recorder, session::Input};
+use crate::{
+    clock::Clock,
+    probe::{calibrate::Baseline, error::ProbeError, object::Programs, rings::MappedRings},
+    recorder::{
+        Options, Source,
+        budget::{Action, Budget, Reading},
+    },
+};
+
+/// Between two readings.
+const TICK: Duration = Duration::from_millis(250);
+
+/// What the governor governs.
+pub(super) struct Governed {
+    pub(super) armory: Arc<Armory>,
+    pub(super) recorder: Arc<Recorder>,
+    /// What is recorded at first.
+    pub(super) sources: Vec<Source>,
+    pub(super) options: Options,
+    /// How fast our loops were before anything was recorded.
+    pub(super) baseline: Baseline,
+    pub(super) notes: SyncSender<Input>,
+}
+
+/// Starts it; it ends when the session has.
+pub(super) fn start(governed: Governed) {
+    let thread = thread::Builder::new().name("governor".into());
+    let notes = governed.notes.clone();
+    if let Err(error) = thread.spawn(move || governed.run()) {
+        let _ = notes.try_send(Input::Note(format!("the recorder's budget is not kept: {error}")));
+    }
+}
+
+impl Governed {
+    fn run(self) {
+        // A program that is over by now has cost nothing worth a measurement.
+        thread::sleep(TICK);
+        let prices =
+            self.armory.with_programs(|programs| programs.prices(&self.baseline, &self.sources, &self.recorder.rings));
+        let prices = match prices {
+            Ok(prices) => prices,
+            Err(error) => return self.note(format!("the recorder's budget is not kept: {error}")),
+        };
+        if std::env::var_os("PW_DEBUG").is_some() { eprintln!("prices {:?}", prices.0); }
+        let cores = thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
+        let mut budget =
+            Budget::new(self.options.budget_percent, cores, prices, self.sources.clone());
+        let mut meter = Meter::default();
+        let _ = self.armory.with_programs(|programs| meter.read(programs, &self.recorder.rings));
+        loop {
+            thread::sleep(TICK);
+            if Arc::strong_count(&self.recorder) == 1 {
+                return; // The session is over.
+            }
+            let Ok((reading, elapsed_ns)) = self.armory.with_programs(|programs| meter.read(programs, &self.recorder.rings)) else {
+                continue;
+            };
+            for action in budget.judge(reading, elapsed_ns) {
+                self.act(action);
+            }
+        }
+    }
+
+    fn act(&self, action: Action) {
+        match action {
+            Action::Shed { source, cost } => {
+                self.armory.with_programs(|programs| programs.detach_source(source));
+                self.armory.stop_source(source);
+                let why = format!(
+                    "it cost {cost:.1} % of the CPU time of what is watched; the budget is {} %",
+                    self.options.budget_percent
+                );
+                self.note(format!("{} is not recorded for a while: {why}", source.name()));
+                self.recorder.is_off(source, why);
+            }
+            Action::Resume(source) => {
+                let again = self
+                    .armory
+                    .with_programs(|programs| {
+                        programs.attach_source(source, self.options.samples_per_second)
+                    })
+                    .and_then(|()| self.armory.start_source(source));
+                match again {
+                    Ok(()) => {
+                        self.recorder.is_on(source);
+                        self.note(format!("{} is recorded again", source.name()));
+                    }
+                    Err(error) => self.note(format!("{} is not recorded any more: {error}", source.name())),
+                }
+            }
+        }
+    }
+
+    /// Not waited for: the session may be over.
+    fn note(&self, sentence: String) {
+        let _ = self.notes.try_send(Input::Note(sentence));
+    }
+}
+
+/// The counters as they were at the last reading.
+#[derive(Default)]
+struct Meter {
+    time_ns: u64,
+    hits: Vec<u64>,
+    cpu_ns: HashMap<u32, u64>,
+}
+
+impl Meter {
+    /// What happened since the last reading, and how long ago that was, nanoseconds.
+    fn read(&mut self, programs: &mut Programs, rings: &MappedRings) -> Result<(Reading, u64), ProbeError> {
+        let now = Clock::monotonic_ns();
+        let hits = rings.hits();
+        let mut cpu_ns = 0;
+        let mut seen = HashMap::new();
+        for pid in programs.watched()? {
+            let Some(used) = Clock::process_cpu_ns(pid) else { continue };
+            // Of a new one, all that it used so far.
+            cpu_ns += used.saturating_sub(self.cpu_ns.get(&pid).copied().unwrap_or(0));
+            seen.insert(pid, used);
+        }
+        let since = |kind: usize, hits: u64| hits - self.hits.get(kind).copied().unwrap_or(0);
+        let delta = hits.iter().enumerate().map(|(kind, n)| since(kind, *n)).collect();
+        let elapsed = now - self.time_ns;
+        (self.time_ns, self.hits, self.cpu_ns) = (now, hits, seen);
+        Ok((Reading { time_ns: now, hits: delta, cpu_ns }, elapsed))
+    }
+}
