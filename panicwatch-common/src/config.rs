@@ -34,9 +34,11 @@ pub struct Config {
     pub slot_mask: u32,
     /// The same for samples.
     pub sample_mask: u32,
+    /// Panics of one binary that are captured in one window ([`crate::counted::WINDOW_NS`]); more are counted.
+    pub max_captures: u32,
 }
 
 /// "The kernel did not tell."
 pub const UNKNOWN: u32 = u32::MAX;
 
-const _: () = assert!(size_of::<Config>() == 60);
+const _: () = assert!(size_of::<Config>() == 64);

@@ -6,6 +6,7 @@
 
 pub mod binary;
 pub mod config;
+pub mod counted;
 pub mod event;
 pub mod reason;
 pub mod recorder;

@@ -1,7 +1,7 @@
 //! Why an eBPF program could not do its work: one number and one sentence for both sides.
 
 /// Number of [`Reason`]s.
-pub const REASONS: u32 = 6;
+pub const REASONS: u32 = 7;
 
 macro_rules! reasons {
     ($($name:ident = $n:literal, $text:literal;)*) => {
@@ -29,4 +29,5 @@ reasons! {
     NoGoroutine = 3, "the goroutine could not be read from the g register";
     StackRead = 4, "a part of the stack could not be read";
     WatchedFull = 5, "the table of watched processes is full";
+    PlacesFull = 6, "a panic could not even be counted: the table of places is full";
 }

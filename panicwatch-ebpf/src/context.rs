@@ -26,7 +26,7 @@ pub(crate) struct Hit {
     regs: *const u64,
     pub(crate) binary: &'static Binary,
     pub(crate) site: u32,
-    binary_index: u32,
+    pub(crate) binary_index: u32,
 }
 
 /// Index of each of our registers in the kernel's pt_regs.

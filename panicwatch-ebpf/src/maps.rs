@@ -2,11 +2,12 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use panicwatch_common::{
     binary::{Binary, MAX_BINARIES},
     config::Config,
+    counted::{Goroutine, Place, Rate},
     reason::{REASONS, Reason},
     recorder::{Head, Sample, Slot},
 };
@@ -24,6 +25,19 @@ pub(crate) static BINARIES: Array<Binary> = Array::with_max_entries(MAX_BINARIES
 /// Full: the process goes unwatched, counted.
 #[map]
 pub(crate) static WATCHED: HashMap<u32, u32> = HashMap::with_max_entries(65_536, 0);
+
+/// Programs: captures by binary, see [`Rate`].
+#[map]
+pub(crate) static RATES: Array<Rate> = Array::with_max_entries(MAX_BINARIES, 0);
+
+/// Programs → user space: panics that were counted only, by place. Full: counted under the place 0 of the process.
+#[map]
+pub(crate) static COUNTED: HashMap<Place, u64> = HashMap::with_max_entries(8192, 0);
+
+/// Programs: goroutines whose panic under way was counted only. Full: the one that was not asked for longest is forgotten,
+/// and what remains of its panic is reported.
+#[map]
+pub(crate) static QUIET: LruHashMap<Goroutine, u64> = LruHashMap::with_max_entries(16_384, 0);
 
 /// `BPF_F_MMAPABLE`: user space maps the values. <https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/bpf.h>
 const MMAPABLE: u32 = 1 << 10;

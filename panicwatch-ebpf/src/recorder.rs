@@ -88,8 +88,13 @@ fn write(slot: *mut Slot, n: u64, kind: u32, who: Who, extra: u32, args: [u64; 3
 #[inline(always)]
 pub(crate) fn count(head: *mut Head, kind: u32) {
     // SAFETY: the head is a map value, and the mask keeps the index in the array.
-    unsafe { (*head).hits.as_mut_ptr().add((kind & (KINDS - 1)) as usize).write_volatile(
-        (*head).hits.as_mut_ptr().add((kind & (KINDS - 1)) as usize).read_volatile() + 1) };
+    unsafe {
+        (*head)
+            .hits
+            .as_mut_ptr()
+            .add((kind & (KINDS - 1)) as usize)
+            .write_volatile((*head).hits.as_mut_ptr().add((kind & (KINDS - 1)) as usize).read_volatile() + 1)
+    };
 }
 
 /// The goroutine that the current thread runs, 0 when it runs none (the scheduler, a signal's handler before one, C).

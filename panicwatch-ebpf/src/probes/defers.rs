@@ -20,6 +20,9 @@ use crate::{
 pub(crate) fn defer_begin(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx) {
         let g = hit.user_g();
+        if hit.is_quiet(g) {
+            return 0;
+        }
         let closure = if hit.site & site::CLOSURE_RAX_IF_BL != 0 {
             if hit.reg(reg::RBX) & 0xff == 0 {
                 return 0; // No deferred call is left.
@@ -49,6 +52,9 @@ pub(crate) fn defer_begin(ctx: ProbeContext) -> u32 {
 pub(crate) fn defer_end(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx) {
         let g = hit.user_g();
+        if hit.is_quiet(g) {
+            return 0;
+        }
         let p = read::word(g + G_PANIC).unwrap_or(0);
         if hit.site & site::ARGP_TELLS != 0 && read::word(p) == Some(0) {
             return 0;

@@ -11,6 +11,7 @@ use crate::{capture::OpenPoint, context::Hit, read};
 #[uprobe]
 pub(crate) fn goexit(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)
+        && !hit.was_quiet(hit.user_g())
         && let Some(mut point) = OpenPoint::new(&hit, kind::GOEXIT)
     {
         hit.goroutine(point.head(), hit.user_g());

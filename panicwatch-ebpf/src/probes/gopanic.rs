@@ -22,6 +22,7 @@ const DEFERS: usize = 16;
 #[uprobe]
 pub(crate) fn gopanic(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)
+        && !hit.counted_only()
         && let Some(mut capture) = OpenCapture::new(&hit, kind::PANIC, hit.user_g())
     {
         let head = capture.head();

@@ -25,6 +25,9 @@ pub(crate) fn recover(ctx: ProbeContext) -> u32 {
         if zero != (hit.site & site::SUCCESS_IF_ZF != 0) {
             return 0;
         }
+        if hit.is_quiet(hit.user_g()) {
+            return 0;
+        }
         if let Some(mut point) = OpenPoint::new(&hit, kind::RECOVER) {
             hit.goroutine(point.head(), hit.user_g());
             let (sp, bp) = (hit.reg(reg::RSP), hit.reg(reg::RBP));
@@ -43,6 +46,7 @@ const CHAIN: usize = 24;
 #[uprobe]
 pub(crate) fn recovery(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)
+        && !hit.was_quiet(hit.reg(reg::RAX))
         && let Some(mut point) = OpenPoint::new(&hit, kind::RECOVERY)
     {
         let head = point.head();

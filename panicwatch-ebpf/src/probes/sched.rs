@@ -3,7 +3,9 @@
 //! Raw tracepoints, so they fire for every thread of the machine; those of unwatched processes leave at once.
 //! <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/sched.h>
 
-use aya_ebpf::{helpers::generated::bpf_task_pt_regs, macros::raw_tracepoint, programs::RawTracePointContext};
+use aya_ebpf::{
+    helpers::generated::bpf_task_pt_regs, macros::raw_tracepoint, programs::RawTracePointContext,
+};
 use panicwatch_common::{
     config::{Config, UNKNOWN},
     recorder::{NO_SYSCALL, PREEMPTED, kind, pair},

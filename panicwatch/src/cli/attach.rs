@@ -12,7 +12,7 @@ use anyhow::{Context, anyhow};
 use clap::Args as ClapArgs;
 
 use super::{
-    common::{Exit, OutputArgs, RecorderArgs, say, unable, unreadable},
+    common::{Exit, OutputArgs, RecorderArgs, say, say_counted, unable, unreadable},
     signals,
 };
 use crate::watch::{
@@ -83,6 +83,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
         match session.wait() {
             Output::Incident(incident) => sink.write(&incident)?,
             Output::Note(note) => say(&note),
+            Output::Counted(counted) => say_counted(&counted),
             Output::Init(..) => {}
             Output::ChildExited(_) | Output::Stopped => return Ok(0),
         }

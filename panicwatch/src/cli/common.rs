@@ -11,9 +11,11 @@ use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 
 use crate::{
-    incident::Incident,
+    escape,
+    incident::{Frame, Incident},
     recorder::{self, Level, Source},
     report,
+    watch::session::Counted,
 };
 
 /// Exit status of a failure.
@@ -62,6 +64,9 @@ pub struct RecorderArgs {
     /// What recording may cost, in percent of the CPU time of what is watched; the dearest sources go when it is exceeded
     #[arg(long, value_name = "PERCENT", default_value_t = 1.0)]
     budget: f64,
+    /// Panics of a program that are captured a second, over some seconds; more are counted. 0: all are captured
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 200)]
+    max_captures: u32,
 }
 
 impl RecorderArgs {
@@ -72,6 +77,7 @@ impl RecorderArgs {
             level: if self.no_timeline { Level::Off } else { self.level },
             without: self.without.clone(),
             budget_percent: self.budget,
+            captures_per_second: self.max_captures,
             ..recorder::Options::default()
         }
     }
@@ -147,6 +153,22 @@ impl Sink {
             result => result.context("writing an incident failed"),
         }
     }
+}
+
+/// Tells of panics that were counted only.
+pub(super) fn say_counted(counted: &Counted) {
+    let Counted { pid, site, count } = counted;
+    let at = match site {
+        Some(Frame { function, file: Some(file), line: Some(line), .. }) => {
+            format!("at {} ({}:{line})", escape::one_line(function), escape::one_line(file))
+        }
+        Some(frame) => format!("at {}", escape::one_line(&frame.function)),
+        None => "at places that no longer fitted the table".to_owned(),
+    };
+    let s = if *count == 1 { "" } else { "s" };
+    say(&format!(
+        "{count} more panic{s} {at} in process {pid}: counted only, they come faster than --max-captures"
+    ));
 }
 
 /// Tells a sentence on standard error.

@@ -11,7 +11,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use super::{
     child::{self, Watched},
-    common::{self, Exit, say, unable},
+    common::{self, Exit, say, say_counted, unable},
 };
 use crate::{
     clock::Clock,
@@ -79,6 +79,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
         match session.wait() {
             Output::Incident(incident) => writer.incident(*incident)?,
             Output::Note(note) => say(&note),
+            Output::Counted(counted) => say_counted(&counted),
             Output::Init(collected, binary) => {
                 if !is_go {
                     say(&format!("{program} is not a Go program; this is the first that it started"));

@@ -6,7 +6,7 @@ use clap::Args as ClapArgs;
 
 use super::{
     child::{self, Watched},
-    common::{Exit, OutputArgs, RecorderArgs, say, unable},
+    common::{Exit, OutputArgs, RecorderArgs, say, say_counted, unable},
 };
 use crate::watch::{
     launch,
@@ -44,6 +44,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
         match session.wait() {
             Output::Incident(incident) => sink.write(&incident)?,
             Output::Note(note) => say(&note),
+            Output::Counted(counted) => say_counted(&counted),
             Output::Init(..) => {}
             Output::ChildExited(status) => {
                 if !is_go && session.saw_no_go() {

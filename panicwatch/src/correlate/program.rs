@@ -6,15 +6,16 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use panicwatch_common::event::Head;
+use panicwatch_common::{counted::Place, event::Head};
 
 use crate::{
     event::Event,
+    frame_class::{self, Class},
     gobin::{GoBinary, ReadOnlyMemory},
     gotype::TypeContext,
     incident::{Addr, Frame},
     memory::{Layered, Memory, Snapshot},
-    probe::plan::ProbePlan,
+    probe::plan::{ProbePlan, Site},
     raises,
 };
 
@@ -54,18 +55,31 @@ impl Program {
 
     /// How far the process of this event has the binary above its link-time addresses: the probe that fired says so.
     fn bias(&self, head: &Head) -> u64 {
+        self.bias_by(head.ip, |site| site.flags == head.site)
+    }
+
+    fn bias_by(&self, ip: u64, likely: impl Fn(&Site) -> bool) -> u64 {
         if !self.bin.is_pie() {
             return 0;
         }
-        let here = |flags_match: bool| {
-            self.plan
-                .sites
-                .iter()
-                .filter(move |site| !flags_match || site.flags == head.site)
-                .map(|site| head.ip.wrapping_sub(site.address))
-                .find(|bias| bias % PAGE == 0)
+        let here = |all: bool| {
+            let sites = self.plan.sites.iter().filter(|site| all || likely(site));
+            sites.map(|site| ip.wrapping_sub(site.address)).find(|bias| bias % PAGE == 0)
         };
-        here(true).or_else(|| here(false)).unwrap_or(0)
+        here(false).or_else(|| here(true)).unwrap_or(0)
+    }
+
+    /// Where a panic was raised that was counted only: the innermost frame outside the runtime, as far as the two
+    /// addresses that were kept tell.
+    pub fn raised_at(&self, place: Place) -> Option<Frame> {
+        if place.pc == 0 {
+            return None;
+        }
+        let bias = self.bias_by(place.ip, |site| site.program == "gopanic");
+        let mut frames = frames(&self.bin, bias, place.pc, false);
+        frames.extend(self::frames(&self.bin, bias, place.caller, false));
+        let user = frames.iter().find(|frame| frame_class::of_frame(frame, None) != Class::Runtime);
+        user.or_else(|| frames.first()).cloned()
     }
 
     /// `event` seen through this binary.
@@ -119,19 +133,7 @@ impl<'a> View<'a> {
 
     /// The frames at run-time address `pc`, innermost first; empty outside Go code.
     pub fn frames(&self, pc: u64, exact: bool) -> Vec<Frame> {
-        let link = pc.wrapping_sub(self.bias);
-        let frames = self.program.bin.frames(link, exact);
-        frames
-            .into_iter()
-            .map(|frame| Frame {
-                function: frame.function.into_owned(),
-                file: frame.file.map(|file| file.into_owned()),
-                line: frame.line,
-                pc: Addr(pc),
-                offset: link.wrapping_sub(frame.entry),
-                inlined: frame.inlined,
-            })
-            .collect()
+        frames(&self.program.bin, self.bias, pc, exact)
     }
 
     /// The innermost frame at a return address.
@@ -143,4 +145,21 @@ impl<'a> View<'a> {
     pub fn function(&self, entry: u64) -> Option<Frame> {
         (entry != 0).then(|| self.frames(entry, true).pop())?
     }
+}
+
+/// The frames at run-time address `pc` of a program that lies `bias` above its link-time addresses.
+fn frames(bin: &GoBinary, bias: u64, pc: u64, exact: bool) -> Vec<Frame> {
+    let link = pc.wrapping_sub(bias);
+    let frames = bin.frames(link, exact);
+    frames
+        .into_iter()
+        .map(|frame| Frame {
+            function: frame.function.into_owned(),
+            file: frame.file.map(|file| file.into_owned()),
+            line: frame.line,
+            pc: Addr(pc),
+            offset: link.wrapping_sub(frame.entry),
+            inlined: frame.inlined,
+        })
+        .collect()
 }

@@ -26,7 +26,10 @@ use super::{
     plan::{Price, ProbePlan, Site},
     rings::MappedRings,
 };
-use crate::{mappings, recorder::{Source, budget::Prices}};
+use crate::{
+    mappings,
+    recorder::{Source, budget::Prices},
+};
 
 /// The row of our own code; never a watched binary's.
 pub(super) const OWN_ROW: u32 = MAX_BINARIES - 1;
@@ -127,9 +130,7 @@ extern "C" fn probed() {
 fn wake_each_other(rounds: usize) {
     let (ping, pinged) = sync_channel::<()>(0);
     let (pong, ponged) = sync_channel::<()>(0);
-    let other = thread::spawn(move || {
-        while pinged.recv().is_ok() && pong.send(()).is_ok() {}
-    });
+    let other = thread::spawn(move || while pinged.recv().is_ok() && pong.send(()).is_ok() {});
     for _ in 0..rounds {
         if ping.send(()).is_err() || ponged.recv().is_err() {
             break;

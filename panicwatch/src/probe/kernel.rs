@@ -56,5 +56,6 @@ fn config() -> Config {
         ),
         slot_mask: 0,
         sample_mask: 0,
+        max_captures: 0,
     }
 }

@@ -13,7 +13,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{RawTracePoint, UProbe},
 };
-use panicwatch_common::{binary::Binary, config::Config, reason::Reason};
+use panicwatch_common::{binary::Binary, config::Config, counted::Place, reason::Reason};
 
 use super::{
     error::ProbeError,
@@ -54,6 +54,8 @@ const TRACEPOINTS: [&str; 3] = ["sched_process_fork", "sched_process_exec", "sch
 struct Crossing<T>(T);
 // SAFETY: `Binary` consists of u32 only: any bytes are a value and there is no padding.
 unsafe impl Pod for Crossing<Binary> {}
+// SAFETY: `Place` consists of integers without padding.
+unsafe impl Pod for Crossing<Place> {}
 // SAFETY: so does `Config`.
 unsafe impl Pod for Crossing<Config> {}
 
@@ -71,15 +73,16 @@ impl Programs {
     /// Loads what every session needs and attaches the process tracepoints.
     ///
     /// `ring_bytes` is the size of the event ring, a power of two; `recorder` what the flight recorder shall have, if it
-    /// records.
+    /// records; `max_captures` how many panics of a binary are captured in a window, 0 for all.
     pub fn load(
         kernel: &KernelFacts,
         ring_bytes: u32,
         recorder: Option<RingSizes>,
+        max_captures: u32,
     ) -> Result<Programs, ProbeError> {
         let mut loader = EbpfLoader::new();
         loader.map_max_entries("EVENTS", ring_bytes);
-        let mut config = kernel.config;
+        let mut config = Config { max_captures, ..kernel.config };
         if let Some(RingSizes { cpus, slots, samples }) = recorder {
             let all = |one: u32| one.checked_mul(cpus).ok_or(ProbeError::TooManyCpus(cpus));
             loader.map_max_entries("SLOTS", all(slots)?);
@@ -127,6 +130,12 @@ impl Programs {
             _ => Err(ProbeError::Object(name)),
         };
         MappedRings::map(sizes, fd("HEADS")?, fd("SLOTS")?, fd("SAMPLES")?).map_err(ProbeError::Recorder)
+    }
+
+    /// Panics that were counted only, by place, since loading.
+    pub fn counted(&mut self) -> Result<Vec<(Place, u64)>, ProbeError> {
+        let map: HashMap<_, Crossing<Place>, u64> = self.map("COUNTED")?.try_into()?;
+        Ok(map.iter().filter_map(Result::ok).map(|(place, count)| (place.0, count)).collect())
     }
 
     /// The watched processes.
@@ -223,7 +232,11 @@ fn map_fds(ebpf: &Ebpf) -> BTreeMap<String, i32> {
     ebpf.maps()
         .filter_map(|(name, map)| {
             let data = match map {
-                Map::RingBuf(data) | Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) => data,
+                Map::RingBuf(data)
+                | Map::Array(data)
+                | Map::HashMap(data)
+                | Map::LruHashMap(data)
+                | Map::PerCpuArray(data) => data,
                 _ => return None,
             };
             Some((name.to_owned(), data.fd().as_fd().as_raw_fd()))

@@ -244,6 +244,9 @@ mod tests {
     fn a_generous_budget_does_not_lift_the_cap() {
         let mut budget = Budget::new(50.0, 2, prices(), vec![Source::Goroutine]);
         let done = run(&mut budget, 0, 20, &[(kind::GO_PARK, 100_000)]);
-        assert!(matches!(done[..], [(_, Action::Shed { source: Source::Goroutine, .. })]), "20 % of a core: {done:?}");
+        assert!(
+            matches!(done[..], [(_, Action::Shed { source: Source::Goroutine, .. })]),
+            "20 % of a core: {done:?}"
+        );
     }
 }

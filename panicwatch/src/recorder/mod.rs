@@ -3,7 +3,6 @@
 //! Knows what records are and in which order they happened; must not know how they get here (`probe`) nor what they mean
 //! for an incident (`timeline`).
 
-
 pub mod budget;
 pub mod history;
 mod options;
@@ -90,14 +89,9 @@ impl Source {
                 &[kind::GC_START, kind::GC_MARK_DONE, kind::STW_BEGIN, kind::STW_END, kind::GC_WORKER]
             }
             Source::Assist => &[kind::GC_ASSIST],
-            Source::Goroutine => &[
-                kind::GO_CREATE,
-                kind::GO_PARK,
-                kind::GO_READY,
-                kind::GO_RUN,
-                kind::GO_YIELD,
-                kind::GO_END,
-            ],
+            Source::Goroutine => {
+                &[kind::GO_CREATE, kind::GO_PARK, kind::GO_READY, kind::GO_RUN, kind::GO_YIELD, kind::GO_END]
+            }
             Source::Function => &[kind::FUNCTION],
         }
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use panicwatch_common::counted::WINDOW_NS;
+
 use super::Source;
 
 /// How much is recorded.
@@ -57,6 +59,8 @@ pub struct Options {
     pub budget_percent: f64,
     /// Samples a second on each CPU.
     pub samples_per_second: u32,
+    /// Panics of one binary that are captured a second, over some seconds; what is beyond is counted. 0: all are.
+    pub captures_per_second: u32,
 }
 
 impl Default for Options {
@@ -67,6 +71,7 @@ impl Default for Options {
             without: Vec::new(),
             budget_percent: 1.0,
             samples_per_second: 199,
+            captures_per_second: 200,
         }
     }
 }
@@ -87,6 +92,12 @@ impl Options {
     /// What is listened to.
     pub fn sources(&self) -> Vec<Source> {
         self.level.sources().into_iter().filter(|source| !self.without.contains(source)).collect()
+    }
+
+    /// Panics of one binary that are captured in a window of [`WINDOW_NS`].
+    pub fn captures_per_window(&self) -> u32 {
+        let seconds = WINDOW_NS / 1_000_000_000;
+        u32::try_from(u64::from(self.captures_per_second) * seconds).unwrap_or(u32::MAX)
     }
 
     /// Slots of a CPU's ring, a power of two; more for a longer window.

@@ -46,16 +46,18 @@ impl Governed {
     fn run(self) {
         // A program that is over by now has cost nothing worth a measurement.
         thread::sleep(TICK);
-        let prices =
-            self.armory.with_programs(|programs| programs.prices(&self.baseline, &self.sources, &self.recorder.rings));
+        let prices = self
+            .armory
+            .with_programs(|programs| programs.prices(&self.baseline, &self.sources, &self.recorder.rings));
         let prices = match prices {
             Ok(prices) => prices,
             Err(error) => return self.note(format!("the recorder's budget is not kept: {error}")),
         };
-        if std::env::var_os("PW_DEBUG").is_some() { eprintln!("prices {:?}", prices.0); }
+        if std::env::var_os("PW_DEBUG").is_some() {
+            eprintln!("prices {:?}", prices.0);
+        }
         let cores = thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
-        let mut budget =
-            Budget::new(self.options.budget_percent, cores, prices, self.sources.clone());
+        let mut budget = Budget::new(self.options.budget_percent, cores, prices, self.sources.clone());
         let mut meter = Meter::default();
         let _ = self.armory.with_programs(|programs| meter.read(programs, &self.recorder.rings));
         loop {
@@ -63,7 +65,9 @@ impl Governed {
             if Arc::strong_count(&self.recorder) == 1 {
                 return; // The session is over.
             }
-            let Ok((reading, elapsed_ns)) = self.armory.with_programs(|programs| meter.read(programs, &self.recorder.rings)) else {
+            let Ok((reading, elapsed_ns)) =
+                self.armory.with_programs(|programs| meter.read(programs, &self.recorder.rings))
+            else {
                 continue;
             };
             for action in budget.judge(reading, elapsed_ns) {
@@ -87,9 +91,7 @@ impl Governed {
             Action::Resume(source) => {
                 let again = self
                     .armory
-                    .with_programs(|programs| {
-                        programs.attach_source(source, self.options.samples_per_second)
-                    })
+                    .with_programs(|programs| programs.attach_source(source, self.options.samples_per_second))
                     .and_then(|()| self.armory.start_source(source));
                 match again {
                     Ok(()) => {

@@ -1,7 +1,7 @@
 //! One watching session: probes, processes and events of `run` or `attach`, until the program ends.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     fs::File,
     io,
     path::{Path, PathBuf},
@@ -9,10 +9,10 @@ use std::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use panicwatch_common::{event::kind, reason::Reason};
+use panicwatch_common::{counted::Place, event::kind, reason::Reason};
 
 use super::{
     armory::{ArmError, Armed, Armory},
@@ -26,7 +26,7 @@ use crate::{
     clock::Clock,
     correlate::{Correlator, Program},
     event::{Assembler, Body, Event},
-    incident::{Incident, Process},
+    incident::{Frame, Incident, Process},
     init_trace::{Collected, Collector},
     probe::{
         calibrate::Baseline, error::ProbeError, kernel::KernelFacts, object::Programs, rings::RingSizes,
@@ -58,6 +58,8 @@ pub enum Output {
     Incident(Box<Incident>),
     /// Something a person should know, as a sentence.
     Note(String),
+    /// Panics that came faster than they are captured.
+    Counted(Counted),
     /// The initialisation of the traced program is over, with the binary it ran. Incidents of its end come before.
     Init(Box<Collected>, Arc<Program>),
     /// The program has ended, with everything before it reported.
@@ -65,6 +67,20 @@ pub enum Output {
     /// Stopped, with everything before it reported.
     Stopped,
 }
+
+/// Panics of one process raised at one place that were counted only, since the last time they were told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counted {
+    /// Process.
+    pub pid: u32,
+    /// Where they were raised; `None` when there were too many places.
+    pub site: Option<Frame>,
+    /// How many.
+    pub count: u64,
+}
+
+/// Between two looks at the panics that were counted only.
+const COUNTED_PACE: Duration = Duration::from_secs(1);
 
 /// A running session.
 pub struct Session {
@@ -82,6 +98,9 @@ pub struct Session {
     init: Option<Collector>,
     /// Of a session that records.
     flight: Option<Flight>,
+    /// Panics that were counted only, as far as they were told of, and when that was.
+    counted: HashMap<Place, u64>,
+    counted_at: Instant,
 }
 
 impl Session {
@@ -94,7 +113,7 @@ impl Session {
         let kernel = KernelFacts::detect();
         let sources = options.sources();
         let sizes = (!sources.is_empty()).then(|| RingSizes::of(options)).transpose()?;
-        let mut programs = Programs::load(&kernel, RING_BYTES, sizes)?;
+        let mut programs = Programs::load(&kernel, RING_BYTES, sizes, options.captures_per_window())?;
         let mut outputs = VecDeque::new();
         let recorder = match sizes {
             Some(sizes) => Some(Arc::new(Recorder::new(programs.map_rings(sizes)?, options))),
@@ -150,6 +169,8 @@ impl Session {
             launched: None,
             init: None,
             flight: recorder.map(Flight::new),
+            counted: HashMap::new(),
+            counted_at: Instant::now(),
         })
     }
 
@@ -220,12 +241,16 @@ impl Session {
             if let Some(output) = self.outputs.pop_front() {
                 return output;
             }
-            match self.inputs.recv() {
+            if self.counted_at.elapsed() >= COUNTED_PACE {
+                self.tell_counted();
+            }
+            match self.inputs.recv_timeout(COUNTED_PACE) {
+                Err(RecvTimeoutError::Timeout) => {}
                 Ok(Input::ChildExited(status)) => {
                     self.drain();
                     self.outputs.push_back(Output::ChildExited(status));
                 }
-                Ok(Input::Stop) | Err(_) => {
+                Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => {
                     self.drain();
                     self.outputs.push_back(Output::Stopped);
                 }
@@ -253,10 +278,24 @@ impl Session {
         self.correlator.finish(Clock::monotonic_ns(), &|index| program(&armory, index));
         self.flush();
         self.init_is_over();
+        self.tell_counted();
         let failures = self.armory.with_programs(Programs::failures).unwrap_or_default();
         for (reason, count) in failures {
             if !matches!(reason, Reason::StackRead) {
                 self.outputs.push_back(Output::Note(format!("{count} times, {}", reason.sentence())));
+            }
+        }
+    }
+
+    /// Panics that were counted only since the last look.
+    fn tell_counted(&mut self) {
+        self.counted_at = Instant::now();
+        for (place, count) in self.armory.with_programs(Programs::counted).unwrap_or_default() {
+            let before = self.counted.insert(place, count).unwrap_or(0);
+            if count > before {
+                let site = program(&self.armory, place.binary).and_then(|program| program.raised_at(place));
+                let counted = Counted { pid: place.tgid, site, count: count - before };
+                self.outputs.push_back(Output::Counted(counted));
             }
         }
     }

@@ -1,0 +1,108 @@
+//! How often panics are captured: beyond a rate they are counted, and nothing more is told of them until they end.
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+};
+use panicwatch_common::{
+    counted::{Goroutine, Place, WINDOW_NS},
+    reason::Reason,
+    reg,
+};
+
+use crate::{
+    context::{G_PANIC, Hit},
+    maps::{CONFIG, COUNTED, QUIET, RATES, failed},
+    read,
+    recorder::next,
+};
+
+impl Hit {
+    #[inline(always)]
+    fn key(&self, g: u64) -> Goroutine {
+        let goid = read::word(g + self.binary.g_goid as u64).unwrap_or(0);
+        Goroutine { tgid: bpf_get_current_pid_tgid() >> 32, goid }
+    }
+
+    /// At gopanic: shall this panic be counted only? Then it has been. One that is raised while another of its goroutine
+    /// is under way shares the fate of that.
+    #[inline(always)]
+    pub(crate) fn counted_only(&self) -> bool {
+        let Some(config) = CONFIG.get(0) else { return false };
+        let Some(rate) = RATES.get_ptr_mut(self.binary_index) else { return false };
+        let g = self.user_g();
+        if config.max_captures == 0 {
+            return false;
+        }
+        if read::word(g + G_PANIC).unwrap_or(0) != 0 {
+            let quiet = self.is_quiet(g);
+            if quiet {
+                self.count(rate.cast());
+            }
+            return quiet;
+        }
+        // SAFETY: the row is a map value. Two CPUs may both begin a window: a few captures more.
+        unsafe {
+            let now = bpf_ktime_get_ns();
+            if now - (*rate).since_ns > WINDOW_NS {
+                (*rate).since_ns = now;
+                (*rate).taken = 0;
+            }
+            if next(&raw mut (*rate).taken) < config.max_captures as u64 {
+                return false;
+            }
+        }
+        let _ = QUIET.insert(&self.key(g), &0, 0);
+        self.count(rate.cast());
+        true
+    }
+
+    #[inline(always)]
+    fn count(&self, rate: *mut u64) {
+        // SAFETY: `rate` is a row of RATES, `counted` its third word.
+        next(unsafe { rate.add(2) });
+        let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+        let pc = read::word(self.reg(reg::RSP)).unwrap_or(0);
+        let caller = read::word(self.reg(reg::RBP) + 8).unwrap_or(0);
+        let place = Place { tgid, binary: self.binary_index, pc, caller, ip: self.reg(reg::RIP) };
+        if !add(&place) && !add(&Place { pc: 0, caller: 0, ..place }) {
+            failed(Reason::PlacesFull);
+        }
+    }
+
+    /// Is what happens on goroutine `g` part of a panic that was counted only?
+    #[inline(always)]
+    pub(crate) fn is_quiet(&self, g: u64) -> bool {
+        let Some(rate) = RATES.get(self.binary_index) else { return false };
+        if rate.counted == 0 {
+            return false;
+        }
+        // SAFETY: the value is only tested for presence.
+        unsafe { QUIET.get(&self.key(g)) }.is_some()
+    }
+
+    /// The panics of goroutine `g` are over; were they counted only?
+    #[inline(always)]
+    pub(crate) fn was_quiet(&self, g: u64) -> bool {
+        self.is_quiet(g) && QUIET.remove(&self.key(g)).is_ok()
+    }
+}
+
+#[inline(always)]
+fn add(place: &Place) -> bool {
+    if let Some(count) = COUNTED.get_ptr_mut(place) {
+        next(count);
+        return true;
+    }
+    if COUNTED.insert(place, &1, BPF_NOEXIST as u64).is_ok() {
+        return true;
+    }
+    // Another CPU was first, or there is no room.
+    match COUNTED.get_ptr_mut(place) {
+        Some(count) => {
+            next(count);
+            true
+        }
+        None => false,
+    }
+}
