@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "its figures are what a benchmark is for")]
 
+#[expect(dead_code, reason = "shared with the benchmark of the recorder, which uses more of it")]
 mod load;
 #[path = "load/sites.rs"]
 mod sites;
@@ -35,7 +36,7 @@ fn main() {
     let raised: Vec<Site> = sites.iter().filter(|site| site.name == "panic raised").cloned().collect();
     let mut load = Load::start(&program, "panic");
     bursts(&mut load, BURSTS);
-    let mut figures = vec![Figures::default(); 5];
+    let mut figures = vec![Figures::default(); 3 + WAYS.len()];
     let (mut hits, mut notes) = (Figures::default(), Vec::new());
     for _ in 0..ROUNDS {
         figures[0].0.push(bursts(&mut load, BURSTS));
@@ -43,31 +44,46 @@ fn main() {
         let (ns, each) = counted(&mut load, &program, &sites);
         figures[2].0.push(ns);
         hits.0.push(each);
-        for (way, options) in [(3, &["--no-timeline"][..]), (4, &[])] {
+        for ((name, options), figures) in WAYS.iter().zip(&mut figures[3..]) {
             let attached = Attached::to(load.pid(), options);
-            figures[way].0.push(bursts(&mut load, BURSTS));
-            notes.extend(attached.end());
+            bursts(&mut load, 1); // What is counted beyond a rate has reached it.
+            figures.0.push(bursts(&mut load, BURSTS));
+            notes.extend(attached.end().into_iter().map(|note| format!("{name}: {note}")));
         }
     }
-    let median: Vec<f64> = figures.iter().map(Figures::median).collect();
-    let [bare, one, probes, captured, recorded] = median[..] else { unreachable!("five ways") };
-    let (hits, price) = (hits.median(), one - bare);
-    println!("a recovered panic, ns, median of {ROUNDS} rounds of {BURSTS} times a hundred (quartiles):");
-    let names =
-        ["without panicwatch", "one probe, counting", "every probe, counting", "--no-timeline", "default"];
-    for (name, figures) in names.iter().zip(&figures) {
-        println!("  {name:24} {}", figures.told());
-    }
-    println!("  {hits:.1} hits a panic, {price:.0} ns each: {:.0} ns for the probes alone", hits * price);
-    for (name, ns) in [("--no-timeline", captured), ("default", recorded)] {
-        let (derived, measured) = (ns - bare - hits * price, ns - probes);
-        println!(
-            "  {name}: {derived:.0} ns beyond {hits:.1} hits at {price:.0} ns, {measured:.0} ns beyond the counting probes (limit {LIMIT_NS:.0})"
-        );
-    }
+    report(&figures, hits.median());
+    // Each says another number.
+    notes.retain(|note| !note.contains("counted only"));
     notes.sort();
     notes.dedup();
     notes.iter().for_each(|note| println!("  {note}"));
+}
+
+/// Ways to watch.
+const WAYS: [(&str, &[&str]); 3] = [
+    ("captured, no timeline", &["--no-timeline", "--max-captures", "0"]),
+    ("captured, default", &["--max-captures", "0"]),
+    ("counted only", &["--no-timeline", "--max-captures", "1"]),
+];
+
+/// The figures without panicwatch, with one probe, with all that count, and of each way.
+fn report(figures: &[Figures], hits: f64) {
+    println!("a recovered panic, ns, median of {ROUNDS} rounds of {BURSTS} times a hundred (quartiles):");
+    let names = ["without panicwatch", "one probe, counting", "every probe, counting"].into_iter();
+    for (name, figures) in names.chain(WAYS.iter().map(|way| way.0)).zip(figures) {
+        println!("  {name:24} {}", figures.told());
+    }
+    let median = |i: usize| figures[i].median();
+    let (bare, price, probes) = (median(0), median(1) - median(0), median(2));
+    println!("  {hits:.1} hits a panic, {price:.0} ns each: {:.0} ns for the probes alone", hits * price);
+    for (i, (name, _)) in WAYS.iter().enumerate() {
+        let ns = median(3 + i);
+        println!(
+            "  {name}: {:.0} ns beyond the hits, {:.0} ns beyond the counting probes (limit {LIMIT_NS:.0})",
+            ns - bare - hits * price,
+            ns - probes
+        );
+    }
 }
 
 /// The median of so many hundreds, nanoseconds a panic.
