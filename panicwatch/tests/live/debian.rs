@@ -146,6 +146,7 @@ impl Up {
             path,
             args: (server.arguments)(dir.path(), port)?,
             env: vec![("HOME".to_owned(), dir.path().display().to_string())],
+            options: Vec::new(),
         };
         let running = if watched { Running::watched(&program) } else { Running::unwatched(&program) }?;
         let mut up = Self { running, port, _dir: dir };

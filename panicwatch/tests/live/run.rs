@@ -33,12 +33,21 @@ pub(crate) struct Program<'a> {
     pub(crate) args: Vec<String>,
     /// Added to the environment.
     pub(crate) env: Vec<(String, String)>,
+    /// Options of `panicwatch run`, when it is watched.
+    pub(crate) options: Vec<String>,
 }
 
 impl<'a> Program<'a> {
     /// `path ARGS…`.
     pub(crate) fn new(path: &'a Path, args: &[&str]) -> Self {
-        Self { path, args: args.iter().map(|a| (*a).to_owned()).collect(), env: Vec::new() }
+        let args = args.iter().map(|a| (*a).to_owned()).collect();
+        Self { path, args, env: Vec::new(), options: Vec::new() }
+    }
+
+    /// The same, watched with more options.
+    pub(crate) fn with(mut self, options: &[&str]) -> Self {
+        self.options.extend(options.iter().map(|o| (*o).to_owned()));
+        self
     }
 
     /// Its command line.
@@ -86,7 +95,7 @@ impl Running {
         let dir = TempDir::new()?;
         let mut command = Command::new(PANICWATCH);
         prepare(&mut command, program);
-        command.arg("run").arg("-o").arg(dir.path().join(INCIDENTS)).arg("--");
+        command.arg("run").arg("-o").arg(dir.path().join(INCIDENTS)).args(&program.options).arg("--");
         Self::in_dir(command.arg(program.path).args(&program.args).stdin(Stdio::null()), dir)
     }
 

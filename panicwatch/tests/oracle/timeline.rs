@@ -33,6 +33,7 @@ fn truth(trace: &Trace, goroutine: u64) -> Told {
     let window = (panic - 10_000_000, panic);
     Told {
         window,
+        whole: true,
         spans: trace.goroutines[&goroutine].iter().filter_map(|span| span.within(window)).collect(),
         stopped: Some(trace.stopped.clone()),
         marking: Some(trace.marking.clone()),
@@ -210,6 +211,56 @@ fn every_lie_about_the_collector_is_noticed() {
         }
         let unrecorded = Told { stopped: None, marking: None, ..good };
         assert_eq!(differences(&trace, goroutine, &unrecorded), Vec::<String>::new(), "{name}");
+    }
+}
+
+/// Without the runtime's records a time line knows when a goroutine has a thread, and says nothing of the rest.
+#[test]
+fn a_time_line_that_knows_less_is_held_to_what_it_says() {
+    for (name, trace, goroutine) in traces() {
+        let mut told = truth(&trace, goroutine);
+        told.spans.retain(|span| span.state == State::Running || span.state == State::Syscall);
+        let whole = differences(&trace, goroutine, &told);
+        told.whole = false;
+        assert_eq!(differences(&trace, goroutine, &told), Vec::<String>::new(), "{name}");
+        let waited = trace.goroutines[&goroutine].iter().filter_map(|span| span.within(told.window));
+        let waited =
+            waited.filter(|s| matches!(s.state, State::Runnable | State::Waiting)).map(|s| s.ns()).max();
+        assert!(!whole.is_empty() || waited.is_none_or(|ns| ns < 600_000), "{name}");
+        let long = each_long_span(&told);
+        for i in long.into_iter().filter(|i| told.spans[*i].state == State::Running) {
+            let (mut less, mut other) = (told.clone(), told.clone());
+            less.spans.remove(i);
+            other.spans[i].state = State::Waiting;
+            for bad in [less, other] {
+                assert_ne!(differences(&trace, goroutine, &bad), Vec::<String>::new(), "{name}, span {i}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_may_be_called_otherwise_is_only_where_go_does() {
+    for (name, trace, goroutine) in traces() {
+        let good = truth(&trace, goroutine);
+        for i in each_long_span(&good) {
+            let mut vague = good.clone();
+            vague.spans[i].state =
+                if good.spans[i].state == State::Runnable { State::Waiting } else { State::Runnable };
+            vague.spans[i].also = match good.spans[i].state {
+                State::Running => &[State::Running],
+                State::Runnable => &[State::Runnable],
+                State::Waiting => &[State::Waiting],
+                State::Syscall => &[State::Syscall, State::Running],
+            };
+            assert_eq!(differences(&trace, goroutine, &vague), Vec::<String>::new(), "{name}, span {i}");
+            vague.spans[i].also = match good.spans[i].state {
+                State::Running | State::Syscall => &[State::Waiting],
+                State::Runnable => &[State::Running],
+                State::Waiting => &[State::Syscall],
+            };
+            assert_ne!(differences(&trace, goroutine, &vague), Vec::<String>::new(), "{name}, span {i}");
+        }
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) struct Told {
     pub(crate) window: (u64, u64),
     /// The goroutine's states.
     pub(crate) spans: Vec<Span>,
+    /// What the goroutine did when it was on no thread was recorded too.
+    pub(crate) whole: bool,
     /// The world stopped; `None`: not recorded.
     pub(crate) stopped: Option<Vec<Range>>,
     /// Concurrent marking; `None`: not recorded.
@@ -48,10 +50,14 @@ pub(crate) fn compare(go: &Trace, goroutine: u64, told: &Told, tolerance: Tolera
         return vec![format!("goroutine {goroutine} is not in Go's trace")];
     };
     let theirs: Vec<Span> = clip(theirs).into_iter().map(|span| words(go, span)).collect();
-    let ours: Vec<Span> = clip(&told.spans).into_iter().map(|span| words(go, span)).collect();
-    sums(&theirs, &ours, tolerance.sum(window_ns), &mut differences);
-    overlap(&theirs, &ours, tolerance.sum(window_ns), &mut differences);
-    order(&theirs, &ours, tolerance.edge_ns, &mut differences);
+    let ours =
+        clip(&told.spans).into_iter().map(|span| words(go, span)).flat_map(|span| adopted(&theirs, span));
+    let ours: Vec<Span> = ours.collect();
+    overlap(&theirs, &ours, tolerance.sum(window_ns), told.whole, &mut differences);
+    if told.whole {
+        sums(&theirs, &ours, tolerance.sum(window_ns), &mut differences);
+        order(&theirs, &ours, tolerance.edge_ns, &mut differences);
+    }
     let stopped = |ranges: &[Range]| within(ranges, told.window);
     if let Some(ours) = &told.stopped {
         ranges("the world stopped", &stopped(&go.stopped), &stopped(ours), tolerance, &mut differences);
@@ -111,6 +117,23 @@ pub(crate) fn tracers_word(reason: &str) -> &str {
     }
 }
 
+/// Where Go says of it what it may also be called, it is that.
+fn adopted(theirs: &[Span], span: Span) -> Vec<Span> {
+    if span.also.is_empty() {
+        return vec![span];
+    }
+    let (mut parts, mut at) = (Vec::new(), span.from_ns);
+    for go in theirs.iter().filter_map(|go| go.within((span.from_ns, span.to_ns))) {
+        if span.also.contains(&go.state) {
+            parts.extend(span.within((at, go.from_ns)));
+            at = go.to_ns;
+            parts.push(go);
+        }
+    }
+    parts.extend(span.within((at, span.to_ns)));
+    parts
+}
+
 fn total(spans: &[Span]) -> BTreeMap<State, u64> {
     let mut all = BTreeMap::new();
     for span in spans {
@@ -129,8 +152,9 @@ fn sums(theirs: &[Span], ours: &[Span], allowed: u64, differences: &mut Vec<Stri
     }
 }
 
-/// The time in which the two say different things, or only Go says anything.
-fn overlap(theirs: &[Span], ours: &[Span], allowed: u64, differences: &mut Vec<String>) {
+/// The time in which the two say different things, or only Go says anything. That a goroutine has a thread is seen in
+/// any case.
+fn overlap(theirs: &[Span], ours: &[Span], allowed: u64, whole: bool, differences: &mut Vec<String>) {
     let mut apart: BTreeMap<(State, Option<State>), u64> = BTreeMap::new();
     for go in theirs {
         let mut untold = go.ns();
@@ -140,7 +164,9 @@ fn overlap(theirs: &[Span], ours: &[Span], allowed: u64, differences: &mut Vec<S
                 *apart.entry((go.state, Some(us.state))).or_default() += us.ns();
             }
         }
-        *apart.entry((go.state, None)).or_default() += untold;
+        if whole || go.state == State::Running {
+            *apart.entry((go.state, None)).or_default() += untold;
+        }
     }
     for ((go, us), ns) in apart {
         if ns > allowed {

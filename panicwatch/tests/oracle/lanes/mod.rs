@@ -32,9 +32,16 @@ pub(crate) struct Span {
     pub(crate) state: State,
     /// What a waiting goroutine waits for, or why a runnable one does not run; empty when nobody said.
     pub(crate) reason: String,
+    /// What the other account may call this state: the two do not tell everything apart.
+    pub(crate) also: &'static [State],
 }
 
 impl Span {
+    /// A state that is what it is.
+    pub(crate) fn new(from_ns: u64, to_ns: u64, state: State, reason: &str) -> Span {
+        Span { from_ns, to_ns, state, reason: reason.to_owned(), also: &[] }
+    }
+
     /// Its part inside a window.
     pub(crate) fn within(&self, window: (u64, u64)) -> Option<Span> {
         let (from_ns, to_ns) = (self.from_ns.max(window.0), self.to_ns.min(window.1));
@@ -95,7 +102,7 @@ impl Trace {
     /// The goroutine changes its state; `None`: it is gone.
     fn turn(&mut self, goroutine: u64, time_ns: u64, to: Option<(State, &str)>) {
         if let Some((from_ns, state, reason)) = self.open.remove(&goroutine) {
-            let span = Span { from_ns, to_ns: time_ns, state, reason };
+            let span = Span::new(from_ns, time_ns, state, &reason);
             self.goroutines.entry(goroutine).or_default().push(span);
         }
         if let Some((state, reason)) = to {
