@@ -157,7 +157,11 @@ impl Running {
 
     /// Waits for the end.
     pub(crate) fn finish(&mut self) -> Result<Output> {
-        let status = wait(&mut self.child, DEADLINE);
+        self.finish_within(DEADLINE)
+    }
+
+    fn finish_within(&mut self, deadline: Duration) -> Result<Output> {
+        let status = wait(&mut self.child, deadline);
         let (stdout, stderr) = (self.stdout()?, self.stderr()?);
         let status = status.with_context(|| format!("standard error so far: {stderr}"))?;
         Ok(Output { stdout, stderr, status: shell_status(status), signal: status.signal() })
@@ -165,7 +169,11 @@ impl Running {
 
     /// Waits for the end of a watched run, and reads its incidents.
     pub(crate) fn finish_watched(&mut self) -> Result<Watched> {
-        let output = self.finish()?;
+        self.finish_watched_within(DEADLINE)
+    }
+
+    fn finish_watched_within(&mut self, deadline: Duration) -> Result<Watched> {
+        let output = self.finish_within(deadline)?;
         let incidents = incidents(&self.incident_file())
             .with_context(|| format!("exit status {}, standard error {:?}", output.status, output.stderr))?;
         Ok(Watched { output, incidents })
@@ -194,6 +202,11 @@ pub(crate) fn bare(program: &Program<'_>) -> Result<Output> {
 /// Runs the program under `panicwatch run -o FILE`.
 pub(crate) fn watched(program: &Program<'_>) -> Result<Watched> {
     Running::watched(program)?.finish_watched()
+}
+
+/// The same for a program that takes longer than any other.
+pub(crate) fn watched_within(program: &Program<'_>, deadline: Duration) -> Result<Watched> {
+    Running::watched(program)?.finish_watched_within(deadline)
 }
 
 /// Runs a command to its end.

@@ -188,12 +188,15 @@ fn lies(good: &Told, i: usize) -> Vec<(&'static str, Told)> {
     all
 }
 
+/// Falsifies ranges.
+type Change = fn(&mut Vec<Range>);
+
 #[test]
 fn every_lie_about_the_collector_is_noticed() {
     let [_, gc, _, old_gc] = traces();
     for (name, trace, goroutine) in [gc, old_gc] {
         let good = truth(&trace, goroutine);
-        let changes: [(&str, fn(&mut Vec<Range>)); 6] = [
+        let changes: [(&str, Change); 6] = [
             ("one less", |all| drop(all.pop())),
             ("one more", |all| all.push(all[all.len() - 1].clone())),
             ("none", Vec::clear),
