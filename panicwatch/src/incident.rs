@@ -7,6 +7,8 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::timeline::Timeline;
+
 /// The value of [`Incident::schema`].
 pub const SCHEMA: &str = "panicwatch.incident/1";
 
@@ -70,7 +72,7 @@ pub struct Incident {
     /// Set when it happened before main.main.
     pub init: Option<Init>,
     /// The window before it; `None` until recorded.
-    pub timeline: Option<serde_json::Value>,
+    pub timeline: Option<Timeline>,
     /// What the capture itself took.
     pub capture: Capture,
     /// The same for the same defect, on every host.

@@ -20,11 +20,11 @@ fn constants(source: &str, first: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// `waitReasonStrings`: name to text.
-fn strings(source: &str) -> BTreeMap<String, String> {
+/// The texts of a table such as `waitReasonStrings`: name to text.
+fn strings(source: &str, table: &str) -> BTreeMap<String, String> {
     source
         .lines()
-        .skip_while(|line| !line.starts_with("var waitReasonStrings"))
+        .skip_while(|line| !line.starts_with(&format!("var {table} ")))
         .skip(1)
         .take_while(|line| *line != "}")
         .filter_map(|line| {
@@ -40,12 +40,25 @@ fn read(path: &Path) -> String {
 
 fn check_wait_reasons(runtime: &Path, layout: &RuntimeLayout, wrong: &mut Vec<String>) -> usize {
     let source = read(&runtime.join("runtime2.go"));
-    let texts = strings(&source);
+    let texts = strings(&source, "waitReasonStrings");
     let names = constants(&source, "waitReasonZero ");
     let go: Vec<&str> = names.iter().map(|(name, _)| texts.get(name).map_or("?", String::as_str)).collect();
     assert!(go.len() > 25, "wait reasons parse: {go:?}");
     if go != layout.wait_reasons {
         wrong.push(format!("wait reasons\n  Go:    {go:?}\n  table: {:?}", layout.wait_reasons));
+    }
+    go.len()
+}
+
+fn check_stw_reasons(runtime: &Path, layout: &RuntimeLayout, wrong: &mut Vec<String>) -> usize {
+    let source = read(&runtime.join("proc.go"));
+    let texts = strings(&source, "stwReasonStrings");
+    let names = constants(&source, "stwUnknown ");
+    let go: Vec<&str> = names.iter().map(|(name, _)| texts.get(name).map_or("?", String::as_str)).collect();
+    // Before 1.21 the runtime has no such numbers.
+    assert_eq!(go.is_empty(), layout.minor < 21, "reasons for stopping the world parse: {go:?}");
+    if go != layout.stw_reasons {
+        wrong.push(format!("stop-the-world reasons\n  Go:    {go:?}\n  table: {:?}", layout.stw_reasons));
     }
     go.len()
 }
@@ -77,8 +90,8 @@ fn the_layout_table_is_what_the_runtimes_are() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let (mut wrong, mut checked) = (Vec::new(), 0);
     println!(
-        "{:<10} {:>7} {:>12} {:>8} {:>9} {:>6}",
-        "release", "offsets", "wait reasons", "FuncIDs", "DWARF ms", "wrong"
+        "{:<10} {:>7} {:>12} {:>11} {:>8} {:>9} {:>6}",
+        "release", "offsets", "wait reasons", "STW reasons", "FuncIDs", "DWARF ms", "wrong"
     );
     for toolchain in support::toolchains() {
         let exe = dir.path().join(toolchain.release);
@@ -94,9 +107,10 @@ fn the_layout_table_is_what_the_runtimes_are() {
         own.extend(found.absent.iter().map(|name| format!("{name} is not in the debug information")));
         let src = toolchain.go.ancestors().nth(2).expect("go is in GOROOT/bin").join("src");
         let reasons = check_wait_reasons(&src.join("runtime"), &table, &mut own);
+        let stops = check_stw_reasons(&src.join("runtime"), &table, &mut own);
         let ids = check_func_ids(&src, toolchain.minor(), table.func_ids, &mut own);
         println!(
-            "{:<10} {:>7} {reasons:>12} {ids:>8} {took:>9} {:>6}",
+            "{:<10} {:>7} {reasons:>12} {stops:>11} {ids:>8} {took:>9} {:>6}",
             toolchain.release,
             found.compared,
             own.len()

@@ -9,7 +9,7 @@ use panicwatch::{
 };
 use unicode_width::UnicodeWidthStr as _;
 
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 8] = [
     "recovered",
     "nil_dereference",
     "repanicked_chain",
@@ -17,6 +17,7 @@ const NAMES: [&str; 7] = [
     "hostile",
     "stack_overflow",
     "exited_in_init",
+    "slow_read",
 ];
 
 fn text(name: &str) -> String {
@@ -110,6 +111,25 @@ fn exit_in_a_deferred_call_during_initialisation() {
 }
 
 #[test]
+fn with_a_timeline() {
+    expect_file!["reports/slow_read.txt"].assert_eq(&plain("slow_read", 100));
+}
+
+#[test]
+fn with_a_timeline_in_60_columns() {
+    expect_file!["reports/slow_read_60.txt"].assert_eq(&plain("slow_read", 60));
+}
+
+#[test]
+fn a_timeline_in_colour() {
+    let style = Style::new(true, 100);
+    let colour = report::render(&incident("slow_read"), &style).replace('\x1b', "␛");
+    let section = colour.split("The last").nth(1).expect("the section");
+    expect_file!["reports/slow_read_colour.txt"]
+        .assert_eq(section.split("Stack, innermost").next().expect("a part"));
+}
+
+#[test]
 fn no_line_is_wider_than_the_terminal() {
     for name in NAMES {
         for width in [0, 40, 60, 80, 100, 200] {
@@ -140,7 +160,7 @@ fn no_text_can_forge_a_line() {
         "Registers at the raise",
         "Not known",
         "Ancestors of",
-        "Before it",
+        "The last ",
         "0000-00-0",
         " ",
     ];
@@ -173,7 +193,7 @@ fn poison(value: &mut serde_json::Value, evil: &str) {
         String(text) if !text.starts_with("0x") => *text = evil.to_owned(),
         Array(list) => list.iter_mut().for_each(|v| poison(v, evil)),
         Object(map) => {
-            let keep = ["schema", "kind", "outcome", "state", "ended"];
+            let keep = ["schema", "kind", "outcome", "state", "ended", "what"];
             map.iter_mut().filter(|(k, _)| !keep.contains(&k.as_str())).for_each(|(_, v)| poison(v, evil));
         }
         _ => {}

@@ -4,6 +4,7 @@
 //! a minor share a row (Go does not change these structs in patch releases); a minor without a row is refused.
 
 mod rows;
+mod stw_reasons;
 mod wait_reasons;
 
 use crate::gobin::{FuncIds, GoVersion};
@@ -109,6 +110,8 @@ pub struct RuntimeLayout {
     pub type_assert: Option<TypeAssert>,
     /// Text of each `g.waitreason`, as Go prints it.
     pub wait_reasons: &'static [&'static str],
+    /// Text of each `stwReason`, why the world was stopped; empty where it has no number (Go 1.19).
+    pub stw_reasons: &'static [&'static str],
     /// Meaning of each FuncID number.
     pub func_ids: FuncIds,
     /// Bit of `abi.Type.Kind_` that marks a direct interface value, up to 1.25.
@@ -205,6 +208,7 @@ impl RuntimeLayout {
             type_assertion_error: TypeAssertionError::row(i),
             type_assert: (minor >= 22).then_some(TypeAssert { inter: 8, can_fail: 16 }),
             wait_reasons: wait_reasons::for_minor(minor),
+            stw_reasons: stw_reasons::for_minor(minor),
             func_ids: FuncIds::for_minor(minor),
             kind_direct_iface: (minor <= 25).then_some(0x20),
             tflag_direct_iface: (minor >= 26).then_some(0x20),

@@ -4,7 +4,7 @@ use super::{
     Style,
     compact::value,
     line::{Line, Page, Tone},
-    machine, stack, story, summary,
+    machine, stack, story, summary, timeline,
     words::{self, Nanos, function_and_file, module},
 };
 use crate::{
@@ -28,13 +28,15 @@ pub(super) fn render(incident: &Incident, style: &Style) -> String {
     if story::is_worth_telling(incident) {
         story::render(&mut page, incident);
     }
+    if let Some(timeline) = &incident.timeline {
+        timeline::render(&mut page, timeline);
+    }
     let no_stack = incident.goroutine.is_none() || incident.missing.iter().any(|m| m.what == "stack");
     if !incident.stack.is_empty() || !no_stack {
         stack::render(&mut page, incident);
     }
     ancestry(&mut page, incident);
     machine::render(&mut page, incident);
-    timeline(&mut page, incident);
     missing(&mut page, incident);
     footer(&mut page, incident);
     page.finish()
@@ -118,28 +120,6 @@ fn ancestry(page: &mut Page<'_>, incident: &Incident) {
             6,
             ROWS,
         );
-    }
-}
-
-/// That there is one, and its summary; the events are for the formats made for them.
-fn timeline(page: &mut Page<'_>, incident: &Incident) {
-    let Some(serde_json::Value::Object(timeline)) = &incident.timeline else { return };
-    page.title("Before it");
-    let number = |name: &str| timeline.get(name).and_then(serde_json::Value::as_u64);
-    let events = timeline.get("events").and_then(serde_json::Value::as_array).map_or(0, Vec::len);
-    let mut line = Line::new().own(Tone::Plain, "  ").number(Tone::Plain, events).own(Tone::Plain, " events");
-    if let Some(window) = number("window_ns") {
-        line = line.own(Tone::Plain, " in the last ").number(Tone::Plain, Nanos(window));
-    }
-    if let Some(lost) = number("lost").filter(|n| *n > 0) {
-        line = line.own(Tone::Note, ", ").number(Tone::Note, lost).own(Tone::Note, " lost");
-    }
-    page.push_wrapped(&line, 4, ROWS);
-    if let Some(serde_json::Value::Object(object)) = timeline.get("summary") {
-        let line = summary::fields(object);
-        if !line.is_empty() {
-            page.push_wrapped(&Line::new().own(Tone::Plain, "  ").then(line), 4, ROWS);
-        }
     }
 }
 

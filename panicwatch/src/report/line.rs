@@ -73,6 +73,12 @@ impl Line {
         self.span(tone, tail(&escape::one_line(text), max))
     }
 
+    /// One character of a picture; those of one tone are one piece.
+    pub(crate) fn glyph(mut self, tone: Tone, glyph: char) -> Self {
+        self.add(tone, glyph);
+        self
+    }
+
     pub(crate) fn then(mut self, other: Line) -> Self {
         self.spans.extend(other.spans);
         self

@@ -6,11 +6,13 @@
 //! [`crate::escape`]: only `line::Line::target` takes foreign text, and it escapes.
 mod compact;
 mod full;
+mod lanes;
 pub(crate) mod line;
 mod machine;
 mod stack;
 mod story;
 mod summary;
+mod timeline;
 pub(crate) mod words;
 
 use crate::incident::{Incident, Outcome};
@@ -51,7 +53,7 @@ pub fn compact(incident: &Incident, style: &Style) -> String {
     compact::render(incident, style)
 }
 
-/// Everything but the timeline's events.
+/// Everything; of the timeline its picture, its numbers and the last events.
 pub fn full(incident: &Incident, style: &Style) -> String {
     full::render(incident, style)
 }

@@ -17,6 +17,11 @@ pub(super) fn errno(context: &TypeContext, number: u64) -> String {
     }
 }
 
+/// The text of an error number where no release and architecture matters.
+pub(super) fn plain(number: u64) -> Option<&'static str> {
+    find(ERRNO, number)
+}
+
 /// `syscall.Signal.String`.
 pub(super) fn signal(number: i64) -> String {
     let known = u64::try_from(number).ok().and_then(|n| find(SIGNALS, n));

@@ -33,6 +33,11 @@ use crate::{
     memory::Memory,
 };
 
+/// The text of an error number of the kernel, as Go has it.
+pub(crate) fn errno_text(number: u64) -> Option<&'static str> {
+    errno::plain(number)
+}
+
 /// What one value may cost: a byte of text costs one, an error in a chain [`VISIT`], a method [`METHOD`].
 const FUEL: u64 = 32 << 20;
 const VISIT: u64 = 8 << 10;

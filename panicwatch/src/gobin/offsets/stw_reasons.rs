@@ -1,0 +1,28 @@
+//! What the numbers of `runtime.stwReason` mean: why the world is stopped.
+//!
+//! From stwReasonStrings of <https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go>, the same from 1.21 to 1.27.
+
+/// The texts of one minor release; Go 1.19 gives `stopTheWorldWithSema` no reason.
+pub(super) fn for_minor(minor: u16) -> &'static [&'static str] {
+    if minor < 21 { &[] } else { GO1_21 }
+}
+
+static GO1_21: &[&str] = &[
+    "unknown",
+    "GC mark termination",
+    "GC sweep termination",
+    "write heap dump",
+    "goroutine profile",
+    "goroutine profile cleanup",
+    "all goroutines stack trace",
+    "read mem stats",
+    "AllThreadsSyscall",
+    "GOMAXPROCS",
+    "start trace",
+    "stop trace",
+    "CountPagesInUse (test)",
+    "ReadMetricsSlow (test)",
+    "ReadMemStatsSlow (test)",
+    "PageCachePagesLeaked (test)",
+    "ResetDebugLog (test)",
+];

@@ -1,0 +1,144 @@
+//! The picture of a timeline: a lane of characters for each track, each character a stretch of time.
+//!
+//! Knows states and characters. The character of a stretch is that of the state that took most of it.
+
+use super::line::{Line, Tone};
+use crate::timeline::{Doing, State, Timeline, Track, TrackKind};
+
+/// What a character stands for, in the order of the legend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Glyph {
+    Ran,
+    Inferred,
+    Ready,
+    Syscall,
+    Waited,
+    Stopped,
+    Away,
+    Unknown,
+    Ours,
+    Others,
+    Marking,
+}
+
+/// All of them, with their characters and meanings.
+const GLYPHS: [(Glyph, char, Tone, &str); 11] = [
+    (Glyph::Ran, '█', Tone::Good, "it ran"),
+    (Glyph::Inferred, '▓', Tone::Good, "it ran, inferred"),
+    (Glyph::Ready, '▒', Tone::Note, "it could have run"),
+    (Glyph::Syscall, '▂', Tone::Title, "system call"),
+    (Glyph::Waited, '·', Tone::Plain, "waited"),
+    (Glyph::Stopped, '╳', Tone::Bad, "the world was stopped"),
+    (Glyph::Away, ' ', Tone::Plain, "none of these"),
+    (Glyph::Unknown, '?', Tone::Note, "not known"),
+    (Glyph::Ours, '▚', Tone::Dim, "ran others of the process"),
+    (Glyph::Others, '░', Tone::Dim, "ran other processes"),
+    (Glyph::Marking, 'm', Tone::Note, "the collector marked"),
+];
+
+impl Glyph {
+    fn of(track: &Track, state: &State, goroutine: Option<u64>) -> Glyph {
+        let its = goroutine.is_some() && state.goroutine == goroutine;
+        match (track.kind, state.state) {
+            (TrackKind::Cpu | TrackKind::Thread, Doing::Running | Doing::Syscall | Doing::Runnable)
+                if !its =>
+            {
+                match state.state {
+                    Doing::Running => Glyph::Ours,
+                    // What a thread does for others is not told apart: its own row is about its goroutine.
+                    _ if track.kind == TrackKind::Thread && state.cpu.is_none() => Glyph::Away,
+                    _ => Glyph::Ours,
+                }
+            }
+            (TrackKind::Cpu, Doing::Other) if is_idle(state) => Glyph::Away,
+            (_, Doing::Running) if state.inferred => Glyph::Inferred,
+            (_, Doing::Running) => Glyph::Ran,
+            (_, Doing::Runnable) => Glyph::Ready,
+            (_, Doing::Syscall) => Glyph::Syscall,
+            (_, Doing::Waiting) => Glyph::Waited,
+            (_, Doing::Stopped) => Glyph::Stopped,
+            (_, Doing::Other) => Glyph::Others,
+            (_, Doing::Marking) => Glyph::Marking,
+            (_, Doing::NotRunning | Doing::Idle | Doing::Ended) => Glyph::Away,
+            (_, Doing::Unknown) => Glyph::Unknown,
+        }
+    }
+
+    fn entry(self) -> &'static (Glyph, char, Tone, &'static str) {
+        &GLYPHS[self as usize]
+    }
+}
+
+fn is_idle(state: &State) -> bool {
+    state.detail.as_deref().is_some_and(|detail| detail.starts_with("idle") && !detail.contains("at last"))
+}
+
+/// The lane of one track over `columns` columns, from the window's beginning to the raise.
+pub(super) fn lane(timeline: &Timeline, track: &Track, columns: usize) -> Vec<Glyph> {
+    let (from, to) = (timeline.from_ns, timeline.raise_ns);
+    let mut shares = vec![[0_u64; GLYPHS.len()]; columns];
+    if columns == 0 || to <= from {
+        return Vec::new();
+    }
+    let span = u128::from(to - from);
+    // Where column `i` begins, in nanoseconds of the window; columns that have no nanosecond of their own are empty.
+    let edge = |i: usize| (span * i as u128 / columns as u128) as u64;
+    for state in &track.states {
+        let (begin, end) = (state.from_ns.max(from), state.to_ns.min(to));
+        if begin >= end {
+            continue;
+        }
+        let (begin, end) = (begin - from, end - from);
+        let glyph = Glyph::of(track, state, timeline.summary.goroutine) as usize;
+        let first = (u128::from(begin) * columns as u128 / span) as usize;
+        for (i, share) in shares.iter_mut().enumerate().skip(first) {
+            if edge(i) >= end {
+                break;
+            }
+            let part = edge(i + 1).min(end).saturating_sub(edge(i).max(begin));
+            share[glyph] = share[glyph].saturating_add(part);
+        }
+    }
+    let mut last = Glyph::Unknown;
+    let most = |share: &[u64; GLYPHS.len()]| {
+        // Of equal shares the first in the legend.
+        let most = GLYPHS.iter().rev().max_by_key(|(glyph, ..)| share[*glyph as usize]);
+        most.map(|(glyph, ..)| *glyph).filter(|glyph| share[*glyph as usize] > 0)
+    };
+    shares
+        .iter()
+        .map(|share| {
+            last = most(share).unwrap_or(last);
+            last
+        })
+        .collect()
+}
+
+/// A lane as it is written.
+pub(super) fn draw(lane: &[Glyph]) -> Line {
+    lane.iter().fold(Line::new(), |line, glyph| {
+        let (_, char, tone, _) = glyph.entry();
+        line.glyph(*tone, *char)
+    })
+}
+
+/// What the characters of these lanes stand for, one piece each.
+pub(super) fn legend(lanes: &[Vec<Glyph>]) -> Vec<Line> {
+    let used = |glyph: Glyph| glyph != Glyph::Away && lanes.iter().flatten().any(|g| *g == glyph);
+    let entries = GLYPHS.iter().filter(|(glyph, ..)| used(*glyph));
+    entries
+        .map(|(_, char, tone, text)| Line::new().glyph(*tone, *char).own(Tone::Dim, " ").own(Tone::Dim, text))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn glyphs_are_where_their_numbers_say() {
+        for (i, (glyph, ..)) in GLYPHS.iter().enumerate() {
+            assert_eq!(*glyph as usize, i);
+        }
+    }
+}

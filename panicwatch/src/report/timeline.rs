@@ -1,0 +1,268 @@
+//! The window before the raise: a picture, the numbers, the last steps.
+
+use super::{
+    lanes,
+    line::{Line, Page, Tone},
+    words::{Nanos, Since},
+};
+use crate::timeline::{Doing, Share, Summary, Timeline, Track, TrackKind};
+
+/// Where lanes begin, behind their names.
+const COLUMN: usize = 16;
+/// Rows of one kind in the picture.
+const ROWS: usize = 2;
+/// Rows of the terminal for one sentence.
+const LINES: usize = 5;
+/// Gaps and sources told one by one.
+const REASONS: usize = 8;
+
+pub(super) fn render(page: &mut Page<'_>, timeline: &Timeline) {
+    let Some(span) = timeline.raise_ns.checked_sub(timeline.from_ns).filter(|span| *span > 0) else {
+        page.title("Before the raise");
+        return page.push(Line::new().column(2).own(Tone::Note, "nothing was recorded"));
+    };
+    page.title_line(Line::new().own(Tone::Title, "The last ").number(Tone::Title, Round(span)));
+    picture(page, timeline, span);
+    page.blank();
+    numbers(page, &timeline.summary);
+    incidents(page, timeline);
+    unknown(page, timeline);
+    last(page, timeline);
+}
+
+/// Nanoseconds without digits that say nothing.
+struct Round(u64);
+
+impl super::line::Number for Round {}
+
+impl std::fmt::Display for Round {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            ns if ns % 1_000_000 == 0 && ns < 1_000_000_000 => write!(f, "{} ms", ns / 1_000_000),
+            ns if ns % 1_000_000_000 == 0 => write!(f, "{} s", ns / 1_000_000_000),
+            ns => Nanos(ns).fmt(f),
+        }
+    }
+}
+
+fn picture(page: &mut Page<'_>, timeline: &Timeline, span: u64) {
+    let columns = page.width().saturating_sub(COLUMN);
+    let rows = rows(timeline);
+    let drawn: Vec<_> = rows.iter().map(|track| lanes::lane(timeline, track, columns)).collect();
+    page.push(axis(span, columns));
+    for (track, lane) in rows.iter().zip(&drawn) {
+        page.push(name(track).column(COLUMN).then(lanes::draw(lane)));
+    }
+    let mut line = Line::new().column(COLUMN);
+    for (i, piece) in lanes::legend(&drawn).into_iter().enumerate() {
+        if line.width() + 3 + piece.width() > page.width() {
+            page.push(std::mem::replace(&mut line, Line::new().column(COLUMN)));
+        } else if i > 0 {
+            line = line.own(Tone::Plain, "   ");
+        }
+        line = line.then(piece);
+    }
+    page.push(line);
+}
+
+fn axis(span: u64, columns: usize) -> Line {
+    let line = Line::new().column(COLUMN).own(Tone::Dim, "-").number(Tone::Dim, Round(span));
+    let middle = COLUMN + columns / 2;
+    let line = line.column(middle).own(Tone::Dim, "-").number(Tone::Dim, Nanos(span / 2));
+    line.column(COLUMN + columns - "raise".len()).own(Tone::Bad, "raise")
+}
+
+fn name(track: &Track) -> Line {
+    let line = Line::new().column(2);
+    match track.kind {
+        TrackKind::Goroutine => line.own(Tone::Strong, "goroutine ").number(Tone::Strong, track.id),
+        TrackKind::Thread => line.own(Tone::Plain, "thread ").number(Tone::Plain, track.id),
+        TrackKind::Cpu => line.own(Tone::Plain, "CPU ").number(Tone::Plain, track.id),
+        TrackKind::Gc => line.own(Tone::Plain, "collector"),
+        TrackKind::Process => line.own(Tone::Plain, "process"),
+    }
+}
+
+/// The goroutine, the threads and CPUs it was on most, the collector if it did something.
+fn rows(timeline: &Timeline) -> Vec<&Track> {
+    let goroutine = timeline.summary.goroutine;
+    let of = |kind| timeline.tracks.iter().filter(move |track| track.kind == kind);
+    let its = |track: &&Track| goroutine.is_some() && Some(track.id) == goroutine;
+    let mut rows: Vec<&Track> = of(TrackKind::Goroutine).filter(its).take(1).collect();
+    if rows.is_empty() {
+        rows.extend(of(TrackKind::Process).take(1));
+    }
+    for kind in [TrackKind::Thread, TrackKind::Cpu] {
+        let mut ranked: Vec<(u64, &Track)> =
+            of(kind).map(|track| (had(track, goroutine, timeline), track)).collect();
+        ranked.retain(|(ns, _)| *ns > 0);
+        ranked.sort_by_key(|(ns, track)| (std::cmp::Reverse(*ns), track.id));
+        rows.extend(ranked.into_iter().take(ROWS).map(|(_, track)| track));
+    }
+    let busy = |track: &&Track| {
+        let told = |state: Doing| matches!(state, Doing::Marking | Doing::Stopped);
+        track.states.iter().any(|s| told(s.state) && s.from_ns < timeline.raise_ns)
+    };
+    rows.extend(of(TrackKind::Gc).filter(busy).take(1));
+    rows
+}
+
+/// How long a thread or CPU had the goroutine before the raise; any goroutine, when none is concerned.
+fn had(track: &Track, goroutine: Option<u64>, timeline: &Timeline) -> u64 {
+    let states = track.states.iter().filter(|s| match goroutine {
+        Some(_) => s.goroutine == goroutine,
+        None => s.state == Doing::Running,
+    });
+    states.fold(0, |sum, s| {
+        let (from, to) = (s.from_ns.max(timeline.from_ns), s.to_ns.min(timeline.raise_ns));
+        sum.saturating_add(to.saturating_sub(from))
+    })
+}
+
+/// Where the time went, most first where kinds allow.
+fn numbers(page: &mut Page<'_>, summary: &Summary) {
+    let Some(id) = summary.goroutine else {
+        let line = Line::new().column(2).own(Tone::Note, "no goroutine was concerned");
+        return page.push(line);
+    };
+    let mut line = Line::new().column(2).own(Tone::Plain, "goroutine ").number(Tone::Plain, id);
+    let mut first = true;
+    let mut tell = |line: Line, words: &'static str, ns: u64, shares: &[Share]| {
+        if ns == 0 {
+            return line;
+        }
+        let line = line.own(Tone::Plain, if std::mem::take(&mut first) { " " } else { ", " });
+        let line = line.own(Tone::Plain, words).number(Tone::Strong, Nanos(ns));
+        parts(line, shares)
+    };
+    line = tell(line, "ran ", summary.running_ns, &[]);
+    line = tell(line, "could have run ", summary.runnable_ns, &[]);
+    line = tell(line, "was in system calls ", summary.syscall_ns, &summary.syscalls);
+    line = tell(line, "waited ", summary.waiting_ns, &summary.waiting);
+    line = tell(line, "was held by a stopped world ", summary.stopped_ns, &summary.stopped);
+    line = tell(line, "was on no thread ", summary.not_running_ns, &[]);
+    line = tell(line, "did not exist for ", summary.ended_ns, &[]);
+    if summary.unknown_ns > 0 {
+        line = line.own(Tone::Note, if first { " is not known for " } else { ", not known " });
+        line = line.number(Tone::Note, Nanos(summary.unknown_ns));
+    }
+    if summary.inferred_ns > 0 {
+        line = line.own(Tone::Note, "; inferred, of the time it ran: ");
+        line = line.number(Tone::Note, Nanos(summary.inferred_ns));
+    }
+    page.push_wrapped(&line, 4, LINES);
+}
+
+/// " (read 3 × 900 µs, …)".
+fn parts(line: Line, shares: &[Share]) -> Line {
+    const SHOWN: usize = 5;
+    let mut line = line;
+    for (i, share) in shares.iter().take(SHOWN).enumerate() {
+        line = line.own(Tone::Plain, if i == 0 { " (" } else { ", " }).target(Tone::Plain, &share.what);
+        if share.count > 1 {
+            line = line.own(Tone::Plain, " ").number(Tone::Plain, share.count).own(Tone::Plain, " times");
+        }
+        if shares.len() > 1 {
+            line = line.own(Tone::Plain, " ").number(Tone::Plain, Nanos(share.ns));
+        }
+    }
+    if shares.len() > SHOWN {
+        line = line
+            .own(Tone::Plain, ", and ")
+            .number(Tone::Plain, shares.len() - SHOWN)
+            .own(Tone::Plain, " more");
+    }
+    if shares.is_empty() { line } else { line.own(Tone::Plain, ")") }
+}
+
+/// What befell it, and who woke it.
+fn incidents(page: &mut Page<'_>, timeline: &Timeline) {
+    let summary = &timeline.summary;
+    let counts = [
+        (summary.preemptions, "preemption", "preemptions"),
+        (summary.yields, "time given way to other goroutines", "times given way to other goroutines"),
+        (summary.migrations, "move to another CPU", "moves to another CPU"),
+        (summary.thread_changes, "change of thread", "changes of thread"),
+        (summary.page_faults, "page fault", "page faults"),
+        (summary.gc_assists, "assist to the collector", "assists to the collector"),
+    ];
+    let mut line = Line::new().column(2);
+    let mut any = false;
+    let mut add =
+        |line: Line| line.own(Tone::Plain, if std::mem::replace(&mut any, true) { ", " } else { "" });
+    for (n, one, many) in counts.into_iter().filter(|(n, ..)| *n > 0) {
+        line = add(line)
+            .number(Tone::Plain, n)
+            .own(Tone::Plain, " ")
+            .own(Tone::Plain, if n == 1 { one } else { many });
+    }
+    for signal in summary.signals.iter().take(REASONS) {
+        line = add(line).number(Tone::Plain, signal.count).own(Tone::Plain, " × ");
+        line = match &signal.name {
+            Some(name) => line.target(Tone::Plain, name),
+            None => line.own(Tone::Plain, "signal ").number(Tone::Plain, signal.number),
+        };
+        if signal.name.as_deref() == Some("SIGURG") {
+            line = line.own(Tone::Plain, " (Go's request to give way)");
+        }
+    }
+    if any {
+        page.push_wrapped(&line, 4, LINES);
+    }
+    if let Some(woken) = &summary.woken {
+        let line = Line::new().column(2).own(Tone::Plain, "woken last ");
+        let before = timeline.raise_ns.saturating_sub(woken.time_ns);
+        let line = line.number(Tone::Plain, Nanos(before)).own(Tone::Plain, " before the raise, by ");
+        let line = match (woken.goroutine, woken.thread) {
+            (Some(id), Some(tid)) => {
+                let line = line.own(Tone::Plain, "goroutine ").number(Tone::Plain, id);
+                line.own(Tone::Plain, " on thread ").number(Tone::Plain, tid)
+            }
+            (Some(id), None) => line.own(Tone::Plain, "goroutine ").number(Tone::Plain, id),
+            (None, Some(tid)) => line.own(Tone::Plain, "thread ").number(Tone::Plain, tid),
+            (None, None) => line.own(Tone::Plain, "an interrupt"),
+        };
+        let line = match &woken.syscall {
+            Some(name) => line.own(Tone::Plain, ", in ").target(Tone::Plain, name),
+            None => line,
+        };
+        page.push_wrapped(&line, 4, LINES);
+    }
+}
+
+/// What was not recorded.
+fn unknown(page: &mut Page<'_>, timeline: &Timeline) {
+    for gap in timeline.gaps.iter().take(REASONS) {
+        let since = |at| Since { start: timeline.raise_ns, at };
+        let line = Line::new().column(2).own(Tone::Note, "CPU ").number(Tone::Note, gap.cpu);
+        let line = line.own(Tone::Note, " from ").number(Tone::Note, since(gap.from_ns));
+        let line = line.own(Tone::Note, " to ").number(Tone::Note, since(gap.to_ns)).own(Tone::Note, ": ");
+        let line = match gap.lost {
+            0 => line.own(Tone::Note, "not recorded"),
+            lost => line.number(Tone::Note, lost).own(Tone::Note, " records lost"),
+        };
+        page.push_wrapped(&line, 4, LINES);
+    }
+    if timeline.gaps.len() > REASONS {
+        let line = Line::new().column(2).own(Tone::Note, "… and ");
+        page.push(line.number(Tone::Note, timeline.gaps.len() - REASONS).own(Tone::Note, " gaps more"));
+    }
+    for off in timeline.off.iter().take(REASONS) {
+        let line = Line::new().column(2).own(Tone::Note, "without ").target(Tone::Note, &off.source);
+        page.push_wrapped(&line.own(Tone::Plain, ": ").target(Tone::Plain, &off.reason), 4, LINES);
+    }
+}
+
+fn last(page: &mut Page<'_>, timeline: &Timeline) {
+    let steps = &timeline.summary.last;
+    if steps.is_empty() {
+        return;
+    }
+    page.blank();
+    page.push(Line::new().column(2).own(Tone::Plain, "the last it did"));
+    for step in steps.iter().rev().take(20).rev() {
+        let since = Since { start: timeline.raise_ns, at: step.time_ns };
+        let line = Line::new().column(4).number(Tone::Dim, since).column(COLUMN);
+        page.push_wrapped(&line.target(Tone::Plain, &step.words), COLUMN + 2, LINES);
+    }
+}

@@ -1,0 +1,141 @@
+//! The collector: when it marked, when and why the world was stopped.
+//!
+//! Knows the collector's records. Must not know threads' states.
+
+use panicwatch_common::recorder::kind;
+
+use super::{
+    Input,
+    model::{Doing, Slice, SliceKind, State, Track, TrackKind},
+    states::{Lane, around_gaps, reason, state},
+    steps::Steps,
+    words,
+};
+
+/// The world stopped, or being stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stop {
+    pub(super) from_ns: u64,
+    /// None: it was not seen to start again.
+    pub(super) to_ns: Option<u64>,
+    pub(super) reason: String,
+}
+
+/// What the collector did.
+pub(super) struct Gc {
+    /// In order, without overlaps.
+    pub(super) stops: Vec<Stop>,
+    phase: Steps<Option<Phase>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Marking,
+    /// Marking is over, the world stands still.
+    Terminating,
+    Idle,
+}
+
+/// Reads the collector's records.
+pub(super) fn gc(input: &Input<'_>) -> Gc {
+    let mut out = Gc { stops: Vec::new(), phase: Steps::new(0, None) };
+    for (_, slot) in input.own_records() {
+        let at = slot.time_ns;
+        match slot.kind {
+            kind::GC_START => out.becomes(at, Phase::Idle, Phase::Marking),
+            // A worker marks: so did the collector before.
+            kind::GC_WORKER if out.phase.last().is_none() => out.becomes(at, Phase::Marking, Phase::Marking),
+            kind::GC_MARK_DONE => out.becomes(at, Phase::Marking, Phase::Terminating),
+            kind::GC_SWEEP => out.phase.set(at, Some(Phase::Idle)),
+            kind::STW_BEGIN => {
+                out.starts(at);
+                let reason = words::stw_reason(input, slot.extra);
+                out.stops.push(Stop { from_ns: at, to_ns: None, reason });
+            }
+            kind::STW_END => {
+                if out.stops.is_empty() {
+                    let reason = "a reason that was not recorded".to_owned();
+                    out.stops.push(Stop { from_ns: input.from_ns.min(at), to_ns: None, reason });
+                }
+                out.starts(at);
+                if *out.phase.last() == Some(Phase::Terminating) {
+                    out.phase.set(at, Some(Phase::Idle));
+                }
+            }
+            _ => {}
+        }
+    }
+    // What was lost may have started it again.
+    for stop in out.stops.iter_mut().filter(|stop| stop.to_ns.is_none()) {
+        let from = stop.from_ns;
+        stop.to_ns = input.gaps.iter().map(|gap| gap.from_ns).filter(|at| *at > from).min();
+    }
+    out
+}
+
+impl Gc {
+    fn starts(&mut self, at: u64) {
+        if let Some(stop) = self.stops.last_mut().filter(|stop| stop.to_ns.is_none()) {
+            stop.to_ns = Some(at);
+        }
+    }
+
+    /// `state`, stopped while the world was.
+    pub(super) fn stop(&self, state: State, lane: &mut Lane) {
+        let mut at = state.from_ns;
+        let first = self.stops.partition_point(|stop| stop.to_ns.is_some_and(|to| to <= at));
+        for stop in self.stops[first..].iter().take_while(|stop| stop.from_ns < state.to_ns) {
+            let (from, to) = (stop.from_ns.max(at), stop.to_ns.unwrap_or(u64::MAX).min(state.to_ns));
+            if from < to {
+                lane.push(State { to_ns: from, from_ns: at, ..state.clone() });
+                let detail = Some(stop.reason.clone());
+                lane.push(State { from_ns: from, to_ns: to, state: Doing::Stopped, detail, ..state.clone() });
+                at = to;
+            }
+        }
+        lane.push(State { from_ns: at, ..state });
+    }
+
+    fn becomes(&mut self, at: u64, before: Phase, now: Phase) {
+        if self.phase.last().is_none() {
+            self.phase.set(0, Some(before));
+        }
+        self.phase.set(at, Some(now));
+    }
+}
+
+/// The collector's track.
+pub(super) fn track(input: &Input<'_>, gc: &Gc) -> Track {
+    let mut lane = Lane::default();
+    for (from, to, phase) in gc.phase.parts(input.from_ns, input.to_ns) {
+        for (from, to, gap) in around_gaps(input, from, to) {
+            lane.push(match (gap, phase) {
+                (Some(i), _) => state(from, to, Doing::Unknown, Some(reason(input, Some(i)))),
+                (None, Some(Phase::Marking)) => state(from, to, Doing::Marking, None),
+                (None, Some(Phase::Terminating)) => {
+                    state(from, to, Doing::Marking, Some("mark termination".to_owned()))
+                }
+                (None, Some(Phase::Idle)) => state(from, to, Doing::Idle, None),
+                (None, None) => {
+                    state(from, to, Doing::Unknown, Some("no record of the collector".to_owned()))
+                }
+            });
+        }
+    }
+    let mut states = Lane::default();
+    for state in lane.finish() {
+        gc.stop(state, &mut states);
+    }
+    let shown = |stop: &&Stop| stop.from_ns <= input.to_ns && stop.to_ns.is_none_or(|to| to >= input.from_ns);
+    let slice = |stop: &Stop| Slice {
+        from_ns: stop.from_ns.max(input.from_ns),
+        to_ns: stop.to_ns.filter(|to| *to <= input.to_ns),
+        kind: SliceKind::StopTheWorld,
+        name: stop.reason.clone(),
+        depth: 0,
+        inferred: false,
+        frame: None,
+    };
+    let slices = gc.stops.iter().filter(shown).map(slice).collect();
+    Track { slices, ..Track::new(TrackKind::Gc, 0, states.finish()) }
+}

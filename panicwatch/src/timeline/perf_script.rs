@@ -1,0 +1,94 @@
+//! `perf script` text: a header line an event, its frames below, a blank line.
+//!
+//! The layout is that of perf's own default fields, which FlameGraph's stackcollapse-perf.pl, speedscope and others
+//! read: `comm pid/tid [cpu] seconds.microseconds: period event:` and `\taddress symbol+offset (object)`.
+//! <https://github.com/torvalds/linux/blob/v6.12/tools/perf/builtin-script.c>,
+//! <https://github.com/brendangregg/FlameGraph/blob/v1.0/stackcollapse-perf.pl>
+
+use std::fmt::Write as _;
+
+use super::{
+    event::What,
+    model::{Stack, Timeline},
+};
+use crate::{
+    escape,
+    incident::{Addr, Frame, Incident},
+};
+
+/// The period of a sample is not known to the reader; it counts as one.
+const PERIOD: u64 = 1;
+
+/// The file's text: samples with their stacks, and the events, in order of time.
+pub fn perf_script(incident: &Incident, timeline: &Timeline) -> String {
+    let (comm, pid) = (word(&super::program(incident)), incident.process.pid);
+    let object = word(incident.process.exe.as_deref().unwrap_or("[unknown]"));
+    let mut entries: Vec<(u64, String)> = Vec::new();
+    for sample in timeline.tracks.iter().flat_map(|track| &track.samples) {
+        let head = head(&comm, pid, Some(sample.thread), Some(sample.cpu), sample.time_ns);
+        let mut text = format!("{head} {PERIOD:>10} cpu-clock:\n");
+        stack(sample, &object, &mut text);
+        entries.push((sample.time_ns, text));
+    }
+    for event in &timeline.events {
+        let head = head(&comm, pid, event.thread, event.cpu, event.time_ns);
+        let mut text =
+            format!("{head} panicwatch:{}: {}\n", name(event.what), escape::one_line(&event.words));
+        // A raise has the incident's stack.
+        if event.what == What::Raise && event.time_ns == timeline.raise_ns {
+            incident.stack.iter().for_each(|frame| user(frame, &object, &mut text));
+        }
+        entries.push((event.time_ns, text));
+    }
+    entries.sort_by_key(|(time, _)| *time);
+    entries.into_iter().fold(String::new(), |mut out, (_, text)| {
+        let _ = writeln!(out, "{text}");
+        out
+    })
+}
+
+fn head(comm: &str, pid: u32, tid: Option<u32>, cpu: Option<u32>, at: u64) -> String {
+    let mut text = format!("{comm} {pid}/{}", tid.unwrap_or(pid));
+    if let Some(cpu) = cpu {
+        let _ = write!(text, " [{cpu:03}]");
+    }
+    // perf rounds down to microseconds.
+    let _ = write!(text, " {}.{:06}:", at / 1_000_000_000, at % 1_000_000_000 / 1_000);
+    text
+}
+
+/// The event as the document names it.
+fn name(what: What) -> String {
+    serde_json::to_value(what).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// The fields before the time are split at blanks.
+fn word(text: &str) -> String {
+    let text: String =
+        escape::one_line_max(text, 500).chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect();
+    if text.is_empty() { "?".to_owned() } else { text }
+}
+
+fn stack(sample: &Stack, object: &str, out: &mut String) {
+    for frame in &sample.kernel {
+        let symbol = frame.symbol.as_deref().unwrap_or("[unknown]");
+        line(frame.pc, symbol, "[kernel.kallsyms]", out);
+    }
+    sample.frames.iter().for_each(|frame| user(frame, object, out));
+}
+
+fn user(frame: &Frame, object: &str, out: &mut String) {
+    if frame.inlined {
+        // As perf writes inlined calls.
+        return line(frame.pc, &word(&frame.function), "inlined", out);
+    }
+    let symbol = match frame.function.starts_with("0x") {
+        true => "[unknown]".to_owned(),
+        false => format!("{}+{:#x}", word(&frame.function), frame.offset),
+    };
+    line(frame.pc, &symbol, object, out);
+}
+
+fn line(pc: Addr, symbol: &str, object: &str, out: &mut String) {
+    let _ = writeln!(out, "\t{:>16x} {symbol} ({object})", pc.0);
+}

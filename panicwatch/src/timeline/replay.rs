@@ -1,0 +1,270 @@
+//! All records in order of time, and what they mean for each thread and goroutine.
+//!
+//! Knows the kinds of records; must not know names, words or the document.
+
+use std::collections::BTreeMap;
+
+use panicwatch_common::recorder::{PREEMPTED, Sample, Slot, kind};
+
+use super::{
+    Input,
+    steps::Steps,
+    thread::{Blind, Call, Cause, SOME_CPU, Sched, Task, Thread, Why},
+};
+
+/// What a goroutine does, by the runtime's own records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Go {
+    Unknown(Why),
+    Running,
+    /// Made ready, new, or it gave way.
+    Runnable(Ready),
+    /// With the number of the reason, when it was seen to park.
+    Waiting(Option<u32>),
+    /// Parked by the collector while it is scanned.
+    Scanned,
+    NotBegun,
+    Ended,
+}
+
+/// How a goroutine became one that could run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ready {
+    Woken,
+    New,
+    Preempted,
+    Yielded,
+    /// Before the window.
+    Before,
+}
+
+/// What the records say, over time.
+pub(super) struct Replay {
+    pub(super) threads: BTreeMap<u32, Thread>,
+    pub(super) goroutines: BTreeMap<u64, Steps<Go>>,
+}
+
+enum Item<'a> {
+    Gap(usize),
+    Record(u32, &'a Slot),
+    Sample(u32, &'a Sample),
+    Raise,
+}
+
+struct State<'a> {
+    input: &'a Input<'a>,
+    out: Replay,
+    /// Until when records are missing: of any CPU, of each.
+    blind_ns: u64,
+    blind_cpu: BTreeMap<u32, u64>,
+    /// The gap that did it.
+    blind_by: Why,
+    /// Goroutines are seen becoming ready, so that one which was not was ready before.
+    sees_ready: bool,
+    sees_calls: bool,
+}
+
+/// Replays everything.
+pub(super) fn replay(input: &Input<'_>) -> Replay {
+    let mut items: Vec<(u64, u8, Item<'_>)> = Vec::new();
+    items.extend(input.gaps.iter().enumerate().map(|(i, gap)| (gap.from_ns, 0, Item::Gap(i))));
+    items.extend(input.own_records().map(|(cpu, slot)| (slot.time_ns, 1, Item::Record(cpu, slot))));
+    items.extend(input.own_samples().map(|(cpu, sample)| (sample.time_ns, 2, Item::Sample(cpu, sample))));
+    items.push((input.raise_ns, 3, Item::Raise));
+    items.sort_by_key(|(time, order, _)| (*time, *order));
+    let sees = |kinds: &[u32]| input.own_records().any(|(_, slot)| kinds.contains(&slot.kind));
+    let mut state = State {
+        input,
+        out: Replay { threads: BTreeMap::new(), goroutines: BTreeMap::new() },
+        blind_ns: 0,
+        blind_cpu: BTreeMap::new(),
+        blind_by: None,
+        sees_ready: sees(&[kind::GO_READY]),
+        sees_calls: sees(&[kind::SYSCALL_ENTER, kind::SYSCALL_EXIT]),
+    };
+    for (time, _, item) in items {
+        match item {
+            Item::Gap(i) => state.gap(time, i),
+            Item::Record(cpu, slot) => state.record(cpu, slot),
+            Item::Sample(cpu, sample) => state.sample(cpu, sample),
+            Item::Raise => state.raise(time),
+        }
+    }
+    state.out
+}
+
+impl State<'_> {
+    fn blind(&self, cpu: u32) -> Blind {
+        Blind { cpu_ns: self.blind_cpu.get(&cpu).copied().unwrap_or(0), any_ns: self.blind_ns }
+    }
+
+    /// The beginning of what is told; the records before it only say what held then.
+    fn origin(&self) -> u64 {
+        self.input.from_ns.min(self.input.records.first().map_or(u64::MAX, |(_, slot)| slot.time_ns))
+    }
+
+    fn thread(&mut self, tid: u32) -> &mut Thread {
+        let (origin, why, sees_calls) = (self.origin(), self.blind_by, self.sees_calls);
+        self.out.threads.entry(tid).or_insert_with(|| Thread::new(origin, why, sees_calls))
+    }
+
+    fn goroutine(&mut self, goid: u64) -> &mut Steps<Go> {
+        let (origin, why) = (self.origin(), self.blind_by);
+        self.out.goroutines.entry(goid).or_insert_with(|| Steps::new(origin, Go::Unknown(why)))
+    }
+
+    /// A thread that runs on another CPU stays known: that it leaves is recorded there. Any other may come to run on
+    /// this one unseen.
+    fn gap(&mut self, at: u64, i: usize) {
+        let gap = self.input.gaps[i];
+        let mut kept = Vec::new();
+        for thread in self.out.threads.values_mut() {
+            match thread.sched.last() {
+                Sched::On(cpu) if *cpu != gap.cpu => kept.extend(thread.holds.last().id()),
+                _ => thread.lost(at, i),
+            }
+        }
+        for (goid, go) in &mut self.out.goroutines {
+            if !kept.contains(goid) && !matches!(go.last(), Go::Ended | Go::NotBegun) {
+                go.set(at, Go::Unknown(Some(i)));
+            }
+        }
+        self.blind_ns = self.blind_ns.max(gap.to_ns);
+        self.blind_by = Some(i);
+        let cpu = self.blind_cpu.entry(gap.cpu).or_default();
+        *cpu = (*cpu).max(gap.to_ns);
+    }
+
+    fn raise(&mut self, at: u64) {
+        if let (Some(tid), Some(goid)) = (self.input.thread, self.input.goroutine) {
+            let blind = Blind { cpu_ns: self.blind_ns, any_ns: self.blind_ns };
+            let cpu = self.input.cpu.unwrap_or(SOME_CPU);
+            let thread = self.thread(tid);
+            thread.executes(at, cpu, blind);
+            thread.holds(at, goid, blind);
+            thread.in_user_mode(at, blind);
+        }
+    }
+
+    fn sample(&mut self, cpu: u32, sample: &Sample) {
+        let blind = self.blind(cpu);
+        let thread = self.thread(sample.tid);
+        thread.executes(sample.time_ns, cpu, blind);
+        if sample.goid != 0 {
+            thread.holds(sample.time_ns, sample.goid, blind);
+        }
+    }
+
+    fn record(&mut self, cpu: u32, slot: &Slot) {
+        let (at, goid, blind) = (slot.time_ns, slot.goid, self.blind(cpu));
+        match slot.kind {
+            kind::SWITCH_OUT => self.thread(slot.tid).leaves(at, cpu, slot, blind),
+            kind::SWITCH_IN => self.thread(slot.tid).switched_in(at, cpu, goid, blind),
+            kind::WAKING => self.thread(slot.tid).woken(at, blind),
+            kind::THREAD_BEGIN => self.thread(slot.tid).begins(at, blind),
+            kind::THREAD_END => self.thread(slot.tid).ends(at, cpu, blind),
+            kind::SYSCALL_ENTER | kind::SYSCALL_EXIT => {
+                let thread = self.thread(slot.tid);
+                thread.executes(at, cpu, blind);
+                thread.holds(at, goid, blind);
+                if slot.kind == kind::SYSCALL_ENTER {
+                    thread.enters(at, slot.extra, blind);
+                } else {
+                    thread.exits(at, slot.extra, blind);
+                }
+            }
+            kind::SIGNAL_DELIVERED | kind::PAGE_FAULT => {
+                self.own(cpu, slot, goid, slot.kind == kind::PAGE_FAULT)
+            }
+            kind::GC_START..=kind::GC_SWEEP | kind::FUNCTION => self.own(cpu, slot, goid, true),
+            kind::GO_CREATE => {
+                self.own(cpu, slot, slot.args[2], true);
+                self.go(at, goid, Go::NotBegun, Go::Runnable(Ready::New));
+            }
+            kind::GO_READY => {
+                self.own(cpu, slot, slot.args[0], true);
+                self.go(at, goid, Go::Waiting(None), Go::Runnable(Ready::Woken));
+            }
+            kind::GO_PARK => self.gives_up(cpu, slot, Go::Waiting(Some(slot.extra))),
+            kind::GO_END => self.gives_up(cpu, slot, Go::Ended),
+            kind::GO_YIELD => self.gives_up(
+                cpu,
+                slot,
+                match slot.extra {
+                    1 => Go::Runnable(Ready::Preempted),
+                    3 => Go::Scanned,
+                    _ => Go::Runnable(Ready::Yielded),
+                },
+            ),
+            kind::GO_RUN => {
+                self.own(cpu, slot, 0, true);
+                self.thread(slot.tid).became(at, goid);
+                let before = if self.sees_ready { Go::Runnable(Ready::Before) } else { Go::Unknown(None) };
+                self.go(at, goid, before, Go::Running);
+            }
+            // A signal that is sent and a migration change nothing by themselves.
+            _ => {}
+        }
+    }
+
+    /// A record that the thread itself made, with the goroutine if it told one.
+    fn own(&mut self, cpu: u32, slot: &Slot, goid: u64, user: bool) {
+        let blind = self.blind(cpu);
+        let thread = self.thread(slot.tid);
+        thread.executes(slot.time_ns, cpu, blind);
+        if goid != 0 {
+            thread.holds(slot.time_ns, goid, blind);
+        }
+        if user {
+            thread.in_user_mode(slot.time_ns, blind);
+        }
+    }
+
+    /// The goroutine leaves its thread.
+    fn gives_up(&mut self, cpu: u32, slot: &Slot, to: Go) {
+        self.own(cpu, slot, slot.goid, true);
+        self.thread(slot.tid).became(slot.time_ns, 0);
+        self.go(slot.time_ns, slot.goid, Go::Running, to);
+    }
+
+    fn go(&mut self, at: u64, goid: u64, before: Go, now: Go) {
+        if goid == 0 {
+            return;
+        }
+        let blind_ns = self.blind_ns;
+        let go = self.goroutine(goid);
+        if matches!(go.last(), Go::Unknown(_)) && blind_ns.max(go.since()) < at {
+            go.rewrite(blind_ns, before);
+        }
+        go.set(at, now);
+    }
+}
+
+impl Thread {
+    fn leaves(&mut self, at: u64, cpu: u32, slot: &Slot, blind: Blind) {
+        self.holds(at, slot.goid, blind);
+        let follows = Task(slot.args);
+        let to = match slot.extra {
+            state if state & PREEMPTED != 0 => Sched::Ready(Cause::Preempted(follows)),
+            0 => Sched::Ready(Cause::Yielded(follows)),
+            state => Sched::Blocked(state),
+        };
+        self.switched_out(at, cpu, to, blind);
+    }
+}
+
+impl Replay {
+    /// The goroutine that a thread had just before and at `at`.
+    pub(super) fn goroutine_of(&self, tid: u32, at: u64) -> Option<u64> {
+        let holds = self.threads.get(&tid)?.holds.at(at);
+        holds.id().filter(|id| *id != 0)
+    }
+
+    /// The system call that a thread was in at `at`.
+    pub(super) fn call_of(&self, tid: u32, at: u64) -> Option<u32> {
+        match self.threads.get(&tid)?.call.at(at) {
+            Call::In(number) => Some(*number),
+            Call::User | Call::Unknown(_) => None,
+        }
+    }
+}

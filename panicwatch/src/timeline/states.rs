@@ -1,0 +1,304 @@
+//! The states of goroutines, threads and the process, of what the replay found for each moment.
+//!
+//! Knows how what a thread does and what the runtime says of a goroutine are put together. Must not know records.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Input,
+    gc::Gc,
+    model::{Doing, State, Track, TrackKind},
+    replay::{Go, Ready, Replay},
+    steps::Steps,
+    thread::{Call, Cause, Holds, SOME_CPU, Sched, Thread, Why},
+    turns::{Piece, in_turn},
+    words,
+};
+
+/// States that grow to the right; what does not change is one.
+#[derive(Default)]
+pub(super) struct Lane {
+    states: Vec<State>,
+}
+
+impl Lane {
+    pub(super) fn push(&mut self, state: State) {
+        if state.from_ns >= state.to_ns {
+            return;
+        }
+        if let Some(last) = self.states.last_mut() {
+            let same = State { from_ns: last.from_ns, to_ns: last.to_ns, ..state.clone() } == *last;
+            if same && last.to_ns == state.from_ns {
+                last.to_ns = state.to_ns;
+                return;
+            }
+        }
+        self.states.push(state);
+    }
+
+    pub(super) fn finish(self) -> Vec<State> {
+        self.states
+    }
+}
+
+/// A state of which only that much is known.
+pub(super) fn state(from_ns: u64, to_ns: u64, state: Doing, detail: Option<String>) -> State {
+    State { from_ns, to_ns, state, detail, thread: None, cpu: None, goroutine: None, inferred: false }
+}
+
+fn pieces(input: &Input<'_>, tid: u32, thread: &Thread) -> Vec<Piece> {
+    let (from, to) = (input.from_ns, input.to_ns);
+    let mut cuts = vec![from, to];
+    cuts.extend(thread.sched.changes(from, to));
+    cuts.extend(thread.call.changes(from, to));
+    cuts.extend(thread.holds.changes(from, to));
+    cuts.sort_unstable();
+    cuts.dedup();
+    let piece = |from, to| Piece {
+        from,
+        to,
+        tid,
+        sched: *thread.sched.at(from),
+        call: *thread.call.at(from),
+        holds: *thread.holds.at(from),
+    };
+    cuts.windows(2).map(|cut| piece(cut[0], cut[1])).collect()
+}
+
+/// What a thread, or the goroutine on it, did.
+fn doing(input: &Input<'_>, piece: &Piece) -> State {
+    let (call, cpu) = (words::call(input, piece.call), |cpu| (cpu != SOME_CPU).then_some(cpu));
+    let (doing, detail, cpu) = match (piece.sched, piece.call) {
+        (Sched::On(on), Call::In(_)) => (Doing::Syscall, call, cpu(on)),
+        (Sched::On(on), _) => (Doing::Running, None, cpu(on)),
+        (Sched::Ready(cause), _) => (Doing::Runnable, Some(cause_words(cause, call)), None),
+        (Sched::Blocked(_) | Sched::Away, Call::In(_)) => (Doing::Syscall, call, None),
+        (Sched::Blocked(state), Call::User) => (Doing::Waiting, Some(blocked(state).to_owned()), None),
+        (Sched::Blocked(_), Call::Unknown(_)) => {
+            (Doing::Waiting, Some("in the kernel, for what was not recorded".to_owned()), None)
+        }
+        (Sched::Away, _) => (Doing::NotRunning, Some("its thread had no CPU".to_owned()), None),
+        (Sched::Unknown(why), _) => (Doing::Unknown, Some(reason(input, why)), None),
+        (Sched::NotBegun | Sched::Ended, _) => (Doing::Ended, None, None),
+    };
+    State { cpu, ..state(piece.from, piece.to, doing, detail) }
+}
+
+/// Task states of the kernel.
+/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/sched.h>
+fn blocked(state: u32) -> &'static str {
+    const STOPPED: u32 = 4;
+    const TRACED: u32 = 8;
+    match state {
+        s if s & TRACED != 0 => "stopped by a debugger",
+        s if s & STOPPED != 0 => "stopped by a signal",
+        _ => "in the kernel, in no system call: a page fault or the like",
+    }
+}
+
+fn cause_words(cause: Cause, call: Option<String>) -> String {
+    let text = match cause {
+        Cause::Preempted(task) => format!("its CPU went to {}", words::task(task)),
+        Cause::Yielded(task) => format!("it left its CPU to {}", words::task(task)),
+        Cause::Woken => "its thread was woken".to_owned(),
+        Cause::New => "its thread is new".to_owned(),
+    };
+    match call {
+        Some(call) => format!("{text}, in {call}"),
+        None => text,
+    }
+}
+
+/// Why something is not known.
+pub(super) fn reason(input: &Input<'_>, why: Why) -> String {
+    match why.and_then(|i| input.gaps.get(i)) {
+        Some(gap) if gap.lost > 0 => format!("{} records of CPU {} were lost", gap.lost, gap.cpu),
+        Some(gap) => format!("CPU {} was not recorded", gap.cpu),
+        None => "nothing was recorded of it".to_owned(),
+    }
+}
+
+/// Whether a track has more to tell than one thing that lasted all the time.
+fn is_telling(states: &[State]) -> bool {
+    states.len() > 1
+        || states.iter().any(|s| matches!(s.state, Doing::Running | Doing::Syscall | Doing::Runnable))
+}
+
+/// A track a thread.
+pub(super) fn threads(input: &Input<'_>, replay: &Replay) -> Vec<Track> {
+    let mut tracks = Vec::new();
+    for (&tid, thread) in &replay.threads {
+        let mut lane = Lane::default();
+        for piece in pieces(input, tid, thread) {
+            let goroutine = piece.holds.id().filter(|id| *id != 0);
+            let both = match piece.holds {
+                Holds::Between(a, b) => Some(format!("goroutine {a}, then goroutine {b}")),
+                _ => None,
+            };
+            let mut state = doing(input, &piece);
+            state.detail = state.detail.or(both.filter(|_| state.state == Doing::Running));
+            lane.push(State { goroutine, inferred: piece.inferred() && goroutine.is_some(), ..state });
+        }
+        let states = lane.finish();
+        if is_telling(&states) || input.thread == Some(tid) {
+            let name = input.names.thread_name(tid);
+            tracks.push(Track { name, ..Track::new(TrackKind::Thread, tid.into(), states) });
+        }
+    }
+    tracks
+}
+
+impl Track {
+    pub(super) fn new(kind: TrackKind, id: u64, states: Vec<State>) -> Self {
+        Self { kind, id, name: None, states, slices: Vec::new(), samples: Vec::new() }
+    }
+}
+
+/// A track a goroutine, the panicking one first.
+pub(super) fn goroutines(input: &Input<'_>, replay: &Replay, gc: &Gc) -> Vec<Track> {
+    let mut on_threads: BTreeMap<u64, Vec<Piece>> = BTreeMap::new();
+    for (&tid, thread) in &replay.threads {
+        for piece in pieces(input, tid, thread) {
+            let (first, second) = match piece.holds {
+                Holds::One { id, .. } => (id, 0),
+                Holds::Between(a, b) => (a, b),
+                Holds::Unknown(_) => continue,
+            };
+            for id in [first, second].into_iter().filter(|id| *id != 0) {
+                on_threads.entry(id).or_default().push(piece);
+            }
+        }
+    }
+    let mut ids: Vec<u64> = input.goroutine.into_iter().collect();
+    let known = on_threads.keys().chain(replay.goroutines.keys()).copied();
+    let mut others: Vec<u64> = known.filter(|id| Some(*id) != input.goroutine).collect();
+    others.sort_unstable();
+    others.dedup();
+    ids.extend(others);
+    let mut tracks = Vec::new();
+    for id in ids {
+        let pieces = in_turn(on_threads.remove(&id).unwrap_or_default());
+        let states = of_goroutine(input, &pieces, replay.goroutines.get(&id), gc);
+        if is_telling(&states) || input.goroutine == Some(id) {
+            tracks.push(Track::new(TrackKind::Goroutine, id, states));
+        }
+    }
+    tracks
+}
+
+fn of_goroutine(input: &Input<'_>, pieces: &[Piece], go: Option<&Steps<Go>>, gc: &Gc) -> Vec<State> {
+    let mut lane = Lane::default();
+    let mut at = input.from_ns;
+    for piece in pieces {
+        off_thread(input, at, piece.from, go, gc, &mut lane);
+        let mut state = State { thread: Some(piece.tid), inferred: piece.inferred(), ..doing(input, piece) };
+        if let Holds::Between(a, b) = piece.holds {
+            let text = format!("thread {} had goroutine {a}, then goroutine {b}", piece.tid);
+            state = State {
+                thread: Some(piece.tid),
+                ..self::state(piece.from, piece.to, Doing::Unknown, Some(text))
+            };
+        }
+        held(state, gc, &mut lane);
+        at = piece.to;
+    }
+    off_thread(input, at, input.to_ns, go, gc, &mut lane);
+    lane.finish()
+}
+
+/// Where it could have run but for a stopped world, it was stopped.
+fn held(state: State, gc: &Gc, lane: &mut Lane) {
+    match state.state {
+        Doing::Runnable => gc.stop(state, lane),
+        _ => lane.push(state),
+    }
+}
+
+/// What is known of a goroutine that no thread has.
+fn off_thread(input: &Input<'_>, from: u64, to: u64, go: Option<&Steps<Go>>, gc: &Gc, lane: &mut Lane) {
+    let nothing = Steps::new(from, Go::Unknown(None));
+    for (from, to, go) in go.unwrap_or(&nothing).parts(from, to) {
+        let (doing, detail) = match *go {
+            Go::Runnable(ready) => (Doing::Runnable, Some(ready_words(ready).to_owned())),
+            Go::Waiting(Some(number)) => (Doing::Waiting, Some(words::wait_reason(input, number))),
+            Go::Waiting(None) => (Doing::Waiting, Some("for what was not recorded".to_owned())),
+            Go::Scanned => (Doing::Stopped, Some("scan of its stack".to_owned())),
+            Go::NotBegun | Go::Ended => (Doing::Ended, None),
+            Go::Running => (Doing::Unknown, Some("it ran, on which thread was not recorded".to_owned())),
+            Go::Unknown(_) => {
+                unseen(input, from, to, lane);
+                continue;
+            }
+        };
+        held(state(from, to, doing, detail), gc, lane);
+    }
+}
+
+/// Nobody saw it: not known where records are missing, else it was on no thread.
+fn unseen(input: &Input<'_>, from: u64, to: u64, lane: &mut Lane) {
+    for (from, to, gap) in around_gaps(input, from, to) {
+        lane.push(match gap {
+            Some(i) => state(from, to, Doing::Unknown, Some(reason(input, Some(i)))),
+            None => state(from, to, Doing::NotRunning, None),
+        });
+    }
+}
+
+/// `[from, to)` in parts, each inside a gap or outside of all.
+pub(super) fn around_gaps(input: &Input<'_>, from: u64, to: u64) -> Vec<(u64, u64, Option<usize>)> {
+    let mut gaps: Vec<_> = input.gaps.iter().enumerate().collect();
+    gaps.sort_by_key(|(_, gap)| gap.from_ns);
+    let (mut out, mut at) = (Vec::new(), from);
+    for (i, gap) in gaps {
+        let (begin, end) = (gap.from_ns.max(at), gap.to_ns.min(to));
+        if begin < end {
+            out.extend([(at, begin, None), (begin, end, Some(i))]);
+            at = end;
+        }
+    }
+    out.push((at, to, None));
+    out
+}
+
+fn ready_words(ready: Ready) -> &'static str {
+    match ready {
+        Ready::Woken => "made ready, waits for a thread",
+        Ready::New => "new, waits for a thread",
+        Ready::Preempted => "preempted by the Go scheduler",
+        Ready::Yielded => "gave way",
+        Ready::Before => "waits for a thread",
+    }
+}
+
+/// Whether any thread of the process ran.
+pub(super) fn process(input: &Input<'_>, replay: &Replay) -> Track {
+    let (from, to) = (input.from_ns, input.to_ns);
+    // At each change: how many more threads run, and of how many more nothing is known.
+    let mut changes: BTreeMap<u64, (i64, i64)> = BTreeMap::from([(from, (0, 0))]);
+    for thread in replay.threads.values() {
+        for (from, to, sched) in thread.sched.parts(from, to) {
+            let (on, unknown) = match sched {
+                Sched::On(_) => (1, 0),
+                Sched::Unknown(_) => (0, 1),
+                _ => continue,
+            };
+            let begin = changes.entry(from).or_default();
+            *begin = (begin.0 + on, begin.1 + unknown);
+            let end = changes.entry(to).or_default();
+            *end = (end.0 - on, end.1 - unknown);
+        }
+    }
+    let (mut lane, mut on, mut unknown) = (Lane::default(), 0, 0);
+    let times: Vec<u64> = changes.keys().copied().chain([to]).collect();
+    for (at, next) in times.iter().zip(times.iter().skip(1)) {
+        let change = changes.get(at).copied().unwrap_or_default();
+        (on, unknown) = (on + change.0, unknown + change.1);
+        lane.push(match (on, unknown) {
+            (0, 0) if !replay.threads.is_empty() => state(*at, *next, Doing::NotRunning, None),
+            (0, _) => state(*at, *next, Doing::Unknown, Some("not every thread is known".to_owned())),
+            (1, _) => state(*at, *next, Doing::Running, Some("1 thread".to_owned())),
+            (n, _) => state(*at, *next, Doing::Running, Some(format!("{n} threads"))),
+        });
+    }
+    Track::new(TrackKind::Process, input.pid.into(), lane.finish())
+}

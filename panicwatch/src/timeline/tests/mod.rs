@@ -1,0 +1,7 @@
+//! Timelines of records that were written down by hand: every race is a table.
+
+mod properties;
+mod runtime;
+mod scene;
+mod stored;
+mod tables;

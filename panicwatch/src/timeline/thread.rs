@@ -1,0 +1,245 @@
+//! One thread through the records: on which CPU, in which system call, with which goroutine.
+//!
+//! What records say is kept apart in three values over time. What must have held before a record, because nothing else
+//! was recorded, is filled in; what may have held is not. Knows no names.
+
+use super::steps::Steps;
+
+/// Why something is not known: the number of a gap, or that nothing was recorded of it.
+pub(super) type Why = Option<usize>;
+
+/// "It ran, on which CPU was not recorded."
+pub(super) const SOME_CPU: u32 = u32::MAX;
+
+/// Where a thread is, for the kernel's scheduler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sched {
+    Unknown(Why),
+    /// It runs.
+    On(u32),
+    /// It could run.
+    Ready(Cause),
+    /// It waits in this task state.
+    Blocked(u32),
+    /// It does not run; whether it could was not recorded.
+    Away,
+    NotBegun,
+    Ended,
+}
+
+/// Why a thread could run and does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Its CPU was taken away, for this thread.
+    Preempted(Task),
+    /// It gave its CPU up, for this thread.
+    Yielded(Task),
+    /// It was woken.
+    Woken,
+    /// It has just been created.
+    New,
+}
+
+/// A thread of any process: its pair and its name in two words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Task(pub(super) [u64; 3]);
+
+/// Which system call a thread is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Call {
+    Unknown(Why),
+    /// None.
+    User,
+    In(u32),
+}
+
+/// Which goroutine a thread has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holds {
+    Unknown(Why),
+    /// This one, 0: none, it runs the Go scheduler.
+    One {
+        id: u64,
+        known: Known,
+    },
+    /// First one, then another, and the moment of change was not recorded.
+    Between(u64, u64),
+}
+
+/// How it is known which goroutine a thread has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    Recorded,
+    /// It was seen to have it later, and none before.
+    Later,
+    /// It was seen to have it before, and none later.
+    Before,
+}
+
+impl Holds {
+    pub(super) fn id(self) -> Option<u64> {
+        match self {
+            Holds::One { id, .. } => Some(id),
+            Holds::Unknown(_) | Holds::Between(..) => None,
+        }
+    }
+}
+
+/// One thread.
+#[derive(Debug, Clone)]
+pub(super) struct Thread {
+    pub(super) sched: Steps<Sched>,
+    pub(super) call: Steps<Call>,
+    pub(super) holds: Steps<Holds>,
+    /// When the goroutine was last known for certain.
+    sighted_ns: u64,
+    /// System calls are recorded: none being seen means none.
+    sees_calls: bool,
+}
+
+/// Until when records may be missing before the one at hand: of its CPU, of any CPU.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Blind {
+    pub(super) cpu_ns: u64,
+    pub(super) any_ns: u64,
+}
+
+impl Thread {
+    /// One of which nothing is known from `from` on.
+    pub(super) fn new(from: u64, why: Why, sees_calls: bool) -> Self {
+        Self {
+            sched: Steps::new(from, Sched::Unknown(why)),
+            call: Steps::new(from, Call::Unknown(why)),
+            holds: Steps::new(from, Holds::Unknown(why)),
+            sighted_ns: from,
+            sees_calls,
+        }
+    }
+
+    fn was(&mut self, since: u64, at: u64, state: Sched) {
+        if matches!(self.sched.last(), Sched::Unknown(_)) && since.max(self.sched.since()) < at {
+            self.sched.rewrite(since, state);
+        }
+    }
+
+    /// A record that the thread itself made: it ran.
+    pub(super) fn executes(&mut self, at: u64, cpu: u32, blind: Blind) {
+        self.was(blind.cpu_ns, at, Sched::On(cpu));
+        match *self.sched.last() {
+            // Between its end and its last switch a thread still runs.
+            Sched::Ended => {}
+            Sched::On(_) if cpu == SOME_CPU => {}
+            // It came to no other since.
+            Sched::On(SOME_CPU) => self.sched.rewrite(0, Sched::On(cpu)),
+            _ => self.sched.set(at, Sched::On(cpu)),
+        }
+    }
+
+    /// It gets a CPU.
+    pub(super) fn switched_in(&mut self, at: u64, cpu: u32, goid: u64, blind: Blind) {
+        self.was(blind.any_ns, at, Sched::Away);
+        self.sched.set(at, Sched::On(cpu));
+        if goid != 0 {
+            self.holds(at, goid, blind);
+        }
+        // While it was away its goroutine could not change.
+        if self.holds.last().id().is_some() {
+            self.sighted_ns = at;
+        }
+    }
+
+    /// It leaves its CPU.
+    pub(super) fn switched_out(&mut self, at: u64, cpu: u32, to: Sched, blind: Blind) {
+        self.executes(at, cpu, blind);
+        if *self.sched.last() != Sched::Ended {
+            self.sched.set(at, to);
+        }
+    }
+
+    /// It is woken. One that runs, or could, does not sleep after all: nothing changes.
+    pub(super) fn woken(&mut self, at: u64, blind: Blind) {
+        self.was(blind.any_ns, at, Sched::Away);
+        if matches!(self.sched.last(), Sched::Blocked(_) | Sched::Away | Sched::Unknown(_)) {
+            self.sched.set(at, Sched::Ready(Cause::Woken));
+        }
+    }
+
+    /// It is created.
+    pub(super) fn begins(&mut self, at: u64, blind: Blind) {
+        self.was(blind.any_ns, at, Sched::NotBegun);
+        self.sched.set(at, Sched::Ready(Cause::New));
+        self.call.set(at, Call::User);
+        self.became(at, 0);
+    }
+
+    /// It ends.
+    pub(super) fn ends(&mut self, at: u64, cpu: u32, blind: Blind) {
+        self.executes(at, cpu, blind);
+        self.sched.set(at, Sched::Ended);
+        self.call.set(at, Call::User);
+        self.became(at, 0);
+    }
+
+    fn was_in(&mut self, since: u64, at: u64, call: Call) {
+        if matches!(self.call.last(), Call::Unknown(_)) && since.max(self.call.since()) < at {
+            self.call.rewrite(since, call);
+        }
+    }
+
+    /// It is in no system call.
+    pub(super) fn in_user_mode(&mut self, at: u64, blind: Blind) {
+        if !self.sees_calls {
+            return;
+        }
+        self.was_in(blind.any_ns, at, Call::User);
+        self.call.set(at, Call::User);
+    }
+
+    pub(super) fn enters(&mut self, at: u64, number: u32, blind: Blind) {
+        self.was_in(blind.any_ns, at, Call::User);
+        self.call.set(at, Call::In(number));
+    }
+
+    pub(super) fn exits(&mut self, at: u64, number: u32, blind: Blind) {
+        self.was_in(blind.any_ns, at, Call::In(number));
+        self.call.set(at, Call::User);
+    }
+
+    /// A record says that it has this goroutine, 0: none.
+    pub(super) fn holds(&mut self, at: u64, goid: u64, blind: Blind) {
+        let one = |id, known| Holds::One { id, known };
+        let since = match *self.holds.last() {
+            Holds::Unknown(_) => self.holds.since().max(blind.any_ns),
+            _ => self.sighted_ns.max(self.holds.since()),
+        };
+        if since < at {
+            match *self.holds.last() {
+                Holds::Unknown(_) => self.holds.rewrite(since, one(goid, Known::Later)),
+                Holds::One { id, .. } if id == goid => {}
+                Holds::One { id: 0, .. } => self.holds.rewrite(since, one(goid, Known::Later)),
+                Holds::One { id, .. } if goid == 0 => self.holds.rewrite(since, one(id, Known::Before)),
+                Holds::One { id, .. } => self.holds.rewrite(since, Holds::Between(id, goid)),
+                Holds::Between(..) => {}
+            }
+        }
+        self.holds.set(at, one(goid, Known::Recorded));
+        self.sighted_ns = at;
+    }
+
+    /// From this very moment on it has this goroutine, 0: none.
+    pub(super) fn became(&mut self, at: u64, goid: u64) {
+        self.holds.set(at, Holds::One { id: goid, known: Known::Recorded });
+        self.sighted_ns = at;
+    }
+
+    /// Records may be missing from `at` on that would have changed everything.
+    pub(super) fn lost(&mut self, at: u64, gap: usize) {
+        if matches!(self.sched.last(), Sched::NotBegun | Sched::Ended) {
+            return;
+        }
+        self.sched.set(at, Sched::Unknown(Some(gap)));
+        self.call.set(at, Call::Unknown(Some(gap)));
+        self.holds.set(at, Holds::Unknown(Some(gap)));
+        self.sighted_ns = at;
+    }
+}

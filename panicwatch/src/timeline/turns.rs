@@ -1,0 +1,107 @@
+//! A goroutine is on one thread at a time: which thread had it when several may have.
+//!
+//! What was recorded is right, and of that what was recorded later. What is only inferred gives way, and reaches no
+//! farther than to the moment at which another thread was seen to have it.
+
+use super::thread::{Call, Holds, Known, Sched};
+
+/// A stretch of a thread's life in which nothing changed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Piece {
+    pub(super) from: u64,
+    pub(super) to: u64,
+    pub(super) tid: u32,
+    pub(super) sched: Sched,
+    pub(super) call: Call,
+    pub(super) holds: Holds,
+}
+
+impl Piece {
+    pub(super) fn inferred(&self) -> bool {
+        matches!(self.holds, Holds::One { known: Known::Later | Known::Before, .. })
+    }
+
+    fn known(&self) -> Known {
+        match self.holds {
+            Holds::One { known, .. } => known,
+            Holds::Between(..) | Holds::Unknown(_) => Known::Recorded,
+        }
+    }
+}
+
+/// The pieces of all threads that may have had a goroutine, brought into a sequence.
+pub(super) fn in_turn(pieces: Vec<Piece>) -> Vec<Piece> {
+    let of = |known| move |piece: &&Piece| piece.known() == known;
+    let mut out = recorded(pieces.iter().filter(of(Known::Recorded)).copied().collect());
+    let sure = out.clone();
+    for known in [Known::Before, Known::Later] {
+        let cut = |piece: &Piece| {
+            if known == Known::Before { until_seen(*piece, &sure) } else { since_seen(*piece, &sure) }
+        };
+        let mut guessed: Vec<Piece> = pieces.iter().filter(of(known)).filter_map(cut).collect();
+        guessed.sort_by_key(|piece| (piece.from, piece.tid));
+        let mut added = Vec::new();
+        let mut at = 0;
+        for mut piece in guessed {
+            piece.from = piece.from.max(at);
+            at = at.max(piece.to);
+            without(piece, &out, &mut added);
+        }
+        out.append(&mut added);
+        out.sort_by_key(|piece| piece.from);
+    }
+    out
+}
+
+/// Of two that were recorded the later one is right.
+fn recorded(mut pieces: Vec<Piece>) -> Vec<Piece> {
+    pieces.sort_by_key(|piece| (piece.from, piece.to));
+    let mut out: Vec<Piece> = Vec::new();
+    for piece in pieces {
+        while let Some(last) = out.last_mut().filter(|last| last.to > piece.from) {
+            last.to = piece.from;
+            if last.from < last.to {
+                break;
+            }
+            out.pop();
+        }
+        out.push(piece);
+    }
+    out
+}
+
+/// The thread had it before and none later: until another is seen with it.
+fn until_seen(piece: Piece, sure: &[Piece]) -> Option<Piece> {
+    let behind = sure.partition_point(|s| s.from < piece.from);
+    let anchor = sure[..behind].iter().rev().find(|s| s.tid == piece.tid).map_or(0, |s| s.to);
+    let first = sure.partition_point(|s| s.to <= anchor);
+    let other = sure[first..].iter().find(|s| s.tid != piece.tid).map_or(u64::MAX, |s| s.from);
+    let cut = Piece { to: piece.to.min(other), ..piece };
+    (cut.from < cut.to).then_some(cut)
+}
+
+/// The thread had it later and none before: since another was last seen with it.
+fn since_seen(piece: Piece, sure: &[Piece]) -> Option<Piece> {
+    let ahead = sure.partition_point(|s| s.from < piece.to);
+    let anchor = sure[ahead..].iter().position(|s| s.tid == piece.tid).map_or(sure.len(), |i| ahead + i);
+    let other = sure[..anchor].iter().rev().find(|s| s.tid != piece.tid).map_or(0, |s| s.to);
+    let cut = Piece { from: piece.from.max(other), ..piece };
+    (cut.from < cut.to).then_some(cut)
+}
+
+/// What of `piece` none of `taken` has.
+fn without(piece: Piece, taken: &[Piece], out: &mut Vec<Piece>) {
+    let mut at = piece.from;
+    for other in &taken[taken.partition_point(|t| t.to <= at)..] {
+        if other.from >= piece.to {
+            break;
+        }
+        if at < other.from {
+            out.push(Piece { from: at, to: other.from, ..piece });
+        }
+        at = at.max(other.to);
+    }
+    if at < piece.to {
+        out.push(Piece { from: at, ..piece });
+    }
+}
