@@ -75,6 +75,12 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
             let _ = sender.send(Input::Stop);
         });
     }
+    if args.target.exe.is_some() {
+        for pid in procfs::running(&file) {
+            session.describe(procfs::process(pid));
+            session.watch(pid, Some(&armed)).map_err(unable)?;
+        }
+    }
     signals::on_stop(session.gate(), move || {
         let _ = sender.send(Input::Stop);
     })?;
@@ -84,6 +90,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
             Output::Incident(incident) => sink.write(&incident)?,
             Output::Note(note) => say(&note),
             Output::Counted(counted) => say_counted(&counted),
+            Output::Aside(aside) => say(&aside),
             Output::Init(..) => {}
             Output::ChildExited(_) | Output::Stopped => return Ok(0),
         }

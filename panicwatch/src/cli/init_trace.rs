@@ -80,6 +80,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
             Output::Incident(incident) => writer.incident(*incident)?,
             Output::Note(note) => say(&note),
             Output::Counted(counted) => say_counted(&counted),
+            Output::Aside(_) => {}
             Output::Init(collected, binary) => {
                 if !is_go {
                     say(&format!("{program} is not a Go program; this is the first that it started"));

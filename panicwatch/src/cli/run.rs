@@ -45,7 +45,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
             Output::Incident(incident) => sink.write(&incident)?,
             Output::Note(note) => say(&note),
             Output::Counted(counted) => say_counted(&counted),
-            Output::Init(..) => {}
+            Output::Init(..) | Output::Aside(_) => {}
             Output::ChildExited(status) => {
                 if !is_go && session.saw_no_go() {
                     say(&format!(

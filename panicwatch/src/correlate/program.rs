@@ -69,6 +69,24 @@ impl Program {
         here(false).or_else(|| here(true)).unwrap_or(0)
     }
 
+    /// The frames at run-time address `pc` of a process that has the binary `bias` above its link-time addresses, innermost
+    /// first; empty outside Go code. `exact`: it is an instruction, not a return address.
+    pub fn frames(&self, bias: u64, pc: u64, exact: bool) -> Vec<Frame> {
+        let link = pc.wrapping_sub(bias);
+        let frames = self.bin.frames(link, exact);
+        frames
+            .into_iter()
+            .map(|frame| Frame {
+                function: frame.function.into_owned(),
+                file: frame.file.map(|file| file.into_owned()),
+                line: frame.line,
+                pc: Addr(pc),
+                offset: link.wrapping_sub(frame.entry),
+                inlined: frame.inlined,
+            })
+            .collect()
+    }
+
     /// Where a panic was raised that was counted only: the innermost frame outside the runtime, as far as the two
     /// addresses that were kept tell.
     pub fn raised_at(&self, place: Place) -> Option<Frame> {
@@ -76,8 +94,8 @@ impl Program {
             return None;
         }
         let bias = self.bias_by(place.ip, |site| site.program == "gopanic");
-        let mut frames = frames(&self.bin, bias, place.pc, false);
-        frames.extend(self::frames(&self.bin, bias, place.caller, false));
+        let mut frames = self.frames(bias, place.pc, false);
+        frames.extend(self.frames(bias, place.caller, false));
         let user = frames.iter().find(|frame| frame_class::of_frame(frame, None) != Class::Runtime);
         user.or_else(|| frames.first()).cloned()
     }
@@ -133,7 +151,7 @@ impl<'a> View<'a> {
 
     /// The frames at run-time address `pc`, innermost first; empty outside Go code.
     pub fn frames(&self, pc: u64, exact: bool) -> Vec<Frame> {
-        frames(&self.program.bin, self.bias, pc, exact)
+        self.program.frames(self.bias, pc, exact)
     }
 
     /// The innermost frame at a return address.
@@ -145,21 +163,4 @@ impl<'a> View<'a> {
     pub fn function(&self, entry: u64) -> Option<Frame> {
         (entry != 0).then(|| self.frames(entry, true).pop())?
     }
-}
-
-/// The frames at run-time address `pc` of a program that lies `bias` above its link-time addresses.
-fn frames(bin: &GoBinary, bias: u64, pc: u64, exact: bool) -> Vec<Frame> {
-    let link = pc.wrapping_sub(bias);
-    let frames = bin.frames(link, exact);
-    frames
-        .into_iter()
-        .map(|frame| Frame {
-            function: frame.function.into_owned(),
-            file: frame.file.map(|file| file.into_owned()),
-            line: frame.line,
-            pc: Addr(pc),
-            offset: link.wrapping_sub(frame.entry),
-            inlined: frame.inlined,
-        })
-        .collect()
 }

@@ -24,12 +24,17 @@ pub struct RingSizes {
     pub samples: u32,
 }
 
+/// Environment variable with the slots of a CPU, a power of two, instead of what the window asks for.
+const FORCED_SLOTS: &str = "PANICWATCH_RECORDER_SLOTS";
+
 impl RingSizes {
     /// What `options` ask for, on this machine.
     pub fn of(options: &Options) -> Result<RingSizes, ProbeError> {
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| ProbeError::Recorder(error))?;
         let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
-        Ok(RingSizes { cpus, slots: options.slots(), samples: options.samples() })
+        let forced = std::env::var(FORCED_SLOTS).ok().and_then(|slots| slots.parse::<u32>().ok());
+        let slots = forced.filter(|slots| slots.is_power_of_two()).unwrap_or_else(|| options.slots());
+        Ok(RingSizes { cpus, slots, samples: options.samples() })
     }
 }
 

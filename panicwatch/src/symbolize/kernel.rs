@@ -145,6 +145,11 @@ impl Kernel {
         Resolved { address: Addr(address), frames, reason: None }
     }
 
+    /// Symbol and offset of `address`, as `name+0x10`.
+    pub fn name(&self, address: u64) -> Option<String> {
+        self.symbol_at(address).map(|symbol| format!("{}+{:#x}", symbol.name, address - symbol.address))
+    }
+
     fn symbol_at(&self, address: u64) -> Option<&Symbol> {
         let next = self.symbols.partition_point(|s| s.address <= address);
         let last = self.symbols.get(next.checked_sub(1)?)?;

@@ -6,6 +6,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use panicwatch_common::{
@@ -13,14 +14,21 @@ use panicwatch_common::{
     recorder::{Sample, Slot},
 };
 
-use super::reader::Listener;
+use super::{
+    names::{KernelNames, Names},
+    reader::Listener,
+};
 use crate::{
     clock::Clock,
+    correlate::Program,
+    event::Event,
+    incident::Incident,
     probe::rings::MappedRings,
     recorder::{
         Options, Source,
         history::{Gap, History},
     },
+    timeline::{self, Timeline},
 };
 
 /// What is read stays for that long besides the window, nanoseconds: the correlator may be late.
@@ -93,6 +101,15 @@ impl Recorder {
         off.push(Off { source, from_ns: Clock::monotonic_ns(), to_ns: None, reason });
     }
 
+    /// The sources that were not listened to all the time from `from_ns` to `to_ns`.
+    fn off_between(&self, from_ns: u64, to_ns: u64) -> Vec<timeline::Off> {
+        let off = self.off();
+        let touching = off.iter().filter(|off| off.from_ns < to_ns && off.to_ns.is_none_or(|end| end > from_ns));
+        touching
+            .map(|off| timeline::Off { source: off.source.name().to_owned(), reason: off.reason.clone() })
+            .collect()
+    }
+
     /// From now on `source` is listened to again.
     pub(super) fn is_on(&self, source: Source) {
         let now = Clock::monotonic_ns();
@@ -142,32 +159,66 @@ fn begins(kind: u32) -> bool {
     )
 }
 
-/// The cuts of a session.
+/// Timelines that are made a second, at most, and how many may be saved up: of a storm of panics a few tell enough.
+const TIMELINES_PER_SECOND: f64 = 20.0;
+const MAX_SAVED: f64 = 100.0;
+
+/// The cuts of a session, and the timelines that become of them.
 pub(super) struct Flight {
     recorder: Arc<Recorder>,
     cuts: VecDeque<Cut>,
-    /// Run-time address minus link-time address, by process.
-    pub(super) bias: HashMap<u32, u64>,
+    /// What processes run: the binary's row, and run-time address minus link-time address.
+    runs: HashMap<u32, (u32, u64)>,
+    kernel: KernelNames,
+    /// Timelines that may be made now, and when that was reckoned.
+    saved: (f64, Instant),
 }
 
 impl Flight {
     pub(super) fn new(recorder: Arc<Recorder>) -> Flight {
-        Flight { recorder, cuts: VecDeque::new(), bias: HashMap::new() }
+        Flight {
+            recorder,
+            cuts: VecDeque::new(),
+            runs: HashMap::new(),
+            kernel: KernelNames::default(),
+            saved: (MAX_SAVED, Instant::now()),
+        }
     }
 
-    /// An event of that kind happened: keeps what led to it, if an incident may begin with it.
-    pub(super) fn event(&mut self, event_kind: u32, tgid: u32, at_ns: u64) {
-        if event_kind == kind::PROCESS_EXIT {
+    /// An event happened in `program`, if in any: keeps what led to it, if an incident may begin with it.
+    pub(super) fn event(&mut self, event: &Event, program: Option<&Program>) {
+        let head = &event.head;
+        if let Some(program) = program {
+            self.runs.insert(head.tgid, (head.binary, program.view(event).bias));
+        }
+        if !begins(head.kind) || !self.may_make_one() {
             return;
         }
-        if !begins(event_kind) {
-            return;
-        }
-        let cut = self.cut(tgid, at_ns);
+        let cut = self.cut(head.tgid, head.time_ns);
         self.cuts.push_back(cut);
         while self.cuts.len() > MAX_CUTS {
             self.cuts.pop_front();
         }
+    }
+
+    /// The process is gone.
+    pub(super) fn forget(&mut self, pid: u32) {
+        self.runs.remove(&pid);
+        self.cuts.retain(|cut| cut.tgid != pid);
+    }
+
+    /// The row of the binary that the process runs.
+    pub(super) fn binary_of(&self, pid: u32) -> Option<u32> {
+        self.runs.get(&pid).map(|(row, _)| *row)
+    }
+
+    fn may_make_one(&mut self) -> bool {
+        let (saved, since) = self.saved;
+        let now = Instant::now();
+        let saved = (saved + (now - since).as_secs_f64() * TIMELINES_PER_SECOND).min(MAX_SAVED);
+        let may = saved >= 1.0;
+        self.saved = (if may { saved - 1.0 } else { saved }, now);
+        may
     }
 
     fn cut(&self, tgid: u32, at_ns: u64) -> Cut {
@@ -186,7 +237,7 @@ impl Flight {
 
     /// What led to the incident of process `tgid` that began at `at_ns`, and what followed until `end_ns`, for another
     /// window at most; `None` when it was not kept.
-    pub(super) fn take(&mut self, tgid: u32, at_ns: u64, end_ns: u64) -> Option<(Cut, u64)> {
+    fn take(&mut self, tgid: u32, at_ns: u64, end_ns: u64) -> Option<(Cut, u64)> {
         let at = self.cuts.iter().position(|cut| cut.tgid == tgid && cut.at_ns == at_ns)?;
         let mut cut = self.cuts.remove(at)?;
         let to_ns = end_ns.min(at_ns.saturating_add(self.recorder.window_ns));
@@ -194,13 +245,56 @@ impl Flight {
         let mut history = self.recorder.history();
         let until = history.slots_until(to_ns);
         cut.slots.extend_from_slice(&until[until.partition_point(|(_, slot)| slot.time_ns <= at_ns)..]);
-        cut.samples.extend_from_slice(history.samples_between(at_ns + 1, to_ns));
+        cut.samples.extend_from_slice(history.samples_between(at_ns.saturating_add(1), to_ns));
         cut.gaps = [cut.gaps, history.gaps_between(at_ns, to_ns)].concat();
         cut.gaps.dedup();
         Some((cut, to_ns))
     }
 
-    pub(super) fn window_ns(&self) -> u64 {
-        self.recorder.window_ns
+    /// The timeline of an incident that `program` had.
+    ///
+    /// # Errors
+    /// A sentence that says why there is none.
+    pub(super) fn timeline(&mut self, incident: &Incident, program: &Program) -> Result<Timeline, String> {
+        let pid = incident.process.pid;
+        let raise_ns = incident.start_ns;
+        let end_ns = incident.end_ns.unwrap_or(u64::MAX);
+        let (cut, to_ns) = self.take(pid, raise_ns, end_ns).ok_or_else(|| {
+            format!("incidents came faster than {TIMELINES_PER_SECOND} a second: this one's was not made")
+        })?;
+        let bias = self.runs.get(&pid).map_or(0, |(_, bias)| *bias);
+        let from_ns = raise_ns.saturating_sub(self.recorder.window_ns);
+        let goroutine = incident.goroutine.as_ref();
+        let thread = goroutine.and_then(|goroutine| goroutine.thread_id);
+        let gaps: Vec<timeline::Gap> = cut.gaps.iter().map(gap).collect();
+        Ok(timeline::build(&timeline::Input {
+            window_ns: self.recorder.window_ns,
+            from_ns,
+            raise_ns,
+            to_ns,
+            records: &cut.slots,
+            samples: &cut.samples,
+            gaps: &gaps,
+            off: &self.recorder.off_between(from_ns, to_ns),
+            pid,
+            goroutine: goroutine.map(|goroutine| goroutine.id),
+            thread,
+            cpu: thread.and_then(|thread| cpu_of(&cut.slots, thread, raise_ns)),
+            panics: &incident.panics,
+            outcome: incident.outcome,
+            end_ns: incident.end_ns,
+            names: &Names::new(program, bias, pid, &self.kernel, &cut.slots),
+        }))
     }
+}
+
+fn gap(gap: &Gap) -> timeline::Gap {
+    timeline::Gap { cpu: gap.cpu, from_ns: gap.from_ns, to_ns: gap.to_ns, lost: gap.lost }
+}
+
+/// The CPU that ran `thread` at `at_ns`: that of its last record made by itself.
+fn cpu_of(slots: &[(u32, Slot)], thread: u32, at_ns: u64) -> Option<u32> {
+    use panicwatch_common::recorder::kind::{MIGRATE, SIGNAL_SENT, WAKING};
+    let own = |slot: &Slot| slot.tid == thread && !matches!(slot.kind, WAKING | MIGRATE | SIGNAL_SENT);
+    slots.iter().rev().find(|(_, slot)| slot.time_ns <= at_ns && own(slot)).map(|(cpu, _)| *cpu)
 }

@@ -85,7 +85,7 @@ impl Governed {
                     "it cost {cost:.1} % of the CPU time of what is watched; the budget is {} %",
                     self.options.budget_percent
                 );
-                self.note(format!("{} is not recorded for a while: {why}", source.name()));
+                self.aside(format!("{} is not recorded for a while: {why}", source.name()));
                 self.recorder.is_off(source, why);
             }
             Action::Resume(source) => {
@@ -96,12 +96,16 @@ impl Governed {
                 match again {
                     Ok(()) => {
                         self.recorder.is_on(source);
-                        self.note(format!("{} is recorded again", source.name()));
+                        self.aside(format!("{} is recorded again", source.name()));
                     }
                     Err(error) => self.note(format!("{} is not recorded any more: {error}", source.name())),
                 }
             }
         }
+    }
+
+    fn aside(&self, sentence: String) {
+        let _ = self.notes.try_send(Input::Aside(sentence));
     }
 
     /// Not waited for: the session may be over.

@@ -8,6 +8,7 @@ mod flight;
 pub mod gate;
 mod governor;
 pub mod launch;
+mod names;
 pub mod procfs;
 mod reader;
 pub mod session;

@@ -32,6 +32,18 @@ pub fn executable(pid: u32) -> io::Result<Executable> {
     Ok(Executable { link, shown, file })
 }
 
+/// The processes that run the very file `wanted` now.
+pub fn running(wanted: &fs::File) -> Vec<u32> {
+    let Ok(wanted) = wanted.metadata() else { return Vec::new() };
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let same = |pid: &u32| {
+        let exe = fs::metadata(format!("/proc/{pid}/exe"));
+        exe.is_ok_and(|exe| (exe.dev(), exe.ino()) == (wanted.dev(), wanted.ino()))
+    };
+    pids.filter(same).collect()
+}
+
 /// What `pid` has mapped.
 ///
 /// # Errors

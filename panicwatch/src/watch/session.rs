@@ -26,7 +26,7 @@ use crate::{
     clock::Clock,
     correlate::{Correlator, Program},
     event::{Assembler, Body, Event},
-    incident::{Frame, Incident, Process},
+    incident::{Frame, Incident, Missing, Process},
     init_trace::{Collected, Collector},
     probe::{
         calibrate::Baseline, error::ProbeError, kernel::KernelFacts, object::Programs, rings::RingSizes,
@@ -47,6 +47,8 @@ pub enum Input {
     ChildExited(std::process::ExitStatus),
     /// Something a person should know.
     Note(String),
+    /// Something that the next incident will tell too.
+    Aside(String),
     /// Somebody asked us to stop.
     Stop,
 }
@@ -58,6 +60,8 @@ pub enum Output {
     Incident(Box<Incident>),
     /// Something a person should know, as a sentence.
     Note(String),
+    /// Something that whoever follows along may want to know; the next incident tells it too.
+    Aside(String),
     /// Panics that came faster than they are captured.
     Counted(Counted),
     /// The initialisation of the traced program is over, with the binary it ran. Incidents of its end come before.
@@ -265,7 +269,7 @@ impl Session {
         self.reader.request_stop();
         loop {
             match self.inputs.recv_timeout(Duration::from_millis(5)) {
-                Ok(input @ (Input::Record(_) | Input::Refused(_) | Input::Note(_))) => self.take(input),
+                Ok(input @ (Input::Record(_) | Input::Refused(_) | Input::Note(_) | Input::Aside(_))) => self.take(input),
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout) if !self.reader.has_ended() => {}
                 Err(_) => break,
@@ -308,6 +312,7 @@ impl Session {
             },
             Input::Refused(error) => self.outputs.push_back(Output::Note(format!("not watched: {error}"))),
             Input::Note(note) => self.outputs.push_back(Output::Note(note)),
+            Input::Aside(aside) => self.outputs.push_back(Output::Aside(aside)),
             Input::ChildExited(_) | Input::Stop => {}
         }
     }
@@ -340,13 +345,11 @@ impl Session {
             }
             _ => None,
         };
+        let ended = event.head.kind == kind::PROCESS_EXIT;
         if let Some(flight) = &mut self.flight {
-            if let Some(program) = program(&armory, event.head.binary) {
-                flight.bias.insert(pid, program.view(&event).bias);
-            }
-            flight.event(event.head.kind, pid, event.head.time_ns);
+            flight.event(&event, program(&armory, event.head.binary).as_deref());
         }
-        let describe = exec.is_none() && event.head.kind != kind::PROCESS_EXIT && !self.correlator.knows(pid);
+        let describe = exec.is_none() && !ended && !self.correlator.knows(pid);
         self.correlator.push(event, &|index| program(&armory, index));
         if let Some((args, env, _)) = exec {
             // What the kernel's copy does not have, /proc may, or we ourselves do.
@@ -363,29 +366,29 @@ impl Session {
             self.correlator.describe(procfs::process(pid));
         }
         self.flush();
+        if ended && let Some(flight) = &mut self.flight {
+            flight.forget(pid);
+        }
+    }
+
+    fn add_timeline(&mut self, incident: &mut Incident) {
+        let made = match &mut self.flight {
+            None => Err("nothing was recorded: timelines were not asked for".to_owned()),
+            Some(flight) => flight
+                .binary_of(incident.process.pid)
+                .and_then(|row| program(&self.armory, row))
+                .ok_or_else(|| "the process's binary is not known any more".to_owned())
+                .and_then(|program| flight.timeline(incident, &program)),
+        };
+        match made {
+            Ok(timeline) => incident.timeline = Some(timeline),
+            Err(reason) => incident.missing.push(Missing { what: "timeline".to_owned(), reason }),
+        }
     }
 
     fn flush(&mut self) {
         for mut incident in self.correlator.take() {
-            if let Some(flight) = &mut self.flight
-                && let Some((cut, to)) =
-                    flight.take(incident.process.pid, incident.start_ns, incident.end_ns.unwrap_or(u64::MAX))
-            {
-                let line = |(cpu, s): &(u32, panicwatch_common::recorder::Slot)| {
-                    format!(
-                        "{:>10} cpu{cpu} kind {} tid {} go {} extra {:#x} {:x?}",
-                        s.time_ns as i64 - incident.start_ns as i64,
-                        s.kind,
-                        s.tid,
-                        s.goid,
-                        s.extra,
-                        s.args
-                    )
-                };
-                incident.timeline = Some(
-                    serde_json::json!({"to": to - incident.start_ns, "n": cut.slots.len(), "samples": cut.samples.len(), "gaps": format!("{:?}", cut.gaps), "slots": cut.slots.iter().map(line).collect::<Vec<_>>()}),
-                );
-            }
+            self.add_timeline(&mut incident);
             self.outputs.push_back(Output::Incident(Box::new(incident)));
         }
     }
