@@ -42,8 +42,6 @@ pub enum What {
     GcWorker,
     /// The goroutine had to assist the collector.
     GcAssist,
-    /// Sweeping was over.
-    GcSweep,
     /// The goroutine was created, to run `name`. `other_goroutine`: the creator.
     GoCreate,
     /// The goroutine parked, for `name`.

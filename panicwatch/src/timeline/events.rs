@@ -137,7 +137,7 @@ fn record(input: &Input<'_>, replay: &Replay, cpu: u32, slot: &Slot) -> Option<E
             let words = format!("page fault at {:#x}", slot.args[0]);
             Event { address, args, number: Some(slot.extra.into()), ..new(What::PageFault, words) }
         }
-        kind::GC_START..=kind::GC_SWEEP => collector(input, slot, new)?,
+        kind::GC_START..=kind::GC_ASSIST => collector(input, slot, new)?,
         kind::FUNCTION => {
             let name = input.names.frames(slot.args[0], true).pop().map(|frame| frame.function);
             let shown = name.clone().unwrap_or_else(|| format!("{:#x}", slot.args[0]));
@@ -193,7 +193,6 @@ fn collector(input: &Input<'_>, slot: &Slot, new: impl Fn(What, String) -> Event
         kind::STW_END => plain(What::StwEnd, "started the world again"),
         kind::GC_WORKER => plain(What::GcWorker, "began to mark"),
         kind::GC_ASSIST => plain(What::GcAssist, "had to assist the collector"),
-        kind::GC_SWEEP => plain(What::GcSweep, "sweeping was over"),
         _ => return None,
     })
 }

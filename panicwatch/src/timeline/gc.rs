@@ -46,7 +46,6 @@ pub(super) fn gc(input: &Input<'_>) -> Gc {
             // A worker marks: so did the collector before.
             kind::GC_WORKER if out.phase.last().is_none() => out.becomes(at, Phase::Marking, Phase::Marking),
             kind::GC_MARK_DONE => out.becomes(at, Phase::Marking, Phase::Terminating),
-            kind::GC_SWEEP => out.phase.set(at, Some(Phase::Idle)),
             kind::STW_BEGIN => {
                 out.starts(at);
                 let reason = words::stw_reason(input, slot.extra);

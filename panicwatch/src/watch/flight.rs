@@ -104,7 +104,8 @@ impl Recorder {
     /// The sources that were not listened to all the time from `from_ns` to `to_ns`.
     fn off_between(&self, from_ns: u64, to_ns: u64) -> Vec<timeline::Off> {
         let off = self.off();
-        let touching = off.iter().filter(|off| off.from_ns < to_ns && off.to_ns.is_none_or(|end| end > from_ns));
+        let touching =
+            off.iter().filter(|off| off.from_ns < to_ns && off.to_ns.is_none_or(|end| end > from_ns));
         touching
             .map(|off| timeline::Off { source: off.source.name().to_owned(), reason: off.reason.clone() })
             .collect()

@@ -5,12 +5,7 @@ use std::{collections::HashMap, fs, sync::OnceLock};
 
 use panicwatch_common::recorder::{Slot, kind};
 
-use crate::{
-    correlate::Program,
-    incident::Frame,
-    symbolize::kernel::Kernel,
-    timeline,
-};
+use crate::{correlate::Program, incident::Frame, symbolize::kernel::Kernel, timeline};
 
 /// The kernel's symbols, read when first asked for.
 #[derive(Default)]
@@ -48,7 +43,8 @@ impl<'a> Names<'a> {
         let named = slots.iter().filter(|(_, slot)| {
             matches!(slot.kind, kind::SWITCH_IN | kind::SWITCH_OUT) && slot.args[0] as u32 != 0
         });
-        let threads = named.map(|(_, slot)| (slot.args[0] as u32, comm(slot.args[1], slot.args[2]))).collect();
+        let threads =
+            named.map(|(_, slot)| (slot.args[0] as u32, comm(slot.args[1], slot.args[2]))).collect();
         Names { program, bias, pid, kernel, threads }
     }
 }
@@ -84,6 +80,6 @@ impl timeline::Names for Names<'_> {
     }
 
     fn syscall(&self, number: u32) -> Option<&str> {
-        timeline::syscall_name(number)
+        timeline::syscall_name(self.program.bin.arch(), number)
     }
 }

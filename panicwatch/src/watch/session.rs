@@ -269,7 +269,9 @@ impl Session {
         self.reader.request_stop();
         loop {
             match self.inputs.recv_timeout(Duration::from_millis(5)) {
-                Ok(input @ (Input::Record(_) | Input::Refused(_) | Input::Note(_) | Input::Aside(_))) => self.take(input),
+                Ok(input @ (Input::Record(_) | Input::Refused(_) | Input::Note(_) | Input::Aside(_))) => {
+                    self.take(input)
+                }
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout) if !self.reader.has_ended() => {}
                 Err(_) => break,
