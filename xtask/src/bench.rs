@@ -11,8 +11,11 @@ use crate::{paths, setup, shell};
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Run only this benchmark (symbols)
+    /// Run only this benchmark (symbols, recorder, panics)
     name: Option<String>,
+    /// What the benchmark itself is told, behind `--`
+    #[arg(last = true)]
+    arguments: Vec<String>,
 }
 
 /// Runs them.
@@ -24,5 +27,5 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Some(name) => cargo.args(["--bench", name]),
         None => cargo.arg("--benches"),
     };
-    shell::run(&mut cargo)
+    shell::run(cargo.arg("--").args(&args.arguments))
 }

@@ -3,7 +3,8 @@
 //! Groups (the first part of a test's name): `oracle` judges the judges on bare runs and needs no privileges;
 //! `testprog` runs the Go runtime's own crash programs under panicwatch; `fixture` our own programs, which print
 //! their own ground truth; `exec` how programs are started, attached to and left; `cli` what the command says; `debian` servers of Debian
-//! packages, which nobody here wrote; `inittrace` the time line of a program's initialisation.
+//! packages, which nobody here wrote; `inittrace` the time line of a program's initialisation; `timeline` what happened before
+//! a panic.
 //! One cell: `cargo test --test live -- testprog::1.24::StringPanic --exact`. PANICWATCH_TEST_FULL=1 for every
 //! build of every fixture. What cannot run here is skipped, with its reason, and counted.
 
@@ -18,6 +19,8 @@ mod go_text;
 mod gobuild;
 mod inittrace;
 mod judges;
+#[path = "../oracle/lanes/mod.rs"]
+mod lanes;
 mod ledger;
 mod need;
 mod process;
@@ -25,6 +28,7 @@ mod run;
 mod scenarios;
 mod special;
 mod testprog;
+mod timeline;
 mod toolchain;
 mod traffic;
 
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
     trials.extend(cli::trials());
     trials.extend(debian::trials());
     trials.extend(inittrace::trials());
+    trials.extend(timeline::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !arguments.list
         && let Err(error) = ledger::print_table()

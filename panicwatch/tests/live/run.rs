@@ -33,24 +33,20 @@ pub(crate) struct Program<'a> {
     pub(crate) args: Vec<String>,
     /// Added to the environment.
     pub(crate) env: Vec<(String, String)>,
-    /// Options of `panicwatch run`.
+    /// Options of `panicwatch run`, when it is watched.
     pub(crate) options: Vec<String>,
 }
 
 impl<'a> Program<'a> {
     /// `path ARGS…`.
     pub(crate) fn new(path: &'a Path, args: &[&str]) -> Self {
-        Self {
-            path,
-            args: args.iter().map(|a| (*a).to_owned()).collect(),
-            env: Vec::new(),
-            options: Vec::new(),
-        }
+        let args = args.iter().map(|a| (*a).to_owned()).collect();
+        Self { path, args, env: Vec::new(), options: Vec::new() }
     }
 
-    /// The same with options for `panicwatch run`.
-    pub(crate) fn options(mut self, options: &[&str]) -> Self {
-        self.options = options.iter().map(|option| (*option).to_owned()).collect();
+    /// The same, watched with more options.
+    pub(crate) fn with(mut self, options: &[&str]) -> Self {
+        self.options.extend(options.iter().map(|o| (*o).to_owned()));
         self
     }
 
@@ -99,7 +95,7 @@ impl Running {
         let dir = TempDir::new()?;
         let mut command = Command::new(PANICWATCH);
         prepare(&mut command, program);
-        command.arg("run").args(&program.options).arg("-o").arg(dir.path().join(INCIDENTS)).arg("--");
+        command.arg("run").arg("-o").arg(dir.path().join(INCIDENTS)).args(&program.options).arg("--");
         Self::in_dir(command.arg(program.path).args(&program.args).stdin(Stdio::null()), dir)
     }
 
@@ -161,7 +157,11 @@ impl Running {
 
     /// Waits for the end.
     pub(crate) fn finish(&mut self) -> Result<Output> {
-        let status = wait(&mut self.child, DEADLINE);
+        self.finish_within(DEADLINE)
+    }
+
+    fn finish_within(&mut self, deadline: Duration) -> Result<Output> {
+        let status = wait(&mut self.child, deadline);
         let (stdout, stderr) = (self.stdout()?, self.stderr()?);
         let status = status.with_context(|| format!("standard error so far: {stderr}"))?;
         Ok(Output { stdout, stderr, status: shell_status(status), signal: status.signal() })
@@ -169,7 +169,11 @@ impl Running {
 
     /// Waits for the end of a watched run, and reads its incidents.
     pub(crate) fn finish_watched(&mut self) -> Result<Watched> {
-        let output = self.finish()?;
+        self.finish_watched_within(DEADLINE)
+    }
+
+    fn finish_watched_within(&mut self, deadline: Duration) -> Result<Watched> {
+        let output = self.finish_within(deadline)?;
         let incidents = incidents(&self.incident_file())
             .with_context(|| format!("exit status {}, standard error {:?}", output.status, output.stderr))?;
         Ok(Watched { output, incidents })
@@ -198,6 +202,11 @@ pub(crate) fn bare(program: &Program<'_>) -> Result<Output> {
 /// Runs the program under `panicwatch run -o FILE`.
 pub(crate) fn watched(program: &Program<'_>) -> Result<Watched> {
     Running::watched(program)?.finish_watched()
+}
+
+/// The same for a program that takes longer than any other.
+pub(crate) fn watched_within(program: &Program<'_>, deadline: Duration) -> Result<Watched> {
+    Running::watched(program)?.finish_watched_within(deadline)
 }
 
 /// Runs a command to its end.

@@ -146,7 +146,7 @@ pub(crate) fn no_panic(built: &Built) -> Result<()> {
 
 /// Every one of many, in order, and no other.
 pub(crate) fn counter(built: &Built) -> Result<()> {
-    let run = run::watched(&built.program().options(&["--max-captures", "0"]))?;
+    let run = run::watched(&built.program().with(&["--max-captures", "0"]))?;
     ensure!(run.output.stdout == format!("{}\n", built.args[0]), "changed: {:?}", run.output);
     let count: usize = built.args[0].parse()?;
     let mut at = 0;
@@ -166,7 +166,7 @@ pub(crate) fn counter(built: &Built) -> Result<()> {
 
 /// Beyond the rate at which panics are captured they are counted, every one of them.
 pub(crate) fn counted(built: &Built) -> Result<()> {
-    let run = run::watched(&built.program().options(&["--max-captures", "20"]))?;
+    let run = run::watched(&built.program().with(&["--max-captures", "20"]))?;
     ensure!(run.output.stdout == format!("{}\n", built.args[0]), "changed: {:?}", run.output);
     let total: usize = built.args[0].parse()?;
     let (told, captured) = (&run.output.stderr, run.incidents.len());

@@ -5,7 +5,9 @@
 
 mod compare;
 mod go_text;
+mod lanes;
 mod samples;
+mod timeline;
 
 use go_text::{Account, Note};
 use panicwatch::incident::{Exit, Kind};

@@ -1,7 +1,7 @@
-//! Go programs that nobody here wrote, for the tests: unpacked from their Debian packages, not installed.
+//! Programs that nobody here wrote, for tests and benchmarks: unpacked from their Debian packages, not installed.
 //!
-//! An installed server would be started as a service, now and at every boot. nats-server is run by the live tests;
-//! the others are large programs to read.
+//! An installed server would be started as a service, now and at every boot. nats-server is run by the live tests,
+//! wrk by a benchmark; the others are large Go programs to read.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub(super) struct Package {
     pub(super) why: &'static str,
 }
 
-const PACKAGES: [Package; 4] = [
+const PACKAGES: [Package; 5] = [
     package("nats-server", "usr/sbin/nats-server", "a small server to watch, 4 MB"),
     package("prometheus", "usr/bin/prometheus", "a large program to read, 20 MB"),
     Package {
@@ -29,6 +29,10 @@ const PACKAGES: [Package; 4] = [
         ..package("hugo", "usr/bin/hugo", "a large program to read and to watch, 13 MB")
     },
     package("docker.io", "usr/sbin/dockerd", "a very large program to read, 36 MB"),
+    Package {
+        library: Some(("libluajit-5.1-2", "usr/lib/x86_64-linux-gnu/libluajit-5.1.so.2")),
+        ..package("wrk", "usr/bin/wrk", "puts load on the benchmark's server, 0.5 MB")
+    },
 ];
 
 const fn package(name: &'static str, program: &'static str, why: &'static str) -> Package {

@@ -1,0 +1,162 @@
+//! Programs under load, with and without panicwatch at them, and what to make of the figures.
+//!
+//! Shared by the benchmarks of what watching costs. Knows nothing of what is compared.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
+
+use crate::support::{self, Toolchain};
+
+/// The command under test, built as it is shipped when run by `cargo bench`.
+pub(crate) const PANICWATCH: &str = env!("CARGO_BIN_EXE_panicwatch");
+
+/// Why nothing can be measured here; `None` when it can.
+pub(crate) fn obstacle() -> Option<&'static str> {
+    // SAFETY: geteuid(2) takes nothing and cannot fail.
+    (unsafe { libc::geteuid() } != 0).then_some("placing probes needs root: run it through sudo")
+}
+
+/// The fixture `load`, built by the newest toolchain.
+pub(crate) fn program() -> Result<PathBuf, &'static str> {
+    let toolchain: Toolchain =
+        support::toolchains().pop().ok_or("no Go toolchain is at hand; run `cargo xtask setup`")?;
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-load");
+    let env = [("GO111MODULE", "on"), ("GOFLAGS", "-mod=mod -buildvcs=false"), ("GOPROXY", "off")];
+    toolchain.build_with(&env, &support::fixture("load"), &[], &out);
+    Ok(out)
+}
+
+/// The program doing one thing.
+pub(crate) struct Load {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    /// What it said behind "ready".
+    pub(crate) ready: String,
+}
+
+impl Load {
+    pub(crate) fn start(program: &Path, what: &str) -> Load {
+        let mut child = Command::new(program)
+            .arg(what)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the load starts");
+        let input = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut load = Load { child, input, output, ready: String::new() };
+        let line = load.line();
+        load.ready = line.strip_prefix("ready").expect("it is ready").trim().to_owned();
+        load
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("the load answers");
+        line
+    }
+
+    /// Runs it for so long, or for a hundred times if that takes longer.
+    pub(crate) fn run(&mut self, milliseconds: u32) -> Run {
+        let cpu = self.cpu_ns();
+        let input = self.input.as_mut().expect("it is open");
+        writeln!(input, "{milliseconds}").expect("the load reads");
+        let line = self.line();
+        let numbers: Vec<f64> = line.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+        let [count, took] = numbers[..] else { panic!("the load said {line:?}") };
+        Run { ns: took / count, cpu_ns: (self.cpu_ns() - cpu) / count }
+    }
+
+    /// CPU time of its threads so far, nanoseconds. Unlike its throughput it hardly depends on who else is at work.
+    pub(crate) fn cpu_ns(&self) -> f64 {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs").flatten();
+        let of = |thread: fs::DirEntry| {
+            let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            text.split_whitespace().next()?.parse::<f64>().ok()
+        };
+        threads.filter_map(of).sum()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        drop(self.child.wait());
+    }
+}
+
+/// What doing it once took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run {
+    /// Nanoseconds.
+    pub(crate) ns: f64,
+    /// Of CPU time.
+    pub(crate) cpu_ns: f64,
+}
+
+/// panicwatch, watching a process.
+pub(crate) struct Attached {
+    child: Child,
+    said: BufReader<std::process::ChildStderr>,
+}
+
+impl Attached {
+    /// Returns when every probe stands.
+    pub(crate) fn to(pid: u32, options: &[&str]) -> Attached {
+        let mut child = Command::new(PANICWATCH)
+            .args(["attach", "--pid", &pid.to_string(), "-o", "/dev/null"])
+            .args(options)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("panicwatch starts");
+        let mut said = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut line = String::new();
+        while !line.contains("Ctrl-C") {
+            line.clear();
+            let read = said.read_line(&mut line).expect("panicwatch says something");
+            assert!(read > 0, "panicwatch attach {options:?} ended by itself: {:?}", child.wait());
+        }
+        Attached { child, said }
+    }
+
+    /// Ends it; gives what it had to say meanwhile.
+    pub(crate) fn end(mut self) -> Vec<String> {
+        // SAFETY: kill(2) takes two integers, and the child has not been waited for.
+        unsafe { libc::kill(self.child.id() as i32, libc::SIGINT) };
+        let said = (&mut self.said).lines().map_while(Result::ok).collect();
+        let status = self.child.wait().expect("it ends");
+        assert!(status.success(), "panicwatch ended with {status}: {said:?}");
+        said
+    }
+}
+
+/// What was measured again and again.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Figures(pub(crate) Vec<f64>);
+
+impl Figures {
+    fn at(&self, part: f64) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        let last = sorted.len().saturating_sub(1);
+        sorted.get((last as f64 * part).round() as usize).copied().unwrap_or(f64::NAN)
+    }
+
+    pub(crate) fn median(&self) -> f64 {
+        self.at(0.5)
+    }
+
+    /// Median, and the quartiles around it.
+    pub(crate) fn told(&self) -> String {
+        format!("{:.3} ({:.3}–{:.3})", self.median(), self.at(0.25), self.at(0.75))
+    }
+}

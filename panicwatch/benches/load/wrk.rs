@@ -1,0 +1,72 @@
+//! wrk: requests over connections that stay open, as many as the server answers.
+
+use std::{path::PathBuf, process::Command};
+
+use crate::support::{cache, skip};
+
+/// Where it is.
+pub(crate) struct Wrk {
+    program: PathBuf,
+    libraries: PathBuf,
+}
+
+/// One run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run {
+    /// Requests answered in a second.
+    pub(crate) throughput: f64,
+    /// And in all.
+    pub(crate) requests: f64,
+    /// Milliseconds within which 99 of 100 were answered.
+    pub(crate) p99_ms: f64,
+}
+
+impl Wrk {
+    /// Unpacked by set-up, or installed.
+    pub(crate) fn find() -> Option<Wrk> {
+        let root = cache().join("debian/wrk/usr");
+        let places = [root.join("bin/wrk"), PathBuf::from("/usr/bin/wrk")];
+        let program = places.iter().find(|place| place.is_file()).cloned();
+        if program.is_none() {
+            skip("wrk", &places);
+        }
+        Some(Wrk { program: program?, libraries: root.join("lib/x86_64-linux-gnu") })
+    }
+
+    /// Loads the server on `port` for so long.
+    pub(crate) fn run(&self, port: &str, seconds: u32) -> Run {
+        let output = Command::new(&self.program)
+            .env("LD_LIBRARY_PATH", &self.libraries)
+            .args([
+                "-t1",
+                "-c16",
+                "--latency",
+                &format!("-d{seconds}s"),
+                &format!("http://127.0.0.1:{port}/x"),
+            ])
+            .output()
+            .expect("wrk starts");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let run = read(&text);
+        let errors = text.lines().find(|line| line.contains("errors") || line.contains("Non-2xx"));
+        assert!(output.status.success() && errors.is_none(), "wrk: {errors:?} {}", output.status);
+        run.unwrap_or_else(|| panic!("wrk said {text}"))
+    }
+}
+
+fn read(text: &str) -> Option<Run> {
+    let after = |name: &str| text.lines().find_map(|line| Some(line.trim().strip_prefix(name)?.trim()));
+    // "230254 requests in 3.10s, 28.77MB read"
+    let requests = text.lines().find_map(|line| line.split_once(" requests in "))?.0;
+    Some(Run {
+        throughput: after("Requests/sec:")?.parse().ok()?,
+        requests: requests.trim().parse().ok()?,
+        p99_ms: milliseconds(after("99%")?)?,
+    })
+}
+
+fn milliseconds(text: &str) -> Option<f64> {
+    let units = [("us", 1e-3), ("ms", 1.0), ("s", 1e3)];
+    let (unit, factor) = units.iter().find(|(unit, _)| text.ends_with(unit))?;
+    Some(text.strip_suffix(unit)?.parse::<f64>().ok()? * factor)
+}

@@ -1,0 +1,199 @@
+//! What recording costs a program that does not panic: at every level, and each source by itself.
+//!
+//! Run by `cargo xtask bench recorder`. Every run with panicwatch stands between two without and is compared with
+//! them alone; what is printed is the median of these ratios and their quartiles. `--rounds N` for more of them,
+//! and a word for the loads whose name contains it.
+
+#![expect(clippy::print_stdout, reason = "its figures are what a benchmark is for")]
+
+mod load;
+#[path = "../tests/support/mod.rs"]
+#[expect(dead_code, reason = "shared with the tests, which use more of it")]
+mod support;
+#[path = "load/wrk.rs"]
+mod wrk;
+
+use std::path::Path;
+
+use load::{Attached, Figures, Load};
+use wrk::Wrk;
+
+/// Length of a run of the server, seconds.
+const SERVER_SECONDS: u32 = 3;
+/// Of the others, milliseconds.
+const LOAD_MS: u32 = 700;
+/// Nothing is shed while a price is measured.
+const NO_LIMIT: &[&str] = &["--budget", "100"];
+/// What there is to record, by the names that `--without` takes.
+const SOURCES: [&str; 10] =
+    ["switch", "wakeup", "migrate", "signal", "syscall", "fault", "sample", "gc", "assist", "goroutine"];
+
+/// A way to watch.
+#[derive(Clone)]
+struct Way {
+    name: String,
+    options: Vec<String>,
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let rounds =
+        arguments.iter().position(|a| a == "--rounds").and_then(|i| arguments.get(i + 1)?.parse().ok());
+    let rounds = rounds.unwrap_or(5);
+    let wanted = |what: &str| {
+        let mut words =
+            arguments.iter().filter(|a| !a.starts_with("--") && a.parse::<u32>().is_err()).peekable();
+        words.peek().is_none() || words.any(|word| what.contains(word.as_str()))
+    };
+    let program = match load::obstacle().map_or_else(load::program, Err) {
+        Ok(program) => program,
+        Err(why) => return println!("SKIPPED all: {why}"),
+    };
+    let ways = [levels(), sources()].concat();
+    if wanted("server")
+        && let Some(wrk) = Wrk::find()
+    {
+        server(&program, &wrk, &ways, rounds);
+    }
+    for (what, thing) in [("goroutine", "there and back between goroutines"), ("syscall", "system call")] {
+        if wanted(what) {
+            repeated(&program, what, thing, &ways, rounds);
+        }
+    }
+}
+
+fn way(name: &str, options: &[&[&str]]) -> Way {
+    Way { name: name.to_owned(), options: options.concat().iter().map(|o| (*o).to_owned()).collect() }
+}
+
+impl Way {
+    fn attach(&self, pid: u32) -> Attached {
+        Attached::to(pid, &self.options.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+}
+
+fn levels() -> Vec<Way> {
+    vec![
+        way("--no-timeline", &[&["--no-timeline"]]),
+        way("default", &[NO_LIMIT]),
+        way("--level kernel", &[&["--level", "kernel"], NO_LIMIT]),
+        way("--level runtime", &[&["--level", "runtime"], NO_LIMIT]),
+        way("--level full", &[&["--level", "full"], NO_LIMIT]),
+        way("--level full --budget 1", &[&["--level", "full", "--budget", "1"]]),
+    ]
+}
+
+/// Each source alone: everything on, and all others off again.
+fn sources() -> Vec<Way> {
+    let alone = |source: &&str| {
+        let others: Vec<&str> = SOURCES.into_iter().filter(|other| other != source).collect();
+        way(&format!("{source} alone"), &[&["--level", "full", "--without", &others.join(",")], NO_LIMIT])
+    };
+    SOURCES.iter().map(alone).collect()
+}
+
+/// What one thing took.
+#[derive(Debug, Clone, Copy)]
+struct Measure {
+    /// How many in a second.
+    throughput: f64,
+    /// CPU time for each, nanoseconds.
+    cpu_ns: f64,
+    /// Milliseconds within which 99 of 100 were done, where that is known.
+    p99_ms: Option<f64>,
+}
+
+/// Ratios to what it takes without panicwatch.
+#[derive(Default, Clone)]
+struct Ratios {
+    throughput: Figures,
+    cpu: Figures,
+    cpu_more: Figures,
+    p99: Figures,
+}
+
+impl Ratios {
+    fn push(&mut self, with: Measure, before: Measure, after: Measure) {
+        let cpu = (before.cpu_ns + after.cpu_ns) / 2.0;
+        self.throughput.0.push(2.0 * with.throughput / (before.throughput + after.throughput));
+        self.cpu.0.push(with.cpu_ns / cpu);
+        self.cpu_more.0.push(with.cpu_ns - cpu);
+        if let (Some(with), Some(before), Some(after)) = (with.p99_ms, before.p99_ms, after.p99_ms) {
+            self.p99.0.push(2.0 * with / (before + after));
+        }
+    }
+}
+
+/// Requests to a server.
+fn server(program: &Path, wrk: &Wrk, ways: &[Way], rounds: usize) {
+    let mut load = Load::start(program, "server");
+    let what = format!("server: a request, net/http, wrk with 16 connections for {SERVER_SECONDS} s");
+    compare(&mut load, &what, ways, rounds, &mut |load| {
+        let cpu = load.cpu_ns();
+        let run = wrk.run(&load.ready, SERVER_SECONDS);
+        let cpu_ns = (load.cpu_ns() - cpu) / run.requests;
+        Measure { throughput: run.throughput, cpu_ns, p99_ms: Some(run.p99_ms) }
+    });
+}
+
+/// One thing, again and again.
+fn repeated(program: &Path, what: &str, thing: &str, ways: &[Way], rounds: usize) {
+    let mut load = Load::start(program, what);
+    let what = format!("{what}: {thing}, for {LOAD_MS} ms");
+    compare(&mut load, &what, ways, rounds, &mut |load| {
+        let run = load.run(LOAD_MS);
+        Measure { throughput: 1e9 / run.ns, cpu_ns: run.cpu_ns, p99_ms: None }
+    });
+}
+
+fn compare(
+    load: &mut Load,
+    what: &str,
+    ways: &[Way],
+    rounds: usize,
+    run: &mut dyn FnMut(&mut Load) -> Measure,
+) {
+    run(load); // Its heap and its connections reach their size.
+    let (mut ratios, mut bare, mut notes) = (vec![Ratios::default(); ways.len()], Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let mut before = run(load);
+        for (way, ratios) in ways.iter().zip(&mut ratios) {
+            let attached = way.attach(load.pid());
+            let with = run(load);
+            notes.extend(attached.end().into_iter().map(|note| format!("{}: {note}", way.name)));
+            let after = run(load);
+            ratios.push(with, before, after);
+            bare.push(after);
+            before = after;
+        }
+    }
+    let median = |of: &dyn Fn(&Measure) -> f64| Figures(bare.iter().map(of).collect()).median();
+    let p99 = bare[0].p99_ms.map(|_| format!(", p99 {:.2} ms", median(&|m| m.p99_ms.unwrap_or(f64::NAN))));
+    println!(
+        "\n{what}, {rounds} rounds; without panicwatch {:.0} a second, CPU {:.0} ns each{}",
+        median(&|m| m.throughput),
+        median(&|m| m.cpu_ns),
+        p99.clone().unwrap_or_default()
+    );
+    println!(
+        "  {:24} {:22} {:22} {:>8}  {}",
+        "",
+        "throughput",
+        "CPU for each",
+        "ns more",
+        p99.map_or("", |_| "p99")
+    );
+    for (way, ratios) in ways.iter().zip(&ratios) {
+        let p99 = if ratios.p99.0.is_empty() { String::new() } else { ratios.p99.told() };
+        let (throughput, cpu) = (ratios.throughput.told(), ratios.cpu.told());
+        println!("  {:24} {throughput:22} {cpu:22} {:8.0}  {p99}", way.name, ratios.cpu_more.median());
+    }
+    say(notes);
+}
+
+/// What panicwatch had to say, once each.
+fn say(mut notes: Vec<String>) {
+    notes.sort();
+    notes.dedup();
+    notes.iter().for_each(|note| println!("  {note}"));
+}
