@@ -102,7 +102,7 @@ impl Toolchain {
             "-Clink-arg=--btf".to_owned(),
             // Comparisons with a constant on their right only (Linux 4.14): the other way round, verifiers before 6.8
             // learn nothing from them.
-            "-Ctarget-cpu=v2".to_owned(),
+            "-Ctarget-cpu=v3".to_owned(),
         ];
         let mut cargo = Command::new(&self.cargo);
         cargo.current_dir(workspace);

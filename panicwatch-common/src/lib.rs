@@ -8,6 +8,7 @@ pub mod binary;
 pub mod config;
 pub mod event;
 pub mod reason;
+pub mod trace;
 
 /// General registers as the kernel saves them (x86-64 `struct pt_regs`, in its order).
 ///

@@ -6,6 +6,8 @@
 //! For any other target this is an empty program with the standard library, so that clippy and rust-analyzer can
 //! check the workspace as a whole.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+// For the one instruction that `core` does not offer: see `trace`.
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![cfg_attr(
     target_arch = "bpf",
     expect(missing_docs, reason = "entry points are documented by their modules")
@@ -23,6 +25,8 @@ mod memory;
 mod probes;
 #[cfg(target_arch = "bpf")]
 mod read;
+#[cfg(target_arch = "bpf")]
+mod trace;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

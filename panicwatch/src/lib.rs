@@ -12,7 +12,8 @@
 //! 5. [`incident`] is the document; [`report`] renders it for people, [`fingerprint`] groups it.
 //! 6. [`init_trace`] makes the time line of a program's initialisation of the same events. [`inspect`] says what a
 //!    binary is, [`symbolize`] what a single address is, of Go programs and of the kernel.
-//! 7. [`cli`] has the subcommands, [`doctor`] says what this machine allows.
+//! 7. [`trace`] tells of calls of functions that the user names, as they happen.
+//! 8. [`cli`] has the subcommands, [`doctor`] says what this machine allows.
 
 pub mod cli;
 pub mod clock;
@@ -38,6 +39,7 @@ pub mod probe;
 pub mod raises;
 pub mod report;
 pub mod symbolize;
+pub mod trace;
 pub mod traceback;
 pub mod value;
 pub mod watch;

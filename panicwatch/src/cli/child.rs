@@ -1,6 +1,6 @@
 //! What the commands that start a program share: starting it armed, and waiting for its end.
 
-use std::{fs::File, path::Path, thread};
+use std::{fs::File, path::Path, process::Child, sync::Arc, thread};
 
 use super::{
     common::{Exit, say, unable},
@@ -9,8 +9,10 @@ use super::{
 use crate::{
     clock::Clock,
     incident::Process,
+    probe::error::ProbeError,
     watch::{
         armory::ArmError,
+        gate::Gate,
         launch, procfs,
         session::{Input, Session},
     },
@@ -42,14 +44,8 @@ pub(super) fn start(
         say(&format!("Go programs that {program} starts are not covered: {problem}"));
     }
 
-    let forwarding = signals::forward_to_child(session.gate())?;
-    // The child is watched from its fork on, because the kernel programs follow the forks of whom they watch.
-    let us = std::process::id();
-    session.watch(us).map_err(unable)?;
-    let child = launch::start(path, program, rest);
-    session.unwatch(us).map_err(unable)?;
-    let mut child = child?;
-    forwarding.child_is(child.id());
+    let watch = |us, on| if on { session.watch(us) } else { session.unwatch(us) };
+    let mut child = spawn(path, program, rest, session.gate(), watch)?;
     session.launched(Process {
         args: Some(command.to_vec()),
         env: Some(procfs::own_go_variables()),
@@ -63,6 +59,28 @@ pub(super) fn start(
         }
     });
     Ok(Watched { session, is_go })
+}
+
+/// Starts a program whose signals are ours from then on. `watch` puts a process into the table of watched ones, or takes
+/// it out: the child is watched from its fork on, because the kernel programs follow the forks of whom they watch.
+///
+/// # Errors
+/// Status 1 when the program cannot be started, 3 when the machine cannot do it.
+pub(super) fn spawn(
+    path: &Path,
+    program: &str,
+    args: &[String],
+    gate: Option<Arc<Gate>>,
+    mut watch: impl FnMut(u32, bool) -> Result<(), ProbeError>,
+) -> Result<Child, Exit> {
+    let forwarding = signals::forward_to_child(gate)?;
+    let us = std::process::id();
+    watch(us, true).map_err(unable)?;
+    let child = launch::start(path, program, args);
+    watch(us, false).map_err(unable)?;
+    let child = child?;
+    forwarding.child_is(child.id());
+    Ok(child)
 }
 
 /// Arms the program itself; false when it is not Go (a script, say), which is no error: what it starts may be.

@@ -10,3 +10,4 @@ pub mod inspect;
 pub mod run;
 mod signals;
 pub mod symbolize;
+pub mod trace;

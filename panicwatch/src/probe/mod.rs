@@ -9,3 +9,4 @@ pub mod kernel;
 mod multi;
 pub mod object;
 pub mod plan;
+pub mod trace;

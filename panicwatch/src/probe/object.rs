@@ -42,7 +42,7 @@ const TRACEPOINTS: [&str; 3] = ["sched_process_fork", "sched_process_exec", "sch
 /// A crossing type may be a map's value.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
-struct Crossing<T>(T);
+pub(super) struct Crossing<T>(pub(super) T);
 // SAFETY: `Binary` consists of u32 only: any bytes are a value and there is no padding.
 unsafe impl Pod for Crossing<Binary> {}
 // SAFETY: so does `Config`.
@@ -60,12 +60,25 @@ impl Programs {
     ///
     /// `ring_bytes` is the size of the event ring, a power of two.
     pub fn load(kernel: &KernelFacts, ring_bytes: u32) -> Result<Programs, ProbeError> {
-        let mut ebpf = EbpfLoader::new().map_max_entries("EVENTS", ring_bytes).load(ebpf::object())?;
+        Programs::load_some(kernel, &UPROBES, &[("EVENTS", ring_bytes)])
+    }
+
+    /// As [`Programs::load`], of the uprobe programs `names` only, with other sizes for some maps.
+    pub(super) fn load_some(
+        kernel: &KernelFacts,
+        names: &[&'static str],
+        sizes: &[(&'static str, u32)],
+    ) -> Result<Programs, ProbeError> {
+        let mut loader = EbpfLoader::new();
+        for &(map, size) in sizes {
+            loader.map_max_entries(map, size);
+        }
+        let mut ebpf = loader.load(ebpf::object())?;
         let mut multi = BTreeMap::new();
         if kernel.uprobe_multi {
-            multi = multi::load(ebpf::object(), &map_fds(&ebpf), &UPROBES)?;
+            multi = multi::load(ebpf::object(), &map_fds(&ebpf), names)?;
         } else {
-            for name in UPROBES {
+            for &name in names {
                 uprobe(&mut ebpf, name)?.load()?;
             }
         }
@@ -82,7 +95,7 @@ impl Programs {
 
     /// The event ring, once.
     pub fn take_events(&mut self) -> Result<RingBuf<MapData>, ProbeError> {
-        Ok(self.ebpf.take_map("EVENTS").ok_or(ProbeError::Object("EVENTS"))?.try_into()?)
+        self.take_ring("EVENTS")
     }
 
     /// Writes row `index` of the binaries.
@@ -139,7 +152,12 @@ impl Programs {
         uprobe(&mut self.ebpf, name)
     }
 
-    fn map(&mut self, name: &'static str) -> Result<&mut Map, ProbeError> {
+    /// A ring, once.
+    pub(super) fn take_ring(&mut self, name: &'static str) -> Result<RingBuf<MapData>, ProbeError> {
+        Ok(self.ebpf.take_map(name).ok_or(ProbeError::Object(name))?.try_into()?)
+    }
+
+    pub(super) fn map(&mut self, name: &'static str) -> Result<&mut Map, ProbeError> {
         self.ebpf.map_mut(name).ok_or(ProbeError::Object(name))
     }
 }

@@ -7,5 +7,6 @@ pub mod armory;
 pub mod gate;
 pub mod launch;
 pub mod procfs;
-mod reader;
+pub mod reader;
 pub mod session;
+pub mod tracing;

@@ -13,38 +13,67 @@ use aya::maps::{MapData, RingBuf};
 /// Records that may wait between the ring and the correlator; some hundred megabytes at the very most.
 pub(super) const QUEUE: usize = 65_536;
 
-/// The reading thread.
-pub(super) struct Reader {
-    stop: OwnedFd,
-    thread: JoinHandle<()>,
-}
+/// Asks a reader to read what is still there and then to end.
+#[derive(Debug)]
+pub struct Stop(OwnedFd);
 
-impl Reader {
-    /// Starts reading; each record becomes `wrap(bytes)` on `to`.
-    pub(super) fn start<T: Send + 'static>(
-        ring: RingBuf<MapData>,
-        to: SyncSender<T>,
-        wrap: fn(Vec<u8>) -> T,
-    ) -> io::Result<Reader> {
+impl Stop {
+    /// Not yet.
+    ///
+    /// # Errors
+    /// Without descriptors.
+    pub fn new() -> io::Result<Stop> {
         // SAFETY: plain system call; the result is checked.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: a new descriptor that is ours.
-        let stop = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Stop(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// The same, for another thread.
+    ///
+    /// # Errors
+    /// Without descriptors.
+    pub fn try_clone(&self) -> io::Result<Stop> {
+        self.0.try_clone().map(Stop)
+    }
+
+    /// Now.
+    pub fn request(&self) {
+        let one = 1u64.to_ne_bytes();
+        // SAFETY: the descriptor is ours and the buffer has eight bytes.
+        unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+    }
+}
+
+/// The reading thread.
+pub(super) struct Reader {
+    stop: Stop,
+    thread: JoinHandle<()>,
+}
+
+impl Reader {
+    /// Starts reading; each record becomes `wrap(bytes)` on `to`.
+    pub(super) fn start<T: Send + 'static>(
+        mut ring: RingBuf<MapData>,
+        to: SyncSender<T>,
+        wrap: fn(Vec<u8>) -> T,
+    ) -> io::Result<Reader> {
+        let stop = Stop::new()?;
         let stop_here = stop.try_clone()?;
+        // When the receiver is gone nobody will ever ask.
+        let each = move |record: Option<&[u8]>| record.is_none_or(|r| to.send(wrap(r.to_vec())).is_ok());
         let thread = thread::Builder::new()
             .name("ring reader".into())
-            .spawn(move || read(ring, &stop_here, &to, wrap))?;
+            .spawn(move || read(&mut ring, &stop_here, each))?;
         Ok(Reader { stop, thread })
     }
 
     /// Asks it to read what is still there and then to end.
     pub(super) fn request_stop(&self) {
-        let one = 1u64.to_ne_bytes();
-        // SAFETY: the descriptor is ours and the buffer has eight bytes.
-        unsafe { libc::write(self.stop.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+        self.stop.request();
     }
 
     /// It has ended: everything it read is in the channel.
@@ -53,15 +82,17 @@ impl Reader {
     }
 }
 
-fn read<T>(mut ring: RingBuf<MapData>, stop: &OwnedFd, to: &SyncSender<T>, wrap: fn(Vec<u8>) -> T) {
+/// Reads until somebody asks to stop and the ring is empty then, or `each` gives false. `each` gets every record, and
+/// `None` whenever there are no more for now.
+pub fn read(ring: &mut RingBuf<MapData>, stop: &Stop, mut each: impl FnMut(Option<&[u8]>) -> bool) {
     loop {
-        let stopping = wait(&ring, stop);
+        let stopping = wait(ring, &stop.0);
         while let Some(record) = ring.next() {
-            if to.send(wrap(record.to_vec())).is_err() {
-                return; // The receiver is gone: nobody will ever ask.
+            if !each(Some(&record)) {
+                return;
             }
         }
-        if stopping {
+        if !each(None) || stopping {
             return;
         }
     }
