@@ -70,8 +70,8 @@ pub mod kind {
 
 /// `Hit::flags`.
 pub mod flag {
-    /// The g register does not name a goroutine on whose stack this is: `goid` is 0 and `depth` a stack pointer's low
-    /// half.
+    /// The g register does not name a goroutine on whose stack this is: `goid` is 0 and `depth` the inverted low half
+    /// of where the return address lies.
     pub const NO_GOROUTINE: u8 = 1;
     /// The g register names a thread's own stack (g0, gsignal): `goid` is the address of that g.
     pub const SYSTEM_STACK: u8 = 2;

@@ -95,7 +95,8 @@ impl Traced {
             tgid: (self.id >> 32) as u32,
             tid: self.id as u32,
             function: self.function,
-            depth: self.frame as u32,
+            // Grows from caller to callee, as that of goroutines.
+            depth: !(self.frame as u32),
             kind,
             flags: flag::NO_GOROUTINE,
             reserved: [0; 6],

@@ -4,18 +4,28 @@ mod budget;
 mod output;
 mod target;
 
-use std::{path::PathBuf, time::Duration};
+use std::{cell::RefCell, path::PathBuf, time::Duration};
 
 use anyhow::{Context, anyhow};
 use clap::{Args as ClapArgs, ValueEnum};
+use panicwatch_common::trace::Hit;
 
 use self::{output::Output, target::Target};
 use super::common::{Exit, say, unable};
 use crate::{
-    gobin::{Func, GoBinary},
+    gobin::{CodeFrame, Func, GoBinary},
     probe::plan::trace::{Tells, TracePlan, Wanted, trace_plan},
-    trace::{self, Options, Tracer, filter::Condition, line::Summary, pattern::Pattern, text},
+    trace::{
+        self, Options, Tracer,
+        filter::Condition,
+        line::{Caller, Summary},
+        pattern::Pattern,
+        record::Data,
+        text,
+        values::Values,
+    },
     watch::{
+        biases::Biases,
         reader::Stop,
         tracing::{Reads, Tracing},
     },
@@ -134,7 +144,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     }
     crate::doctor::requirements_for_run().map_err(unable)?;
     tell_price(&plan, args);
-    let reads = Reads { stack: args.stack, ..Reads::default() };
+    let (mut values, reads) = reads(args, &bin, &plan)?;
     let output = Output::open(args, &target)?;
     let ring_bytes = args.buffer << 20;
     let place = (&target.file, target.shown.as_path());
@@ -148,7 +158,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     }
     let stop = Stop::new()?;
     let running = target.start(&mut tracing, &stop)?;
-    follow(args, &bin, &plan, &mut tracing, &stop, output)?;
+    follow(args, &bin, &plan, values.as_mut(), &mut tracing, &stop, output)?;
     Ok(running.status())
 }
 
@@ -212,10 +222,49 @@ fn tell_price(plan: &TracePlan, args: &Args) {
     }
 }
 
+/// What to read at every hit, and what is needed to make values of it.
+fn reads<'a>(
+    args: &Args,
+    bin: &'a GoBinary,
+    plan: &TracePlan,
+) -> Result<(Option<Values<'a>>, Reads), Exit> {
+    let mut reads = Reads { stack: args.stack, ..Reads::default() };
+    if !args.arguments() && !args.results {
+        return Ok((None, reads));
+    }
+    let (values, lists) = match Values::read(bin, &plan.functions) {
+        Ok(read) => read,
+        Err(error) if args.conditions.is_empty() => {
+            say(&format!("arguments and results are not shown: {error}"));
+            return Ok((None, reads));
+        }
+        Err(error) => return Err(anyhow!(error).context("--where needs the arguments").into()),
+    };
+    let unknown = values.unknown();
+    if unknown > 0 {
+        say(&format!("of {unknown} functions the debug information does not say what they take: assembly, as a rule"));
+    }
+    reads.entries = args.arguments().then_some(lists.entries);
+    reads.exits = args.results.then_some(lists.exits);
+    Ok((Some(values), reads))
+}
+
+/// Who is at these return addresses, link-time.
+fn callers(bin: &GoBinary, addresses: impl Iterator<Item = u64>) -> Vec<Caller> {
+    let frames = addresses.flat_map(|address| bin.frames(address, false));
+    let caller = |frame: CodeFrame<'_>| Caller {
+        function: frame.function.into_owned(),
+        file: frame.file.map(|file| file.into_owned()),
+        line: frame.line,
+    };
+    frames.map(caller).collect()
+}
+
 fn follow(
     args: &Args,
-    _bin: &GoBinary,
+    bin: &GoBinary,
     plan: &TracePlan,
+    mut values: Option<&mut Values<'_>>,
     tracing: &mut Tracing,
     stop: &Stop,
     mut output: Output,
@@ -225,8 +274,17 @@ fn follow(
         min_duration_ns: args.min_duration.map(|least| u64::try_from(least.as_nanos()).unwrap_or(u64::MAX)),
         conditions: args.conditions.clone(),
     };
-    let mut tracer =
-        Tracer::new(&plan.functions, options, Box::new(|_, _, _| None), Box::new(|_, _| Vec::new()));
+    let biases = RefCell::new(Biases::default());
+    let (wants_args, wants_results) = (args.arguments(), args.results);
+    let decode = |hit: &Hit, at_exit: bool, data: &Data<'_>| {
+        let values = values.as_mut().filter(|_| if at_exit { wants_results } else { wants_args })?;
+        values.decode(hit, at_exit, data, biases.borrow_mut().of(bin, hit.tgid))
+    };
+    let callers = |hit: &Hit, addresses: &[u64]| match biases.borrow_mut().of(bin, hit.tgid) {
+        Some(bias) => callers(bin, addresses.iter().map(|address| address.wrapping_sub(bias))),
+        None => Vec::new(),
+    };
+    let mut tracer = Tracer::new(&plan.functions, options, Box::new(decode), Box::new(callers));
     let mut budget = args.budget.map(|percent| budget::Budget::new(percent, plan));
     tracing.run(stop, &mut |tracing, record| match record {
         Some(record) => tracer.push(record, &mut |line| output.line(line)),

@@ -12,5 +12,6 @@ pub mod record;
 pub mod text;
 mod tracer;
 pub mod tree;
+pub mod values;
 
 pub use tracer::{Callers, Options, Told, Tracer, Values};
