@@ -22,7 +22,7 @@ use self::{sections::Sections, unit::Unit};
 pub use self::{
     compare::{Checked, Difference, check},
     open::{compare, open, open_bytes, parse, table_suffices},
-    signature::{Parameter, Signature, Signatures, signatures},
+    signature::{Location, Parameter, Signature, Signatures, signatures},
 };
 
 /// What one file may cost: an entry costs one, and so does each of its attributes. Some seconds at most; of real

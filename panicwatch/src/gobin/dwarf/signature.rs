@@ -24,8 +24,17 @@ pub struct Parameter {
     pub name: String,
     /// Type.
     pub of: TypeId,
-    /// The DWARF numbers of the registers it is in, in the order of its bytes, where that is said.
-    pub registers: Option<Vec<u16>>,
+    /// Where it is, where that is said.
+    pub location: Option<Location>,
+}
+
+/// Where a value is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// In these registers, by their DWARF numbers, in the order of its bytes.
+    Registers(Vec<u16>),
+    /// In memory, bytes from the canonical frame address: the stack pointer before the call.
+    Frame(i64),
 }
 
 /// What a function takes and gives.
@@ -176,7 +185,7 @@ impl<'a> Search<'a, '_> {
         unit: &gimli::Unit<Slice<'a>>,
         entry: &gimli::DebuggingInformationEntry<'_, '_, Slice<'a>>,
         signature: &mut Signature,
-        registers: Option<Vec<u16>>,
+        location: Option<Location>,
     ) -> Result<(), DwarfError> {
         let Some(of) = reference(unit, entry, gimli::DW_AT_type)? else { return Ok(()) };
         let (name, of) = (name(self.dwarf, unit, entry)?, self.types.refer(of));
@@ -186,7 +195,7 @@ impl<'a> Search<'a, '_> {
         };
         let list = if result { &mut signature.results } else { &mut signature.parameters };
         if list.len() < MAX_PARAMETERS {
-            list.push(Parameter { name, of, registers });
+            list.push(Parameter { name, of, location });
         }
         Ok(())
     }
@@ -199,7 +208,7 @@ impl<'a> Search<'a, '_> {
         low: u64,
         site: u64,
     ) -> Result<(), DwarfError> {
-        let registers = self.registers(unit, entry, site)?;
+        let location = self.location(unit, entry, site)?;
         let mut signature = self.found.remove(&low).unwrap_or_default();
         match self.origin(unit, entry)? {
             // It is in the list already, by its name.
@@ -207,39 +216,59 @@ impl<'a> Search<'a, '_> {
                 let name = name(self.dwarf, &origin, &origin.entry(at)?)?;
                 let own = signature.parameters.iter_mut().find(|parameter| parameter.name == name);
                 if let Some(own) = own {
-                    own.registers = registers;
+                    own.location = location;
                 }
             }
-            None => self.add(unit, entry, &mut signature, registers)?,
+            None => self.add(unit, entry, &mut signature, location)?,
         }
         self.found.insert(low, signature);
         Ok(())
     }
 
-    /// The registers it is in at `site`; `None` when nothing is said, or something else.
-    fn registers(
+    /// Where it is at `site`; `None` when nothing is said, or something else.
+    fn location(
         &self,
         unit: &gimli::Unit<Slice<'a>>,
         entry: &gimli::DebuggingInformationEntry<'_, '_, Slice<'a>>,
         site: u64,
-    ) -> Result<Option<Vec<u16>>, DwarfError> {
+    ) -> Result<Option<Location>, DwarfError> {
         let Some(value) = entry.attr_value(gimli::DW_AT_location)? else { return Ok(None) };
+        // One place for the whole function, which it may reach after our instruction only.
+        if let Some(expression) = value.exprloc_value() {
+            return read_location(expression, unit.encoding());
+        }
         let Some(mut locations) = self.dwarf.attr_locations(unit, value)? else { return Ok(None) };
         while let Some(location) = locations.next()? {
-            if !(location.range.begin..location.range.end).contains(&site) {
-                continue;
+            if (location.range.begin..location.range.end).contains(&site) {
+                return read_location(location.data, unit.encoding());
             }
-            let mut registers = Vec::new();
-            let mut operations = location.data.operations(unit.encoding());
-            while let Some(operation) = operations.next()? {
-                match operation {
-                    Operation::Register { register } => registers.push(register.0),
-                    Operation::Piece { .. } => {}
-                    _ => return Ok(None),
-                }
-            }
-            return Ok((!registers.is_empty()).then_some(registers));
         }
         Ok(None)
     }
+}
+
+fn read_location(
+    expression: gimli::Expression<Slice<'_>>,
+    encoding: gimli::Encoding,
+) -> Result<Option<Location>, DwarfError> {
+    let mut registers = Vec::new();
+    let mut operations = expression.operations(encoding);
+    while let Some(operation) = operations.next()? {
+        match operation {
+            Operation::Register { register } => registers.push(register.0),
+            Operation::Piece { .. } => {}
+            Operation::FrameOffset { offset } if registers.is_empty() => {
+                return Ok(operations.next()?.is_none().then_some(Location::Frame(offset)));
+            }
+            // The same without a frame base of its own.
+            Operation::CallFrameCFA if registers.is_empty() => {
+                return Ok(match operations.next()? {
+                    None => Some(Location::Frame(0)),
+                    _ => None,
+                });
+            }
+            _ => return Ok(None),
+        }
+    }
+    Ok((!registers.is_empty()).then_some(Location::Registers(registers)))
 }

@@ -35,21 +35,29 @@ pub struct Piece {
 /// A value's pieces; those on the stack are one. `None` for types that are not understood, and what follows them.
 pub type Homes = Vec<Option<Vec<Piece>>>;
 
-/// Places parameters and results. `dictionary`: before parameter number so-and-so comes a hidden word.
+/// Integer registers of the convention, by their DWARF numbers: RAX, RBX, RCX, RDI, RSI, R8 to R11.
+pub(super) const DWARF_REGISTERS: [u16; INTEGERS] = [0, 3, 2, 5, 4, 8, 9, 10, 11];
+
+/// Places parameters, each with the registers that the debug information says it is in, and results. `dictionary`:
+/// before parameter number so-and-so comes a hidden word.
 pub fn assign(
     types: &GoTypes,
-    parameters: &[TypeId],
+    parameters: &[(TypeId, Option<&[u16]>)],
     results: &[TypeId],
     dictionary: Option<usize>,
 ) -> (Homes, Homes) {
     // The return address lies below.
     let mut state = State { types, integers: 0, floats: 0, stack: 8, lost: false };
     let mut placed = Vec::new();
-    for (i, &parameter) in parameters.iter().enumerate() {
+    for (i, (parameter, said)) in parameters.iter().enumerate() {
         if dictionary == Some(i) {
             state.integers += 1;
         }
-        placed.push(state.place(parameter));
+        let mut pieces = state.place(*parameter);
+        if let (Some(pieces), Some(said)) = (&mut pieces, said) {
+            state.correct(pieces, said);
+        }
+        placed.push(pieces);
     }
     (state.integers, state.floats) = (0, 0);
     state.stack = state.stack.next_multiple_of(8);
@@ -89,6 +97,23 @@ impl State<'_> {
             }
         }
         Some(pieces)
+    }
+
+    /// Parameters without a name are not in the debug information of old releases, so that the next one is in a later
+    /// register than it seems; what is said counts.
+    fn correct(&mut self, pieces: &mut [Piece], said: &[u16]) {
+        let number = |register: &u16| DWARF_REGISTERS.iter().position(|known| known == register);
+        let numbers: Vec<usize> = said.iter().filter_map(number).collect();
+        let all_integers = pieces.iter().all(|piece| matches!(piece.home, Home::Integer(_)));
+        if !all_integers || numbers.len() != pieces.len() || numbers.len() != said.len() {
+            return;
+        }
+        for (piece, number) in pieces.iter_mut().zip(&numbers) {
+            piece.home = Home::Integer(*number);
+        }
+        if let Some(last) = numbers.last() {
+            self.integers = last + 1;
+        }
     }
 
     fn integer(&mut self, offset: u64, size: u64, pieces: &mut Vec<Piece>) -> Result<(), Why> {
@@ -163,7 +188,8 @@ mod tests {
     }
 
     fn homes(parameters: &[TypeId]) -> Vec<Vec<Home>> {
-        let (placed, _) = assign(&types(), parameters, &[], None);
+        let parameters: Vec<_> = parameters.iter().map(|of| (*of, None)).collect();
+        let (placed, _) = assign(&types(), &parameters, &[], None);
         placed.into_iter().map(|p| p.expect("placed").iter().map(|p| p.home).collect()).collect()
     }
 
@@ -197,21 +223,30 @@ mod tests {
 
     #[test]
     fn results_begin_anew_behind_the_arguments() {
-        let (_, results) = assign(&types(), &[4, 5], &[0, 4], None);
+        let (_, results) = assign(&types(), &[(4, None), (5, None)], &[0, 4], None);
         let homes: Vec<_> = results.into_iter().map(|r| r.expect("placed")[0].home).collect();
         assert_eq!(homes, [Home::Integer(0), Home::Stack(24)]);
     }
 
     #[test]
     fn a_dictionary_takes_a_register() {
-        let (placed, _) = assign(&types(), &[0, 0], &[], Some(1));
+        let (placed, _) = assign(&types(), &[(0, None), (0, None)], &[], Some(1));
         let homes: Vec<_> = placed.into_iter().map(|p| p.expect("placed")[0].home).collect();
         assert_eq!(homes, [Home::Integer(0), Home::Integer(2)]);
     }
 
     #[test]
+    fn what_the_debug_information_says_counts() {
+        let said = [3, 2];
+        let (placed, _) = assign(&types(), &[(2, Some(&said)), (0, None)], &[], None);
+        let homes: Vec<Vec<_>> =
+            placed.into_iter().map(|p| p.expect("placed").iter().map(|p| p.home).collect()).collect();
+        assert_eq!(homes, [vec![Home::Integer(1), Home::Integer(2)], vec![Home::Integer(3)]]);
+    }
+
+    #[test]
     fn what_follows_the_unknown_is_unknown() {
-        let (placed, results) = assign(&types(), &[0, 6, 0], &[0], None);
+        let (placed, results) = assign(&types(), &[(0, None), (6, None), (0, None)], &[0], None);
         assert!(placed[0].is_some() && placed[1].is_none() && placed[2].is_none() && results[0].is_none());
     }
 }

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use panicwatch_common::trace::{FetchList, Hit, NO_COUNT, STEP_BYTES, Step, WORDS};
 
 use self::{
-    abi::{Home, Piece},
+    abi::{DWARF_REGISTERS, Home, Piece},
     fetch::{Fetch, NOWHERE},
     render::Renderer,
 };
@@ -20,7 +20,7 @@ use super::{line::Argument, record::Data};
 use crate::{
     gobin::{
         GoBinary,
-        dwarf::{DwarfError, Parameter, signatures, types::GoTypes},
+        dwarf::{DwarfError, Location, Parameter, Signature, signatures, types::GoTypes},
     },
     gotype::TypeContext,
     memory::{Layered, Snapshot},
@@ -28,10 +28,10 @@ use crate::{
     value::Decoder,
 };
 
-/// Integer registers of the calling convention, by their DWARF numbers: RAX, RBX, RCX, RDI, RSI, R8 to R11.
-const DWARF_REGISTERS: [u16; 9] = [0, 3, 2, 5, 4, 8, 9, 10, 11];
-/// XMM0 in DWARF.
-const DWARF_XMM0: u16 = 17;
+/// First release whose debug information has parameters without a name (`~p0`).
+const UNNAMED_SINCE: u16 = 22;
+/// The compiler's name of a generic function's hidden parameter, in releases that tell of it.
+const DICTIONARY: &str = ".dict";
 /// Where the bytes of arguments themselves are put for rendering: no process has anything there.
 const OWN: u64 = 1 << 62;
 
@@ -75,15 +75,7 @@ impl<'a> Values<'a> {
         for function in functions {
             let signature = signatures.get(&function.entry);
             let sites = signature.map(|signature| {
-                let of = |list: &[Parameter]| list.iter().map(|p| p.of).collect::<Vec<_>>();
-                let dictionary = dictionary(&function.symbol);
-                let (parameters, results) =
-                    abi::assign(&values.types, &of(&signature.parameters), &of(&signature.results), dictionary);
-                let overwritten = function.overwritten;
-                (
-                    site(&values.types, &signature.parameters, parameters, overwritten),
-                    site(&values.types, &signature.results, results, 0),
-                )
+                values.sites(function, signature)
             });
             let (entry, exit) = sites.unzip();
             let list = |site: &Option<(Site, FetchList)>| site.as_ref().map_or(EMPTY, |(_, list)| *list);
@@ -93,6 +85,27 @@ impl<'a> Values<'a> {
             values.exits.push(exit.map(|(site, _)| site));
         }
         Ok((values, lists))
+    }
+
+    /// What to make of a function's entry and of its exits.
+    fn sites(&self, function: &TraceFunction, signature: &Signature) -> ((Site, FetchList), (Site, FetchList)) {
+        let told = signature.parameters.iter().any(|parameter| parameter.name == DICTIONARY);
+        let dictionary = dictionary(&function.symbol).filter(|_| !told);
+        let registers = |parameter: &Parameter| match &parameter.location {
+            Some(Location::Registers(registers)) => Some(registers.clone()),
+            _ => None,
+        };
+        let said: Vec<_> = signature.parameters.iter().map(registers).collect();
+        let parameters: Vec<_> =
+            signature.parameters.iter().zip(&said).map(|(p, said)| (p.of, said.as_deref())).collect();
+        let results: Vec<_> = signature.results.iter().map(|result| result.of).collect();
+        let (parameters, results) = abi::assign(&self.types, &parameters, &results, dictionary);
+        let all_told = self.bin.layout().minor >= UNNAMED_SINCE;
+        let check =
+            |(p, home): (&Parameter, Option<Vec<Piece>>)| check(p, home, function.overwritten, all_told);
+        let parameters = signature.parameters.iter().zip(parameters).map(check).collect();
+        let results = results.into_iter().map(readable).collect();
+        (site(&self.types, &signature.parameters, parameters), site(&self.types, &signature.results, results))
     }
 
     /// Functions of which the debug information does not say what they take.
@@ -135,7 +148,8 @@ impl<'a> Values<'a> {
             value: reason.is_none().then(|| renderer.render(slot.of, *at)),
             reason: reason.map(str::to_owned),
         };
-        Some(own.iter().zip(missing).map(argument).collect())
+        let shown = own.iter().zip(missing).filter(|((slot, _), _)| slot.name != DICTIONARY);
+        Some(shown.map(argument).collect())
     }
 }
 
@@ -171,14 +185,9 @@ fn dictionary(symbol: &str) -> Option<usize> {
     }
 }
 
-fn site(
-    types: &GoTypes,
-    parameters: &[Parameter],
-    homes: abi::Homes,
-    overwritten: u16,
-) -> (Site, FetchList) {
-    let checked: Vec<Result<Vec<Piece>, &'static str>> =
-        parameters.iter().zip(homes).map(|(p, home)| check(p, home, overwritten)).collect();
+type Checked = Result<Vec<Piece>, &'static str>;
+
+fn site(types: &GoTypes, parameters: &[Parameter], checked: Vec<Checked>) -> (Site, FetchList) {
     let known: Vec<(u32, &[Piece])> = parameters
         .iter()
         .zip(&checked)
@@ -199,29 +208,42 @@ fn site(
     (Site { slots, steps: fetch.steps }, list)
 }
 
-/// The pieces, unless the debug information contradicts or they are gone.
-fn check(parameter: &Parameter, home: Option<Vec<Piece>>, overwritten: u16) -> Result<Vec<Piece>, &'static str> {
-    let pieces = home.ok_or("its type, or one before it, is not understood")?;
-    if pieces.iter().any(|piece| matches!(piece.home, Home::Float(_))) {
-        return Err("it is in a floating-point register, which a probe cannot read");
-    }
+const NOT_UNDERSTOOD: &str = "its type, or one before it, is not understood";
+const FLOATING: &str = "it is in a floating-point register, which a probe cannot read";
+
+/// The pieces, unless the debug information contradicts or they are gone. `all_told`: there are no parameters that the
+/// debug information does not have.
+fn check(parameter: &Parameter, home: Option<Vec<Piece>>, overwritten: u16, all_told: bool) -> Checked {
+    let pieces = readable(home)?;
     let gone = |piece: &Piece| matches!(piece.home, Home::Integer(n) if overwritten & 1 << n != 0);
     if pieces.iter().any(gone) {
         return Err("its register is used for something else where the probe is");
     }
     let number = |piece: &Piece| match piece.home {
         Home::Integer(n) => DWARF_REGISTERS.get(n).copied(),
-        Home::Float(n) => Some(DWARF_XMM0 + n as u16),
-        Home::Stack(_) => None,
+        Home::Float(_) | Home::Stack(_) => None,
     };
     let ours: Vec<u16> = pieces.iter().filter_map(number).collect();
-    // Of a value that is used in part the debug information may name a part of the registers.
-    match &parameter.registers {
-        Some(theirs) if !theirs.iter().all(|register| ours.contains(register)) => {
-            Err("the debug information has it elsewhere than the calling convention")
+    let confirmed = match (&parameter.location, pieces.as_slice()) {
+        // Of a value that is used in part the debug information may name a part of the registers.
+        (Some(Location::Registers(theirs)), _) if theirs.iter().all(|register| ours.contains(register)) => true,
+        (Some(Location::Registers(_)), _) => {
+            return Err("the debug information has it elsewhere than the calling convention");
         }
-        _ => Ok(pieces),
-    }
+        // Counted from behind the return address there, from the return address here.
+        (Some(Location::Frame(offset)), [Piece { home: Home::Stack(home), .. }]) => {
+            i64::try_from(*home).is_ok_and(|home| home - 8 == *offset)
+        }
+        _ => false,
+    };
+    if confirmed || all_told { Ok(pieces) } else { Err("the debug information does not say where it is") }
+}
+
+/// The same for what only the calling convention tells of.
+fn readable(home: Option<Vec<Piece>>) -> Checked {
+    let pieces = home.ok_or(NOT_UNDERSTOOD)?;
+    let floating = pieces.iter().any(|piece| matches!(piece.home, Home::Float(_)));
+    if floating { Err(FLOATING) } else { Ok(pieces) }
 }
 
 /// Adds what a step read, where it was read.
