@@ -184,6 +184,8 @@ const _: () = assert!(size_of::<FetchList>() == 8 + 16 * STEPS);
 pub struct Full<const BYTES: usize> {
     /// What happened.
     pub hit: Hit,
+    /// The instruction under the probe: tells where the process has the binary.
+    pub ip: u64,
     /// With [`flag::STACK`], the callers.
     pub stack: Stack,
     /// Bit i: step i was done.
@@ -192,4 +194,4 @@ pub struct Full<const BYTES: usize> {
     pub data: [u8; BYTES],
 }
 
-const _: () = assert!(size_of::<Full<SMALL_BYTES>>() == 40 + 248 + 8 + SMALL_BYTES);
+const _: () = assert!(size_of::<Full<SMALL_BYTES>>() == 40 + 8 + 248 + 8 + SMALL_BYTES);

@@ -61,7 +61,10 @@ fn record<const BYTES: usize, const LIMIT: u64>(traced: &Traced, mut hit: Hit, l
     }
     fetch::run::<BYTES, LIMIT>(traced, list, record);
     // SAFETY: the reservation has this size.
-    unsafe { (*record).hit = hit };
+    unsafe {
+        (*record).hit = hit;
+        (*record).ip = traced.reg(at::RIP);
+    }
     entry.submit(NO_WAKEUP);
     true
 }

@@ -48,6 +48,7 @@ pub(crate) mod at {
     pub(crate) const RCX: usize = 11;
     pub(crate) const RSI: usize = 13;
     pub(crate) const RDI: usize = 14;
+    pub(crate) const RIP: usize = 16;
     pub(crate) const RFLAGS: usize = 18;
     pub(crate) const RSP: usize = 19;
 }

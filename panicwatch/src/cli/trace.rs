@@ -8,7 +8,6 @@ use std::{cell::RefCell, path::PathBuf, time::Duration};
 
 use anyhow::{Context, anyhow};
 use clap::{Args as ClapArgs, ValueEnum};
-use panicwatch_common::trace::Hit;
 
 use self::{output::Output, target::Target};
 use super::common::{Exit, say, unable};
@@ -17,15 +16,15 @@ use crate::{
     probe::plan::trace::{Tells, TracePlan, Wanted, trace_plan},
     trace::{
         self, Options, Tracer,
+        bias::Biases,
         filter::Condition,
         line::{Caller, Summary},
         pattern::Pattern,
-        record::Data,
+        record::Record,
         text,
         values::Values,
     },
     watch::{
-        biases::Biases,
         reader::Stop,
         tracing::{Reads, Tracing},
     },
@@ -274,14 +273,14 @@ fn follow(
         min_duration_ns: args.min_duration.map(|least| u64::try_from(least.as_nanos()).unwrap_or(u64::MAX)),
         conditions: args.conditions.clone(),
     };
-    let biases = RefCell::new(Biases::default());
+    let biases = RefCell::new(Biases::new(bin, &plan.functions));
     let (wants_args, wants_results) = (args.arguments(), args.results);
-    let decode = |hit: &Hit, at_exit: bool, data: &Data<'_>| {
+    let decode = |record: &Record<'_>, at_exit: bool| {
         let values = values.as_mut().filter(|_| if at_exit { wants_results } else { wants_args })?;
-        values.decode(hit, at_exit, data, biases.borrow_mut().of(bin, hit.tgid))
+        values.decode(&record.hit, at_exit, &record.data?, biases.borrow_mut().of(record))
     };
-    let callers = |hit: &Hit, addresses: &[u64]| match biases.borrow_mut().of(bin, hit.tgid) {
-        Some(bias) => callers(bin, addresses.iter().map(|address| address.wrapping_sub(bias))),
+    let callers = |record: &Record<'_>| match biases.borrow_mut().of(record) {
+        Some(bias) => callers(bin, record.callers().map(|address| address.wrapping_sub(bias))),
         None => Vec::new(),
     };
     let mut tracer = Tracer::new(&plan.functions, options, Box::new(decode), Box::new(callers));

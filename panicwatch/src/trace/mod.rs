@@ -4,6 +4,7 @@
 //! [`line`](mod@line) what is told; [`text`] and [`perfetto`] render it. Pure but for [`values`] reading what was
 //! captured. Must not know how the records are got or where the lines go.
 
+pub mod bias;
 pub mod filter;
 pub mod line;
 pub mod pattern;

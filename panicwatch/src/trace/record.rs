@@ -7,6 +7,8 @@ use panicwatch_common::trace::{Full, Hit, LARGE_BYTES, SMALL_BYTES, STACK_FRAMES
 pub struct Record<'a> {
     /// What happened.
     pub hit: Hit,
+    /// The instruction under the probe; `None` in records that do without.
+    pub ip: Option<u64>,
     /// Return addresses of the callers, the innermost first; `None` when they were not asked for.
     pub stack: Option<&'a [u8]>,
     /// What was read.
@@ -50,9 +52,10 @@ pub fn parse(bytes: &[u8]) -> Option<Record<'_>> {
         flags: *bytes.get(33)?,
         reserved: [0; 6],
     };
-    const STACK: usize = size_of::<Hit>();
+    const IP: usize = size_of::<Hit>();
+    const STACK: usize = IP + 8;
     const DONE: usize = STACK + 8 + 8 * STACK_FRAMES;
-    let mut record = Record { hit, stack: None, data: None };
+    let mut record = Record { hit, ip: None, stack: None, data: None };
     if hit.flags & flag::STACK != 0 {
         let count = usize::try_from(word(bytes, STACK)?).ok().filter(|count| *count <= STACK_FRAMES)?;
         record.stack = Some(bytes.get(STACK + 8..STACK + 8 + 8 * count)?);
@@ -60,6 +63,7 @@ pub fn parse(bytes: &[u8]) -> Option<Record<'_>> {
     if hit.flags & flag::DATA != 0 {
         let sizes = [size_of::<Full<SMALL_BYTES>>(), size_of::<Full<LARGE_BYTES>>()];
         sizes.contains(&bytes.len()).then_some(())?;
+        record.ip = Some(word(bytes, IP)?);
         record.data = Some(Data { done: word(bytes, DONE)?, bytes: &bytes[DONE + 8..] });
     }
     Some(record)
@@ -82,14 +86,14 @@ mod tests {
         assert_eq!(parse(&bytes[..39]).map(|r| r.hit), Some(Hit::default()));
         assert_eq!(parse(&bytes[..33]), None);
         bytes[33] = flag::STACK | flag::DATA;
-        bytes[40] = 2;
-        bytes[48] = 7;
+        bytes[48] = 2;
+        bytes[56] = 7;
         let record = parse(&bytes).expect("a record");
         assert_eq!(record.callers().collect::<Vec<_>>(), [7, 0]);
         assert_eq!(record.data.map(|d| d.bytes.len()), Some(SMALL_BYTES));
-        bytes[40] = 200;
+        bytes[48] = 200;
         assert_eq!(parse(&bytes), None, "more callers than there is room for");
-        bytes[40] = 0;
+        bytes[48] = 0;
         assert_eq!(parse(&bytes[..100]), None, "cut");
     }
 }

@@ -7,7 +7,7 @@ use panicwatch_common::trace::{Hit, flag, kind};
 use super::{
     filter::Condition,
     line::{Argument, Caller, Event, Line},
-    record::{self, Data, Record},
+    record::{self, Record},
     tree::{Change, Tree},
 };
 use crate::probe::plan::trace::TraceFunction;
@@ -24,9 +24,9 @@ pub struct Options {
 }
 
 /// Makes arguments of what was read at an entry, results at an exit (true). `None`: nothing is known of either.
-pub type Values<'a> = dyn FnMut(&Hit, bool, &Data<'_>) -> Option<Vec<Argument>> + 'a;
+pub type Values<'a> = dyn FnMut(&Record<'_>, bool) -> Option<Vec<Argument>> + 'a;
 /// Says what the callers are, of a process and their return addresses.
-pub type Callers<'a> = dyn FnMut(&Hit, &[u64]) -> Vec<Caller> + 'a;
+pub type Callers<'a> = dyn FnMut(&Record<'_>) -> Vec<Caller> + 'a;
 /// Takes the lines.
 pub type Told<'a> = dyn FnMut(&Line<'_>) + 'a;
 
@@ -101,12 +101,11 @@ impl<'a> Tracer<'a> {
     }
 
     fn entry(&mut self, record: &Record<'_>) -> Seen {
-        let args = record.data.and_then(|data| (self.values)(&record.hit, false, &data));
+        let args = (self.values)(record, false);
         let holds = |condition: &Condition| args.as_ref().is_some_and(|args| condition.holds(args));
         let told = self.options.conditions.iter().all(holds);
         let stack = (told && record.stack.is_some()).then(|| {
-            let addresses: Vec<u64> = record.callers().collect();
-            Rc::new((self.callers)(&record.hit, &addresses))
+            Rc::new((self.callers)(record))
         });
         Seen { told, args: args.map(Rc::new), stack }
     }
@@ -130,7 +129,7 @@ impl<'a> Tracer<'a> {
         if !seen.told || !self.long_enough(took) {
             return;
         }
-        let results = record.data.and_then(|data| (self.values)(&record.hit, true, &data));
+        let results = (self.values)(record, true);
         self.tell(&record.hit, Event::Exit, function, depth, &seen, results.as_deref(), took, told);
     }
 
@@ -199,7 +198,7 @@ mod tests {
     fn told(options: Options, records: &[Vec<u8>]) -> Vec<(Event, usize, Option<u64>)> {
         let functions = [function()];
         let mut tracer =
-            Tracer::new(&functions, options, Box::new(|_, _, _| None), Box::new(|_, _| Vec::new()));
+            Tracer::new(&functions, options, Box::new(|_, _| None), Box::new(|_| Vec::new()));
         let mut lines = Vec::new();
         for record in records {
             tracer.push(record, &mut |line| lines.push((line.event, line.depth, line.duration_ns)));

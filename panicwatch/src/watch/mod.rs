@@ -4,7 +4,6 @@
 //! the event ring, [`launch`] starts the program, [`session`] ties them to the correlator.
 
 pub mod armory;
-pub mod biases;
 pub mod gate;
 pub mod launch;
 pub mod procfs;

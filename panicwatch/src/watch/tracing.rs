@@ -73,7 +73,8 @@ impl Tracing {
             ring_bytes,
             // And the two that tell of unwinding.
             functions: functions + 2,
-            full_entries: reads.stack || reads.entries.is_some(),
+            // Where the process has the binary is told by entries: results need it too.
+            full_entries: reads.stack || reads.entries.is_some() || reads.exits.is_some(),
             exits,
             full_exits: reads.exits.is_some(),
         };
