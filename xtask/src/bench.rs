@@ -11,7 +11,7 @@ use crate::{paths, setup, shell};
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Run only this benchmark (symbols)
+    /// Run only this benchmark (symbols, trace)
     name: Option<String>,
 }
 

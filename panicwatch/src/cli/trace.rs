@@ -63,7 +63,7 @@ pub struct Args {
     /// Only calls that take at least this long (10us, 5ms, 1s), told when they are over; needs exits
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     min_duration: Option<Duration>,
-    /// Only calls with such an argument: NAME==VALUE, with one of == != < > contains; can be given again
+    /// Only calls with such an argument: NAME==VALUE, with one of == != < <= > >= contains; can be given again
     #[arg(long = "where", value_name = "CONDITION", value_parser = Condition::parse)]
     conditions: Vec<Condition>,
     /// Take functions off, the dearest first, when tracing takes more than this share of the program's CPU time

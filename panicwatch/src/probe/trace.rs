@@ -308,3 +308,19 @@ fn refuses_instruction(error: &io::Error) -> bool {
     const ENOTSUPP: i32 = 524;
     matches!(error.raw_os_error(), Some(ENOTSUPP | libc::EOPNOTSUPP | libc::ENOEXEC | libc::EINVAL))
 }
+
+/// A program that does nothing, at some places of a file: what others are measured against.
+pub struct EmptyProbe {
+    _link: OwnedFd,
+}
+
+impl EmptyProbe {
+    /// Attaches it.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or has no uprobe_multi links.
+    pub fn attach(path: &Path, file_offsets: &[u64]) -> io::Result<EmptyProbe> {
+        let sites: Vec<_> = file_offsets.iter().map(|offset| (*offset, 0)).collect();
+        multi::attach(&multi::empty_program()?, path, &sites).map(|link| EmptyProbe { _link: link })
+    }
+}

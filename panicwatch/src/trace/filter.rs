@@ -9,7 +9,7 @@ use super::line::Argument;
 
 /// Not a condition.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("{0:?} is no condition; write NAME==VALUE, with one of == != < > contains")]
+#[error("{0:?} is no condition; write NAME==VALUE, with one of == != < <= > >= contains")]
 pub struct FilterError(String);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,9 @@ enum Operator {
     Equal,
     Unequal,
     Less,
+    AtMost,
     Greater,
+    AtLeast,
     Contains,
 }
 
@@ -40,10 +42,13 @@ impl Condition {
             ("==", Operator::Equal),
             ("!=", Operator::Unequal),
             (" contains ", Operator::Contains),
+            ("<=", Operator::AtMost),
+            (">=", Operator::AtLeast),
             ("<", Operator::Less),
             (">", Operator::Greater),
         ];
-        // The operator that stands first: the value may hold others.
+        // The operator that stands first: the value may hold others. Of two in one place the longer one, which is the
+        // first in the list.
         let first = operators
             .iter()
             .filter_map(|(sign, operator)| Some((text.find(sign)?, sign.len(), *operator)))
@@ -69,8 +74,10 @@ impl Condition {
                 text != self.value && number(&text).is_none_or(|n| Some(n) != number(&self.value))
             }
             Operator::Contains => text.contains(&self.value),
-            Operator::Less => number(&text).zip(number(&self.value)).is_some_and(|(a, b)| a < b),
-            Operator::Greater => number(&text).zip(number(&self.value)).is_some_and(|(a, b)| a > b),
+            Operator::Less => compares(&text, &self.value, |a, b| a < b),
+            Operator::AtMost => compares(&text, &self.value, |a, b| a <= b),
+            Operator::Greater => compares(&text, &self.value, |a, b| a > b),
+            Operator::AtLeast => compares(&text, &self.value, |a, b| a >= b),
         }
     }
 }
@@ -89,6 +96,10 @@ impl Number {
             Number::Real(n) => n,
         }
     }
+}
+
+fn compares(a: &str, b: &str, how: fn(Comparable, Comparable) -> bool) -> bool {
+    number(a).zip(number(b)).is_some_and(|(a, b)| how(a, b))
 }
 
 fn number(text: &str) -> Option<Comparable> {
@@ -158,6 +169,7 @@ mod tests {
         assert!(holds("a<10", "9") && !holds("a<10", "10") && holds("a>-2", "-1"));
         assert!(holds("a>18446744073709551614", "18446744073709551615"), "not by way of floating point");
         assert!(holds("a!=3", "4") && !holds("a!=3", "3"));
+        assert!(holds("a<=3", "3") && holds("a>=3", "3") && !holds("a>=3", "2"));
         assert!(holds("a<0.5", "0.25"));
         assert!(!holds("a<x", "3"), "no number");
     }

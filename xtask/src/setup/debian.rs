@@ -21,7 +21,7 @@ pub(super) struct Package {
     pub(super) why: &'static str,
 }
 
-const PACKAGES: [Package; 4] = [
+const PACKAGES: [Package; 5] = [
     package("nats-server", "usr/sbin/nats-server", "a small server to watch, 4 MB"),
     package("prometheus", "usr/bin/prometheus", "a large program to read, 20 MB"),
     Package {
@@ -29,6 +29,7 @@ const PACKAGES: [Package; 4] = [
         ..package("hugo", "usr/bin/hugo", "a large program to read and to watch, 13 MB")
     },
     package("docker.io", "usr/sbin/dockerd", "a very large program to read, 36 MB"),
+    package("delve", "usr/bin/dlv", "a debugger, to measure its trace beside ours, 5 MB"),
 ];
 
 const fn package(name: &'static str, program: &'static str, why: &'static str) -> Package {
