@@ -147,7 +147,10 @@ fn calls(program: &Path) {
     let (empty, entry) = (cost(empty), cost(entry));
     println!("a call by itself: {bare:.1} ns");
     println!("an empty eBPF program at the same instruction: {empty:.0} ns a call");
-    println!("trace, entries: {entry:.0} ns a call, {:.2} times the empty program (limit 1.15)", entry / empty);
+    println!(
+        "trace, entries: {entry:.0} ns a call, {:.2} times the empty program (limit 1.15)",
+        entry / empty
+    );
     println!("trace --args: {:.0} ns a call", cost(args));
     let exits = cost(exits);
     println!("trace --duration: {exits:.0} ns a call");
@@ -155,7 +158,10 @@ fn calls(program: &Path) {
         Some(why) => println!("SKIPPED bpftrace: {why}"),
         None => {
             let bpftrace = cost(bpftrace);
-            println!("bpftrace, counting entries: {bpftrace:.0} ns a call, {:.1} times ours (wanted 20)", bpftrace / entry);
+            println!(
+                "bpftrace, counting entries: {bpftrace:.0} ns a call, {:.1} times ours (wanted 20)",
+                bpftrace / entry
+            );
         }
     }
 }
@@ -192,7 +198,9 @@ fn debugger(program: &Path) {
     let theirs = told(&mut theirs, VERY_FEW_CALLS);
     let ours = told(&mut traced(program, &[]), CALLS).expect("it is traced");
     match theirs {
-        Ok(theirs) => println!("dlv trace: {theirs:.0} ns a call, {:.0} times ours (wanted 1000)", theirs / ours),
+        Ok(theirs) => {
+            println!("dlv trace: {theirs:.0} ns a call, {:.0} times ours (wanted 1000)", theirs / ours)
+        }
         Err(why) => println!("SKIPPED delve: {why}"),
     }
 }

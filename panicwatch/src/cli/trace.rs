@@ -222,11 +222,7 @@ fn tell_price(plan: &TracePlan, args: &Args) {
 }
 
 /// What to read at every hit, and what is needed to make values of it.
-fn reads<'a>(
-    args: &Args,
-    bin: &'a GoBinary,
-    plan: &TracePlan,
-) -> Result<(Option<Values<'a>>, Reads), Exit> {
+fn reads<'a>(args: &Args, bin: &'a GoBinary, plan: &TracePlan) -> Result<(Option<Values<'a>>, Reads), Exit> {
     let mut reads = Reads { stack: args.stack, ..Reads::default() };
     if !args.arguments() && !args.results {
         return Ok((None, reads));
@@ -241,7 +237,9 @@ fn reads<'a>(
     };
     let unknown = values.unknown();
     if unknown > 0 {
-        say(&format!("of {unknown} functions the debug information does not say what they take: assembly, as a rule"));
+        say(&format!(
+            "of {unknown} functions the debug information does not say what they take: assembly, as a rule"
+        ));
     }
     reads.entries = args.arguments().then_some(lists.entries);
     reads.exits = args.results.then_some(lists.exits);
@@ -276,8 +274,10 @@ fn follow(
     let biases = RefCell::new(Biases::new(bin, &plan.functions));
     let (wants_args, wants_results) = (args.arguments(), args.results);
     let decode = |record: &Record<'_>, at_exit: bool| {
+        // Asked at every entry, for the exits.
+        let bias = biases.borrow_mut().of(record);
         let values = values.as_mut().filter(|_| if at_exit { wants_results } else { wants_args })?;
-        values.decode(&record.hit, at_exit, &record.data?, biases.borrow_mut().of(record))
+        values.decode(&record.hit, at_exit, &record.data?, bias)
     };
     let callers = |record: &Record<'_>| match biases.borrow_mut().of(record) {
         Some(bias) => callers(bin, record.callers().map(|address| address.wrapping_sub(bias))),

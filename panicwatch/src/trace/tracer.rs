@@ -104,9 +104,7 @@ impl<'a> Tracer<'a> {
         let args = (self.values)(record, false);
         let holds = |condition: &Condition| args.as_ref().is_some_and(|args| condition.holds(args));
         let told = self.options.conditions.iter().all(holds);
-        let stack = (told && record.stack.is_some()).then(|| {
-            Rc::new((self.callers)(record))
-        });
+        let stack = (told && record.stack.is_some()).then(|| Rc::new((self.callers)(record)));
         Seen { told, args: args.map(Rc::new), stack }
     }
 
@@ -197,8 +195,7 @@ mod tests {
 
     fn told(options: Options, records: &[Vec<u8>]) -> Vec<(Event, usize, Option<u64>)> {
         let functions = [function()];
-        let mut tracer =
-            Tracer::new(&functions, options, Box::new(|_, _| None), Box::new(|_| Vec::new()));
+        let mut tracer = Tracer::new(&functions, options, Box::new(|_, _| None), Box::new(|_| Vec::new()));
         let mut lines = Vec::new();
         for record in records {
             tracer.push(record, &mut |line| lines.push((line.event, line.depth, line.duration_ns)));

@@ -3,7 +3,7 @@
 //! Groups (the first part of a test's name): `oracle` judges the judges on bare runs and needs no privileges;
 //! `testprog` runs the Go runtime's own crash programs under panicwatch; `fixture` our own programs, which print
 //! their own ground truth; `exec` how programs are started, attached to and left; `cli` what the command says; `debian` servers of Debian
-//! packages, which nobody here wrote; `inittrace` the time line of a program's initialisation.
+//! packages, which nobody here wrote; `inittrace` the time line of a program's initialisation; `trace` live function tracing.
 //! One cell: `cargo test --test live -- testprog::1.24::StringPanic --exact`. PANICWATCH_TEST_FULL=1 for every
 //! build of every fixture. What cannot run here is skipped, with its reason, and counted.
 
@@ -26,6 +26,7 @@ mod scenarios;
 mod special;
 mod testprog;
 mod toolchain;
+mod trace;
 mod traffic;
 
 use std::process::ExitCode;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     trials.extend(cli::trials());
     trials.extend(debian::trials());
     trials.extend(inittrace::trials());
+    trials.extend(trace::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !arguments.list
         && let Err(error) = ledger::print_table()

@@ -10,7 +10,7 @@ use gimli::{EndianSlice, LittleEndian, Operation, UnitHeader};
 use object::Object as _;
 
 use super::{
-    DwarfError, Fuel, FUEL, Slice, sections,
+    DwarfError, FUEL, Fuel, Slice, sections,
     types::{GoTypes, Reader, TypeId, name, reference, udata},
 };
 

@@ -286,11 +286,7 @@ pub(super) fn udata(entry: &Entry<'_, '_>, at: DwAt) -> Result<Option<u64>, Dwar
 }
 
 /// The name of an entry; empty when it has none.
-pub(super) fn name(
-    dwarf: &Dwarf<'_>,
-    unit: &Unit<'_>,
-    entry: &Entry<'_, '_>,
-) -> Result<String, DwarfError> {
+pub(super) fn name(dwarf: &Dwarf<'_>, unit: &Unit<'_>, entry: &Entry<'_, '_>) -> Result<String, DwarfError> {
     let Some(value) = entry.attr_value(gimli::DW_AT_name)? else { return Ok(String::new()) };
     let text = dwarf.attr_string(unit, value)?;
     Ok(String::from_utf8_lossy(text.slice()).into_owned())

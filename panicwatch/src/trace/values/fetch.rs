@@ -97,7 +97,8 @@ impl Fetch {
             Home::Integer(register) => 8 * register,
             Home::Float(_) => NOWHERE,
             Home::Stack(offset) => {
-                let (base, size) = ((8 * FRAME_WORD) as u16, usize::try_from(piece.size).unwrap_or(usize::MAX));
+                let (base, size) =
+                    ((8 * FRAME_WORD) as u16, usize::try_from(piece.size).unwrap_or(usize::MAX));
                 let add = i32::try_from(offset).ok();
                 // A large value that cannot be had whole is not had at all.
                 let fits = size <= STEP_BYTES;

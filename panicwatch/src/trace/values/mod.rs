@@ -74,9 +74,7 @@ impl<'a> Values<'a> {
         let mut lists = Lists::default();
         for function in functions {
             let signature = signatures.get(&function.entry);
-            let sites = signature.map(|signature| {
-                values.sites(function, signature)
-            });
+            let sites = signature.map(|signature| values.sites(function, signature));
             let (entry, exit) = sites.unzip();
             let list = |site: &Option<(Site, FetchList)>| site.as_ref().map_or(EMPTY, |(_, list)| *list);
             lists.entries.push(list(&entry));
@@ -88,7 +86,11 @@ impl<'a> Values<'a> {
     }
 
     /// What to make of a function's entry and of its exits.
-    fn sites(&self, function: &TraceFunction, signature: &Signature) -> ((Site, FetchList), (Site, FetchList)) {
+    fn sites(
+        &self,
+        function: &TraceFunction,
+        signature: &Signature,
+    ) -> ((Site, FetchList), (Site, FetchList)) {
         let told = signature.parameters.iter().any(|parameter| parameter.name == DICTIONARY);
         let dictionary = dictionary(&function.symbol).filter(|_| !told);
         let registers = |parameter: &Parameter| match &parameter.location {
@@ -133,15 +135,23 @@ impl<'a> Values<'a> {
         let own: Vec<_> = (0u64..).zip(&site.slots).map(|(i, slot)| (slot, OWN + (i << 20))).collect();
         let mut missing = Vec::new();
         for (slot, at) in &own {
-            missing.push(own_bytes(slot, site, data, &self.types, bias).map(|bytes| memory.add(*at, bytes)).err());
+            missing.push(
+                own_bytes(slot, site, data, &self.types, bias).map(|bytes| memory.add(*at, bytes)).err(),
+            );
         }
         let bias = bias.unwrap_or(0);
         let context = self.contexts.entry(bias).or_insert_with(|| TypeContext::of(self.bin, bias));
         let memory = Layered { first: memory, second: self.bin.read_only_memory(bias) };
         let decoder = Decoder::new(&memory, context).with_code(self.bin);
         let itab_type = context.layout.itab.type_.into();
-        let renderer =
-            Renderer { types: &self.types, memory: &memory, bin: self.bin, bias, decoder: &decoder, itab_type };
+        let renderer = Renderer {
+            types: &self.types,
+            memory: &memory,
+            bin: self.bin,
+            bias,
+            decoder: &decoder,
+            itab_type,
+        };
         let argument = |((slot, at), reason): (&(&Slot, u64), Option<&'static str>)| Argument {
             name: slot.name.clone(),
             type_name: self.types.name(slot.of).to_owned(),
@@ -226,7 +236,9 @@ fn check(parameter: &Parameter, home: Option<Vec<Piece>>, overwritten: u16, all_
     let ours: Vec<u16> = pieces.iter().filter_map(number).collect();
     let confirmed = match (&parameter.location, pieces.as_slice()) {
         // Of a value that is used in part the debug information may name a part of the registers.
-        (Some(Location::Registers(theirs)), _) if theirs.iter().all(|register| ours.contains(register)) => true,
+        (Some(Location::Registers(theirs)), _) if theirs.iter().all(|register| ours.contains(register)) => {
+            true
+        }
         (Some(Location::Registers(_)), _) => {
             return Err("the debug information has it elsewhere than the calling convention");
         }

@@ -163,7 +163,13 @@ impl Renderer<'_> {
         let mut known = len.min(MAX);
         // What was cut was cut at a power of two, or at the step's end.
         while known > 0 && self.memory.bytes(ptr, known as usize).is_none() {
-            known = if known > 128 { 128 } else if known > 64 { 64 } else { 0 };
+            known = if known > 128 {
+                128
+            } else if known > 64 {
+                64
+            } else {
+                0
+            };
         }
         let bytes = self.memory.bytes(ptr, known as usize).unwrap_or_default();
         let _ = write!(out, "{:?}", String::from_utf8_lossy(&bytes));
