@@ -103,7 +103,9 @@ pub struct Hit {
     /// See [`flag`].
     pub flags: u8,
     /// Zero.
-    pub reserved: [u8; 6],
+    pub reserved: u16,
+    /// Zero.
+    pub reserved_too: u32,
 }
 
 const _: () = assert!(size_of::<Hit>() == 40);

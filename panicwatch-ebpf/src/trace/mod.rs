@@ -24,6 +24,9 @@ use crate::{
     read,
 };
 
+/// Words of a g that hold its goid in every release with a table.
+const G_WORDS: usize = 21;
+
 /// One hit of a site that is traced.
 pub(crate) struct Traced {
     regs: *const u64,
@@ -88,7 +91,9 @@ impl Traced {
         let g = self.reg(at::R14);
         // Code that was called from C, or before there is a goroutine, has anything in R14: what is believed is a g
         // on whose stack we are. `runtime.g` begins with stack.lo and stack.hi.
-        let [lo, hi] = read::words(g).unwrap_or([0; 2]);
+        // One read for all three words: the call costs more than the bytes.
+        let words = read::head_of_g::<G_WORDS>(g);
+        let (lo, hi) = words.as_ref().map_or((0, 0), |words| (words[0], words[1]));
         let mut hit = Hit {
             // SAFETY: no preconditions.
             time_ns: unsafe { bpf_ktime_get_ns() },
@@ -100,10 +105,19 @@ impl Traced {
             depth: !(self.frame as u32),
             kind,
             flags: flag::NO_GOROUTINE,
-            reserved: [0; 6],
+            reserved: 0,
+            reserved_too: 0,
         };
-        if self.frame >= lo && self.frame < hi {
-            hit.goid = read::word(g + self.config.g_goid as u64).unwrap_or(0);
+        if let Some(words) = &words
+            && self.frame >= lo
+            && self.frame < hi
+        {
+            // Where it is in the releases with a table; the stack can be indexed by constants only.
+            hit.goid = match self.config.g_goid {
+                152 => words[19],
+                160 => words[20],
+                other => read::word(g + other as u64).unwrap_or(0),
+            };
             hit.depth = (hi - self.frame) as u32;
             hit.flags = 0;
             if hit.goid == 0 {
@@ -133,12 +147,9 @@ impl Traced {
     /// Gives a record to user space.
     #[inline(always)]
     pub(crate) fn emit(&self, hit: Hit, lost: fn(*mut Counts) -> *mut u64) {
-        match TRACE_RING.reserve::<Hit>(0) {
-            Some(mut entry) => {
-                entry.write(hit);
-                entry.submit(NO_WAKEUP);
-            }
-            None => self.count(lost),
+        // One call of the kernel where reserving and submitting would be two.
+        if TRACE_RING.output::<Hit>(hit, NO_WAKEUP).is_err() {
+            self.count(lost);
         }
     }
 }
@@ -224,7 +235,8 @@ fn of_another(traced: &Traced, gp: u64, kind: u8, sp: u64) {
         depth: if sp >= lo && sp < hi { (hi - sp) as u32 } else { 0 },
         kind,
         flags: 0,
-        reserved: [0; 6],
+        reserved: 0,
+        reserved_too: 0,
     };
     traced.count(counter::entries);
     traced.emit(hit, counter::lost_entries);

@@ -50,7 +50,8 @@ pub fn parse(bytes: &[u8]) -> Option<Record<'_>> {
         depth: half(bytes, 28)?,
         kind: *bytes.get(32)?,
         flags: *bytes.get(33)?,
-        reserved: [0; 6],
+        reserved: 0,
+        reserved_too: 0,
     };
     const IP: usize = size_of::<Hit>();
     const STACK: usize = IP + 8;
