@@ -84,6 +84,9 @@ impl Budget {
         if let Err(error) = tracing.detach(&off) {
             say(&error.to_string());
         }
+        if self.functions.iter().any(|function| !function.off) {
+            say("calls of the others may be missing from the moment that this took");
+        }
     }
 }
 

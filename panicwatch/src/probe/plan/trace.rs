@@ -230,8 +230,8 @@ fn without_check(body: &Body<'_>, arguments: bool) -> usize {
                 let near = jump.is_jcc_short_or_near() || jump.is_jmp_short_or_near();
                 near && (entry..=instruction.ip()).contains(&jump.near_branch_target())
             });
-            let usable = !jumped_to && !(arguments && overwritten(&body.code[..i]) != 0);
-            return if usable { i } else { 0 };
+            let spoilt = arguments && overwritten(&body.code[..i]) != 0;
+            return if jumped_to || spoilt { 0 } else { i };
         }
         if instruction.flow_control() != FlowControl::Next {
             break;

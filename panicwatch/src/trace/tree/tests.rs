@@ -1,3 +1,5 @@
+//! The tree of calls, on events worked out by hand. Knows no records but their heads.
+
 use super::*;
 
 /// A goroutine's events by hand: kind, function, distance from the top of the stack; the time counts up.
