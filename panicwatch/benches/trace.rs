@@ -1,7 +1,8 @@
 //! What tracing costs the traced program, a call: beside an empty program at the same instruction, bpftrace and delve.
 //!
 //! Run by `cargo xtask bench trace`, as root. The traced program itself says how long its calls took; everything is
-//! measured in turns in one run: trust the ratios.
+//! measured in turns in one run, as CPU time of the program (delve, which stops it, as time that passes): trust the
+//! ratios.
 
 #![expect(clippy::print_stdout, reason = "its figures are what a benchmark is for")]
 
@@ -70,14 +71,31 @@ fn build(toolchain: &Toolchain) -> Result<PathBuf, String> {
     if built.status.success() { Ok(out) } else { Err(String::from_utf8_lossy(&built.stderr).into_owned()) }
 }
 
-/// "1000 calls 5000 ns" → nanoseconds a call, as the program says itself.
-fn told(command: &mut Command, calls: u32) -> Result<f64, String> {
-    let output = command.arg(calls.to_string()).output().map_err(|error| error.to_string())?;
+/// What the program said of a call, nanoseconds.
+#[derive(Clone, Copy)]
+struct Told {
+    /// That passed.
+    wall: f64,
+    /// Of CPU: a debugger's do not count, but neither does whoever else runs on the machine.
+    cpu: f64,
+}
+
+/// "1000 calls 5000 ns, 4000 ns of CPU" → nanoseconds a call, as the program says itself.
+fn told(command: &mut Command, calls: u32) -> Result<Told, String> {
+    said(command.arg(calls.to_string()), calls)
+}
+
+/// As [`told`], of a command that has the number in it already.
+fn said(command: &mut Command, calls: u32) -> Result<Told, String> {
+    let output = command.output().map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout);
     let wanted = format!("{calls} calls ");
-    let line = text.lines().find_map(|line| line.strip_prefix(&wanted)?.strip_suffix(" ns"));
-    let ns: Option<f64> = line.and_then(|ns| ns.parse().ok());
-    ns.map(|ns| ns / f64::from(calls)).ok_or_else(|| {
+    let found = text.lines().find_map(|line| {
+        let (wall, cpu) = line.strip_prefix(&wanted)?.strip_suffix(" ns of CPU")?.split_once(" ns, ")?;
+        let each = |ns: &str| ns.parse::<f64>().ok().map(|ns| ns / f64::from(calls));
+        Some(Told { wall: each(wall)?, cpu: each(cpu)? })
+    });
+    found.ok_or_else(|| {
         format!("it said {text:?}, and on standard error {:?}", String::from_utf8_lossy(&output.stderr))
     })
 }
@@ -106,19 +124,6 @@ fn bpftraced(program: &Path, calls: u32) -> Command {
     command
 }
 
-/// As [`told`], of a command that has the number in it already.
-fn told_there(mut command: Command, calls: u32) -> Result<f64, String> {
-    // One more argument would be taken for a script's.
-    let output = command.output().map_err(|error| error.to_string())?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let ns = text.lines().find_map(|line| {
-        line.strip_prefix(&format!("{calls} calls "))?.strip_suffix(" ns")?.parse::<f64>().ok()
-    });
-    ns.map(|ns| ns / f64::from(calls)).ok_or_else(|| {
-        format!("it said {text:?}, and on standard error {:?}", String::from_utf8_lossy(&output.stderr))
-    })
-}
-
 fn calls(program: &Path) {
     let offset = site(program);
     let mut bare = Vec::new();
@@ -129,16 +134,16 @@ fn calls(program: &Path) {
     let mut bpftrace = Vec::new();
     let mut without_bpftrace = None;
     for _ in 0..ROUNDS {
-        bare.push(told(&mut Command::new(program), CALLS).expect("it runs"));
+        bare.push(told(&mut Command::new(program), CALLS).expect("it runs").cpu);
         {
             let _probe = EmptyProbe::attach(program, &[offset]).expect("an empty program");
-            empty.push(told(&mut Command::new(program), CALLS).expect("it runs"));
+            empty.push(told(&mut Command::new(program), CALLS).expect("it runs").cpu);
         }
-        entry.push(told(&mut traced(program, &[]), CALLS).expect("it is traced"));
-        args.push(told(&mut traced(program, &["--args"]), FEW_CALLS).expect("it is traced"));
-        exits.push(told(&mut traced(program, &["--duration"]), FEW_CALLS).expect("it is traced"));
-        match told_there(bpftraced(program, FEW_CALLS), FEW_CALLS) {
-            Ok(ns) => bpftrace.push(ns),
+        entry.push(told(&mut traced(program, &[]), CALLS).expect("it is traced").cpu);
+        args.push(told(&mut traced(program, &["--args"]), FEW_CALLS).expect("it is traced").cpu);
+        exits.push(told(&mut traced(program, &["--duration"]), FEW_CALLS).expect("it is traced").cpu);
+        match said(&mut bpftraced(program, FEW_CALLS), FEW_CALLS) {
+            Ok(told) => bpftrace.push(told.cpu),
             Err(why) => without_bpftrace = Some(why),
         }
     }
@@ -196,9 +201,9 @@ fn debugger(program: &Path) {
     let mut theirs = Command::new(delve);
     theirs.args(["--check-go-version=false", "trace", "--exec"]).arg(program).args(["^main.hot$", "--"]);
     let theirs = told(&mut theirs, VERY_FEW_CALLS);
-    let ours = told(&mut traced(program, &[]), CALLS).expect("it is traced");
+    let ours = told(&mut traced(program, &[]), CALLS).expect("it is traced").wall;
     match theirs {
-        Ok(theirs) => {
+        Ok(Told { wall: theirs, .. }) => {
             println!("dlv trace: {theirs:.0} ns a call, {:.0} times ours (wanted 1000)", theirs / ours)
         }
         Err(why) => println!("SKIPPED delve: {why}"),

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use gimli::{AttributeValue, DwAt, UnitHeader};
 
-use super::{DwarfError, Slice};
+use super::{DwarfError, FUEL, Fuel, Slice};
 
 const DW_AT_GO_KIND: DwAt = DwAt(0x2900);
 const DW_AT_GO_ELEM: DwAt = DwAt(0x2902);
@@ -29,6 +29,11 @@ mod kind {
 const MAX_TYPES: usize = 1 << 17;
 /// Most fields of one struct.
 const MAX_FIELDS: usize = 4096;
+
+/// Largest value, and farthest field, that is believed.
+const MAX_SIZE: u64 = 1 << 32;
+/// What one question about a type may cost: damaged ones hold themselves a thousand times over.
+pub const BUDGET: u32 = 1 << 14;
 
 /// Number of a type.
 pub type TypeId = u32;
@@ -128,17 +133,18 @@ impl GoTypes {
 
     /// What addresses of its values are multiples of.
     pub fn align(&self, id: TypeId) -> u64 {
-        self.align_within(id, 16)
+        self.align_within(id, &mut BUDGET.clone())
     }
 
-    fn align_within(&self, id: TypeId, depth: u32) -> u64 {
-        let Some(own) = self.get(id).filter(|_| depth > 0) else { return 8 };
+    fn align_within(&self, id: TypeId, budget: &mut u32) -> u64 {
+        *budget = budget.saturating_sub(1);
+        let Some(own) = self.get(id).filter(|_| *budget > 0) else { return 8 };
         match &own.shape {
             Shape::Bool | Shape::Int | Shape::Uint | Shape::Float => own.size.clamp(1, 8),
             Shape::Complex => (own.size / 2).clamp(1, 8),
-            Shape::Array(elem, _) => self.align_within(*elem, depth - 1),
+            Shape::Array(elem, _) => self.align_within(*elem, budget),
             Shape::Struct(fields) => {
-                fields.iter().map(|field| self.align_within(field.of, depth - 1)).max().unwrap_or(1)
+                fields.iter().map(|field| self.align_within(field.of, budget)).max().unwrap_or(1)
             }
             _ => 8,
         }
@@ -158,12 +164,13 @@ pub(super) struct Reader<'a, 'd> {
     /// Referred to, not yet read: offset in .debug_info.
     waiting: Vec<(usize, TypeId)>,
     types: GoTypes,
+    fuel: Fuel,
 }
 
 impl<'a, 'd> Reader<'a, 'd> {
     pub(super) fn new(dwarf: &'d Dwarf<'a>, headers: Vec<UnitHeader<Slice<'a>>>) -> Self {
         let (units, known, waiting) = (HashMap::new(), HashMap::new(), Vec::new());
-        Reader { dwarf, headers, units, known, waiting, types: GoTypes::default() }
+        Reader { dwarf, headers, units, known, waiting, types: GoTypes::default(), fuel: Fuel(FUEL) }
     }
 
     /// The number of the type at `offset` of .debug_info.
@@ -198,6 +205,7 @@ impl<'a, 'd> Reader<'a, 'd> {
     }
 
     fn read(&mut self, offset: usize) -> Result<GoType, DwarfError> {
+        self.fuel.spend(16)?;
         let unknown = GoType { name: String::new(), size: 0, shape: Shape::Unknown };
         let after = self.headers.partition_point(|header| start(header) <= offset);
         let Some(nth) = after.checked_sub(1) else { return Ok(unknown) };
@@ -216,7 +224,7 @@ impl<'a, 'd> Reader<'a, 'd> {
         let Some((_, entry)) = entries.next_dfs()? else { return Ok(None) };
         let kind = udata(entry, DW_AT_GO_KIND)?.unwrap_or(0);
         let name = name(self.dwarf, unit, entry)?;
-        let mut size = udata(entry, gimli::DW_AT_byte_size)?.unwrap_or(8);
+        let size = udata(entry, gimli::DW_AT_byte_size)?.unwrap_or(8);
         let target = reference(unit, entry, gimli::DW_AT_type)?;
         let shape = match entry.tag() {
             gimli::DW_TAG_base_type => basic(kind),
@@ -237,6 +245,7 @@ impl<'a, 'd> Reader<'a, 'd> {
             gimli::DW_TAG_structure_type => {
                 let mut fields = Vec::new();
                 while let Some((_, member)) = entries.next_dfs()? {
+                    self.fuel.spend(8)?;
                     if member.tag() != gimli::DW_TAG_member || fields.len() >= MAX_FIELDS {
                         break;
                     }
@@ -258,8 +267,10 @@ impl<'a, 'd> Reader<'a, 'd> {
             }
             _ => Shape::Unknown,
         };
-        if matches!(shape, Shape::Unknown) {
-            size = 0;
+        let far = |field: &Field| field.offset > MAX_SIZE;
+        let absurd = size > MAX_SIZE || matches!(&shape, Shape::Struct(fields) if fields.iter().any(far));
+        if absurd || matches!(shape, Shape::Unknown) {
+            return Ok(Some(GoType { name, size: 0, shape: Shape::Unknown }));
         }
         Ok(Some(GoType { name, size, shape }))
     }

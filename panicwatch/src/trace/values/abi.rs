@@ -2,7 +2,7 @@
 //!
 //! <https://github.com/golang/go/blob/go1.24.11/src/cmd/compile/abi-internal.md#function-call-argument-and-result-passing>
 
-use crate::gobin::dwarf::types::{GoTypes, Shape, TypeId};
+use crate::gobin::dwarf::types::{BUDGET, GoTypes, Shape, TypeId};
 
 /// Integer registers, and as many for floating point as there are.
 const INTEGERS: usize = 9;
@@ -47,7 +47,7 @@ pub fn assign(
     dictionary: Option<usize>,
 ) -> (Homes, Homes) {
     // The return address lies below.
-    let mut state = State { types, integers: 0, floats: 0, stack: 8, lost: false };
+    let mut state = State { types, integers: 0, floats: 0, stack: 8, budget: BUDGET, lost: false };
     let mut placed = Vec::new();
     for (i, (parameter, said)) in parameters.iter().enumerate() {
         if dictionary == Some(i) {
@@ -70,6 +70,8 @@ struct State<'a> {
     integers: usize,
     floats: usize,
     stack: u64,
+    /// What is left of [`BUDGET`].
+    budget: u32,
     /// Something before was not understood: nobody knows where the rest is.
     lost: bool,
 }
@@ -135,7 +137,9 @@ impl State<'_> {
     }
 
     fn registers(&mut self, of: TypeId, at: u64, pieces: &mut Vec<Piece>, depth: u32) -> Result<(), Why> {
-        let own = self.types.get(of).filter(|_| depth < MAX_DEPTH).ok_or(Why::Unknown)?;
+        self.budget = self.budget.saturating_sub(1);
+        let believed = depth < MAX_DEPTH && self.budget > 0;
+        let own = self.types.get(of).filter(|_| believed).ok_or(Why::Unknown)?;
         match &own.shape {
             Shape::Bool | Shape::Int | Shape::Uint => self.integer(at, own.size, pieces),
             Shape::Pointer(_) | Shape::Map | Shape::Chan | Shape::Func => self.integer(at, 8, pieces),

@@ -10,7 +10,7 @@ use panicwatch_common::trace::{
 };
 
 use super::abi::{Home, Piece};
-use crate::gobin::dwarf::types::{GoTypes, Shape, TypeId};
+use crate::gobin::dwarf::types::{BUDGET, GoTypes, Shape, TypeId};
 
 /// Pointers that are followed one behind the other.
 const MAX_DEPTH: u32 = 2;
@@ -19,6 +19,9 @@ const ELEMENTS: u64 = 3;
 /// Bytes of a string or slice that is an argument itself; deeper ones get less.
 const LONG: usize = STEP_BYTES;
 const SHORT: usize = 64;
+/// Values that wait to be followed; and how many are, in all.
+const MAX_QUEUE: usize = 256;
+const MAX_FOLLOWED: usize = 1024;
 /// Bytes of the value in an interface.
 const BOXED: usize = 64;
 
@@ -77,7 +80,8 @@ impl Fetch {
             }
             places.push(at);
         }
-        while let Some((of, place, depth)) = queue.pop_front() {
+        for _ in 0..MAX_FOLLOWED {
+            let Some((of, place, depth)) = queue.pop_front() else { break };
             fetch.follow(types, of, &place, depth, &mut queue);
         }
         (fetch, places)
@@ -139,7 +143,7 @@ impl Fetch {
                 let size = types.get(*elem)?.size;
                 let max = if depth == 0 { LONG } else { SHORT };
                 let to = self.step(place.word(0)?, 0, max, Some((place.word(8)?, size)))?;
-                if depth < MAX_DEPTH && points(types, *elem, 8) {
+                if depth < MAX_DEPTH && points(types, *elem) {
                     let whole = (max as u64).checked_div(size).unwrap_or(0).min(ELEMENTS);
                     queue.extend((0..whole).map(|i| (*elem, Place::At(to + (i * size) as usize), depth + 1)));
                 }
@@ -152,15 +156,16 @@ impl Fetch {
             Shape::Struct(fields) => {
                 for field in fields {
                     if let Some(place) = place.offset(field.offset)
-                        && points(types, field.of, 8)
+                        && queue.len() < MAX_QUEUE
+                        && points(types, field.of)
                     {
                         queue.push_back((field.of, place, depth));
                     }
                 }
             }
-            Shape::Array(elem, len) if points(types, *elem, 8) => {
+            Shape::Array(elem, len) if points(types, *elem) => {
                 let size = types.get(*elem)?.size;
-                for i in 0..(*len).min(ELEMENTS) {
+                for i in 0..(*len).min(ELEMENTS).min((MAX_QUEUE - queue.len().min(MAX_QUEUE)) as u64) {
                     queue.push_back((*elem, place.offset(i * size)?, depth));
                 }
             }
@@ -188,11 +193,16 @@ impl Fetch {
 pub const NOWHERE: usize = usize::MAX;
 
 /// Is there anything to follow in values of this type?
-fn points(types: &GoTypes, of: TypeId, depth: u32) -> bool {
-    let Some(own) = types.get(of).filter(|_| depth > 0) else { return false };
+fn points(types: &GoTypes, of: TypeId) -> bool {
+    points_within(types, of, &mut BUDGET.clone())
+}
+
+fn points_within(types: &GoTypes, of: TypeId, budget: &mut u32) -> bool {
+    *budget = budget.saturating_sub(1);
+    let Some(own) = types.get(of).filter(|_| *budget > 0) else { return false };
     match &own.shape {
-        Shape::Struct(fields) => fields.iter().any(|field| points(types, field.of, depth - 1)),
-        Shape::Array(elem, _) => points(types, *elem, depth - 1),
+        Shape::Struct(fields) => fields.iter().any(|field| points_within(types, field.of, budget)),
+        Shape::Array(elem, _) => points_within(types, *elem, budget),
         Shape::Pointer(elem) => elem.is_some(),
         Shape::Bool | Shape::Int | Shape::Uint | Shape::Float | Shape::Complex => false,
         Shape::Chan | Shape::Alias(_) | Shape::Unknown => false,
