@@ -105,7 +105,7 @@ fn arm(session: &Session, file: &File, path: &Path) -> Result<Arc<Armed>, Exit> 
     }
 }
 
-fn pidfd(pid: u32) -> anyhow::Result<File> {
+pub(super) fn pidfd(pid: u32) -> anyhow::Result<File> {
     use std::os::fd::FromRawFd;
     // SAFETY: plain system call; the result is checked.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -117,7 +117,7 @@ fn pidfd(pid: u32) -> anyhow::Result<File> {
 }
 
 /// Returns when the process has ended.
-fn wait(process: &File) {
+pub(super) fn wait(process: &File) {
     use std::os::fd::AsRawFd;
     let mut fd = libc::pollfd { fd: process.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     loop {

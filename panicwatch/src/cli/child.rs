@@ -1,6 +1,6 @@
 //! What the commands that start a program share: starting it armed, and waiting for its end.
 
-use std::{fs::File, path::Path, thread};
+use std::{fs::File, path::Path, process::Child, sync::Arc, thread};
 
 use super::{
     common::{Exit, say, unable},
@@ -9,9 +9,12 @@ use super::{
 use crate::{
     clock::Clock,
     incident::Process,
+    probe::error::ProbeError,
     watch::{
         armory::ArmError,
-        launch, procfs,
+        gate::Gate,
+        launch::{self, LaunchError},
+        procfs,
         session::{Input, Session},
     },
 };
@@ -42,9 +45,8 @@ pub(super) fn start(
         say(&format!("Go programs that {program} starts are not covered: {problem}"));
     }
 
-    let forwarding = signals::forward_to_child(session.gate())?;
-    let mut child = session.watching_forks(|| launch::start(path, program, rest)).map_err(unable)??;
-    forwarding.child_is(child.id());
+    let watching = |start: Start<'_>| session.watching_forks(start);
+    let mut child = spawn(path, program, rest, session.gate(), watching)?;
     session.launched(Process {
         args: Some(command.to_vec()),
         env: Some(procfs::own_go_variables()),
@@ -58,6 +60,27 @@ pub(super) fn start(
         }
     });
     Ok(Watched { session, is_go })
+}
+
+/// Starts the program, once.
+pub(super) type Start<'a> = &'a mut dyn FnMut() -> Result<Child, LaunchError>;
+
+/// Starts a program whose signals are ours from then on. `watching` calls what starts it, and has our own process in the
+/// table of watched ones meanwhile: the kernel programs follow the forks of whom they watch.
+///
+/// # Errors
+/// Status 1 when the program cannot be started, 3 when the machine cannot do it.
+pub(super) fn spawn(
+    path: &Path,
+    program: &str,
+    args: &[String],
+    gate: Option<Arc<Gate>>,
+    watching: impl FnOnce(Start<'_>) -> Result<Result<Child, LaunchError>, ProbeError>,
+) -> Result<Child, Exit> {
+    let forwarding = signals::forward_to_child(gate)?;
+    let child = watching(&mut || launch::start(path, program, args)).map_err(unable)??;
+    forwarding.child_is(child.id());
+    Ok(child)
 }
 
 /// Arms the program itself; false when it is not Go (a script, say), which is no error: what it starts may be.

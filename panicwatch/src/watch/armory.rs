@@ -272,7 +272,7 @@ impl Shared for Armory {
 }
 
 /// Maps an opened file as a Go binary; asks its debug information where the layout table may not hold for it.
-fn open(file: &File) -> Result<GoBinary, gobin::Error> {
+pub fn open(file: &File) -> Result<GoBinary, gobin::Error> {
     use std::os::fd::AsRawFd;
     dwarf::open(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())))
 }
