@@ -12,7 +12,7 @@ use anyhow::{Context, anyhow};
 use clap::Args as ClapArgs;
 
 use super::{
-    common::{Exit, OutputArgs, RecorderArgs, say, say_counted, unable, unreadable},
+    common::{Exit, OutputArgs, RecorderArgs, say, say_counted, say_functions, unable, unreadable},
     signals,
 };
 use crate::watch::{
@@ -62,8 +62,10 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     }
     crate::doctor::requirements_for_run().map_err(unable)?;
     let mut sink = args.output.sink()?;
-    let mut session = Session::start(args.target.exe.is_some(), &args.recorder.options()).map_err(unable)?;
+    let options = args.recorder.options();
+    let mut session = Session::start(args.target.exe.is_some(), &options).map_err(unable)?;
     let armed = arm(&session, &file, &shown)?;
+    say_functions(&armed.program.plan, &options);
     let sender = session.sender();
     if let Some(pid) = args.target.pid {
         session.describe(procfs::process(pid));

@@ -11,7 +11,7 @@ use crate::{
     incident::Process,
     probe::error::ProbeError,
     watch::{
-        armory::ArmError,
+        armory::{ArmError, Armed},
         gate::Gate,
         launch::{self, LaunchError},
         procfs,
@@ -22,8 +22,8 @@ use crate::{
 /// A program that was started, and the session that watches it.
 pub(super) struct Watched {
     pub(super) session: Session,
-    /// False for a script, say: what it starts may be Go.
-    pub(super) is_go: bool,
+    /// Its binary; none for a script, say: what it starts may be Go.
+    pub(super) armed: Option<Arc<Armed>>,
 }
 
 /// Starts `command`, found at `path` and opened as `file`, with every probe armed before its first instruction.
@@ -40,7 +40,7 @@ pub(super) fn start(
         return Err(anyhow::anyhow!("no program was given").into());
     };
     let shown = std::path::absolute(path)?;
-    let is_go = arm(&session, file, &shown)?;
+    let armed = arm(&session, file, &shown)?;
     if let Some(problem) = session.gate_problem() {
         say(&format!("Go programs that {program} starts are not covered: {problem}"));
     }
@@ -59,7 +59,7 @@ pub(super) fn start(
             let _ = sender.send(Input::ChildExited(status));
         }
     });
-    Ok(Watched { session, is_go })
+    Ok(Watched { session, armed })
 }
 
 /// Starts the program, once.
@@ -83,11 +83,11 @@ pub(super) fn spawn(
     Ok(child)
 }
 
-/// Arms the program itself; false when it is not Go (a script, say), which is no error: what it starts may be.
-fn arm(session: &Session, file: &File, path: &Path) -> Result<bool, Exit> {
+/// Arms the program itself; none when it is not Go (a script, say), which is no error: what it starts may be.
+fn arm(session: &Session, file: &File, path: &Path) -> Result<Option<Arc<Armed>>, Exit> {
     match session.arm(file, path) {
-        Ok(_) => Ok(true),
-        Err(ArmError::NotGo(_)) => Ok(false),
+        Ok(armed) => Ok(Some(armed)),
+        Err(ArmError::NotGo(_)) => Ok(None),
         Err(ArmError::Probe(error)) => Err(unable(error)),
         Err(error) => Err(error.into()),
     }

@@ -43,7 +43,8 @@ pub const UPROBES: [&str; 14] = [
 ];
 
 /// The uprobe programs of the recorder, loaded when a source of it wants them; `process_begins` whenever it records.
-pub(super) const RECORDER_UPROBES: [&str; 6] = ["process_begins", "gc", "park", "ready", "turn", "create"];
+pub(super) const RECORDER_UPROBES: [&str; 7] =
+    ["process_begins", "gc", "park", "ready", "turn", "create", "function"];
 
 /// The raw tracepoints that are always attached, each of the name of its program.
 const TRACEPOINTS: [&str; 3] = ["sched_process_fork", "sched_process_exec", "sched_process_exit"];

@@ -88,6 +88,8 @@ pub struct ProbePlan {
     pub sites: Vec<Site>,
     /// What could not be placed.
     pub left_out: Vec<LeftOut>,
+    /// Functions that the user named and whose entries cannot be recorded: name and reason.
+    pub refused: Vec<(String, &'static str)>,
 }
 
 impl ProbePlan {
@@ -95,6 +97,7 @@ impl ProbePlan {
     pub fn and(mut self, other: &ProbePlan) -> ProbePlan {
         self.sites.extend_from_slice(&other.sites);
         self.left_out.extend_from_slice(&other.left_out);
+        self.refused.extend_from_slice(&other.refused);
         self
     }
 

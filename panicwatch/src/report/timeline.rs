@@ -247,9 +247,16 @@ fn unknown(page: &mut Page<'_>, timeline: &Timeline) {
         let line = Line::new().column(2).own(Tone::Note, "… and ");
         page.push(line.number(Tone::Note, timeline.gaps.len() - REASONS).own(Tone::Note, " gaps more"));
     }
-    for off in timeline.off.iter().take(REASONS) {
-        let line = Line::new().column(2).own(Tone::Note, "without ").target(Tone::Note, &off.source);
-        page.push_wrapped(&line.own(Tone::Plain, ": ").target(Tone::Plain, &off.reason), 4, LINES);
+    let mut reasons: Vec<&str> = timeline.off.iter().map(|off| off.reason.as_str()).collect();
+    reasons.sort_unstable();
+    reasons.dedup();
+    for reason in reasons.into_iter().take(REASONS) {
+        let mut line = Line::new().column(2).own(Tone::Note, "without ");
+        let sources = timeline.off.iter().filter(|off| off.reason == reason);
+        for (i, off) in sources.enumerate() {
+            line = line.own(Tone::Note, if i == 0 { "" } else { ", " }).target(Tone::Note, &off.source);
+        }
+        page.push_wrapped(&line.own(Tone::Plain, ": ").target(Tone::Plain, reason), 4, LINES);
     }
 }
 

@@ -62,6 +62,7 @@ struct State<'a> {
     /// Goroutines are seen becoming ready, so that one which was not was ready before.
     sees_ready: bool,
     sees_calls: bool,
+    sees_turns: bool,
 }
 
 /// Replays everything.
@@ -81,6 +82,7 @@ pub(super) fn replay(input: &Input<'_>) -> Replay {
         blind_by: None,
         sees_ready: sees(&[kind::GO_READY]),
         sees_calls: sees(&[kind::SYSCALL_ENTER, kind::SYSCALL_EXIT]),
+        sees_turns: sees(&[kind::GO_RUN]),
     };
     for (time, _, item) in items {
         match item {
@@ -104,8 +106,9 @@ impl State<'_> {
     }
 
     fn thread(&mut self, tid: u32) -> &mut Thread {
-        let (origin, why, sees_calls) = (self.origin(), self.blind_by, self.sees_calls);
-        self.out.threads.entry(tid).or_insert_with(|| Thread::new(origin, why, sees_calls))
+        let (origin, why) = (self.origin(), self.blind_by);
+        let (sees_calls, sees_turns) = (self.sees_calls, self.sees_turns);
+        self.out.threads.entry(tid).or_insert_with(|| Thread::new(origin, why, sees_calls, sees_turns))
     }
 
     fn goroutine(&mut self, goid: u64) -> &mut Steps<Go> {

@@ -74,7 +74,12 @@ pub(super) enum Known {
     Later,
     /// It was seen to have it before, and none later.
     Before,
+    /// It was seen to have it before and later; whether another had its turn between was not recorded.
+    Around,
 }
+
+/// For shorter than that no other goroutine is taken to have had its turn, nanoseconds.
+const MOMENT: u64 = 50_000;
 
 impl Holds {
     pub(super) fn id(self) -> Option<u64> {
@@ -95,6 +100,8 @@ pub(super) struct Thread {
     sighted_ns: u64,
     /// System calls are recorded: none being seen means none.
     sees_calls: bool,
+    /// The turns of goroutines are recorded.
+    sees_turns: bool,
 }
 
 /// Until when records may be missing before the one at hand: of its CPU, of any CPU.
@@ -106,13 +113,14 @@ pub(super) struct Blind {
 
 impl Thread {
     /// One of which nothing is known from `from` on.
-    pub(super) fn new(from: u64, why: Why, sees_calls: bool) -> Self {
+    pub(super) fn new(from: u64, why: Why, sees_calls: bool, sees_turns: bool) -> Self {
         Self {
             sched: Steps::new(from, Sched::Unknown(why)),
             call: Steps::new(from, Call::Unknown(why)),
             holds: Steps::new(from, Holds::Unknown(why)),
             sighted_ns: from,
             sees_calls,
+            sees_turns,
         }
     }
 
@@ -215,7 +223,11 @@ impl Thread {
         if since < at {
             match *self.holds.last() {
                 Holds::Unknown(_) => self.holds.rewrite(since, one(goid, Known::Later)),
-                Holds::One { id, .. } if id == goid => {}
+                Holds::One { id, .. } if id == goid => {
+                    if !self.sees_turns && id != 0 && at - since > MOMENT {
+                        self.holds.rewrite(since, one(id, Known::Around));
+                    }
+                }
                 Holds::One { id: 0, .. } => self.holds.rewrite(since, one(goid, Known::Later)),
                 Holds::One { id, .. } if goid == 0 => self.holds.rewrite(since, one(id, Known::Before)),
                 Holds::One { id, .. } => self.holds.rewrite(since, Holds::Between(id, goid)),
