@@ -11,6 +11,7 @@ use super::{
     steps::Steps,
     words,
 };
+use crate::recorder::Source;
 
 /// The world stopped, or being stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +40,8 @@ enum Phase {
 /// Reads the collector's records.
 pub(super) fn gc(input: &Input<'_>) -> Gc {
     let mut out = Gc { stops: Vec::new(), phase: Steps::new(0, None) };
-    for (_, slot) in input.own_records() {
+    // Where it was off for a time, the world may have been stopped and started unseen.
+    for (_, slot) in input.own_records().filter(|_| !input.lacks(Source::Gc)) {
         let at = slot.time_ns;
         match slot.kind {
             kind::GC_START => out.becomes(at, Phase::Idle, Phase::Marking),

@@ -14,6 +14,7 @@ use super::{
     turns::{Piece, in_turn},
     words,
 };
+use crate::recorder::Source;
 
 /// States that grow to the right; what does not change is one.
 #[derive(Default)]
@@ -114,6 +115,9 @@ pub(super) fn reason(input: &Input<'_>, why: Why) -> String {
     match why.and_then(|i| input.gaps.get(i)) {
         Some(gap) if gap.lost > 0 => format!("{} records of CPU {} were lost", gap.lost, gap.cpu),
         Some(gap) => format!("CPU {} was not recorded", gap.cpu),
+        None if input.lacks(Source::Switch) => {
+            "switches between threads were not recorded all the time".to_owned()
+        }
         None => "nothing was recorded of it".to_owned(),
     }
 }

@@ -3,6 +3,8 @@
 //! What records say is kept apart in three values over time. What must have held before a record, because nothing else
 //! was recorded, is filled in; what may have held is not. Knows no names.
 
+use panicwatch_common::recorder::NO_SYSCALL;
+
 use super::steps::Steps;
 
 /// Why something is not known: the number of a gap, or that nothing was recorded of it.
@@ -93,8 +95,16 @@ pub(super) struct Thread {
     pub(super) holds: Steps<Holds>,
     /// When the goroutine was last known for certain.
     sighted_ns: u64,
-    /// System calls are recorded: none being seen means none.
-    sees_calls: bool,
+    sees: Sees,
+    /// The call it may be in, where calls were not recorded all the time.
+    entered: Option<(u64, u32)>,
+}
+
+/// What was recorded all the time, so that no record means that nothing happened.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sees {
+    pub(super) switches: bool,
+    pub(super) calls: bool,
 }
 
 /// Until when records may be missing before the one at hand: of its CPU, of any CPU.
@@ -106,17 +116,27 @@ pub(super) struct Blind {
 
 impl Thread {
     /// One of which nothing is known from `from` on.
-    pub(super) fn new(from: u64, why: Why, sees_calls: bool) -> Self {
+    pub(super) fn new(from: u64, why: Why, sees: Sees) -> Self {
         Self {
             sched: Steps::new(from, Sched::Unknown(why)),
             call: Steps::new(from, Call::Unknown(why)),
             holds: Steps::new(from, Holds::Unknown(why)),
             sighted_ns: from,
-            sees_calls,
+            sees,
+            entered: None,
         }
     }
 
+    /// Where it is now; without switches that holds for this very moment only.
+    fn goes(&mut self, at: u64, state: Sched) {
+        let known = self.sees.switches || matches!(state, Sched::Ended);
+        self.sched.set(at, if known { state } else { Sched::Unknown(None) });
+    }
+
     fn was(&mut self, since: u64, at: u64, state: Sched) {
+        if !self.sees.switches && state != Sched::NotBegun {
+            return;
+        }
         if matches!(self.sched.last(), Sched::Unknown(_)) && since.max(self.sched.since()) < at {
             self.sched.rewrite(since, state);
         }
@@ -131,14 +151,14 @@ impl Thread {
             Sched::On(_) if cpu == SOME_CPU => {}
             // It came to no other since.
             Sched::On(SOME_CPU) => self.sched.rewrite(0, Sched::On(cpu)),
-            _ => self.sched.set(at, Sched::On(cpu)),
+            _ => self.goes(at, Sched::On(cpu)),
         }
     }
 
     /// It gets a CPU.
     pub(super) fn switched_in(&mut self, at: u64, cpu: u32, goid: u64, blind: Blind) {
         self.was(blind.any_ns, at, Sched::Away);
-        self.sched.set(at, Sched::On(cpu));
+        self.goes(at, Sched::On(cpu));
         if goid != 0 {
             self.holds(at, goid, blind);
         }
@@ -152,7 +172,7 @@ impl Thread {
     pub(super) fn switched_out(&mut self, at: u64, cpu: u32, to: Sched, blind: Blind) {
         self.executes(at, cpu, blind);
         if *self.sched.last() != Sched::Ended {
-            self.sched.set(at, to);
+            self.goes(at, to);
         }
     }
 
@@ -160,23 +180,23 @@ impl Thread {
     pub(super) fn woken(&mut self, at: u64, blind: Blind) {
         self.was(blind.any_ns, at, Sched::Away);
         if matches!(self.sched.last(), Sched::Blocked(_) | Sched::Away | Sched::Unknown(_)) {
-            self.sched.set(at, Sched::Ready(Cause::Woken));
+            self.goes(at, Sched::Ready(Cause::Woken));
         }
     }
 
     /// It is created.
     pub(super) fn begins(&mut self, at: u64, blind: Blind) {
         self.was(blind.any_ns, at, Sched::NotBegun);
-        self.sched.set(at, Sched::Ready(Cause::New));
-        self.call.set(at, Call::User);
+        self.goes(at, Sched::Ready(Cause::New));
+        self.leaves_call(at);
         self.became(at, 0);
     }
 
     /// It ends.
     pub(super) fn ends(&mut self, at: u64, cpu: u32, blind: Blind) {
         self.executes(at, cpu, blind);
-        self.sched.set(at, Sched::Ended);
-        self.call.set(at, Call::User);
+        self.goes(at, Sched::Ended);
+        self.leaves_call(at);
         self.became(at, 0);
     }
 
@@ -186,23 +206,38 @@ impl Thread {
         }
     }
 
+    /// From now on it is in no call, if calls are recorded.
+    fn leaves_call(&mut self, at: u64) {
+        self.entered = None;
+        self.call.set(at, if self.sees.calls { Call::User } else { Call::Unknown(None) });
+    }
+
     /// It is in no system call.
     pub(super) fn in_user_mode(&mut self, at: u64, blind: Blind) {
-        if !self.sees_calls {
-            return;
+        if self.sees.calls {
+            self.was_in(blind.any_ns, at, Call::User);
         }
-        self.was_in(blind.any_ns, at, Call::User);
-        self.call.set(at, Call::User);
+        self.leaves_call(at);
     }
 
     pub(super) fn enters(&mut self, at: u64, number: u32, blind: Blind) {
-        self.was_in(blind.any_ns, at, Call::User);
-        self.call.set(at, Call::In(number));
+        self.in_user_mode(at, blind);
+        if self.sees.calls {
+            self.call.set(at, Call::In(number));
+        } else {
+            self.entered = Some((at, number));
+        }
     }
 
+    /// It returns from this call; a signal's handler ends by one that has no number any more.
     pub(super) fn exits(&mut self, at: u64, number: u32, blind: Blind) {
-        self.was_in(blind.any_ns, at, Call::In(number));
-        self.call.set(at, Call::User);
+        let is_it = |entered: u32| number == entered || number == NO_SYSCALL;
+        if self.sees.calls && number != NO_SYSCALL {
+            self.was_in(blind.any_ns, at, Call::In(number));
+        } else if let Some((since, number)) = self.entered.filter(|(_, entered)| is_it(*entered)) {
+            self.call.rewrite(since, Call::In(number));
+        }
+        self.leaves_call(at);
     }
 
     /// A record says that it has this goroutine, 0: none.
@@ -241,5 +276,6 @@ impl Thread {
         self.call.set(at, Call::Unknown(Some(gap)));
         self.holds.set(at, Holds::Unknown(Some(gap)));
         self.sighted_ns = at;
+        self.entered = None;
     }
 }
