@@ -85,6 +85,10 @@ pub mod site {
     pub const YIELD_SHIFT: u32 = 9;
     /// Recorder: BL says whether the goroutine that gives way was preempted.
     pub const PREEMPTED_BL: u32 = 1 << 11;
+    /// Recorder, a function of the user's: words that the stack pointer is below the return address.
+    pub const BELOW_SHIFT: u32 = 22;
+    /// And has these bits.
+    pub const BELOW_MASK: u32 = 0x3ff;
     /// init step: which one.
     pub const STEP: u32 = 0xf << 16;
     /// init step: `runtime.rt0_go` begins.

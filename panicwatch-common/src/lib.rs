@@ -10,6 +10,7 @@ pub mod counted;
 pub mod event;
 pub mod reason;
 pub mod recorder;
+pub mod trace;
 
 /// General registers as the kernel saves them (x86-64 `struct pt_regs`, in its order).
 ///

@@ -63,7 +63,7 @@ pub mod kind {
     /// The goroutine has ended.
     pub const GO_END: u32 = 35;
 
-    /// A function the user named is entered. `extra`: its number in the plan. args: instruction under the probe,
+    /// A function the user named is entered. args: instruction under the probe,
     /// distance of the stack pointer from `stack.hi`, return address.
     pub const FUNCTION: u32 = 40;
 }

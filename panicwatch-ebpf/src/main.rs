@@ -32,6 +32,8 @@ mod rate;
 mod read;
 #[cfg(target_arch = "bpf")]
 mod recorder;
+#[cfg(target_arch = "bpf")]
+mod trace;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

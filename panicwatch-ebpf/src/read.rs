@@ -9,6 +9,20 @@ pub(crate) fn word(addr: u64) -> Option<u64> {
     unsafe { bpf_probe_read_user(addr as *const u64) }.ok()
 }
 
+/// The two 64-bit words at `addr`.
+#[inline(always)]
+pub(crate) fn words(addr: u64) -> Option<[u64; 2]> {
+    // SAFETY: as above.
+    unsafe { bpf_probe_read_user(addr as *const [u64; 2]) }.ok()
+}
+
+/// The first words of the g at `addr`.
+#[inline(always)]
+pub(crate) fn head_of_g<const WORDS: usize>(addr: u64) -> Option<[u64; WORDS]> {
+    // SAFETY: as above.
+    unsafe { bpf_probe_read_user(addr as *const [u64; WORDS]) }.ok()
+}
+
 /// The 32-bit word at `addr`.
 #[inline(always)]
 pub(crate) fn word32(addr: u64) -> Option<u32> {

@@ -12,7 +12,8 @@
 //! 5. [`incident`] is the document; [`report`] renders it for people, [`fingerprint`] groups it.
 //! 6. [`init_trace`] makes the time line of a program's initialisation of the same events. [`inspect`] says what a
 //!    binary is, [`symbolize`] what a single address is, of Go programs and of the kernel.
-//! 7. [`timeline`] is made of the flight recorder's records: what happened in the window before.
+//! 7. [`timeline`] is made of the flight recorder's records: what happened in the window before. [`trace`] tells of calls
+//!    of functions that the user names, as they happen.
 //! 8. [`cli`] has the subcommands, [`doctor`] says what this machine allows.
 
 pub mod cli;
@@ -42,6 +43,7 @@ pub mod report;
 pub mod stored;
 pub mod symbolize;
 pub mod timeline;
+pub mod trace;
 pub mod traceback;
 pub mod value;
 pub mod watch;

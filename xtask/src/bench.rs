@@ -11,7 +11,7 @@ use crate::{paths, setup, shell};
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Run only this benchmark (symbols, recorder, panics)
+    /// Run only this benchmark (symbols, recorder, panics, trace)
     name: Option<String>,
     /// What the benchmark itself is told, behind `--`
     #[arg(last = true)]

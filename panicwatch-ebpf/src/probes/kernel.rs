@@ -61,6 +61,8 @@ const RSI: u64 = 13 * 8;
 const RDI: u64 = 14 * 8;
 const ORIG_AX: u64 = 15 * 8;
 const RIP: u64 = 16 * 8;
+/// <https://github.com/torvalds/linux/blob/v6.12/arch/x86/entry/syscalls/syscall_64.tbl>
+const RT_SIGRETURN: u64 = 15;
 
 /// Arguments: pt_regs, number.
 #[raw_tracepoint]
@@ -77,7 +79,11 @@ pub(crate) fn sys_enter(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint]
 pub(crate) fn sys_exit(ctx: RawTracePointContext) -> i32 {
     if let Some(who) = Who::watched() {
-        let number = word(ctx.arg::<u64>(0) + ORIG_AX).unwrap_or(u64::MAX);
+        let number = match word(ctx.arg::<u64>(0) + ORIG_AX) {
+            // Returning from a signal's handler has put this in its place.
+            Some(u64::MAX) => RT_SIGRETURN,
+            number => number.unwrap_or(u64::MAX),
+        };
         record(kind::SYSCALL_EXIT, who, number as u32, [ctx.arg::<u64>(1), 0, 0]);
     }
     0

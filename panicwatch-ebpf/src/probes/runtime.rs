@@ -52,6 +52,19 @@ pub(crate) fn gc(ctx: ProbeContext) -> u32 {
     0
 }
 
+/// A function that the user named. On the thread's own stack (g0) it has no goroutine, and its depth means nothing.
+#[uprobe]
+pub(crate) fn function(ctx: ProbeContext) -> u32 {
+    if let Some(hit) = Hit::new(&ctx) {
+        let g = hit.user_g();
+        let sp = hit.reg(reg::RSP) + 8 * (hit.site >> site::BELOW_SHIFT & site::BELOW_MASK) as u64;
+        let depth = read::word(g + 8).unwrap_or(0).wrapping_sub(sp);
+        let caller = read::word(sp).unwrap_or(0);
+        record(kind::FUNCTION, hit.who(g), 0, [hit.reg(reg::RIP), depth, caller]);
+    }
+    0
+}
+
 /// `runtime.gopark(unlockf, lock, reason CL, …)`, on the user's goroutine.
 #[uprobe]
 pub(crate) fn park(ctx: ProbeContext) -> u32 {

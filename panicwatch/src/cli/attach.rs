@@ -12,7 +12,7 @@ use anyhow::{Context, anyhow};
 use clap::Args as ClapArgs;
 
 use super::{
-    common::{Exit, OutputArgs, RecorderArgs, say, say_counted, unable, unreadable},
+    common::{Exit, OutputArgs, RecorderArgs, say, say_counted, say_functions, unable, unreadable},
     signals,
 };
 use crate::watch::{
@@ -62,8 +62,10 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     }
     crate::doctor::requirements_for_run().map_err(unable)?;
     let mut sink = args.output.sink()?;
-    let mut session = Session::start(args.target.exe.is_some(), &args.recorder.options()).map_err(unable)?;
+    let options = args.recorder.options();
+    let mut session = Session::start(args.target.exe.is_some(), &options).map_err(unable)?;
     let armed = arm(&session, &file, &shown)?;
+    say_functions(&armed.program.plan, &options);
     let sender = session.sender();
     if let Some(pid) = args.target.pid {
         session.describe(procfs::process(pid));
@@ -105,7 +107,7 @@ fn arm(session: &Session, file: &File, path: &Path) -> Result<Arc<Armed>, Exit> 
     }
 }
 
-fn pidfd(pid: u32) -> anyhow::Result<File> {
+pub(super) fn pidfd(pid: u32) -> anyhow::Result<File> {
     use std::os::fd::FromRawFd;
     // SAFETY: plain system call; the result is checked.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -117,7 +119,7 @@ fn pidfd(pid: u32) -> anyhow::Result<File> {
 }
 
 /// Returns when the process has ended.
-fn wait(process: &File) {
+pub(super) fn wait(process: &File) {
     use std::os::fd::AsRawFd;
     let mut fd = libc::pollfd { fd: process.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     loop {

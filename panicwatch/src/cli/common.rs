@@ -13,8 +13,10 @@ use clap::{Args, ValueEnum};
 use crate::{
     escape,
     incident::{Frame, Incident},
+    probe::plan::ProbePlan,
     recorder::{self, Level, Source},
     report,
+    trace::pattern::Pattern,
     watch::session::Counted,
 };
 
@@ -61,6 +63,9 @@ pub struct RecorderArgs {
     /// Sources that are left out: switch, wakeup, migrate, signal, syscall, fault, sample, gc, assist, goroutine
     #[arg(long, value_name = "SOURCES", value_delimiter = ',', value_parser = source)]
     without: Vec<Source>,
+    /// Functions whose entries are recorded: globs, or regular expressions between slashes
+    #[arg(long = "function", value_name = "PATTERN", value_parser = Pattern::parse)]
+    functions: Vec<Pattern>,
     /// What recording may cost, in percent of the CPU time of what is watched; the dearest sources go when it is exceeded
     #[arg(long, value_name = "PERCENT", default_value_t = 1.0)]
     budget: f64,
@@ -76,6 +81,7 @@ impl RecorderArgs {
             window: self.window,
             level: if self.no_timeline { Level::Off } else { self.level },
             without: self.without.clone(),
+            functions: self.functions.clone(),
             budget_percent: self.budget,
             captures_per_second: self.max_captures,
             ..recorder::Options::default()
@@ -154,6 +160,29 @@ impl Sink {
         }
     }
 }
+
+/// Tells which of the functions that the user named are not recorded.
+pub(super) fn say_functions(plan: &ProbePlan, options: &recorder::Options) {
+    if options.functions.is_empty() {
+        return;
+    }
+    if !plan.sites.iter().any(|site| site.program == "function") {
+        let names: Vec<&str> = options.functions.iter().map(Pattern::text).collect();
+        say(&format!(
+            "no function of the program is recorded for {}; panicwatch trace with the same pattern says why",
+            names.join(", ")
+        ));
+    }
+    for (name, reason) in plan.refused.iter().take(REFUSED_TOLD) {
+        say(&format!("{} is not recorded: {reason}", escape::one_line(name)));
+    }
+    if let Some(more) = plan.refused.len().checked_sub(REFUSED_TOLD).filter(|more| *more > 0) {
+        say(&format!("and {more} more functions are not recorded"));
+    }
+}
+
+/// Refused functions that are told one by one.
+const REFUSED_TOLD: usize = 5;
 
 /// Tells of panics that were counted only.
 pub(super) fn say_counted(counted: &Counted) {

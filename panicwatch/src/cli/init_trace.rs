@@ -74,7 +74,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     let mut writer = Writer::open(args)?;
     let mut session = Session::start(false, &recorder::Options::off()).map_err(unable)?;
     session.trace_init();
-    let Watched { mut session, is_go } = child::start(session, &args.command, &path, &file)?;
+    let Watched { mut session, armed } = child::start(session, &args.command, &path, &file)?;
     loop {
         match session.wait() {
             Output::Incident(incident) => writer.incident(*incident)?,
@@ -82,7 +82,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
             Output::Counted(counted) => say_counted(&counted),
             Output::Aside(_) => {}
             Output::Init(collected, binary) => {
-                if !is_go {
+                if armed.is_none() {
                     say(&format!("{program} is not a Go program; this is the first that it started"));
                 }
                 writer.trace(&collected, &binary)?;

@@ -11,3 +11,4 @@ pub mod run;
 pub mod show;
 mod signals;
 pub mod symbolize;
+pub mod trace;

@@ -6,7 +6,7 @@ use clap::Args as ClapArgs;
 
 use super::{
     child::{self, Watched},
-    common::{Exit, OutputArgs, RecorderArgs, say, say_counted, unable},
+    common::{Exit, OutputArgs, RecorderArgs, say, say_counted, say_functions, unable},
 };
 use crate::watch::{
     launch,
@@ -38,8 +38,12 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     }
     crate::doctor::requirements_for_run().map_err(unable)?;
     let mut sink = args.output.sink()?;
-    let session = Session::start(false, &args.recorder.options()).map_err(unable)?;
-    let Watched { mut session, is_go } = child::start(session, &args.command, &path, &file)?;
+    let options = args.recorder.options();
+    let session = Session::start(false, &options).map_err(unable)?;
+    let Watched { mut session, armed } = child::start(session, &args.command, &path, &file)?;
+    if let Some(armed) = &armed {
+        say_functions(&armed.program.plan, &options);
+    }
     loop {
         match session.wait() {
             Output::Incident(incident) => sink.write(&incident)?,
@@ -47,7 +51,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
             Output::Counted(counted) => say_counted(&counted),
             Output::Init(..) | Output::Aside(_) => {}
             Output::ChildExited(status) => {
-                if !is_go && session.saw_no_go() {
+                if armed.is_none() && session.saw_no_go() {
                     say(&format!(
                         "{program} is not a Go program and started none: there was nothing to watch"
                     ));

@@ -8,6 +8,8 @@
 mod compare;
 mod open;
 mod sections;
+mod signature;
+pub mod types;
 mod unit;
 
 use std::collections::BTreeMap;
@@ -20,6 +22,7 @@ use self::{sections::Sections, unit::Unit};
 pub use self::{
     compare::{Checked, Difference, check},
     open::{compare, open, open_bytes, parse, table_suffices},
+    signature::{Location, Parameter, Signature, Signatures, signatures},
 };
 
 /// What one file may cost: an entry costs one, and so does each of its attributes. Some seconds at most; of real

@@ -142,12 +142,19 @@ pub(super) fn attach_row(
 
 /// The bytes at the site must be those that were decoded.
 fn verify(file: &File, name: &Path, site: &Site) -> Result<(), ProbeError> {
-    let failed = |error| ProbeError::Attach { name: site.program.to_owned(), path: name.to_owned(), error };
-    let mut bytes = vec![0; site.bytes.len()];
-    file.read_exact_at(&mut bytes, site.file_offset).map_err(failed)?;
-    if bytes != site.bytes {
-        let text = format!("the code of {} changed since it was read", site.symbol);
-        return Err(failed(io::Error::other(text)));
+    same_bytes(file, site.file_offset, &site.bytes).map_err(|error| ProbeError::Attach {
+        name: format!("{} to {}", site.program, site.symbol),
+        path: name.to_owned(),
+        error,
+    })
+}
+
+/// An error when the file does not have `bytes` at `offset` any more.
+pub(super) fn same_bytes(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    let mut found = vec![0; bytes.len()];
+    file.read_exact_at(&mut found, offset)?;
+    if found != bytes {
+        return Err(io::Error::other("its code changed since it was read; start again"));
     }
     Ok(())
 }

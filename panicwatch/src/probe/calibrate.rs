@@ -237,7 +237,7 @@ impl Programs {
             flags: 0,
             why: "what a hit costs",
         };
-        let plan = ProbePlan { sites: vec![site], left_out: Vec::new() };
+        let plan = ProbePlan { sites: vec![site], ..ProbePlan::default() };
         let us = Path::new("/proc/self/exe");
         let file = File::open(us).map_err(ProbeError::Recorder)?;
         attach::attach_row(self, &plan, &file, us, OWN_ROW)

@@ -41,6 +41,12 @@ pub enum ProbeError {
         /// errno.
         error: io::Error,
     },
+    /// More functions than the tables hold.
+    #[error("more than {0} functions match; give a narrower pattern")]
+    TooManyFunctions(u32),
+    /// Offsets that the programs take for granted do not hold.
+    #[error("the runtime's g struct is laid out as in no release known here")]
+    UnknownLayout,
     /// More binaries than the table holds.
     #[error("more than {0} binaries are watched")]
     TooManyBinaries(u32),

@@ -12,3 +12,4 @@ pub mod object;
 pub mod plan;
 pub mod rings;
 pub mod sources;
+pub mod trace;

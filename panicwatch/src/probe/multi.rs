@@ -128,14 +128,19 @@ pub(super) fn attach(program: &OwnedFd, path: &Path, sites: &[(u64, u64)]) -> io
 /// Has this kernel uprobe_multi links? Asked by making one that must fail: with a bad path a kernel that knows them
 /// answers EBADF-like errors about the program first, so a real program is loaded.
 pub(super) fn supported() -> bool {
+    let Ok(program) = empty_program() else { return false };
+    // Offset 0 of ourselves is the ELF header: never executed, so nothing is disturbed. Kernels before 6.6 refuse the
+    // attach type with EINVAL.
+    attach(&program, Path::new("/proc/self/exe"), &[(0, 0)]).is_ok()
+}
+
+/// A program that does nothing.
+pub(super) fn empty_program() -> io::Result<OwnedFd> {
     use aya_obj::generated::bpf_insn;
     // mov r0, 0; exit
     let mov = bpf_insn { code: 0xb7, ..bpf_insn_zero() };
     let exit = bpf_insn { code: 0x95, ..bpf_insn_zero() };
-    let Ok(program) = try_load(&[mov, exit], &mut []) else { return false };
-    // Offset 0 of ourselves is the ELF header: never executed, so nothing is disturbed. Kernels before 6.6 refuse the
-    // attach type with EINVAL.
-    attach(&program, Path::new("/proc/self/exe"), &[(0, 0)]).is_ok()
+    try_load(&[mov, exit], &mut [])
 }
 
 fn bpf_insn_zero() -> aya_obj::generated::bpf_insn {

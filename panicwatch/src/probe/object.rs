@@ -43,7 +43,8 @@ pub const UPROBES: [&str; 14] = [
 ];
 
 /// The uprobe programs of the recorder, loaded when a source of it wants them; `process_begins` whenever it records.
-pub(super) const RECORDER_UPROBES: [&str; 6] = ["process_begins", "gc", "park", "ready", "turn", "create"];
+pub(super) const RECORDER_UPROBES: [&str; 7] =
+    ["process_begins", "gc", "park", "ready", "turn", "create", "function"];
 
 /// The raw tracepoints that are always attached, each of the name of its program.
 const TRACEPOINTS: [&str; 3] = ["sched_process_fork", "sched_process_exec", "sched_process_exit"];
@@ -51,7 +52,7 @@ const TRACEPOINTS: [&str; 3] = ["sched_process_fork", "sched_process_exec", "sch
 /// A crossing type may be a map's value.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
-struct Crossing<T>(T);
+pub(super) struct Crossing<T>(pub(super) T);
 // SAFETY: `Binary` consists of u32 only: any bytes are a value and there is no padding.
 unsafe impl Pod for Crossing<Binary> {}
 // SAFETY: `Place` consists of integers without padding.
@@ -80,31 +81,42 @@ impl Programs {
         recorder: Option<RingSizes>,
         max_captures: u32,
     ) -> Result<Programs, ProbeError> {
-        let mut loader = EbpfLoader::new();
-        loader.map_max_entries("EVENTS", ring_bytes);
+        let mut maps = vec![("EVENTS", ring_bytes)];
         let mut config = Config { max_captures, ..kernel.config };
         if let Some(RingSizes { cpus, slots, samples }) = recorder {
             let all = |one: u32| one.checked_mul(cpus).ok_or(ProbeError::TooManyCpus(cpus));
-            loader.map_max_entries("SLOTS", all(slots)?);
-            loader.map_max_entries("SAMPLES", all(samples)?);
-            loader.map_max_entries("HEADS", cpus);
+            maps.extend([("SLOTS", all(slots)?), ("SAMPLES", all(samples)?), ("HEADS", cpus)]);
             (config.slot_mask, config.sample_mask) = (slots - 1, samples - 1);
+        }
+        let mut programs = Programs::load_some(&KernelFacts { config, ..*kernel }, &UPROBES, &maps)?;
+        if recorder.is_some() {
+            programs.load_uprobes(&RECORDER_UPROBES)?;
+        }
+        Ok(programs)
+    }
+
+    /// As [`Programs::load`], of the uprobe programs `names` only, with other sizes for some maps.
+    pub(super) fn load_some(
+        kernel: &KernelFacts,
+        names: &[&'static str],
+        sizes: &[(&'static str, u32)],
+    ) -> Result<Programs, ProbeError> {
+        let mut loader = EbpfLoader::new();
+        for &(map, size) in sizes {
+            loader.map_max_entries(map, size);
         }
         let mut ebpf = loader.load(ebpf::object())?;
         let mut multi = BTreeMap::new();
         if kernel.uprobe_multi {
-            multi = multi::load(ebpf::object(), &map_fds(&ebpf), &UPROBES)?;
+            multi = multi::load(ebpf::object(), &map_fds(&ebpf), names)?;
         } else {
-            for name in UPROBES {
+            for &name in names {
                 uprobe(&mut ebpf, name)?.load()?;
             }
         }
         let (uprobe_multi, sources) = (kernel.uprobe_multi, Attachments::default());
-        let mut programs = Programs { ebpf, multi, uprobe_multi, config, sources };
+        let mut programs = Programs { ebpf, multi, uprobe_multi, config: kernel.config, sources };
         programs.configure()?;
-        if recorder.is_some() {
-            programs.load_uprobes(&RECORDER_UPROBES)?;
-        }
         for name in TRACEPOINTS {
             let program: &mut RawTracePoint =
                 programs.ebpf.program_mut(name).ok_or(ProbeError::Object(name))?.try_into()?;
@@ -146,7 +158,7 @@ impl Programs {
 
     /// The event ring, once.
     pub fn take_events(&mut self) -> Result<RingBuf<MapData>, ProbeError> {
-        Ok(self.ebpf.take_map("EVENTS").ok_or(ProbeError::Object("EVENTS"))?.try_into()?)
+        self.take_ring("EVENTS")
     }
 
     /// Writes row `index` of the binaries.
@@ -209,7 +221,12 @@ impl Programs {
         &mut self.ebpf
     }
 
-    fn map(&mut self, name: &'static str) -> Result<&mut Map, ProbeError> {
+    /// A ring, once.
+    pub(super) fn take_ring(&mut self, name: &'static str) -> Result<RingBuf<MapData>, ProbeError> {
+        Ok(self.ebpf.take_map(name).ok_or(ProbeError::Object(name))?.try_into()?)
+    }
+
+    pub(super) fn map(&mut self, name: &'static str) -> Result<&mut Map, ProbeError> {
         self.ebpf.map_mut(name).ok_or(ProbeError::Object(name))
     }
 }

@@ -7,6 +7,7 @@
 mod init;
 mod runtime;
 mod tls;
+pub mod trace;
 
 use iced_x86::{Code, Decoder, DecoderOptions, Formatter, Instruction, Mnemonic, OpKind, Register};
 use panicwatch_common::binary::site;
@@ -87,6 +88,8 @@ pub struct ProbePlan {
     pub sites: Vec<Site>,
     /// What could not be placed.
     pub left_out: Vec<LeftOut>,
+    /// Functions that the user named and whose entries cannot be recorded: name and reason.
+    pub refused: Vec<(String, &'static str)>,
 }
 
 impl ProbePlan {
@@ -94,6 +97,7 @@ impl ProbePlan {
     pub fn and(mut self, other: &ProbePlan) -> ProbePlan {
         self.sites.extend_from_slice(&other.sites);
         self.left_out.extend_from_slice(&other.left_out);
+        self.refused.extend_from_slice(&other.refused);
         self
     }
 
@@ -122,7 +126,12 @@ struct Body<'a> {
 impl<'a> Body<'a> {
     fn decode(bin: &'a GoBinary, name: &str) -> Result<Body<'a>, String> {
         let func = bin.function(name).ok_or("the linker left this function out: nothing calls it")?;
-        let end = func.end().min(func.entry().saturating_add(MAX_CODE));
+        Body::of(bin, func, MAX_CODE)
+    }
+
+    /// At most `max` bytes of it.
+    fn of(bin: &'a GoBinary, func: Func<'a>, max: u64) -> Result<Body<'a>, String> {
+        let end = func.end().min(func.entry().saturating_add(max));
         let bytes = bin.code(func.entry(), end).ok_or("its code is not in the file")?;
         let decoder = Decoder::with_ip(64, bytes, func.entry(), DecoderOptions::NONE);
         Ok(Body { func, code: decoder.into_iter().collect() })
@@ -140,6 +149,16 @@ impl<'a> Body<'a> {
     ) -> Option<usize> {
         let end = (start + 1 + within).min(self.code.len());
         (start + 1..end).find(|&i| wanted(&self.code[i]))
+    }
+
+    /// Where a call of a function with a stack check is hit once; `None` for one without.
+    fn behind_check(&self) -> Option<BehindCheck> {
+        let check = self.stack_check()?;
+        match self.code.get(check + 1) {
+            // Go 1.21 and later save the frame pointer first.
+            Some(next) if next.code() == Code::Push_r64 => Some(BehindCheck::Push(check + 1)),
+            _ => Some(BehindCheck::Jump(check)),
+        }
     }
 
     /// The index of the last jump of the stack check, `None` for a function without one.
@@ -160,6 +179,14 @@ impl<'a> Body<'a> {
         }
         None
     }
+}
+
+/// Index of the instruction that is hit once a call.
+enum BehindCheck {
+    /// `push %rbp` behind the check.
+    Push(usize),
+    /// The check's own jump, which is hit again when the stack has grown.
+    Jump(usize),
 }
 
 fn touches(instruction: &Instruction, register: Register) -> bool {
@@ -226,15 +253,12 @@ impl Planner<'_> {
             Err(reason) => return self.leave_out(purpose, reason),
         };
         let Some(first) = body.code.first() else { return self.leave_out(purpose, "it has no code") };
-        let Some(check) = body.stack_check() else {
-            return self.place(purpose, body.func, first, 0, ENTRY);
-        };
-        match body.code.get(check + 1) {
-            // Go 1.21 and later save the frame pointer first.
-            Some(next) if next.code() == Code::Push_r64 => {
-                self.place(purpose, body.func, next, 0, AFTER_CHECK);
+        match body.behind_check() {
+            None => self.place(purpose, body.func, first, 0, ENTRY),
+            Some(BehindCheck::Push(at)) => self.place(purpose, body.func, &body.code[at], 0, AFTER_CHECK),
+            Some(BehindCheck::Jump(at)) => {
+                self.place(purpose, body.func, &body.code[at], site::ON_STACK_CHECK, ON_CHECK);
             }
-            _ => self.place(purpose, body.func, &body.code[check], site::ON_STACK_CHECK, ON_CHECK),
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use panicwatch_common::counted::WINDOW_NS;
 
 use super::Source;
+use crate::trace::pattern::Pattern;
 
 /// How much is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -47,7 +48,7 @@ const DEFAULT: &[Source] = &[
 ];
 
 /// The recorder's settings.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// How far before a panic a timeline reaches.
     pub window: Duration,
@@ -55,6 +56,8 @@ pub struct Options {
     pub level: Level,
     /// Sources that are left out all the same.
     pub without: Vec<Source>,
+    /// Functions whose entries are recorded.
+    pub functions: Vec<Pattern>,
     /// What recording may cost: percent of the watched processes' CPU time.
     pub budget_percent: f64,
     /// Samples a second on each CPU.
@@ -69,6 +72,7 @@ impl Default for Options {
             window: Duration::from_millis(10),
             level: Level::Default,
             without: Vec::new(),
+            functions: Vec::new(),
             budget_percent: 1.0,
             samples_per_second: 199,
             captures_per_second: 200,
@@ -91,7 +95,12 @@ impl Options {
 
     /// What is listened to.
     pub fn sources(&self) -> Vec<Source> {
-        self.level.sources().into_iter().filter(|source| !self.without.contains(source)).collect()
+        let mut sources = self.level.sources();
+        if !self.functions.is_empty() && self.level != Level::Off {
+            sources.push(Source::Function);
+        }
+        sources.retain(|source| !self.without.contains(source));
+        sources
     }
 
     /// Panics of one binary that are captured in a window of [`WINDOW_NS`].

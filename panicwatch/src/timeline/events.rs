@@ -176,11 +176,14 @@ fn signal(slot: &Slot, new: impl Fn(What, String) -> Event) -> Event {
 }
 
 fn call(input: &Input<'_>, slot: &Slot, new: impl Fn(What, String) -> Event) -> Event {
-    if slot.kind == kind::SYSCALL_EXIT && slot.extra == NO_SYSCALL {
+    let name = match (slot.kind, slot.extra) {
+        (kind::SYSCALL_EXIT, NO_SYSCALL) => SIGRETURN.to_owned(),
+        (_, number) => words::syscall(input, number),
+    };
+    if slot.kind == kind::SYSCALL_EXIT && name == SIGRETURN {
         let words = "went on where the signal had come".to_owned();
-        return Event { name: Some(SIGRETURN.to_owned()), ..new(What::SyscallExit, words) };
+        return Event { name: Some(name), ..new(What::SyscallExit, words) };
     }
-    let name = words::syscall(input, slot.extra);
     let event = if slot.kind == kind::SYSCALL_ENTER {
         let args = slot.args.iter().map(|arg| Addr(*arg)).collect();
         Event { args, ..new(What::SyscallEnter, words::entered(&name, &slot.args)) }

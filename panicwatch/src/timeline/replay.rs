@@ -84,6 +84,7 @@ pub(super) fn replay(input: &Input<'_>) -> Replay {
         sees: Sees {
             switches: !input.lacks(Source::Switch),
             calls: !input.lacks(Source::Syscall) && sees(&[kind::SYSCALL_ENTER, kind::SYSCALL_EXIT]),
+            turns: !input.lacks(Source::Goroutine) && sees(&[kind::GO_RUN]),
         },
     };
     for (time, _, item) in items {

@@ -64,6 +64,8 @@ pub(super) enum Holds {
         id: u64,
         known: Known,
     },
+    /// The Go scheduler at both ends of a time in which goroutines may have had their turns unseen.
+    Unseen,
     /// First one, then another, and the moment of change was not recorded.
     Between(u64, u64),
 }
@@ -76,13 +78,18 @@ pub(super) enum Known {
     Later,
     /// It was seen to have it before, and none later.
     Before,
+    /// It was seen to have it before and later; whether another had its turn between was not recorded.
+    Around,
 }
+
+/// For shorter than that no other goroutine is taken to have had its turn, nanoseconds.
+const MOMENT: u64 = 50_000;
 
 impl Holds {
     pub(super) fn id(self) -> Option<u64> {
         match self {
             Holds::One { id, .. } => Some(id),
-            Holds::Unknown(_) | Holds::Between(..) => None,
+            Holds::Unknown(_) | Holds::Unseen | Holds::Between(..) => None,
         }
     }
 }
@@ -105,6 +112,8 @@ pub(super) struct Thread {
 pub(super) struct Sees {
     pub(super) switches: bool,
     pub(super) calls: bool,
+    /// The turns of goroutines on threads.
+    pub(super) turns: bool,
 }
 
 /// Until when records may be missing before the one at hand: of its CPU, of any CPU.
@@ -158,13 +167,13 @@ impl Thread {
     /// It gets a CPU.
     pub(super) fn switched_in(&mut self, at: u64, cpu: u32, goid: u64, blind: Blind) {
         self.was(blind.any_ns, at, Sched::Away);
+        // While it was away its goroutine could not change.
+        if matches!(self.sched.last(), Sched::Ready(_) | Sched::Blocked(_) | Sched::Away) {
+            self.stayed(at);
+        }
         self.goes(at, Sched::On(cpu));
         if goid != 0 {
             self.holds(at, goid, blind);
-        }
-        // While it was away its goroutine could not change.
-        if self.holds.last().id().is_some() {
-            self.sighted_ns = at;
         }
     }
 
@@ -240,8 +249,18 @@ impl Thread {
         self.leaves_call(at);
     }
 
+    /// Until `at` it could not change its goroutine.
+    fn stayed(&mut self, at: u64) {
+        if self.holds.last().id().is_some() {
+            self.sighted_ns = at;
+        }
+    }
+
     /// A record says that it has this goroutine, 0: none.
     pub(super) fn holds(&mut self, at: u64, goid: u64, blind: Blind) {
+        if matches!(self.call.last(), Call::In(_)) {
+            self.stayed(at);
+        }
         let one = |id, known| Holds::One { id, known };
         let since = match *self.holds.last() {
             Holds::Unknown(_) => self.holds.since().max(blind.any_ns),
@@ -250,11 +269,16 @@ impl Thread {
         if since < at {
             match *self.holds.last() {
                 Holds::Unknown(_) => self.holds.rewrite(since, one(goid, Known::Later)),
-                Holds::One { id, .. } if id == goid => {}
+                Holds::One { id, .. } if id == goid => {
+                    if !self.sees.turns && at - since > MOMENT {
+                        let around = if id == 0 { Holds::Unseen } else { one(id, Known::Around) };
+                        self.holds.rewrite(since, around);
+                    }
+                }
                 Holds::One { id: 0, .. } => self.holds.rewrite(since, one(goid, Known::Later)),
                 Holds::One { id, .. } if goid == 0 => self.holds.rewrite(since, one(id, Known::Before)),
                 Holds::One { id, .. } => self.holds.rewrite(since, Holds::Between(id, goid)),
-                Holds::Between(..) => {}
+                Holds::Between(..) | Holds::Unseen => {}
             }
         }
         self.holds.set(at, one(goid, Known::Recorded));

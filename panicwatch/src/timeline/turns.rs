@@ -18,13 +18,14 @@ pub(super) struct Piece {
 
 impl Piece {
     pub(super) fn inferred(&self) -> bool {
-        matches!(self.holds, Holds::One { known: Known::Later | Known::Before, .. })
+        matches!(self.holds, Holds::One { known: Known::Later | Known::Before | Known::Around, .. })
     }
 
     fn known(&self) -> Known {
         match self.holds {
+            Holds::One { known: Known::Around, .. } => Known::Recorded,
             Holds::One { known, .. } => known,
-            Holds::Between(..) | Holds::Unknown(_) => Known::Recorded,
+            Holds::Between(..) | Holds::Unseen | Holds::Unknown(_) => Known::Recorded,
         }
     }
 }

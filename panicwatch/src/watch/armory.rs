@@ -19,6 +19,7 @@ use crate::{
         plan::{begin_plan, init_plan, plan, recorder_plan},
     },
     recorder::Source,
+    trace::pattern::Pattern,
 };
 
 /// A Go binary with probes in it.
@@ -89,6 +90,8 @@ struct State {
     init: bool,
     /// The recorder's sources whose probes are in every binary; `None` when nothing is recorded.
     recorded: Option<BTreeSet<Source>>,
+    /// Functions whose entries are recorded.
+    functions: Vec<Pattern>,
 }
 
 /// All probes of this panicwatch; shared between the gate and the session.
@@ -103,8 +106,14 @@ pub struct Armory {
 impl Armory {
     /// No binaries yet.
     pub fn new(programs: Programs, watch_all: bool) -> Armory {
-        let state =
-            State { programs, by_file: HashMap::new(), armed: Vec::new(), init: false, recorded: None };
+        let state = State {
+            programs,
+            by_file: HashMap::new(),
+            armed: Vec::new(),
+            init: false,
+            recorded: None,
+            functions: Vec::new(),
+        };
         Armory { state: Mutex::new(state), watch_all, ourselves: Mutex::new(()) }
     }
 
@@ -136,9 +145,11 @@ impl Armory {
         }
     }
 
-    /// What is armed from now on gets the probes of these sources of the recorder.
-    pub fn record(&self, sources: &[Source]) {
-        self.state().recorded = Some(sources.iter().copied().filter(|s| s.is_in_program()).collect());
+    /// What is armed from now on gets the probes of these sources of the recorder; `functions` the user named.
+    pub fn record(&self, sources: &[Source], functions: &[Pattern]) {
+        let mut state = self.state();
+        state.functions = functions.to_vec();
+        state.recorded = Some(sources.iter().copied().filter(|s| s.is_in_program()).collect());
     }
 
     /// Puts the probes of `source` into every armed binary, and those to come.
@@ -147,7 +158,7 @@ impl Armory {
     /// When the kernel refuses.
     pub fn start_source(&self, source: Source) -> Result<(), ProbeError> {
         let mut state = self.state();
-        let State { programs, armed, recorded, .. } = &mut *state;
+        let State { programs, armed, recorded, functions, .. } = &mut *state;
         if let Some(recorded) = recorded {
             recorded.insert(source);
         }
@@ -158,7 +169,7 @@ impl Armory {
             }
             let (bin, path) = (&armed.program.bin, &armed.program.path);
             let Some(file) = &armed.file else { continue };
-            let plan = recorder_plan(bin, source);
+            let plan = recorder_plan(bin, source, functions);
             sources.insert(source, attach::attach(programs, &plan, file, path, armed.index)?);
         }
         Ok(())
@@ -239,11 +250,12 @@ impl Armory {
         }
         let (mut begins, mut recorder) = (None, BTreeMap::new());
         if let Some(sources) = state.recorded.clone() {
+            let functions = state.functions.clone();
             let more = begin_plan(&bin);
             begins = Some(attach::attach(&mut state.programs, &more, file, name, index)?);
             plan = plan.and(&more);
             for source in sources {
-                let more = recorder_plan(&bin, source);
+                let more = recorder_plan(&bin, source, &functions);
                 recorder.insert(source, attach::attach(&mut state.programs, &more, file, name, index)?);
                 plan = plan.and(&more);
             }
@@ -272,7 +284,7 @@ impl Shared for Armory {
 }
 
 /// Maps an opened file as a Go binary; asks its debug information where the layout table may not hold for it.
-fn open(file: &File) -> Result<GoBinary, gobin::Error> {
+pub fn open(file: &File) -> Result<GoBinary, gobin::Error> {
     use std::os::fd::AsRawFd;
     dwarf::open(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())))
 }

@@ -10,5 +10,6 @@ mod governor;
 pub mod launch;
 mod names;
 pub mod procfs;
-mod reader;
+pub mod reader;
 pub mod session;
+pub mod tracing;

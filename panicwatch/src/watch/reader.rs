@@ -24,39 +24,67 @@ pub(super) trait Listener: Send {
 /// Records that are passed on at once; the listener hears of all of them before.
 const BATCH: usize = 4096;
 
-/// The reading thread.
-pub(super) struct Reader {
-    stop: OwnedFd,
-    thread: JoinHandle<()>,
-}
+/// Asks a reader to read what is still there and then to end.
+#[derive(Debug)]
+pub struct Stop(OwnedFd);
 
-impl Reader {
-    /// Starts reading; each record becomes `wrap(bytes)` on `to`.
-    pub(super) fn start<T: Send + 'static>(
-        ring: RingBuf<MapData>,
-        to: SyncSender<T>,
-        wrap: fn(Vec<u8>) -> T,
-        listener: Option<Box<dyn Listener>>,
-    ) -> io::Result<Reader> {
+impl Stop {
+    /// Not yet.
+    ///
+    /// # Errors
+    /// Without descriptors.
+    pub fn new() -> io::Result<Stop> {
         // SAFETY: plain system call; the result is checked.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: a new descriptor that is ours.
-        let stop = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Stop(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// The same, for another thread.
+    ///
+    /// # Errors
+    /// Without descriptors.
+    pub fn try_clone(&self) -> io::Result<Stop> {
+        self.0.try_clone().map(Stop)
+    }
+
+    /// Now.
+    pub fn request(&self) {
+        let one = 1u64.to_ne_bytes();
+        // SAFETY: the descriptor is ours and the buffer has eight bytes.
+        unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+    }
+}
+
+/// The reading thread.
+pub(super) struct Reader {
+    stop: Stop,
+    thread: JoinHandle<()>,
+}
+
+impl Reader {
+    /// Starts reading; each record becomes `wrap(bytes)` on `to`.
+    pub(super) fn start<T: Send + 'static>(
+        mut ring: RingBuf<MapData>,
+        to: SyncSender<T>,
+        wrap: fn(Vec<u8>) -> T,
+        listener: Option<Box<dyn Listener>>,
+    ) -> io::Result<Reader> {
+        let stop = Stop::new()?;
         let stop_here = stop.try_clone()?;
+        let mut passing = Passing { to, wrap, listener, batch: Vec::new() };
         let thread = thread::Builder::new()
             .name("ring reader".into())
-            .spawn(move || read(ring, &stop_here, &to, wrap, listener))?;
+            .spawn(move || read(&mut ring, &stop_here, |record| passing.take(record)))?;
         Ok(Reader { stop, thread })
     }
 
     /// Asks it to read what is still there and then to end.
     pub(super) fn request_stop(&self) {
-        let one = 1u64.to_ne_bytes();
-        // SAFETY: the descriptor is ours and the buffer has eight bytes.
-        unsafe { libc::write(self.stop.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+        self.stop.request();
     }
 
     /// It has ended: everything it read is in the channel.
@@ -65,34 +93,42 @@ impl Reader {
     }
 }
 
-fn read<T>(
-    mut ring: RingBuf<MapData>,
-    stop: &OwnedFd,
-    to: &SyncSender<T>,
+/// Passes records on, a batch at a time.
+struct Passing<T> {
+    to: SyncSender<T>,
     wrap: fn(Vec<u8>) -> T,
-    mut listener: Option<Box<dyn Listener>>,
-) {
+    listener: Option<Box<dyn Listener>>,
+    batch: Vec<Vec<u8>>,
+}
+
+impl<T> Passing<T> {
+    /// A record, or that there are no more for now; false when nobody will ever ask for them.
+    fn take(&mut self, record: Option<&[u8]>) -> bool {
+        self.batch.extend(record.map(<[u8]>::to_vec));
+        if record.is_some() && self.batch.len() < BATCH {
+            return true;
+        }
+        if let Some(listener) = &mut self.listener {
+            if record.is_none() {
+                listener.looking();
+            }
+            self.batch.iter().filter_map(|record| kind_of(record)).for_each(|kind| listener.found(kind));
+        }
+        self.batch.drain(..).all(|record| self.to.send((self.wrap)(record)).is_ok())
+    }
+}
+
+/// Reads until somebody asks to stop and the ring is empty then, or `each` gives false. `each` gets every record, and
+/// `None` whenever there are no more for now.
+pub fn read(ring: &mut RingBuf<MapData>, stop: &Stop, mut each: impl FnMut(Option<&[u8]>) -> bool) {
     loop {
-        let stopping = wait(&ring, stop);
-        if let Some(listener) = &mut listener {
-            listener.looking();
-        }
-        loop {
-            let batch: Vec<Vec<u8>> =
-                std::iter::from_fn(|| ring.next().map(|record| record.to_vec())).take(BATCH).collect();
-            if batch.is_empty() {
-                break;
-            }
-            if let Some(listener) = &mut listener {
-                batch.iter().filter_map(|record| kind_of(record)).for_each(|kind| listener.found(kind));
-            }
-            for record in batch {
-                if to.send(wrap(record)).is_err() {
-                    return; // The receiver is gone: nobody will ever ask.
-                }
+        let stopping = wait(ring, &stop.0);
+        while let Some(record) = ring.next() {
+            if !each(Some(&record)) {
+                return;
             }
         }
-        if stopping {
+        if !each(None) || stopping {
             return;
         }
     }

@@ -142,7 +142,7 @@ impl Session {
         let watched = programs.take_watched()?;
         let armory = Arc::new(Armory::new(programs, watch_all));
         if let (Some(recorder), Some(baseline)) = (&recorder, baseline) {
-            armory.record(&sources);
+            armory.record(&sources, &options.functions);
             let governed = Governed {
                 armory: armory.clone(),
                 recorder: recorder.clone(),

@@ -4,7 +4,7 @@
 //! `testprog` runs the Go runtime's own crash programs under panicwatch; `fixture` our own programs, which print
 //! their own ground truth; `exec` how programs are started, attached to and left; `cli` what the command says; `debian` servers of Debian
 //! packages, which nobody here wrote; `inittrace` the time line of a program's initialisation; `timeline` what happened before
-//! a panic.
+//! a panic; `trace` live function tracing.
 //! One cell: `cargo test --test live -- testprog::1.24::StringPanic --exact`. PANICWATCH_TEST_FULL=1 for every
 //! build of every fixture. What cannot run here is skipped, with its reason, and counted.
 
@@ -30,6 +30,7 @@ mod special;
 mod testprog;
 mod timeline;
 mod toolchain;
+mod trace;
 mod traffic;
 
 use std::process::ExitCode;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     trials.extend(debian::trials());
     trials.extend(inittrace::trials());
     trials.extend(timeline::trials());
+    trials.extend(trace::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !arguments.list
         && let Err(error) = ledger::print_table()

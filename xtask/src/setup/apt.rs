@@ -22,6 +22,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "llvm-22-dev", why: "bpf-linker is built against the LLVM of that compiler" },
     Package { name: "libpolly-22-dev", why: "part of that LLVM" },
     Package { name: "libzstd-dev", why: "that LLVM needs it" },
+    Package { name: "bpftrace", why: "to measure its entry probes beside ours" },
     Package { name: "golang-1.19-go", why: "the oldest Go that panicwatch supports, for tests" },
 ];
 

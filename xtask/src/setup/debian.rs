@@ -21,7 +21,7 @@ pub(super) struct Package {
     pub(super) why: &'static str,
 }
 
-const PACKAGES: [Package; 5] = [
+const PACKAGES: [Package; 6] = [
     package("nats-server", "usr/sbin/nats-server", "a small server to watch, 4 MB"),
     package("prometheus", "usr/bin/prometheus", "a large program to read, 20 MB"),
     Package {
@@ -33,6 +33,7 @@ const PACKAGES: [Package; 5] = [
         library: Some(("libluajit-5.1-2", "usr/lib/x86_64-linux-gnu/libluajit-5.1.so.2")),
         ..package("wrk", "usr/bin/wrk", "puts load on the benchmark's server, 0.5 MB")
     },
+    package("delve", "usr/bin/dlv", "a debugger, to measure its trace beside ours, 5 MB"),
 ];
 
 const fn package(name: &'static str, program: &'static str, why: &'static str) -> Package {

@@ -10,7 +10,7 @@ use object::{CompressionFormat, Object, ObjectSection};
 use super::{DwarfError, Slice};
 
 /// Most bytes that decompressing may give, all sections together.
-const MAX_DECOMPRESSED: u64 = 256 << 20;
+pub(super) const MAX_DECOMPRESSED: u64 = 256 << 20;
 /// How much more they may be than what is in the file. Real debug information shrinks to a quarter or so; zlib could
 /// make a thousandth of it.
 const MAX_RATIO: u64 = 64;
@@ -58,7 +58,7 @@ impl<'a> Sections<'a> {
 }
 
 /// A section's contents. `left`: how many bytes may still be decompressed.
-fn load<'a>(
+pub(super) fn load<'a>(
     file: &object::File<'a>,
     name: &'static str,
     left: &mut u64,

@@ -4,10 +4,14 @@
 
 use panicwatch_common::{binary::site, recorder::kind};
 
-use super::{Body, Planner, ProbePlan, Purpose};
+use super::{
+    Body, Planner, Price, ProbePlan, Purpose, Site,
+    trace::{Wanted as Trace, trace_plan},
+};
 use crate::{
-    gobin::{Arch, GoBinary},
+    gobin::{Arch, Func, GoBinary},
     recorder::Source,
+    trace::pattern::Pattern,
 };
 
 /// What the recorder's record of a function is.
@@ -74,8 +78,8 @@ const OLD_YIELDS: [Wanted; 2] = [
     turn("goroutine yields", "runtime.gosched_m", "calls of runtime.Gosched", kind::GO_YIELD, 2),
 ];
 
-/// Plans the probes of `bin` that `source` of the recorder needs.
-pub fn recorder_plan(bin: &GoBinary, source: Source) -> ProbePlan {
+/// Plans the probes of `bin` that `source` of the recorder needs; `functions` are those that the user named.
+pub fn recorder_plan(bin: &GoBinary, source: Source, functions: &[Pattern]) -> ProbePlan {
     let mut planner = Planner { bin, plan: ProbePlan::default() };
     if bin.arch() != Arch::Amd64 {
         return planner.plan;
@@ -93,6 +97,7 @@ pub fn recorder_plan(bin: &GoBinary, source: Source) -> ProbePlan {
             planner.all(if bin.version().minor >= 22 { &YIELDS } else { &OLD_YIELDS });
             planner.create();
         }
+        Source::Function => planner.functions(functions),
         _ => {}
     }
     planner.plan
@@ -122,6 +127,45 @@ impl Planner<'_> {
             let flags = one.flags | one.kind << site::KIND_SHIFT | reason;
             self.start(&Purpose { name, program, symbol, lost, flags });
         }
+    }
+
+    /// The entries of the functions that the user named, where they are cheap.
+    fn functions(&mut self, patterns: &[Pattern]) {
+        let select = |func: &Func<'_>| {
+            let (name, shown) = (func.name(), func.display_name());
+            patterns.iter().any(|pattern| pattern.matches(&name) || name != shown && pattern.matches(&shown))
+        };
+        let purpose = Purpose {
+            name: "function entered",
+            program: "function",
+            symbol: "",
+            lost: "when it is entered",
+            flags: kind::FUNCTION << site::KIND_SHIFT,
+        };
+        let found = trace_plan(self.bin, &select, Trace::default());
+        let dear = "the kernel would have to single-step at its entry, which is too dear for a recorder";
+        for site in &found.sites {
+            let function = &found.functions[site.function as usize];
+            if site.price != Price::Emulated || site.below / 8 > site::BELOW_MASK {
+                self.plan.refused.push((function.name.clone(), dear));
+                continue;
+            }
+            let on_check = if site.on_check { site::ON_STACK_CHECK } else { 0 };
+            self.plan.sites.push(Site {
+                name: purpose.name,
+                program: purpose.program,
+                symbol: function.symbol.clone(),
+                address: site.address,
+                offset: site.address - function.entry,
+                file_offset: site.file_offset,
+                bytes: site.bytes.clone(),
+                instruction: String::new(),
+                price: site.price,
+                flags: purpose.flags | on_check | site.below / 8 << site::BELOW_SHIFT,
+                why: "the entry of a function that the user named",
+            });
+        }
+        self.plan.refused.extend(found.refused);
     }
 
     /// `runqput(pp, newg, true)` in newproc's closure: the new goroutine is complete and in RBX.

@@ -95,3 +95,51 @@ fn losses_of_the_cpu_in_a_row_are_one_step() {
         ]
     );
 }
+
+#[test]
+fn a_thread_that_ran_unseen_goroutines() {
+    // Idle, running for long, idle again, and no goroutine was sighted.
+    let mut scene = Scene::new();
+    scene.times = (1_000_000, 2_000_000, 2_100_000);
+    let scene = scene
+        .out(1_100_000, 0, T, 0, SLEEPS, 0)
+        .into(1_200_000, 0, T, 0)
+        .out(1_500_000, 0, T, 0, SLEEPS, 0)
+        .into(1_900_000, 0, T, 0);
+    let states = its(&scene);
+    assert_eq!(
+        states,
+        [
+            "1000000 not_running",
+            "1200000 unknown: a thread ran, and which goroutines had it was not recorded",
+            "1500000 not_running",
+            "1900000 running t101 c0 inferred",
+            "2000000 running t101 c0",
+        ]
+    );
+    let thread = lines(track(&scene.build(), TrackKind::Thread, T.into()));
+    assert_eq!(thread[2], "1200000 running c0: the Go scheduler at first and at last");
+}
+
+#[test]
+fn between_two_sightings_another_may_have_had_its_turn() {
+    let mut scene = Scene::new();
+    scene.times = (1_000_000, 2_000_000, 2_100_000);
+    let scene = scene
+        .enter(1_100_000, 0, T, G, READ)
+        .out(1_101_000, 0, T, G, SLEEPS, 0)
+        .into(1_400_000, 0, T, 0)
+        .exit(1_500_000, 0, T, G, READ)
+        .enter(1_800_000, 0, T, G, READ);
+    // While it is in a call, or away, it has the same goroutine for certain.
+    assert_eq!(
+        its(&scene)[1..6],
+        [
+            "1100000 syscall t101 c0: read",
+            "1101000 syscall t101: read",
+            "1400000 syscall t101 c0: read",
+            "1500000 running t101 c0 inferred",
+            "1800000 syscall t101 c0: read",
+        ]
+    );
+}

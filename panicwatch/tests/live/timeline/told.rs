@@ -93,7 +93,9 @@ impl Line {
         let track = self.track("goroutine", Some(goroutine));
         let track = track.with_context(|| format!("no track of goroutine {goroutine}"))?;
         let states = track["states"].as_array().context("no states")?;
-        let spans = states.iter().map(span).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+        // What is only inferred is no claim where the runtime's own records are not there to prove it.
+        let claimed = states.iter().filter(|state| whole || state["inferred"] != true);
+        let spans = claimed.map(span).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
         let (stopped, marking) = self.collector()?;
         Ok(Told { window: self.window()?, spans, whole, stopped, marking })
     }

@@ -26,7 +26,7 @@ pub(crate) fn agrees(built: &Built, scenario: &str) -> Verdict {
     judge(built, scenario, &["--level", "runtime", "--budget", "100"], true)
 }
 
-/// By default what is said must be true, and when the goroutine ran must be said.
+/// By default what is said, and not only inferred, must be true; much is not known.
 pub(crate) fn agrees_by_default(built: &Built, scenario: &str) -> Verdict {
     judge(built, scenario, &["--budget", "100"], false)
 }

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 
 use super::{Range, Span, State, Trace};
 
+/// Between the probe and the tracer's own clock, at each change.
+const EACH_CHANGE_NS: u64 = 1_000;
+
 /// How far the two may be apart.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tolerance {
@@ -152,8 +155,8 @@ fn sums(theirs: &[Span], ours: &[Span], allowed: u64, differences: &mut Vec<Stri
     }
 }
 
-/// The time in which the two say different things, or only Go says anything. That a goroutine has a thread is seen in
-/// any case.
+/// The time in which the two say different things, or, of what was recorded as a whole, only Go says anything. At every
+/// change they may be a moment apart, which adds up where a goroutine gives way again and again.
 fn overlap(theirs: &[Span], ours: &[Span], allowed: u64, whole: bool, differences: &mut Vec<String>) {
     let mut apart: BTreeMap<(State, Option<State>), u64> = BTreeMap::new();
     for go in theirs {
@@ -164,10 +167,11 @@ fn overlap(theirs: &[Span], ours: &[Span], allowed: u64, whole: bool, difference
                 *apart.entry((go.state, Some(us.state))).or_default() += us.ns();
             }
         }
-        if whole || go.state == State::Running {
+        if whole {
             *apart.entry((go.state, None)).or_default() += untold;
         }
     }
+    let allowed = allowed + EACH_CHANGE_NS * theirs.len() as u64;
     for ((go, us), ns) in apart {
         if ns > allowed {
             let us = us.map_or_else(|| "nothing".to_owned(), |us| format!("{us:?}"));
@@ -202,7 +206,12 @@ fn edges(go: &[Span], us: &[Span], edge_ns: u64, differences: &mut Vec<String>) 
     }
 }
 
+/// Without what is not longer than `shortest`: the shortest first, so that what they interrupted is one before it is judged.
 fn joined(spans: &[Span], shortest: u64) -> Vec<Span> {
+    [16, 4, 1].iter().fold(spans.to_vec(), |spans, part| joined_once(&spans, shortest / part))
+}
+
+fn joined_once(spans: &[Span], shortest: u64) -> Vec<Span> {
     let mut all: Vec<Span> = Vec::new();
     for span in spans.iter().filter(|span| span.ns() > shortest) {
         match all.last_mut() {

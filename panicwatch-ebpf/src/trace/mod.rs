@@ -1,0 +1,243 @@
+//! The programs of `panicwatch trace`: a call began, a call returns, calls were unwound. Loaded for nothing else.
+//!
+//! What is hit millions of times a second does as little as can be: who is it, count, one small record. Arguments,
+//! results and callers have programs of their own (`full`).
+
+pub(crate) mod fetch;
+pub(crate) mod full;
+pub(crate) mod maps;
+
+use core::arch::asm;
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated::bpf_get_attach_cookie},
+    macros::uprobe,
+    programs::ProbeContext,
+};
+use panicwatch_common::trace::{Counts, Hit, NO_OFFSET, ON_STACK_CHECK, TraceConfig, flag, kind};
+
+use self::maps::{TRACE_CONFIG, TRACE_COUNTS, TRACE_RING};
+use crate::{
+    context::{G_PANIC, RFLAGS_CF, RFLAGS_ZF},
+    maps::{NO_WAKEUP, WATCHED},
+    read,
+};
+
+/// Words of a g that hold its goid in every release with a table.
+const G_WORDS: usize = 21;
+
+/// One hit of a site that is traced.
+pub(crate) struct Traced {
+    regs: *const u64,
+    pub(crate) config: &'static TraceConfig,
+    pub(crate) function: u32,
+    /// Where the return address lies.
+    pub(crate) frame: u64,
+    id: u64,
+}
+
+/// Index of registers in the kernel's pt_regs.
+/// <https://github.com/torvalds/linux/blob/v6.12/arch/x86/include/asm/ptrace.h#L103>
+pub(crate) mod at {
+    pub(crate) const R14: usize = 1;
+    pub(crate) const RBP: usize = 4;
+    pub(crate) const RBX: usize = 5;
+    pub(crate) const R11: usize = 6;
+    pub(crate) const R10: usize = 7;
+    pub(crate) const R9: usize = 8;
+    pub(crate) const R8: usize = 9;
+    pub(crate) const RAX: usize = 10;
+    pub(crate) const RCX: usize = 11;
+    pub(crate) const RSI: usize = 13;
+    pub(crate) const RDI: usize = 14;
+    pub(crate) const RIP: usize = 16;
+    pub(crate) const RFLAGS: usize = 18;
+    pub(crate) const RSP: usize = 19;
+}
+
+impl Traced {
+    /// `None` when this hit is not to be traced: another process, or a prologue that will run again.
+    #[inline(always)]
+    pub(crate) fn new(ctx: &ProbeContext) -> Option<Traced> {
+        let config = TRACE_CONFIG.get(0)?;
+        let id = bpf_get_current_pid_tgid();
+        let tgid = (id >> 32) as u32;
+        // SAFETY: the value is only tested for presence.
+        if tgid != config.tgid && config.all == 0 && unsafe { WATCHED.get(&tgid) }.is_none() {
+            return None;
+        }
+        // SAFETY: the context is this program's; the helper only reads it.
+        let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+        let mut traced =
+            Traced { regs: ctx.regs as *const u64, config, function: cookie as u32, frame: 0, id };
+        if (cookie >> 32) & ON_STACK_CHECK != 0 && traced.reg(at::RFLAGS) & (RFLAGS_CF | RFLAGS_ZF) != 0 {
+            return None;
+        }
+        traced.frame = traced.reg(at::RSP) + (cookie >> 40);
+        Some(traced)
+    }
+
+    /// A register, by its index in pt_regs.
+    #[inline(always)]
+    pub(crate) fn reg(&self, index: usize) -> u64 {
+        // SAFETY: pt_regs has 21 words and every index in `at` is below that.
+        unsafe { core::ptr::read_volatile(self.regs.add(index)) }
+    }
+
+    /// The record of this hit; `None` for another goroutine than the one that is asked for.
+    #[inline(always)]
+    pub(crate) fn hit(&self, kind: u8) -> Option<Hit> {
+        let g = self.reg(at::R14);
+        // Code that was called from C, or before there is a goroutine, has anything in R14: what is believed is a g
+        // on whose stack we are. `runtime.g` begins with stack.lo and stack.hi.
+        // One read for all three words: the call costs more than the bytes.
+        let words = read::head_of_g::<G_WORDS>(g);
+        let (lo, hi) = words.as_ref().map_or((0, 0), |words| (words[0], words[1]));
+        let mut hit = Hit {
+            // SAFETY: no preconditions.
+            time_ns: unsafe { bpf_ktime_get_ns() },
+            goid: 0,
+            tgid: (self.id >> 32) as u32,
+            tid: self.id as u32,
+            function: self.function,
+            // Grows from caller to callee, as that of goroutines.
+            depth: !(self.frame as u32),
+            kind,
+            flags: flag::NO_GOROUTINE,
+            reserved: 0,
+            reserved_too: 0,
+        };
+        if let Some(words) = &words
+            && self.frame >= lo
+            && self.frame < hi
+        {
+            // Where it is in the releases with a table; the stack can be indexed by constants only.
+            hit.goid = match self.config.g_goid {
+                152 => words[19],
+                160 => words[20],
+                other => read::word(g + other as u64).unwrap_or(0),
+            };
+            hit.depth = (hi - self.frame) as u32;
+            hit.flags = 0;
+            if hit.goid == 0 {
+                hit.goid = g;
+                hit.flags = flag::SYSTEM_STACK;
+            }
+        }
+        if self.config.goid != 0 && self.config.goid != hit.goid {
+            return None;
+        }
+        Some(hit)
+    }
+
+    /// Adds one to the counter that `which` picks. Programs may be taken off their CPU in the middle of an addition,
+    /// so it is one instruction that cannot be.
+    #[inline(always)]
+    pub(crate) fn count(&self, which: fn(*mut Counts) -> *mut u64) {
+        if let Some(counts) = TRACE_COUNTS.get_ptr_mut(self.function) {
+            // `core` has no atomic addition for this target, the instruction set has.
+            // SAFETY: the pointer is to this CPU's slot of a map value of this type, aligned to 8 bytes.
+            unsafe {
+                asm!("lock *(u64 *)({at} + 0) += {one}", at = in(reg) which(counts), one = in(reg) 1u64)
+            };
+        }
+    }
+
+    /// Gives a record to user space.
+    #[inline(always)]
+    pub(crate) fn emit(&self, hit: Hit, lost: fn(*mut Counts) -> *mut u64) {
+        // One call of the kernel where reserving and submitting would be two.
+        if TRACE_RING.output::<Hit>(hit, NO_WAKEUP).is_err() {
+            self.count(lost);
+        }
+    }
+}
+
+/// Which counter; the pointers are to a map value.
+pub(crate) mod counter {
+    use panicwatch_common::trace::Counts;
+
+    macro_rules! counters { ($($field:ident)*) => { $(
+        pub(crate) fn $field(counts: *mut Counts) -> *mut u64 {
+            // SAFETY: no more than an address is computed.
+            unsafe { &raw mut (*counts).$field }
+        }
+    )* } }
+    counters! { entries exits lost_entries lost_exits }
+}
+
+/// A call begins.
+#[uprobe]
+pub(crate) fn trace_entry(ctx: ProbeContext) -> u32 {
+    if let Some(traced) = Traced::new(&ctx)
+        && let Some(hit) = traced.hit(kind::ENTRY)
+    {
+        traced.count(counter::entries);
+        traced.emit(hit, counter::lost_entries);
+    }
+    0
+}
+
+/// On a `ret`, or on a jump that leaves the function for good.
+#[uprobe]
+pub(crate) fn trace_exit(ctx: ProbeContext) -> u32 {
+    if let Some(traced) = Traced::new(&ctx)
+        && let Some(hit) = traced.hit(kind::EXIT)
+    {
+        traced.count(counter::exits);
+        traced.emit(hit, counter::lost_exits);
+    }
+    0
+}
+
+/// `runtime.recovery`, on g0; RAX = the goroutine, which continues in the frame that deferred the call that recovered.
+/// <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go#L1100>
+#[uprobe]
+pub(crate) fn trace_recovery(ctx: ProbeContext) -> u32 {
+    if let Some(traced) = Traced::new(&ctx) {
+        let gp = traced.reg(at::RAX);
+        let config = traced.config;
+        let sp = if config.panic_sp == NO_OFFSET {
+            read::word(gp + config.g_sigcode0 as u64)
+        } else {
+            read::word(gp + G_PANIC).and_then(|panic| read::word(panic + config.panic_sp as u64))
+        };
+        of_another(&traced, gp, kind::RECOVERY, sp.unwrap_or(0));
+    }
+    0
+}
+
+/// `runtime.goexit0`, on g0; RAX = the goroutine that has ended.
+#[uprobe]
+pub(crate) fn trace_gone(ctx: ProbeContext) -> u32 {
+    if let Some(traced) = Traced::new(&ctx) {
+        of_another(&traced, traced.reg(at::RAX), kind::GONE, 0);
+    }
+    0
+}
+
+/// Tells of the goroutine `gp`; `depth` 0 means that `sp` is not known.
+#[inline(always)]
+fn of_another(traced: &Traced, gp: u64, kind: u8, sp: u64) {
+    let goid = read::word(gp + traced.config.g_goid as u64).unwrap_or(0);
+    let [lo, hi] = read::words(gp).unwrap_or([0; 2]);
+    if goid == 0 || (traced.config.goid != 0 && traced.config.goid != goid) {
+        return;
+    }
+    let hit = Hit {
+        // SAFETY: no preconditions.
+        time_ns: unsafe { bpf_ktime_get_ns() },
+        goid,
+        tgid: (traced.id >> 32) as u32,
+        tid: traced.id as u32,
+        function: traced.function,
+        depth: if sp >= lo && sp < hi { (hi - sp) as u32 } else { 0 },
+        kind,
+        flags: 0,
+        reserved: 0,
+        reserved_too: 0,
+    };
+    traced.count(counter::entries);
+    traced.emit(hit, counter::lost_entries);
+}

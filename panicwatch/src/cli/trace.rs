@@ -1,0 +1,325 @@
+//! `panicwatch trace PATTERN…`: who calls what, live.
+
+mod budget;
+mod output;
+mod target;
+
+use std::{cell::RefCell, path::PathBuf, time::Duration};
+
+use anyhow::{Context, anyhow};
+use clap::{Args as ClapArgs, ValueEnum};
+
+use self::{output::Output, target::Target};
+use super::common::{Exit, say, unable};
+use crate::{
+    gobin::{CodeFrame, Func, GoBinary},
+    probe::plan::trace::{Tells, TracePlan, Wanted, trace_plan},
+    trace::{
+        self, Options, Tracer,
+        bias::Biases,
+        filter::Condition,
+        line::{Caller, Summary},
+        pattern::Pattern,
+        record::Record,
+        text,
+        values::Values,
+    },
+    watch::{
+        reader::Stop,
+        tracing::{Reads, Tracing},
+    },
+};
+
+/// Show calls of functions as they happen: who, when, how deep, with what
+///
+/// A pattern is a glob of a function's whole name (main.*, "net/http.(*conn).serve"), whose * stands for any text, or a
+/// regular expression between slashes (/^main\.(get|put)/). Functions of the standard library and unexported ones are
+/// functions like others; inlined calls leave no trace.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// Functions to trace
+    #[arg(required = true, value_name = "PATTERN")]
+    patterns: Vec<String>,
+    #[command(flatten)]
+    target: target::TargetArgs,
+    /// Show arguments with their values
+    #[arg(long)]
+    args: bool,
+    /// Show results with their values; needs exits
+    #[arg(long)]
+    results: bool,
+    /// Show the callers
+    #[arg(long)]
+    stack: bool,
+    /// Show returns, and calls that a panic unwinds; some thirty times dearer than entries alone
+    #[arg(long)]
+    exits: bool,
+    /// Show how long calls take; needs exits
+    #[arg(long)]
+    duration: bool,
+    /// Only calls on this goroutine
+    #[arg(long, value_name = "ID")]
+    goroutine: Option<u64>,
+    /// Only calls that take at least this long (10us, 5ms, 1s), told when they are over; needs exits
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    min_duration: Option<Duration>,
+    /// Only calls with such an argument: NAME==VALUE, with one of == != < <= > >= contains; can be given again
+    #[arg(long = "where", value_name = "CONDITION", value_parser = Condition::parse)]
+    conditions: Vec<Condition>,
+    /// Take functions off, the dearest first, when tracing takes more than this share of the program's CPU time
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    budget: Option<u32>,
+    /// Write to FILE, as JSON lines unless --format says otherwise
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// How to write [default: text, jsonl to a file]; perfetto is for ui.perfetto.dev
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// Megabytes for events that wait to be written: a power of two
+    #[arg(long, value_name = "MB", default_value = "64", value_parser = megabytes)]
+    buffer: u32,
+    /// Print which functions would be traced, where and at what price, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// The program to start, and its arguments
+    #[arg(last = true, value_name = "PROGRAM")]
+    command: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Jsonl,
+    Perfetto,
+}
+
+impl Args {
+    fn exits(&self) -> bool {
+        self.exits || self.duration || self.results || self.min_duration.is_some()
+    }
+
+    fn arguments(&self) -> bool {
+        self.args || !self.conditions.is_empty()
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit {
+        "ns" => 1e-9,
+        "us" | "µs" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        _ => return Err("write it as 10us, 5ms or 1s".to_owned()),
+    };
+    let seconds: f64 = number.parse().map_err(|_| "write it as 10us, 5ms or 1s".to_owned())?;
+    Duration::try_from_secs_f64(seconds * factor).map_err(|error| error.to_string())
+}
+
+fn megabytes(text: &str) -> Result<u32, String> {
+    let power = |n: &u32| n.is_power_of_two() && *n <= 1024;
+    text.parse().ok().filter(power).ok_or_else(|| "a power of two up to 1024".to_owned())
+}
+
+/// Traces until Ctrl-C, or until the process ends; gives the program's status when it was started here.
+///
+/// # Errors
+/// Status 1 when nothing matches or the target cannot be read, 2 for patterns that are none, 3 when the machine cannot
+/// do it.
+pub fn run(args: &Args) -> Result<i32, Exit> {
+    let usage = |error: anyhow::Error| Exit { status: 2, error };
+    let patterns: Result<Vec<Pattern>, _> = args.patterns.iter().map(|text| Pattern::parse(text)).collect();
+    let patterns = patterns.map_err(|error| usage(error.into()))?;
+    if args.format == Some(Format::Perfetto) && args.output.is_none() {
+        return Err(usage(anyhow!("--format perfetto is not for a terminal: say where to with -o FILE")));
+    }
+    let target = Target::find(&args.target, &args.command)?;
+    let bin = crate::watch::armory::open(&target.file).with_context(|| target.shown.display().to_string())?;
+    let wanted = Wanted { exits: args.exits(), arguments: args.arguments() };
+    let plan = plan(&bin, &patterns, wanted)?;
+    if args.dry_run {
+        return output::dry_run(&plan).map(|()| 0).map_err(Exit::from);
+    }
+    crate::doctor::requirements_for_run().map_err(unable)?;
+    tell_price(&plan, args);
+    let (mut values, reads) = reads(args, &bin, &plan)?;
+    let output = Output::open(args, &target)?;
+    let ring_bytes = args.buffer << 20;
+    let place = (&target.file, target.shown.as_path());
+    let mut tracing =
+        Tracing::start(&bin, &plan, args.exits(), target.whom(args.goroutine), &reads, ring_bytes, place)
+            .map_err(unable)?;
+    for function in tracing.refused() {
+        if let Some(function) = plan.functions.get(*function as usize) {
+            say(&format!("{} is not traced in full: the kernel takes no probe on its code", function.name));
+        }
+    }
+    let stop = Stop::new()?;
+    let running = target.start(&mut tracing, &stop)?;
+    follow(args, &bin, &plan, values.as_mut(), &mut tracing, &stop, output)?;
+    Ok(running.status())
+}
+
+/// Which functions; an error when there are none.
+fn plan(bin: &GoBinary, patterns: &[Pattern], wanted: Wanted) -> Result<TracePlan, Exit> {
+    let select = |func: &Func<'_>| {
+        let (name, shown) = (func.name(), func.display_name());
+        patterns.iter().any(|pattern| pattern.matches(&name) || name != shown && pattern.matches(&shown))
+    };
+    let plan = trace_plan(bin, &select, wanted);
+    if !plan.functions.is_empty() {
+        return Ok(plan);
+    }
+    let texts: Vec<&str> = patterns.iter().map(Pattern::text).collect();
+    let error = match plan.refused.first() {
+        Some((name, reason)) => anyhow!("{name} cannot be traced: {reason}"),
+        None => anyhow!(
+            "no function of the program matches {}; a name has its whole package path, and what the compiler inlined \
+             everywhere is no function any more (go build -gcflags=-l keeps it)",
+            texts.join(" or ")
+        ),
+    };
+    Err(error.into())
+}
+
+/// Nanoseconds of one hit, measured on a virtual machine: docs/probes.md.
+const EMULATED_NS: u32 = 500;
+const STEPPED_NS: u32 = 16_000;
+
+/// What it will cost, before it starts.
+fn tell_price(plan: &TracePlan, args: &Args) {
+    let cost = |(emulated, stepped): (usize, usize)| match (emulated, stepped) {
+        (0, 0) => "no sites".to_owned(),
+        (_, 0) => format!("{emulated} sites at some {EMULATED_NS} ns a hit"),
+        (0, _) => format!("{stepped} sites at some {STEPPED_NS} ns a hit"),
+        _ => format!(
+            "{emulated} sites at some {EMULATED_NS} ns a hit and {stepped} at some {STEPPED_NS} ns, where the kernel \
+             must step over the instruction"
+        ),
+    };
+    let entries = cost(plan.prices(|tells| tells == Tells::Entry));
+    let functions = plan.functions.len();
+    let mut text = format!("tracing {functions} functions: entries on {entries}");
+    if args.exits() {
+        text += &format!("; exits on {}", cost(plan.prices(|tells| tells != Tells::Entry)));
+    }
+    say(&text);
+    const FEW: usize = 5;
+    for (name, reason) in plan.refused.iter().take(FEW) {
+        say(&format!("{name} is not traced: {reason}"));
+    }
+    if plan.refused.len() > FEW {
+        say(&format!("{} more are not traced; --dry-run lists them", plan.refused.len() - FEW));
+    }
+    let missing = plan.functions.iter().filter_map(|f| Some((&f.name, f.exits_missing?)));
+    for (name, reason) in missing.clone().take(FEW) {
+        say(&format!("returns of {name} are not seen: {reason}"));
+    }
+    if missing.clone().count() > FEW {
+        say(&format!("returns of {} more functions are not seen", missing.count() - FEW));
+    }
+}
+
+/// What to read at every hit, and what is needed to make values of it.
+fn reads<'a>(args: &Args, bin: &'a GoBinary, plan: &TracePlan) -> Result<(Option<Values<'a>>, Reads), Exit> {
+    let mut reads = Reads { stack: args.stack, ..Reads::default() };
+    if !args.arguments() && !args.results {
+        return Ok((None, reads));
+    }
+    let (values, lists) = match Values::read(bin, &plan.functions) {
+        Ok(read) => read,
+        Err(error) if args.conditions.is_empty() => {
+            say(&format!("arguments and results are not shown: {error}"));
+            return Ok((None, reads));
+        }
+        Err(error) => return Err(anyhow!(error).context("--where needs the arguments").into()),
+    };
+    let unknown = values.unknown();
+    if unknown > 0 {
+        say(&format!(
+            "of {unknown} functions the debug information does not say what they take: assembly, as a rule"
+        ));
+    }
+    reads.entries = args.arguments().then_some(lists.entries);
+    reads.exits = args.results.then_some(lists.exits);
+    Ok((Some(values), reads))
+}
+
+/// Who is at these return addresses, link-time.
+fn callers(bin: &GoBinary, addresses: impl Iterator<Item = u64>) -> Vec<Caller> {
+    let frames = addresses.flat_map(|address| bin.frames(address, false));
+    let caller = |frame: CodeFrame<'_>| Caller {
+        function: frame.function.into_owned(),
+        file: frame.file.map(|file| file.into_owned()),
+        line: frame.line,
+    };
+    frames.map(caller).collect()
+}
+
+fn follow(
+    args: &Args,
+    bin: &GoBinary,
+    plan: &TracePlan,
+    mut values: Option<&mut Values<'_>>,
+    tracing: &mut Tracing,
+    stop: &Stop,
+    mut output: Output,
+) -> Result<(), Exit> {
+    let options = Options {
+        exits: args.exits(),
+        min_duration_ns: args.min_duration.map(|least| u64::try_from(least.as_nanos()).unwrap_or(u64::MAX)),
+        conditions: args.conditions.clone(),
+    };
+    let biases = RefCell::new(Biases::new(bin, &plan.functions));
+    let (wants_args, wants_results) = (args.arguments(), args.results);
+    let decode = |record: &Record<'_>, at_exit: bool| {
+        // Asked at every entry, for the exits.
+        let bias = biases.borrow_mut().of(record);
+        let values = values.as_mut().filter(|_| if at_exit { wants_results } else { wants_args })?;
+        values.decode(&record.hit, at_exit, &record.data?, bias)
+    };
+    let callers = |record: &Record<'_>| match biases.borrow_mut().of(record) {
+        Some(bias) => callers(bin, record.callers().map(|address| address.wrapping_sub(bias))),
+        None => Vec::new(),
+    };
+    let mut tracer = Tracer::new(&plan.functions, options, Box::new(decode), Box::new(callers));
+    let mut budget = args.budget.map(|percent| budget::Budget::new(percent, plan));
+    tracing.run(stop, &mut |tracing, record| match record {
+        Some(record) => tracer.push(record, &mut |line| output.line(line)),
+        None => {
+            if let Some(budget) = &mut budget {
+                budget.check(tracing);
+            }
+            if !output.flush() {
+                stop.request();
+            }
+        }
+    });
+    let summary = summary(plan, tracing, tracer.unwound).map_err(unable)?;
+    if tracer.damaged > 0 {
+        say(&format!("{} events could not be read", tracer.damaged));
+    }
+    output.finish(&summary)?;
+    say(&text::summary(&summary, args.exits()));
+    Ok(())
+}
+
+fn summary(
+    plan: &TracePlan,
+    tracing: &mut Tracing,
+    unwound: u64,
+) -> Result<Summary, crate::probe::error::ProbeError> {
+    let mut summary = Summary { summary: true, unwound, ..Summary::default() };
+    for (function, counts) in plan.functions.iter().zip(tracing.counts()?) {
+        let lost = counts.lost_entries + counts.lost_exits;
+        summary.entries += counts.entries;
+        summary.exits += counts.exits;
+        summary.lost += lost;
+        if counts.entries + counts.exits > 0 {
+            let (function, entries, exits) = (function.name.clone(), counts.entries, counts.exits);
+            summary.functions.push(trace::line::FunctionCount { function, entries, exits, lost });
+        }
+    }
+    Ok(summary)
+}

@@ -1,0 +1,138 @@
+//! Where the lines go, and as what.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+};
+
+use anyhow::Context;
+
+use super::{Args, Format, target::Target};
+use crate::{
+    cli::common::{print, say},
+    clock::Clock,
+    probe::plan::{
+        Price,
+        trace::{Tells, TracePlan},
+    },
+    trace::{
+        line::{Line, Summary},
+        perfetto::Perfetto,
+        text,
+    },
+};
+
+enum Shape {
+    Text { origin_ns: u64 },
+    Jsonl,
+    Perfetto(Box<Perfetto>),
+}
+
+/// Takes the lines.
+pub(super) struct Output {
+    to: BufWriter<Box<dyn Write>>,
+    shape: Shape,
+    /// The first error; nothing is written after it.
+    failed: Option<io::Error>,
+    /// Lines that the file has no room for.
+    left_out: u64,
+}
+
+impl Output {
+    /// # Errors
+    /// When the file cannot be created.
+    pub(super) fn open(args: &Args, target: &Target) -> anyhow::Result<Output> {
+        let to: Box<dyn Write> = match &args.output {
+            Some(path) => {
+                Box::new(File::create(path).with_context(|| format!("cannot write to {}", path.display()))?)
+            }
+            // Standard output is the program's own.
+            None if target.is_started() => Box::new(io::stderr()),
+            None => Box::new(io::stdout()),
+        };
+        let default = if args.output.is_some() { Format::Jsonl } else { Format::Text };
+        let shape = match args.format.unwrap_or(default) {
+            Format::Text => Shape::Text { origin_ns: Clock::monotonic_ns() },
+            Format::Jsonl => Shape::Jsonl,
+            Format::Perfetto => {
+                let name = target.shown.file_name().unwrap_or_default().to_string_lossy();
+                let offset = Clock::measure().offset_ns;
+                Shape::Perfetto(Box::new(Perfetto::new(&name, args.exits(), Some(offset))))
+            }
+        };
+        Ok(Output { to: BufWriter::with_capacity(1 << 16, to), shape, failed: None, left_out: 0 })
+    }
+
+    /// One event.
+    pub(super) fn line(&mut self, line: &Line<'_>) {
+        if self.failed.is_some() {
+            return;
+        }
+        let written = match &mut self.shape {
+            Shape::Text { origin_ns } => self.to.write_all(text::line(line, *origin_ns).as_bytes()),
+            Shape::Jsonl => json(&mut self.to, line),
+            Shape::Perfetto(perfetto) => {
+                self.left_out += u64::from(!perfetto.push(line));
+                Ok(())
+            }
+        };
+        self.failed = written.err();
+    }
+
+    /// Shows what was written; false when nobody reads it any more.
+    pub(super) fn flush(&mut self) -> bool {
+        if self.failed.is_none() {
+            self.failed = self.to.flush().err();
+        }
+        self.failed.is_none()
+    }
+
+    /// The end.
+    ///
+    /// # Errors
+    /// When something could not be written; a closed pipe is not an error.
+    pub(super) fn finish(mut self, summary: &Summary) -> anyhow::Result<()> {
+        let written = match (self.failed.take(), self.shape) {
+            (Some(error), _) => Err(error),
+            (None, Shape::Text { .. }) => Ok(()),
+            (None, Shape::Jsonl) => json(&mut self.to, summary),
+            (None, Shape::Perfetto(perfetto)) => self.to.write_all(&perfetto.finish()),
+        };
+        if self.left_out > 0 {
+            say(&format!("the trace for Perfetto became too large: {} events are left out", self.left_out));
+        }
+        match written.and_then(|()| self.to.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            result => result.context("writing the trace failed"),
+        }
+    }
+}
+
+fn json(to: &mut impl Write, value: &impl serde::Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *to, value).map_err(io::Error::from)?;
+    to.write_all(b"\n")
+}
+
+/// The functions, their sites, and those that cannot be traced.
+pub(super) fn dry_run(plan: &TracePlan) -> anyhow::Result<()> {
+    let mut out = String::new();
+    for (number, function) in (0..).zip(&plan.functions) {
+        let own = || plan.sites.iter().filter(move |site| site.function == number);
+        let price = |price| if price == Price::Emulated { "emulated" } else { "stepped" };
+        let entry = own().find(|site| site.tells == Tells::Entry);
+        let at = entry.map(|site| format!("+{:#x} {}", site.address - function.entry, price(site.price)));
+        out += &format!("{}  {}", crate::escape::one_line(&function.name), at.unwrap_or_default());
+        let exits = own().filter(|site| site.tells != Tells::Entry).count();
+        if exits > 0 {
+            out += &format!(", {exits} exits");
+        }
+        if let Some(reason) = function.exits_missing {
+            out += &format!(", returns are not seen: {reason}");
+        }
+        out.push('\n');
+    }
+    for (name, reason) in &plan.refused {
+        out += &format!("{}  not traced: {reason}\n", crate::escape::one_line(name));
+    }
+    print(&out)
+}

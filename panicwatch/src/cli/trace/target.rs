@@ -1,0 +1,145 @@
+//! Whose functions: a running process, every process of an executable, or a program that is started.
+
+use std::{
+    fs::File,
+    path::PathBuf,
+    process::ExitStatus,
+    sync::{Arc, OnceLock},
+    thread,
+};
+
+use anyhow::{Context, anyhow};
+use clap::Args as ClapArgs;
+
+use super::super::{
+    attach, child,
+    common::{Exit, say, unable, unreadable},
+    signals,
+};
+use crate::watch::{
+    launch, procfs,
+    reader::Stop,
+    tracing::{Tracing, Whom},
+};
+
+#[derive(Debug, ClapArgs)]
+#[group(multiple = false)]
+pub(super) struct TargetArgs {
+    /// Trace this running process
+    #[arg(long, value_name = "PID")]
+    pid: Option<u32>,
+    /// Trace every process of this executable, present and future
+    #[arg(long, value_name = "PATH")]
+    exe: Option<PathBuf>,
+}
+
+enum Which {
+    Process(u32),
+    Executable,
+    Command(Vec<String>),
+}
+
+/// What to trace, and its opened file.
+pub(super) struct Target {
+    which: Which,
+    /// Where to start it from.
+    path: PathBuf,
+    /// For people.
+    pub(super) shown: PathBuf,
+    pub(super) file: File,
+}
+
+/// What runs while we trace.
+pub(super) struct Running {
+    status: Arc<OnceLock<ExitStatus>>,
+}
+
+impl Running {
+    /// The exit status to pass on.
+    pub(super) fn status(&self) -> i32 {
+        self.status.get().map_or(0, |status| launch::shell_status(*status))
+    }
+}
+
+impl Target {
+    /// # Errors
+    /// Status 1 when there is no such thing, 2 when it is not said once.
+    pub(super) fn find(args: &TargetArgs, command: &[String]) -> Result<Target, Exit> {
+        let (which, path, shown) = match (args.pid, &args.exe, command.first()) {
+            (Some(pid), None, None) => {
+                let exe = procfs::executable(pid).map_err(|error| unreadable(pid, error))?;
+                (Which::Process(pid), exe.link, exe.shown)
+            }
+            (None, Some(path), None) => (Which::Executable, path.clone(), path.clone()),
+            (None, None, Some(program)) => {
+                let path = launch::resolve(program)?;
+                (Which::Command(command.to_vec()), path.clone(), std::path::absolute(path)?)
+            }
+            _ => {
+                let error =
+                    anyhow!("say what to trace once: --pid PID, --exe PATH, or -- PROGRAM and its arguments");
+                return Err(Exit { status: 2, error });
+            }
+        };
+        let file = File::open(&path).with_context(|| format!("cannot read {}", shown.display()))?;
+        Ok(Target { which, path, shown, file })
+    }
+
+    /// It is a program to be started here: standard output is its own.
+    pub(super) fn is_started(&self) -> bool {
+        matches!(self.which, Which::Command(_))
+    }
+
+    /// Its processes, for the session.
+    pub(super) fn whom(&self, goroutine: Option<u64>) -> Whom {
+        let pid = match self.which {
+            Which::Process(pid) => Some(pid),
+            Which::Executable | Which::Command(_) => None,
+        };
+        Whom { pid, all: matches!(self.which, Which::Executable), goroutine }
+    }
+
+    /// Starts the program, or looks after the process; `stop` is requested when it has ended or somebody wants to.
+    ///
+    /// # Errors
+    /// When it cannot be started, or is gone.
+    pub(super) fn start(&self, tracing: &mut Tracing, stop: &Stop) -> Result<Running, Exit> {
+        let status = Arc::new(OnceLock::new());
+        match &self.which {
+            Which::Command(command) => {
+                let (program, rest) = command.split_first().context("no program was given")?;
+                let watching = |start: child::Start<'_>| {
+                    let us = std::process::id();
+                    tracing.watch(us)?;
+                    let started = start();
+                    tracing.unwatch(us)?;
+                    Ok(started)
+                };
+                let mut child = child::spawn(&self.path, program, rest, None, watching)?;
+                tracing.prefer(child.id()).map_err(unable)?;
+                let (told, stop) = (status.clone(), stop.try_clone()?);
+                thread::spawn(move || {
+                    if let Ok(ended) = child.wait() {
+                        let _ = told.set(ended);
+                    }
+                    stop.request();
+                });
+                return Ok(Running { status });
+            }
+            Which::Process(pid) => {
+                tracing.watch(*pid).map_err(unable)?;
+                let process = attach::pidfd(*pid)?;
+                let stop = stop.try_clone()?;
+                thread::spawn(move || {
+                    attach::wait(&process);
+                    stop.request();
+                });
+            }
+            Which::Executable => {}
+        }
+        let stop = stop.try_clone()?;
+        signals::on_stop(None, move || stop.request())?;
+        say(&format!("{}; Ctrl-C ends it", self.shown.display()));
+        Ok(Running { status })
+    }
+}

@@ -1,0 +1,326 @@
+//! The programs and maps of tracing in the kernel: loading, attaching, counters, taking functions off.
+//!
+//! Beside the probes of the panic path, not among them: what is here is loaded for `trace` only. Must not know what
+//! the records mean.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+    path::{Path, PathBuf},
+    thread,
+};
+
+use aya::{
+    Pod,
+    maps::{Array, MapData, PerCpuArray, RingBuf},
+    programs::{
+        Link as _,
+        uprobe::{UProbeAttachPoint, UProbeLink, UProbeScope},
+    },
+};
+use panicwatch_common::trace::{Counts, FetchList, ON_STACK_CHECK, TraceConfig, cookie};
+
+use super::{
+    attach::same_bytes,
+    error::ProbeError,
+    kernel::KernelFacts,
+    multi,
+    object::{Crossing, Programs},
+    plan::trace::{Tells, TracePlan, TraceSite},
+};
+
+// SAFETY: `TraceConfig` consists of integers without padding: any bytes are a value.
+unsafe impl Pod for Crossing<TraceConfig> {}
+// SAFETY: so does `Counts`.
+unsafe impl Pod for Crossing<Counts> {}
+// SAFETY: so does `FetchList`.
+unsafe impl Pod for Crossing<FetchList> {}
+
+const ENTRY: &str = "trace_entry";
+const EXIT: &str = "trace_exit";
+const ENTRY_FULL: &str = "trace_entry_full";
+const EXIT_FULL: &str = "trace_exit_full";
+/// `runtime.recovery`.
+pub const RECOVERY: &str = "trace_recovery";
+/// `runtime.goexit0`.
+pub const GONE: &str = "trace_gone";
+
+/// What a session of tracing needs.
+#[derive(Debug, Clone, Default)]
+pub struct TraceNeeds {
+    /// Bytes of the ring, a power of two.
+    pub ring_bytes: u32,
+    /// Functions, those that are watched for themselves included.
+    pub functions: u32,
+    /// Entries with data or callers.
+    pub full_entries: bool,
+    /// Exits.
+    pub exits: bool,
+    /// Exits with data.
+    pub full_exits: bool,
+}
+
+/// The programs in the kernel, not yet attached.
+pub struct TracePrograms {
+    programs: Programs,
+    full_entries: bool,
+    full_exits: bool,
+    functions: u32,
+}
+
+impl TracePrograms {
+    /// Loads what is needed.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn load(needs: &TraceNeeds) -> Result<TracePrograms, ProbeError> {
+        let mut names = vec![if needs.full_entries { ENTRY_FULL } else { ENTRY }];
+        if needs.exits {
+            names.extend([if needs.full_exits { EXIT_FULL } else { EXIT }, RECOVERY, GONE]);
+        }
+        let functions = needs.functions.max(1);
+        let lists = if needs.full_entries || needs.full_exits { functions * 2 } else { 1 };
+        let sizes = [
+            // Nobody reads it here: the events of processes, which cannot be left out.
+            ("EVENTS", 4096),
+            ("TRACE_RING", needs.ring_bytes),
+            ("TRACE_COUNTS", functions),
+            ("TRACE_FETCH", lists),
+        ];
+        let programs = Programs::load_some(&KernelFacts::detect(), &names, &sizes)?;
+        let (full_entries, full_exits) = (needs.full_entries, needs.full_exits);
+        Ok(TracePrograms { programs, full_entries, full_exits, functions })
+    }
+
+    /// Settings; may be changed at any time.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn configure(&mut self, config: TraceConfig) -> Result<(), ProbeError> {
+        let mut map: Array<_, Crossing<TraceConfig>> = self.programs.map("TRACE_CONFIG")?.try_into()?;
+        Ok(map.set(0, Crossing(config), 0)?)
+    }
+
+    /// What to read at the entry, or else at the exits, of a function.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_fetch(&mut self, function: u32, at_exit: bool, list: FetchList) -> Result<(), ProbeError> {
+        let mut map: Array<_, Crossing<FetchList>> = self.programs.map("TRACE_FETCH")?.try_into()?;
+        Ok(map.set(function * 2 + u32::from(at_exit), Crossing(list), 0)?)
+    }
+
+    /// The ring, once.
+    ///
+    /// # Errors
+    /// When it was taken before.
+    pub fn take_ring(&mut self) -> Result<RingBuf<MapData>, ProbeError> {
+        self.programs.take_ring("TRACE_RING")
+    }
+
+    /// Traces process `tgid`, and what it will start of the same binary.
+    ///
+    /// # Errors
+    /// When the table is full.
+    pub fn watch(&mut self, tgid: u32) -> Result<(), ProbeError> {
+        self.programs.watch(tgid, None)
+    }
+
+    /// Takes process `tgid` out of the table; what it has started stays.
+    ///
+    /// # Errors
+    /// When it was not in it.
+    pub fn unwatch(&mut self, tgid: u32) -> Result<(), ProbeError> {
+        self.programs.unwatch(tgid)
+    }
+
+    /// The counters of every function, by its number.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn counts(&mut self) -> Result<Vec<Counts>, ProbeError> {
+        let map: PerCpuArray<_, Crossing<Counts>> = self.programs.map("TRACE_COUNTS")?.try_into()?;
+        (0..self.functions)
+            .map(|function| {
+                let mut sum = Counts::default();
+                for Crossing(cpu) in map.get(&function, 0)?.iter() {
+                    sum.entries += cpu.entries;
+                    sum.exits += cpu.exits;
+                    sum.lost_entries += cpu.lost_entries;
+                    sum.lost_exits += cpu.lost_exits;
+                }
+                Ok(sum)
+            })
+            .collect()
+    }
+
+    /// Attaches a plan to the opened `file`, and the programs `extra` at sites of their own.
+    ///
+    /// # Errors
+    /// When the file is not what was planned for, or the kernel refuses.
+    pub fn attach(
+        &mut self,
+        plan: &TracePlan,
+        extra: &[(&'static str, TraceSite)],
+        file: &File,
+        name: &Path,
+    ) -> Result<TraceProbes, ProbeError> {
+        for site in plan.sites.iter().chain(extra.iter().map(|(_, site)| site)) {
+            same_bytes(file, site.file_offset, &site.bytes).map_err(|error| ProbeError::Attach {
+                name: plan.functions.get(site.function as usize).map_or("", |f| &f.symbol).to_owned(),
+                path: name.to_owned(),
+                error,
+            })?;
+        }
+        let mut probes = TraceProbes {
+            file: file.try_clone().map_err(|error| failed("trace", name, error))?,
+            name: name.to_owned(),
+            multi: Vec::new(),
+            perf: Vec::new(),
+            refused: Vec::new(),
+        };
+        let (entry, exit) = (
+            if self.full_entries { ENTRY_FULL } else { ENTRY },
+            if self.full_exits { EXIT_FULL } else { EXIT },
+        );
+        let of = |entries: bool| -> Vec<TraceSite> {
+            plan.sites.iter().filter(|site| (site.tells == Tells::Entry) == entries).cloned().collect()
+        };
+        for (program, site) in extra {
+            probes.add(self, program, vec![site.clone()])?;
+        }
+        // Exits first: a call that begins in between has an end.
+        probes.add(self, exit, of(false))?;
+        probes.add(self, entry, of(true))?;
+        Ok(probes)
+    }
+}
+
+fn failed(program: &str, path: &Path, error: io::Error) -> ProbeError {
+    ProbeError::Attach { name: program.to_owned(), path: path.to_owned(), error }
+}
+
+struct Group {
+    program: &'static str,
+    sites: Vec<TraceSite>,
+    link: OwnedFd,
+}
+
+/// Attached probes; dropping takes them off.
+pub struct TraceProbes {
+    file: File,
+    name: PathBuf,
+    multi: Vec<Group>,
+    perf: Vec<(u32, UProbeLink)>,
+    refused: Vec<u32>,
+}
+
+impl Drop for TraceProbes {
+    fn drop(&mut self) {
+        self.multi.clear();
+        close(self.perf.drain(..).map(|(_, link)| link).collect());
+    }
+}
+
+/// Closing one perf event waits for a grace period of the kernel, so they are closed side by side.
+fn close(links: Vec<UProbeLink>) {
+    thread::scope(|scope| {
+        for link in links {
+            scope.spawn(move || link.detach());
+        }
+    });
+}
+
+impl TraceProbes {
+    /// Functions with a site that the kernel took no probe on.
+    pub fn refused(&self) -> &[u32] {
+        &self.refused
+    }
+
+    /// Takes these functions off. Their neighbours may miss calls for the few milliseconds that it takes.
+    ///
+    /// # Errors
+    /// When the kernel refuses to take the others back.
+    pub fn detach(&mut self, programs: &mut TracePrograms, functions: &[u32]) -> Result<(), ProbeError> {
+        let gone = |site: &TraceSite| functions.contains(&site.function);
+        let (hit, rest): (Vec<Group>, Vec<Group>) =
+            self.multi.drain(..).partition(|group| group.sites.iter().any(gone));
+        self.multi = rest;
+        for Group { program, mut sites, link } in hit {
+            drop(link);
+            sites.retain(|site| !gone(site));
+            self.add(programs, program, sites)?;
+        }
+        let (off, rest) = self.perf.drain(..).partition(|(function, _)| functions.contains(function));
+        self.perf = rest;
+        let off: Vec<(u32, UProbeLink)> = off;
+        close(off.into_iter().map(|(_, link)| link).collect());
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        programs: &mut TracePrograms,
+        program: &'static str,
+        sites: Vec<TraceSite>,
+    ) -> Result<(), ProbeError> {
+        if sites.is_empty() {
+            return Ok(());
+        }
+        let path = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
+        if let Some(fd) = programs.programs.multi(program) {
+            let mut waiting = vec![sites];
+            // One instruction that the kernel takes no probe on fails them all: it is found by halving.
+            while let Some(mut sites) = waiting.pop() {
+                let places: Vec<_> = sites.iter().map(|site| (site.file_offset, site_cookie(site))).collect();
+                match multi::attach(fd, &path, &places) {
+                    Ok(link) => self.multi.push(Group { program, sites, link }),
+                    Err(error) if !refuses_instruction(&error) => {
+                        return Err(failed(program, &self.name, error));
+                    }
+                    Err(_) if sites.len() == 1 => self.refused.extend(sites.iter().map(|site| site.function)),
+                    Err(_) => {
+                        let half = sites.split_off(sites.len() / 2);
+                        waiting.extend([half, sites]);
+                    }
+                }
+            }
+            return Ok(());
+        }
+        for site in sites {
+            let uprobe = programs.programs.uprobe(program)?;
+            let point =
+                UProbeAttachPoint { location: site.file_offset.into(), cookie: Some(site_cookie(&site)) };
+            let id = uprobe.attach(point, &path, UProbeScope::AllProcesses)?;
+            self.perf.push((site.function, uprobe.take_link(id)?));
+        }
+        Ok(())
+    }
+}
+
+fn site_cookie(site: &TraceSite) -> u64 {
+    cookie(site.function, if site.on_check { ON_STACK_CHECK } else { 0 }, site.below)
+}
+
+/// ENOTSUPP, which has no name outside the kernel, and what it was before.
+fn refuses_instruction(error: &io::Error) -> bool {
+    const ENOTSUPP: i32 = 524;
+    matches!(error.raw_os_error(), Some(ENOTSUPP | libc::EOPNOTSUPP | libc::ENOEXEC | libc::EINVAL))
+}
+
+/// A program that does nothing, at some places of a file: what others are measured against.
+pub struct EmptyProbe {
+    _link: OwnedFd,
+}
+
+impl EmptyProbe {
+    /// Attaches it.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or has no uprobe_multi links.
+    pub fn attach(path: &Path, file_offsets: &[u64]) -> io::Result<EmptyProbe> {
+        let sites: Vec<_> = file_offsets.iter().map(|offset| (*offset, 0)).collect();
+        multi::attach(&multi::empty_program()?, path, &sites).map(|link| EmptyProbe { _link: link })
+    }
+}

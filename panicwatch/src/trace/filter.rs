@@ -1,0 +1,192 @@
+//! Which calls are told: by an argument's value, by duration. Pure.
+//!
+//! A condition compares with what is shown of the value: numbers by their value, text by its characters without the
+//! quotes.
+
+use thiserror::Error;
+
+use super::line::Argument;
+
+/// Not a condition.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{0:?} is no condition; write NAME==VALUE, with one of == != < <= > >= contains")]
+pub struct FilterError(String);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operator {
+    Equal,
+    Unequal,
+    Less,
+    AtMost,
+    Greater,
+    AtLeast,
+    Contains,
+}
+
+/// `NAME OPERATOR VALUE`, on an argument.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// The argument; behind dots, a field of it.
+    name: String,
+    operator: Operator,
+    value: String,
+}
+
+impl Condition {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn parse(text: &str) -> Result<Condition, FilterError> {
+        let operators = [
+            ("==", Operator::Equal),
+            ("!=", Operator::Unequal),
+            (" contains ", Operator::Contains),
+            ("<=", Operator::AtMost),
+            (">=", Operator::AtLeast),
+            ("<", Operator::Less),
+            (">", Operator::Greater),
+        ];
+        // The operator that stands first: the value may hold others. Of two in one place the longer one, which is the
+        // first in the list.
+        let first = operators
+            .iter()
+            .filter_map(|(sign, operator)| Some((text.find(sign)?, sign.len(), *operator)))
+            .min_by_key(|(at, ..)| *at);
+        let (at, len, operator) = first.ok_or_else(|| FilterError(text.to_owned()))?;
+        let (name, value) = (text[..at].trim(), text[at + len..].trim());
+        if name.is_empty() {
+            return Err(FilterError(text.to_owned()));
+        }
+        Ok(Condition { name: name.to_owned(), operator, value: unquoted(value) })
+    }
+
+    /// Does the call with these arguments meet it? One without such an argument, or whose value is not known, does not.
+    pub fn holds(&self, args: &[Argument]) -> bool {
+        let argument = args.iter().find(|argument| argument.name == self.name);
+        let Some(shown) = argument.and_then(|argument| argument.value.as_deref()) else { return false };
+        let text = unquoted(shown);
+        match self.operator {
+            Operator::Equal => {
+                text == self.value || number(&text).is_some_and(|n| Some(n) == number(&self.value))
+            }
+            Operator::Unequal => {
+                text != self.value && number(&text).is_none_or(|n| Some(n) != number(&self.value))
+            }
+            Operator::Contains => text.contains(&self.value),
+            Operator::Less => compares(&text, &self.value, |a, b| a < b),
+            Operator::AtMost => compares(&text, &self.value, |a, b| a <= b),
+            Operator::Greater => compares(&text, &self.value, |a, b| a > b),
+            Operator::AtLeast => compares(&text, &self.value, |a, b| a >= b),
+        }
+    }
+}
+
+/// Go's integers are exact here; so is hexadecimal.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+enum Number {
+    Whole(i128),
+    Real(f64),
+}
+
+impl Number {
+    fn real(self) -> f64 {
+        match self {
+            Number::Whole(n) => n as f64,
+            Number::Real(n) => n,
+        }
+    }
+}
+
+fn compares(a: &str, b: &str, how: fn(Comparable, Comparable) -> bool) -> bool {
+    number(a).zip(number(b)).is_some_and(|(a, b)| how(a, b))
+}
+
+fn number(text: &str) -> Option<Comparable> {
+    let whole = match text.strip_prefix("0x") {
+        Some(digits) => i128::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    };
+    whole.map(Number::Whole).or_else(|| text.parse().ok().map(Number::Real)).map(Comparable)
+}
+
+/// Two whole numbers are compared as such.
+#[derive(Debug, Clone, Copy)]
+struct Comparable(Number);
+
+impl PartialEq for Comparable {
+    fn eq(&self, other: &Self) -> bool {
+        self.partial_cmp(other) == Some(std::cmp::Ordering::Equal)
+    }
+}
+
+impl PartialOrd for Comparable {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        match (self.0, other.0) {
+            (Number::Whole(a), Number::Whole(b)) => a.partial_cmp(&b),
+            (a, b) => a.real().partial_cmp(&b.real()),
+        }
+    }
+}
+
+/// The text between quotes, with the escapes of Rust's `{:?}` and Go's `%q` that both have taken back.
+fn unquoted(text: &str) -> String {
+    let Some(inner) = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+        return text.to_owned();
+    };
+    let mut out = String::with_capacity(inner.len());
+    let mut chars = inner.chars();
+    while let Some(c) = chars.next() {
+        let escaped = if c == '\\' { chars.next() } else { None };
+        out.push(match escaped {
+            Some('n') => '\n',
+            Some('t') => '\t',
+            Some('r') => '\r',
+            Some(other) => other,
+            None => c,
+        });
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holds(condition: &str, value: &str) -> bool {
+        let argument = Argument {
+            name: "a".to_owned(),
+            type_name: String::new(),
+            value: Some(value.to_owned()),
+            reason: None,
+        };
+        Condition::parse(condition).expect("a condition").holds(&[argument])
+    }
+
+    #[test]
+    fn numbers_compare_by_value() {
+        assert!(holds("a==3", "3") && holds("a == 0x10", "16") && !holds("a==3", "33"));
+        assert!(holds("a<10", "9") && !holds("a<10", "10") && holds("a>-2", "-1"));
+        assert!(holds("a>18446744073709551614", "18446744073709551615"), "not by way of floating point");
+        assert!(holds("a!=3", "4") && !holds("a!=3", "3"));
+        assert!(holds("a<=3", "3") && holds("a>=3", "3") && !holds("a>=3", "2"));
+        assert!(holds("a<0.5", "0.25"));
+        assert!(!holds("a<x", "3"), "no number");
+    }
+
+    #[test]
+    fn text_compares_by_its_characters() {
+        assert!(holds("a==hello", "\"hello\"") && holds("a==\"hello\"", "\"hello\""));
+        assert!(holds("a contains ell", "\"hello\"") && !holds("a contains xyz", "\"hello\""));
+        assert!(holds("a==x==y", "\"x==y\""), "the first operator counts");
+        assert!(holds("a contains \"q\"", "\"say \\\"q\\\"\""));
+    }
+
+    #[test]
+    fn what_is_not_known_does_not_hold() {
+        assert!(!Condition::parse("b==3").expect("a condition").holds(&[]));
+        for none in ["a", "==3", ""] {
+            assert!(Condition::parse(none).is_err(), "{none}");
+        }
+    }
+}

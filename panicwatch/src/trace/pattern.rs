@@ -1,0 +1,115 @@
+//! Which functions are meant: a glob on the whole name, or a regular expression between slashes.
+//!
+//! Pure text. A name is Go's own (`main.(*T).M`, `net/http.(*conn).serve`), and of a generic function both the table's
+//! (`main.f[go.shape.int]`) and the printed one (`main.f[...]`) will do.
+
+use regex::Regex;
+use thiserror::Error;
+
+/// A pattern that means nothing.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PatternError {
+    /// The regular expression is none.
+    #[error("{0:?} is no regular expression: {1}")]
+    Regex(String, String),
+    /// Nothing was given.
+    #[error(
+        "an empty pattern matches no function; give a name such as main.handle, or a glob such as main.*"
+    )]
+    Empty,
+}
+
+/// One pattern.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    text: String,
+    regex: Regex,
+}
+
+impl Pattern {
+    /// `/…/` is a regular expression that may match anywhere in the name; everything else is a glob of the whole name,
+    /// whose `*` stands for any text, dots and slashes included, and `?` for one character.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn parse(text: &str) -> Result<Pattern, PatternError> {
+        if text.is_empty() {
+            return Err(PatternError::Empty);
+        }
+        let inner = text.strip_prefix('/').and_then(|rest| rest.strip_suffix('/'));
+        let source = match inner {
+            Some(source) => source.to_owned(),
+            None => glob(text),
+        };
+        match Regex::new(&source) {
+            Ok(regex) => Ok(Pattern { text: text.to_owned(), regex }),
+            Err(error) => {
+                // Its first line repeats the expression, the last one says what is wrong.
+                let error = error.to_string();
+                let last = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+                Err(PatternError::Regex(source, last.to_owned()))
+            }
+        }
+    }
+
+    /// As it was given.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Is the function of this name meant?
+    pub fn matches(&self, name: &str) -> bool {
+        self.regex.is_match(name)
+    }
+}
+
+/// The same as a regular expression.
+fn glob(text: &str) -> String {
+    let mut out = String::from("(?s)^");
+    for c in text.chars() {
+        match c {
+            '*' => out.push_str(".*"),
+            '?' => out.push('.'),
+            c => out.push_str(&regex::escape(c.encode_utf8(&mut [0; 4]))),
+        }
+    }
+    out.push('$');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, name: &str) -> bool {
+        Pattern::parse(pattern).expect("a pattern").matches(name)
+    }
+
+    #[test]
+    fn globs_are_of_the_whole_name_and_cross_everything() {
+        assert!(matches("main.*", "main.(*T).M"));
+        assert!(matches("net/http.*", "net/http.(*conn).serve.func1"));
+        assert!(matches("*serve*", "net/http.(*conn).serve"));
+        assert!(!matches("main.f", "main.fx"));
+        assert!(!matches("main.f", "xmain.f"));
+        assert!(matches("main.?", "main.é"));
+        assert!(
+            matches("main.(*T).M", "main.(*T).M"),
+            "parentheses and stars of a method are text or match it"
+        );
+        assert!(matches("main.f[...]", "main.f[...]"), "brackets are text");
+        assert!(!matches("main.f", "mainxf"), "a dot is a dot");
+    }
+
+    #[test]
+    fn slashes_make_a_regular_expression() {
+        assert!(matches("/^main\\.(a|b)$/", "main.a"));
+        assert!(matches("/serve/", "net/http.(*conn).serve"));
+        assert!(!matches("/^serve/", "net/http.(*conn).serve"));
+        let error = Pattern::parse("/(/").expect_err("no expression").to_string();
+        assert!(error.contains("unclosed group"), "{error}");
+        assert!(Pattern::parse("").is_err());
+        assert!(matches("/", "/"), "one slash is a glob");
+    }
+}

@@ -1,0 +1,301 @@
+//! Arguments and results: where they are, what to read at a hit, and the text of what was read.
+//!
+//! [`abi`] places them in registers and on the stack, [`fetch`] says what to read, [`render`] prints. Must not know how
+//! anything is read. Pure.
+
+pub mod abi;
+pub mod fetch;
+pub mod render;
+
+use std::collections::HashMap;
+
+use panicwatch_common::trace::{FetchList, Hit, NO_COUNT, STEP_BYTES, Step, WORDS};
+
+use self::{
+    abi::{DWARF_REGISTERS, Home, Piece},
+    fetch::{Fetch, NOWHERE},
+    render::Renderer,
+};
+use super::{line::Argument, record::Data};
+use crate::{
+    gobin::{
+        GoBinary,
+        dwarf::{DwarfError, Location, Parameter, Signature, signatures, types::GoTypes},
+    },
+    gotype::TypeContext,
+    memory::{Layered, Snapshot},
+    probe::plan::trace::TraceFunction,
+    value::Decoder,
+};
+
+/// First release whose debug information has parameters without a name (`~p0`).
+const UNNAMED_SINCE: u16 = 22;
+/// The compiler's name of a generic function's hidden parameter, in releases that tell of it.
+const DICTIONARY: &str = ".dict";
+/// Where the bytes of arguments themselves are put for rendering: no process has anything there.
+const OWN: u64 = 1 << 62;
+
+/// One argument or result of one function.
+#[derive(Debug, Clone)]
+struct Slot {
+    name: String,
+    of: u32,
+    /// Pieces and where in the data they are, or why not.
+    pieces: Result<Vec<(Piece, usize)>, &'static str>,
+}
+
+/// All of one function, at its entry or at its exits.
+#[derive(Debug, Clone, Default)]
+struct Site {
+    slots: Vec<Slot>,
+    steps: Vec<Step>,
+}
+
+/// What is known of every function's arguments and results.
+pub struct Values<'a> {
+    bin: &'a GoBinary,
+    types: GoTypes,
+    /// By function; `None` where the debug information has nothing.
+    entries: Vec<Option<Site>>,
+    exits: Vec<Option<Site>>,
+    contexts: HashMap<u64, TypeContext>,
+}
+
+impl<'a> Values<'a> {
+    /// Reads the signatures of `functions`.
+    ///
+    /// # Errors
+    /// Without debug information, or when it is damaged.
+    pub fn read(bin: &'a GoBinary, functions: &[TraceFunction]) -> Result<(Values<'a>, Lists), DwarfError> {
+        let wanted = functions.iter().map(|function| (function.entry, function.site)).collect();
+        let (signatures, types) = signatures(bin.file_bytes(), &wanted)?;
+        let mut values =
+            Values { bin, types, entries: Vec::new(), exits: Vec::new(), contexts: HashMap::new() };
+        let mut lists = Lists::default();
+        for function in functions {
+            let signature = signatures.get(&function.entry);
+            let sites = signature.map(|signature| values.sites(function, signature));
+            let (entry, exit) = sites.unzip();
+            let list = |site: &Option<(Site, FetchList)>| site.as_ref().map_or(EMPTY, |(_, list)| *list);
+            lists.entries.push(list(&entry));
+            lists.exits.push(list(&exit));
+            values.entries.push(entry.map(|(site, _)| site));
+            values.exits.push(exit.map(|(site, _)| site));
+        }
+        Ok((values, lists))
+    }
+
+    /// What to make of a function's entry and of its exits.
+    fn sites(
+        &self,
+        function: &TraceFunction,
+        signature: &Signature,
+    ) -> ((Site, FetchList), (Site, FetchList)) {
+        let told = signature.parameters.iter().any(|parameter| parameter.name == DICTIONARY);
+        let dictionary = dictionary(&function.symbol).filter(|_| !told);
+        let registers = |parameter: &Parameter| match &parameter.location {
+            Some(Location::Registers(registers)) => Some(registers.clone()),
+            _ => None,
+        };
+        let said: Vec<_> = signature.parameters.iter().map(registers).collect();
+        let parameters: Vec<_> =
+            signature.parameters.iter().zip(&said).map(|(p, said)| (p.of, said.as_deref())).collect();
+        let results: Vec<_> = signature.results.iter().map(|result| result.of).collect();
+        let (parameters, results) = abi::assign(&self.types, &parameters, &results, dictionary);
+        let all_told = self.bin.layout().minor >= UNNAMED_SINCE;
+        let check =
+            |(p, home): (&Parameter, Option<Vec<Piece>>)| check(p, home, function.overwritten, all_told);
+        let parameters = signature.parameters.iter().zip(parameters).map(check).collect();
+        let results = results.into_iter().map(readable).collect();
+        (site(&self.types, &signature.parameters, parameters), site(&self.types, &signature.results, results))
+    }
+
+    /// Functions of which the debug information does not say what they take.
+    pub fn unknown(&self) -> usize {
+        self.entries.iter().filter(|site| site.is_none()).count()
+    }
+
+    /// The arguments, or at an exit the results, of what was read. `bias`: how far the process has the binary above its
+    /// link addresses; values cannot be told without.
+    pub fn decode(
+        &mut self,
+        hit: &Hit,
+        at_exit: bool,
+        data: &Data<'_>,
+        bias: Option<u64>,
+    ) -> Option<Vec<Argument>> {
+        let sites = if at_exit { &self.exits } else { &self.entries };
+        let site = sites.get(hit.function as usize)?.as_ref()?;
+        let mut memory = Snapshot::new();
+        for (i, step) in site.steps.iter().enumerate() {
+            if data.done & 1 << i != 0 {
+                add(&mut memory, step, data);
+            }
+        }
+        let own: Vec<_> = (0u64..).zip(&site.slots).map(|(i, slot)| (slot, OWN + (i << 20))).collect();
+        let mut missing = Vec::new();
+        for (slot, at) in &own {
+            missing.push(
+                own_bytes(slot, site, data, &self.types, bias).map(|bytes| memory.add(*at, bytes)).err(),
+            );
+        }
+        let bias = bias.unwrap_or(0);
+        let context = self.contexts.entry(bias).or_insert_with(|| TypeContext::of(self.bin, bias));
+        let memory = Layered { first: memory, second: self.bin.read_only_memory(bias) };
+        let decoder = Decoder::new(&memory, context).with_code(self.bin);
+        let itab_type = context.layout.itab.type_.into();
+        let renderer = Renderer {
+            types: &self.types,
+            memory: &memory,
+            bin: self.bin,
+            bias,
+            decoder: &decoder,
+            itab_type,
+        };
+        let argument = |((slot, at), reason): (&(&Slot, u64), Option<&'static str>)| Argument {
+            name: slot.name.clone(),
+            type_name: self.types.name(slot.of).to_owned(),
+            value: reason.is_none().then(|| renderer.render(slot.of, *at)),
+            reason: reason.map(str::to_owned),
+        };
+        let shown = own.iter().zip(missing).filter(|((slot, _), _)| slot.name != DICTIONARY);
+        Some(shown.map(argument).collect())
+    }
+}
+
+/// What the kernel is to read, by function.
+#[derive(Debug, Clone, Default)]
+pub struct Lists {
+    /// At entries.
+    pub entries: Vec<FetchList>,
+    /// At exits.
+    pub exits: Vec<FetchList>,
+}
+
+/// Nothing but the registers.
+const EMPTY: FetchList = FetchList {
+    count: 0,
+    large: 0,
+    steps: [Step { base: 0, to: 0, max: 0, count: 0, size: 0, add: 0 }; panicwatch_common::trace::STEPS],
+};
+
+/// A generic function's code takes a dictionary: first, or behind the receiver of a method.
+fn dictionary(symbol: &str) -> Option<usize> {
+    let generic = symbol.find("[go.shape")?;
+    // `main.(*T[go.shape.int]).M`, `main.T[go.shape.int].M` have a receiver; `main.f[go.shape.int].func1` is a closure,
+    // which finds its dictionary elsewhere.
+    let behind = symbol.rfind(']').map_or("", |at| &symbol[at + 1..]);
+    if symbol[..generic].contains("(*") {
+        return (behind.matches('.').count() <= 1).then_some(1);
+    }
+    match behind.strip_prefix('.') {
+        None => Some(0),
+        Some(rest) if rest.starts_with("func") || rest.contains('.') => None,
+        Some(_) => Some(1),
+    }
+}
+
+type Checked = Result<Vec<Piece>, &'static str>;
+
+fn site(types: &GoTypes, parameters: &[Parameter], checked: Vec<Checked>) -> (Site, FetchList) {
+    let known: Vec<(u32, &[Piece])> = parameters
+        .iter()
+        .zip(&checked)
+        .filter_map(|(parameter, pieces)| Some((parameter.of, pieces.as_ref().ok()?.as_slice())))
+        .collect();
+    let (fetch, places) = Fetch::compile(types, &known);
+    let list = fetch.list();
+    let mut places = places.into_iter();
+    let slots = parameters
+        .iter()
+        .zip(checked)
+        .map(|(parameter, pieces)| Slot {
+            name: parameter.name.clone(),
+            of: parameter.of,
+            pieces: pieces.map(|pieces| pieces.into_iter().zip(places.next().unwrap_or_default()).collect()),
+        })
+        .collect();
+    (Site { slots, steps: fetch.steps }, list)
+}
+
+const NOT_UNDERSTOOD: &str = "its type, or one before it, is not understood";
+const FLOATING: &str = "it is in a floating-point register, which a probe cannot read";
+
+/// The pieces, unless the debug information contradicts or they are gone. `all_told`: there are no parameters that the
+/// debug information does not have.
+fn check(parameter: &Parameter, home: Option<Vec<Piece>>, overwritten: u16, all_told: bool) -> Checked {
+    let pieces = readable(home)?;
+    let gone = |piece: &Piece| matches!(piece.home, Home::Integer(n) if overwritten & 1 << n != 0);
+    if pieces.iter().any(gone) {
+        return Err("its register is used for something else where the probe is");
+    }
+    let number = |piece: &Piece| match piece.home {
+        Home::Integer(n) => DWARF_REGISTERS.get(n).copied(),
+        Home::Float(_) | Home::Stack(_) => None,
+    };
+    let ours: Vec<u16> = pieces.iter().filter_map(number).collect();
+    let confirmed = match (&parameter.location, pieces.as_slice()) {
+        // Of a value that is used in part the debug information may name a part of the registers.
+        (Some(Location::Registers(theirs)), _) if theirs.iter().all(|register| ours.contains(register)) => {
+            true
+        }
+        (Some(Location::Registers(_)), _) => {
+            return Err("the debug information has it elsewhere than the calling convention");
+        }
+        // Counted from behind the return address there, from the return address here.
+        (Some(Location::Frame(offset)), [Piece { home: Home::Stack(home), .. }]) => {
+            i64::try_from(*home).is_ok_and(|home| home - 8 == *offset)
+        }
+        _ => false,
+    };
+    if confirmed || all_told { Ok(pieces) } else { Err("the debug information does not say where it is") }
+}
+
+/// The same for what only the calling convention tells of.
+fn readable(home: Option<Vec<Piece>>) -> Checked {
+    let pieces = home.ok_or(NOT_UNDERSTOOD)?;
+    let floating = pieces.iter().any(|piece| matches!(piece.home, Home::Float(_)));
+    if floating { Err(FLOATING) } else { Ok(pieces) }
+}
+
+/// Adds what a step read, where it was read.
+fn add(memory: &mut Snapshot, step: &Step, data: &Data<'_>) {
+    let Some(base) = data.word(step.base.into()) else { return };
+    let mut len = usize::from(step.max);
+    if step.count != NO_COUNT {
+        let count = data.word(step.count.into()).unwrap_or(0).min(STEP_BYTES as u64);
+        len = len.min(usize::try_from(count * u64::from(step.size)).unwrap_or(usize::MAX));
+    }
+    let to = usize::from(step.to);
+    if let Some(bytes) = data.bytes.get(to..to + len) {
+        memory.add(base.wrapping_add(i64::from(step.add) as u64), bytes);
+    }
+}
+
+/// The bytes of a value itself.
+fn own_bytes(
+    slot: &Slot,
+    site: &Site,
+    data: &Data<'_>,
+    types: &GoTypes,
+    bias: Option<u64>,
+) -> Result<Vec<u8>, &'static str> {
+    let pieces = slot.pieces.as_ref().map_err(|reason| *reason)?;
+    bias.ok_or("where the process has the program in memory is not known")?;
+    let size = types.get(slot.of).map_or(0, |own| own.size);
+    let mut bytes = vec![0; usize::try_from(size).unwrap_or(0).min(1 << 16)];
+    for (piece, at) in pieces {
+        if *at == NOWHERE {
+            return Err("it is too large to be read at every call");
+        }
+        let (from, len) = (piece.offset as usize, piece.size as usize);
+        // What is not in a register was read by a step of its own.
+        let step = site.steps.iter().position(|step| usize::from(step.to) == *at && *at >= 8 * WORDS);
+        if step.is_some_and(|step| data.done & 1 << step == 0) {
+            return Err("it could not be read");
+        }
+        let target = bytes.get_mut(from..from + len).ok_or("its type is not understood")?;
+        target.copy_from_slice(data.bytes.get(*at..*at + len).ok_or("it could not be read")?);
+    }
+    Ok(bytes)
+}

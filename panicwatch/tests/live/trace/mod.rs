@@ -1,0 +1,141 @@
+//! `trace`, judged by programs that count their own calls and print their own arguments.
+
+mod counts;
+mod process;
+mod values;
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::Trial;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    compare::runs::Output,
+    fixtures,
+    gobuild::{DEFAULT, FLAVOURS, Flavour},
+    ledger::{End, Verdict, cell},
+    need,
+    run::{self, PANICWATCH},
+    toolchain::{self, Toolchain},
+};
+
+type Test = fn(&Built) -> Result<()>;
+
+/// Name, fixture, test, and whether it is worth every way to build.
+const TESTS: &[(&str, &str, Test, bool)] = &[
+    ("every call is counted", "calls", counts::every_call, true),
+    ("exits and unwinding", "calls", counts::exits, true),
+    ("counted though lost", "calls", counts::lost, false),
+    ("filters", "calls", counts::filters, false),
+    ("the runtime", "calls", process::runtime, false),
+    ("everything, with exits", "calls", process::everything, false),
+    ("a running process", "calls", process::running, false),
+    ("panicwatch killed", "calls", process::killed, false),
+    ("text and perfetto", "calls", process::formats, false),
+    ("arguments", "arguments", values::arguments, true),
+    ("results", "arguments", values::results, true),
+    ("conditions", "arguments", values::conditions, false),
+    ("callers", "arguments", values::callers, true),
+];
+
+struct Built {
+    path: PathBuf,
+    flavour: Flavour,
+    minor: u32,
+}
+
+/// Every test of the group.
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for (version, toolchain) in toolchain::all() {
+        for &(name, fixture, test, builds) in TESTS {
+            for flavour in flavours(builds, &version) {
+                let name = match flavour {
+                    DEFAULT => name.to_owned(),
+                    other => format!("{name} ({})", other.name),
+                };
+                let toolchain = toolchain.clone();
+                trials.push(cell("trace", &version, &name, move || {
+                    judge(fixture, flavour, test, toolchain.clone())
+                }));
+            }
+        }
+    }
+    trials
+}
+
+/// The oldest release, the last one with probes on the stack check, and the newest get every build.
+fn flavours(builds: bool, version: &str) -> Vec<Flavour> {
+    let all = builds && ["1.19", "1.24", "1.27"].contains(&version);
+    if need::full() || all { FLAVOURS.to_vec() } else { vec![DEFAULT] }
+}
+
+fn judge(fixture: &str, flavour: Flavour, test: Test, toolchain: Result<Toolchain, String>) -> Verdict {
+    if let Some(reason) = need::probes() {
+        return Ok(End::Skipped(reason));
+    }
+    match fixtures::build(fixture, flavour, &toolchain)? {
+        Ok((toolchain, path)) => test(&Built { path, flavour, minor: toolchain.minor })?,
+        Err(reason) => return Ok(End::Skipped(reason)),
+    }
+    Ok(End::Passed)
+}
+
+/// A traced run.
+struct Traced {
+    output: Output,
+    /// Every line but the last.
+    events: Vec<Value>,
+    summary: Value,
+}
+
+impl Traced {
+    /// `panicwatch trace OPTIONS -o FILE -- PROGRAM ARGS`.
+    fn run(options: &[&str], program: &Path, args: &[&str]) -> Result<Traced> {
+        let dir = TempDir::new()?;
+        let file = dir.path().join("trace.jsonl");
+        let mut command = Command::new(PANICWATCH);
+        command.arg("trace").args(options).arg("-o").arg(&file).arg("--").arg(program).args(args);
+        let output = run::finish(command)?;
+        ensure!(output.status == 0, "status {}: {}", output.status, output.stderr);
+        let (events, summary) = read(&file)?;
+        Ok(Traced { output, events, summary })
+    }
+
+    /// Lines of this sort, of this function.
+    fn of<'a>(&'a self, event: &'a str, function: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.events.iter().filter(move |line| line["event"] == event && line["function"] == function)
+    }
+
+    /// A counter of a function in the summary; 0 for one that was not called.
+    fn count(&self, function: &str, what: &str) -> u64 {
+        let all = self.summary["functions"].as_array().map_or(&[][..], Vec::as_slice);
+        all.iter().filter(|f| f["function"] == function).filter_map(|f| f[what].as_u64()).sum()
+    }
+}
+
+/// The lines of a file, and the last one, which is the summary.
+fn read(file: &Path) -> Result<(Vec<Value>, Value)> {
+    let text = fs::read_to_string(file)?;
+    let lines: Result<Vec<Value>, _> = text.lines().map(serde_json::from_str).collect();
+    let mut lines = lines.context("a line is not JSON")?;
+    let summary = lines.pop().context("no line")?;
+    ensure!(summary["summary"] == true, "the last line is {summary}");
+    Ok((lines, summary))
+}
+
+/// What the program says of itself: "name number" lines.
+fn truth(stdout: &str) -> HashMap<&str, u64> {
+    stdout
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .filter_map(|(k, v)| Some((k, v.parse().ok()?)))
+        .collect()
+}
