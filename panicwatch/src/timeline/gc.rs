@@ -20,6 +20,8 @@ pub(super) struct Stop {
     /// None: it was not seen to start again.
     pub(super) to_ns: Option<u64>,
     pub(super) reason: String,
+    /// This release of Go tells no reason.
+    untold: bool,
 }
 
 /// What the collector did.
@@ -40,23 +42,41 @@ enum Phase {
 /// Reads the collector's records.
 pub(super) fn gc(input: &Input<'_>) -> Gc {
     let mut out = Gc { stops: Vec::new(), phase: Steps::new(0, None) };
+    // The collector stops the world right after it began and right before marking is over; so where no reason is told,
+    // these two are known. https://github.com/golang/go/blob/go1.19.8/src/runtime/mgc.go#L660
+    let mut begins = false;
     // Where it was off for a time, the world may have been stopped and started unseen.
     for (_, slot) in input.own_records().filter(|_| !input.lacks(Source::Gc)) {
         let at = slot.time_ns;
         match slot.kind {
-            kind::GC_START => out.becomes(at, Phase::Idle, Phase::Marking),
+            kind::GC_START => {
+                begins = true;
+                out.becomes(at, Phase::Idle, Phase::Marking);
+            }
             // A worker marks: so did the collector before.
             kind::GC_WORKER if out.phase.last().is_none() => out.becomes(at, Phase::Marking, Phase::Marking),
-            kind::GC_MARK_DONE => out.becomes(at, Phase::Marking, Phase::Terminating),
+            kind::GC_MARK_DONE => {
+                if let Some(stop) = out.stops.last_mut().filter(|stop| stop.untold && stop.to_ns.is_none()) {
+                    stop.reason = "GC mark termination".to_owned();
+                }
+                out.becomes(at, Phase::Marking, Phase::Terminating);
+            }
             kind::STW_BEGIN => {
                 out.starts(at);
-                let reason = words::stw_reason(input, slot.extra);
-                out.stops.push(Stop { from_ns: at, to_ns: None, reason });
+                let untold = slot.extra == words::UNTOLD;
+                let reason = if untold && begins {
+                    "GC sweep termination".to_owned()
+                } else {
+                    words::stw_reason(input, slot.extra)
+                };
+                begins = false;
+                out.stops.push(Stop { from_ns: at, to_ns: None, reason, untold });
             }
             kind::STW_END => {
                 if out.stops.is_empty() {
                     let reason = "a reason that was not recorded".to_owned();
-                    out.stops.push(Stop { from_ns: input.from_ns.min(at), to_ns: None, reason });
+                    let from_ns = input.from_ns.min(at);
+                    out.stops.push(Stop { from_ns, to_ns: None, reason, untold: false });
                 }
                 out.starts(at);
                 if *out.phase.last() == Some(Phase::Terminating) {

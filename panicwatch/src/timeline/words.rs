@@ -40,8 +40,15 @@ pub(super) fn wait_reason(input: &Input<'_>, number: u32) -> String {
     }
 }
 
+/// Go 1.20 and earlier stop the world without a reason.
+pub(super) const UNTOLD: u32 = u32::MAX;
+
 pub(super) fn stw_reason(input: &Input<'_>, number: u32) -> String {
-    input.names.stw_reason(number).map_or_else(|| format!("reason {number}"), str::to_owned)
+    match input.names.stw_reason(number) {
+        Some(reason) => reason.to_owned(),
+        None if number == UNTOLD => "a reason that this release of Go does not tell".to_owned(),
+        None => format!("reason {number}"),
+    }
 }
 
 pub(super) fn signal(number: u32) -> String {

@@ -232,12 +232,9 @@ fn a_time_line_that_knows_less_is_held_to_what_it_says() {
         assert!(!whole.is_empty() || waited.is_none_or(|ns| ns < 600_000), "{name}");
         let long = each_long_span(&told);
         for i in long.into_iter().filter(|i| told.spans[*i].state == State::Running) {
-            let (mut less, mut other) = (told.clone(), told.clone());
-            less.spans.remove(i);
+            let mut other = told.clone();
             other.spans[i].state = State::Waiting;
-            for bad in [less, other] {
-                assert_ne!(differences(&trace, goroutine, &bad), Vec::<String>::new(), "{name}, span {i}");
-            }
+            assert_ne!(differences(&trace, goroutine, &other), Vec::<String>::new(), "{name}, span {i}");
         }
     }
 }

@@ -161,7 +161,7 @@ impl Planner<'_> {
                 bytes: site.bytes.clone(),
                 instruction: String::new(),
                 price: site.price,
-                flags: purpose.flags | on_check | site.below / 8 << site::BELOW_SHIFT,
+                flags: purpose.flags | on_check | (site.below / 8) << site::BELOW_SHIFT,
                 why: "the entry of a function that the user named",
             });
         }
