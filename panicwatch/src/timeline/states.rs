@@ -217,10 +217,11 @@ fn of_goroutine(input: &Input<'_>, pieces: &[Piece], go: Option<&Steps<Go>>, off
     lane.finish()
 }
 
-/// Where it could have run but for a stopped world, it was stopped.
+/// Where it could have run but for a stopped world, it was stopped. On a thread it waits for a CPU: it may be the one that
+/// stops the world.
 fn held(state: State, gc: &Gc, lane: &mut Lane) {
     match state.state {
-        Doing::Runnable => gc.stop(state, lane),
+        Doing::Runnable if state.thread.is_none() => gc.stop(state, lane),
         _ => lane.push(state),
     }
 }

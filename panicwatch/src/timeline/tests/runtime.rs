@@ -158,3 +158,15 @@ fn a_goroutine_is_created_parks_and_ends() {
     assert_eq!(timeline.summary.last[1].words, "created goroutine 12");
     assert!(timeline.summary.last.iter().all(|l| !l.words.contains("main.fa")), "12 runs it, not 7");
 }
+
+#[test]
+fn who_stops_the_world_is_not_held_by_it() {
+    let scene = Scene::new()
+        .run(10_500, 0, T, G)
+        .slot(12_000, (0, T), kind::STW_BEGIN, G, 1, [0; 3])
+        .preempted(12_100, 0, T, G, 55)
+        .into(13_000, 0, T, 55)
+        .slot(13_200, (0, T), kind::STW_END, G, 0, [0; 3]);
+    let timeline = scene.build();
+    assert_eq!((timeline.summary.stopped_ns, timeline.summary.runnable_ns), (0, 900));
+}
