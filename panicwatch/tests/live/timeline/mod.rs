@@ -1,6 +1,7 @@
 //! The time line of the last milliseconds: against Go's own execution tracer of the same run, and against what
 //! programs say they did.
 
+mod budget;
 mod losses;
 mod sources;
 mod told;
@@ -50,6 +51,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                 add(format!("ends by {ending}"), losses::outlives, ending);
             }
             add("flood".to_owned(), losses::flood, "16384");
+            add("budget kept".to_owned(), budget::sheds, "3");
             add("flood, small ring".to_owned(), losses::small_ring, "64");
         }
         if version == "1.27" || need::full() {
