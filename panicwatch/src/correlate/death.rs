@@ -65,12 +65,23 @@ pub(super) fn fatal_panic(dying: Dying, context: &Context, program: &Program) ->
     let view = program.view(&fatal);
     let values = resolved_values(&view);
     let count = dying.panics.len();
-    if values.len() != count {
+    let memory = view.memory();
+    let types = view.types();
+    if values.len() != count && count > 0 {
         let reason = format!("Go's list has {} panics, {count} were seen raised", values.len());
         incident.missing.push(lack("panics", reason));
     }
-    let memory = view.memory();
-    let types = view.types();
+    if count == 0 {
+        // Raised beyond the rate at which panics are captured: what Go is about to print is known all the same.
+        let first = values.first().map(|(_, value)| Decoder::new(&memory, &types).decode(*value));
+        incident.message = first.and_then(|decoded| decoded.message);
+        incident
+            .missing
+            .push(lack("panics", "they were raised beyond --max-captures: counted, not captured"));
+        if incident.message.is_none() {
+            incident.missing.push(lack("message", "only the raise, which was not captured, could tell"));
+        }
+    }
     let mut before: Option<Decoded> = None;
     for (i, panic) in dying.panics.into_iter().enumerate() {
         // From the end: the newest of both lists are the same panic.

@@ -5,7 +5,10 @@ use super::{
     line::{Line, Page, Tone},
     words::{Nanos, Since},
 };
-use crate::timeline::{Doing, Share, Summary, Timeline, Track, TrackKind};
+use crate::{
+    recorder::Source,
+    timeline::{Doing, Share, Timeline, Track, TrackKind},
+};
 
 /// Where lanes begin, behind their names.
 const COLUMN: usize = 16;
@@ -24,7 +27,7 @@ pub(super) fn render(page: &mut Page<'_>, timeline: &Timeline) {
     page.title_line(Line::new().own(Tone::Title, "The last ").number(Tone::Title, Round(span)));
     picture(page, timeline, span);
     page.blank();
-    numbers(page, &timeline.summary);
+    numbers(page, timeline);
     incidents(page, timeline);
     unknown(page, timeline);
     last(page, timeline);
@@ -120,7 +123,8 @@ fn had(track: &Track, goroutine: Option<u64>, timeline: &Timeline) -> u64 {
 }
 
 /// Where the time went, most first where kinds allow.
-fn numbers(page: &mut Page<'_>, summary: &Summary) {
+fn numbers(page: &mut Page<'_>, timeline: &Timeline) {
+    let summary = &timeline.summary;
     let Some(id) = summary.goroutine else {
         let line = Line::new().column(2).own(Tone::Note, "no goroutine was concerned");
         return page.push(line);
@@ -136,6 +140,10 @@ fn numbers(page: &mut Page<'_>, summary: &Summary) {
         parts(line, shares)
     };
     line = tell(line, "ran ", summary.running_ns, &[]);
+    let no_calls = timeline.off.iter().any(|off| off.source == Source::Syscall.name());
+    if no_calls && summary.running_ns > 0 {
+        line = line.own(Tone::Plain, " (system calls included)");
+    }
     line = tell(line, "could have run ", summary.runnable_ns, &[]);
     line = tell(line, "was in system calls ", summary.syscall_ns, &summary.syscalls);
     line = tell(line, "waited ", summary.waiting_ns, &summary.waiting);
@@ -182,7 +190,7 @@ fn incidents(page: &mut Page<'_>, timeline: &Timeline) {
         (summary.preemptions, "preemption", "preemptions"),
         (summary.yields, "time given way to other goroutines", "times given way to other goroutines"),
         (summary.migrations, "move to another CPU", "moves to another CPU"),
-        (summary.thread_changes, "change of thread", "changes of thread"),
+        (Some(summary.thread_changes), "change of thread", "changes of thread"),
         (summary.page_faults, "page fault", "page faults"),
         (summary.gc_assists, "assist to the collector", "assists to the collector"),
     ];
@@ -190,7 +198,9 @@ fn incidents(page: &mut Page<'_>, timeline: &Timeline) {
     let mut any = false;
     let mut add =
         |line: Line| line.own(Tone::Plain, if std::mem::replace(&mut any, true) { ", " } else { "" });
-    for (n, one, many) in counts.into_iter().filter(|(n, ..)| *n > 0) {
+    for (n, one, many) in
+        counts.into_iter().filter_map(|(n, one, many)| Some((n.filter(|n| *n > 0)?, one, many)))
+    {
         line = add(line)
             .number(Tone::Plain, n)
             .own(Tone::Plain, " ")
@@ -247,16 +257,41 @@ fn unknown(page: &mut Page<'_>, timeline: &Timeline) {
         let line = Line::new().column(2).own(Tone::Note, "… and ");
         page.push(line.number(Tone::Note, timeline.gaps.len() - REASONS).own(Tone::Note, " gaps more"));
     }
-    let mut reasons: Vec<&str> = timeline.off.iter().map(|off| off.reason.as_str()).collect();
-    reasons.sort_unstable();
-    reasons.dedup();
-    for reason in reasons.into_iter().take(REASONS) {
-        let mut line = Line::new().column(2).own(Tone::Note, "without ");
-        let sources = timeline.off.iter().filter(|off| off.reason == reason);
-        for (i, off) in sources.enumerate() {
-            line = line.own(Tone::Note, if i == 0 { "" } else { ", " }).target(Tone::Note, &off.source);
+    // Those with one reason share a line.
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    for off in timeline.off.iter().take(64) {
+        let source = source_words(&off.source);
+        match groups.iter_mut().find(|(reason, _)| *reason == off.reason) {
+            Some((_, sources)) => sources.push(source),
+            None => groups.push((&off.reason, vec![source])),
         }
-        page.push_wrapped(&line.own(Tone::Plain, ": ").target(Tone::Plain, reason), 4, LINES);
+    }
+    for (reason, sources) in groups.into_iter().take(REASONS) {
+        let line =
+            Line::new().column(2).own(Tone::Note, "not recorded: ").target(Tone::Note, &sources.join(", "));
+        page.push_wrapped(
+            &line.own(Tone::Plain, " (").target(Tone::Plain, reason).own(Tone::Plain, ")"),
+            4,
+            LINES,
+        );
+    }
+}
+
+/// The recorder's names of its sources, for people.
+fn source_words(source: &str) -> &str {
+    match source {
+        "switch" => "switches between threads",
+        "wakeup" => "wake-ups",
+        "migrate" => "moves between CPUs",
+        "signal" => "signals",
+        "syscall" => "system calls",
+        "fault" => "page faults",
+        "sample" => "samples",
+        "gc" => "the collector",
+        "assist" => "assists to the collector",
+        "goroutine" => "the Go scheduler",
+        "function" => "functions",
+        other => other,
     }
 }
 

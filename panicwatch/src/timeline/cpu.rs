@@ -12,6 +12,7 @@ use super::{
     thread::{Sched, Task},
     words,
 };
+use crate::recorder::Source;
 
 /// Who got a CPU after us, and who had it before us.
 #[derive(Default, Clone, Copy)]
@@ -37,7 +38,10 @@ pub(super) fn tracks(input: &Input<'_>, replay: &Replay) -> Vec<Track> {
         .own_records()
         .filter(|(_, slot)| matches!(slot.kind, kind::SWITCH_OUT | kind::SWITCH_IN))
         .collect();
-    let seen: BTreeSet<u32> = switches.iter().map(|(cpu, _)| *cpu).collect();
+    let mut seen: BTreeSet<u32> = switches.iter().map(|(cpu, _)| *cpu).collect();
+    if input.lacks(Source::Switch) {
+        seen.clear();
+    }
     ours.retain(|cpu, _| *cpu != super::thread::SOME_CPU);
     ours.into_iter().map(|(cpu, states)| track(input, cpu, states, &switches, seen.contains(&cpu))).collect()
 }
@@ -53,7 +57,7 @@ fn track(input: &Input<'_>, cpu: u32, mut ours: Vec<State>, switches: &[(u32, &S
             lane.push(match gap {
                 Some(i) => state(from, to, Doing::Unknown, Some(reason(input, Some(i)))),
                 None if seen => state(from, to, Doing::Other, others(&here, from, to).words()),
-                None => state(from, to, Doing::Unknown, Some("no switch of it was recorded".to_owned())),
+                None => state(from, to, Doing::Unknown, Some("its switches were not recorded".to_owned())),
             });
         }
     };

@@ -1,6 +1,6 @@
 //! The flat list: every record of the process in the window, and the panic path, as events with words.
 
-use panicwatch_common::recorder::{Slot, kind};
+use panicwatch_common::recorder::{NO_SYSCALL, Slot, kind};
 
 use super::{
     Input,
@@ -11,6 +11,10 @@ use super::{
     words,
 };
 use crate::incident::{Addr, DeferEnd, Outcome, Panic};
+
+/// Returning from a signal's handler puts the registers back, the number of this very call among them.
+/// <https://github.com/torvalds/linux/blob/v6.12/arch/x86/kernel/signal_64.c> restore_sigcontext
+const SIGRETURN: &str = "rt_sigreturn";
 
 impl Event {
     fn new(time_ns: u64, what: What, words: String) -> Self {
@@ -172,7 +176,14 @@ fn signal(slot: &Slot, new: impl Fn(What, String) -> Event) -> Event {
 }
 
 fn call(input: &Input<'_>, slot: &Slot, new: impl Fn(What, String) -> Event) -> Event {
-    let name = words::syscall(input, slot.extra);
+    let name = match (slot.kind, slot.extra) {
+        (kind::SYSCALL_EXIT, NO_SYSCALL) => SIGRETURN.to_owned(),
+        (_, number) => words::syscall(input, number),
+    };
+    if slot.kind == kind::SYSCALL_EXIT && name == SIGRETURN {
+        let words = "went on where the signal had come".to_owned();
+        return Event { name: Some(name), ..new(What::SyscallExit, words) };
+    }
     let event = if slot.kind == kind::SYSCALL_ENTER {
         let args = slot.args.iter().map(|arg| Addr(*arg)).collect();
         Event { args, ..new(What::SyscallEnter, words::entered(&name, &slot.args)) }

@@ -11,6 +11,7 @@ use super::{
     steps::Steps,
     words,
 };
+use crate::recorder::Source;
 
 /// The world stopped, or being stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +45,8 @@ pub(super) fn gc(input: &Input<'_>) -> Gc {
     // The collector stops the world right after it began and right before marking is over; so where no reason is told,
     // these two are known. https://github.com/golang/go/blob/go1.19.8/src/runtime/mgc.go#L660
     let mut begins = false;
-    for (_, slot) in input.own_records() {
+    // Where it was off for a time, the world may have been stopped and started unseen.
+    for (_, slot) in input.own_records().filter(|_| !input.lacks(Source::Gc)) {
         let at = slot.time_ns;
         match slot.kind {
             kind::GC_START => {

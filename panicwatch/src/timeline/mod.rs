@@ -11,6 +11,7 @@ mod events;
 mod folded;
 mod functions;
 mod gc;
+mod last;
 mod model;
 mod names;
 mod panics;
@@ -40,7 +41,10 @@ pub use self::{
     perf_script::perf_script,
     perfetto::perfetto,
 };
-use crate::incident::{Frame, Incident, Outcome, Panic};
+use crate::{
+    incident::{Frame, Incident, Outcome, Panic},
+    recorder::Source,
+};
 
 /// What a timeline is built from.
 #[derive(Clone, Copy)]
@@ -60,7 +64,7 @@ pub struct Input<'a> {
     pub samples: &'a [(u32, Sample)],
     /// Where records are missing, and where a CPU was not recorded.
     pub gaps: &'a [Gap],
-    /// What was not recorded at all.
+    /// What was not recorded, or not all the time; sources by the names of [`Source`].
     pub off: &'a [Off],
     /// The process.
     pub pid: u32,
@@ -113,6 +117,11 @@ impl<'a> Input<'a> {
             .iter()
             .filter(move |(_, sample)| sample.tgid == pid && sample.time_ns <= to)
             .map(|(cpu, sample)| (*cpu, sample))
+    }
+
+    /// A source was not listened to all the time: that it told nothing means nothing.
+    fn lacks(&self, source: Source) -> bool {
+        self.off.iter().any(|off| off.source == source.name())
     }
 
     fn is_shown(&self, at: u64) -> bool {

@@ -67,7 +67,8 @@ pub struct Off {
 /// The panicking goroutine in numbers, from the window's beginning to the raise.
 ///
 /// `running_ns`, `runnable_ns`, `waiting_ns`, `syscall_ns`, `stopped_ns`, `not_running_ns`, `ended_ns` and
-/// `unknown_ns` add up to that time.
+/// `unknown_ns` add up to that time. Where system calls were not recorded, time in them counts as the thread's: running or
+/// waiting. Counts are none where their source was not listened to all the time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default)]
 pub struct Summary {
@@ -98,21 +99,21 @@ pub struct Summary {
     /// So much of `running_ns` is inferred from what was seen before and after.
     pub inferred_ns: u64,
     /// The kernel took the CPU away from its thread.
-    pub preemptions: u64,
+    pub preemptions: Option<u64>,
     /// The Go scheduler took the thread away from it, or it gave it up.
-    pub yields: u64,
+    pub yields: Option<u64>,
     /// Its thread was moved to another CPU.
-    pub migrations: u64,
+    pub migrations: Option<u64>,
     /// It went on on another thread.
     pub thread_changes: u64,
     /// Page faults.
-    pub page_faults: u64,
+    pub page_faults: Option<u64>,
     /// Assists to the collector it was made to give.
-    pub gc_assists: u64,
+    pub gc_assists: Option<u64>,
     /// Signals delivered to its thread while it ran there.
     pub signals: Vec<SignalCount>,
     /// Samples of its stack.
-    pub samples: u64,
+    pub samples: Option<u64>,
     /// Who woke it last.
     pub woken: Option<Woken>,
     /// The last things it did before the raise, oldest first.

@@ -9,8 +9,9 @@ use panicwatch_common::recorder::{PREEMPTED, Sample, Slot, kind};
 use super::{
     Input,
     steps::Steps,
-    thread::{Blind, Call, Cause, SOME_CPU, Sched, Task, Thread, Why},
+    thread::{Blind, Call, Cause, SOME_CPU, Sched, Sees, Task, Thread, Why},
 };
+use crate::recorder::Source;
 
 /// What a goroutine does, by the runtime's own records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +62,7 @@ struct State<'a> {
     blind_by: Why,
     /// Goroutines are seen becoming ready, so that one which was not was ready before.
     sees_ready: bool,
-    sees_calls: bool,
-    sees_turns: bool,
+    sees: Sees,
 }
 
 /// Replays everything.
@@ -81,8 +81,11 @@ pub(super) fn replay(input: &Input<'_>) -> Replay {
         blind_cpu: BTreeMap::new(),
         blind_by: None,
         sees_ready: sees(&[kind::GO_READY]),
-        sees_calls: sees(&[kind::SYSCALL_ENTER, kind::SYSCALL_EXIT]),
-        sees_turns: sees(&[kind::GO_RUN]),
+        sees: Sees {
+            switches: !input.lacks(Source::Switch),
+            calls: !input.lacks(Source::Syscall) && sees(&[kind::SYSCALL_ENTER, kind::SYSCALL_EXIT]),
+            turns: !input.lacks(Source::Goroutine) && sees(&[kind::GO_RUN]),
+        },
     };
     for (time, _, item) in items {
         match item {
@@ -107,9 +110,8 @@ impl State<'_> {
     }
 
     fn thread(&mut self, tid: u32) -> &mut Thread {
-        let (origin, why) = (self.origin(), self.blind_by);
-        let (sees_calls, sees_turns) = (self.sees_calls, self.sees_turns);
-        self.out.threads.entry(tid).or_insert_with(|| Thread::new(origin, why, sees_calls, sees_turns))
+        let (origin, why, sees) = (self.origin(), self.blind_by, self.sees);
+        self.out.threads.entry(tid).or_insert_with(|| Thread::new(origin, why, sees))
     }
 
     fn goroutine(&mut self, goid: u64) -> &mut Steps<Go> {
@@ -244,7 +246,8 @@ impl State<'_> {
     }
 
     fn go(&mut self, at: u64, goid: u64, before: Go, now: Go) {
-        if goid == 0 {
+        // Where it was off for a time, what it said before may not hold any more.
+        if goid == 0 || self.input.lacks(Source::Goroutine) {
             return;
         }
         let blind_ns = self.blind_ns;

@@ -14,6 +14,7 @@ use super::{
     turns::{Piece, in_turn},
     words,
 };
+use crate::recorder::Source;
 
 /// States that grow to the right; what does not change is one.
 #[derive(Default)]
@@ -114,6 +115,9 @@ pub(super) fn reason(input: &Input<'_>, why: Why) -> String {
     match why.and_then(|i| input.gaps.get(i)) {
         Some(gap) if gap.lost > 0 => format!("{} records of CPU {} were lost", gap.lost, gap.cpu),
         Some(gap) => format!("CPU {} was not recorded", gap.cpu),
+        None if input.lacks(Source::Switch) => {
+            "switches between threads were not recorded all the time".to_owned()
+        }
         None => "nothing was recorded of it".to_owned(),
     }
 }
@@ -133,6 +137,7 @@ pub(super) fn threads(input: &Input<'_>, replay: &Replay) -> Vec<Track> {
             let goroutine = piece.holds.id().filter(|id| *id != 0);
             let both = match piece.holds {
                 Holds::Between(a, b) => Some(format!("goroutine {a}, then goroutine {b}")),
+                Holds::Unseen => Some("the Go scheduler at first and at last".to_owned()),
                 _ => None,
             };
             let mut state = doing(input, &piece);
@@ -157,18 +162,24 @@ impl Track {
 /// A track a goroutine, the panicking one first.
 pub(super) fn goroutines(input: &Input<'_>, replay: &Replay, gc: &Gc) -> Vec<Track> {
     let mut on_threads: BTreeMap<u64, Vec<Piece>> = BTreeMap::new();
+    let mut dark: Vec<(u64, u64)> = Vec::new();
     for (&tid, thread) in &replay.threads {
         for piece in pieces(input, tid, thread) {
             let (first, second) = match piece.holds {
                 Holds::One { id, .. } => (id, 0),
                 Holds::Between(a, b) => (a, b),
-                Holds::Unknown(_) => continue,
+                Holds::Unseen if matches!(piece.sched, Sched::On(_)) => {
+                    dark.push((piece.from, piece.to));
+                    continue;
+                }
+                Holds::Unknown(_) | Holds::Unseen => continue,
             };
             for id in [first, second].into_iter().filter(|id| *id != 0) {
                 on_threads.entry(id).or_default().push(piece);
             }
         }
     }
+    let off = Off { gc, dark: joined(dark) };
     let mut ids: Vec<u64> = input.goroutine.into_iter().collect();
     let known = on_threads.keys().chain(replay.goroutines.keys()).copied();
     let mut others: Vec<u64> = known.filter(|id| Some(*id) != input.goroutine).collect();
@@ -178,7 +189,7 @@ pub(super) fn goroutines(input: &Input<'_>, replay: &Replay, gc: &Gc) -> Vec<Tra
     let mut tracks = Vec::new();
     for id in ids {
         let pieces = in_turn(on_threads.remove(&id).unwrap_or_default());
-        let states = of_goroutine(input, &pieces, replay.goroutines.get(&id), gc);
+        let states = of_goroutine(input, &pieces, replay.goroutines.get(&id), &off);
         if is_telling(&states) || input.goroutine == Some(id) {
             tracks.push(Track::new(TrackKind::Goroutine, id, states));
         }
@@ -186,11 +197,11 @@ pub(super) fn goroutines(input: &Input<'_>, replay: &Replay, gc: &Gc) -> Vec<Tra
     tracks
 }
 
-fn of_goroutine(input: &Input<'_>, pieces: &[Piece], go: Option<&Steps<Go>>, gc: &Gc) -> Vec<State> {
+fn of_goroutine(input: &Input<'_>, pieces: &[Piece], go: Option<&Steps<Go>>, off: &Off<'_>) -> Vec<State> {
     let mut lane = Lane::default();
     let mut at = input.from_ns;
     for piece in pieces {
-        off_thread(input, at, piece.from, go, gc, &mut lane);
+        off_thread(input, at, piece.from, go, off, &mut lane);
         let mut state = State { thread: Some(piece.tid), inferred: piece.inferred(), ..doing(input, piece) };
         if let Holds::Between(a, b) = piece.holds {
             let text = format!("thread {} had goroutine {a}, then goroutine {b}", piece.tid);
@@ -199,23 +210,24 @@ fn of_goroutine(input: &Input<'_>, pieces: &[Piece], go: Option<&Steps<Go>>, gc:
                 ..self::state(piece.from, piece.to, Doing::Unknown, Some(text))
             };
         }
-        held(state, gc, &mut lane);
+        held(state, off.gc, &mut lane);
         at = piece.to;
     }
-    off_thread(input, at, input.to_ns, go, gc, &mut lane);
+    off_thread(input, at, input.to_ns, go, off, &mut lane);
     lane.finish()
 }
 
-/// Where it could have run but for a stopped world, it was stopped.
+/// Where it could have run but for a stopped world, it was stopped. On a thread it waits for a CPU: it may be the one that
+/// stops the world.
 fn held(state: State, gc: &Gc, lane: &mut Lane) {
     match state.state {
-        Doing::Runnable => gc.stop(state, lane),
+        Doing::Runnable if state.thread.is_none() => gc.stop(state, lane),
         _ => lane.push(state),
     }
 }
 
 /// What is known of a goroutine that no thread has.
-fn off_thread(input: &Input<'_>, from: u64, to: u64, go: Option<&Steps<Go>>, gc: &Gc, lane: &mut Lane) {
+fn off_thread(input: &Input<'_>, from: u64, to: u64, go: Option<&Steps<Go>>, off: &Off<'_>, lane: &mut Lane) {
     let nothing = Steps::new(from, Go::Unknown(None));
     for (from, to, go) in go.unwrap_or(&nothing).parts(from, to) {
         let (doing, detail) = match *go {
@@ -226,21 +238,51 @@ fn off_thread(input: &Input<'_>, from: u64, to: u64, go: Option<&Steps<Go>>, gc:
             Go::NotBegun | Go::Ended => (Doing::Ended, None),
             Go::Running => (Doing::Unknown, Some("it ran, on which thread was not recorded".to_owned())),
             Go::Unknown(_) => {
-                unseen(input, from, to, lane);
+                unseen(input, from, to, off, lane);
                 continue;
             }
         };
-        held(state(from, to, doing, detail), gc, lane);
+        held(state(from, to, doing, detail), off.gc, lane);
     }
 }
 
-/// Nobody saw it: not known where records are missing, else it was on no thread.
-fn unseen(input: &Input<'_>, from: u64, to: u64, lane: &mut Lane) {
+/// What matters for goroutines on no thread.
+struct Off<'a> {
+    gc: &'a Gc,
+    /// When a thread ran and nobody saw which goroutines had their turns; in order, apart from each other.
+    dark: Vec<(u64, u64)>,
+}
+
+/// Stretches in order, those that touch joined.
+fn joined(mut stretches: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    stretches.sort_unstable();
+    let mut out: Vec<(u64, u64)> = Vec::new();
+    for (from, to) in stretches {
+        match out.last_mut() {
+            Some(last) if last.1 >= from => last.1 = last.1.max(to),
+            _ => out.push((from, to)),
+        }
+    }
+    out
+}
+
+/// Nobody saw it: not known where records are missing or it may have had a turn, else it was on no thread.
+fn unseen(input: &Input<'_>, from: u64, to: u64, off: &Off<'_>, lane: &mut Lane) {
+    const TURNS: &str = "a thread ran, and which goroutines had it was not recorded";
     for (from, to, gap) in around_gaps(input, from, to) {
-        lane.push(match gap {
-            Some(i) => state(from, to, Doing::Unknown, Some(reason(input, Some(i)))),
-            None => state(from, to, Doing::NotRunning, None),
-        });
+        if let Some(i) = gap {
+            lane.push(state(from, to, Doing::Unknown, Some(reason(input, Some(i)))));
+            continue;
+        }
+        let mut at = from;
+        let first = off.dark.partition_point(|(_, end)| *end <= from);
+        for (begin, end) in off.dark[first..].iter().take_while(|(begin, _)| *begin < to) {
+            let (begin, end) = ((*begin).max(at), (*end).min(to));
+            lane.push(state(at, begin, Doing::NotRunning, None));
+            lane.push(state(begin, end, Doing::Unknown, Some(TURNS.to_owned())));
+            at = end;
+        }
+        lane.push(state(at, to, Doing::NotRunning, None));
     }
 }
 

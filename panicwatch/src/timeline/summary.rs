@@ -5,15 +5,13 @@ use std::collections::BTreeMap;
 use super::{
     Input,
     event::{Event, What},
-    model::{Doing, Last, Share, SignalCount, State, Summary, Track, TrackKind, Woken},
+    last,
+    model::{Doing, Share, SignalCount, State, Summary, Track, TrackKind, Woken},
     names::signal_name,
     replay::Replay,
     words,
 };
-use crate::report::words::Nanos;
-
-/// So many steps are told.
-const LAST: usize = 12;
+use crate::recorder::Source;
 
 /// From the window's beginning to the raise.
 pub(super) fn summary(input: &Input<'_>, replay: &Replay, tracks: &[Track], events: &[Event]) -> Summary {
@@ -26,11 +24,12 @@ pub(super) fn summary(input: &Input<'_>, replay: &Replay, tracks: &[Track], even
     times(input, track, &mut out);
     let before: Vec<&Event> = events.iter().filter(|event| event.time_ns <= input.raise_ns).collect();
     let its: Vec<&Event> = before.iter().copied().filter(|e| e.goroutine == input.goroutine).collect();
-    counts(&its, &mut out);
+    counts(input, &its, &mut out);
     calls(input, replay, track, &its, &mut out);
-    out.samples = track.samples.iter().filter(|sample| sample.time_ns <= input.raise_ns).count() as u64;
+    let samples = track.samples.iter().filter(|sample| sample.time_ns <= input.raise_ns);
+    out.samples = (!input.lacks(Source::Sample)).then(|| samples.count() as u64);
     out.woken = its.iter().rev().find_map(|event| woken(event));
-    out.last = last(input, &before);
+    out.last = last::last(input, &before);
     out
 }
 
@@ -95,18 +94,20 @@ fn calls(input: &Input<'_>, replay: &Replay, track: &Track, its: &[&Event], out:
     }
 }
 
-fn counts(its: &[&Event], out: &mut Summary) {
-    let mut signals = BTreeMap::new();
-    for event in its {
-        match event.what {
-            What::SwitchOut => out.preemptions += u64::from(event.name.as_deref() == Some(words::PREEMPTION)),
-            What::GoYield => out.yields += 1,
-            What::Migrate => out.migrations += 1,
-            What::PageFault => out.page_faults += 1,
-            What::GcAssist => out.gc_assists += 1,
-            What::SignalDelivered => *signals.entry(event.number.unwrap_or_default()).or_default() += 1,
-            _ => {}
-        }
+fn counts(input: &Input<'_>, its: &[&Event], out: &mut Summary) {
+    let count = |source: Source, counts: &dyn Fn(&Event) -> bool| {
+        (!input.lacks(source)).then(|| its.iter().filter(|event| counts(event)).count() as u64)
+    };
+    let of = |what: What| move |event: &Event| event.what == what;
+    let preempted = |e: &Event| e.what == What::SwitchOut && e.name.as_deref() == Some(words::PREEMPTION);
+    out.preemptions = count(Source::Switch, &preempted);
+    out.yields = count(Source::Goroutine, &of(What::GoYield));
+    out.migrations = count(Source::Migrate, &of(What::Migrate));
+    out.page_faults = count(Source::Fault, &of(What::PageFault));
+    out.gc_assists = count(Source::Assist, &of(What::GcAssist));
+    let mut signals: BTreeMap<u64, u64> = BTreeMap::new();
+    for event in its.iter().filter(|event| event.what == What::SignalDelivered) {
+        *signals.entry(event.number.unwrap_or_default()).or_default() += 1;
     }
     let count = |(number, count)| {
         let number = u32::try_from(number).unwrap_or(u32::MAX);
@@ -124,87 +125,4 @@ fn woken(event: &Event) -> Option<Woken> {
         syscall: event.name.clone().filter(|_| !by_runtime),
         by_runtime,
     })
-}
-
-/// A step that may go on in later events.
-struct Step {
-    time_ns: u64,
-    what: What,
-    number: Option<u64>,
-    name: Option<String>,
-    words: String,
-    times: u64,
-}
-
-/// The last steps. A call and its return are one, as are leaving the CPU and getting one again, waiting and going on,
-/// and page faults or entries of one function in a row.
-fn last(input: &Input<'_>, before: &[&Event]) -> Vec<Last> {
-    let mut steps: Vec<Step> = Vec::new();
-    for event in before {
-        if event.goroutine == input.goroutine {
-            step(&mut steps, event);
-        } else if event.other_goroutine == input.goroutine {
-            let words = match (event.what, event.goroutine) {
-                (What::GoCreate, Some(id)) => format!("created goroutine {id}"),
-                (What::GoReady, Some(id)) => format!("made goroutine {id} ready"),
-                _ => continue,
-            };
-            steps.push(Step { words, ..Step::new(event) });
-        }
-    }
-    let shown = |step: Step| Last {
-        time_ns: step.time_ns,
-        words: if step.times > 1 { format!("{} ({} in a row)", step.words, step.times) } else { step.words },
-    };
-    let skip = steps.len().saturating_sub(LAST);
-    steps.into_iter().skip(skip).map(shown).collect()
-}
-
-impl Step {
-    fn new(event: &Event) -> Self {
-        let (number, name) = (event.number, event.name.clone());
-        Self { time_ns: event.time_ns, what: event.what, number, name, words: event.words.clone(), times: 1 }
-    }
-}
-
-fn step(steps: &mut Vec<Step>, event: &Event) {
-    let begun = |what: &'static [What]| move |step: &&mut Step| what.contains(&step.what);
-    let since = |step: &Step| Nanos(event.time_ns.saturating_sub(step.time_ns));
-    match event.what {
-        What::SyscallExit => {
-            let open = steps.iter_mut().rev().find(begun(&[What::SyscallEnter, What::SyscallExit]));
-            if let Some(step) = open.filter(|s| s.what == What::SyscallEnter && s.number == event.number) {
-                step.words = format!("{} after {}", event.words, since(step));
-                step.what = What::SyscallExit;
-                return;
-            }
-        }
-        What::SwitchIn => {
-            let open = steps.iter_mut().rev().find(begun(&[What::SwitchOut, What::SwitchIn]));
-            if let Some(step) = open.filter(|s| s.what == What::SwitchOut) {
-                let cpu = event.cpu.map_or_else(String::new, |cpu| format!(" on CPU {cpu}"));
-                step.words = format!("{}, back after {}{cpu}", step.words, since(step));
-                step.what = What::SwitchIn;
-                return;
-            }
-        }
-        What::GoRun => {
-            let open = steps.iter_mut().rev().find(begun(&[What::GoPark, What::GoYield, What::GoRun]));
-            if let Some(step) = open.filter(|s| s.what != What::GoRun) {
-                step.words = format!("{}, ran again after {}", step.words, since(step));
-                step.what = What::GoRun;
-                return;
-            }
-        }
-        What::PageFault | What::Function => {
-            let again = steps.last_mut().filter(|s| s.what == event.what && s.name == event.name);
-            if let Some(step) = again {
-                step.times += 1;
-                return;
-            }
-        }
-        What::Raise | What::End | What::SignalSent => return,
-        _ => {}
-    }
-    steps.push(Step::new(event));
 }

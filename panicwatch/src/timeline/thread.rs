@@ -3,6 +3,8 @@
 //! What records say is kept apart in three values over time. What must have held before a record, because nothing else
 //! was recorded, is filled in; what may have held is not. Knows no names.
 
+use panicwatch_common::recorder::NO_SYSCALL;
+
 use super::steps::Steps;
 
 /// Why something is not known: the number of a gap, or that nothing was recorded of it.
@@ -62,6 +64,8 @@ pub(super) enum Holds {
         id: u64,
         known: Known,
     },
+    /// The Go scheduler at both ends of a time in which goroutines may have had their turns unseen.
+    Unseen,
     /// First one, then another, and the moment of change was not recorded.
     Between(u64, u64),
 }
@@ -85,7 +89,7 @@ impl Holds {
     pub(super) fn id(self) -> Option<u64> {
         match self {
             Holds::One { id, .. } => Some(id),
-            Holds::Unknown(_) | Holds::Between(..) => None,
+            Holds::Unknown(_) | Holds::Unseen | Holds::Between(..) => None,
         }
     }
 }
@@ -98,10 +102,18 @@ pub(super) struct Thread {
     pub(super) holds: Steps<Holds>,
     /// When the goroutine was last known for certain.
     sighted_ns: u64,
-    /// System calls are recorded: none being seen means none.
-    sees_calls: bool,
-    /// The turns of goroutines are recorded.
-    sees_turns: bool,
+    sees: Sees,
+    /// The call it may be in, where calls were not recorded all the time.
+    entered: Option<(u64, u32)>,
+}
+
+/// What was recorded all the time, so that no record means that nothing happened.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sees {
+    pub(super) switches: bool,
+    pub(super) calls: bool,
+    /// The turns of goroutines on threads.
+    pub(super) turns: bool,
 }
 
 /// Until when records may be missing before the one at hand: of its CPU, of any CPU.
@@ -113,18 +125,27 @@ pub(super) struct Blind {
 
 impl Thread {
     /// One of which nothing is known from `from` on.
-    pub(super) fn new(from: u64, why: Why, sees_calls: bool, sees_turns: bool) -> Self {
+    pub(super) fn new(from: u64, why: Why, sees: Sees) -> Self {
         Self {
             sched: Steps::new(from, Sched::Unknown(why)),
             call: Steps::new(from, Call::Unknown(why)),
             holds: Steps::new(from, Holds::Unknown(why)),
             sighted_ns: from,
-            sees_calls,
-            sees_turns,
+            sees,
+            entered: None,
         }
     }
 
+    /// Where it is now; without switches that holds for this very moment only.
+    fn goes(&mut self, at: u64, state: Sched) {
+        let known = self.sees.switches || matches!(state, Sched::Ended);
+        self.sched.set(at, if known { state } else { Sched::Unknown(None) });
+    }
+
     fn was(&mut self, since: u64, at: u64, state: Sched) {
+        if !self.sees.switches && state != Sched::NotBegun {
+            return;
+        }
         if matches!(self.sched.last(), Sched::Unknown(_)) && since.max(self.sched.since()) < at {
             self.sched.rewrite(since, state);
         }
@@ -139,20 +160,20 @@ impl Thread {
             Sched::On(_) if cpu == SOME_CPU => {}
             // It came to no other since.
             Sched::On(SOME_CPU) => self.sched.rewrite(0, Sched::On(cpu)),
-            _ => self.sched.set(at, Sched::On(cpu)),
+            _ => self.goes(at, Sched::On(cpu)),
         }
     }
 
     /// It gets a CPU.
     pub(super) fn switched_in(&mut self, at: u64, cpu: u32, goid: u64, blind: Blind) {
         self.was(blind.any_ns, at, Sched::Away);
-        self.sched.set(at, Sched::On(cpu));
+        // While it was away its goroutine could not change.
+        if matches!(self.sched.last(), Sched::Ready(_) | Sched::Blocked(_) | Sched::Away) {
+            self.stayed(at);
+        }
+        self.goes(at, Sched::On(cpu));
         if goid != 0 {
             self.holds(at, goid, blind);
-        }
-        // While it was away its goroutine could not change.
-        if self.holds.last().id().is_some() {
-            self.sighted_ns = at;
         }
     }
 
@@ -160,7 +181,7 @@ impl Thread {
     pub(super) fn switched_out(&mut self, at: u64, cpu: u32, to: Sched, blind: Blind) {
         self.executes(at, cpu, blind);
         if *self.sched.last() != Sched::Ended {
-            self.sched.set(at, to);
+            self.goes(at, to);
         }
     }
 
@@ -168,23 +189,23 @@ impl Thread {
     pub(super) fn woken(&mut self, at: u64, blind: Blind) {
         self.was(blind.any_ns, at, Sched::Away);
         if matches!(self.sched.last(), Sched::Blocked(_) | Sched::Away | Sched::Unknown(_)) {
-            self.sched.set(at, Sched::Ready(Cause::Woken));
+            self.goes(at, Sched::Ready(Cause::Woken));
         }
     }
 
     /// It is created.
     pub(super) fn begins(&mut self, at: u64, blind: Blind) {
         self.was(blind.any_ns, at, Sched::NotBegun);
-        self.sched.set(at, Sched::Ready(Cause::New));
-        self.call.set(at, Call::User);
+        self.goes(at, Sched::Ready(Cause::New));
+        self.leaves_call(at);
         self.became(at, 0);
     }
 
     /// It ends.
     pub(super) fn ends(&mut self, at: u64, cpu: u32, blind: Blind) {
         self.executes(at, cpu, blind);
-        self.sched.set(at, Sched::Ended);
-        self.call.set(at, Call::User);
+        self.goes(at, Sched::Ended);
+        self.leaves_call(at);
         self.became(at, 0);
     }
 
@@ -194,27 +215,52 @@ impl Thread {
         }
     }
 
+    /// From now on it is in no call, if calls are recorded.
+    fn leaves_call(&mut self, at: u64) {
+        self.entered = None;
+        self.call.set(at, if self.sees.calls { Call::User } else { Call::Unknown(None) });
+    }
+
     /// It is in no system call.
     pub(super) fn in_user_mode(&mut self, at: u64, blind: Blind) {
-        if !self.sees_calls {
-            return;
+        if self.sees.calls {
+            self.was_in(blind.any_ns, at, Call::User);
         }
-        self.was_in(blind.any_ns, at, Call::User);
-        self.call.set(at, Call::User);
+        self.leaves_call(at);
     }
 
     pub(super) fn enters(&mut self, at: u64, number: u32, blind: Blind) {
-        self.was_in(blind.any_ns, at, Call::User);
-        self.call.set(at, Call::In(number));
+        self.in_user_mode(at, blind);
+        if self.sees.calls {
+            self.call.set(at, Call::In(number));
+        } else {
+            self.entered = Some((at, number));
+        }
     }
 
+    /// It returns from this call; a signal's handler ends by one that has no number any more.
     pub(super) fn exits(&mut self, at: u64, number: u32, blind: Blind) {
-        self.was_in(blind.any_ns, at, Call::In(number));
-        self.call.set(at, Call::User);
+        let is_it = |entered: u32| number == entered || number == NO_SYSCALL;
+        if self.sees.calls && number != NO_SYSCALL {
+            self.was_in(blind.any_ns, at, Call::In(number));
+        } else if let Some((since, number)) = self.entered.filter(|(_, entered)| is_it(*entered)) {
+            self.call.rewrite(since, Call::In(number));
+        }
+        self.leaves_call(at);
+    }
+
+    /// Until `at` it could not change its goroutine.
+    fn stayed(&mut self, at: u64) {
+        if self.holds.last().id().is_some() {
+            self.sighted_ns = at;
+        }
     }
 
     /// A record says that it has this goroutine, 0: none.
     pub(super) fn holds(&mut self, at: u64, goid: u64, blind: Blind) {
+        if matches!(self.call.last(), Call::In(_)) {
+            self.stayed(at);
+        }
         let one = |id, known| Holds::One { id, known };
         let since = match *self.holds.last() {
             Holds::Unknown(_) => self.holds.since().max(blind.any_ns),
@@ -224,14 +270,15 @@ impl Thread {
             match *self.holds.last() {
                 Holds::Unknown(_) => self.holds.rewrite(since, one(goid, Known::Later)),
                 Holds::One { id, .. } if id == goid => {
-                    if !self.sees_turns && id != 0 && at - since > MOMENT {
-                        self.holds.rewrite(since, one(id, Known::Around));
+                    if !self.sees.turns && at - since > MOMENT {
+                        let around = if id == 0 { Holds::Unseen } else { one(id, Known::Around) };
+                        self.holds.rewrite(since, around);
                     }
                 }
                 Holds::One { id: 0, .. } => self.holds.rewrite(since, one(goid, Known::Later)),
                 Holds::One { id, .. } if goid == 0 => self.holds.rewrite(since, one(id, Known::Before)),
                 Holds::One { id, .. } => self.holds.rewrite(since, Holds::Between(id, goid)),
-                Holds::Between(..) => {}
+                Holds::Between(..) | Holds::Unseen => {}
             }
         }
         self.holds.set(at, one(goid, Known::Recorded));
@@ -268,5 +315,6 @@ impl Thread {
         self.call.set(at, Call::Unknown(Some(gap)));
         self.holds.set(at, Holds::Unknown(Some(gap)));
         self.sighted_ns = at;
+        self.entered = None;
     }
 }

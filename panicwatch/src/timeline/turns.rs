@@ -25,7 +25,7 @@ impl Piece {
         match self.holds {
             Holds::One { known: Known::Around, .. } => Known::Recorded,
             Holds::One { known, .. } => known,
-            Holds::Between(..) | Holds::Unknown(_) => Known::Recorded,
+            Holds::Between(..) | Holds::Unseen | Holds::Unknown(_) => Known::Recorded,
         }
     }
 }

@@ -192,7 +192,9 @@ impl Flight {
         if let Some(program) = program {
             self.runs.insert(head.tgid, (head.binary, program.view(event).bias));
         }
-        if !begins(head.kind) || !self.may_make_one() {
+        // There is one death only.
+        let dies = matches!(head.kind, kind::THROW | kind::DIE | kind::FATAL_SIGNAL);
+        if !begins(head.kind) || !(self.may_make_one() || dies) {
             return;
         }
         let cut = self.cut(head.tgid, head.time_ns);

@@ -67,6 +67,7 @@ const SHAPES: &[Shape] = &[
     shape("no panic", "ending", &["normal"], Judge::By(special::no_panic)),
     shape("10 000 recovered", "counter", &["10000"], Judge::By(special::counter)),
     shape("50 000 counted", "counter", &["50000"], Judge::By(special::counted)),
+    shape("fatal beyond the rate", "counter", &["3000", "die"], Judge::By(special::fatal_beyond)),
     shape("SIGSEGV sent", "signals", &[], Judge::By(special::segv)),
     shape("SIGQUIT sent", "signals", &[], Judge::By(special::quit)),
     shape("SIGKILL sent", "signals", &[], Judge::By(special::kill)),

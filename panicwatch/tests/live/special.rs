@@ -183,6 +183,23 @@ pub(crate) fn counted(built: &Built) -> Result<()> {
     Ok(())
 }
 
+/// A death beyond that rate is told with Go's own account all the same.
+pub(crate) fn fatal_beyond(built: &Built) -> Result<()> {
+    let run = run::watched(&built.program().with(&["--max-captures", "20"]))?;
+    ensure!(run.output.status == 2, "exit status {}", run.output.status);
+    let fatal = run.incidents.last().context("no incident")?;
+    let mut d = Differences::default();
+    d.equal("outcome", Outcome::Fatal, fatal.outcome);
+    d.equal("message", Some("the last one"), fatal.message.as_deref());
+    let stack: Vec<&str> = fatal.stack.iter().map(|frame| frame.function.as_str()).collect();
+    d.equal("stack", vec!["main.main"], stack);
+    d.equal("panics", 0, fatal.panics.len());
+    let reason = fatal.missing.iter().find(|missing| missing.what == "panics").map(|m| m.reason.as_str());
+    d.equal("told why", true, reason.is_some_and(|reason| reason.contains("--max-captures")));
+    d.equal("timeline", true, fatal.timeline.is_some());
+    none("fatal beyond the rate", &d.0)
+}
+
 /// Goroutines that die together: a fatal incident for each whose account Go finished, and none that Go does not name.
 /// The last account can be cut off: a thread may begin to print when another is about to end the process.
 pub(crate) fn stampede(built: &Built) -> Result<()> {

@@ -60,7 +60,7 @@ fn the_world_is_stopped() {
             "13200 running t101 c0",
         ]
     );
-    assert_eq!((timeline.summary.stopped_ns, timeline.summary.yields), (900, 1));
+    assert_eq!((timeline.summary.stopped_ns, timeline.summary.yields), (900, Some(1)));
     let gc = track(&timeline, TrackKind::Gc, 0);
     assert_eq!(
         lines(gc),
@@ -132,7 +132,7 @@ fn signals_faults_and_threads() {
         .out(12_010, 1, 104, 0, 128, 0);
     let timeline = scene.build();
     let summary = &timeline.summary;
-    assert_eq!((summary.page_faults, summary.signals[0].number, summary.signals[0].count), (2, 23, 1));
+    assert_eq!((summary.page_faults, summary.signals[0].number, summary.signals[0].count), (Some(2), 23, 1));
     assert_eq!(summary.last[0].words, "page fault at 0x1000 (2 in a row)");
     assert_eq!(summary.last[1].words, "SIGURG (Go's request to give way) delivered");
     assert_eq!(
@@ -157,4 +157,16 @@ fn a_goroutine_is_created_parks_and_ends() {
     );
     assert_eq!(timeline.summary.last[1].words, "created goroutine 12");
     assert!(timeline.summary.last.iter().all(|l| !l.words.contains("main.fa")), "12 runs it, not 7");
+}
+
+#[test]
+fn who_stops_the_world_is_not_held_by_it() {
+    let scene = Scene::new()
+        .run(10_500, 0, T, G)
+        .slot(12_000, (0, T), kind::STW_BEGIN, G, 1, [0; 3])
+        .preempted(12_100, 0, T, G, 55)
+        .into(13_000, 0, T, 55)
+        .slot(13_200, (0, T), kind::STW_END, G, 0, [0; 3]);
+    let timeline = scene.build();
+    assert_eq!((timeline.summary.stopped_ns, timeline.summary.runnable_ns), (0, 900));
 }

@@ -3,7 +3,10 @@
 use panicwatch_common::recorder::{NO_SYSCALL, PREEMPTED, Sample, Slot, kind, pair};
 
 use super::super::{Gap, Input, Names, Off, State, Timeline, Track, TrackKind, build};
-use crate::incident::{Addr, Frame, Outcome, Panic};
+use crate::{
+    incident::{Addr, Frame, Outcome, Panic},
+    recorder::Source,
+};
 
 pub(super) const PID: u32 = 100;
 pub(super) const FROM: u64 = 10_000;
@@ -137,6 +140,12 @@ impl Scene {
 
     pub(super) fn function(self, at: u64, on: (u32, u32), goid: u64, pc: u64, distance: u64) -> Self {
         self.slot(at, on, kind::FUNCTION, goid, 0, [pc, distance, 0])
+    }
+
+    /// A source was off, all the time or a part of it.
+    pub(super) fn without(mut self, source: Source) -> Self {
+        self.off.push(Off { source: source.name().to_owned(), reason: "for a test".to_owned() });
+        self
     }
 
     pub(super) fn gap(mut self, cpu: u32, from_ns: u64, to_ns: u64, lost: u64) -> Self {

@@ -60,9 +60,7 @@ fn ago(us: u64) -> u64 {
 fn scene(end_ns: u64) -> Scene {
     let mut scene = Scene::new();
     (scene.pid, scene.thread, scene.times) = (PID, Some(T), (ago(10_000), RAISE, end_ns));
-    scene
-        .off
-        .push(Off { source: "page faults".to_owned(), reason: "left out to keep the budget".to_owned() });
+    scene.off.push(Off { source: "fault".to_owned(), reason: "left out to keep the budget".to_owned() });
     let mut scene = scene
         .run(ago(10_400), 1, T, G)
         .function(ago(10_350), (1, T), G, 0x654aa0, 0x120)

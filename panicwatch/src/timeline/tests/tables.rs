@@ -179,7 +179,7 @@ fn preempted_and_moved() {
         lines(track(&timeline, TrackKind::Goroutine, G))[3..],
         ["12000 runnable t101: its CPU went to bash[55]", "13000 running t101 c1"]
     );
-    assert_eq!((timeline.summary.preemptions, timeline.summary.migrations), (1, 1));
+    assert_eq!((timeline.summary.preemptions, timeline.summary.migrations), (Some(1), Some(1)));
     assert_eq!(timeline.summary.runnable_ns, 1_000);
     assert_eq!(
         lines(track(&timeline, TrackKind::Cpu, 0)),
@@ -297,7 +297,7 @@ fn samples_are_sightings_too() {
     let timeline = scene.build();
     let sample = &track(&timeline, TrackKind::Goroutine, 9).samples[0];
     assert_eq!((sample.cpu, sample.frames.len(), sample.frames[0].function.as_str()), (1, 2, "main.fa"));
-    assert_eq!(timeline.summary.samples, 1);
+    assert_eq!(timeline.summary.samples, Some(1));
 }
 
 #[test]
