@@ -296,7 +296,7 @@ impl Thread {
     /// turns are recorded, its own records would have shown it go.
     pub(super) fn closes(&mut self, to: u64, gaps: &[(u64, u64, usize)]) {
         let Holds::One { id, known: Known::Recorded } = *self.holds.last() else { return };
-        if self.sees_turns || id == 0 || to.saturating_sub(self.sighted_ns) <= MOMENT {
+        if self.sees.turns || id == 0 || to.saturating_sub(self.sighted_ns) <= MOMENT {
             return;
         }
         let since = self.sighted_ns.max(self.holds.since());
