@@ -154,6 +154,8 @@ pub fn build(input: &Input<'_>) -> Timeline {
     samples::add(input, &replay, &mut tracks);
     let mut events = events::events(input, &replay);
     let summary = summary::summary(input, &replay, &tracks, &events);
+    // Those before the window have only undone what was recorded before them.
+    let gaps: Vec<Gap> = input.gaps.iter().filter(|gap| gap.to_ns > input.from_ns).copied().collect();
     let tracks_left_out = bound::tracks(input, &mut tracks);
     let events_left_out = bound::events(input, &mut events);
     Timeline {
@@ -161,8 +163,8 @@ pub fn build(input: &Input<'_>) -> Timeline {
         from_ns: input.from_ns,
         raise_ns,
         to_ns,
-        lost: input.gaps.iter().fold(0, |sum, gap| sum.saturating_add(gap.lost)),
-        gaps: input.gaps.to_vec(),
+        lost: gaps.iter().fold(0, |sum, gap| sum.saturating_add(gap.lost)),
+        gaps,
         off: input.off.to_vec(),
         summary,
         tracks,

@@ -95,6 +95,7 @@ pub(super) fn replay(input: &Input<'_>) -> Replay {
             Item::Raise => state.raise(time),
         }
     }
+    state.close();
     state.out
 }
 
@@ -138,6 +139,18 @@ impl State<'_> {
         self.blind_by = Some(i);
         let cpu = self.blind_cpu.entry(gap.cpu).or_default();
         *cpu = (*cpu).max(gap.to_ns);
+    }
+
+    /// The thread that panicked has its goroutine to the end; of the others none was seen since.
+    fn close(&mut self) {
+        let gaps = self.input.gaps.iter().enumerate().map(|(i, gap)| (gap.from_ns, gap.to_ns, i));
+        let mut gaps: Vec<(u64, u64, usize)> = gaps.collect();
+        gaps.sort_unstable();
+        for (tid, thread) in &mut self.out.threads {
+            if self.input.thread != Some(*tid) {
+                thread.closes(self.input.to_ns, &gaps);
+            }
+        }
     }
 
     fn raise(&mut self, at: u64) {

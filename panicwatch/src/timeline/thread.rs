@@ -291,6 +291,21 @@ impl Thread {
         self.sighted_ns = at;
     }
 
+    /// No more records of it: which goroutine it had from the last sight of it on is a guess, and nothing at all is known
+    /// from where (`gaps`: from, to, number) records are missing that may have shown that goroutine elsewhere. Where
+    /// turns are recorded, its own records would have shown it go.
+    pub(super) fn closes(&mut self, to: u64, gaps: &[(u64, u64, usize)]) {
+        let Holds::One { id, known: Known::Recorded } = *self.holds.last() else { return };
+        if self.sees.turns || id == 0 || to.saturating_sub(self.sighted_ns) <= MOMENT {
+            return;
+        }
+        let since = self.sighted_ns.max(self.holds.since());
+        self.holds.set(since, Holds::One { id, known: Known::Before });
+        if let Some((from, _, gap)) = gaps.iter().find(|(_, to, _)| *to > since) {
+            self.holds.set(since.max(*from), Holds::Unknown(Some(*gap)));
+        }
+    }
+
     /// Records may be missing from `at` on that would have changed everything.
     pub(super) fn lost(&mut self, at: u64, gap: usize) {
         if matches!(self.sched.last(), Sched::NotBegun | Sched::Ended) {

@@ -234,7 +234,9 @@ impl Flight {
         slots.reverse();
         slots.extend_from_slice(window);
         let samples = history.samples_between(from_ns, at_ns).to_vec();
-        let gaps = history.gaps_between(from_ns, at_ns);
+        // A gap between the records before the window and the window undoes what those say.
+        let reaches_ns = slots.first().map_or(from_ns, |(_, slot)| slot.time_ns.min(from_ns));
+        let gaps = history.gaps_between(reaches_ns, at_ns);
         Cut { tgid, at_ns, slots, samples, gaps }
     }
 

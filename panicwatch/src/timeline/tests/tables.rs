@@ -251,6 +251,33 @@ fn a_ring_that_was_overwritten_into_the_window() {
     );
 }
 
+/// Which goroutine a thread has in user mode is not recorded at every moment.
+#[test]
+fn a_thread_that_had_the_goroutine_is_not_known_to_have_kept_it() {
+    let seen = || {
+        let mut scene = Scene::new().enter(11_000, 1, 102, G, READ).exit(11_100, 1, 102, G, READ);
+        scene.times = (10_000, 200_000, 201_000);
+        scene
+    };
+    let before = ["10000 running t102 c1 inferred", "11000 syscall t102 c1: read"];
+    let (after, raised) = ("11100 running t102 c1 inferred", "200000 running t101");
+    assert_eq!(its(&seen()), [before[0], before[1], after, raised]);
+    let gap = ["50000 unknown: 9 records of CPU 0 were lost", "120000 running t101 inferred", raised];
+    assert_eq!(its(&seen().gap(0, 50_000, 120_000, 9)), [&before[..], &[after], &gap].concat());
+}
+
+#[test]
+fn a_gap_before_the_window_undoes_what_was_recorded_before_it() {
+    let scene =
+        Scene::new().enter(7_000, 0, T, G, READ).gap(0, 8_000, 9_000, 50).enter(15_000, 1, T, G, READ);
+    assert_eq!(
+        its(&scene),
+        ["10000 running t101 c1 inferred", "15000 syscall t101 c1: read", "20000 running t101 c1"]
+    );
+    let timeline = scene.build();
+    assert_eq!((timeline.lost, timeline.gaps.len()), (0, 0), "nothing is missing in the window");
+}
+
 #[test]
 fn several_things_at_one_nanosecond_stay_in_their_order() {
     let scene = Scene::new()

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
+use panicwatch::incident::Incident;
 use serde_json::Value;
 
 use super::{Built, lines, told::Line};
@@ -46,8 +47,7 @@ pub(crate) fn outlives(built: &Built, ending: &str) -> Verdict {
 /// Numbered system calls at a hundred thousand records a second; every one in every window is there.
 pub(crate) fn flood(built: &Built, _: &str) -> Verdict {
     let seconds = if need::full() { "60" } else { "5" };
-    let run = flooded(built, seconds, None)?;
-    for (line, next) in run.lines {
+    for (_, line, next) in flooded(built, seconds, None)? {
         ensure!(line.number("lost")? == 0, "{} records of a window are lost", line.number("lost")?);
         ensure!(line.list("gaps")?.is_empty(), "gaps {:?}", line.list("gaps")?);
         let seen = numbers(&line)?;
@@ -62,22 +62,22 @@ pub(crate) fn flood(built: &Built, _: &str) -> Verdict {
 
 /// A ring that holds less than a window says so in every incident.
 pub(crate) fn small_ring(built: &Built, slots: &str) -> Verdict {
-    for (line, _) in flooded(built, "2", Some(slots))?.lines {
+    for (incident, line, _) in flooded(built, "2", Some(slots))? {
         let told = numbers(&line)?.len();
         ensure!(told < 400, "{told} calls from a ring of {slots} records: it is not small");
         ensure!(line.number("lost")? > 0, "records were lost, and none is said to be");
         ensure!(!line.list("gaps")?.is_empty(), "{} records lost, and not where", line.number("lost")?);
         ensure!(line.summary("unknown_ns")? > 0, "records were lost, and everything is known");
+        let goroutine = incident.goroutine.as_ref().context("no goroutine")?;
+        let thread = goroutine.thread_id.context("no thread")?;
+        let elsewhere = line.ran_elsewhere(goroutine.id, thread);
+        ensure!(elsewhere.is_none(), "it panicked on thread {thread}, and {elsewhere:?}");
     }
     Ok(End::Passed)
 }
 
-/// Time lines, each with the number that its program would have given the next call.
-struct Flooded {
-    lines: Vec<(Line, u64)>,
-}
-
-fn flooded(built: &Built, seconds: &str, slots: Option<&str>) -> Result<Flooded> {
+/// The incidents, each with its time line and the number that the program would have given its next call.
+fn flooded(built: &Built, seconds: &str, slots: Option<&str>) -> Result<Vec<(Incident, Line, u64)>> {
     let options = ["--level", "kernel", "--budget", "100"];
     let mut program = Program::new(&built.path, &["flood", seconds]).with(&options);
     program.env.extend(slots.map(|slots| ("PANICWATCH_RECORDER_SLOTS".to_owned(), slots.to_owned())));
@@ -89,12 +89,13 @@ fn flooded(built: &Built, seconds: &str, slots: Option<&str>) -> Result<Flooded>
     ensure!(records_a_second > 90_000, "the program made {records_a_second} records a second only");
     ensure!(incidents.len() as u64 >= ns / 300_000_000, "{} incidents in {ns} ns", incidents.len());
     let all = lines(&incidents)?;
-    let next = incidents.iter().map(|incident| {
+    let with_next = |(incident, line): (Incident, Line)| {
         let text = incident.message.as_deref().unwrap_or_default();
         let digits: String = text.chars().filter(char::is_ascii_digit).collect();
-        digits.parse::<u64>().with_context(|| format!("no number in {text:?}"))
-    });
-    Ok(Flooded { lines: all.into_iter().zip(next.collect::<Result<Vec<_>>>()?).collect() })
+        let next = digits.parse().with_context(|| format!("no number in {text:?}"))?;
+        Ok((incident, line, next))
+    };
+    incidents.into_iter().zip(all).map(with_next).collect()
 }
 
 /// The numbers of the calls that began.

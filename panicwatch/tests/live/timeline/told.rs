@@ -88,6 +88,16 @@ impl Line {
         Ok(())
     }
 
+    /// That the goroutine ran, right up to the raise, on a thread other than the one it panicked on: nothing can have
+    /// been recorded that says so.
+    pub(crate) fn ran_elsewhere(&self, goroutine: u64, thread: u32) -> Option<&Value> {
+        let raise = self.number("raise_ns").ok()?;
+        let states = self.track("goroutine", Some(goroutine))?["states"].as_array()?;
+        let last = states.iter().rfind(|state| state["from_ns"].as_u64().is_some_and(|from| from < raise))?;
+        let elsewhere = last["state"] == "running" && last["thread"] != thread;
+        (elsewhere && last["inferred"] != true).then_some(last)
+    }
+
     /// What it tells of a goroutine and of the collector. `whole`: the runtime's own records were to be there.
     pub(crate) fn told(&self, goroutine: u64, whole: bool) -> Result<Told> {
         let track = self.track("goroutine", Some(goroutine));

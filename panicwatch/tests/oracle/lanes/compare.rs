@@ -215,9 +215,12 @@ fn edges(go: &[Span], us: &[Span], edge_ns: u64, differences: &mut Vec<String>) 
     }
 }
 
-/// Without what is not longer than `shortest`: the shortest first, so that what they interrupted is one before it is judged.
+/// Without what is not longer than `shortest`: first of all what belongs together is joined, then the shortest goes, so
+/// that what it interrupted is one before it is judged.
 fn joined(spans: &[Span], shortest: u64) -> Vec<Span> {
-    [16, 4, 1].iter().fold(spans.to_vec(), |spans, part| joined_once(&spans, shortest / part))
+    [0, shortest / 16, shortest / 4, shortest]
+        .iter()
+        .fold(spans.to_vec(), |spans, ns| joined_once(&spans, *ns))
 }
 
 fn joined_once(spans: &[Span], shortest: u64) -> Vec<Span> {
