@@ -13,7 +13,7 @@ use self::{output::Output, target::Target};
 use super::common::{Exit, say, unable};
 use crate::{
     gobin::{CodeFrame, Func, GoBinary},
-    probe::plan::trace::{Tells, TracePlan, Wanted, trace_plan},
+    probe::plan::trace::{Tells, TracePlan, Wanted, is_named, trace_plan},
     trace::{
         self, Options, Tracer,
         bias::Biases,
@@ -163,10 +163,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
 
 /// Which functions; an error when there are none.
 fn plan(bin: &GoBinary, patterns: &[Pattern], wanted: Wanted) -> Result<TracePlan, Exit> {
-    let select = |func: &Func<'_>| {
-        let (name, shown) = (func.name(), func.display_name());
-        patterns.iter().any(|pattern| pattern.matches(&name) || name != shown && pattern.matches(&shown))
-    };
+    let select = |func: &Func<'_>| is_named(func, patterns);
     let plan = trace_plan(bin, &select, wanted);
     if !plan.functions.is_empty() {
         return Ok(plan);

@@ -6,7 +6,7 @@ use panicwatch_common::{binary::site, recorder::kind};
 
 use super::{
     Body, Planner, Price, ProbePlan, Purpose, Site,
-    trace::{Wanted as Trace, trace_plan},
+    trace::{Wanted as Trace, is_named, trace_plan},
 };
 use crate::{
     gobin::{Arch, Func, GoBinary},
@@ -131,10 +131,7 @@ impl Planner<'_> {
 
     /// The entries of the functions that the user named, where they are cheap.
     fn functions(&mut self, patterns: &[Pattern]) {
-        let select = |func: &Func<'_>| {
-            let (name, shown) = (func.name(), func.display_name());
-            patterns.iter().any(|pattern| pattern.matches(&name) || name != shown && pattern.matches(&shown))
-        };
+        let select = |func: &Func<'_>| is_named(func, patterns);
         let purpose = Purpose {
             name: "function entered",
             program: "function",

@@ -1,12 +1,15 @@
 //! Where to put the probes of `trace`: the entry of each function, and its exits where these are wanted.
 //!
-//! Pure, from the binary's bytes alone; what cannot be placed is left out with the reason. Must not know patterns,
-//! arguments, or what the hits are used for.
+//! Pure, from the binary's bytes alone; what cannot be placed is left out with the reason. Must not know arguments, or what
+//! the hits are used for.
 
 use iced_x86::{Code, FlowControl, Instruction, InstructionInfoFactory, OpAccess, Register};
 
 use super::{BehindCheck, Body, Price, price};
-use crate::gobin::{Func, FuncId, GoBinary};
+use crate::{
+    gobin::{Func, FuncId, GoBinary},
+    trace::pattern::Pattern,
+};
 
 /// Longest function that is decoded for its exits.
 const MAX_CODE: u64 = 4 << 20;
@@ -108,6 +111,12 @@ const ARGUMENTS: [Register; 9] = [
     Register::R10,
     Register::R11,
 ];
+
+/// Whether one of `patterns` means the function, by the name in the table or as Go prints it.
+pub fn is_named(func: &Func<'_>, patterns: &[Pattern]) -> bool {
+    let (name, shown) = (func.name(), func.display_name());
+    patterns.iter().any(|pattern| pattern.matches(&name) || name != shown && pattern.matches(&shown))
+}
 
 /// Plans the functions whose name in the table is selected.
 pub fn trace_plan(bin: &GoBinary, select: &dyn Fn(&Func<'_>) -> bool, wanted: Wanted) -> TracePlan {
