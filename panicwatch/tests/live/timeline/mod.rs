@@ -2,6 +2,7 @@
 //! programs say they did.
 
 mod budget;
+mod functions;
 mod losses;
 mod sources;
 mod told;
@@ -51,6 +52,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                 add(format!("ends by {ending}"), losses::outlives, ending);
             }
             add("flood".to_owned(), losses::flood, "16384");
+            add("functions by name".to_owned(), functions::entries, "main.spin");
             add("budget kept".to_owned(), budget::sheds, "3");
             add("flood, small ring".to_owned(), losses::small_ring, "64");
         }
