@@ -12,7 +12,7 @@ use crate::trace::pattern::Pattern;
 pub enum Level {
     /// Nothing.
     Off,
-    /// What costs an ordinary server about a hundredth of its throughput at most.
+    /// What the kernel tells at a low price, and the collector's phases; the budget keeps the cost down.
     #[default]
     Default,
     /// All that the kernel tells, system calls included.
