@@ -17,6 +17,8 @@
 )]
 
 #[cfg(target_arch = "bpf")]
+mod atomic;
+#[cfg(target_arch = "bpf")]
 mod capture;
 #[cfg(target_arch = "bpf")]
 mod context;
@@ -26,6 +28,8 @@ mod maps;
 mod memory;
 #[cfg(target_arch = "bpf")]
 mod probes;
+#[cfg(target_arch = "bpf")]
+mod pt_regs;
 #[cfg(target_arch = "bpf")]
 mod rate;
 #[cfg(target_arch = "bpf")]

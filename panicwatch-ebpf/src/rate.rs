@@ -11,10 +11,10 @@ use panicwatch_common::{
 };
 
 use crate::{
+    atomic::next,
     context::{G_PANIC, Hit},
     maps::{CONFIG, COUNTED, QUIET, RATES, failed},
     read,
-    recorder::next,
 };
 
 impl Hit {

@@ -3,7 +3,7 @@
 //! A program can be interrupted on its CPU by another one that writes too (a sample in the middle of a wake-up), hence
 //! the atomic addition.
 
-use core::{arch::asm, ptr};
+use core::ptr;
 
 use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns,
@@ -15,6 +15,7 @@ use panicwatch_common::{
 };
 
 use crate::{
+    atomic::next,
     context::G_M,
     maps::{BINARIES, CONFIG, HEADS, SLOTS, WATCHED},
     read,
@@ -38,17 +39,6 @@ impl Who {
         let row = *unsafe { WATCHED.get(&tgid) }?;
         Some(Who { tgid, tid, goid: goid(row) })
     }
-}
-
-/// Adds one and gives what was there before.
-#[inline(always)]
-pub(crate) fn next(counter: *mut u64) -> u64 {
-    let mut n: u64 = 1;
-    // SAFETY: the counter is in a map value, aligned; the instruction is BPF's atomic addition with fetch (Linux 5.12).
-    unsafe {
-        asm!("{n} = atomic_fetch_add((u64 *)({counter} + 0), {n})", n = inout(reg) n, counter = in(reg) counter);
-    }
-    n
 }
 
 /// Writes one record.

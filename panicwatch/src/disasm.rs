@@ -11,6 +11,20 @@ use iced_x86::{ConditionCode, Decoder, DecoderOptions, Formatter as _, GasFormat
 
 use crate::incident::{Addr, Instruction};
 
+/// Registers of integer arguments and results in the order of Go's ABI.
+/// <https://github.com/golang/go/blob/go1.24.11/src/cmd/compile/abi-internal.md#amd64-architecture>
+pub const INTEGER_REGISTERS: [Register; 9] = [
+    Register::RAX,
+    Register::RBX,
+    Register::RCX,
+    Register::RDI,
+    Register::RSI,
+    Register::R8,
+    Register::R9,
+    Register::R10,
+    Register::R11,
+];
+
 /// A function longer than this before the raising instruction is not decoded: some 50 ms of work.
 pub const MAX_BEFORE: usize = 4 << 20;
 /// More instructions than this on one side are never given.

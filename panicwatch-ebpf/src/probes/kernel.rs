@@ -9,6 +9,7 @@ use panicwatch_common::recorder::{kind, pair};
 
 use crate::{
     maps::{CONFIG, WATCHED},
+    pt_regs,
     recorder::{Who, goid, ids, record, word, word32},
 };
 
@@ -55,12 +56,12 @@ pub(crate) fn signal_deliver(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// Words of x86-64's `pt_regs`. <https://github.com/torvalds/linux/blob/v6.12/arch/x86/include/asm/ptrace.h>
-const RDX: u64 = 12 * 8;
-const RSI: u64 = 13 * 8;
-const RDI: u64 = 14 * 8;
-const ORIG_AX: u64 = 15 * 8;
-const RIP: u64 = 16 * 8;
+/// A word of the `pt_regs` at `regs`.
+#[inline(always)]
+fn register(regs: u64, index: usize) -> Option<u64> {
+    word(regs + 8 * index as u64)
+}
+
 /// <https://github.com/torvalds/linux/blob/v6.12/arch/x86/entry/syscalls/syscall_64.tbl>
 const RT_SIGRETURN: u64 = 15;
 
@@ -69,8 +70,13 @@ const RT_SIGRETURN: u64 = 15;
 pub(crate) fn sys_enter(ctx: RawTracePointContext) -> i32 {
     if let Some(who) = Who::watched() {
         let regs = ctx.arg::<u64>(0);
-        let arg = |at: u64| word(regs + at).unwrap_or(0);
-        record(kind::SYSCALL_ENTER, who, ctx.arg::<u64>(1) as u32, [arg(RDI), arg(RSI), arg(RDX)]);
+        let arg = |index| register(regs, index).unwrap_or(0);
+        record(
+            kind::SYSCALL_ENTER,
+            who,
+            ctx.arg::<u64>(1) as u32,
+            [arg(pt_regs::RDI), arg(pt_regs::RSI), arg(pt_regs::RDX)],
+        );
     }
     0
 }
@@ -79,7 +85,7 @@ pub(crate) fn sys_enter(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint]
 pub(crate) fn sys_exit(ctx: RawTracePointContext) -> i32 {
     if let Some(who) = Who::watched() {
-        let number = match word(ctx.arg::<u64>(0) + ORIG_AX) {
+        let number = match register(ctx.arg::<u64>(0), pt_regs::ORIG_RAX) {
             // Returning from a signal's handler has put this in its place.
             Some(u64::MAX) => RT_SIGRETURN,
             number => number.unwrap_or(u64::MAX),
@@ -93,7 +99,7 @@ pub(crate) fn sys_exit(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint]
 pub(crate) fn page_fault_user(ctx: RawTracePointContext) -> i32 {
     if let Some(who) = Who::watched() {
-        let ip = word(ctx.arg::<u64>(1) + RIP).unwrap_or(0);
+        let ip = register(ctx.arg::<u64>(1), pt_regs::RIP).unwrap_or(0);
         record(kind::PAGE_FAULT, who, ctx.arg::<u64>(2) as u32, [ctx.arg::<u64>(0), ip, 0]);
     }
     0

@@ -9,8 +9,9 @@ use aya_ebpf::{
 use panicwatch_common::recorder::{KERNEL_FRAMES, USER_FRAMES, kind};
 
 use crate::{
+    atomic::next,
     maps::{CONFIG, HEADS, SAMPLES},
-    recorder::{Who, count, next},
+    recorder::{Who, count},
 };
 
 /// `BPF_F_USER_STACK`.

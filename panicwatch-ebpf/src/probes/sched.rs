@@ -13,6 +13,7 @@ use panicwatch_common::{
 
 use crate::{
     maps::{CONFIG, WATCHED},
+    pt_regs,
     recorder::{Who, goid, ids, other, record, word, word32},
 };
 
@@ -67,9 +68,6 @@ pub(crate) fn sched_waking(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// `pt_regs.orig_ax` of x86-64: the system call; -1 when it was an interrupt that entered the kernel.
-/// <https://github.com/torvalds/linux/blob/v6.12/arch/x86/include/asm/ptrace.h>
-const ORIG_AX: u64 = 120;
 /// Numbers of system calls are below.
 const SYSCALLS: u64 = 1024;
 
@@ -80,7 +78,7 @@ fn syscall() -> u32 {
     let task = unsafe { aya_ebpf::helpers::generated::bpf_get_current_task_btf() };
     // SAFETY: the helper takes what the one above gives.
     let regs = unsafe { bpf_task_pt_regs(task) } as u64;
-    match word(regs + ORIG_AX) {
+    match word(regs + 8 * pt_regs::ORIG_RAX as u64) {
         Some(number) if number < SYSCALLS => number as u32,
         _ => NO_SYSCALL,
     }

@@ -5,13 +5,15 @@
 
 use panicwatch_common::trace::{FRAME_WORD, FetchList, Full, NO_COUNT, STEP_BYTES, STEPS, WORDS};
 
-use super::{Traced, at};
-use crate::read;
+use super::Traced;
+use crate::{
+    pt_regs::{R8, R9, R10, R11, RAX, RBX, RCX, RDI, RSI},
+    read,
+};
 
 /// Integer registers in the order of Go's ABI.
 /// <https://github.com/golang/go/blob/go1.24.11/src/cmd/compile/abi-internal.md#amd64-architecture>
-const ABI: [usize; FRAME_WORD] =
-    [at::RAX, at::RBX, at::RCX, at::RDI, at::RSI, at::R8, at::R9, at::R10, at::R11];
+const ABI: [usize; FRAME_WORD] = [RAX, RBX, RCX, RDI, RSI, R8, R9, R10, R11];
 
 const _: () = assert!(WORDS == FRAME_WORD + 1);
 

@@ -7,10 +7,10 @@ use panicwatch_common::trace::{
 };
 
 use super::{
-    Traced, at, counter, fetch,
+    Traced, counter, fetch,
     maps::{TRACE_FETCH, TRACE_RING},
 };
-use crate::{maps::NO_WAKEUP, read};
+use crate::{maps::NO_WAKEUP, pt_regs, read};
 
 /// A call begins.
 #[uprobe]
@@ -63,7 +63,7 @@ fn record<const BYTES: usize, const LIMIT: u64>(traced: &Traced, mut hit: Hit, l
     // SAFETY: the reservation has this size.
     unsafe {
         (*record).hit = hit;
-        (*record).ip = traced.reg(at::RIP);
+        (*record).ip = traced.reg(pt_regs::RIP);
     }
     entry.submit(NO_WAKEUP);
     true
@@ -82,7 +82,7 @@ fn callers<const BYTES: usize>(traced: &Traced, record: *mut Full<BYTES>) {
         core::ptr::write_volatile(frames, first);
         core::ptr::write_volatile(count, (first != 0) as u64);
     }
-    let mut frame = traced.reg(at::RBP);
+    let mut frame = traced.reg(pt_regs::RBP);
     for i in 1..STACK_FRAMES {
         if !read::plausible(frame) {
             break;

@@ -7,8 +7,6 @@ pub(crate) mod fetch;
 pub(crate) mod full;
 pub(crate) mod maps;
 
-use core::arch::asm;
-
 use aya_ebpf::{
     EbpfContext as _,
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated::bpf_get_attach_cookie},
@@ -19,9 +17,10 @@ use panicwatch_common::trace::{Counts, Hit, NO_OFFSET, ON_STACK_CHECK, TraceConf
 
 use self::maps::{TRACE_CONFIG, TRACE_COUNTS, TRACE_RING};
 use crate::{
+    atomic::increment,
     context::{G_PANIC, RFLAGS_CF, RFLAGS_ZF},
     maps::{NO_WAKEUP, WATCHED},
-    read,
+    pt_regs, read,
 };
 
 /// Words of a g that hold its goid in every release with a table.
@@ -35,25 +34,6 @@ pub(crate) struct Traced {
     /// Where the return address lies.
     pub(crate) frame: u64,
     id: u64,
-}
-
-/// Index of registers in the kernel's pt_regs.
-/// <https://github.com/torvalds/linux/blob/v6.12/arch/x86/include/asm/ptrace.h#L103>
-pub(crate) mod at {
-    pub(crate) const R14: usize = 1;
-    pub(crate) const RBP: usize = 4;
-    pub(crate) const RBX: usize = 5;
-    pub(crate) const R11: usize = 6;
-    pub(crate) const R10: usize = 7;
-    pub(crate) const R9: usize = 8;
-    pub(crate) const R8: usize = 9;
-    pub(crate) const RAX: usize = 10;
-    pub(crate) const RCX: usize = 11;
-    pub(crate) const RSI: usize = 13;
-    pub(crate) const RDI: usize = 14;
-    pub(crate) const RIP: usize = 16;
-    pub(crate) const RFLAGS: usize = 18;
-    pub(crate) const RSP: usize = 19;
 }
 
 impl Traced {
@@ -71,24 +51,25 @@ impl Traced {
         let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
         let mut traced =
             Traced { regs: ctx.regs as *const u64, config, function: cookie as u32, frame: 0, id };
-        if (cookie >> 32) & ON_STACK_CHECK != 0 && traced.reg(at::RFLAGS) & (RFLAGS_CF | RFLAGS_ZF) != 0 {
+        if (cookie >> 32) & ON_STACK_CHECK != 0 && traced.reg(pt_regs::RFLAGS) & (RFLAGS_CF | RFLAGS_ZF) != 0
+        {
             return None;
         }
-        traced.frame = traced.reg(at::RSP) + (cookie >> 40);
+        traced.frame = traced.reg(pt_regs::RSP) + (cookie >> 40);
         Some(traced)
     }
 
     /// A register, by its index in pt_regs.
     #[inline(always)]
     pub(crate) fn reg(&self, index: usize) -> u64 {
-        // SAFETY: pt_regs has 21 words and every index in `at` is below that.
+        // SAFETY: pt_regs has 21 words and every index in `pt_regs` is below that.
         unsafe { core::ptr::read_volatile(self.regs.add(index)) }
     }
 
     /// The record of this hit; `None` for another goroutine than the one that is asked for.
     #[inline(always)]
     pub(crate) fn hit(&self, kind: u8) -> Option<Hit> {
-        let g = self.reg(at::R14);
+        let g = self.reg(pt_regs::R14);
         // Code that was called from C, or before there is a goroutine, has anything in R14: what is believed is a g
         // on whose stack we are. `runtime.g` begins with stack.lo and stack.hi.
         // One read for all three words: the call costs more than the bytes.
@@ -131,16 +112,11 @@ impl Traced {
         Some(hit)
     }
 
-    /// Adds one to the counter that `which` picks. Programs may be taken off their CPU in the middle of an addition,
-    /// so it is one instruction that cannot be.
+    /// Adds one to the counter that `which` picks.
     #[inline(always)]
     pub(crate) fn count(&self, which: fn(*mut Counts) -> *mut u64) {
         if let Some(counts) = TRACE_COUNTS.get_ptr_mut(self.function) {
-            // `core` has no atomic addition for this target, the instruction set has.
-            // SAFETY: the pointer is to this CPU's slot of a map value of this type, aligned to 8 bytes.
-            unsafe {
-                asm!("lock *(u64 *)({at} + 0) += {one}", at = in(reg) which(counts), one = in(reg) 1u64)
-            };
+            increment(which(counts));
         }
     }
 
@@ -196,7 +172,7 @@ pub(crate) fn trace_exit(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub(crate) fn trace_recovery(ctx: ProbeContext) -> u32 {
     if let Some(traced) = Traced::new(&ctx) {
-        let gp = traced.reg(at::RAX);
+        let gp = traced.reg(pt_regs::RAX);
         let config = traced.config;
         let sp = if config.panic_sp == NO_OFFSET {
             read::word(gp + config.g_sigcode0 as u64)
@@ -212,7 +188,7 @@ pub(crate) fn trace_recovery(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub(crate) fn trace_gone(ctx: ProbeContext) -> u32 {
     if let Some(traced) = Traced::new(&ctx) {
-        of_another(&traced, traced.reg(at::RAX), kind::GONE, 0);
+        of_another(&traced, traced.reg(pt_regs::RAX), kind::GONE, 0);
     }
     0
 }

@@ -53,12 +53,12 @@ const TRACEPOINTS: [&str; 3] = ["sched_process_fork", "sched_process_exec", "sch
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 pub(super) struct Crossing<T>(pub(super) T);
-// SAFETY: `Binary` consists of u32 only: any bytes are a value and there is no padding.
+// SAFETY: `Binary` consists of 32-bit integers only: any bytes are a value and there is no padding.
 unsafe impl Pod for Crossing<Binary> {}
-// SAFETY: `Place` consists of integers without padding.
-unsafe impl Pod for Crossing<Place> {}
 // SAFETY: so does `Config`.
 unsafe impl Pod for Crossing<Config> {}
+// SAFETY: `Place` is two 32-bit and three 64-bit integers, without padding.
+unsafe impl Pod for Crossing<Place> {}
 
 /// The programs in the kernel, not yet attached to any binary.
 pub struct Programs {
@@ -148,6 +148,12 @@ impl Programs {
     pub fn counted(&mut self) -> Result<Vec<(Place, u64)>, ProbeError> {
         let map: HashMap<_, Crossing<Place>, u64> = self.map("COUNTED")?.try_into()?;
         Ok(map.iter().filter_map(Result::ok).map(|(place, count)| (place.0, count)).collect())
+    }
+
+    /// Makes room in the table of places: that process is gone.
+    pub fn forget_counted(&mut self, place: Place) -> Result<(), ProbeError> {
+        let mut map: HashMap<_, Crossing<Place>, u64> = self.map("COUNTED")?.try_into()?;
+        Ok(map.remove(&Crossing(place))?)
     }
 
     /// The watched processes.

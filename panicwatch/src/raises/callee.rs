@@ -7,6 +7,7 @@
 use iced_x86::Register;
 
 use super::{Certainty, Kind, bounds};
+use crate::disasm::INTEGER_REGISTERS;
 
 /// A function that raises.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,19 +19,6 @@ pub(super) struct Callee {
     /// Role and register of the arguments that decide it.
     pub(super) arguments: Vec<(&'static str, Register)>,
 }
-
-/// Integer argument registers in order.
-const INT: [Register; 9] = [
-    Register::RAX,
-    Register::RBX,
-    Register::RCX,
-    Register::RDI,
-    Register::RSI,
-    Register::R8,
-    Register::R9,
-    Register::R10,
-    Register::R11,
-];
 
 /// A row: names (a trailing `*` stands for any ending), kind, whether it always raises, what it says, roles of its
 /// arguments (an empty one is of no interest).
@@ -228,6 +216,7 @@ pub(super) fn find(name: &str, minor: u16) -> Option<Callee> {
         None => name == pattern,
     };
     let (_, kind, certainty, says, roles) = ROWS.iter().find(|row| row.0.iter().any(|p| matches(p)))?;
-    let arguments = roles.iter().zip(INT).filter(|(role, _)| !role.is_empty()).map(|(role, r)| (*role, r));
+    let arguments =
+        roles.iter().zip(INTEGER_REGISTERS).filter(|(role, _)| !role.is_empty()).map(|(role, r)| (*role, r));
     Some(Callee { kind: *kind, certainty: *certainty, says, arguments: arguments.collect() })
 }

@@ -48,6 +48,8 @@ pub enum Action {
         source: Source,
         /// Percent.
         cost: f64,
+        /// It was not the budget that was exceeded, but the most that is spent of each core whatever the budget says.
+        capped: bool,
     },
     /// Try it again.
     Resume(Source),
@@ -56,7 +58,7 @@ pub enum Action {
 /// What may be spent without asking, of a core's time: a process that hardly runs has hardly any CPU time to compare with.
 const FREE: f64 = 0.001;
 /// The most that is spent of each core's time, whatever the budget says.
-const CAP: f64 = 0.05;
+pub const CAP: f64 = 0.05;
 /// Readings are judged over this time.
 const SPAN_NS: u64 = 1_000_000_000;
 /// But a cost this many times over the budget is not waited out.
@@ -113,7 +115,8 @@ impl Budget {
         let first = self.readings.front().map_or(now_ns, |first| first.time_ns);
         let span = (now_ns - first) as f64 + elapsed_ns as f64;
         let cap = span * CAP * self.cores;
-        let allowed = (cpu as f64 * self.percent / 100.0).clamp(span * FREE, cap);
+        let budget = (cpu as f64 * self.percent / 100.0).max(span * FREE);
+        let (allowed, capped) = (budget.min(cap), budget > cap);
         let mut costs: Vec<(Source, f64)> =
             self.active.iter().map(|source| (*source, self.spent(*source))).collect();
         costs.sort_by(|a, b| b.1.total_cmp(&a.1));
@@ -126,7 +129,7 @@ impl Budget {
                     break;
                 }
                 total -= cost;
-                actions.push(Action::Shed { source, cost: cost / cpu.max(1) as f64 * 100.0 });
+                actions.push(Action::Shed { source, cost: cost / cpu.max(1) as f64 * 100.0, capped });
                 self.shed(source, now_ns);
             }
         }
@@ -206,7 +209,9 @@ mod tests {
         // Samples 0.3 %, system calls 0.4 %, goroutines 2 %.
         let hits = [(kind::SAMPLE, 250), (kind::SYSCALL_ENTER, 5000), (kind::GO_PARK, 10_000)];
         let done = run(&mut budget, 0, 20, &hits);
-        let [(_, Action::Shed { source: Source::Goroutine, cost })] = done[..] else { panic!("{done:?}") };
+        let [(_, Action::Shed { source: Source::Goroutine, cost, capped: false })] = done[..] else {
+            panic!("{done:?}")
+        };
         assert!((cost - 2.0).abs() < 0.01, "{cost}");
     }
 
@@ -244,9 +249,7 @@ mod tests {
     fn a_generous_budget_does_not_lift_the_cap() {
         let mut budget = Budget::new(50.0, 2, prices(), vec![Source::Goroutine]);
         let done = run(&mut budget, 0, 20, &[(kind::GO_PARK, 100_000)]);
-        assert!(
-            matches!(done[..], [(_, Action::Shed { source: Source::Goroutine, .. })]),
-            "20 % of a core: {done:?}"
-        );
+        let shed = matches!(done[..], [(_, Action::Shed { source: Source::Goroutine, capped: true, .. })]);
+        assert!(shed, "20 % of a core: {done:?}");
     }
 }

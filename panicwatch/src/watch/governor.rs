@@ -19,7 +19,7 @@ use crate::{
     },
     recorder::{
         Options, Source,
-        budget::{Action, Budget, Reading},
+        budget::{Action, Budget, CAP, Reading},
     },
 };
 
@@ -80,13 +80,15 @@ impl Governed {
 
     fn act(&self, action: Action) {
         match action {
-            Action::Shed { source, cost } => {
+            Action::Shed { source, cost, capped } => {
                 self.armory.with_programs(|programs| programs.detach_source(source));
                 self.armory.stop_source(source);
-                let why = format!(
-                    "it cost {cost:.1} % of the CPU time of what is watched; the budget is {} %",
-                    self.options.budget_percent
-                );
+                let limit = if capped {
+                    format!("no more than {} % of a core is spent, whatever the budget", CAP * 100.0)
+                } else {
+                    format!("the budget is {} %", self.options.budget_percent)
+                };
+                let why = format!("it cost {cost:.1} % of the CPU time of what is watched; {limit}");
                 self.aside(format!("{} is not recorded for a while: {why}", source.name()));
                 self.recorder.is_off(source, why);
             }

@@ -310,12 +310,18 @@ impl Session {
     /// Panics that were counted only since the last look.
     fn tell_counted(&mut self) {
         self.counted_at = Instant::now();
+        let watched = self.armory.with_programs(Programs::watched).unwrap_or_default();
         for (place, count) in self.armory.with_programs(Programs::counted).unwrap_or_default() {
             let before = self.counted.insert(place, count).unwrap_or(0);
             if count > before {
                 let site = program(&self.armory, place.binary).and_then(|program| program.raised_at(place));
                 let counted = Counted { pid: place.tgid, site, count: count - before };
                 self.outputs.push_back(Output::Counted(counted));
+            } else if !watched.contains(&place.tgid) {
+                // It has ended, and nothing was added since the last look.
+                self.counted.remove(&place);
+                // Should it fail, the place stays in the table: no harm is done.
+                let _ = self.armory.with_programs(|programs| programs.forget_counted(place));
             }
         }
     }

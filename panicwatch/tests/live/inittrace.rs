@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -15,18 +15,13 @@ use tempfile::TempDir;
 
 use crate::{
     compare::runs::Output,
-    fixtures,
-    gobuild::{DEFAULT, FLAVOURS, Flavour},
-    ledger::{End, Verdict, cell, none},
-    need,
+    ledger::none,
+    matrix::{self, Built, Row},
     run::{self, PANICWATCH, Program, Running},
-    toolchain::{self, Toolchain},
 };
 
-type Test = fn(&Built) -> Result<()>;
-
 /// Name, fixture, test, and whether it is worth every way to build.
-const TESTS: &[(&str, &str, Test, bool)] = &[
+const TESTS: &[Row] = &[
     ("agrees with GODEBUG", "initchain", agrees, true),
     ("cgo", "callback", cgo, false),
     ("panic in an init", "initpanic", panics, true),
@@ -36,47 +31,9 @@ const TESTS: &[(&str, &str, Test, bool)] = &[
     ("text and perfetto", "initchain", formats, false),
 ];
 
-struct Built {
-    path: PathBuf,
-    flavour: Flavour,
-    minor: u32,
-}
-
-/// Every test of the group.
+/// Every test of the group. Go 1.19 is read by other rules than its successors: it is built in every way too.
 pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials = Vec::new();
-    for (version, toolchain) in toolchain::all() {
-        for &(name, fixture, test, builds) in TESTS {
-            for flavour in flavours(builds, &version) {
-                let name = match flavour {
-                    DEFAULT => name.to_owned(),
-                    other => format!("{name} ({})", other.name),
-                };
-                let toolchain = toolchain.clone();
-                trials.push(cell("inittrace", &version, &name, move || {
-                    judge(fixture, flavour, test, toolchain.clone())
-                }));
-            }
-        }
-    }
-    trials
-}
-
-/// Go 1.19 is read by other rules than its successors: it is built in every way too.
-fn flavours(builds: bool, version: &str) -> Vec<Flavour> {
-    let all = builds && ["1.19", "1.21", "1.27"].contains(&version);
-    if need::full() || all { FLAVOURS.to_vec() } else { vec![DEFAULT] }
-}
-
-fn judge(fixture: &str, flavour: Flavour, test: Test, toolchain: Result<Toolchain, String>) -> Verdict {
-    if let Some(reason) = need::probes() {
-        return Ok(End::Skipped(reason));
-    }
-    match fixtures::build(fixture, flavour, &toolchain)? {
-        Ok((toolchain, path)) => test(&Built { path, flavour, minor: toolchain.minor })?,
-        Err(reason) => return Ok(End::Skipped(reason)),
-    }
-    Ok(End::Passed)
+    matrix::trials("inittrace", TESTS, &["1.19", "1.21", "1.27"])
 }
 
 /// A traced run.

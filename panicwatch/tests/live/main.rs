@@ -22,6 +22,7 @@ mod judges;
 #[path = "../oracle/lanes/mod.rs"]
 mod lanes;
 mod ledger;
+mod matrix;
 mod need;
 mod process;
 mod run;

@@ -3,10 +3,11 @@
 //! Pure, from the binary's bytes alone; what cannot be placed is left out with the reason. Must not know arguments, or what
 //! the hits are used for.
 
-use iced_x86::{Code, FlowControl, Instruction, InstructionInfoFactory, OpAccess, Register};
+use iced_x86::{Code, FlowControl, Instruction, InstructionInfoFactory, OpAccess};
 
 use super::{BehindCheck, Body, Price, price};
 use crate::{
+    disasm::INTEGER_REGISTERS,
     gobin::{Func, FuncId, GoBinary},
     trace::pattern::Pattern,
 };
@@ -97,20 +98,6 @@ pub struct Wanted {
     /// Registers must still hold the arguments at the entry site.
     pub arguments: bool,
 }
-
-/// Integer registers in the order of Go's ABI.
-/// <https://github.com/golang/go/blob/go1.24.11/src/cmd/compile/abi-internal.md#amd64-architecture>
-const ARGUMENTS: [Register; 9] = [
-    Register::RAX,
-    Register::RBX,
-    Register::RCX,
-    Register::RDI,
-    Register::RSI,
-    Register::R8,
-    Register::R9,
-    Register::R10,
-    Register::R11,
-];
 
 /// Whether one of `patterns` means the function, by the name in the table or as Go prints it.
 pub fn is_named(func: &Func<'_>, patterns: &[Pattern]) -> bool {
@@ -259,7 +246,8 @@ fn overwritten(code: &[Instruction]) -> u16 {
                 used.access(),
                 OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
             );
-            let number = ARGUMENTS.iter().position(|register| *register == used.register().full_register());
+            let number =
+                INTEGER_REGISTERS.iter().position(|register| *register == used.register().full_register());
             bits |= number.filter(|_| writes).map_or(0, |number| 1 << number);
         }
     }

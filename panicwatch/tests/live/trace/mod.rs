@@ -4,12 +4,7 @@ mod counts;
 mod process;
 mod values;
 
-use std::{
-    collections::HashMap,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::HashMap, fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
@@ -18,18 +13,12 @@ use tempfile::TempDir;
 
 use crate::{
     compare::runs::Output,
-    fixtures,
-    gobuild::{DEFAULT, FLAVOURS, Flavour},
-    ledger::{End, Verdict, cell},
-    need,
+    matrix::{self, Built, Row},
     run::{self, PANICWATCH},
-    toolchain::{self, Toolchain},
 };
 
-type Test = fn(&Built) -> Result<()>;
-
 /// Name, fixture, test, and whether it is worth every way to build.
-const TESTS: &[(&str, &str, Test, bool)] = &[
+const TESTS: &[Row] = &[
     ("every call is counted", "calls", counts::every_call, true),
     ("exits and unwinding", "calls", counts::exits, true),
     ("counted though lost", "calls", counts::lost, false),
@@ -45,47 +34,10 @@ const TESTS: &[(&str, &str, Test, bool)] = &[
     ("callers", "arguments", values::callers, true),
 ];
 
-struct Built {
-    path: PathBuf,
-    flavour: Flavour,
-    minor: u32,
-}
-
-/// Every test of the group.
+/// Every test of the group. The oldest release, the last one with probes on the stack check, and the newest get every
+/// build.
 pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials = Vec::new();
-    for (version, toolchain) in toolchain::all() {
-        for &(name, fixture, test, builds) in TESTS {
-            for flavour in flavours(builds, &version) {
-                let name = match flavour {
-                    DEFAULT => name.to_owned(),
-                    other => format!("{name} ({})", other.name),
-                };
-                let toolchain = toolchain.clone();
-                trials.push(cell("trace", &version, &name, move || {
-                    judge(fixture, flavour, test, toolchain.clone())
-                }));
-            }
-        }
-    }
-    trials
-}
-
-/// The oldest release, the last one with probes on the stack check, and the newest get every build.
-fn flavours(builds: bool, version: &str) -> Vec<Flavour> {
-    let all = builds && ["1.19", "1.24", "1.27"].contains(&version);
-    if need::full() || all { FLAVOURS.to_vec() } else { vec![DEFAULT] }
-}
-
-fn judge(fixture: &str, flavour: Flavour, test: Test, toolchain: Result<Toolchain, String>) -> Verdict {
-    if let Some(reason) = need::probes() {
-        return Ok(End::Skipped(reason));
-    }
-    match fixtures::build(fixture, flavour, &toolchain)? {
-        Ok((toolchain, path)) => test(&Built { path, flavour, minor: toolchain.minor })?,
-        Err(reason) => return Ok(End::Skipped(reason)),
-    }
-    Ok(End::Passed)
+    matrix::trials("trace", TESTS, &["1.19", "1.24", "1.27"])
 }
 
 /// A traced run.

@@ -1,0 +1,59 @@
+//! A table of tests on fixtures, each for every Go release and, where it is worth it, every way to build.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use libtest_mimic::Trial;
+
+use crate::{
+    fixtures,
+    gobuild::{DEFAULT, FLAVOURS, Flavour},
+    ledger::{End, Verdict, cell},
+    need,
+    toolchain::{self, Toolchain},
+};
+
+/// A test of one fixture, built.
+pub(crate) type Test = fn(&Built) -> Result<()>;
+
+/// Name, fixture, test, and whether it is worth every way to build.
+pub(crate) type Row = (&'static str, &'static str, Test, bool);
+
+/// A fixture built by one release in one way.
+pub(crate) struct Built {
+    pub(crate) path: PathBuf,
+    pub(crate) flavour: Flavour,
+    pub(crate) minor: u32,
+}
+
+/// The cells of `table`. In every way builds the releases `all`, with PANICWATCH_TEST_FULL=1 each.
+pub(crate) fn trials(group: &'static str, table: &'static [Row], all: &[&str]) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for (version, toolchain) in toolchain::all() {
+        for &(name, fixture, test, builds) in table {
+            let every = need::full() || builds && all.contains(&version.as_str());
+            for &flavour in if every { &FLAVOURS[..] } else { &[DEFAULT] } {
+                let name = match flavour {
+                    DEFAULT => name.to_owned(),
+                    other => format!("{name} ({})", other.name),
+                };
+                let toolchain = toolchain.clone();
+                trials.push(cell(group, &version, &name, move || {
+                    judge(fixture, flavour, test, toolchain.clone())
+                }));
+            }
+        }
+    }
+    trials
+}
+
+fn judge(fixture: &str, flavour: Flavour, test: Test, toolchain: Result<Toolchain, String>) -> Verdict {
+    if let Some(reason) = need::probes() {
+        return Ok(End::Skipped(reason));
+    }
+    match fixtures::build(fixture, flavour, &toolchain)? {
+        Ok((toolchain, path)) => test(&Built { path, flavour, minor: toolchain.minor })?,
+        Err(reason) => return Ok(End::Skipped(reason)),
+    }
+    Ok(End::Passed)
+}
