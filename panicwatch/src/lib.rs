@@ -18,7 +18,9 @@
 
 pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod correlate;
+pub mod daemon;
 pub mod defers;
 pub mod disasm;
 pub mod doctor;
@@ -40,6 +42,7 @@ pub mod probe;
 pub mod raises;
 pub mod recorder;
 pub mod report;
+pub mod store;
 pub mod stored;
 pub mod symbolize;
 pub mod timeline;

@@ -1,0 +1,133 @@
+//! What the daemon watches now, and how it is: a picture that the main loop draws anew now and then and anybody reads.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use serde::Serialize;
+
+/// The picture.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Status {
+    /// Go processes.
+    pub processes: Vec<Process>,
+    /// Go binaries that they run or ran.
+    pub binaries: Vec<Binary>,
+    /// All probes that should be in place are: the daemon is ready.
+    pub ready: bool,
+    /// What keeps it from being ready, or from working, as sentences.
+    pub problems: Vec<String>,
+    /// The daemon's own numbers.
+    pub own: Own,
+}
+
+/// A Go process.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Process {
+    /// In our pid namespace.
+    pub pid: u32,
+    /// RFC 3339.
+    pub start_time: Option<String>,
+    /// Path of the executable.
+    pub exe: Option<String>,
+    /// Command line.
+    pub args: Option<Vec<String>>,
+    /// Row of [`Status::binaries`].
+    pub binary: Option<u32>,
+    /// It is watched; else why not.
+    pub watched: bool,
+    /// Why not.
+    pub reason: Option<String>,
+    /// Container, as in the incident.
+    pub container: Option<serde_json::Value>,
+    /// Pod, as in the incident.
+    pub kubernetes: Option<serde_json::Value>,
+    /// Incidents so far.
+    pub incidents: u64,
+}
+
+/// A Go binary.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Binary {
+    /// Its row.
+    pub row: u32,
+    /// Path it was opened by.
+    pub path: String,
+    /// For example "go1.24.11".
+    pub go_version: Option<String>,
+    /// Main module.
+    pub module: Option<String>,
+    /// GNU build id, else Go's.
+    pub build_id: Option<String>,
+    /// Processes that run it now.
+    pub processes: u32,
+    /// Probes in it.
+    pub probes: Vec<Probe>,
+    /// Functions without a probe, with the reason.
+    pub refused: Vec<Refused>,
+    /// Hits of its probes a second, lately.
+    pub hits_per_second: f64,
+    /// What they cost: percent of the CPU time of its processes; `None` until measured.
+    pub overhead_percent: Option<f64>,
+}
+
+/// A probe.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Probe {
+    /// What it is for.
+    pub name: String,
+    /// Function it stands in.
+    pub symbol: String,
+    /// Link-time address, as "0x…".
+    pub address: String,
+    /// "emulated" or "stepped".
+    pub price: String,
+}
+
+/// A probe that could not be placed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    /// Function.
+    pub symbol: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// The daemon's own numbers, since it started unless said.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Own {
+    /// Records read from the event ring.
+    pub events: u64,
+    /// Records that could not be captured or were lost, by reason.
+    pub lost: Vec<(String, u64)>,
+    /// Records that wait between the ring and the correlator.
+    pub queue: u64,
+    /// Incidents that wait to be stored.
+    pub to_store: u64,
+    /// Binaries that could not be armed, by reason.
+    pub refused_binaries: Vec<(String, u64)>,
+    /// Sources that the budget took off now.
+    pub shed: Vec<String>,
+    /// Times that the governor took a source off or put it back.
+    pub governor_actions: u64,
+    /// What recording costs in all: percent of a core; `None` until measured.
+    pub overhead_percent: Option<f64>,
+    /// Resident memory, bytes.
+    pub memory_bytes: u64,
+    /// CPU time used, seconds.
+    pub cpu_seconds: f64,
+}
+
+/// The place where the picture hangs.
+#[derive(Debug, Clone, Default)]
+pub struct Board(Arc<RwLock<Arc<Status>>>);
+
+impl Board {
+    /// The picture as it is now.
+    pub fn get(&self) -> Arc<Status> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A new one.
+    pub fn set(&self, status: Status) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(status);
+    }
+}
