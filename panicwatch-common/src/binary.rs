@@ -45,6 +45,14 @@ pub struct Binary {
 
 const _: () = assert!(size_of::<Binary>() == 64);
 
+/// What the table of watched processes has for a process: the row of its binary plus one, or one of these.
+pub mod row {
+    /// It is watched; what it runs is not known yet.
+    pub const UNKNOWN: u32 = 0;
+    /// It is not to be reported, though its binary has probes.
+    pub const IGNORED: u32 = u32::MAX;
+}
+
 /// A probe's cookie: the binary's row in the low half, site flags in the high half.
 pub const fn cookie(binary: u32, site: u32) -> u64 {
     (site as u64) << 32 | binary as u64

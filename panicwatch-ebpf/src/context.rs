@@ -7,14 +7,14 @@ use aya_ebpf::{
 };
 use panicwatch_common::{
     Regs,
-    binary::{Binary, site},
+    binary::{Binary, row, site},
     event::Head,
     reason::Reason,
     reg,
 };
 
 use crate::{
-    maps::{BINARIES, WATCHED, failed},
+    maps::{BINARIES, HITS, WATCHED, failed},
     read,
 };
 
@@ -46,12 +46,20 @@ impl Hit {
         };
         let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
         // SAFETY: the value is copied at once.
-        let row = unsafe { WATCHED.get(&tgid) }.copied();
-        if row.is_none() && binary.watch_all == 0 {
-            return None;
+        let bound = unsafe { WATCHED.get(&tgid) }.copied();
+        match bound {
+            None if binary.watch_all == 0 => return None,
+            None | Some(row::UNKNOWN) => {}
+            // The same file by two mounts of an image has the probes of both rows; the first that was hit tells.
+            Some(row) if row != binary_index + 1 => return None,
+            Some(_) => {}
+        }
+        if let Some(hits) = HITS.get_ptr_mut(binary_index) {
+            // SAFETY: the pointer is to this CPU's slot of a map value of this type.
+            unsafe { *hits += 1 };
         }
         // Where all of a binary are watched, from now on by itself: so that its end is told as well.
-        if row != Some(binary_index + 1) && WATCHED.insert(&tgid, &(binary_index + 1), 0).is_err() {
+        if bound != Some(binary_index + 1) && WATCHED.insert(&tgid, &(binary_index + 1), 0).is_err() {
             failed(Reason::WatchedFull);
         }
         let hit = Hit { regs: ctx.regs as *const u64, binary, site, binary_index };

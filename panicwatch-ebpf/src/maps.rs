@@ -5,7 +5,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use panicwatch_common::{
-    binary::{Binary, MAX_BINARIES},
+    binary::{Binary, MAX_BINARIES, row},
     config::Config,
     counted::{Goroutine, Place, Rate},
     reason::{REASONS, Reason},
@@ -20,11 +20,24 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 #[map]
 pub(crate) static BINARIES: Array<Binary> = Array::with_max_entries(MAX_BINARIES, 0);
 
+/// Programs → user space: hits of probes in reported processes, by the binary's row.
+#[map]
+pub(crate) static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(MAX_BINARIES, 0);
+
 /// Processes to report, by tgid; the value is the row of `BINARIES` that the process runs, plus one, and 0 until a probe in
-/// that binary was hit: programs that do not stand in a binary need it. User space and the process programs write it.
+/// that binary was hit: programs that do not stand in a binary need it; or `row::IGNORED`. User space and the process
+/// programs write it.
 /// Full: the process goes unwatched, counted.
 #[map]
 pub(crate) static WATCHED: HashMap<u32, u32> = HashMap::with_max_entries(65_536, 0);
+
+/// What [`WATCHED`] has for process `tgid`, if it is reported.
+#[inline(always)]
+pub(crate) fn watched(tgid: u32) -> Option<u32> {
+    // SAFETY: the value is copied at once.
+    let row = *unsafe { WATCHED.get(&tgid) }?;
+    (row != row::IGNORED).then_some(row)
+}
 
 /// Programs: captures by binary, see [`Rate`].
 #[map]

@@ -17,7 +17,7 @@ use panicwatch_common::{
 use crate::{
     atomic::next,
     context::G_M,
-    maps::{BINARIES, CONFIG, HEADS, SLOTS, WATCHED},
+    maps::{BINARIES, CONFIG, HEADS, SLOTS, watched},
     read,
 };
 
@@ -35,8 +35,7 @@ impl Who {
     pub(crate) fn watched() -> Option<Who> {
         let id = bpf_get_current_pid_tgid();
         let (tgid, tid) = ((id >> 32) as u32, id as u32);
-        // SAFETY: the value is copied at once.
-        let row = *unsafe { WATCHED.get(&tgid) }?;
+        let row = watched(tgid)?;
         Some(Who { tgid, tid, goid: goid(row) })
     }
 }

@@ -19,6 +19,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod container;
 pub mod correlate;
 pub mod daemon;
 pub mod defers;

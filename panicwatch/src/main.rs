@@ -6,7 +6,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use panicwatch::cli::{
     attach,
     common::{say, sentence},
-    doctor, generated, init_trace, inspect, run, show, symbolize, trace,
+    daemon, doctor, generated, init_trace, inspect, run, show, symbolize, trace,
 };
 
 /// A flight recorder for Go panics: watches Go programs from outside, without changing them
@@ -21,6 +21,7 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Attach(attach::Args),
+    Daemon(daemon::Args),
     Trace(trace::Args),
     InitTrace(init_trace::Args),
     Inspect(inspect::Args),
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Attach(args) => attach::run(&args),
+        Command::Daemon(args) => daemon::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::InitTrace(args) => init_trace::run(&args),
         Command::Inspect(args) => inspect::run(&args),

@@ -8,7 +8,7 @@ use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use panicwatch_common::recorder::{kind, pair};
 
 use crate::{
-    maps::{CONFIG, WATCHED},
+    maps::{CONFIG, watched},
     pt_regs,
     recorder::{Who, goid, ids, record, word, word32},
 };
@@ -32,13 +32,11 @@ fn si_code(info: u64) -> u64 {
 pub(crate) fn signal_generate(ctx: RawTracePointContext) -> i32 {
     let Some(config) = CONFIG.get(0) else { return 0 };
     let (tid, tgid) = ids(config, ctx.arg::<u64>(2));
-    // SAFETY: the value is only tested for presence.
-    if unsafe { WATCHED.get(&tgid) }.is_none() {
+    if watched(tgid).is_none() {
         return 0;
     }
     let id = aya_ebpf::helpers::bpf_get_current_pid_tgid();
-    // SAFETY: the value is copied at once.
-    let row = unsafe { WATCHED.get(&((id >> 32) as u32)) }.copied().unwrap_or(0);
+    let row = watched((id >> 32) as u32).unwrap_or(0);
     let who = Who { tgid, tid, goid: goid(row) };
     let sender = pair(id as u32, (id >> 32) as u32);
     let code = si_code(ctx.arg::<u64>(1));

@@ -14,6 +14,7 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use panicwatch_common::{
+    binary::row,
     config::UNKNOWN,
     event::{Exec, Head, kind},
     reason::Reason,
@@ -21,7 +22,7 @@ use panicwatch_common::{
 };
 
 use crate::{
-    maps::{CONFIG, EVENTS, WAKEUP, WATCHED, failed},
+    maps::{CONFIG, EVENTS, WAKEUP, WATCHED, failed, watched},
     memory,
     recorder::{Who, goid, record},
 };
@@ -52,13 +53,14 @@ pub(crate) fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
 
 #[raw_tracepoint]
 pub(crate) fn sched_process_exec(_ctx: RawTracePointContext) -> i32 {
-    // What the new image is, it will say itself.
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    // SAFETY: the value is only tested for presence.
-    if unsafe { WATCHED.get(&tgid) }.is_some() {
-        let _ = WATCHED.insert(&tgid, &0, 0);
-    }
     let Some(config) = CONFIG.get(0) else { return 0 };
+    // What the new image is, it will say itself.
+    if config.exec_all != 0 {
+        let _ = WATCHED.remove(&tgid);
+    } else if watched(tgid).is_some() {
+        let _ = WATCHED.insert(&tgid, &row::UNKNOWN, 0);
+    }
     let Some(mut entry) = begin(kind::EXEC, config.exec_all != 0) else { return 0 };
     let exec = entry.as_mut_ptr();
     if let Some(mm) = field(task(), config.task_mm) {
@@ -99,10 +101,11 @@ pub(crate) fn sched_process_exit(_ctx: RawTracePointContext) -> i32 {
     if tgid != tid {
         return 0;
     }
-    let Some(mut entry) = begin(kind::PROCESS_EXIT, false) else { return 0 };
-    // SAFETY: the reservation has the size of Exec.
-    unsafe { (*entry.as_mut_ptr()).code = field32(task(), config.task_exit_code).unwrap_or(UNKNOWN) };
-    entry.submit(WAKEUP);
+    if let Some(mut entry) = begin(kind::PROCESS_EXIT, false) {
+        // SAFETY: the reservation has the size of Exec.
+        unsafe { (*entry.as_mut_ptr()).code = field32(task(), config.task_exit_code).unwrap_or(UNKNOWN) };
+        entry.submit(WAKEUP);
+    }
     let _ = WATCHED.remove(&tgid);
     0
 }
@@ -112,8 +115,7 @@ pub(crate) fn sched_process_exit(_ctx: RawTracePointContext) -> i32 {
 fn begin(kind: u32, all: bool) -> Option<RingBufEntry<Exec>> {
     let id = bpf_get_current_pid_tgid();
     let (tgid, tid) = ((id >> 32) as u32, id as u32);
-    // SAFETY: the value is only tested for presence.
-    if !all && unsafe { WATCHED.get(&tgid) }.is_none() {
+    if !all && watched(tgid).is_none() {
         return None;
     }
     let Some(mut entry) = EVENTS.reserve::<Exec>(0) else {

@@ -12,7 +12,7 @@ use panicwatch_common::{
 };
 
 use crate::{
-    maps::{CONFIG, WATCHED},
+    maps::{CONFIG, watched},
     pt_regs,
     recorder::{Who, goid, ids, other, record, word, word32},
 };
@@ -28,8 +28,7 @@ pub(crate) fn sched_switch(ctx: RawTracePointContext) -> i32 {
         let preempted = if ctx.arg::<u64>(0) & 1 != 0 { PREEMPTED } else { 0 };
         record(kind::SWITCH_OUT, who, state | preempted, other(config, next, next_tid, next_tgid));
     }
-    // SAFETY: the value is only tested for presence.
-    if unsafe { WATCHED.get(&next_tgid) }.is_some() {
+    if watched(next_tgid).is_some() {
         let (tid, tgid) = ids(config, prev);
         let who = Who { tgid: next_tgid, tid: next_tid, goid: 0 };
         record(kind::SWITCH_IN, who, 0, other(config, prev, tid, tgid));
@@ -54,14 +53,12 @@ fn state(ctx: &RawTracePointContext, config: &Config, prev: u64) -> u32 {
 pub(crate) fn sched_waking(ctx: RawTracePointContext) -> i32 {
     let Some(config) = CONFIG.get(0) else { return 0 };
     let (tid, tgid) = ids(config, ctx.arg::<u64>(0));
-    // SAFETY: the value is only tested for presence.
-    if unsafe { WATCHED.get(&tgid) }.is_none() {
+    if watched(tgid).is_none() {
         return 0;
     }
     let id = aya_ebpf::helpers::bpf_get_current_pid_tgid();
     let (waker, waker_tgid) = (id as u32, (id >> 32) as u32);
-    // SAFETY: the value is copied at once.
-    let row = if waker == 0 { 0 } else { unsafe { WATCHED.get(&waker_tgid) }.copied().unwrap_or(0) };
+    let row = if waker == 0 { 0 } else { watched(waker_tgid).unwrap_or(0) };
     let goid = goid(row);
     let who = Who { tgid, tid, goid: 0 };
     record(kind::WAKING, who, syscall(), [pair(waker, waker_tgid), goid, 0]);
@@ -90,8 +87,7 @@ pub(crate) fn sched_migrate_task(ctx: RawTracePointContext) -> i32 {
     let Some(config) = CONFIG.get(0) else { return 0 };
     let task = ctx.arg::<u64>(0);
     let (tid, tgid) = ids(config, task);
-    // SAFETY: the value is only tested for presence.
-    if unsafe { WATCHED.get(&tgid) }.is_none() {
+    if watched(tgid).is_none() {
         return 0;
     }
     let who = Who { tgid, tid, goid: 0 };

@@ -19,7 +19,7 @@ use self::maps::{TRACE_CONFIG, TRACE_COUNTS, TRACE_RING};
 use crate::{
     atomic::increment,
     context::{G_PANIC, RFLAGS_CF, RFLAGS_ZF},
-    maps::{NO_WAKEUP, WATCHED},
+    maps::{NO_WAKEUP, watched},
     pt_regs, read,
 };
 
@@ -43,8 +43,7 @@ impl Traced {
         let config = TRACE_CONFIG.get(0)?;
         let id = bpf_get_current_pid_tgid();
         let tgid = (id >> 32) as u32;
-        // SAFETY: the value is only tested for presence.
-        if tgid != config.tgid && config.all == 0 && unsafe { WATCHED.get(&tgid) }.is_none() {
+        if tgid != config.tgid && config.all == 0 && watched(tgid).is_none() {
             return None;
         }
         // SAFETY: the context is this program's; the helper only reads it.

@@ -18,7 +18,7 @@ use super::{
 use crate::watch::{
     armory::{ArmError, Armed},
     procfs,
-    session::{Input, Output, Session},
+    session::{Input, Output, Scope, Session},
 };
 
 /// Report the panics of a running program
@@ -63,7 +63,8 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     crate::doctor::requirements_for_run().map_err(unable)?;
     let mut sink = args.output.sink()?;
     let options = args.recorder.options();
-    let mut session = Session::start(args.target.exe.is_some(), &options).map_err(unable)?;
+    let scope = if args.target.exe.is_some() { Scope::Binaries } else { Scope::Chosen };
+    let mut session = Session::start(scope, &options).map_err(unable)?;
     let armed = arm(&session, &file, &shown)?;
     say_functions(&armed.program.plan, &options);
     let sender = session.sender();
@@ -93,7 +94,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
             Output::Note(note) => say(&note),
             Output::Counted(counted) => say_counted(&counted),
             Output::Aside(aside) => say(&aside),
-            Output::Init(..) => {}
+            Output::Init(..) | Output::Tick => {}
             Output::ChildExited(_) | Output::Stopped => return Ok(0),
         }
     }

@@ -21,7 +21,7 @@ use crate::{
     recorder, report,
     watch::{
         launch,
-        session::{Output, Session},
+        session::{Output, Scope, Session},
     },
 };
 
@@ -72,7 +72,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     }
     crate::doctor::requirements_for_run().map_err(unable)?;
     let mut writer = Writer::open(args)?;
-    let mut session = Session::start(false, &recorder::Options::off()).map_err(unable)?;
+    let mut session = Session::start(Scope::Chosen, &recorder::Options::off()).map_err(unable)?;
     session.trace_init();
     let Watched { mut session, armed } = child::start(session, &args.command, &path, &file)?;
     loop {
@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
             Output::Incident(incident) => writer.incident(*incident)?,
             Output::Note(note) => say(&note),
             Output::Counted(counted) => say_counted(&counted),
-            Output::Aside(_) => {}
+            Output::Aside(_) | Output::Tick => {}
             Output::Init(collected, binary) => {
                 if armed.is_none() {
                     say(&format!("{program} is not a Go program; this is the first that it started"));

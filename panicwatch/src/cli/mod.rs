@@ -3,6 +3,7 @@
 pub mod attach;
 mod child;
 pub mod common;
+pub mod daemon;
 pub mod doctor;
 pub mod generated;
 pub mod init_trace;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::watch::{
     launch,
-    session::{Output, Session},
+    session::{Output, Scope, Session},
 };
 
 /// Start a program and report its panics
@@ -39,7 +39,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     crate::doctor::requirements_for_run().map_err(unable)?;
     let mut sink = args.output.sink()?;
     let options = args.recorder.options();
-    let session = Session::start(false, &options).map_err(unable)?;
+    let session = Session::start(Scope::Chosen, &options).map_err(unable)?;
     let Watched { mut session, armed } = child::start(session, &args.command, &path, &file)?;
     if let Some(armed) = &armed {
         say_functions(&armed.program.plan, &options);
@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
             Output::Incident(incident) => sink.write(&incident)?,
             Output::Note(note) => say(&note),
             Output::Counted(counted) => say_counted(&counted),
-            Output::Init(..) | Output::Aside(_) => {}
+            Output::Init(..) | Output::Aside(_) | Output::Tick => {}
             Output::ChildExited(status) => {
                 if armed.is_none() && session.saw_no_go() {
                     say(&format!(

@@ -51,7 +51,7 @@ fn parse(text: &str, units: &[(&str, u64)]) -> Result<u64, String> {
 
 /// In the largest unit of which it is a whole number.
 fn show(value: u64, units: &[(&str, u64)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let fits = units.iter().find(|(_, factor)| value != 0 && value % factor == 0);
+    let fits = units.iter().find(|(_, factor)| value != 0 && value.is_multiple_of(*factor));
     let (unit, factor) = fits.or(units.last()).copied().unwrap_or(("", 1));
     write!(f, "{}{unit}", value / factor)
 }

@@ -44,7 +44,7 @@ fn process(context: &Context, program: &Program, pid: u32) -> Process {
         pid,
         exe: known.exe.clone().or_else(|| Some(program.path.display().to_string())),
         go_version: Some(program.bin.version().raw.clone()),
-        module: main.map(|m| m.path.clone()).or_else(|| info.path.clone()),
+        module: info.module_path().map(str::to_owned),
         module_version: main.map(|m| m.version.clone()).filter(|version| !version.is_empty()),
         vcs_revision: info.setting("vcs.revision").map(str::to_owned),
         build_id: program.bin.gnu_build_id().or_else(|| program.bin.go_build_id()),

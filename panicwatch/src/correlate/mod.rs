@@ -57,6 +57,11 @@ impl Correlator {
         process.info = info;
     }
 
+    /// From now on times are told by this clock.
+    pub fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
+    }
+
     /// The incidents that are complete.
     pub fn take(&mut self) -> Vec<Incident> {
         std::mem::take(&mut self.done)

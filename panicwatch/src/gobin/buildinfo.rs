@@ -45,6 +45,11 @@ impl BuildInfo {
         self.settings.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
+    /// Path of the main module; of a build without modules that of the main package.
+    pub fn module_path(&self) -> Option<&str> {
+        self.main.as_ref().map(|main| main.path.as_str()).or(self.path.as_deref())
+    }
+
     /// Reads the text form that runtime/debug.BuildInfo.String writes; lines it does not know are skipped.
     pub(super) fn parse(text: &str) -> Self {
         let mut info = Self::default();

@@ -13,7 +13,12 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{RawTracePoint, UProbe},
 };
-use panicwatch_common::{binary::Binary, config::Config, counted::Place, reason::Reason};
+use panicwatch_common::{
+    binary::{Binary, row},
+    config::Config,
+    counted::Place,
+    reason::Reason,
+};
 
 use super::{
     error::ProbeError,
@@ -159,7 +164,8 @@ impl Programs {
     /// The watched processes.
     pub fn watched(&mut self) -> Result<Vec<u32>, ProbeError> {
         let map: HashMap<_, u32, u32> = self.map("WATCHED")?.try_into()?;
-        Ok(map.keys().filter_map(Result::ok).collect())
+        let watched = map.iter().filter_map(Result::ok).filter(|(_, row)| *row != row::IGNORED);
+        Ok(watched.map(|(tgid, _)| tgid).collect())
     }
 
     /// The event ring, once.
@@ -177,6 +183,18 @@ impl Programs {
     pub fn watch(&mut self, tgid: u32, runs: Option<u32>) -> Result<(), ProbeError> {
         let mut map: HashMap<_, u32, u32> = self.map("WATCHED")?.try_into()?;
         Ok(map.insert(tgid, runs.map_or(0, |row| row + 1), 0)?)
+    }
+
+    /// Process `tgid` is not reported, though its binary has probes.
+    pub fn ignore(&mut self, tgid: u32) -> Result<(), ProbeError> {
+        let mut map: HashMap<_, u32, u32> = self.map("WATCHED")?.try_into()?;
+        Ok(map.insert(tgid, row::IGNORED, 0)?)
+    }
+
+    /// Hits of the probes of the first `binaries` rows, in reported processes, since loading.
+    pub fn hits(&mut self, binaries: u32) -> Result<Vec<u64>, ProbeError> {
+        let map: PerCpuArray<_, u64> = self.map("HITS")?.try_into()?;
+        (0..binaries).map(|row| Ok(map.get(&row, 0)?.iter().sum())).collect()
     }
 
     /// Takes process `tgid` out of the table; what it has started stays.

@@ -37,6 +37,21 @@ pub struct Armed {
     init: Mutex<Option<Attached>>,
 }
 
+impl Armed {
+    /// Main module's path.
+    pub fn module(&self) -> Option<String> {
+        self.program.bin.build_info().module_path().map(str::to_owned)
+    }
+
+    /// Does its path still lead to the very file, as we see paths? Not where it was deleted, replaced, or lies in a
+    /// container's own file system.
+    pub fn is_reachable(&self) -> bool {
+        let Some(ours) = self.file.as_ref().and_then(|file| file.metadata().ok()) else { return true };
+        let there = std::fs::metadata(&self.program.path);
+        there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()))
+    }
+}
+
 /// Why a file was not armed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -82,10 +97,38 @@ impl FileId {
     }
 }
 
+/// What is known of a file.
+pub enum KnownFile {
+    /// It has probes.
+    Armed(Arc<Armed>),
+    /// It has none.
+    Unarmed(Unarmed),
+}
+
+/// A file without probes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unarmed {
+    /// It is no Go program.
+    NotGo,
+    /// It is one, of that main module; nobody has asked for probes in it yet.
+    Go {
+        /// Path of the module.
+        module: Option<String>,
+    },
+    /// It is a Go program that cannot be watched, for the reason told.
+    Refused(String),
+}
+
+/// Files of which no more is remembered than that they are nothing to us.
+const MAX_OTHERS: usize = 65_536;
+
 struct State {
     programs: Programs,
     by_file: HashMap<FileId, u32>,
-    armed: Vec<Arc<Armed>>,
+    /// By row; `None`: free.
+    armed: Vec<Option<Arc<Armed>>>,
+    /// Files that were read and have no probes.
+    others: HashMap<FileId, Unarmed>,
     /// What is armed from now on gets the probes of `init-trace` too.
     init: bool,
     /// The recorder's sources whose probes are in every binary; `None` when nothing is recorded.
@@ -110,6 +153,7 @@ impl Armory {
             programs,
             by_file: HashMap::new(),
             armed: Vec::new(),
+            others: HashMap::new(),
             init: false,
             recorded: None,
             functions: Vec::new(),
@@ -140,7 +184,7 @@ impl Armory {
     pub fn stop_tracing_init(&self) {
         let mut state = self.state();
         state.init = false;
-        for armed in &state.armed {
+        for armed in state.armed.iter().flatten() {
             armed.init.lock().unwrap_or_else(PoisonError::into_inner).take();
         }
     }
@@ -162,7 +206,7 @@ impl Armory {
         if let Some(recorded) = recorded {
             recorded.insert(source);
         }
-        for armed in armed.iter() {
+        for armed in armed.iter().flatten() {
             let mut sources = armed.recorder.lock().unwrap_or_else(PoisonError::into_inner);
             if sources.contains_key(&source) {
                 continue;
@@ -182,7 +226,7 @@ impl Armory {
         if let Some(recorded) = &mut state.recorded {
             recorded.remove(&source);
         }
-        for armed in &state.armed {
+        for armed in state.armed.iter().flatten() {
             off.extend(armed.recorder.lock().unwrap_or_else(PoisonError::into_inner).remove(&source));
         }
         // Taking probes off waits for the kernel: not with the lock held.
@@ -192,19 +236,61 @@ impl Armory {
 
     /// The binary in row `index`.
     pub fn get(&self, index: u32) -> Option<Arc<Armed>> {
-        self.state().armed.get(index as usize).cloned()
+        self.state().get(index)
     }
 
-    /// The armed binary that `file` is, if it is one.
-    pub fn find(&self, file: &File) -> Option<Arc<Armed>> {
+    /// What is known of `file` without reading it.
+    pub fn known(&self, file: &File) -> Option<KnownFile> {
         let id = FileId::of(file).ok()?;
         let state = self.state();
-        state.by_file.get(&id).and_then(|index| state.armed.get(*index as usize).cloned())
+        if let Some(armed) = state.by_file.get(&id).and_then(|index| state.get(*index)) {
+            return Some(KnownFile::Armed(armed));
+        }
+        state.others.get(&id).cloned().map(KnownFile::Unarmed)
+    }
+
+    /// May arming `file` change anything?
+    pub fn may_arm(&self, file: &File) -> bool {
+        matches!(self.known(file), None | Some(KnownFile::Unarmed(Unarmed::Go { .. })))
+    }
+
+    /// Reads `file` without arming it. `name` is for people.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn look_into(&self, file: &File, name: &Path) -> std::io::Result<Unarmed> {
+        let id = FileId::of(file)?;
+        let unarmed = match open(file) {
+            Ok(bin) => {
+                let module = bin.build_info().module_path().map(str::to_owned);
+                Unarmed::Go { module }
+            }
+            Err(error) if error.is_not_go() => Unarmed::NotGo,
+            Err(error) => Unarmed::Refused(format!("{}: {error}", name.display())),
+        };
+        self.state().remember(id, unarmed.clone());
+        Ok(unarmed)
+    }
+
+    /// All armed binaries.
+    pub fn all(&self) -> Vec<Arc<Armed>> {
+        self.state().armed.iter().flatten().cloned().collect()
     }
 
     /// Number of armed binaries.
     pub fn len(&self) -> usize {
-        self.state().armed.len()
+        self.state().armed.iter().flatten().count()
+    }
+
+    /// Takes the probes off the binary in row `index`; the row will be another's. No process may run it any more, and every
+    /// event of those that did must have been taken.
+    pub fn retire(&self, index: u32) {
+        let mut state = self.state();
+        let retired = state.armed.get_mut(index as usize).and_then(Option::take);
+        state.by_file.retain(|_, row| *row != index);
+        // Taking probes off waits for the kernel: not with the lock held.
+        drop(state);
+        drop(retired);
     }
 
     /// No binary is armed.
@@ -224,44 +310,79 @@ impl Armory {
         };
         let id = FileId::of(file).map_err(io)?;
         let mut state = self.state();
-        if let Some(index) = state.by_file.get(&id) {
-            return Ok(state.armed[*index as usize].clone());
+        if let Some(armed) = state.by_file.get(&id).and_then(|index| state.get(*index)) {
+            return Ok(armed);
         }
+        let armed = state.arm(file, name, self.watch_all);
+        match &armed {
+            Ok(armed) => {
+                let row = armed.index as usize;
+                if state.armed.len() <= row {
+                    state.armed.resize(row + 1, None);
+                }
+                state.armed[row] = Some(armed.clone());
+                state.by_file.insert(id, armed.index);
+            }
+            // The kernel may change its mind.
+            Err(ArmError::Probe(_)) => {}
+            Err(ArmError::NotGo(_)) => state.remember(id, Unarmed::NotGo),
+            Err(error) => state.remember(id, Unarmed::Refused(error.to_string())),
+        }
+        armed
+    }
+}
+
+impl State {
+    fn get(&self, index: u32) -> Option<Arc<Armed>> {
+        self.armed.get(index as usize).cloned().flatten()
+    }
+
+    fn remember(&mut self, id: FileId, unarmed: Unarmed) {
+        if self.others.len() >= MAX_OTHERS {
+            self.others.clear();
+        }
+        self.others.insert(id, unarmed);
+    }
+
+    /// [`Armory::arm`] of a file that is not armed.
+    fn arm(&mut self, file: &File, name: &Path, watch_all: bool) -> Result<Arc<Armed>, ArmError> {
+        let path = || name.display().to_string();
         // By descriptor, not by name: what is read is what will run.
         let bin = open(file).map_err(|source| match source {
             source if source.is_not_go() => ArmError::NotGo(path()),
             source => ArmError::Binary { path: path(), source },
         })?;
         let plan = plan(&bin);
-        let row = match (attach::obstacle(&bin, &plan), attach::binary_row(&bin, self.watch_all)) {
+        let row = match (attach::obstacle(&bin, &plan), attach::binary_row(&bin, watch_all)) {
             (None, Some(row)) => row,
             (reason, _) => {
                 return Err(ArmError::NoProbe { path: path(), reason: reason.unwrap_or_default() });
             }
         };
-        let index = state.armed.len() as u32;
-        state.programs.set_binary(index, row)?;
-        let attached = attach::attach(&mut state.programs, &plan, file, name, index)?;
+        let free = self.armed.iter().position(Option::is_none).unwrap_or(self.armed.len());
+        let index = free as u32;
+        self.programs.set_binary(index, row)?;
+        let attached = attach::attach(&mut self.programs, &plan, file, name, index)?;
         let (mut plan, mut init) = (plan, None);
-        if state.init {
+        if self.init {
             let more = init_plan(&bin);
-            init = Some(attach::attach(&mut state.programs, &more, file, name, index)?);
+            init = Some(attach::attach(&mut self.programs, &more, file, name, index)?);
             plan = plan.and(&more);
         }
         let (mut begins, mut recorder) = (None, BTreeMap::new());
-        if let Some(sources) = state.recorded.clone() {
-            let functions = state.functions.clone();
+        if let Some(sources) = self.recorded.clone() {
+            let functions = self.functions.clone();
             let more = begin_plan(&bin);
-            begins = Some(attach::attach(&mut state.programs, &more, file, name, index)?);
+            begins = Some(attach::attach(&mut self.programs, &more, file, name, index)?);
             plan = plan.and(&more);
             for source in sources {
                 let more = recorder_plan(&bin, source, &functions);
-                recorder.insert(source, attach::attach(&mut state.programs, &more, file, name, index)?);
+                recorder.insert(source, attach::attach(&mut self.programs, &more, file, name, index)?);
                 plan = plan.and(&more);
             }
         }
         let program = Arc::new(Program::new(bin, plan, name.to_owned()));
-        let armed = Arc::new(Armed {
+        Ok(Arc::new(Armed {
             program,
             index,
             // For probes that are put in later; without it there will be none.
@@ -270,10 +391,7 @@ impl Armory {
             _begins: begins,
             recorder: Mutex::new(recorder),
             init: Mutex::new(init),
-        });
-        state.armed.push(armed.clone());
-        state.by_file.insert(id, index);
-        Ok(armed)
+        }))
     }
 }
 

@@ -192,7 +192,7 @@ fn serve(
             // SAFETY: the event brings a descriptor that is ours to close.
             let file = unsafe { File::from_raw_fd(event.fd) };
             let pid = event.pid as u32;
-            if pid == std::process::id() || !watched(pid) {
+            if pid == std::process::id() || !watched(pid) || !armory.may_arm(&file) {
                 allow(answers, &file);
                 continue;
             }

@@ -4,6 +4,7 @@
 //! the event ring, [`launch`] starts the program, [`session`] ties them to the correlator.
 
 pub mod armory;
+pub mod census;
 mod flight;
 pub mod gate;
 mod governor;

@@ -32,16 +32,20 @@ pub fn executable(pid: u32) -> io::Result<Executable> {
     Ok(Executable { link, shown, file })
 }
 
+/// All processes there are.
+pub fn all() -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// The processes that run the very file `wanted` now.
 pub fn running(wanted: &fs::File) -> Vec<u32> {
     let Ok(wanted) = wanted.metadata() else { return Vec::new() };
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let same = |pid: &u32| {
         let exe = fs::metadata(format!("/proc/{pid}/exe"));
         exe.is_ok_and(|exe| (exe.dev(), exe.ino()) == (wanted.dev(), wanted.ino()))
     };
-    pids.filter(same).collect()
+    all().into_iter().filter(same).collect()
 }
 
 /// What `pid` has mapped.
@@ -53,7 +57,16 @@ pub fn maps(pid: u32) -> io::Result<Vec<Mapping>> {
 }
 
 /// The variables that shape how Go behaves (mission: GODEBUG and the like).
-pub const GO_VARIABLES: [&str; 5] = ["GODEBUG", "GOTRACEBACK", "GOGC", "GOMAXPROCS", "GOMEMLIMIT"];
+/// And OpenTelemetry's, which say what the service is called.
+pub const GO_VARIABLES: [&str; 7] = [
+    "GODEBUG",
+    "GOTRACEBACK",
+    "GOGC",
+    "GOMAXPROCS",
+    "GOMEMLIMIT",
+    "OTEL_SERVICE_NAME",
+    "OTEL_RESOURCE_ATTRIBUTES",
+];
 
 /// NUL-separated strings as text.
 pub fn strings(block: &[u8]) -> Vec<String> {
@@ -88,11 +101,28 @@ pub fn process(pid: u32) -> Process {
     }
 }
 
+/// Clock ticks from boot to the beginning of process `pid`: with the pid, its identity.
+pub fn started(pid: u32) -> Option<u64> {
+    // A zombie has nothing left to look at.
+    stat(pid).filter(|(state, _)| state != "Z").map(|(_, start)| start)
+}
+
+/// State and start of process `pid`.
+fn stat(pid: u32) -> Option<(String, u64)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Fields 3 and 22, counted after the parenthesised name, which may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    Some((fields.next()?.to_owned(), fields.nth(18)?.parse().ok()?))
+}
+
+/// The effective user of process `pid`.
+pub fn uid(pid: u32) -> Option<u32> {
+    fs::metadata(format!("/proc/{pid}")).ok().map(|meta| meta.uid())
+}
+
 /// Wall time at which process `pid` began, RFC 3339; to the clock tick of /proc/PID/stat.
 fn start_time(pid: u32) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Field 22, counted after the parenthesised name, which may hold anything.
-    let ticks: i64 = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    let (_, ticks) = stat(pid)?;
     // SAFETY: plain library call.
     let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1);
     let since_boot_ns = i128::from(ticks) * 1_000_000_000 / i128::from(per_second);

@@ -1,5 +1,7 @@
 //! One watching session: probes, processes and events of `run` or `attach`, until the program ends.
 
+mod incidents;
+
 use std::{
     collections::{HashMap, VecDeque},
     fs::File,
@@ -12,21 +14,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use panicwatch_common::{counted::Place, event::kind, reason::Reason};
+use panicwatch_common::{counted::Place, reason::Reason};
 
 use super::{
     armory::{ArmError, Armed, Armory},
+    census::{Census, Select},
     flight::{Ear, Flight, Recorder},
     gate::{self, Gate},
     governor::{self, Governed},
-    procfs,
     reader::{Listener, QUEUE, Reader},
 };
 use crate::{
     clock::Clock,
     correlate::{Correlator, Program},
-    event::{Assembler, Body, Event},
-    incident::{Frame, Incident, Missing, Process},
+    event::Assembler,
+    incident::{Frame, Incident, Process},
     init_trace::{Collected, Collector},
     probe::{
         calibrate::Baseline, error::ProbeError, kernel::KernelFacts, object::Programs, rings::RingSizes,
@@ -34,8 +36,25 @@ use crate::{
     recorder::Options,
 };
 
-/// Bytes of the event ring.
+/// Bytes of the event ring. The pages that were read count as our memory, twice, for the ring is mapped twice.
 const RING_BYTES: u32 = 32 << 20;
+/// Of a session that lasts.
+const HOST_RING_BYTES: u32 = 8 << 20;
+
+/// Whom a session is about.
+pub enum Scope {
+    /// Those given to [`Session::watch`] and what they start.
+    Chosen,
+    /// Every process of an armed binary as well.
+    Binaries,
+    /// Every Go process of the host that is selected.
+    Host {
+        /// Who is.
+        select: Arc<Select>,
+        /// The first exec of a binary waits until its probes are in.
+        hold: bool,
+    },
+}
 
 /// What reaches the session's loop.
 pub enum Input {
@@ -70,6 +89,8 @@ pub enum Output {
     ChildExited(std::process::ExitStatus),
     /// Stopped, with everything before it reported.
     Stopped,
+    /// Of a session about the whole host, once a second: nothing is wrong, and time to look around.
+    Tick,
 }
 
 /// Panics of one process raised at one place that were counted only, since the last time they were told of.
@@ -105,19 +126,25 @@ pub struct Session {
     /// Panics that were counted only, as far as they were told of, and when that was.
     counted: HashMap<Place, u64>,
     counted_at: Instant,
+    /// Of a session about the whole host.
+    census: Option<Arc<Census>>,
+    /// Records taken from the ring.
+    records: u64,
 }
 
 impl Session {
-    /// Loads the programs and starts reading. With `watch_all` every process of an armed binary is reported, else
-    /// those given to [`Session::watch`] and what they start. `options` say what the flight recorder shall record.
+    /// Loads the programs and starts reading. `options` say what the flight recorder shall record.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn start(watch_all: bool, options: &Options) -> Result<Session, ProbeError> {
-        let kernel = KernelFacts::detect();
+    pub fn start(scope: Scope, options: &Options) -> Result<Session, ProbeError> {
+        let mut kernel = KernelFacts::detect();
+        let on_host = matches!(scope, Scope::Host { .. });
+        kernel.config.exec_all = u32::from(on_host);
+        let ring_bytes = if on_host { HOST_RING_BYTES } else { RING_BYTES };
         let sources = options.sources();
         let sizes = (!sources.is_empty()).then(|| RingSizes::of(options)).transpose()?;
-        let mut programs = Programs::load(&kernel, RING_BYTES, sizes, options.captures_per_window())?;
+        let mut programs = Programs::load(&kernel, ring_bytes, sizes, options.captures_per_window())?;
         let mut outputs = VecDeque::new();
         let recorder = match sizes {
             Some(sizes) => Some(Arc::new(Recorder::new(programs.map_rings(sizes)?, options))),
@@ -140,7 +167,7 @@ impl Session {
         let reader =
             Reader::start(programs.take_events()?, sender.clone(), Input::Record, ear).map_err(failed)?;
         let watched = programs.take_watched()?;
-        let armory = Arc::new(Armory::new(programs, watch_all));
+        let armory = Arc::new(Armory::new(programs, !matches!(scope, Scope::Chosen)));
         if let (Some(recorder), Some(baseline)) = (&recorder, baseline) {
             armory.record(&sources, &options.functions);
             let governed = Governed {
@@ -154,13 +181,24 @@ impl Session {
             governor::start(governed);
         }
         let refusals = sender.clone();
-        let gate = gate::start(
-            armory.clone(),
-            Arc::new(move |pid| watched.contains(pid)),
-            Arc::new(move |error| {
-                let _ = refusals.send(Input::Refused(error));
-            }),
-        );
+        let is_watched: Arc<gate::IsWatched> = match &scope {
+            Scope::Host { .. } => Arc::new(|_| true),
+            _ => Arc::new(move |pid| watched.contains(pid)),
+        };
+        let gate = match &scope {
+            Scope::Host { hold: false, .. } => Err(io::Error::other("it was not asked for")),
+            _ => gate::start(
+                armory.clone(),
+                is_watched,
+                Arc::new(move |error| {
+                    let _ = refusals.send(Input::Refused(error));
+                }),
+            ),
+        };
+        let census = match scope {
+            Scope::Host { select, .. } => Some(Census::start(armory.clone(), select).map_err(failed)?),
+            _ => None,
+        };
         Ok(Session {
             armory,
             reader,
@@ -175,6 +213,8 @@ impl Session {
             flight: recorder.map(Flight::new),
             counted: HashMap::new(),
             counted_at: Instant::now(),
+            census,
+            records: 0,
         })
     }
 
@@ -198,6 +238,21 @@ impl Session {
     /// For threads that have something to say to the loop.
     pub fn sender(&self) -> SyncSender<Input> {
         self.sender.clone()
+    }
+
+    /// Of a session about the whole host: its processes.
+    pub fn census(&self) -> Option<Arc<Census>> {
+        self.census.clone()
+    }
+
+    /// The probes.
+    pub fn armory(&self) -> Arc<Armory> {
+        self.armory.clone()
+    }
+
+    /// Records taken from the event ring so far.
+    pub fn records(&self) -> u64 {
+        self.records
     }
 
     /// Puts probes into a binary.
@@ -261,6 +316,12 @@ impl Session {
             }
             if self.counted_at.elapsed() >= COUNTED_PACE {
                 self.tell_counted();
+                if self.census.is_some() {
+                    // Wall time is set now and then.
+                    self.correlator.set_clock(Clock::measure());
+                    self.outputs.push_back(Output::Tick);
+                    continue;
+                }
             }
             match self.inputs.recv_timeout(COUNTED_PACE) {
                 Err(RecvTimeoutError::Timeout) => {}
@@ -280,6 +341,9 @@ impl Session {
     /// Everything that happened before now, then what is still under way.
     fn drain(&mut self) {
         // The reader may be waiting for room in the channel: keep emptying it until the thread has ended.
+        if let Some(census) = &self.census {
+            census.stop();
+        }
         self.reader.request_stop();
         loop {
             match self.inputs.recv_timeout(Duration::from_millis(5)) {
@@ -328,90 +392,17 @@ impl Session {
 
     fn take(&mut self, input: Input) {
         match input {
-            Input::Record(bytes) => match self.assembler.push(&bytes) {
-                Ok(events) => events.into_iter().for_each(|event| self.event(event)),
-                Err(error) => self.outputs.push_back(Output::Note(error.to_string())),
-            },
+            Input::Record(bytes) => {
+                self.records += 1;
+                match self.assembler.push(&bytes) {
+                    Ok(events) => events.into_iter().for_each(|event| self.event(event)),
+                    Err(error) => self.outputs.push_back(Output::Note(error.to_string())),
+                }
+            }
             Input::Refused(error) => self.outputs.push_back(Output::Note(format!("not watched: {error}"))),
             Input::Note(note) => self.outputs.push_back(Output::Note(note)),
             Input::Aside(aside) => self.outputs.push_back(Output::Aside(aside)),
             Input::ChildExited(_) | Input::Stop => {}
-        }
-    }
-
-    fn event(&mut self, event: Event) {
-        let init_is_over = self.init.as_mut().is_some_and(|collector| collector.push(&event));
-        if !matches!(event.head.kind, kind::INIT_STEP | kind::INIT_TASK) {
-            self.correlate(event);
-        }
-        if init_is_over {
-            self.init_is_over();
-        }
-    }
-
-    /// Tells what was collected, and takes the probes for it off.
-    fn init_is_over(&mut self) {
-        let Some(collected) = self.init.take().and_then(|mut collector| collector.take()) else { return };
-        self.armory.stop_tracing_init();
-        if let Some(program) = program(&self.armory, collected.first.head.binary) {
-            self.outputs.push_back(Output::Init(Box::new(collected), program));
-        }
-    }
-
-    fn correlate(&mut self, event: Event) {
-        let pid = event.head.tgid;
-        let armory = self.armory.clone();
-        let exec = match &event.body {
-            Body::Process(process) if event.head.kind == kind::EXEC => {
-                Some((process.args.clone(), process.env.clone(), event.head.time_ns))
-            }
-            _ => None,
-        };
-        let ended = event.head.kind == kind::PROCESS_EXIT;
-        if let Some(flight) = &mut self.flight {
-            flight.event(&event, program(&armory, event.head.binary).as_deref());
-        }
-        let describe = exec.is_none() && !ended && !self.correlator.knows(pid);
-        self.correlator.push(event, &|index| program(&armory, index));
-        if let Some((args, env, _)) = exec {
-            // What the kernel's copy does not have, /proc may, or we ourselves do.
-            let mut info = procfs::process(pid);
-            if let Some(ours) = self.launched.take_if(|ours| ours.pid == pid) {
-                info.args = info.args.or(ours.args);
-                info.env = info.env.or(ours.env);
-                info.start_time = info.start_time.or(ours.start_time);
-            }
-            info.args = args.map(|block| procfs::strings(&block)).or(info.args);
-            info.env = env.map(|block| procfs::go_variables(&block)).or(info.env);
-            self.correlator.describe(info);
-        } else if describe {
-            self.correlator.describe(procfs::process(pid));
-        }
-        self.flush();
-        if ended && let Some(flight) = &mut self.flight {
-            flight.forget(pid);
-        }
-    }
-
-    fn add_timeline(&mut self, incident: &mut Incident) {
-        let made = match &mut self.flight {
-            None => Err("nothing was recorded: timelines were not asked for".to_owned()),
-            Some(flight) => flight
-                .binary_of(incident.process.pid)
-                .and_then(|row| program(&self.armory, row))
-                .ok_or_else(|| "the process's binary is not known any more".to_owned())
-                .and_then(|program| flight.timeline(incident, &program)),
-        };
-        match made {
-            Ok(timeline) => incident.timeline = Some(timeline),
-            Err(reason) => incident.missing.push(Missing { what: "timeline".to_owned(), reason }),
-        }
-    }
-
-    fn flush(&mut self) {
-        for mut incident in self.correlator.take() {
-            self.add_timeline(&mut incident);
-            self.outputs.push_back(Output::Incident(Box::new(incident)));
         }
     }
 }

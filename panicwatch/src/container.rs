@@ -1,0 +1,190 @@
+//! In which container and pod a process runs, as the path of its control group tells. Pure: texts go in.
+//!
+//! Container runtimes name the control group after the container's id, the kubelet that around it after the pod's UID:
+//! <https://github.com/opencontainers/runc/blob/v1.1.12/docs/systemd.md>,
+//! <https://github.com/kubernetes/kubernetes/blob/v1.30.0/pkg/kubelet/cm/cgroup_manager_linux.go> (ToSystemd).
+
+use serde::{Deserialize, Serialize};
+
+/// A container.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Container {
+    /// 64 hexadecimal digits as a rule.
+    pub id: String,
+    /// "docker", "containerd", "cri-o", "podman"; `None` where the path does not tell.
+    pub runtime: Option<String>,
+    /// Its name, where it is to be found.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+/// A pod.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Pod {
+    /// Its UID.
+    pub pod_uid: String,
+    /// Its namespace.
+    #[serde(default)]
+    pub namespace: Option<String>,
+    /// Its name.
+    #[serde(default)]
+    pub pod: Option<String>,
+    /// The name of the container in it.
+    #[serde(default)]
+    pub container: Option<String>,
+}
+
+/// What a control group says of whom is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Place {
+    /// Path of the group; of version 1 that of the hierarchy that names the container.
+    pub cgroup: String,
+    /// The innermost container.
+    pub container: Option<Container>,
+    /// The pod around it.
+    pub pod: Option<Pod>,
+}
+
+/// Prefixes of scopes, and whose they are.
+const SCOPES: [(&str, &str); 5] = [
+    ("docker-", "docker"),
+    ("cri-containerd-", "containerd"),
+    ("crio-", "cri-o"),
+    ("libpod-", "podman"),
+    ("nerdctl-", "containerd"),
+];
+
+/// Directories in which containers are, without systemd.
+const PARENTS: [(&str, &str); 3] = [("docker", "docker"), ("libpod_parent", "podman"), ("crio", "cri-o")];
+
+/// Reads `/proc/PID/cgroup`.
+pub fn place(text: &str) -> Place {
+    let paths = text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let mut best: Option<Place> = None;
+    for path in paths {
+        let here = Place { cgroup: path.to_owned(), container: container(path), pod: pod(path) };
+        let tells = |place: &Place| u8::from(place.container.is_some()) + u8::from(place.pod.is_some());
+        if best.as_ref().is_none_or(|best| tells(&here) > tells(best)) {
+            best = Some(here);
+        }
+    }
+    best.unwrap_or_default()
+}
+
+fn container(path: &str) -> Option<Container> {
+    let parts: Vec<&str> = path.split('/').collect();
+    for (i, part) in parts.iter().enumerate().rev() {
+        let scope = part.strip_suffix(".scope");
+        for (prefix, runtime) in SCOPES {
+            // "libpod-conmon-ID.scope" is the process that looks after the container.
+            if let Some(id) = scope.unwrap_or(part).strip_prefix(prefix).filter(|id| is_id(id)) {
+                return Some(Container { id: id.to_owned(), runtime: Some(runtime.to_owned()), name: None });
+            }
+        }
+        if !is_id(part) {
+            continue;
+        }
+        let parent = i.checked_sub(1).and_then(|i| parts.get(i)).copied().unwrap_or_default();
+        let runtime =
+            PARENTS.iter().find(|(name, _)| *name == parent).map(|(_, runtime)| (*runtime).to_owned());
+        return Some(Container { id: (*part).to_owned(), runtime, name: None });
+    }
+    None
+}
+
+/// Container ids are 64 hexadecimal digits.
+fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+/// "…/kubepods-burstable-podUID.slice/…" with underscores for dashes, or "…/kubepods/burstable/podUID/…".
+fn pod(path: &str) -> Option<Pod> {
+    if !path.contains("kubepods") {
+        return None;
+    }
+    path.split('/').rev().find_map(|part| {
+        let part = part.strip_suffix(".slice").unwrap_or(part);
+        let (_, uid) =
+            part.rsplit_once("pod").filter(|(before, _)| before.is_empty() || before.ends_with('-'))?;
+        let uid = uid.replace('_', "-");
+        let fits = uid.len() >= 32 && uid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+        fits.then(|| Pod { pod_uid: uid, ..Pod::default() })
+    })
+}
+
+/// Reads the name of a link in /var/log/containers, `POD_NAMESPACE_CONTAINER-ID.log`: the pod's name, its namespace and
+/// the container's name, of the container `id`.
+/// <https://github.com/kubernetes/kubernetes/blob/v1.30.0/pkg/kubelet/kuberuntime/legacy.go>
+pub fn log_name(file: &str, id: &str) -> Option<(String, String, String)> {
+    let rest = file.strip_suffix(".log")?.strip_suffix(id)?.strip_suffix('-')?;
+    let mut parts = rest.splitn(3, '_');
+    let (pod, namespace, container) = (parts.next()?, parts.next()?, parts.next()?);
+    Some((pod.to_owned(), namespace.to_owned(), container.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    const UID: &str = "2f9b2f67-3b5a-4b9e-9b0a-0f4a2f0f7c11";
+
+    fn at(path: &str) -> (Option<String>, Option<String>, Option<String>) {
+        let place = place(&format!("0::{path}\n"));
+        let (id, runtime) = place.container.map_or((None, None), |c| (Some(c.id), c.runtime));
+        assert!(id.is_none_or(|id| id == ID), "{path}");
+        (
+            runtime.or(Some(String::new())).filter(|_| path.contains(ID)),
+            place.pod.map(|pod| pod.pod_uid),
+            Some(place.cgroup),
+        )
+    }
+
+    #[test]
+    fn paths_of_container_runtimes() {
+        let underscored = UID.replace('-', "_");
+        let table = [
+            (format!("/system.slice/docker-{ID}.scope"), "docker", false),
+            (format!("/docker/{ID}"), "docker", false),
+            (format!("/machine.slice/libpod-{ID}.scope/container"), "podman", false),
+            (
+                format!(
+                    "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{underscored}.slice/cri-containerd-{ID}.scope"
+                ),
+                "containerd",
+                true,
+            ),
+            (format!("/kubepods.slice/kubepods-pod{underscored}.slice/crio-{ID}.scope"), "cri-o", true),
+            (format!("/kubepods/besteffort/pod{UID}/{ID}"), "", true),
+        ];
+        for (path, runtime, in_pod) in table {
+            let pod = in_pod.then(|| UID.to_owned());
+            assert_eq!(at(&path), (Some(runtime.to_owned()), pod, Some(path.clone())));
+        }
+    }
+
+    #[test]
+    fn no_container() {
+        for path in ["/", "/user.slice/user-0.slice/session-1.scope", "/system.slice/podman.service", ""] {
+            let place = place(&format!("0::{path}\n"));
+            assert_eq!((place.container, place.pod), (None, None), "{path}");
+        }
+        assert_eq!(place(&format!("0::/libpod-conmon-{ID}.scope")).container, None);
+        assert_eq!(place("garbage\n\n::"), Place::default());
+    }
+
+    #[test]
+    fn version_one_takes_the_hierarchy_that_tells() {
+        let place = place(&format!("12:rdma:/\n11:memory:/docker/{ID}\n0::/\n"));
+        assert_eq!(place.container.map(|c| c.id), Some(ID.to_owned()));
+        assert_eq!(place.cgroup, format!("/docker/{ID}"));
+    }
+
+    #[test]
+    fn names_in_the_logs() {
+        let name = format!("web-7d9_shop_server-{ID}.log");
+        assert_eq!(log_name(&name, ID), Some(("web-7d9".into(), "shop".into(), "server".into())));
+        assert_eq!(log_name(&name, "other"), None);
+        assert_eq!(log_name(&format!("x-{ID}.log"), ID), None);
+    }
+}

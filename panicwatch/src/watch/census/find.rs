@@ -1,0 +1,141 @@
+//! Looking at a process: is it Go, is it selected; and arming what it runs.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{Candidate, Census, Known};
+use crate::{
+    container::Place,
+    incident::Process,
+    watch::{
+        armory::{Armed, KnownFile, Unarmed},
+        procfs,
+    },
+};
+
+impl Census {
+    pub(super) fn look_at_all(&self) {
+        for pid in procfs::all() {
+            self.look(pid);
+        }
+    }
+
+    /// Looks at a process, unless it is known. One that vanishes meanwhile is none.
+    pub(super) fn look(&self, pid: u32) {
+        if pid == std::process::id() || self.state().known.contains_key(&pid) {
+            return;
+        }
+        let Ok(exe) = procfs::executable(pid) else { return self.for_the_next(pid) };
+        let Ok(file) = File::open(&exe.link) else { return self.for_the_next(pid) };
+        let Some(file_known) = self.file(&file, &exe.shown) else { return };
+        let (module, armed) = match &file_known {
+            KnownFile::Unarmed(Unarmed::NotGo) => return,
+            KnownFile::Unarmed(Unarmed::Refused(_)) => (None, None),
+            KnownFile::Unarmed(Unarmed::Go { module }) => (module.clone(), None),
+            KnownFile::Armed(armed) => (armed.module(), Some(armed.clone())),
+        };
+        let mut known = self.meet(pid, module.as_deref());
+        let Some(started) = known.started else { return };
+        let armed = match file_known {
+            KnownFile::Unarmed(Unarmed::Refused(reason)) => {
+                self.cannot(&exe.shown.to_string_lossy(), &reason, &mut known);
+                None
+            }
+            _ if known.left_out.is_some() || armed.is_some() => armed,
+            _ => match self.armory.arm(&file, &exe.shown) {
+                Ok(armed) => Some(armed),
+                Err(error) => {
+                    self.cannot(&exe.shown.to_string_lossy(), &error.to_string(), &mut known);
+                    None
+                }
+            },
+        };
+        if let Some(armed) = armed {
+            self.enter(pid, started, &armed, &mut known);
+        }
+        // Meanwhile it can have begun another program, of which an event tells.
+        if procfs::started(pid) == Some(started) && procfs::executable(pid).is_ok_and(|now| now == exe) {
+            self.state().known.entry(pid).or_insert(known);
+        }
+    }
+
+    /// What is known of a file, read if need be.
+    fn file(&self, file: &File, shown: &Path) -> Option<KnownFile> {
+        let known = self.armory.known(file);
+        known.or_else(|| self.armory.look_into(file, shown).ok().map(KnownFile::Unarmed))
+    }
+
+    /// A process was gone before it was looked at. Whoever is started so may be so again: its binary is armed, if the
+    /// exec's first argument says where that is.
+    fn for_the_next(&self, pid: u32) {
+        let mut known = self.meet(pid, None);
+        let Some(path) = known.process.args.as_ref().and_then(|args| args.first()).map(PathBuf::from) else {
+            return;
+        };
+        if !path.is_absolute() {
+            return;
+        }
+        let Ok(file) = File::open(&path) else { return };
+        let Some(KnownFile::Unarmed(Unarmed::Go { module })) = self.file(&file, &path) else { return };
+        known.process.exe = Some(path.to_string_lossy().into_owned());
+        let candidate = |place| self.selected(&known.process, module.as_deref(), place, None);
+        if candidate(&Place::default()).is_ok() {
+            // What cannot be watched is told when one of its processes is looked at.
+            let _ = self.armory.arm(&file, &path);
+        }
+    }
+
+    /// The binary of that process cannot be watched.
+    fn cannot(&self, path: &str, reason: &str, known: &mut Known) {
+        self.state().refused.insert(path.to_owned(), reason.to_owned());
+        known.left_out.get_or_insert_with(|| reason.to_owned());
+    }
+
+    /// Puts a process of an armed binary into the table, watched or ignored.
+    fn enter(&self, pid: u32, started: u64, armed: &Arc<Armed>, known: &mut Known) {
+        known.row = Some(armed.index);
+        if known.left_out.is_some() {
+            self.ignore(pid);
+        } else if let Err(error) =
+            self.armory.with_programs(|programs| programs.watch(pid, Some(armed.index)))
+        {
+            known.left_out = Some(error.to_string());
+        }
+        // It may have ended before it was put into the table: then nobody would take it out.
+        if procfs::started(pid) != Some(started) {
+            let _ = self.armory.with_programs(|programs| programs.unwatch(pid));
+        }
+    }
+
+    fn selected(
+        &self,
+        process: &Process,
+        module: Option<&str>,
+        place: &Place,
+        uid: Option<u32>,
+    ) -> Result<(), String> {
+        let select = self.selection();
+        select(&Candidate { process, module, place, uid })
+    }
+
+    /// Who is that, and is it selected?
+    pub(super) fn meet(&self, pid: u32, module: Option<&str>) -> Known {
+        let started = procfs::started(pid);
+        let mut process = procfs::process(pid);
+        if let Some(exec) = self.state().execs.iter().find(|exec| exec.pid == pid) {
+            // What the process had when it began; it may have written over it since, or be gone.
+            let args = exec.args.as_deref().map(procfs::strings);
+            process.args = args.or(process.args);
+            let env = exec.env.as_deref().map(procfs::go_variables);
+            process.env = env.or(process.env);
+        }
+        let (place, uid) = (self.names.place(pid), procfs::uid(pid));
+        process.container = place.container.as_ref().and_then(|c| serde_json::to_value(c).ok());
+        process.kubernetes = place.pod.as_ref().and_then(|pod| serde_json::to_value(pod).ok());
+        let left_out = self.selected(&process, module, &place, uid).err();
+        Known { started, process, row: None, left_out, incidents: 0 }
+    }
+}

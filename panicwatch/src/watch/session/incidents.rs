@@ -1,0 +1,110 @@
+//! The session's events become incidents: whose they are, what the process is, and the timeline.
+
+use panicwatch_common::event::kind;
+
+use super::{Output, Session, program};
+use crate::{
+    event::{Body, Event},
+    incident::{Incident, Missing},
+    watch::procfs,
+};
+
+impl Session {
+    pub(super) fn event(&mut self, event: Event) {
+        let init_is_over = self.init.as_mut().is_some_and(|collector| collector.push(&event));
+        if !matches!(event.head.kind, kind::INIT_STEP | kind::INIT_TASK) {
+            self.correlate(event);
+        }
+        if init_is_over {
+            self.init_is_over();
+        }
+    }
+
+    /// Tells what was collected, and takes the probes for it off.
+    pub(super) fn init_is_over(&mut self) {
+        let Some(collected) = self.init.take().and_then(|mut collector| collector.take()) else { return };
+        self.armory.stop_tracing_init();
+        if let Some(program) = program(&self.armory, collected.first.head.binary) {
+            self.outputs.push_back(Output::Init(Box::new(collected), program));
+        }
+    }
+
+    fn correlate(&mut self, event: Event) {
+        let pid = event.head.tgid;
+        let armory = self.armory.clone();
+        let ended = event.head.kind == kind::PROCESS_EXIT;
+        let exec = match &event.body {
+            Body::Process(process) if event.head.kind == kind::EXEC => {
+                Some((process.args.clone(), process.env.clone()))
+            }
+            _ => None,
+        };
+        let is_probe = exec.is_none() && !ended;
+        if is_probe
+            && let Some(census) = &self.census
+            && let Some(armed) = armory.get(event.head.binary)
+            && !census.wants(pid, &armed)
+        {
+            return;
+        }
+        if let Some(flight) = &mut self.flight {
+            flight.event(&event, program(&armory, event.head.binary).as_deref());
+        }
+        let describe = is_probe && !self.correlator.knows(pid);
+        self.correlator.push(event, &|index| program(&armory, index));
+        match (exec, &self.census) {
+            (Some((args, env)), Some(census)) => census.exec(pid, args, env),
+            (Some((args, env)), None) => self.describe_exec(pid, args, env),
+            (None, Some(census)) if describe => self.correlator.describe(census.process(pid)),
+            (None, None) if describe => self.correlator.describe(procfs::process(pid)),
+            _ => {}
+        }
+        self.flush();
+        if ended {
+            if let Some(flight) = &mut self.flight {
+                flight.forget(pid);
+            }
+            if let Some(census) = &self.census {
+                census.ended(pid);
+            }
+        }
+    }
+
+    /// What the kernel's copy does not have, /proc may, or we ourselves do.
+    fn describe_exec(&mut self, pid: u32, args: Option<Vec<u8>>, env: Option<Vec<u8>>) {
+        let mut info = procfs::process(pid);
+        if let Some(ours) = self.launched.take_if(|ours| ours.pid == pid) {
+            info.args = info.args.or(ours.args);
+            info.env = info.env.or(ours.env);
+            info.start_time = info.start_time.or(ours.start_time);
+        }
+        info.args = args.map(|block| procfs::strings(&block)).or(info.args);
+        info.env = env.map(|block| procfs::go_variables(&block)).or(info.env);
+        self.correlator.describe(info);
+    }
+
+    fn add_timeline(&mut self, incident: &mut Incident) {
+        let made = match &mut self.flight {
+            None => Err("nothing was recorded: timelines were not asked for".to_owned()),
+            Some(flight) => flight
+                .binary_of(incident.process.pid)
+                .and_then(|row| program(&self.armory, row))
+                .ok_or_else(|| "the process's binary is not known any more".to_owned())
+                .and_then(|program| flight.timeline(incident, &program)),
+        };
+        match made {
+            Ok(timeline) => incident.timeline = Some(timeline),
+            Err(reason) => incident.missing.push(Missing { what: "timeline".to_owned(), reason }),
+        }
+    }
+
+    pub(super) fn flush(&mut self) {
+        for mut incident in self.correlator.take() {
+            self.add_timeline(&mut incident);
+            if let Some(census) = &self.census {
+                census.had_incident(incident.process.pid);
+            }
+            self.outputs.push_back(Output::Incident(Box::new(incident)));
+        }
+    }
+}
