@@ -37,7 +37,7 @@ pub fn fingerprint(incident: &Incident) -> String {
 pub fn basis(incident: &Incident) -> Vec<String> {
     let mut out = vec![
         format!("program {}", program(incident)),
-        format!("kind {}", kind(incident.kind)),
+        format!("kind {}", incident.kind.name()),
         format!("class {}", class(incident)),
     ];
     out.extend(functions(incident).into_iter().map(|f| format!("in {f}")));
@@ -51,16 +51,8 @@ fn program(incident: &Incident) -> &str {
     module.or(process.exe.as_deref().map(|e| e.rsplit('/').next().unwrap_or(e))).unwrap_or("?")
 }
 
-fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Panic => "panic",
-        Kind::FatalError => "fatal_error",
-        Kind::Throw => "throw",
-        Kind::Signal => "signal",
-    }
-}
-
-fn class(incident: &Incident) -> String {
+/// What was raised, without what data decides: the type of the value, for the runtime's own errors with what they say.
+pub fn class(incident: &Incident) -> String {
     match incident.panics.iter().find(|p| !p.goexit) {
         Some(first) if incident.kind == Kind::Panic => value_class(first),
         _ => message_class(incident.message.as_deref().unwrap_or("?")),

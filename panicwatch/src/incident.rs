@@ -95,6 +95,18 @@ pub enum Kind {
     Signal,
 }
 
+impl Kind {
+    /// As the document writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Panic => "panic",
+            Kind::FatalError => "fatal_error",
+            Kind::Throw => "throw",
+            Kind::Signal => "signal",
+        }
+    }
+}
+
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -109,6 +121,19 @@ pub enum Outcome {
     Exited,
     /// The process was lost from sight.
     Unknown,
+}
+
+impl Outcome {
+    /// As the document writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Recovered => "recovered",
+            Outcome::Fatal => "fatal",
+            Outcome::Goexit => "goexit",
+            Outcome::Exited => "exited",
+            Outcome::Unknown => "unknown",
+        }
+    }
 }
 
 /// How a process ended.
@@ -147,6 +172,18 @@ pub struct Process {
     pub container: Option<serde_json::Value>,
     /// Pod, when it runs in one.
     pub kubernetes: Option<serde_json::Value>,
+}
+
+impl Process {
+    /// Base name of the executable.
+    pub fn binary_name(&self) -> Option<&str> {
+        base_name(self.exe.as_deref()?)
+    }
+}
+
+/// Base name of an executable's path, without what /proc says of one that was deleted.
+pub fn base_name(exe: &str) -> Option<&str> {
+    exe.trim_end_matches(" (deleted)").rsplit('/').next().filter(|name| !name.is_empty())
 }
 
 /// The goroutine at the raise.

@@ -39,6 +39,7 @@ pub mod inittasks;
 pub mod inspect;
 pub mod mappings;
 pub mod memory;
+pub mod metrics;
 pub mod probe;
 pub mod raises;
 pub mod recorder;

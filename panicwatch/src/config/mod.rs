@@ -3,6 +3,9 @@
 //! Knows text and values, no files and no environment: those are handed in. docs/configuration.md and the shipped sample
 //! (`deploy/panicwatch.toml`) tell people the same.
 
+mod check;
+mod load;
+pub mod select;
 mod units;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -13,6 +16,8 @@ use crate::{
     incident::{Kind, Outcome},
     recorder::Level,
 };
+pub use load::{Problem, reloadable};
+pub use select::Selectors;
 pub use units::{Bytes, Span};
 
 /// Everything; what a file leaves out has its default.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use panicwatch_common::recorder::KINDS;
+use panicwatch_common::recorder::{KINDS, kind};
 
 use super::Source;
 
@@ -17,6 +17,12 @@ impl Prices {
     /// Nothing costs anything.
     pub fn zero() -> Prices {
         Prices([0.0; KINDS as usize])
+    }
+
+    /// That of a hit in a program; `None` when it was not measured.
+    pub fn in_program(&self) -> Option<f64> {
+        let price = self.0[kind::GO_PARK as usize];
+        (price > 0.0).then_some(price)
     }
 
     fn of(&self, source: Source, hits: &[u64]) -> f64 {
@@ -161,8 +167,6 @@ impl Budget {
 
 #[cfg(test)]
 mod tests {
-    use panicwatch_common::recorder::kind;
-
     use super::*;
 
     const TICK: u64 = 250_000_000;

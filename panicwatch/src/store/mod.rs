@@ -1,10 +1,22 @@
 //! The incident store: what is kept, how it is asked for, and what waits to be sent.
 //!
-//! Must not know who sends what where, nor how incidents are made.
+//! Must not know who sends what where, nor how incidents are made. docs/store.md says what is promised.
+
+mod append;
+mod database;
+mod group;
+mod outbox;
+mod rate;
+mod read;
+mod retention;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+
+pub use database::{Opened, Store};
+pub use outbox::Outbox;
+pub use rate::GroupRate;
 
 use crate::incident::{Incident, Kind, Outcome};
 
@@ -142,6 +154,8 @@ pub struct Counted {
 /// What is written at once, or not at all.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
+    /// The same when a batch is written again because it is not known whether it was; else another.
+    pub id: u64,
     /// New incidents, each with whether it is kept (else it counts in its group only).
     pub incidents: Vec<(Arc<Incident>, bool)>,
     /// Panics without a document.

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, mpsc::SyncSender},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc::SyncSender},
     thread,
     time::Duration,
 };
@@ -26,6 +26,29 @@ use crate::{
 /// Between two readings.
 const TICK: Duration = Duration::from_millis(250);
 
+/// What the governor tells of itself.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// Sources that are off now.
+    pub shed: Vec<String>,
+    /// Times that it took one off or put one back.
+    pub actions: u64,
+    /// What recording costs, percent of the watched processes' CPU time; `None` until measured.
+    pub cost_percent: Option<f64>,
+    /// What a hit of a probe in a program costs here, nanoseconds; `None` until measured.
+    pub hit_ns: Option<f64>,
+}
+
+/// Where it tells that.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Account(Arc<Mutex<Told>>);
+
+impl Account {
+    pub(super) fn get(&self) -> MutexGuard<'_, Told> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What the governor governs.
 pub(super) struct Governed {
     pub(super) armory: Arc<Armory>,
@@ -36,6 +59,7 @@ pub(super) struct Governed {
     /// How fast our loops were before anything was recorded.
     pub(super) baseline: Baseline,
     pub(super) notes: SyncSender<Input>,
+    pub(super) account: Account,
 }
 
 /// Starts it; it ends when the session has.
@@ -58,6 +82,7 @@ impl Governed {
             Ok(prices) => prices,
             Err(error) => return self.note(format!("the recorder's budget is not kept: {error}")),
         };
+        self.account.get().hit_ns = prices.in_program();
         let cores = thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
         let mut budget = Budget::new(self.options.budget_percent, cores, prices, self.sources.clone());
         let mut meter = Meter::default();
@@ -73,8 +98,10 @@ impl Governed {
                 continue;
             };
             for action in budget.judge(reading, elapsed_ns) {
+                self.account.get().actions += 1;
                 self.act(action);
             }
+            self.account.get().cost_percent = Some(budget.cost_percent());
         }
     }
 
@@ -91,6 +118,7 @@ impl Governed {
                 let why = format!("it cost {cost:.1} % of the CPU time of what is watched; {limit}");
                 self.aside(format!("{} is not recorded for a while: {why}", source.name()));
                 self.recorder.is_off(source, why);
+                self.account.get().shed.push(source.name().to_owned());
             }
             Action::Resume(source) => {
                 let again = self
@@ -100,6 +128,7 @@ impl Governed {
                 match again {
                     Ok(()) => {
                         self.recorder.is_on(source);
+                        self.account.get().shed.retain(|shed| shed != source.name());
                         self.aside(format!("{} is recorded again", source.name()));
                     }
                     Err(error) => self.note(format!("{} is not recorded any more: {error}", source.name())),

@@ -7,7 +7,7 @@ pub mod armory;
 pub mod census;
 mod flight;
 pub mod gate;
-mod governor;
+pub mod governor;
 pub mod launch;
 mod names;
 pub mod procfs;

@@ -4,7 +4,11 @@
 use std::{
     io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
-    sync::mpsc::SyncSender,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::SyncSender,
+    },
     thread::{self, JoinHandle},
 };
 
@@ -63,6 +67,7 @@ impl Stop {
 pub(super) struct Reader {
     stop: Stop,
     thread: JoinHandle<()>,
+    passed: Arc<AtomicU64>,
 }
 
 impl Reader {
@@ -75,16 +80,22 @@ impl Reader {
     ) -> io::Result<Reader> {
         let stop = Stop::new()?;
         let stop_here = stop.try_clone()?;
-        let mut passing = Passing { to, wrap, listener, batch: Vec::new() };
+        let passed = Arc::new(AtomicU64::new(0));
+        let mut passing = Passing { to, wrap, listener, batch: Vec::new(), passed: passed.clone() };
         let thread = thread::Builder::new()
             .name("ring reader".into())
             .spawn(move || read(&mut ring, &stop_here, |record| passing.take(record)))?;
-        Ok(Reader { stop, thread })
+        Ok(Reader { stop, thread, passed })
     }
 
     /// Asks it to read what is still there and then to end.
     pub(super) fn request_stop(&self) {
         self.stop.request();
+    }
+
+    /// Records passed on so far.
+    pub(super) fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Relaxed)
     }
 
     /// It has ended: everything it read is in the channel.
@@ -99,6 +110,7 @@ struct Passing<T> {
     wrap: fn(Vec<u8>) -> T,
     listener: Option<Box<dyn Listener>>,
     batch: Vec<Vec<u8>>,
+    passed: Arc<AtomicU64>,
 }
 
 impl<T> Passing<T> {
@@ -114,6 +126,7 @@ impl<T> Passing<T> {
             }
             self.batch.iter().filter_map(|record| kind_of(record)).for_each(|kind| listener.found(kind));
         }
+        self.passed.fetch_add(self.batch.len() as u64, Ordering::Relaxed);
         self.batch.drain(..).all(|record| self.to.send((self.wrap)(record)).is_ok())
     }
 }

@@ -21,7 +21,7 @@ use super::{
     census::{Census, Select},
     flight::{Ear, Flight, Recorder},
     gate::{self, Gate},
-    governor::{self, Governed},
+    governor::{self, Account, Governed, Told},
     reader::{Listener, QUEUE, Reader},
 };
 use crate::{
@@ -130,6 +130,7 @@ pub struct Session {
     census: Option<Arc<Census>>,
     /// Records taken from the ring.
     records: u64,
+    account: Account,
 }
 
 impl Session {
@@ -167,6 +168,7 @@ impl Session {
         let reader =
             Reader::start(programs.take_events()?, sender.clone(), Input::Record, ear).map_err(failed)?;
         let watched = programs.take_watched()?;
+        let account = Account::default();
         let armory = Arc::new(Armory::new(programs, !matches!(scope, Scope::Chosen)));
         if let (Some(recorder), Some(baseline)) = (&recorder, baseline) {
             armory.record(&sources, &options.functions);
@@ -177,6 +179,7 @@ impl Session {
                 options: options.clone(),
                 baseline,
                 notes: sender.clone(),
+                account: account.clone(),
             };
             governor::start(governed);
         }
@@ -215,6 +218,7 @@ impl Session {
             counted_at: Instant::now(),
             census,
             records: 0,
+            account,
         })
     }
 
@@ -253,6 +257,16 @@ impl Session {
     /// Records taken from the event ring so far.
     pub fn records(&self) -> u64 {
         self.records
+    }
+
+    /// Records that were read from the ring and wait for us.
+    pub fn queued(&self) -> u64 {
+        self.reader.passed().saturating_sub(self.records)
+    }
+
+    /// How the recorder's budget is doing.
+    pub fn governor(&self) -> Told {
+        self.account.get().clone()
     }
 
     /// Puts probes into a binary.

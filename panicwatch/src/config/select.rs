@@ -1,0 +1,170 @@
+//! Does a process fit a selector? Pure.
+//!
+//! In globs `*` stands for any characters, slashes too, `?` for one, `[ab]` and `{a,b}` for a choice. A fact that is not
+//! known (a process that has ended, one outside containers) fits no pattern.
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use regex::RegexSet;
+
+use super::Selector;
+
+/// What is known of a process.
+#[derive(Debug, Clone, Default)]
+pub struct Facts<'a> {
+    /// Path of the executable.
+    pub exe: Option<&'a str>,
+    /// Arguments, joined by blanks.
+    pub command: Option<&'a str>,
+    /// Main module.
+    pub module: Option<&'a str>,
+    /// Path of the control group.
+    pub cgroup: Option<&'a str>,
+    /// Container's id.
+    pub container: Option<&'a str>,
+    /// Pod's namespace.
+    pub namespace: Option<&'a str>,
+    /// Pod's name.
+    pub pod: Option<&'a str>,
+    /// User's name.
+    pub user: Option<&'a str>,
+    /// User's number.
+    pub uid: Option<u32>,
+}
+
+/// Selectors made ready.
+#[derive(Debug, Default)]
+pub struct Selectors(Vec<Compiled>);
+
+#[derive(Debug)]
+struct Compiled {
+    exe: Option<GlobSet>,
+    command: Option<RegexSet>,
+    module: Option<GlobSet>,
+    cgroup: Option<GlobSet>,
+    container: Option<GlobSet>,
+    namespace: Option<GlobSet>,
+    pod: Option<GlobSet>,
+    user: Vec<String>,
+}
+
+impl Selectors {
+    /// Makes them ready.
+    ///
+    /// # Errors
+    /// A sentence about each pattern that is none.
+    pub fn compile(selectors: &[Selector]) -> Result<Selectors, Vec<String>> {
+        let mut problems = Vec::new();
+        let compiled = selectors.iter().map(|selector| {
+            let Selector { exe, command, module, cgroup, container, namespace, pod, user } = selector;
+            if *selector == Selector::default() {
+                problems.push("a selector without any key fits everything; give it one".to_owned());
+            }
+            let mut globs = |name: &str, patterns: &[String]| globs(name, patterns, &mut problems);
+            let (exe, module, cgroup) = (globs("exe", exe), globs("module", module), globs("cgroup", cgroup));
+            let (container, namespace) = (globs("container", container), globs("namespace", namespace));
+            let pod = globs("pod", pod);
+            let command = match command.as_slice() {
+                [] => None,
+                patterns => {
+                    RegexSet::new(patterns).map_err(|error| problems.push(format!("command: {error}"))).ok()
+                }
+            };
+            Compiled { exe, command, module, cgroup, container, namespace, pod, user: user.clone() }
+        });
+        let compiled = compiled.collect();
+        if problems.is_empty() { Ok(Selectors(compiled)) } else { Err(problems) }
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Does one of them fit?
+    pub fn matches(&self, facts: &Facts<'_>) -> bool {
+        self.0.iter().any(|selector| selector.matches(facts))
+    }
+}
+
+impl Compiled {
+    fn matches(&self, facts: &Facts<'_>) -> bool {
+        let glob = |globs: &Option<GlobSet>, fact: Option<&str>| match globs {
+            Some(globs) => fact.is_some_and(|fact| globs.is_match(fact)),
+            None => true,
+        };
+        let is_user =
+            |user: &String| facts.user == Some(user) || facts.uid.is_some_and(|uid| user.parse() == Ok(uid));
+        glob(&self.exe, facts.exe)
+            && glob(&self.module, facts.module)
+            && glob(&self.cgroup, facts.cgroup)
+            && glob(&self.container, facts.container)
+            && glob(&self.namespace, facts.namespace)
+            && glob(&self.pod, facts.pod)
+            && self
+                .command
+                .as_ref()
+                .is_none_or(|set| facts.command.is_some_and(|command| set.is_match(command)))
+            && (self.user.is_empty() || self.user.iter().any(is_user))
+    }
+}
+
+fn globs(name: &str, patterns: &[String], problems: &mut Vec<String>) -> Option<GlobSet> {
+    if patterns.is_empty() {
+        return None;
+    }
+    let mut set = GlobSetBuilder::new();
+    for pattern in patterns {
+        match GlobBuilder::new(pattern).literal_separator(false).build() {
+            Ok(glob) => {
+                set.add(glob);
+            }
+            Err(error) => problems.push(format!("{name}: {error}")),
+        }
+    }
+    set.build().map_err(|error| problems.push(format!("{name}: {error}"))).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fits(selector: Selector, facts: &Facts<'_>) -> bool {
+        Selectors::compile(&[selector]).expect("patterns").matches(facts)
+    }
+
+    #[test]
+    fn every_key_must_fit_and_one_pattern_of_it() {
+        let facts = Facts {
+            exe: Some("/srv/shop/server"),
+            command: Some("/srv/shop/server --port 80"),
+            user: Some("shop"),
+            uid: Some(1000),
+            ..Facts::default()
+        };
+        let list = |patterns: &[&str]| patterns.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>();
+        let exe = |patterns: &[&str]| Selector { exe: list(patterns), ..Selector::default() };
+        assert!(fits(exe(&["/opt/*", "/srv/*"]), &facts));
+        assert!(!fits(exe(&["/opt/*", "server"]), &facts), "the whole path");
+        let both = Selector { command: list(&["--port 8.$"]), ..exe(&["*/server"]) };
+        assert!(fits(both.clone(), &facts));
+        assert!(!fits(both, &Facts { command: Some("x"), ..facts.clone() }));
+        for user in ["shop", "1000"] {
+            assert!(fits(Selector { user: list(&[user]), ..Selector::default() }, &facts));
+        }
+        assert!(!fits(Selector { user: list(&["root", "0"]), ..Selector::default() }, &facts));
+    }
+
+    #[test]
+    fn the_unknown_fits_nothing() {
+        let pod = Selector { pod: vec!["*".to_owned()], ..Selector::default() };
+        assert!(!fits(pod.clone(), &Facts::default()));
+        assert!(fits(pod, &Facts { pod: Some("web-1"), ..Facts::default() }));
+    }
+
+    #[test]
+    fn bad_patterns_are_all_told() {
+        let bad =
+            Selector { exe: vec!["[".into(), "{a".into()], command: vec!["(".into()], ..Selector::default() };
+        assert_eq!(Selectors::compile(&[bad, Selector::default()]).expect_err("refused").len(), 4);
+    }
+}

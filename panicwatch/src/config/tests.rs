@@ -1,0 +1,111 @@
+use super::*;
+use crate::config::{Bytes, Hook, Protocol};
+
+fn load(text: &str, env: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Config::load(text, "p.toml", env).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+}
+
+fn refused(text: &str, env: &[(&str, &str)]) -> Vec<String> {
+    load(text, env).expect_err("it is refused")
+}
+
+#[test]
+fn the_shipped_sample_is_the_defaults() {
+    let sample = include_str!("../../../deploy/panicwatch.toml");
+    assert_eq!(load(sample, &[]), Ok(Config::default()));
+    let docs = include_str!("../../../docs/configuration.md");
+    for (name, table) in &schema() {
+        let keys: Vec<&String> = match table {
+            Value::Table(table) => table.keys().collect(),
+            Value::Array(list) => list[0].as_table().expect("a list of tables").keys().collect(),
+            other => panic!("{name} is {other}"),
+        };
+        assert!(docs.contains(&format!("[{name}]")), "{name} is not in the documentation");
+        for key in keys {
+            assert!(
+                sample.contains(&format!("{key} = ")) || sample.contains(&format!("{name}.{key}]")),
+                "{name}.{key}"
+            );
+            assert!(docs.contains(&format!("`{key}`")), "{name}.{key} is not in the documentation");
+        }
+    }
+    assert_eq!(load("", &[]), Ok(Config::default()));
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let config = Config {
+        hook: vec![Hook { name: "x".into(), command: vec!["/bin/true".into()], ..Hook::default() }],
+        ..Config::default()
+    };
+    let text = toml::to_string(&config).expect("all of it can be written");
+    assert_eq!(load(&text, &[]), Ok(config));
+}
+
+#[test]
+fn unknown_keys_with_the_nearest() {
+    let text = "[store]\nmax_byte = \"1GiB\"\n\n[htpp]\nlisten = []\n[[hook]]\nname = \"x\"\ncomand = []\n";
+    assert_eq!(
+        refused(text, &[]),
+        [
+            "p.toml:8: there is no key hook.comand; did you mean command?",
+            "p.toml:4: there is no key htpp; did you mean http?",
+            "p.toml:2: there is no key store.max_byte; did you mean max_bytes?",
+        ]
+    );
+}
+
+#[test]
+fn all_problems_at_once() {
+    let text = "[recorder]\nbudget = 0\nwithout = [\"nonsense\"]\n[http]\nlisten = [\"nowhere\"]\n[http.tls]\ncert = \"x\"\n\
+                [[hook]]\nname = \"a b\"\n[otlp]\nendpoint = \"localhost:4317\"\n";
+    let problems = refused(text, &[]);
+    assert_eq!(problems.len(), 7, "{problems:#?}");
+    assert!(problems.iter().any(|p| p.starts_with("p.toml:2: the budget")), "{problems:#?}");
+}
+
+#[test]
+fn wrong_types_and_no_toml() {
+    let problems = refused("[store]\nmax_bytes = 5\n[log]\nlevel = \"loud\"\n", &[]);
+    assert_eq!(problems.len(), 2, "{problems:#?}");
+    assert!(problems.iter().any(|p| p.contains("info")), "{problems:#?}");
+    let problems = refused("[store]\nmax_bytes = \n", &[]);
+    assert!(problems[0].starts_with("p.toml:2"), "{problems:#?}");
+}
+
+#[test]
+fn the_environment_wins() {
+    let env = [
+        ("PANICWATCH_STORE_MAX_BYTES", "5MiB"),
+        ("PANICWATCH_HTTP_LISTEN", "127.0.0.1:1, [::1]:2"),
+        ("PANICWATCH_HTTP_TLS_CERT", "/c"),
+        ("PANICWATCH_HTTP_TLS_KEY", "/k"),
+        ("PANICWATCH_OTLP_PROTOCOL", "http/protobuf"),
+        ("PANICWATCH_RECORDER_BUDGET", "2"),
+        ("PANICWATCH_JSONL_KEEP", "9"),
+        ("PANICWATCH_WATCH_HOLD_NEW_BINARIES", "true"),
+        ("PANICWATCH_HOME", "/tmp"),
+        ("PANICWATCH_RECORDER_SLOTS", "64"),
+        ("OTHER", "x"),
+    ];
+    let config = load("[store]\nmax_bytes = \"1GiB\"\n", &env).expect("all of it is known");
+    assert_eq!(config.store.max_bytes, Bytes(5 << 20));
+    assert_eq!(config.http.listen, ["127.0.0.1:1", "[::1]:2"]);
+    assert_eq!((config.http.tls.cert.as_str(), config.http.tls.key.as_str()), ("/c", "/k"));
+    assert_eq!(config.otlp.protocol, Protocol::HttpProtobuf);
+    assert_eq!((config.recorder.budget, config.jsonl.keep), (2.0, 9));
+    assert!(config.watch.hold_new_binaries);
+}
+
+#[test]
+fn unknown_variables_of_a_table() {
+    let problems = refused("", &[("PANICWATCH_STORE_MAXBYTES", "1"), ("PANICWATCH_JSONL_KEEP", "many")]);
+    assert_eq!(
+        problems,
+        [
+            "PANICWATCH_JSONL_KEEP: \"many\" is no integer",
+            "PANICWATCH_STORE_MAXBYTES: there is no key maxbytes in [store]; did you mean max_bytes?",
+        ]
+    );
+}

@@ -1,0 +1,173 @@
+//! Draws the picture of what is watched ([`super::status`]) from the session.
+
+use std::{collections::HashMap, time::Instant};
+
+use super::status::{Binary, Own, Probe, Process, Refused, Status};
+use crate::{
+    clock::Clock,
+    probe::{
+        object::Programs,
+        plan::{LeftOut, Site},
+    },
+    watch::{
+        armory::{Armed, Armory},
+        census::{Census, Known},
+        governor::Told,
+        session::Session,
+    },
+};
+
+/// Remembers what it must to tell rates.
+#[derive(Default)]
+pub struct Painter {
+    at: Option<Instant>,
+    /// By row: hits, and CPU time of the processes that ran it.
+    hits: HashMap<u32, u64>,
+    cpu_ns: HashMap<u32, HashMap<u32, u64>>,
+}
+
+/// What of the daemon is known elsewhere.
+#[derive(Debug, Clone, Default)]
+pub struct Others {
+    /// Incidents that wait to be stored.
+    pub to_store: u64,
+    /// What keeps it from working.
+    pub problems: Vec<String>,
+    /// Every probe that should be is in place.
+    pub ready: bool,
+}
+
+impl Painter {
+    /// Draws it anew.
+    pub fn paint(&mut self, session: &Session, census: &Census, others: Others) -> Status {
+        let armory = session.armory();
+        let known = census.known();
+        let now = Instant::now();
+        let seconds = self.at.map(|at| now.duration_since(at).as_secs_f64());
+        self.at = Some(now);
+        let armed = armory.all();
+        let rows = armed.iter().map(|armed| armed.index + 1).max().unwrap_or(0);
+        let hits = armory.with_programs(|programs| programs.hits(rows)).unwrap_or_default();
+        let governor = session.governor();
+        let mut binaries = Vec::new();
+        for armed in &armed {
+            let mut binary = binary(armed, &known);
+            if let (Some(seconds), Some(hits)) = (seconds, hits.get(armed.index as usize)) {
+                self.rate(&mut binary, *hits, (seconds, governor.hit_ns), &known);
+            }
+            binaries.push(binary);
+        }
+        self.cpu_ns.retain(|row, _| armed.iter().any(|armed| armed.index == *row));
+        self.hits.retain(|row, _| armed.iter().any(|armed| armed.index == *row));
+        binaries.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut processes: Vec<Process> = known.into_iter().map(process).collect();
+        processes.sort_by_key(|process| process.pid);
+        Status {
+            processes,
+            binaries,
+            ready: others.ready,
+            problems: others.problems,
+            own: self.own(session, &armory, census, others.to_store, governor),
+        }
+    }
+
+    /// Hits a second, and what they cost of the CPU time that the processes used meanwhile.
+    fn rate(
+        &mut self,
+        binary: &mut Binary,
+        hits: u64,
+        (seconds, hit_ns): (f64, Option<f64>),
+        known: &[Known],
+    ) {
+        let before = self.hits.insert(binary.row, hits).unwrap_or(hits);
+        // A row that is another's now begins anew.
+        let more = hits.saturating_sub(before) as f64;
+        binary.hits_per_second = if seconds > 0.0 { more / seconds } else { 0.0 };
+        let of_row = known.iter().filter(|known| known.row == Some(binary.row) && known.left_out.is_none());
+        let used: HashMap<u32, u64> = of_row
+            .filter_map(|known| Some((known.process.pid, Clock::process_cpu_ns(known.process.pid)?)))
+            .collect();
+        let past = self.cpu_ns.insert(binary.row, used.clone());
+        let spent: u64 = past.map_or(0, |past| {
+            used.iter().map(|(pid, ns)| ns.saturating_sub(past.get(pid).copied().unwrap_or(*ns))).sum()
+        });
+        if let Some(hit_ns) = hit_ns
+            && spent > 0
+        {
+            binary.overhead_percent = Some(more * hit_ns / spent as f64 * 100.0);
+        }
+    }
+
+    fn own(&self, session: &Session, armory: &Armory, census: &Census, to_store: u64, governor: Told) -> Own {
+        let failures = armory.with_programs(Programs::failures).unwrap_or_default();
+        let lost = failures.into_iter().map(|(reason, n)| (reason.sentence().to_owned(), n)).collect();
+        let mut refused_binaries: HashMap<String, u64> = HashMap::new();
+        for (path, reason) in census.refused() {
+            // The reason begins with the path, which would make one of each.
+            let reason = reason.strip_prefix(&format!("{path}: ")).unwrap_or(&reason).to_owned();
+            *refused_binaries.entry(reason).or_default() += 1;
+        }
+        let mut refused_binaries: Vec<_> = refused_binaries.into_iter().collect();
+        refused_binaries.sort();
+        Own {
+            events: session.records(),
+            lost,
+            queue: session.queued(),
+            to_store,
+            refused_binaries,
+            shed: governor.shed,
+            governor_actions: governor.actions,
+            overhead_percent: governor.cost_percent,
+            memory_bytes: resident().unwrap_or(0),
+            cpu_seconds: Clock::process_cpu_ns(std::process::id()).map_or(0.0, |ns| ns as f64 / 1e9),
+        }
+    }
+}
+
+fn binary(armed: &Armed, known: &[Known]) -> Binary {
+    let program = &armed.program;
+    let running = known.iter().filter(|known| known.row == Some(armed.index)).count();
+    let probe = |site: &Site| Probe {
+        name: site.name.to_owned(),
+        symbol: site.symbol.clone(),
+        address: format!("{:#x}", site.address),
+        price: site.price.as_str().to_owned(),
+    };
+    let refused = |left: &LeftOut| Refused { symbol: left.symbol.to_owned(), reason: left.reason.clone() };
+    Binary {
+        row: armed.index,
+        path: program.path.display().to_string(),
+        go_version: Some(program.bin.version().raw.clone()),
+        module: armed.module(),
+        build_id: program.bin.gnu_build_id().or_else(|| program.bin.go_build_id()),
+        processes: u32::try_from(running).unwrap_or(u32::MAX),
+        probes: program.plan.sites.iter().map(probe).collect(),
+        refused: program.plan.left_out.iter().map(refused).collect(),
+        ..Binary::default()
+    }
+}
+
+fn process(known: Known) -> Process {
+    let Known { process, row, left_out, incidents, .. } = known;
+    Process {
+        pid: process.pid,
+        start_time: process.start_time,
+        exe: process.exe,
+        args: process.args,
+        binary: row,
+        watched: left_out.is_none(),
+        reason: left_out,
+        container: process.container,
+        kubernetes: process.kubernetes,
+        incidents,
+    }
+}
+
+/// Our resident memory, bytes.
+fn resident() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    // SAFETY: plain library call.
+    let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
+    Some(pages * page)
+}

@@ -1,0 +1,61 @@
+//! When a program keeps dying of the same defect. Pure: times go in.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use crate::incident::{Incident, Outcome};
+
+/// Deaths within this time belong together.
+const SPAN: Duration = Duration::from_secs(600);
+/// From so many on it is a loop.
+const DEATHS: usize = 3;
+/// Programs and defects that are remembered.
+const MAX: usize = 1000;
+/// Deaths of one that are remembered.
+const MAX_DEATHS: usize = 1000;
+
+/// Deaths by program and fingerprint.
+#[derive(Debug, Default)]
+pub(super) struct CrashLoops(HashMap<(String, String), VecDeque<Instant>>);
+
+impl CrashLoops {
+    pub(super) fn incident(&mut self, incident: &Incident, now: Instant) {
+        if incident.outcome != Outcome::Fatal {
+            return;
+        }
+        let binary = incident.process.binary_name().unwrap_or_default().to_owned();
+        let key = (binary, incident.fingerprint.clone());
+        if self.0.len() >= MAX && !self.0.contains_key(&key) {
+            self.forget(now);
+        }
+        if self.0.len() < MAX || self.0.contains_key(&key) {
+            let deaths = self.0.entry(key).or_default();
+            deaths.push_back(now);
+            if deaths.len() > MAX_DEATHS {
+                deaths.pop_front();
+            }
+        }
+    }
+
+    fn forget(&mut self, now: Instant) {
+        for deaths in self.0.values_mut() {
+            deaths.retain(|at| now.duration_since(*at) < SPAN);
+        }
+        self.0.retain(|_, deaths| !deaths.is_empty());
+    }
+
+    /// Programs in a loop, with the deaths by the defect that it dies of most.
+    pub(super) fn now(&mut self, now: Instant) -> Vec<(String, usize)> {
+        self.forget(now);
+        let mut loops: HashMap<&str, usize> = HashMap::new();
+        for ((binary, _), deaths) in &self.0 {
+            if deaths.len() >= DEATHS {
+                let most = loops.entry(binary).or_default();
+                *most = (*most).max(deaths.len());
+            }
+        }
+        loops.into_iter().map(|(binary, deaths)| (binary.to_owned(), deaths)).collect()
+    }
+}

@@ -1,0 +1,240 @@
+//! What `/metrics` says: panics by what and where, and how panicwatch itself is doing. docs/metrics.md tells of each.
+//!
+//! Knows incidents and the daemon's status, not how they come about. No label ever holds a message, a stack, an address or a
+//! number that grows: whatever programs do, there are no more series than the configuration allows.
+
+mod crash_loop;
+mod labels;
+mod own;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use crate::{config, daemon::status::Status, incident::Incident, store::Counted};
+use crash_loop::CrashLoops;
+use labels::Labels;
+pub use own::Sink;
+
+/// Prefix of the persistent counters' names that are ours.
+const PANICS: &str = "panics:";
+
+/// Seconds: 1 µs to 10 s, what a recover may take.
+const SECONDS: [f64; 8] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0];
+const DEFERS: [f64; 7] = [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0];
+
+/// All metrics.
+pub struct Metrics {
+    registry: Registry,
+    max_series: usize,
+    series: Mutex<BTreeSet<Labels>>,
+    panics: IntCounterVec,
+    overflow: IntCounter,
+    recovered: Histogram,
+    died: Histogram,
+    defers: Histogram,
+    capture_cost: Histogram,
+    capture_delay: Histogram,
+    crash_loops: IntGaugeVec,
+    loops: Mutex<CrashLoops>,
+    own: own::Own,
+}
+
+impl Metrics {
+    /// With what the store has `restored`: a panic that was counted stays counted when the daemon is started anew.
+    ///
+    /// # Errors
+    /// When two metrics had one name: a bug.
+    pub fn new(
+        bounds: &config::Metrics,
+        restored: &BTreeMap<String, u64>,
+    ) -> Result<Metrics, prometheus::Error> {
+        let registry = Registry::new();
+        let histogram = |name: &str, help: &str, buckets: &[f64]| {
+            let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok::<_, prometheus::Error>(metric)
+        };
+        let panics = IntCounterVec::new(
+            Opts::new(
+                "panicwatch_panics_total",
+                "Panics, fatal errors, throws and deadly signals of Go programs",
+            ),
+            &labels::NAMES,
+        )?;
+        let overflow = IntCounter::new(
+            "panicwatch_metrics_overflow_total",
+            "Panics counted under the label \"other\" because there were too many series",
+        )?;
+        let crash_loops = IntGaugeVec::new(
+            Opts::new(
+                "panicwatch_crash_loop",
+                "Deaths of a program by one defect in the last ten minutes, from three on",
+            ),
+            &["binary"],
+        )?;
+        registry.register(Box::new(panics.clone()))?;
+        registry.register(Box::new(overflow.clone()))?;
+        registry.register(Box::new(crash_loops.clone()))?;
+        let metrics = Metrics {
+            max_series: bounds.max_series.max(1),
+            series: Mutex::default(),
+            panics,
+            overflow,
+            recovered: histogram(
+                "panicwatch_recover_seconds",
+                "From a panic to the recover that caught it",
+                &SECONDS,
+            )?,
+            died: histogram("panicwatch_exit_seconds", "From a panic to the death of its process", &SECONDS)?,
+            defers: histogram(
+                "panicwatch_deferred_calls",
+                "Deferred calls that ran during an incident",
+                &DEFERS,
+            )?,
+            capture_cost: histogram(
+                "panicwatch_capture_cost_seconds",
+                "Time that capturing took of a program, an incident",
+                &SECONDS,
+            )?,
+            capture_delay: histogram(
+                "panicwatch_capture_delay_seconds",
+                "From a panic to the end of its capture",
+                &SECONDS,
+            )?,
+            crash_loops,
+            loops: Mutex::default(),
+            own: own::Own::new(&registry)?,
+            registry,
+        };
+        for (name, count) in restored {
+            if let Some(labels) = name.strip_prefix(PANICS).and_then(Labels::of_key) {
+                metrics.panics.with_label_values(&labels.values()).inc_by(*count);
+                metrics.series().insert(labels);
+            }
+        }
+        Ok(metrics)
+    }
+
+    fn series(&self) -> MutexGuard<'_, BTreeSet<Labels>> {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn key(&self, labels: Labels) -> String {
+        let mut series = self.series();
+        let room = series.contains(&labels) || series.len() < self.max_series;
+        let labels = if room { labels } else { Labels::other() };
+        let key = format!("{PANICS}{}", labels.key());
+        series.insert(labels);
+        key
+    }
+
+    /// What an incident adds to the persistent counters: to be stored with it, and then given to [`Metrics::add`].
+    pub fn of_incident(&self, incident: &Incident) -> (String, u64) {
+        (self.key(Labels::of(incident)), 1)
+    }
+
+    /// The same for panics that were counted only.
+    pub fn of_counted(&self, counted: &Counted) -> (String, u64) {
+        (self.key(Labels::of_counted(&counted.binary)), counted.count)
+    }
+
+    /// Adds what was stored.
+    pub fn add(&self, counters: &[(String, u64)]) {
+        for (name, more) in counters {
+            let Some(labels) = name.strip_prefix(PANICS).and_then(Labels::of_key) else { continue };
+            self.panics.with_label_values(&labels.values()).inc_by(*more);
+            if labels == Labels::other() {
+                self.overflow.inc_by(*more);
+            }
+        }
+    }
+
+    /// Takes the times of an incident that was stored.
+    pub fn observe(&self, incident: &Incident) {
+        let seconds = |ns: u64| ns as f64 / 1e9;
+        for panic in &incident.panics {
+            if let Some(recover) = &panic.recover {
+                self.recovered.observe(seconds(recover.ns_after_raise));
+            }
+        }
+        if let Some(end) = incident.end_ns
+            && incident.exit.is_some()
+        {
+            self.died.observe(seconds(end.saturating_sub(incident.start_ns)));
+        }
+        if !incident.panics.is_empty() {
+            self.defers.observe(incident.panics.iter().map(|panic| panic.defers.len()).sum::<usize>() as f64);
+        }
+        if let Some(cost) = incident.capture.cost_ns {
+            self.capture_cost.observe(seconds(cost));
+        }
+        if let Some(delay) = incident.capture.delay_ns {
+            self.capture_delay.observe(seconds(delay));
+        }
+        self.loops().incident(incident, Instant::now());
+    }
+
+    fn loops(&self) -> MutexGuard<'_, CrashLoops> {
+        self.loops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the daemon's own numbers.
+    pub fn status(&self, status: &Status) {
+        self.own.status(status);
+        self.crash_loops.reset();
+        for (binary, deaths) in self.loops().now(Instant::now()) {
+            self.crash_loops
+                .with_label_values(&[binary.as_str()])
+                .set(i64::try_from(deaths).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Bytes and number of stored incidents.
+    pub fn store(&self, bytes: u64, incidents: u64, waiting: u64, lost: u64) {
+        self.own.store(bytes, incidents, waiting, lost);
+    }
+
+    /// A time in which nothing was watched, seconds.
+    pub fn gap(&self, seconds: f64) {
+        self.own.gap(seconds);
+    }
+
+    /// The configuration was read again.
+    pub fn reloaded(&self, ok: bool) {
+        self.own.reloaded(ok);
+    }
+
+    /// The numbers of an exporter.
+    pub fn sink(&self, name: &str) -> Sink {
+        self.own.sink(name)
+    }
+
+    /// Names, kinds and help texts of all metrics, for docs/metrics.md to be compared with.
+    pub fn described(&self) -> Vec<(String, String, String)> {
+        let families = self.registry.gather();
+        let described = families.iter().map(|family| {
+            let kind = format!("{:?}", family.get_field_type()).to_lowercase();
+            (family.name().to_owned(), kind, family.help().to_owned())
+        });
+        described.collect()
+    }
+
+    /// The text exposition.
+    pub fn render(&self) -> String {
+        let mut text = Vec::new();
+        // Writing to memory does not fail, and names are checked when they are registered.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! How panicwatch itself is doing.
+
+use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::daemon::status::Status;
+
+pub(super) struct Own {
+    build: IntGaugeVec,
+    ready: IntGauge,
+    processes: IntGaugeVec,
+    binaries: IntGauge,
+    probes: IntGaugeVec,
+    refused: IntGaugeVec,
+    events: IntGauge,
+    lost: IntGaugeVec,
+    queue: IntGaugeVec,
+    overhead: GaugeVec,
+    hits: GaugeVec,
+    recorder_cost: Gauge,
+    governor_actions: IntGauge,
+    shed: IntGaugeVec,
+    memory: IntGauge,
+    cpu: Gauge,
+    store_bytes: IntGauge,
+    store_incidents: IntGauge,
+    store_lost: IntGauge,
+    gaps: IntCounter,
+    gap_seconds: Gauge,
+    reloads: IntCounterVec,
+    sent: IntCounterVec,
+    failed: IntCounterVec,
+    dropped: IntCounterVec,
+    waiting: IntGaugeVec,
+}
+
+/// The numbers of one exporter.
+#[derive(Clone)]
+pub struct Sink {
+    sent: IntCounter,
+    failed: IntCounter,
+    dropped: IntCounter,
+    waiting: IntGauge,
+}
+
+impl Sink {
+    /// So many incidents were delivered.
+    pub fn sent(&self, incidents: u64) {
+        self.sent.inc_by(incidents);
+    }
+
+    /// A delivery failed; it will be tried again.
+    pub fn failed(&self) {
+        self.failed.inc();
+    }
+
+    /// So many incidents will not be delivered.
+    pub fn dropped(&self, incidents: u64) {
+        self.dropped.inc_by(incidents);
+    }
+
+    /// So many incidents wait.
+    pub fn waiting(&self, incidents: u64) {
+        self.waiting.set(int(incidents));
+    }
+}
+
+fn int(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+impl Own {
+    pub(super) fn new(registry: &Registry) -> Result<Own, prometheus::Error> {
+        macro_rules! make {
+            ($type:ident, $name:literal, $help:literal) => {{
+                let metric = $type::new(concat!("panicwatch_", $name), $help)?;
+                registry.register(Box::new(metric.clone()))?;
+                metric
+            }};
+            ($type:ident, $name:literal, $help:literal, $($label:literal),+) => {{
+                let metric = $type::new(Opts::new(concat!("panicwatch_", $name), $help), &[$($label),+])?;
+                registry.register(Box::new(metric.clone()))?;
+                metric
+            }};
+        }
+        let own = Own {
+            build: make!(IntGaugeVec, "build_info", "1, with the version as a label", "version"),
+            ready: make!(IntGauge, "ready", "1 when all that should be watched is"),
+            processes: make!(
+                IntGaugeVec,
+                "processes",
+                "Go processes now, by whether they are watched",
+                "watched"
+            ),
+            binaries: make!(IntGauge, "binaries", "Go binaries with probes"),
+            probes: make!(IntGaugeVec, "probes", "Probes in place, by what the kernel does at one", "price"),
+            refused: make!(
+                IntGaugeVec,
+                "refused_binaries",
+                "Go binaries that cannot be watched, by reason",
+                "reason"
+            ),
+            events: make!(IntGauge, "events_total", "Records read from the kernel"),
+            lost: make!(
+                IntGaugeVec,
+                "lost_total",
+                "Records that were lost or could not be captured, by reason",
+                "reason"
+            ),
+            queue: make!(
+                IntGaugeVec,
+                "queue",
+                "What waits: records for the correlator, incidents for the store",
+                "queue"
+            ),
+            overhead: make!(
+                GaugeVec,
+                "overhead_percent",
+                "What probes cost a program, percent of its CPU time",
+                "binary"
+            ),
+            hits: make!(GaugeVec, "probe_hits_per_second", "Hits of a program's probes", "binary"),
+            recorder_cost: make!(
+                Gauge,
+                "recorder_cost_percent",
+                "What recording costs, percent of the CPU time of what is watched"
+            ),
+            governor_actions: make!(
+                IntGauge,
+                "governor_actions_total",
+                "Times that the budget took a source off or put it back"
+            ),
+            shed: make!(IntGaugeVec, "source_off", "1 for each source that the budget took off", "source"),
+            memory: make!(IntGauge, "resident_memory_bytes", "Memory of the daemon"),
+            cpu: make!(Gauge, "cpu_seconds_total", "CPU time of the daemon"),
+            store_bytes: make!(IntGauge, "store_bytes", "Bytes of stored incidents"),
+            store_incidents: make!(IntGauge, "store_incidents", "Stored incidents"),
+            store_lost: make!(
+                IntGauge,
+                "store_lost_total",
+                "Incidents that could not be stored and found no room to wait"
+            ),
+            gaps: make!(
+                IntCounter,
+                "gaps_total",
+                "Times in which nothing was watched, found when the daemon was started"
+            ),
+            gap_seconds: make!(Gauge, "gap_seconds_total", "Their length"),
+            reloads: make!(
+                IntCounterVec,
+                "config_reloads_total",
+                "Reloads of the configuration, by result",
+                "result"
+            ),
+            sent: make!(IntCounterVec, "export_sent_total", "Incidents delivered", "sink"),
+            failed: make!(
+                IntCounterVec,
+                "export_failures_total",
+                "Deliveries that failed and are tried again",
+                "sink"
+            ),
+            dropped: make!(IntCounterVec, "export_dropped_total", "Incidents given up", "sink"),
+            waiting: make!(IntGaugeVec, "export_waiting", "Incidents that wait to be delivered", "sink"),
+        };
+        own.build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(own)
+    }
+
+    pub(super) fn status(&self, status: &Status) {
+        let set = |vec: &IntGaugeVec, label: &str, n: u64| vec.with_label_values(&[label]).set(int(n));
+        self.ready.set(i64::from(status.ready));
+        let watched = status.processes.iter().filter(|process| process.watched).count();
+        set(&self.processes, "yes", watched as u64);
+        set(&self.processes, "no", (status.processes.len() - watched) as u64);
+        self.binaries.set(int(status.binaries.len() as u64));
+        for price in ["emulated", "stepped"] {
+            let probes = status.binaries.iter().flat_map(|binary| &binary.probes);
+            set(&self.probes, price, probes.filter(|probe| probe.price == price).count() as u64);
+        }
+        // Reasons come and go: those of now only.
+        self.refused.reset();
+        let own = &status.own;
+        own.refused_binaries.iter().for_each(|(reason, n)| set(&self.refused, reason, *n));
+        self.events.set(int(own.events));
+        own.lost.iter().for_each(|(reason, n)| set(&self.lost, reason, *n));
+        set(&self.queue, "events", own.queue);
+        set(&self.queue, "store", own.to_store);
+        self.overhead.reset();
+        self.hits.reset();
+        for binary in &status.binaries {
+            let name = crate::incident::base_name(&binary.path).unwrap_or_default();
+            let add = |vec: &GaugeVec, value: f64| vec.with_label_values(&[name]).add(value);
+            binary.overhead_percent.iter().for_each(|percent| add(&self.overhead, *percent));
+            add(&self.hits, binary.hits_per_second);
+        }
+        self.recorder_cost.set(own.overhead_percent.unwrap_or(f64::NAN));
+        self.governor_actions.set(int(own.governor_actions));
+        self.shed.reset();
+        own.shed.iter().for_each(|source| set(&self.shed, source, 1));
+        self.memory.set(int(own.memory_bytes));
+        self.cpu.set(own.cpu_seconds);
+    }
+
+    pub(super) fn store(&self, bytes: u64, incidents: u64, waiting: u64, lost: u64) {
+        self.store_bytes.set(int(bytes));
+        self.store_incidents.set(int(incidents));
+        self.queue.with_label_values(&["store"]).set(int(waiting));
+        self.store_lost.set(int(lost));
+    }
+
+    pub(super) fn gap(&self, seconds: f64) {
+        self.gaps.inc();
+        self.gap_seconds.add(seconds);
+    }
+
+    pub(super) fn reloaded(&self, ok: bool) {
+        self.reloads.with_label_values(&[if ok { "ok" } else { "refused" }]).inc();
+    }
+
+    pub(super) fn sink(&self, name: &str) -> Sink {
+        Sink {
+            sent: self.sent.with_label_values(&[name]),
+            failed: self.failed.with_label_values(&[name]),
+            dropped: self.dropped.with_label_values(&[name]),
+            waiting: self.waiting.with_label_values(&[name]),
+        }
+    }
+}

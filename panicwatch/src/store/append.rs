@@ -1,0 +1,165 @@
+//! Writing incidents: the document, its group, the counters and the outboxes, all or nothing.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use redb::{ReadableTable, Table, WriteTransaction};
+
+use super::{
+    Batch, Counted, Error, Gap, Group, Store,
+    database::{
+        BY_GROUP, BYTES, COUNT, COUNTERS, DOCUMENTS, GAPS, GROUPS, META, OUTBOX, TIMELINES, json, of_json,
+        pack,
+    },
+};
+use crate::incident::Incident;
+
+/// Gaps that are remembered.
+const MAX_GAPS: usize = 1000;
+/// In the table `meta`: the batch that was written last.
+const LAST_BATCH: &str = "batch";
+
+impl Store {
+    /// Writes `batch`; gives the IDs of the incidents that opened their group. The batch that was written last changes
+    /// nothing, and neither does an incident that is there: what may have been written may be written again.
+    ///
+    /// # Errors
+    /// When the disk is full or broken: then nothing was written.
+    pub fn append(&self, batch: &Batch) -> Result<Vec<String>, Error> {
+        let now = format!("{:.9}", Timestamp::now());
+        self.write(|transaction| {
+            if transaction
+                .open_table(META)?
+                .insert(LAST_BATCH, batch.id)?
+                .is_some_and(|last| last.value() == batch.id)
+            {
+                return Ok(Vec::new());
+            }
+            let fresh = self.write_incidents(transaction, batch)?;
+            let mut groups = transaction.open_table(GROUPS)?;
+            for counted in &batch.counted {
+                add_counted(&mut groups, counted, &now)?;
+            }
+            let mut counters = transaction.open_table(COUNTERS)?;
+            for (name, more) in &batch.counters {
+                let before = counters.get(name.as_str())?.map_or(0, |value| value.value());
+                counters.insert(name.as_str(), before + more)?;
+            }
+            Ok(fresh)
+        })
+    }
+
+    fn write_incidents(
+        &self,
+        transaction: &WriteTransaction,
+        batch: &Batch,
+    ) -> Result<Vec<String>, redb::Error> {
+        let mut documents = transaction.open_table(DOCUMENTS)?;
+        let mut timelines = transaction.open_table(TIMELINES)?;
+        let mut by_group = transaction.open_table(BY_GROUP)?;
+        let mut groups = transaction.open_table(GROUPS)?;
+        let mut outbox = transaction.open_table(OUTBOX)?;
+        let mut meta = transaction.open_table(META)?;
+        let (mut fresh, mut bytes, mut count) = (Vec::new(), 0, 0);
+        let mut changed: BTreeMap<&str, Group> = BTreeMap::new();
+        for (incident, kept) in &batch.incidents {
+            let id = incident.id.as_str();
+            if documents.get(id)?.is_some() {
+                continue;
+            }
+            if !changed.contains_key(incident.fingerprint.as_str()) {
+                let known = groups.get(incident.fingerprint.as_str())?;
+                let group =
+                    known.map(|group| of_json::<Group>(group.value())).transpose()?.unwrap_or_default();
+                changed.insert(&incident.fingerprint, group);
+            }
+            if let Some(group) = changed.get_mut(incident.fingerprint.as_str()) {
+                if group.count == 0 {
+                    fresh.push(id.to_owned());
+                }
+                group.add(incident, *kept);
+            }
+            if !kept {
+                continue;
+            }
+            let document = pack(&Incident { timeline: None, ..(**incident).clone() })?;
+            bytes += document.len() as u64;
+            documents.insert(id, document.as_slice())?;
+            if let Some(timeline) = &incident.timeline {
+                let timeline = pack(timeline)?;
+                bytes += timeline.len() as u64;
+                timelines.insert(id, timeline.as_slice())?;
+            }
+            by_group.insert((incident.fingerprint.as_str(), id), ())?;
+            for consumer in &self.consumers {
+                outbox.insert((consumer.as_str(), id), ())?;
+            }
+            count += 1;
+        }
+        for (fingerprint, group) in changed {
+            groups.insert(fingerprint, json(&group)?.as_slice())?;
+        }
+        add(&mut meta, BYTES, bytes)?;
+        add(&mut meta, COUNT, count)?;
+        Ok(fresh)
+    }
+
+    /// Numbers that outlive the daemon.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn counters(&self) -> Result<BTreeMap<String, u64>, Error> {
+        self.read(|transaction| {
+            let table = transaction.open_table(COUNTERS)?;
+            let all = table.iter()?;
+            all.map(|entry| entry.map(|(name, n)| (name.value().to_owned(), n.value())).map_err(Into::into))
+                .collect()
+        })
+    }
+
+    /// Remembers a time in which nothing was watched.
+    ///
+    /// # Errors
+    /// When the disk is full or broken.
+    pub fn gap(&self, gap: &Gap) -> Result<(), Error> {
+        self.write(|transaction| {
+            let mut gaps = transaction.open_table(GAPS)?;
+            gaps.insert(gap.from.as_str(), json(gap)?.as_slice())?;
+            while gaps.iter()?.count() > MAX_GAPS {
+                gaps.pop_first()?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Adds to a number.
+pub(super) fn add(meta: &mut Table<'_, &'static str, u64>, name: &str, more: u64) -> Result<(), redb::Error> {
+    let before = meta.get(name)?.map_or(0, |value| value.value());
+    meta.insert(name, before + more)?;
+    Ok(())
+}
+
+/// To the newest group with that binary and function; else a group of its own.
+fn add_counted(
+    groups: &mut Table<'_, &'static str, &'static [u8]>,
+    counted: &Counted,
+    now: &str,
+) -> Result<(), redb::Error> {
+    let mut best: Option<Group> = None;
+    for entry in groups.iter()? {
+        let group: Group = of_json(entry?.1.value())?;
+        let function = group.site.as_deref().map(|site| site.split(" (").next().unwrap_or(site));
+        let fits = group.binaries.contains(&counted.binary) && function == counted.function.as_deref();
+        if fits && best.as_ref().is_none_or(|best| best.last_seen < group.last_seen) {
+            best = Some(group);
+        }
+    }
+    let mut group = best.unwrap_or_else(|| Group {
+        fingerprint: format!("counted:{}:{}", counted.binary, counted.function.as_deref().unwrap_or("?")),
+        ..Group::default()
+    });
+    group.add_counted(&counted.binary, counted.function.as_deref(), counted.count, now);
+    groups.insert(group.fingerprint.as_str(), json(&group)?.as_slice())?;
+    Ok(())
+}

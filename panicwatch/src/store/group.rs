@@ -1,0 +1,102 @@
+//! What an incident does to the record of its group. Pure.
+
+use super::Group;
+use crate::{
+    frame_class::{self, Class},
+    incident::{Frame, Incident, Kind},
+};
+
+/// Executables that are named.
+const MAX_BINARIES: usize = 8;
+/// Hours of which the numbers are kept.
+const MAX_HOURS: usize = 48;
+/// Longest title, characters.
+const MAX_TITLE: usize = 300;
+
+impl Group {
+    /// Counts `incident`; `kept`: its document is.
+    pub(super) fn add(&mut self, incident: &Incident, kept: bool) {
+        if self.count == 0 {
+            self.fingerprint.clone_from(&incident.fingerprint);
+            self.first_seen.clone_from(&incident.time);
+        }
+        self.seen(&incident.time, 1);
+        *self.outcomes.entry(incident.outcome.name().to_owned()).or_default() += 1;
+        if !kept {
+            self.counted += 1;
+        }
+        if kept && self.newest.as_ref().is_none_or(|newest| *newest <= incident.id) {
+            self.newest = Some(incident.id.clone());
+            self.title = title(incident);
+            self.kind = Some(incident.kind);
+            self.class = incident.panics.first().and_then(|panic| panic.value.type_name.clone());
+            self.site = site(incident).map(place);
+        }
+        if let Some(binary) = incident.process.binary_name() {
+            self.binary(binary);
+        }
+    }
+
+    /// Counts panics of which no more is known than where.
+    pub(super) fn add_counted(&mut self, binary: &str, function: Option<&str>, count: u64, now: &str) {
+        if self.count == 0 {
+            self.first_seen = now.to_owned();
+            self.title = "panics that were counted only".to_owned();
+            self.kind = Some(Kind::Panic);
+            self.site = function.map(str::to_owned);
+        }
+        self.seen(now, count);
+        self.counted += count;
+        *self.outcomes.entry("counted".to_owned()).or_default() += count;
+        self.binary(binary);
+    }
+
+    fn seen(&mut self, time: &str, count: u64) {
+        self.count += count;
+        if self.last_seen.as_str() < time {
+            time.clone_into(&mut self.last_seen);
+        }
+        let Some(hour) = hour(time) else { return };
+        match self.hours.iter_mut().find(|(at, _)| *at == hour) {
+            Some((_, n)) => *n += count,
+            None => {
+                self.hours.push((hour, count));
+                self.hours.sort_unstable();
+                let over = self.hours.len().saturating_sub(MAX_HOURS);
+                self.hours.drain(..over);
+            }
+        }
+    }
+
+    fn binary(&mut self, name: &str) {
+        if self.binaries.len() < MAX_BINARIES && !self.binaries.iter().any(|binary| binary == name) {
+            self.binaries.push(name.to_owned());
+        }
+    }
+}
+
+/// Hours since 1970.
+fn hour(time: &str) -> Option<u64> {
+    let time: jiff::Timestamp = time.parse().ok()?;
+    u64::try_from(time.as_second() / 3600).ok()
+}
+
+fn title(incident: &Incident) -> String {
+    let line = incident.message.as_deref().and_then(|message| message.lines().next());
+    let line = line.unwrap_or_else(|| incident.kind.name());
+    line.chars().take(MAX_TITLE).collect()
+}
+
+/// Where it was raised; of a fatal error the innermost frame outside the runtime.
+fn site(incident: &Incident) -> Option<&Frame> {
+    let raised = incident.panics.first().and_then(|panic| panic.site.as_ref());
+    let user = |frame: &&Frame| frame_class::of_frame(frame, None) != Class::Runtime;
+    raised.or_else(|| incident.stack.iter().find(user)).or_else(|| incident.stack.first())
+}
+
+fn place(frame: &Frame) -> String {
+    match (&frame.file, frame.line) {
+        (Some(file), Some(line)) => format!("{} ({file}:{line})", frame.function),
+        _ => frame.function.clone(),
+    }
+}
