@@ -1,54 +1,81 @@
-//! `panicwatch daemon`: watches all Go processes of a host.
+//! `panicwatch daemon`: watches all Go programs of a host, stores and exports what they panic of.
 
-use std::sync::Arc;
+use std::{fs, path::PathBuf};
 
+use anyhow::{Context as _, anyhow};
 use clap::Args as ClapArgs;
 
-use super::{
-    common::{Exit, print, say, unable},
-    signals,
-};
+use super::common::{Exit, print, unable};
 use crate::{
-    recorder,
-    watch::session::{Input, Output, Scope, Session},
+    config::Config,
+    daemon::{Daemon, StartError, log},
 };
 
-/// Watch all Go programs of this host
+/// Watch all Go programs of this host: store, export and show what they panic of
+///
+/// docs/daemon.md tells more.
 #[derive(Debug, ClapArgs)]
-pub struct Args {}
+pub struct Args {
+    /// The configuration, TOML; without it every default holds
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Only say what is wrong with the configuration
+    #[arg(long)]
+    check: bool,
+    /// Listen here instead of where the configuration says; several times for several addresses
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<String>,
+    /// Keep incidents here instead of where the configuration says
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+}
 
-/// Runs it.
+/// Runs until it is told to stop.
 ///
 /// # Errors
-/// 3.
-pub fn run(_args: &Args) -> Result<i32, Exit> {
-    crate::doctor::requirements_for_run().map_err(unable)?;
-    let scope = Scope::Host { select: Arc::new(|_| Ok(())), hold: false };
-    let mut session = Session::start(scope, &recorder::Options::default()).map_err(unable)?;
-    let sender = session.sender();
-    signals::on_stop(session.gate(), move || {
-        let _ = sender.send(Input::Stop);
-    })?;
-    let census = session.census();
-    loop {
-        match session.wait() {
-            Output::Incident(incident) => print(&format!(
-                "{} {} {:?} {:?} {:?} {:?}\n",
-                incident.process.pid,
-                incident.process.exe.as_deref().unwrap_or("?"),
-                incident.outcome,
-                incident.message,
-                incident.process.args,
-                incident.missing.len(),
-            ))?,
-            Output::Note(note) | Output::Aside(note) => say(&note),
-            Output::Counted(counted) => super::common::say_counted(&counted),
-            Output::Init(..) => {}
-            Output::Tick => {
-                let known = census.as_ref().map(|c| c.known()).unwrap_or_default();
-                say(&format!("{} processes, {} records", known.len(), session.records()));
-            }
-            Output::ChildExited(_) | Output::Stopped => return Ok(0),
-        }
+/// Status 1 when the configuration is refused or something of it cannot be used, 3 when the machine cannot do it.
+pub fn run(args: &Args) -> Result<i32, Exit> {
+    let config = load(args)?;
+    if args.check {
+        let name = args.config.as_ref().map_or("the defaults".to_owned(), |path| path.display().to_string());
+        print(&format!("{name}: in order\n"))?;
+        return Ok(0);
     }
+    log::install(&config.log);
+    crate::doctor::requirements_for_run().map_err(unable)?;
+    let of_reload = Args {
+        config: args.config.clone(),
+        check: false,
+        listen: args.listen.clone(),
+        state: args.state.clone(),
+    };
+    let reload = move || load(&of_reload).map_err(|exit| format!("{:#}", exit.error));
+    let daemon = Daemon::start(config, Box::new(reload)).map_err(|error| match error {
+        StartError::Probe(error) => unable(error),
+        error => error.into(),
+    })?;
+    daemon.run()?;
+    Ok(0)
+}
+
+fn load(args: &Args) -> Result<Config, Exit> {
+    let (text, name) = match &args.config {
+        Some(path) => {
+            let name = path.display().to_string();
+            (fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?, name)
+        }
+        None => (String::new(), String::new()),
+    };
+    let env = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    let mut config = Config::load(&text, &name, env).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        anyhow!("the configuration is refused:\n  {}", lines.join("\n  "))
+    })?;
+    if !args.listen.is_empty() {
+        config.http.listen.clone_from(&args.listen);
+    }
+    if let Some(state) = &args.state {
+        config.store.path = state.display().to_string();
+    }
+    Ok(config)
 }

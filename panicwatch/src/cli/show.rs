@@ -7,15 +7,13 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::Args as ClapArgs;
 
 use super::common::{self, Exit, say};
 use crate::{
-    escape,
-    incident::Incident,
-    report::{self, Style},
+    render::{self, Format},
+    report::Style,
     stored::{Pick, Stored},
-    timeline::{self, Timeline},
 };
 
 /// Show a stored incident
@@ -39,15 +37,6 @@ pub struct Args {
     /// Write to FILE instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
-    Perfetto,
-    Folded,
-    PerfScript,
 }
 
 /// Renders it.
@@ -75,7 +64,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
         ));
     }
     let style = if args.output.is_some() { Style::default() } else { common::stdout_style() };
-    let bytes = render(args.format, &incident, &document, &style)?;
+    let bytes = render::render(args.format, &incident, Some(&document), &style)?;
     write(args.output.as_deref(), &bytes)?;
     Ok(0)
 }
@@ -94,58 +83,6 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
         ),
         _ => anyhow!(error).context(format!("cannot read {}", path.display())),
     })
-}
-
-fn render(
-    format: Format,
-    incident: &Incident,
-    document: &serde_json::Value,
-    style: &Style,
-) -> anyhow::Result<Vec<u8>> {
-    Ok(match format {
-        Format::Text => report::full(incident, style).into_bytes(),
-        Format::Json => json(document)?.into_bytes(),
-        Format::Perfetto => timeline::perfetto(incident, timeline_of(incident)?),
-        Format::PerfScript => timeline::perf_script(incident, timeline_of(incident)?).into_bytes(),
-        Format::Folded => {
-            let text = timeline::folded(incident, timeline_of(incident)?);
-            if text.is_empty() {
-                return Err(anyhow!(
-                    "its timeline has neither samples nor calls of functions: there is nothing to fold"
-                ));
-            }
-            text.into_bytes()
-        }
-    })
-}
-
-fn timeline_of(incident: &Incident) -> anyhow::Result<&Timeline> {
-    incident.timeline.as_ref().ok_or_else(|| {
-        let reason = incident.missing.iter().find(|missing| missing.what == "timeline");
-        match reason {
-            Some(missing) => {
-                anyhow!("the incident has no timeline: {}", escape::one_line_max(&missing.reason, 300))
-            }
-            None => anyhow!(
-                "the incident has no timeline: none was recorded; --format text and json show the rest"
-            ),
-        }
-    })
-}
-
-/// The document, indented. Characters that would steer a terminal are written as escapes: the same JSON.
-fn json(document: &serde_json::Value) -> anyhow::Result<String> {
-    let text = serde_json::to_string_pretty(document).context("the document could not be written as JSON")?;
-    let mut out = String::with_capacity(text.len() + 1);
-    for c in text.chars() {
-        if c != '\n' && escape::is_unsafe(c) {
-            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
-        } else {
-            out.push(c);
-        }
-    }
-    out.push('\n');
-    Ok(out)
 }
 
 fn write(output: Option<&Path>, bytes: &[u8]) -> anyhow::Result<()> {

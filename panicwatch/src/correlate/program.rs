@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use panicwatch_common::{counted::Place, event::Head};
@@ -35,12 +38,27 @@ pub struct Program {
     pub path: PathBuf,
     /// What raises at an address, as far as it was asked.
     checks: Mutex<HashMap<u64, Option<String>>>,
+    /// Number of the question that was asked last.
+    asked: AtomicU64,
 }
+
+/// Questions asked so far, of all programs.
+static ASKED: AtomicU64 = AtomicU64::new(0);
 
 impl Program {
     /// A binary, its plan, and the name it was opened by.
     pub fn new(bin: GoBinary, plan: ProbePlan, path: PathBuf) -> Self {
-        Self { bin, plan, path, checks: Mutex::default() }
+        Self { bin, plan, path, checks: Mutex::default(), asked: AtomicU64::new(0) }
+    }
+
+    /// Grows with every question: the program with the least was not asked for longest.
+    pub fn last_asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Forgets what can be found out again.
+    pub fn forget(&self) {
+        *self.checks.lock().unwrap_or_else(PoisonError::into_inner) = HashMap::new();
     }
 
     /// What raises at the link-time address `pc` and what it compares, in words; `None` when the code does not tell.
@@ -102,6 +120,7 @@ impl Program {
 
     /// `event` seen through this binary.
     pub fn view<'a>(&'a self, event: &'a Event) -> View<'a> {
+        self.asked.store(ASKED.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         View { event, program: self, bias: self.bias(&event.head) }
     }
 }

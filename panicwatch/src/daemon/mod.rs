@@ -1,8 +1,138 @@
-//! The daemon: what happens to an incident once it is known, and what is known of the daemon itself.
+//! The daemon: a session about the whole host, and what happens to its incidents. docs/daemon.md tells the order in which it
+//! starts and stops, and why.
 
+mod exporters;
 pub mod feed;
 pub mod keeper;
 pub mod log;
+mod main_loop;
+mod options;
 pub mod paint;
 pub mod privileges;
 pub mod status;
+pub mod truncated;
+
+use std::{io, path::Path, sync::Arc};
+
+use jiff::Timestamp;
+
+use crate::{
+    config::Config,
+    http::{self, server::Listeners},
+    metrics::Metrics,
+    probe::error::ProbeError,
+    store::{self, Gap, Store},
+    watch::session::{Scope, Session},
+};
+use exporters::Exporters;
+use feed::Feed;
+use keeper::Keeper;
+use status::Board;
+
+/// Reads the configuration again.
+pub type Reload = Box<dyn Fn() -> Result<Config, String> + Send>;
+
+/// A daemon that watches.
+pub struct Daemon {
+    config: Config,
+    reload: Reload,
+    session: Session,
+    store: Arc<Store>,
+    metrics: Arc<Metrics>,
+    keeper: Arc<Keeper>,
+    board: Board,
+    exporters: Exporters,
+}
+
+/// Why it does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The incident store.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// An address, a certificate or a token.
+    #[error(transparent)]
+    Http(#[from] http::server::Error),
+    /// The kernel.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// Something else that the system refuses.
+    #[error("{what}: {source}")]
+    System {
+        /// What was to be done.
+        what: &'static str,
+        /// errno.
+        source: io::Error,
+    },
+    /// What the configuration names.
+    #[error("{0}")]
+    Config(String),
+}
+
+impl Daemon {
+    /// Starts watching. `reload` reads the configuration again when somebody asks for it.
+    ///
+    /// # Errors
+    /// When the store, an address or the kernel refuses.
+    pub fn start(config: Config, reload: Reload) -> Result<Daemon, StartError> {
+        truncated::survive().map_err(|source| StartError::System { what: "handling SIGBUS", source })?;
+        let opened = Store::open(Path::new(&config.store.path), &exporters::consumers(&config))?;
+        if let Some((aside, reason)) = &opened.damaged {
+            ::log::error!(
+                "the incident store was damaged ({reason}); it is kept as {}, a new one is begun",
+                aside.display()
+            );
+        }
+        for (consumer, n) in &opened.dropped {
+            ::log::warn!("{consumer} is not configured any more: {n} incidents that waited for it go unsent");
+        }
+        let (store, last_beat) = (Arc::new(opened.store), opened.last_beat);
+        let listeners = Listeners::bind(&config.http)?;
+        let token = http::server::token(&config.http.token_file)?;
+        if token.is_none() && listeners.is_open_to_network() {
+            ::log::warn!(
+                "everybody on the network may read incidents: set [http] token_file, or listen on 127.0.0.1"
+            );
+        }
+        let select = options::select(&config.watch).map_err(StartError::Config)?;
+        let exporters = exporters::Plan::new(&config)?;
+        // The last thing to do alone: threads inherit what is left.
+        privileges::drop_others().map_err(StartError::Config)?;
+        let restored = store.counters()?;
+        let metrics =
+            Metrics::new(&config.metrics, &restored).map_err(|e| StartError::Config(e.to_string()))?;
+        let metrics = Arc::new(metrics);
+        let system = |what| move |source| StartError::System { what, source };
+        let feed = Feed::new(feed::BACKLOG);
+        let keeper = Keeper::start(store.clone(), metrics.clone(), feed.clone(), config.store.clone());
+        let keeper = Arc::new(keeper.map_err(system("starting a thread"))?);
+        let scope = Scope::Host { select, hold: config.watch.hold_new_binaries };
+        let session = Session::start(scope, &options::recorder(&config.recorder))?;
+        if config.watch.hold_new_binaries
+            && let Some(problem) = session.gate_problem()
+        {
+            ::log::warn!("new binaries are not held: {problem}");
+        }
+        if let Some(last_beat) = last_beat {
+            keeper::tell_gap(&store, &metrics, &feed, gap_since(last_beat));
+        }
+        let board = Board::default();
+        let running = exporters.start(listeners, token, &store, &metrics, &board, &feed, &keeper);
+        let exporters = running.map_err(system("starting the runtime"))?;
+        for address in exporters.addresses() {
+            let scheme = if config.http.tls.cert.is_empty() { "http" } else { "https" };
+            ::log::info!("the page, the API and /metrics are at {scheme}://{address}/");
+        }
+        Ok(Daemon { config, reload, session, store, metrics, keeper, board, exporters })
+    }
+}
+
+/// Nobody watched since the daemon before this one was last alive.
+fn gap_since(last_beat: Timestamp) -> Gap {
+    Gap {
+        from: format!("{last_beat:.9}"),
+        to: format!("{:.9}", Timestamp::now()),
+        reason: "panicwatch was not running; to the second, for it says once a second that it is".to_owned(),
+    }
+}

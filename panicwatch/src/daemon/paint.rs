@@ -13,6 +13,7 @@ use crate::{
         armory::{Armed, Armory},
         census::{Census, Known},
         governor::Told,
+        procfs,
         session::Session,
     },
 };
@@ -118,7 +119,7 @@ impl Painter {
             shed: governor.shed,
             governor_actions: governor.actions,
             overhead_percent: governor.cost_percent,
-            memory_bytes: resident().unwrap_or(0),
+            memory_bytes: procfs::own_resident().unwrap_or(0),
             cpu_seconds: Clock::process_cpu_ns(std::process::id()).map_or(0.0, |ns| ns as f64 / 1e9),
         }
     }
@@ -161,13 +162,4 @@ fn process(known: Known) -> Process {
         kubernetes: process.kubernetes,
         incidents,
     }
-}
-
-/// Our resident memory, bytes.
-fn resident() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    // SAFETY: plain library call.
-    let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
-    Some(pages * page)
 }

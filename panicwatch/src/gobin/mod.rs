@@ -113,6 +113,11 @@ impl GoBinary {
         Self::parse(map(path)?)
     }
 
+    /// The file's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.image.data()
+    }
+
     /// Reads the headers and finds the tables.
     ///
     /// # Errors

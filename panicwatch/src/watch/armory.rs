@@ -8,6 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use super::procfs;
 use crate::{
     correlate::Program,
     gobin::{self, GoBinary, dwarf},
@@ -41,6 +42,15 @@ impl Armed {
     /// Main module's path.
     pub fn module(&self) -> Option<String> {
         self.program.bin.build_info().module_path().map(str::to_owned)
+    }
+
+    /// Gives memory back: everything of it can be had again.
+    fn release(&self) {
+        self.program.forget();
+        let bytes = self.program.bin.bytes();
+        // SAFETY: the bytes are a private mapping of a file (`open`), whole pages from the first on, which nobody writes: pages
+        // that are dropped are read from the file again.
+        unsafe { libc::madvise(bytes.as_ptr().cast_mut().cast(), bytes.len(), libc::MADV_DONTNEED) };
     }
 
     /// Does its path still lead to the very file, as we see paths? Not where it was deleted, replaced, or lies in a
@@ -280,6 +290,23 @@ impl Armory {
     /// Number of armed binaries.
     pub fn len(&self) -> usize {
         self.state().armed.iter().flatten().count()
+    }
+
+    /// Our memory should be `ceiling` bytes at most: what was decoded of binaries, and pages of their files, go, those not
+    /// asked for longest first. They come back when they are needed.
+    pub fn keep_within(&self, ceiling: u64) {
+        let is_over = || procfs::own_resident().is_some_and(|resident| resident > ceiling);
+        if !is_over() {
+            return;
+        }
+        let mut all = self.all();
+        all.sort_by_key(|armed| armed.program.last_asked());
+        for armed in all {
+            armed.release();
+            if !is_over() {
+                break;
+            }
+        }
     }
 
     /// Takes the probes off the binary in row `index`; the row will be another's. No process may run it any more, and every

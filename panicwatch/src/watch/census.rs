@@ -10,6 +10,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread,
@@ -93,6 +94,7 @@ pub struct Census {
     select: Mutex<Arc<Select>>,
     names: place::Names,
     queue: Mutex<Sender<Look>>,
+    looked: AtomicBool,
 }
 
 impl Census {
@@ -108,6 +110,7 @@ impl Census {
             select: Mutex::new(select),
             names: place::Names::default(),
             queue: Mutex::new(queue),
+            looked: AtomicBool::new(false),
         });
         census.ask(Look::AtAll);
         let of_thread = census.clone();
@@ -176,7 +179,7 @@ impl Census {
     }
 
     /// What is known of a process that [`Census::wants`] was asked about.
-    pub(super) fn process(&self, pid: u32) -> incident::Process {
+    pub fn process(&self, pid: u32) -> incident::Process {
         let state = self.state();
         state.known.get(&pid).map_or_else(|| procfs::process(pid), |known| known.process.clone())
     }
@@ -186,6 +189,11 @@ impl Census {
         if let Some(known) = self.state().known.get_mut(&pid) {
             known.incidents += 1;
         }
+    }
+
+    /// Every process that there was has been looked at.
+    pub fn has_looked_at_all(&self) -> bool {
+        self.looked.load(Ordering::Acquire)
     }
 
     /// All Go processes.
@@ -203,7 +211,10 @@ impl Census {
         loop {
             match looks.recv_timeout(Duration::from_secs(1)) {
                 Ok(Look::At(pid)) => self.look(pid),
-                Ok(Look::AtAll) => self.look_at_all(),
+                Ok(Look::AtAll) => {
+                    self.look_at_all();
+                    self.looked.store(true, Ordering::Release);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(Look::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -239,7 +250,7 @@ impl Census {
         let mut over = Vec::new();
         for armed in self.armory.all() {
             let row = armed.index;
-            if state.known.values().any(|known| known.row == Some(row)) {
+            if state.known.values().any(|known| known.row == Some(row) && known.left_out.is_none()) {
                 state.idle.remove(&row);
                 continue;
             }

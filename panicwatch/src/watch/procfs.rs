@@ -115,6 +115,15 @@ fn stat(pid: u32) -> Option<(String, u64)> {
     Some((fields.next()?.to_owned(), fields.nth(18)?.parse().ok()?))
 }
 
+/// Our own resident memory, bytes.
+pub fn own_resident() -> Option<u64> {
+    let statm = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    // SAFETY: plain library call.
+    let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
+    Some(pages * page)
+}
+
 /// The effective user of process `pid`.
 pub fn uid(pid: u32) -> Option<u32> {
     fs::metadata(format!("/proc/{pid}")).ok().map(|meta| meta.uid())

@@ -1,0 +1,189 @@
+//! The daemon's loop: incidents to the keeper, once a second a look around, signals, the end.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use sd_notify::NotifyState;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+
+use super::{
+    Daemon, feed, log as own_log, options,
+    paint::{Others, Painter},
+};
+use crate::{
+    config, incident,
+    watch::session::{Counted, Input, Output},
+};
+
+/// Between two looks at the store's size.
+const SIZES: Duration = Duration::from_secs(10);
+
+/// What signals ask for.
+#[derive(Debug, Default)]
+struct Asked {
+    reload: AtomicBool,
+    reopen: AtomicBool,
+}
+
+impl Daemon {
+    /// Watches until it is told to stop; then ends in order: what the ring has, incidents under way, the store, the
+    /// exporters.
+    ///
+    /// # Errors
+    /// When signals cannot be listened to.
+    pub fn run(mut self) -> anyhow::Result<()> {
+        let asked = Arc::new(Asked::default());
+        self.listen_to_signals(&asked).context("signals cannot be listened to")?;
+        let mut painter = Painter::default();
+        let mut told_ready = false;
+        let mut sized: Option<Instant> = None;
+        loop {
+            match self.session.wait() {
+                Output::Incident(incident) => self.keeper.incident(*incident),
+                Output::Counted(counted) => self.counted(counted),
+                Output::Note(note) => log::warn!("{note}"),
+                Output::Aside(aside) => log::info!("{aside}"),
+                Output::Init(..) => {}
+                Output::Tick => {
+                    self.look_around(&mut painter, &mut told_ready);
+                    if sized.is_none_or(|sized| sized.elapsed() >= SIZES) {
+                        sized = Some(Instant::now());
+                        let (bytes, count) = self.store.size().unwrap_or_default();
+                        self.metrics.store(bytes, count, self.keeper.waiting(), self.keeper.lost());
+                    }
+                    if asked.reload.swap(false, Ordering::Relaxed) {
+                        self.reload();
+                    }
+                    if asked.reopen.swap(false, Ordering::Relaxed) {
+                        self.exporters.reopen();
+                    }
+                }
+                Output::ChildExited(_) | Output::Stopped => break,
+            }
+        }
+        self.stop();
+        Ok(())
+    }
+
+    fn listen_to_signals(&self, asked: &Arc<Asked>) -> std::io::Result<()> {
+        let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
+        let (sender, asked) = (self.session.sender(), asked.clone());
+        thread::Builder::new().name("signals".into()).spawn(move || {
+            for signal in signals.forever() {
+                match signal {
+                    SIGHUP => asked.reload.store(true, Ordering::Relaxed),
+                    SIGUSR1 => asked.reopen.store(true, Ordering::Relaxed),
+                    _ => {
+                        notify(&[NotifyState::Stopping]);
+                        let _ = sender.send(Input::Stop);
+                    }
+                }
+            }
+        })?;
+        Ok(())
+    }
+
+    fn counted(&self, counted: Counted) {
+        let census = self.session.census();
+        let exe = census.and_then(|census| census.process(counted.pid).exe);
+        let binary = exe.as_deref().and_then(incident::base_name).unwrap_or_default().to_owned();
+        self.keeper.counted(feed::Counted {
+            time: format!("{:.9}", Timestamp::now()),
+            pid: counted.pid,
+            binary,
+            function: counted.site.map(|site| site.function),
+            count: counted.count,
+        });
+    }
+
+    /// Once a second.
+    fn look_around(&mut self, painter: &mut Painter, told_ready: &mut bool) {
+        let Some(census) = self.session.census() else { return };
+        let ready = census.has_looked_at_all();
+        let others = Others {
+            to_store: self.keeper.waiting(),
+            problems: self.keeper.problem().into_iter().collect(),
+            ready,
+        };
+        let status = painter.paint(&self.session, &census, others);
+        self.metrics.status(&status);
+        if ready && !*told_ready {
+            *told_ready = true;
+            let watched = status.processes.iter().filter(|process| process.watched).count();
+            log::info!("ready: {watched} Go processes of {} binaries are watched", status.binaries.len());
+            notify(&[NotifyState::Ready]);
+        }
+        self.session.armory().keep_within(self.config.limits.memory.0);
+        self.board.set(status);
+        if let Err(error) = self.store.beat() {
+            log::debug!("the sign of life cannot be written: {error}");
+        }
+        notify(&[NotifyState::Watchdog]);
+    }
+
+    fn reload(&mut self) {
+        let usec = i128::from(crate::clock::Clock::monotonic_ns() / 1000);
+        notify(&[NotifyState::Reloading, NotifyState::MonotonicUsec(usec)]);
+        let done = (self.reload)().and_then(|config| {
+            let select = options::select(&config.watch)?;
+            let token =
+                crate::http::server::token(&config.http.token_file).map_err(|error| error.to_string())?;
+            Ok((config, select, token))
+        });
+        match done {
+            Err(error) => {
+                log::error!("the configuration was not reloaded, the one before stays in force: {error}");
+                self.metrics.reloaded(false);
+            }
+            Ok((config, select, token)) => {
+                let later = config::reloadable(&self.config, &config);
+                if !later.is_empty() {
+                    log::warn!("changes of {} take effect when the daemon is started anew", later.join(", "));
+                }
+                own_log::install(&config.log);
+                if config.watch != self.config.watch
+                    && let Some(census) = self.session.census()
+                {
+                    census.reselect(select);
+                }
+                self.exporters.set_token(token);
+                (self.config.watch, self.config.log) = (config.watch, config.log);
+                log::info!("the configuration was reloaded");
+                self.metrics.reloaded(true);
+            }
+        }
+        notify(&[NotifyState::Ready]);
+    }
+
+    /// The session has drained the ring and closed what was under way.
+    fn stop(self) {
+        let begun = Instant::now();
+        let limit = self.config.limits.stop_timeout.0;
+        let unwritten = self.keeper.finish();
+        if unwritten > 0 {
+            log::error!("{unwritten} incidents could not be stored and are lost");
+        }
+        if let Err(error) = self.store.beat() {
+            log::warn!("the sign of life cannot be written: {error}");
+        }
+        if !self.exporters.finish(limit.saturating_sub(begun.elapsed())) {
+            log::warn!("exporters did not end in time; what they had not sent waits in the store");
+        }
+        log::info!("stopped");
+    }
+}
+
+/// Tells systemd, if it started us.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        log::debug!("systemd was not told: {error}");
+    }
+}

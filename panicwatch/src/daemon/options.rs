@@ -1,0 +1,71 @@
+//! The configuration as the watching side takes it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crate::{
+    config::{self, Selectors, select::Facts},
+    recorder::{Options, Source},
+    trace::pattern::Pattern,
+    watch::census::{Candidate, Select},
+};
+
+/// The flight recorder's.
+pub(super) fn recorder(config: &config::Recorder) -> Options {
+    Options {
+        window: config.window.0,
+        level: config.level,
+        // Both were checked when the configuration was read.
+        without: config.without.iter().filter_map(|name| Source::of_name(name)).collect(),
+        functions: config.functions.iter().filter_map(|text| Pattern::parse(text).ok()).collect(),
+        budget_percent: config.budget,
+        captures_per_second: config.max_captures,
+        ..Options::default()
+    }
+}
+
+/// Which processes.
+///
+/// # Errors
+/// When a pattern is none.
+pub(super) fn select(config: &config::Watch) -> Result<Arc<Select>, String> {
+    let compile = |selectors| Selectors::compile(selectors).map_err(|problems| problems.join("; "));
+    let (include, exclude) = (compile(&config.include)?, compile(&config.exclude)?);
+    let users = users();
+    Ok(Arc::new(move |candidate: &Candidate<'_>| {
+        let command = candidate.process.args.as_ref().map(|args| args.join(" "));
+        let user = candidate.uid.and_then(|uid| users.get(&uid).map(String::as_str));
+        let facts = Facts {
+            exe: candidate.process.exe.as_deref(),
+            command: command.as_deref(),
+            module: candidate.module,
+            cgroup: Some(candidate.place.cgroup.as_str()).filter(|cgroup| !cgroup.is_empty()),
+            container: candidate.place.container.as_ref().map(|container| container.id.as_str()),
+            namespace: candidate.place.pod.as_ref().and_then(|pod| pod.namespace.as_deref()),
+            pod: candidate.place.pod.as_ref().and_then(|pod| pod.pod.as_deref()),
+            user,
+            uid: candidate.uid,
+        };
+        decide(&include, &exclude, &facts)
+    }))
+}
+
+fn decide(include: &Selectors, exclude: &Selectors, facts: &Facts<'_>) -> Result<(), String> {
+    if !include.is_empty() && !include.matches(facts) {
+        return Err("no selector of [watch] include fits it".to_owned());
+    }
+    if exclude.matches(facts) {
+        return Err("a selector of [watch] exclude fits it".to_owned());
+    }
+    Ok(())
+}
+
+/// Names of users by number, of this host.
+fn users() -> HashMap<u32, String> {
+    let text = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let entries = text.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let (name, uid) = (fields.next()?, fields.nth(1)?);
+        Some((uid.parse().ok()?, name.to_owned()))
+    });
+    entries.collect()
+}

@@ -1,0 +1,194 @@
+//! What can be asked for.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Path, Query as UrlQuery, State, rejection::QueryRejection},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::Response,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Site, reply};
+use crate::{
+    daemon::status::{Binary, Process},
+    render::{self, Format},
+    report::Style,
+    store::{self, Archive, Query},
+};
+
+type Shared = State<Arc<Site>>;
+
+/// The process lives and answers.
+pub(super) async fn healthz() -> Response {
+    reply::text(StatusCode::OK, "text/plain; charset=utf-8", "alive\n")
+}
+
+/// All that should be watched is.
+pub(super) async fn readyz(State(site): Shared) -> Response {
+    let status = site.board.get();
+    if status.ready && status.problems.is_empty() {
+        return reply::text(StatusCode::OK, "text/plain; charset=utf-8", "ready\n");
+    }
+    let mut lines = status.problems.clone();
+    if !status.ready {
+        lines.push("not all processes have been looked at yet".to_owned());
+    }
+    reply::text(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", lines.join("\n") + "\n")
+}
+
+/// Prometheus's text format.
+pub(super) async fn metrics(State(site): Shared) -> Response {
+    reply::text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", (site.metrics)())
+}
+
+/// Asks the store, on a thread that may wait for the disk.
+async fn ask<R: Send + 'static>(
+    site: &Site,
+    question: impl FnOnce(&dyn Archive) -> Result<R, store::Error> + Send + 'static,
+) -> Result<R, Response> {
+    let archive = site.archive.clone();
+    let answer = tokio::task::spawn_blocking(move || question(&*archive)).await;
+    match answer {
+        Ok(answer) => answer.map_err(|error| reply::store_error(&error)),
+        Err(error) => Err(reply::error(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())),
+    }
+}
+
+/// An answer, or the error in its place.
+fn either(answer: Result<Response, Response>) -> Response {
+    answer.unwrap_or_else(|error| error)
+}
+
+/// A list, newest first.
+pub(super) async fn incidents(
+    State(site): Shared,
+    headers: HeaderMap,
+    query: Result<UrlQuery<Query>, QueryRejection>,
+) -> Response {
+    let query = match query {
+        Ok(UrlQuery(query)) => query,
+        Err(error) => return reply::error(StatusCode::BAD_REQUEST, &error.body_text()),
+    };
+    let page = ask(&site, move |archive| archive.incidents(&query)).await;
+    either(page.map(|page| reply::json(&headers, &page)))
+}
+
+/// How an incident is wanted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct As {
+    format: Option<Format>,
+}
+
+/// One, whole.
+pub(super) async fn incident(
+    State(site): Shared,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    query: Result<UrlQuery<As>, QueryRejection>,
+) -> Response {
+    let format = match query {
+        Ok(UrlQuery(As { format })) => format,
+        Err(error) => return reply::error(StatusCode::BAD_REQUEST, &error.body_text()),
+    };
+    let of_file = id.clone();
+    let found = match ask(&site, move |archive| archive.incident(&id)).await {
+        Ok(Some(incident)) => incident,
+        Ok(None) => return reply::error(StatusCode::NOT_FOUND, "there is no such incident (any more)"),
+        Err(response) => return response,
+    };
+    let Some(format) = format else { return reply::json(&headers, &found) };
+    match render::render(format, &found, None, &Style::default()) {
+        Ok(bytes) => {
+            let mut response = reply::bytes(&headers, format.media_type(), bytes);
+            let name = format!("attachment; filename=\"panicwatch-{of_file}.{}\"", format.extension());
+            if let Ok(name) = HeaderValue::from_str(&name) {
+                response.headers_mut().insert(header::CONTENT_DISPOSITION, name);
+            }
+            response
+        }
+        Err(error) => reply::error(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
+    }
+}
+
+#[derive(Serialize)]
+struct Groups {
+    groups: Vec<store::Group>,
+}
+
+/// All groups, that of the newest incident first.
+pub(super) async fn groups(State(site): Shared, headers: HeaderMap) -> Response {
+    let groups = ask(&site, |archive| archive.groups()).await;
+    either(groups.map(|groups| reply::json(&headers, &Groups { groups })))
+}
+
+/// One group.
+pub(super) async fn group(
+    State(site): Shared,
+    Path(fingerprint): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let groups = ask(&site, |archive| archive.groups()).await;
+    either(groups.map(|groups| match groups.iter().find(|group| group.fingerprint == fingerprint) {
+        Some(group) => reply::json(&headers, group),
+        None => reply::error(StatusCode::NOT_FOUND, "there is no such group"),
+    }))
+}
+
+#[derive(Serialize)]
+struct Gaps {
+    gaps: Vec<store::Gap>,
+}
+
+/// Times in which nothing was watched.
+pub(super) async fn gaps(State(site): Shared, headers: HeaderMap) -> Response {
+    let gaps = ask(&site, |archive| archive.gaps()).await;
+    either(gaps.map(|gaps| reply::json(&headers, &Gaps { gaps })))
+}
+
+#[derive(Serialize)]
+struct Processes<'a> {
+    processes: &'a [Process],
+}
+
+/// All Go processes.
+pub(super) async fn processes(State(site): Shared, headers: HeaderMap) -> Response {
+    reply::json(&headers, &Processes { processes: &site.board.get().processes })
+}
+
+#[derive(Serialize)]
+struct Probes<'a> {
+    binaries: &'a [Binary],
+}
+
+/// All probes, by binary.
+pub(super) async fn probes(State(site): Shared, headers: HeaderMap) -> Response {
+    reply::json(&headers, &Probes { binaries: &site.board.get().binaries })
+}
+
+#[derive(Serialize)]
+struct Daemon<'a> {
+    version: &'static str,
+    ready: bool,
+    problems: &'a [String],
+    processes: usize,
+    watched: usize,
+    binaries: usize,
+    own: &'a crate::daemon::status::Own,
+}
+
+/// How the daemon is.
+pub(super) async fn status(State(site): Shared, headers: HeaderMap) -> Response {
+    let status = site.board.get();
+    let daemon = Daemon {
+        version: env!("CARGO_PKG_VERSION"),
+        ready: status.ready,
+        problems: &status.problems,
+        processes: status.processes.len(),
+        watched: status.processes.iter().filter(|process| process.watched).count(),
+        binaries: status.binaries.len(),
+        own: &status.own,
+    };
+    reply::json(&headers, &daemon)
+}

@@ -1,0 +1,120 @@
+//! An incident in any of its forms: what `show` prints and the API serves. The same document gives the same bytes.
+
+use clap::ValueEnum;
+use serde::Deserialize;
+
+use crate::{
+    escape,
+    incident::Incident,
+    report::{self, Style},
+    timeline::{self, Timeline},
+};
+
+/// Forms of an incident.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// A report for people.
+    Text,
+    /// The document.
+    Json,
+    /// A trace for ui.perfetto.dev.
+    Perfetto,
+    /// Folded stacks, for flame graphs.
+    Folded,
+    /// What `perf script` prints.
+    PerfScript,
+}
+
+impl Format {
+    /// For HTTP.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Format::Text | Format::Folded | Format::PerfScript => "text/plain; charset=utf-8",
+            Format::Json => "application/json",
+            Format::Perfetto => "application/octet-stream",
+        }
+    }
+
+    /// Of a file's name.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Format::Text => "txt",
+            Format::Json => "json",
+            Format::Perfetto => "pftrace",
+            Format::Folded => "folded",
+            Format::PerfScript => "perf",
+        }
+    }
+}
+
+/// It has no such form.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct RenderError(String);
+
+/// Renders it. `document` is what it was read from, if it was: it may have keys that are not known here.
+///
+/// # Errors
+/// When it has no timeline, or nothing in it to fold.
+pub fn render(
+    format: Format,
+    incident: &Incident,
+    document: Option<&serde_json::Value>,
+    style: &Style,
+) -> Result<Vec<u8>, RenderError> {
+    Ok(match format {
+        Format::Text => report::full(incident, style).into_bytes(),
+        Format::Json => match document {
+            Some(document) => json(document)?,
+            None => json(&serde_json::to_value(incident).map_err(not_json)?)?,
+        }
+        .into_bytes(),
+        Format::Perfetto => timeline::perfetto(incident, timeline_of(incident)?),
+        Format::PerfScript => timeline::perf_script(incident, timeline_of(incident)?).into_bytes(),
+        Format::Folded => {
+            let text = timeline::folded(incident, timeline_of(incident)?);
+            if text.is_empty() {
+                let reason =
+                    "its timeline has neither samples nor calls of functions: there is nothing to fold";
+                return Err(RenderError(reason.to_owned()));
+            }
+            text.into_bytes()
+        }
+    })
+}
+
+fn timeline_of(incident: &Incident) -> Result<&Timeline, RenderError> {
+    incident.timeline.as_ref().ok_or_else(|| {
+        let reason = incident.missing.iter().find(|missing| missing.what == "timeline");
+        match reason {
+            Some(missing) => RenderError(format!(
+                "the incident has no timeline: {}",
+                escape::one_line_max(&missing.reason, 300)
+            )),
+            None => RenderError(
+                "the incident has no timeline: none was recorded; --format text and json show the rest"
+                    .to_owned(),
+            ),
+        }
+    })
+}
+
+/// The document, indented. Characters that would steer a terminal are written as escapes: the same JSON.
+fn json(document: &serde_json::Value) -> Result<String, RenderError> {
+    let text = serde_json::to_string_pretty(document).map_err(not_json)?;
+    let mut out = String::with_capacity(text.len() + 1);
+    for c in text.chars() {
+        if c != '\n' && escape::is_unsafe(c) {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            out.push(c);
+        }
+    }
+    out.push('\n');
+    Ok(out)
+}
+
+fn not_json(error: serde_json::Error) -> RenderError {
+    RenderError(format!("the document could not be written as JSON: {error}"))
+}
