@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use crate::{
     escape,
+    http::page,
     incident::Incident,
     report::{self, Style},
     timeline::{self, Timeline},
@@ -24,6 +25,8 @@ pub enum Format {
     Folded,
     /// What `perf script` prints.
     PerfScript,
+    /// The page's view of it, as one file.
+    Html,
 }
 
 impl Format {
@@ -32,6 +35,7 @@ impl Format {
         match self {
             Format::Text | Format::Folded | Format::PerfScript => "text/plain; charset=utf-8",
             Format::Json => "application/json",
+            Format::Html => "text/html; charset=utf-8",
             Format::Perfetto => "application/octet-stream",
         }
     }
@@ -41,6 +45,7 @@ impl Format {
         match self {
             Format::Text => "txt",
             Format::Json => "json",
+            Format::Html => "html",
             Format::Perfetto => "pftrace",
             Format::Folded => "folded",
             Format::PerfScript => "perf",
@@ -70,6 +75,7 @@ pub fn render(
             None => json(&serde_json::to_value(incident).map_err(not_json)?)?,
         }
         .into_bytes(),
+        Format::Html => page::file(incident).map_err(not_json)?.into_bytes(),
         Format::Perfetto => timeline::perfetto(incident, timeline_of(incident)?),
         Format::PerfScript => timeline::perf_script(incident, timeline_of(incident)?).into_bytes(),
         Format::Folded => {

@@ -1,3 +1,5 @@
+//! Configurations as people write them, and what they are told.
+
 use super::*;
 use crate::config::{Bytes, Hook, Protocol};
 

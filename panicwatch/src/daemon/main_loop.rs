@@ -120,6 +120,9 @@ impl Daemon {
             let watched = status.processes.iter().filter(|process| process.watched).count();
             log::info!("ready: {watched} Go processes of {} binaries are watched", status.binaries.len());
             notify(&[NotifyState::Ready]);
+            // Starting takes more memory than running.
+            // SAFETY: the C library gives free memory back to the system; nothing that is in use changes.
+            unsafe { libc::malloc_trim(0) };
         }
         self.session.armory().keep_within(self.config.limits.memory.0);
         self.board.set(status);

@@ -9,7 +9,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Site, reply};
+use super::{Site, page, reply};
 use crate::{
     daemon::status::{Binary, Process},
     render::{self, Format},
@@ -18,6 +18,19 @@ use crate::{
 };
 
 type Shared = State<Arc<Site>>;
+
+/// The page.
+pub(super) async fn index(headers: HeaderMap) -> Response {
+    reply::bytes(&headers, "text/html; charset=utf-8", page::INDEX.as_bytes().to_vec())
+}
+
+/// What it consists of.
+pub(super) async fn file(Path(name): Path<String>, headers: HeaderMap) -> Response {
+    match page::FILES.iter().find(|file| file.name == name) {
+        Some(file) => reply::bytes(&headers, file.media_type, file.text.as_bytes().to_vec()),
+        None => reply::error(StatusCode::NOT_FOUND, "the page has no such file"),
+    }
+}
 
 /// The process lives and answers.
 pub(super) async fn healthz() -> Response {
@@ -78,7 +91,21 @@ pub(super) async fn incidents(
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct As {
-    format: Option<Format>,
+    format: Option<Form>,
+}
+
+/// A form, or what the page needs.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(untagged)]
+enum Form {
+    View(ViewOnly),
+    Of(Format),
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ViewOnly {
+    View,
 }
 
 /// One, whole.
@@ -98,7 +125,11 @@ pub(super) async fn incident(
         Ok(None) => return reply::error(StatusCode::NOT_FOUND, "there is no such incident (any more)"),
         Err(response) => return response,
     };
-    let Some(format) = format else { return reply::json(&headers, &found) };
+    let format = match format {
+        None => return reply::json(&headers, &found),
+        Some(Form::View(ViewOnly::View)) => return reply::json(&headers, &page::View::of(&found)),
+        Some(Form::Of(format)) => format,
+    };
     match render::render(format, &found, None, &Style::default()) {
         Ok(bytes) => {
             let mut response = reply::bytes(&headers, format.media_type(), bytes);

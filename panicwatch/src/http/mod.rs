@@ -5,6 +5,7 @@
 
 mod api;
 mod guard;
+pub mod page;
 mod reply;
 pub mod server;
 mod stream;
@@ -69,7 +70,12 @@ pub enum Way {
 
 /// All paths, for requests that come by `way`.
 pub fn router(site: Arc<Site>, way: Way) -> Router {
-    let open = Router::new().route("/healthz", get(api::healthz)).route("/readyz", get(api::readyz));
+    // The page itself tells nothing: what it shows it asks for.
+    let open = Router::new()
+        .route("/", get(api::index))
+        .route("/page/{file}", get(api::file))
+        .route("/healthz", get(api::healthz))
+        .route("/readyz", get(api::readyz));
     let guarded = Router::new()
         .route("/metrics", get(api::metrics))
         .route("/api/v1/incidents", get(api::incidents))

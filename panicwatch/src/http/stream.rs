@@ -1,5 +1,5 @@
 //! The live stream: server-sent events, for any number of readers.
-//! <https://html.spec.whatwg.org/multipage/server-sent-events.html>
+//! <https://www.w3.org/TR/eventsource/>
 //!
 //! Each reader has a place in the feed. One that falls behind is told how much it missed and sent away; it can come back with
 //! the ID it saw last and gets from the store what it missed.

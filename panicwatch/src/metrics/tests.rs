@@ -1,3 +1,5 @@
+//! The metrics on documents, and their bounds.
+
 use super::*;
 use crate::incident::Outcome;
 

@@ -23,6 +23,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "libpolly-22-dev", why: "part of that LLVM" },
     Package { name: "libzstd-dev", why: "that LLVM needs it" },
     Package { name: "bpftrace", why: "to measure its entry probes beside ours" },
+    Package { name: "chromium-headless-shell", why: "shows the daemon's page in a test" },
     Package { name: "golang-1.19-go", why: "the oldest Go that panicwatch supports, for tests" },
 ];
 

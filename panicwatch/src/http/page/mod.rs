@@ -1,0 +1,148 @@
+//! The page: static files, and the view of one incident as a file of its own.
+//!
+//! No framework, no outside asset. Text of the watched program reaches the page as JSON only, and the page puts it into
+//! text nodes only. Must not know requests.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    frame_class::{self, Class},
+    incident::{Frame, Incident},
+};
+
+/// `/`.
+pub const INDEX: &str = include_str!("index.html");
+
+const STYLE: &str = include_str!("page.css");
+const COMMON: &str = include_str!("common.js");
+const TIMELINE: &str = include_str!("timeline.js");
+const INCIDENT: &str = include_str!("incident.js");
+const APP: &str = include_str!("app.js");
+
+/// A file below `/page/`.
+#[derive(Debug)]
+pub struct File {
+    /// Its name there.
+    pub name: &'static str,
+    /// Media type.
+    pub media_type: &'static str,
+    /// Contents.
+    pub text: &'static str,
+}
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// All of them.
+pub const FILES: &[File] = &[
+    File { name: "page.css", media_type: "text/css; charset=utf-8", text: STYLE },
+    File { name: "common.js", media_type: SCRIPT, text: COMMON },
+    File { name: "timeline.js", media_type: SCRIPT, text: TIMELINE },
+    File { name: "incident.js", media_type: SCRIPT, text: INCIDENT },
+    File { name: "app.js", media_type: SCRIPT, text: APP },
+    File { name: "icon.svg", media_type: "image/svg+xml", text: include_str!("icon.svg") },
+];
+
+/// An incident with what the page cannot know by itself.
+#[derive(Debug, Serialize)]
+pub struct View<'a> {
+    /// The document.
+    incident: &'a Incident,
+    /// Whose code a frame is, by function, `@` and file: "user", "library", "std", "runtime".
+    classes: BTreeMap<String, &'static str>,
+    /// The frame of the stack that the first panic was raised in.
+    site: Option<usize>,
+}
+
+impl<'a> View<'a> {
+    /// Of this incident.
+    pub fn of(incident: &'a Incident) -> View<'a> {
+        let module = incident.process.module.as_deref();
+        let mut classes = BTreeMap::new();
+        for frame in frames(incident) {
+            let key = format!("{}@{}", frame.function, frame.file.as_deref().unwrap_or_default());
+            classes.entry(key).or_insert_with(|| class_name(frame_class::of_frame(frame, module)));
+        }
+        let first = incident.panics.first().and_then(|panic| panic.site.as_ref());
+        let site = first.and_then(|site| incident.stack.iter().position(|frame| frame == site));
+        View { incident, classes, site: site.or_else(|| frame_class::site(&incident.stack, module)) }
+    }
+}
+
+fn class_name(class: Class) -> &'static str {
+    match class {
+        Class::User => "user",
+        Class::ThirdParty => "library",
+        Class::Standard => "std",
+        Class::Runtime => "runtime",
+    }
+}
+
+/// All frames that the page shows with a class.
+fn frames(incident: &Incident) -> impl Iterator<Item = &Frame> {
+    let goroutine = incident.goroutine.iter().flat_map(|g| g.created_by.iter().chain(&g.start));
+    let chain = incident.panics.iter().flat_map(|panic| {
+        let defers = panic.defers.iter().flat_map(|d| d.function.iter().chain(&d.registered_by));
+        let recover = panic.recover.iter().filter_map(|recover| recover.by.as_ref());
+        panic.site.iter().chain(defers).chain(recover)
+    });
+    let ancestry = incident.ancestry.iter().filter_map(|ancestor| ancestor.created_at.as_ref());
+    incident.stack.iter().chain(goroutine).chain(chain).chain(ancestry)
+}
+
+/// The incident's view as one file that needs nothing else, the same bytes for the same incident. Its scripts and style
+/// are named by their hashes, so that nothing in the data could run.
+///
+/// # Errors
+/// When the incident cannot be written as JSON.
+pub fn file(incident: &Incident) -> Result<String, serde_json::Error> {
+    let data = embeddable(&serde_json::to_string(&View::of(incident))?);
+    let script = format!("{COMMON}\n{TIMELINE}\n{INCIDENT}\n{}", include_str!("file.js"));
+    let policy = format!(
+        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'",
+        hash(&script),
+        hash(STYLE)
+    );
+    Ok(include_str!("file.html")
+        .replacen("{{policy}}", &policy, 1)
+        .replacen("{{style}}", STYLE, 1)
+        .replacen("{{script}}", &script, 1)
+        // Last: nothing in the data is looked at again.
+        .replacen("{{data}}", &data, 1))
+}
+
+/// JSON as the text of a `<script>` element: with `<` and `&` written as escapes no end tag or comment can begin in it
+/// (<https://www.w3.org/TR/2011/WD-html5-author-20110809/the-script-element.html>). JSON has
+/// these characters in strings only.
+fn embeddable(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '<' => out.push_str("\\u003c"),
+            '>' => out.push_str("\\u003e"),
+            '&' => out.push_str("\\u0026"),
+            '\u{2028}' => out.push_str("\\u2028"),
+            '\u{2029}' => out.push_str("\\u2029"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// As a policy names a script or style: base64 of SHA-256.
+fn hash(text: &str) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digit = |n: u32| char::from(DIGITS[(n & 63) as usize]);
+    let mut out = String::new();
+    for chunk in Sha256::digest(text).chunks(3) {
+        let byte = |i: usize| u32::from(chunk.get(i).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        let padded = [true, true, chunk.len() > 1, chunk.len() > 2];
+        for (i, there) in padded.into_iter().enumerate() {
+            out.push(if there { digit(bits >> (18 - 6 * i)) } else { '=' });
+        }
+    }
+    out
+}

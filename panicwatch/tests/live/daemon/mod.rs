@@ -1,0 +1,275 @@
+//! The daemon on real programs, judged by the books that these keep themselves.
+
+mod host;
+mod soak;
+
+use std::{fs, path::Path, thread, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::Trial;
+use panicwatch::incident::Outcome;
+
+use crate::{
+    fixtures,
+    gobuild::DEFAULT,
+    ledger::{End, Verdict, cell},
+    need, run,
+    toolchain::{self, Toolchain},
+};
+use host::{Host, until};
+
+type Test = fn(&Path) -> Result<()>;
+
+const TESTS: &[(&str, Test)] = &[
+    ("finds what runs and what starts", finds),
+    ("replaced and deleted binaries", replaced),
+    ("selects", selects),
+    ("holds new binaries", holds),
+    ("killed and started again", killed),
+    ("stops in order", stops),
+    ("reloads", reloads),
+    ("overwritten binaries", overwritten),
+    ("adds up", soak::adds_up),
+];
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for (version, toolchain) in toolchain::all() {
+        let wanted = match version.as_str() {
+            "1.27" => TESTS,
+            "1.19" => &TESTS[..1],
+            _ if need::full() => TESTS,
+            _ => continue,
+        };
+        for (name, test) in wanted {
+            let toolchain = toolchain.clone();
+            trials.push(cell("daemon", &version, name, move || watched(*test, &toolchain)));
+        }
+    }
+    trials
+}
+
+fn watched(test: Test, toolchain: &std::result::Result<Toolchain, String>) -> Verdict {
+    if let Some(reason) = need::probes() {
+        return Ok(End::Skipped(reason));
+    }
+    match fixtures::build("shop", DEFAULT, toolchain)? {
+        Ok((_, path)) => test(&path).map(|()| End::Passed),
+        Err(reason) => Ok(End::Skipped(reason)),
+    }
+}
+
+/// Processes that were there before the daemon, that start while it runs, and one too short for its first run to be seen.
+fn finds(built: &Path) -> Result<()> {
+    let mut host = Host::new("")?;
+    let program = host.program("shop", built)?;
+    let before = host.run(&program, &["400", "20ms", "die"])?;
+    before.wait_for("ready")?;
+    let mut daemon = host.start()?;
+    let (at_start, _) = before.books()?;
+    let after = host.run(&program, &["20", "5ms", "die"])?;
+    let at_once = host.run(&program, &["0", "0s", "die"])?;
+    let pids = (before.child.id(), after.child.id(), at_once.child.id());
+    ensure!(after.finish()? == (2, (20, 1)), "the program ends as it would alone");
+    ensure!(at_once.finish()? == (2, (0, 1)), "the program ends as it would alone");
+    let (status, (all, _)) = before.finish()?;
+    ensure!(status == 2 && all == 400, "the program ends as it would alone");
+    let incidents = until("three deaths", || {
+        let incidents = daemon.incidents()?;
+        let deaths = incidents.iter().filter(|incident| incident.outcome == Outcome::Fatal).count();
+        Ok((deaths == 3).then_some(incidents))
+    })?;
+    let of = |pid| incidents.iter().filter(|incident| incident.process.pid == pid).count() as u64;
+    ensure!(of(pids.1) == 21 && of(pids.2) == 1, "{} and {}", of(pids.1), of(pids.2));
+    // Probes are in before it says that it is ready, and its books were read after that.
+    ensure!(of(pids.0) > 400 - at_start && of(pids.0) <= 401, "{} of {}", of(pids.0), 401 - at_start);
+    for incident in &incidents {
+        ensure!(incident.process.args.as_ref().is_some_and(|args| args.len() == 4), "{:?}", incident.process);
+        ensure!(incident.process.exe.as_deref() == program.to_str(), "{:?}", incident.process);
+        ensure!(incident.timeline.is_none(), "a list is without timelines");
+    }
+    let whole = daemon.json(&format!("/api/v1/incidents/{}", incidents[0].id))?;
+    ensure!(whole["timeline"].is_object(), "the whole has one");
+    daemon.stop()
+}
+
+/// A new build under the old name, and one that is deleted while it runs.
+fn replaced(built: &Path) -> Result<()> {
+    let mut host = Host::new("")?;
+    let program = host.program("shop", built)?;
+    let mut daemon = host.start()?;
+    let old = host.run(&program, &["60", "10ms", "exit"])?;
+    old.wait_for("recovered 3")?;
+    host.program("shop", built)?;
+    let new = host.run(&program, &["60", "10ms", "exit"])?;
+    new.wait_for("recovered 3")?;
+    fs::remove_file(&program)?;
+    ensure!(old.finish()?.0 == 0 && new.finish()?.0 == 0, "they end as they would alone");
+    // The very first panics of a new file may come before its probes.
+    let sums = until("the sums", || {
+        let recovered = daemon.metrics()?.get("recovered").copied().unwrap_or(0);
+        Ok((recovered >= 112).then_some(recovered))
+    })?;
+    ensure!(sums <= 120, "{sums} panics");
+    // Probes would keep the deleted files' disk space.
+    until("probes to leave deleted binaries", || {
+        let probes = daemon.json("/api/v1/probes")?;
+        Ok(probes["binaries"].as_array().is_some_and(Vec::is_empty).then_some(()))
+    })?;
+    daemon.stop()
+}
+
+/// Of two processes of one binary one is left out.
+fn selects(built: &Path) -> Result<()> {
+    let mut host = Host::new("[[watch.exclude]]\ncommand = [\" noise$\"]\n")?;
+    let (program, other) = (host.program("shop", built)?, host.program("other", built)?);
+    let mut daemon = host.start()?;
+    let wanted = host.run(&program, &["40", "20ms", "exit"])?;
+    wanted.wait_for("recovered 1")?;
+    let unwanted = host.run(&program, &["40", "20ms", "die", "noise"])?;
+    let as_well = host.run(&other, &["40", "20ms", "die", "noise"])?;
+    let pid = unwanted.child.id();
+    let listed = until("the process that is left out", || {
+        let answer = daemon.json("/api/v1/processes")?;
+        let found =
+            answer["processes"].as_array().and_then(|all| all.iter().find(|p| p["pid"] == pid).cloned());
+        Ok(found)
+    })?;
+    ensure!(listed["watched"] == false, "{listed}");
+    ensure!(listed["reason"].as_str().is_some_and(|reason| reason.contains("exclude")), "{listed}");
+    for shop in [unwanted, as_well] {
+        ensure!(shop.finish()? == (2, (40, 1)), "it ends as it would alone");
+    }
+    wanted.finish()?;
+    let probes = daemon.json("/api/v1/probes")?;
+    let paths = probes["binaries"].as_array().context("binaries")?;
+    ensure!(paths.iter().all(|binary| binary["path"] != other.to_str().unwrap_or_default()), "{probes}");
+    let incidents = daemon.incidents()?;
+    ensure!(incidents.len() >= 38 && incidents.len() <= 40, "{} incidents", incidents.len());
+    daemon.stop()
+}
+
+/// The first run of a binary, over within a millisecond.
+fn holds(built: &Path) -> Result<()> {
+    let mut host = Host::holding()?;
+    let mut daemon = host.start()?;
+    for n in 0..3 {
+        let program = host.program(&format!("new{n}"), built)?;
+        ensure!(
+            host.run(&program, &["1", "0s", "die"])?.finish()? == (2, (1, 1)),
+            "it ends as it would alone"
+        );
+    }
+    daemon.wait_for_sums(3, 3)?;
+    // Whoever waits for a daemon that is killed goes on.
+    daemon.kill()?;
+    let program = host.program("last", built)?;
+    ensure!(host.run(&program, &["1", "0s", "die"])?.finish()? == (2, (1, 1)), "it ends as it would alone");
+    Ok(())
+}
+
+/// Killed in the middle: what was stored is there, counted on, and the gap is told.
+fn killed(built: &Path) -> Result<()> {
+    let mut host = Host::new("")?;
+    let program = host.program("shop", built)?;
+    let mut daemon = host.start()?;
+    let first = host.run(&program, &["30", "5ms", "exit"])?;
+    first.wait_for("recovered 1")?;
+    let long = host.run(&program, &["2000", "10ms", "exit"])?;
+    let (_, (recovered, _)) = first.finish()?;
+    until("some incidents", || Ok((daemon.incidents()?.len() as u64 > recovered).then_some(())))?;
+    let before = daemon.incidents()?;
+    daemon.kill()?;
+    let (unseen, _) = long.books()?;
+    until("some that nobody sees", || Ok((long.books()?.0 > unseen + 5).then_some(())))?;
+    let mut daemon = host.start()?;
+    let (seen_again, _) = long.books()?;
+    let gaps = daemon.json("/api/v1/gaps")?;
+    ensure!(gaps["gaps"].as_array().is_some_and(|gaps| gaps.len() == 1), "{gaps}");
+    until("some after it", || Ok((long.books()?.0 > seen_again + 20).then_some(())))?;
+    run::signal(long.child.id(), libc::SIGKILL)?;
+    let (_, (all, _)) = long.finish()?;
+    let after = until("the books' last", || {
+        let incidents = daemon.incidents()?;
+        Ok((incidents.len() as u64 >= before.len() as u64 + all - seen_again - 1).then_some(incidents))
+    })?;
+    for incident in &before {
+        ensure!(after.iter().any(|later| later == incident), "lost: {}", incident.id);
+    }
+    let counted: u64 = daemon.metrics()?.values().sum();
+    ensure!(counted == after.len() as u64, "{counted} are counted, {} are stored", after.len());
+    daemon.stop()
+}
+
+/// A panic that is under way when the daemon is told to stop is told of as far as it was seen.
+fn stops(built: &Path) -> Result<()> {
+    let mut host = Host::new("")?;
+    let program = host.program("shop", built)?;
+    let mut daemon = host.start()?;
+    let shop = host.run(&program, &["200", "2ms", "hang"])?;
+    shop.wait_for("hangs")?;
+    let (recovered, _) = shop.books()?;
+    daemon.stop()?;
+    ensure!(shop.books()?.0 == recovered, "nothing happened meanwhile");
+    let mut daemon = host.start()?;
+    let incidents = daemon.incidents()?;
+    let newest = incidents.first().context("an incident")?;
+    ensure!(
+        newest.outcome == Outcome::Unknown && newest.message.as_deref() == Some("never over"),
+        "{newest:?}"
+    );
+    daemon.stop()
+}
+
+/// Another selection while programs run; a file that is refused changes nothing.
+fn reloads(built: &Path) -> Result<()> {
+    let mut host = Host::new("")?;
+    let program = host.program("shop", built)?;
+    let mut daemon = host.start()?;
+    let shop = host.run(&program, &["3000", "5ms", "exit"])?;
+    until("an incident", || Ok((!daemon.incidents()?.is_empty()).then_some(())))?;
+    host.configure("[nonsense]\n")?;
+    run::signal(daemon.running.child.id(), libc::SIGHUP)?;
+    daemon.running.wait_for_stderr("the configuration was not reloaded")?;
+    host.configure("[[watch.exclude]]\nexe = [\"*/shop\"]\n")?;
+    run::signal(daemon.running.child.id(), libc::SIGHUP)?;
+    daemon.running.wait_for_stderr("the configuration was reloaded")?;
+    until("the process to be left out", || {
+        let answer = daemon.json("/api/v1/processes")?;
+        let all = answer["processes"].as_array().context("processes")?;
+        Ok(all.iter().any(|process| process["watched"] == false).then_some(()))
+    })?;
+    thread::sleep(Duration::from_millis(100));
+    let then = daemon.incidents()?.len();
+    let books = shop.books()?.0;
+    until("more panics", || Ok((shop.books()?.0 > books + 20).then_some(())))?;
+    thread::sleep(Duration::from_millis(100));
+    let now = daemon.incidents()?.len();
+    ensure!(now == then, "{} incidents of a process that is left out", now - then);
+    host.configure("")?;
+    run::signal(daemon.running.child.id(), libc::SIGHUP)?;
+    until("incidents again", || Ok((daemon.incidents()?.len() > now).then_some(())))?;
+    drop(shop);
+    daemon.stop()
+}
+
+/// Somebody copies another file over a binary that no process runs any more: its pages vanish under our reading.
+fn overwritten(built: &Path) -> Result<()> {
+    let mut host = Host::new("")?;
+    let program = host.program("shop", built)?;
+    let mut daemon = host.start()?;
+    let shop = host.run(&program, &["20", "5ms", "die"])?;
+    ensure!(shop.finish()?.0 == 2, "it ends as it would alone");
+    until("its death", || Ok(daemon.metrics()?.contains_key("fatal").then_some(())))?;
+    host::overwrite(&program, b"#!/bin/sh\nexit 3\n")?;
+    ensure!(host.run(&program, &[])?.finish()?.0 == 3, "the script runs");
+    let (status, _) = daemon.get("/api/v1/probes")?;
+    ensure!(status == 200, "it answers: {status}");
+    let fresh = host.program("again", built)?;
+    let shop = host.run(&fresh, &["20", "5ms", "exit"])?;
+    shop.finish()?;
+    until("panics of another", || {
+        Ok(daemon.incidents()?.iter().any(|i| i.process.exe.as_deref() == fresh.to_str()).then_some(()))
+    })?;
+    daemon.stop()
+}
