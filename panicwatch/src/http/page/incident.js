@@ -32,13 +32,13 @@ PW.showIncident = (main, view, links) => {
 
   if (doc.panics.length) parts.push(section("h-chain", doc.panics.length > 1 ? `Chain of ${doc.panics.length} panics, oldest first` : "Panic", doc.panics.map(panic)));
   parts.push(section("h-process", "Process", facts([
-    ["Executable", told(p.exe, 400)], ["Command", p.args && told(p.args.join(" "), 2000)], ["Pid", p.pid], ["Started", told(p.start_time, 60)], ["Ended with", ended],
-    ["Go", told(p.go_version, 60)], ["Module", p.module && [told(p.module, 200), " ", told(p.module_version, 100)]], ["Revision", told(p.vcs_revision, 80)], ["Build id", told(p.build_id, 120)],
+    ["Executable", p.exe && told(p.exe, 400)], ["Command", p.args && told(p.args.join(" "), 2000)], ["Pid", p.pid], ["Started", p.start_time && told(p.start_time, 60)], ["Ended with", ended],
+    ["Go", p.go_version && told(p.go_version, 60)], ["Module", p.module && [told(p.module, 200), p.module_version ? [" ", told(p.module_version, 100)] : ""]], ["Revision", p.vcs_revision && told(p.vcs_revision, 80)], ["Build id", p.build_id && told(p.build_id, 120)],
     ["Environment", p.env && Object.keys(p.env).length ? Object.entries(p.env).map(([k, v]) => el("div", {}, told(k, 100), "=", told(v, 400))) : null],
     ["Container", p.container && el("code", {}, told(JSON.stringify(p.container), 600))], ["Pod", p.kubernetes && el("code", {}, told(JSON.stringify(p.kubernetes), 600))],
     ["Initialising", doc.init && told(doc.init.package ?? doc.init.chain.join(" → "), 400)]])));
   if (g) parts.push(section("h-goroutine", `Goroutine ${g.id}`, facts([
-    ["Status", told(g.status, 60)], ["Waits for", g.wait_reason && told(g.wait_reason, 100)], ["Created by", g.created_by && frame(g.created_by)], ["Parent", g.parent_id && `goroutine ${g.parent_id}`], ["First function", g.start && frame(g.start)],
+    ["Status", g.status && told(g.status, 60)], ["Waits for", g.wait_reason && told(g.wait_reason, 100)], ["Created by", g.created_by && frame(g.created_by)], ["Parent", g.parent_id && `goroutine ${g.parent_id}`], ["First function", g.start && frame(g.start)],
     ["Thread", g.thread_id], ["Locked to it", g.locked_to_thread === null ? null : g.locked_to_thread ? "yes" : "no"], ["Deferred calls pending", g.defer_depth],
     ["Labels", Object.keys(g.labels).length ? Object.entries(g.labels).map(([k, v]) => el("div", {}, told(k, 100), "=", told(v, 400))) : null]]),
     doc.ancestry.length ? el("ol", { class: "stack" }, doc.ancestry.map((a) => el("li", {}, `goroutine ${a.goroutine_id ?? "?"} at `, frame(a.created_at)))) : ""));
