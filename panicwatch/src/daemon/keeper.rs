@@ -131,6 +131,11 @@ impl Keeper {
         self.shared.stored.subscribe()
     }
 
+    /// Who listens to the feed.
+    pub fn listeners(&self) -> u64 {
+        self.shared.feed.receiver_count() as u64
+    }
+
     /// Incidents that wait for the disk.
     pub fn waiting(&self) -> u64 {
         self.shared.waiting.load(Ordering::Relaxed)

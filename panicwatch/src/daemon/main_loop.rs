@@ -57,7 +57,7 @@ impl Daemon {
                     if sized.is_none_or(|sized| sized.elapsed() >= SIZES) {
                         sized = Some(Instant::now());
                         let (bytes, count) = self.store.size().unwrap_or_default();
-                        self.metrics.store(bytes, count, self.keeper.waiting(), self.keeper.lost());
+                        self.metrics.store(bytes, count, self.keeper.lost());
                     }
                     if asked.reload.swap(false, Ordering::Relaxed) {
                         self.reload();
@@ -115,6 +115,7 @@ impl Daemon {
         };
         let status = painter.paint(&self.session, &census, others);
         self.metrics.status(&status);
+        self.metrics.readers(self.keeper.listeners());
         if ready && !*told_ready {
             *told_ready = true;
             let watched = status.processes.iter().filter(|process| process.watched).count();

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::labels::plain;
 use crate::incident::{Incident, Outcome};
 
 /// Deaths within this time belong together.
@@ -25,7 +26,7 @@ impl CrashLoops {
         if incident.outcome != Outcome::Fatal {
             return;
         }
-        let binary = incident.process.binary_name().unwrap_or_default().to_owned();
+        let binary = plain(incident.process.binary_name().unwrap_or_default());
         let key = (binary, incident.fingerprint.clone());
         if self.0.len() >= MAX && !self.0.contains_key(&key) {
             self.forget(now);

@@ -8,7 +8,7 @@ pub(super) const NAMES: [&str; 7] = ["outcome", "kind", "class", "binary", "name
 /// Longest value, characters.
 const MAX: usize = 100;
 /// What stands for whatever no series is left for.
-const OTHER: &str = "other";
+pub(super) const OTHER: &str = "other";
 
 /// Their values.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +61,6 @@ impl Labels {
 }
 
 /// Without what would make a text of it: lines, other controls, great length.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MAX).collect()
 }

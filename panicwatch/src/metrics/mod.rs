@@ -197,9 +197,14 @@ impl Metrics {
         }
     }
 
-    /// Bytes and number of stored incidents.
-    pub fn store(&self, bytes: u64, incidents: u64, waiting: u64, lost: u64) {
-        self.own.store(bytes, incidents, waiting, lost);
+    /// Bytes and number of stored incidents, and how many found no room.
+    pub fn store(&self, bytes: u64, incidents: u64, lost: u64) {
+        self.own.store(bytes, incidents, lost);
+    }
+
+    /// Readers of the live stream.
+    pub fn readers(&self, readers: u64) {
+        self.own.readers(readers);
     }
 
     /// A time in which nothing was watched, seconds.
