@@ -40,6 +40,7 @@ pub mod inspect;
 pub mod mappings;
 pub mod memory;
 pub mod metrics;
+pub mod otlp;
 pub mod probe;
 pub mod raises;
 pub mod recorder;

@@ -13,6 +13,7 @@ use super::common::{self, Exit, say};
 use crate::{
     escape,
     incident::Incident,
+    otlp::{self, encode::Host},
     report::{self, Style},
     stored::{Pick, Stored},
     timeline::{self, Timeline},
@@ -27,7 +28,7 @@ pub struct Args {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// How to show it. perfetto is for ui.perfetto.dev; folded and perf-script are for flame graphs and other readers of
-    /// perf's output
+    /// perf's output; otlp is OpenTelemetry's JSON, a log record and a trace
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
     /// Of several incidents, the one with this id
@@ -48,6 +49,7 @@ enum Format {
     Perfetto,
     Folded,
     PerfScript,
+    Otlp,
 }
 
 /// Renders it.
@@ -104,7 +106,13 @@ fn render(
 ) -> anyhow::Result<Vec<u8>> {
     Ok(match format {
         Format::Text => report::full(incident, style).into_bytes(),
-        Format::Json => json(document)?.into_bytes(),
+        Format::Json => safe(
+            &serde_json::to_string_pretty(document).context("the document could not be written as JSON")?,
+        ),
+        Format::Otlp => {
+            let text = otlp::encode::json(incident, &Host::default());
+            safe(&text.context("the incident could not be written as JSON")?)
+        }
         Format::Perfetto => timeline::perfetto(incident, timeline_of(incident)?),
         Format::PerfScript => timeline::perf_script(incident, timeline_of(incident)?).into_bytes(),
         Format::Folded => {
@@ -133,11 +141,10 @@ fn timeline_of(incident: &Incident) -> anyhow::Result<&Timeline> {
     })
 }
 
-/// The document, indented. Characters that would steer a terminal are written as escapes: the same JSON.
-fn json(document: &serde_json::Value) -> anyhow::Result<String> {
-    let text = serde_json::to_string_pretty(document).context("the document could not be written as JSON")?;
-    let mut out = String::with_capacity(text.len() + 1);
-    for c in text.chars() {
+/// JSON on lines of its own. Characters that would steer a terminal are written as escapes: the same JSON.
+fn safe(json: &str) -> Vec<u8> {
+    let mut out = String::with_capacity(json.len() + 1);
+    for c in json.chars() {
         if c != '\n' && escape::is_unsafe(c) {
             c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
         } else {
@@ -145,7 +152,7 @@ fn json(document: &serde_json::Value) -> anyhow::Result<String> {
         }
     }
     out.push('\n');
-    Ok(out)
+    out.into_bytes()
 }
 
 fn write(output: Option<&Path>, bytes: &[u8]) -> anyhow::Result<()> {
