@@ -10,6 +10,7 @@ use std::{
     net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
+    process::Command,
     sync::{Arc, Mutex},
     thread,
     time::Duration,
@@ -316,6 +317,23 @@ fn without_a_server_incidents_wait() {
     let bench = Bench::new(3);
     bench.run(&webhook(format!("http://{address}/")), || bench.metric("failures_total") > 0);
     assert_eq!((bench.waiting(), bench.metric("dropped_total")), (3, 0));
+}
+
+#[test]
+fn without_authorities_only_https_is_refused() {
+    const CHILD: &str = "PANICWATCH_TEST_NO_AUTHORITIES";
+    if std::env::var_os(CHILD).is_none() {
+        let status = Command::new(std::env::current_exe().expect("this test"))
+            .args(["--exact", "without_authorities_only_https_is_refused"])
+            .env(CHILD, "1")
+            .envs([("SSL_CERT_FILE", "/dev/null"), ("SSL_CERT_DIR", "/nonexistent")])
+            .status()
+            .expect("a child");
+        return assert!(status.success());
+    }
+    assert!(Hook::new(&webhook("http://127.0.0.1:1/".to_owned())).is_ok());
+    let refused = Hook::new(&webhook("https://127.0.0.1:1/".to_owned()));
+    assert!(refused.is_err_and(|sentence| sentence.contains("install ca-certificates")));
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! JSON lines: each incident once and whole, whatever happened to the daemon, the file and the disk.
 
-#![expect(clippy::print_stdout, reason = "a test says what it leaves out")]
-
 #[path = "store/made.rs"]
 mod made;
 

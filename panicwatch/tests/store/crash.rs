@@ -49,7 +49,10 @@ fn killed_at_any_moment_nothing_is_lost_or_half() {
         assert!(opened.damaged.is_none(), "{:?}", opened.damaged);
         let store = Arc::new(opened.store);
         let there = store.size().expect("sizes").1;
-        assert!(there % 8 == 0 && there >= written, "{there} incidents, {written} were said to be written");
+        assert!(
+            there.is_multiple_of(8) && there >= written,
+            "{there} incidents, {written} were said to be written"
+        );
         for n in next..there {
             assert_eq!(store.incident(&id(n)).expect("read"), Some(incident(n, GROUPS)), "incident {n}");
         }
