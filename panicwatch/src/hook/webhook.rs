@@ -106,7 +106,7 @@ async fn said(mut answer: reqwest::Response) -> String {
     if text.is_empty() { String::new() } else { format!("; it said: {}", escape::one_line(&text)) }
 }
 
-/// Seconds, or a time. <https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3>
+/// Seconds, or a time. <https://datatracker.ietf.org/doc/html/rfc9110#section-10.2.3>
 fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse() {
         return Some(Duration::from_secs(seconds));
