@@ -248,6 +248,10 @@ pub async fn run(outbox: Outbox, config: config::Jsonl, sink: metrics::Sink, mut
     loop {
         // Without anybody who could stop it, it is to stop.
         let stopping = *signals.stop.borrow_and_update() || signals.stop.has_changed().is_err();
+        if signals.reopen.has_changed().unwrap_or(false) {
+            signals.reopen.borrow_and_update();
+            worker.is_moved = true;
+        }
         let work = tokio::task::spawn_blocking(move || {
             let pause = worker.drain();
             (worker, pause)
@@ -262,7 +266,8 @@ pub async fn run(outbox: Outbox, config: config::Jsonl, sink: metrics::Sink, mut
         }
         tokio::select! {
             () = risen(&mut signals.stored) => {}
-            () = risen(&mut signals.reopen) => worker.is_moved = true,
+            // Marked as changed again, so that the loop's beginning sees it.
+            () = risen(&mut signals.reopen) => signals.reopen.mark_changed(),
             _ = signals.stop.changed() => {}
             () = tokio::time::sleep(PAUSE), if failed => {}
         }

@@ -22,7 +22,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub(super) async fn run(hook: &config::Hook, incident: &Incident) -> Result<(), Failure> {
     let document = serde_json::to_vec(incident).map_err(|error| Failure::lasting(error.to_string()))?;
     let mut child = start(hook, incident)?;
-    let group = Group::of(&child);
+    let mut group = Group::of(&child);
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let ended = {
@@ -40,20 +40,17 @@ pub(super) async fn run(hook: &config::Hook, incident: &Incident) -> Result<(), 
             }
         });
         let ended = ended.await;
+        if ended.is_ok() {
+            group.leave();
+        }
         if ended.is_ok() && !talked {
             let _ = time::timeout(LAST_WORDS, &mut talk).await;
         }
         ended
     };
     match ended {
-        Ok(Ok(status)) if status.success() => {
-            group.leave();
-            Ok(())
-        }
-        Ok(Ok(status)) => {
-            group.leave();
-            Err(Failure::passing(format!("{status}{}", said(&err, &out))))
-        }
+        Ok(Ok(status)) if status.success() => Ok(()),
+        Ok(Ok(status)) => Err(Failure::passing(format!("{status}{}", said(&err, &out)))),
         Ok(Err(error)) => Err(Failure::passing(error.to_string())),
         Err(_) => {
             drop(group);
@@ -125,8 +122,8 @@ impl Group {
         Group(child.id().and_then(|id| i32::try_from(id).ok()))
     }
 
-    /// It may go on.
-    fn leave(mut self) {
+    /// What is left of it may go on.
+    fn leave(&mut self) {
         self.0 = None;
     }
 }

@@ -5,8 +5,6 @@
 
 mod command;
 mod slack;
-#[cfg(test)]
-mod tests;
 mod webhook;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};

@@ -36,14 +36,21 @@ impl Client {
             value.set_sensitive(true);
             headers.insert(name_, value);
         }
-        let client = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder();
+        if config.url.starts_with("http://") {
+            // Nothing is verified, so a machine without certificates of authorities will do.
+            builder = builder.tls_certs_only([]);
+        }
+        let client = builder
             .timeout(config.timeout.0)
             .default_headers(headers)
             .user_agent(concat!("panicwatch/", env!("CARGO_PKG_VERSION")))
             // An incident, and tokens, are for whom the configuration names.
             .redirect(redirect::Policy::none())
             .build();
-        client.map(Client).map_err(|error| sentence(&error))
+        client
+            .map(Client)
+            .map_err(|error| format!("TLS is not to be had ({}); install ca-certificates", sentence(&error)))
     }
 
     /// POSTs `incident`.
@@ -99,7 +106,7 @@ async fn said(mut answer: reqwest::Response) -> String {
     if text.is_empty() { String::new() } else { format!("; it said: {}", escape::one_line(&text)) }
 }
 
-/// Seconds, or a time. <https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3>
+/// Seconds, or a time. <https://datatracker.ietf.org/doc/html/rfc9110#section-10.2.3>
 fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse() {
         return Some(Duration::from_secs(seconds));

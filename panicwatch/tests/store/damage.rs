@@ -87,7 +87,7 @@ fn damage_under_an_open_store_is_put_aside_too() {
     }
     let path = dir.path().join(FILE);
     let file = fs::OpenOptions::new().write(true).open(&path).expect("the file");
-    let garbage: Vec<u8> = (0..1 << 20).map(|n: u32| (n * 7919 >> 3) as u8).collect();
+    let garbage: Vec<u8> = (0..1 << 20).map(|n: u32| (n.wrapping_mul(7919) >> 3) as u8).collect();
     let length = file.metadata().expect("a size").len();
     for at in (4096..length).step_by(garbage.len()) {
         file.write_all_at(&garbage, at).expect("written");

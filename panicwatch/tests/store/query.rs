@@ -97,7 +97,11 @@ fn queries_find_what_a_reader_would() {
     }
     let listed = |n| Incident { timeline: None, ..incident(n, GROUPS) };
     let model: Vec<Incident> = (0..INCIDENTS).rev().map(listed).collect();
-    let mut runner = TestRunner::new(ProptestConfig { cases: 400, ..ProptestConfig::default() });
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases: 400,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
     let checked = runner.run(&queries(), |query| {
         let expected: Vec<&str> = model
             .iter()
