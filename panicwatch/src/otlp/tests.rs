@@ -1,3 +1,5 @@
+//! Examples worked out by hand. Must not need the network or a store.
+
 use std::collections::BTreeMap;
 
 use opentelemetry_proto::tonic::{common::v1::KeyValue, trace::v1::Span};
