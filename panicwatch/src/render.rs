@@ -7,6 +7,7 @@ use crate::{
     escape,
     http::page,
     incident::Incident,
+    otlp::{self, encode::Host},
     report::{self, Style},
     timeline::{self, Timeline},
 };
@@ -27,6 +28,8 @@ pub enum Format {
     PerfScript,
     /// The page's view of it, as one file.
     Html,
+    /// OpenTelemetry's JSON: a log record and a trace.
+    Otlp,
 }
 
 impl Format {
@@ -34,7 +37,7 @@ impl Format {
     pub fn media_type(self) -> &'static str {
         match self {
             Format::Text | Format::Folded | Format::PerfScript => "text/plain; charset=utf-8",
-            Format::Json => "application/json",
+            Format::Json | Format::Otlp => "application/json",
             Format::Html => "text/html; charset=utf-8",
             Format::Perfetto => "application/octet-stream",
         }
@@ -46,6 +49,7 @@ impl Format {
             Format::Text => "txt",
             Format::Json => "json",
             Format::Html => "html",
+            Format::Otlp => "otlp.json",
             Format::Perfetto => "pftrace",
             Format::Folded => "folded",
             Format::PerfScript => "perf",
@@ -75,6 +79,10 @@ pub fn render(
             None => json(&serde_json::to_value(incident).map_err(not_json)?)?,
         }
         .into_bytes(),
+        Format::Otlp => {
+            let text = otlp::encode::json(incident, &Host::default()).map_err(not_json)?;
+            safe(&text).into_bytes()
+        }
         Format::Html => page::file(incident).map_err(not_json)?.into_bytes(),
         Format::Perfetto => timeline::perfetto(incident, timeline_of(incident)?),
         Format::PerfScript => timeline::perf_script(incident, timeline_of(incident)?).into_bytes(),
@@ -106,11 +114,15 @@ fn timeline_of(incident: &Incident) -> Result<&Timeline, RenderError> {
     })
 }
 
-/// The document, indented. Characters that would steer a terminal are written as escapes: the same JSON.
+/// The document, indented.
 fn json(document: &serde_json::Value) -> Result<String, RenderError> {
-    let text = serde_json::to_string_pretty(document).map_err(not_json)?;
-    let mut out = String::with_capacity(text.len() + 1);
-    for c in text.chars() {
+    Ok(safe(&serde_json::to_string_pretty(document).map_err(not_json)?))
+}
+
+/// JSON on lines of its own. Characters that would steer a terminal are written as escapes: the same JSON.
+fn safe(json: &str) -> String {
+    let mut out = String::with_capacity(json.len() + 1);
+    for c in json.chars() {
         if c != '\n' && escape::is_unsafe(c) {
             c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
         } else {
@@ -118,7 +130,7 @@ fn json(document: &serde_json::Value) -> Result<String, RenderError> {
         }
     }
     out.push('\n');
-    Ok(out)
+    out
 }
 
 fn not_json(error: serde_json::Error) -> RenderError {

@@ -9,12 +9,13 @@ use std::{
 
 use serde_json::Value;
 
-const FORMATS: [(&str, &str); 5] = [
+const FORMATS: [(&str, &str); 6] = [
     ("text", "txt"),
     ("json", "json"),
     ("perfetto", "pftrace"),
     ("folded", "folded"),
     ("perf-script", "perf"),
+    ("otlp", "otlp.json"),
 ];
 
 fn root() -> PathBuf {

@@ -31,7 +31,7 @@ pub struct Args {
     #[command(flatten)]
     daemon: DaemonArgs,
     /// How to show it. perfetto is for ui.perfetto.dev; folded and perf-script are for flame graphs and other readers of
-    /// perf's output
+    /// perf's output; otlp is OpenTelemetry's JSON, a log record and a trace; html is a page that needs nothing else
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
     /// Of several incidents, the one with this id

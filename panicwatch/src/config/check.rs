@@ -78,6 +78,12 @@ fn hooks(config: &Config, wrong: &mut impl FnMut(&str, String)) {
             wrong("concurrency", "a hook that may not be called once is of no use".to_owned());
         }
         selectors(&hook.processes, "processes", wrong);
+        if hook.processes.iter().any(|selector| !selector.cgroup.is_empty() || !selector.user.is_empty()) {
+            wrong(
+                "processes",
+                "an incident does not tell cgroup and user, so a hook cannot go by them".to_owned(),
+            );
+        }
     }
 }
 

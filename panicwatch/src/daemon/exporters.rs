@@ -3,6 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
+    pin::Pin,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
@@ -12,74 +13,130 @@ use tokio::{runtime, sync::watch, task::JoinSet};
 
 use super::{StartError, feed::Feed, keeper::Keeper, status::Board};
 use crate::{
-    config::Config,
+    config::{self, Config},
+    hook::{self, Hook},
     http::{Site, server::Listeners},
+    jsonl,
     metrics::Metrics,
-    store::Store,
+    otlp,
+    store::{Outbox, Store},
 };
 
+/// Names of the outboxes of what is always of one kind.
+const JSONL: &str = "jsonl";
+const OTLP: &str = "otlp";
+
 /// Names of the outboxes that the configuration asks for.
-pub(super) fn consumers(_config: &Config) -> Vec<String> {
-    Vec::new()
+pub(super) fn consumers(config: &Config) -> Vec<String> {
+    let jsonl = (!config.jsonl.path.is_empty()).then(|| JSONL.to_owned());
+    let otlp = (!config.otlp.endpoint.is_empty()).then(|| OTLP.to_owned());
+    let hooks = config.hook.iter().map(Hook::consumer);
+    jsonl.into_iter().chain(otlp).chain(hooks).collect()
 }
 
 /// What will run, checked.
-pub(super) struct Plan {}
+pub(super) struct Plan {
+    jsonl: Option<config::Jsonl>,
+    otlp: Option<config::Otlp>,
+    hooks: Vec<(String, Hook)>,
+}
+
+/// What an exporter may look at.
+pub(super) struct Around<'a> {
+    pub(super) store: &'a Arc<Store>,
+    pub(super) metrics: &'a Arc<Metrics>,
+    pub(super) board: &'a Board,
+    pub(super) feed: &'a Feed,
+    pub(super) keeper: &'a Keeper,
+}
 
 /// What runs.
 pub(super) struct Exporters {
     site: Arc<Site>,
     addresses: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
+    reopen: watch::Sender<u64>,
     thread: JoinHandle<()>,
     ended: mpsc::Receiver<()>,
 }
 
 impl Plan {
-    pub(super) fn new(_config: &Config) -> Result<Plan, StartError> {
-        Ok(Plan {})
+    /// What `config` asks for.
+    ///
+    /// # Errors
+    /// When a hook cannot be made ready.
+    pub(super) fn new(config: &Config) -> Result<Plan, StartError> {
+        let hook = |hook: &config::Hook| {
+            let ready = Hook::new(hook).map_err(|error| format!("hook {}: {error}", hook.name));
+            ready.map(|ready| (hook.name.clone(), ready)).map_err(StartError::Config)
+        };
+        Ok(Plan {
+            jsonl: Some(config.jsonl.clone()).filter(|jsonl| !jsonl.path.is_empty()),
+            otlp: Some(config.otlp.clone()).filter(|otlp| !otlp.endpoint.is_empty()),
+            hooks: config.hook.iter().map(hook).collect::<Result<_, _>>()?,
+        })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all that the outside may see of the daemon")]
+    /// Starts the runtime and everything on it.
     pub(super) fn start(
         self,
         listeners: Listeners,
         token: Option<String>,
-        store: &Arc<Store>,
-        metrics: &Arc<Metrics>,
-        board: &Board,
-        feed: &Feed,
-        _keeper: &Arc<Keeper>,
+        around: &Around<'_>,
     ) -> io::Result<Exporters> {
+        let Around { store, metrics, board, feed, keeper } = around;
         let (stop, stopping) = watch::channel(false);
-        let of_site = metrics.clone();
+        let (reopen, reopened) = watch::channel(0);
+        let of_site = Arc::clone(metrics);
         let render = Box::new(move || of_site.render());
-        let site = Site::new(store.clone(), board.clone(), feed.clone(), render, stopping.clone());
+        let site =
+            Site::new(Arc::clone(store) as _, (*board).clone(), (*feed).clone(), render, stopping.clone());
         let site = Arc::new(site);
         site.set_token(token);
         let addresses = listeners.addresses();
-        let runtime = runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+        let mut tasks: Vec<Task> = Vec::new();
+        let (of_server, stopped) = (site.clone(), stopping.clone());
+        tasks.push(Box::pin(async move {
+            if let Err(error) = listeners.serve(of_server, stopped).await {
+                log::error!("HTTP is not served: {error}");
+            }
+        }));
+        let outbox = |consumer: &str| Outbox::new(Arc::clone(store), consumer);
+        if let Some(jsonl) = self.jsonl {
+            let signals =
+                jsonl::Signals { stored: keeper.stored(), reopen: reopened, stop: stopping.clone() };
+            tasks.push(Box::pin(jsonl::run(outbox(JSONL), jsonl, metrics.sink(JSONL), signals)));
+        }
+        if let Some(otlp) = self.otlp {
+            let (stored, stop) = (keeper.stored(), stopping.clone());
+            tasks.push(Box::pin(otlp::run(outbox(OTLP), otlp, metrics.sink(OTLP), stored, stop)));
+        }
+        for (name, hook) in self.hooks {
+            let consumer = format!("hook:{name}");
+            let (stored, stop) = (keeper.stored(), stopping.clone());
+            tasks.push(Box::pin(hook::run(outbox(&consumer), hook, metrics.sink(&consumer), stored, stop)));
+        }
+        let runtime = runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build()?;
         let (end, ended) = mpsc::channel();
-        let of_server = site.clone();
         let thread = thread::Builder::new().name("exporters".into()).spawn(move || {
-            runtime.block_on(async {
-                let mut tasks = JoinSet::new();
-                tasks.spawn(async move {
-                    if let Err(error) = listeners.serve(of_server, stopping).await {
-                        log::error!("HTTP is not served: {error}");
-                    }
-                });
-                while let Some(ended) = tasks.join_next().await {
-                    if let Err(error) = ended {
-                        log::error!("an exporter ended: {error}");
-                    }
-                }
-            });
+            runtime.block_on(all(tasks));
             // Threads that wait for the disk end with the process.
             runtime.shutdown_background();
             let _ = end.send(());
         })?;
-        Ok(Exporters { site, addresses, stop, thread, ended })
+        Ok(Exporters { site, addresses, stop, reopen, thread, ended })
+    }
+}
+
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Runs them to their end.
+async fn all(tasks: Vec<Task>) {
+    let mut running: JoinSet<()> = tasks.into_iter().collect();
+    while let Some(ended) = running.join_next().await {
+        if let Err(error) = ended {
+            log::error!("an exporter ended: {error}");
+        }
     }
 }
 
@@ -93,7 +150,9 @@ impl Exporters {
     }
 
     /// Files that somebody may have moved away are opened anew.
-    pub(super) fn reopen(&self) {}
+    pub(super) fn reopen(&self) {
+        self.reopen.send_modify(|n| *n += 1);
+    }
 
     /// Lets them send what they can in `time`; false when they did not end.
     pub(super) fn finish(self, time: Duration) -> bool {

@@ -118,7 +118,10 @@ impl Daemon {
             keeper::tell_gap(&store, &metrics, &feed, gap_since(last_beat));
         }
         let board = Board::default();
-        let running = exporters.start(listeners, token, &store, &metrics, &board, &feed, &keeper);
+        let running = {
+            let (store, metrics, board, feed, keeper) = (&store, &metrics, &board, &feed, &*keeper);
+            exporters.start(listeners, token, &exporters::Around { store, metrics, board, feed, keeper })
+        };
         let exporters = running.map_err(system("starting the runtime"))?;
         for address in exporters.addresses() {
             let scheme = if config.http.tls.cert.is_empty() { "http" } else { "https" };

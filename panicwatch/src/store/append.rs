@@ -8,9 +8,10 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use super::{
     Batch, Counted, Error, Gap, Group, Store,
     database::{
-        BY_GROUP, BYTES, COUNT, COUNTERS, DOCUMENTS, GAPS, GROUPS, META, OUTBOX, TIMELINES, json, of_json,
-        pack,
+        BY_GROUP, BYTES, COUNT, COUNTERS, DOCUMENTS, GAPS, GROUPS, META, OUTBOX, SITES, TIMELINES, json,
+        of_json, pack,
     },
+    group,
 };
 use crate::incident::Incident;
 
@@ -37,8 +38,9 @@ impl Store {
             }
             let fresh = self.write_incidents(transaction, batch)?;
             let mut groups = transaction.open_table(GROUPS)?;
+            let sites = transaction.open_table(SITES)?;
             for counted in &batch.counted {
-                add_counted(&mut groups, counted, &now)?;
+                add_counted(&mut groups, &sites, counted, &now)?;
             }
             let mut counters = transaction.open_table(COUNTERS)?;
             for (name, more) in &batch.counters {
@@ -60,6 +62,7 @@ impl Store {
         let mut groups = transaction.open_table(GROUPS)?;
         let mut outbox = transaction.open_table(OUTBOX)?;
         let mut meta = transaction.open_table(META)?;
+        let mut sites = transaction.open_table(SITES)?;
         let (mut fresh, mut bytes, mut count) = (Vec::new(), 0, 0);
         let mut changed: BTreeMap<&str, Group> = BTreeMap::new();
         for (incident, kept) in &batch.incidents {
@@ -78,6 +81,11 @@ impl Store {
                     fresh.push(id.to_owned());
                 }
                 group.add(incident, *kept);
+            }
+            let place = group::place_key(incident);
+            let group = incident.fingerprint.as_str();
+            if sites.get(place)?.is_none_or(|last| last.value() != group) {
+                sites.insert(place, group)?;
             }
             if !kept {
                 continue;
@@ -140,26 +148,25 @@ pub(super) fn add(meta: &mut Table<'_, &'static str, u64>, name: &str, more: u64
     Ok(())
 }
 
-/// To the newest group with that binary and function; else a group of its own.
+/// To the group that was seen last in that binary and function; else to a group of its own.
 fn add_counted(
     groups: &mut Table<'_, &'static str, &'static [u8]>,
+    sites: &Table<'_, (&'static str, &'static str), &'static str>,
     counted: &Counted,
     now: &str,
 ) -> Result<(), redb::Error> {
-    let mut best: Option<Group> = None;
-    for entry in groups.iter()? {
-        let group: Group = of_json(entry?.1.value())?;
-        let function = group.site.as_deref().map(|site| site.split(" (").next().unwrap_or(site));
-        let fits = group.binaries.contains(&counted.binary) && function == counted.function.as_deref();
-        if fits && best.as_ref().is_none_or(|best| best.last_seen < group.last_seen) {
-            best = Some(group);
+    let Counted { binary, function, count } = counted;
+    let own = format!("counted:{binary}:{}", function.as_deref().unwrap_or("?"));
+    let place = (binary.as_str(), function.as_deref().unwrap_or_default());
+    let seen = sites.get(place)?.map(|group| group.value().to_owned());
+    let mut group = None;
+    for fingerprint in seen.iter().chain([&own]) {
+        if group.is_none() {
+            group = groups.get(fingerprint.as_str())?.map(|group| of_json(group.value())).transpose()?;
         }
     }
-    let mut group = best.unwrap_or_else(|| Group {
-        fingerprint: format!("counted:{}:{}", counted.binary, counted.function.as_deref().unwrap_or("?")),
-        ..Group::default()
-    });
-    group.add_counted(&counted.binary, counted.function.as_deref(), counted.count, now);
+    let mut group = group.unwrap_or_else(|| Group { fingerprint: own, ..Group::default() });
+    group.add_counted(binary, function.as_deref(), *count, now);
     groups.insert(group.fingerprint.as_str(), json(&group)?.as_slice())?;
     Ok(())
 }

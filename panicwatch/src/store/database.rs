@@ -7,14 +7,13 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
 };
 
-use flate2::{Compression, read::DeflateDecoder, write::DeflateEncoder};
+use flate2::{Compression, read::ZlibDecoder, write::ZlibEncoder};
 use jiff::Timestamp;
-use redb::{
-    Database, DatabaseError, ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition,
-    WriteTransaction,
-};
+use redb::{Database, ReadTransaction, ReadableDatabase as _, TableDefinition, WriteTransaction};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::Error;
@@ -23,6 +22,9 @@ use super::Error;
 const FORMAT: u64 = 1;
 /// What redb may keep of the file in memory, bytes: the system's own cache does the rest.
 const CACHE: usize = 4 << 20;
+/// Tries to open a file that is taken, and the time between two.
+const TRIES: usize = 25;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A text and what is known under it.
 pub(super) type Blobs = TableDefinition<'static, &'static str, &'static [u8]>;
@@ -43,6 +45,8 @@ pub(super) const GROUPS: Blobs = TableDefinition::new("groups");
 pub(super) const COUNTERS: Numbers = TableDefinition::new("counters");
 /// Consumer and ID of each incident that it has not sent yet.
 pub(super) const OUTBOX: Pairs = TableDefinition::new("outbox");
+/// Binary and function to the fingerprint of the group that was seen there last.
+pub(super) const SITES: TableDefinition<'static, (&str, &str), &str> = TableDefinition::new("sites");
 /// Gaps by their beginning: JSON.
 pub(super) const GAPS: Blobs = TableDefinition::new("gaps");
 /// The format, and sums: see the names below.
@@ -82,17 +86,7 @@ impl Store {
         let disk = |error: io::Error| failed(dir, "cannot be made", error);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(disk)?;
         let last_beat = last_beat(dir);
-        let mut damaged = None;
-        let database = match open(dir) {
-            Ok(database) => database,
-            Err(Refusal::Damaged(reason)) => {
-                let aside = dir.join(format!("{FILE}.damaged-{}", Timestamp::now().as_second()));
-                fs::rename(dir.join(FILE), &aside).map_err(|error| failed(dir, "is damaged", error))?;
-                damaged = Some((aside, reason));
-                open(dir).map_err(|refusal| refusal.error(dir))?
-            }
-            Err(refusal) => return Err(refusal.error(dir)),
-        };
+        let (database, damaged) = open_or_begin(dir)?;
         let store = Store {
             dir: dir.to_owned(),
             database: Mutex::new(Some(Arc::new(database))),
@@ -108,7 +102,14 @@ impl Store {
         if let Some(database) = &*held {
             return Ok(database.clone());
         }
-        let database = Arc::new(open(&self.dir).map_err(|refusal| refusal.error(&self.dir))?);
+        let (database, damaged) = open_or_begin(&self.dir)?;
+        if let Some((aside, reason)) = damaged {
+            log::error!(
+                "the incident store was damaged ({reason}); it is kept as {} and a new one is begun",
+                aside.display()
+            );
+        }
+        let database = Arc::new(database);
         *held = Some(database.clone());
         Ok(database)
     }
@@ -119,17 +120,13 @@ impl Store {
         change: impl FnOnce(&WriteTransaction) -> Result<R, redb::Error>,
     ) -> Result<R, Error> {
         let database = self.database()?;
-        let attempt = || -> Result<R, redb::Error> {
+        let result = guarded(|| {
             let transaction = database.begin_write()?;
             let result = change(&transaction)?;
             transaction.commit()?;
             Ok(result)
-        };
-        // After a failure redb refuses everything until the file was opened again.
-        attempt().map_err(|error| {
-            self.database.lock().unwrap_or_else(PoisonError::into_inner).take();
-            failed(&self.dir, "cannot be written to", error)
-        })
+        });
+        result.map_err(|error| self.give_up(database, "cannot be written to", &error))
     }
 
     /// Looks into the store, as it was at one moment.
@@ -138,8 +135,21 @@ impl Store {
         look: impl FnOnce(&ReadTransaction) -> Result<R, redb::Error>,
     ) -> Result<R, Error> {
         let database = self.database()?;
-        let attempt = || -> Result<R, redb::Error> { look(&database.begin_read()?) };
-        attempt().map_err(|error| failed(&self.dir, "cannot be read", error))
+        let result = guarded(|| look(&database.begin_read()?));
+        result.map_err(|error| self.give_up(database, "cannot be read", &error))
+    }
+
+    /// After a failure redb refuses everything until the file was opened again, which the next call does, and looks for
+    /// damage.
+    fn give_up(&self, database: Arc<Database>, what: &'static str, error: &redb::Error) -> Error {
+        let mut held = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have opened it again already.
+        if held.as_ref().is_some_and(|held| Arc::ptr_eq(held, &database)) {
+            held.take();
+        }
+        // Closing a file whose contents make no sense may panic as well.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
+        failed(&self.dir, what, error)
     }
 
     /// Says that the daemon is alive. Not forced to the disk: what it is for, a killed daemon, leaves the system's cache.
@@ -174,48 +184,85 @@ fn last_beat(dir: &Path) -> Option<Timestamp> {
 /// Why the file was not opened.
 enum Refusal {
     Damaged(String),
+    Taken,
     Other(String),
 }
 
-impl Refusal {
-    fn error(self, dir: &Path) -> Error {
-        let (Refusal::Damaged(reason) | Refusal::Other(reason)) = self;
-        failed(dir, "cannot be opened", reason)
+/// Opens the file, or begins a new one: a damaged one is put aside, and where and why is said.
+fn open_or_begin(dir: &Path) -> Result<(Database, Option<(PathBuf, String)>), Error> {
+    let mut damaged = None;
+    for _ in 0..TRIES {
+        match open(dir) {
+            Ok(database) => return Ok((database, damaged)),
+            Err(Refusal::Other(reason)) => return Err(failed(dir, "cannot be opened", reason)),
+            // Perhaps by a reader of our own, from before a failure.
+            Err(Refusal::Taken) => thread::sleep(PAUSE),
+            Err(Refusal::Damaged(reason)) if damaged.is_some() => {
+                return Err(failed(dir, "cannot be begun anew", reason));
+            }
+            Err(Refusal::Damaged(reason)) => {
+                let aside = aside(dir);
+                fs::rename(dir.join(FILE), &aside).map_err(|error| failed(dir, "is damaged", error))?;
+                damaged = Some((aside, reason));
+            }
+        }
     }
+    let reason = "another panicwatch daemon has it; stop that one, or set [store] path";
+    Err(failed(dir, "cannot be opened", reason))
+}
+
+/// A name for a damaged file that is not taken.
+fn aside(dir: &Path) -> PathBuf {
+    let name = |more: String| dir.join(format!("{FILE}.damaged-{}{more}", Timestamp::now().as_second()));
+    let names = std::iter::once(String::new()).chain((2..).map(|n| format!("-{n}")));
+    names.map(name).find(|path| !path.exists()).unwrap_or_else(|| name(String::new()))
 }
 
 fn open(dir: &Path) -> Result<Database, Refusal> {
     let path = dir.join(FILE);
-    // A file that is nothing like a database may make the library panic.
-    let opened = catch_unwind(AssertUnwindSafe(|| {
-        Database::builder().set_cache_size(CACHE).create(&path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => Refusal::Other(
-                "another panicwatch daemon has it; stop that one, or set [store] path".to_owned(),
-            ),
-            DatabaseError::Storage(redb::StorageError::Io(error))
-                if !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
-            {
-                Refusal::Other(error.to_string())
-            }
-            error => Refusal::Damaged(error.to_string()),
-        })
-    }));
-    let database = opened.unwrap_or_else(|_| Err(Refusal::Damaged("it is no database".to_owned())))?;
     // Group and others have no business with what programs say when they crash.
-    let _ = fs::set_permissions(&path, fs::Permissions::from_mode(0o600));
-    match catch_unwind(AssertUnwindSafe(|| prepare(&database))) {
-        Ok(Ok(FORMAT)) => Ok(database),
-        Ok(Ok(other)) => Err(Refusal::Damaged(format!("its format {other} is not known here"))),
-        Ok(Err(error)) => Err(match error {
-            redb::Error::Io(error) => Refusal::Other(error.to_string()),
-            error => Refusal::Damaged(error.to_string()),
-        }),
-        Err(_) => Err(Refusal::Damaged("its contents make no sense".to_owned())),
+    let made = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+    made.and_then(|file| file.set_permissions(fs::Permissions::from_mode(0o600)))
+        .map_err(|error| Refusal::Other(error.to_string()))?;
+    let opened = guarded(|| {
+        // All checksums, so that damage is found now and not in the middle of something.
+        let database =
+            Database::builder().set_cache_size(CACHE).set_check_integrity_on_open(true).create(&path)?;
+        let format = prepare(&database)?;
+        Ok((database, format))
+    });
+    match opened {
+        Ok((database, FORMAT)) => Ok(database),
+        Ok((_, other)) => Err(Refusal::Damaged(format!("its format {other} is not known here"))),
+        Err(redb::Error::DatabaseAlreadyOpen) => Err(Refusal::Taken),
+        Err(redb::Error::Io(error))
+            if !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+        {
+            Err(Refusal::Other(error.to_string()))
+        }
+        Err(redb::Error::PreviousIo) => Err(Refusal::Other(redb::Error::PreviousIo.to_string())),
+        Err(error) => Err(Refusal::Damaged(error.to_string())),
     }
 }
 
-/// Makes the tables; gives the format.
+/// Contents that make no sense may make the library panic: that is an error like others.
+fn guarded<R>(attempt: impl FnOnce() -> Result<R, redb::Error>) -> Result<R, redb::Error> {
+    let caught = catch_unwind(AssertUnwindSafe(attempt));
+    caught.unwrap_or_else(|_| Err(redb::Error::Corrupted("its contents make no sense".to_owned())))
+}
+
+/// Makes the tables if there are none; gives the format.
 fn prepare(database: &Database) -> Result<u64, redb::Error> {
+    // Without writing if it can be: a store on a full disk can still be read.
+    match database.begin_read()?.open_table(META) {
+        Ok(meta) => {
+            if let Some(format) = meta.get("format")? {
+                return Ok(format.value());
+            }
+        }
+        Err(redb::TableError::TableDoesNotExist(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
     let transaction = database.begin_write()?;
     for table in [DOCUMENTS, TIMELINES, GROUPS, GAPS] {
         transaction.open_table(table)?;
@@ -224,16 +271,10 @@ fn prepare(database: &Database) -> Result<u64, redb::Error> {
         transaction.open_table(table)?;
     }
     transaction.open_table(COUNTERS)?;
-    let format = {
-        let mut meta = transaction.open_table(META)?;
-        let format = meta.get("format")?.map(|value| value.value());
-        if format.is_none() {
-            meta.insert("format", FORMAT)?;
-        }
-        format.unwrap_or(FORMAT)
-    };
+    transaction.open_table(SITES)?;
+    transaction.open_table(META)?.insert("format", FORMAT)?;
     transaction.commit()?;
-    Ok(format)
+    Ok(FORMAT)
 }
 
 pub(super) fn failed(dir: &Path, what: &'static str, error: impl ToString) -> Error {
@@ -242,7 +283,8 @@ pub(super) fn failed(dir: &Path, what: &'static str, error: impl ToString) -> Er
 
 /// As compressed JSON.
 pub(super) fn pack(value: &impl Serialize) -> Result<Vec<u8>, redb::Error> {
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+    // Not bare deflate: zlib's has a checksum, and a changed word must not pass for the program's.
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
     serde_json::to_writer(&mut encoder, value).map_err(|error| redb::Error::Io(error.into()))?;
     encoder.finish().map_err(redb::Error::Io)
 }
@@ -250,7 +292,7 @@ pub(super) fn pack(value: &impl Serialize) -> Result<Vec<u8>, redb::Error> {
 /// The value of compressed JSON.
 pub(super) fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, redb::Error> {
     let mut text = Vec::new();
-    DeflateDecoder::new(bytes).read_to_end(&mut text).map_err(redb::Error::Io)?;
+    ZlibDecoder::new(bytes).read_to_end(&mut text).map_err(redb::Error::Io)?;
     serde_json::from_slice(&text).map_err(|error| redb::Error::Corrupted(error.to_string()))
 }
 

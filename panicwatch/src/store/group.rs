@@ -94,6 +94,12 @@ fn site(incident: &Incident) -> Option<&Frame> {
     raised.or_else(|| incident.stack.iter().find(user)).or_else(|| incident.stack.first())
 }
 
+/// Binary and function it was raised in, by which counted panics find their group.
+pub(super) fn place_key(incident: &Incident) -> (&str, &str) {
+    let function = site(incident).map_or("", |frame| frame.function.as_str());
+    (incident.process.binary_name().unwrap_or_default(), function)
+}
+
 fn place(frame: &Frame) -> String {
     match (&frame.file, frame.line) {
         (Some(file), Some(line)) => format!("{} ({file}:{line})", frame.function),

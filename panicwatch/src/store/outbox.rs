@@ -40,8 +40,26 @@ impl Outbox {
             let waiting = table.range::<(&str, &str)>(self.range())?.skip(skip).take(limit);
             waiting.map(|entry| Ok(entry?.0.value().1.to_owned())).collect()
         })?;
-        let incidents = ids.iter().filter_map(|id| self.store.incident(id).transpose());
-        incidents.map(|incident| incident.map(Arc::new)).collect()
+        let (mut incidents, mut gone) = (Vec::new(), Vec::new());
+        for id in &ids {
+            match self.store.incident(id)? {
+                Some(incident) => incidents.push(Arc::new(incident)),
+                None => gone.push(id.as_str()),
+            }
+        }
+        if !gone.is_empty() {
+            self.done(&gone)?;
+        }
+        Ok(incidents)
+    }
+
+    /// Is it the first of its group?
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn is_first(&self, incident: &Incident) -> Result<bool, Error> {
+        let group = self.store.group(&incident.fingerprint)?;
+        Ok(group.is_some_and(|group| group.first_seen == incident.time))
     }
 
     /// These are sent.

@@ -79,6 +79,17 @@ impl Archive for Store {
 }
 
 impl Store {
+    /// The group of that fingerprint.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn group(&self, fingerprint: &str) -> Result<Option<Group>, Error> {
+        self.read(|transaction| {
+            let group = transaction.open_table(GROUPS)?.get(fingerprint)?;
+            group.map(|group| of_json(group.value())).transpose()
+        })
+    }
+
     /// A number of the `meta` table.
     pub(super) fn sum(&self, name: &str) -> Result<u64, Error> {
         self.read(|transaction| Ok(transaction.open_table(META)?.get(name)?.map_or(0, |value| value.value())))

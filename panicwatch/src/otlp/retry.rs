@@ -1,0 +1,143 @@
+//! What a refusal means, and how long to wait after one. Pure.
+//!
+//! <https://opentelemetry.io/docs/specs/otlp/#failures> and <https://opentelemetry.io/docs/specs/otlp/#failures-1>
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+/// The first pause, and the longest.
+const FIRST: Duration = Duration::from_secs(1);
+const LAST: Duration = Duration::from_secs(60);
+/// No longer than this, whatever a collector asks for.
+const MAX_ASKED: Duration = Duration::from_secs(600);
+
+/// Why a collector did not take a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// What to do.
+    pub(super) next: Next,
+    /// As a sentence's part; text of the collector, not escaped.
+    pub(super) reason: String,
+}
+
+/// What to do with what was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Send it again, no earlier than the collector said.
+    Retry(Option<Duration>),
+    /// It may be one incident's fault: send them apart, and drop the one that is refused alone.
+    Split,
+    /// Never send it again: the collector would say the same of any.
+    Drop,
+}
+
+impl Refusal {
+    /// Of a gRPC call. `from_peer`: the collector said it, and not the connection.
+    pub(super) fn of_grpc(status: &Status, from_peer: bool) -> Refusal {
+        let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);
+        let next = match status.code() {
+            _ if !from_peer => Next::Retry(None),
+            Code::Cancelled
+            | Code::DeadlineExceeded
+            | Code::Aborted
+            | Code::OutOfRange
+            | Code::Unavailable
+            | Code::DataLoss => Next::Retry(asked),
+            // Without advice to retry it is a request that is too large.
+            Code::ResourceExhausted if asked.is_some() => Next::Retry(asked),
+            Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented => Next::Drop,
+            _ => Next::Split,
+        };
+        Refusal { next, reason: format!("{:?}: {}", status.code(), status.message()) }
+    }
+
+    /// Of an HTTP answer.
+    pub(super) fn of_http(code: u16, retry_after: Option<Duration>, message: &str) -> Refusal {
+        let next = match code {
+            429 | 502 | 503 | 504 => Next::Retry(retry_after),
+            400 | 413 | 422 | 500 => Next::Split,
+            _ => Next::Drop,
+        };
+        let colon = if message.is_empty() { "" } else { ": " };
+        Refusal { next, reason: format!("HTTP status {code}{colon}{message}") }
+    }
+
+    /// Nobody answered.
+    pub(super) fn unreachable(reason: String) -> Refusal {
+        Refusal { next: Next::Retry(None), reason }
+    }
+}
+
+/// `Retry-After`: seconds, or a date.
+pub(super) fn retry_after(header: &str, now: jiff::Timestamp) -> Option<Duration> {
+    if let Ok(seconds) = header.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = jiff::fmt::rfc2822::parse(header.trim()).ok()?.timestamp();
+    Some(Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO))
+}
+
+/// How long to wait after so many failures in a row: twice as long each time, spread by `random` between half and all of it,
+/// so that many daemons do not return at once; what the collector asked for is the least.
+pub(super) fn pause(failures: u32, asked: Option<Duration>, random: u64) -> Duration {
+    let full = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LAST);
+    let part = 0.5 + (random % 1024) as f64 / 2048.0;
+    full.mul_f64(part).max(asked.unwrap_or_default().min(MAX_ASKED))
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    fn of(code: Code) -> Next {
+        Refusal::of_grpc(&Status::new(code, "no"), true).next
+    }
+
+    #[test]
+    fn what_the_protocol_says_of_grpc() {
+        for code in [Code::Unavailable, Code::Cancelled, Code::DataLoss, Code::OutOfRange, Code::Aborted] {
+            assert_eq!(of(code), Next::Retry(None));
+        }
+        assert_eq!(of(Code::InvalidArgument), Next::Split);
+        assert_eq!(of(Code::ResourceExhausted), Next::Split);
+        assert_eq!(of(Code::Unauthenticated), Next::Drop);
+        assert_eq!(Refusal::of_grpc(&Status::unknown("broken pipe"), false).next, Next::Retry(None));
+        let delay = Some(Duration::from_secs(7));
+        let details = ErrorDetails::with_retry_info(delay);
+        let status = Status::with_error_details(Code::ResourceExhausted, "later", details);
+        assert_eq!(Refusal::of_grpc(&status, true).next, Next::Retry(delay));
+    }
+
+    #[test]
+    fn what_the_protocol_says_of_http() {
+        let after = Some(Duration::from_secs(3));
+        for code in [429, 502, 503, 504] {
+            assert_eq!(Refusal::of_http(code, after, "").next, Next::Retry(after));
+        }
+        assert_eq!(Refusal::of_http(400, None, "bad").next, Next::Split);
+        assert_eq!(Refusal::of_http(401, None, "").next, Next::Drop);
+    }
+
+    #[test]
+    fn seconds_and_dates() {
+        let now = "2015-10-21T07:27:30Z".parse().expect("a time");
+        assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
+        assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT", now), Some(Duration::from_secs(30)));
+        assert_eq!(retry_after("Wed, 21 Oct 2015 07:00:00 GMT", now), Some(Duration::ZERO));
+        assert_eq!(retry_after("soon", now), None);
+    }
+
+    #[test]
+    fn pauses_grow_and_are_bounded() {
+        let longest = |failures| pause(failures, None, 1023);
+        assert!(pause(1, None, 0) == FIRST / 2 && longest(1) <= FIRST);
+        assert!(longest(3) > longest(2) && longest(2) > longest(1));
+        assert!((LAST / 2..=LAST).contains(&longest(u32::MAX)));
+        assert_eq!(pause(1, Some(Duration::from_secs(90)), 0), Duration::from_secs(90));
+        assert_eq!(pause(1, Some(Duration::MAX), 0), MAX_ASKED);
+    }
+}

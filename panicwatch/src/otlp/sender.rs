@@ -1,0 +1,301 @@
+//! Sends what waits in the outbox: in batches, again after what passes, without what does not.
+//!
+//! An incident leaves the outbox when the collector has taken both its signals or will never take them. Must not know the
+//! transport, nor the daemon.
+
+use std::{
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    sync::Arc,
+    time::Duration,
+};
+
+use opentelemetry_proto::tonic::collector::{
+    logs::v1::ExportLogsServiceRequest, trace::v1::ExportTraceServiceRequest,
+};
+use tokio::sync::watch;
+
+use super::{
+    encode::{self, Host},
+    exporter::{Accepted, Exporter, Request},
+    retry::{Next, Refusal, pause},
+};
+use crate::{
+    config::Otlp,
+    escape,
+    incident::Incident,
+    metrics::Sink,
+    store::{self, Outbox},
+};
+
+/// Incidents that are read from the outbox at once: whole documents, each of up to some megabytes.
+const BATCH: usize = 16;
+/// A request's size; collectors take 4 MiB by default.
+const MAX_BYTES: usize = 3 << 20;
+/// The outbox is looked at at least so often, whatever is told.
+const LOOK: Duration = Duration::from_secs(30);
+/// How much of a collector's words is logged, characters.
+const MAX_WORDS: usize = 300;
+
+/// Sends until `stop` says true and what could be sent was: then a collector that does not answer is waited for no longer than
+/// one request's time-out. `stored` is told of new incidents.
+pub async fn run(
+    outbox: Outbox,
+    config: Otlp,
+    sink: Sink,
+    stored: watch::Receiver<u64>,
+    stop: watch::Receiver<bool>,
+) {
+    let exporter = match Exporter::new(&config) {
+        Ok(exporter) => exporter,
+        Err(error) => {
+            log::error!("nothing is sent by OTLP: {error}");
+            return;
+        }
+    };
+    let host = Host { name: host_name() };
+    let mut sender = Sender { outbox, config, sink, stored, stop, exporter, host, failures: 0 };
+    sender.serve().await;
+}
+
+fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+/// What is sent of an incident.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signal {
+    Logs,
+    Traces,
+}
+
+impl Signal {
+    fn name(self) -> &'static str {
+        match self {
+            Signal::Logs => "logs",
+            Signal::Traces => "traces",
+        }
+    }
+
+    /// The first of `incidents` that fit into one request, and their number: one at least.
+    fn request(self, incidents: &[Arc<Incident>], host: &Host) -> (Request, usize) {
+        match self {
+            Signal::Logs => {
+                let resource_logs = fitting(incidents, |incident| encode::logs(incident, host));
+                let n = resource_logs.len();
+                (Request::Logs(ExportLogsServiceRequest { resource_logs }), n)
+            }
+            Signal::Traces => {
+                let resource_spans = fitting(incidents, |incident| encode::spans(incident, host));
+                let n = resource_spans.len();
+                (Request::Traces(ExportTraceServiceRequest { resource_spans }), n)
+            }
+        }
+    }
+}
+
+fn fitting<T: prost::Message>(incidents: &[Arc<Incident>], encode: impl Fn(&Incident) -> T) -> Vec<T> {
+    let (mut fitting, mut bytes) = (Vec::new(), 0);
+    for incident in incidents {
+        let one = encode(incident);
+        bytes += one.encoded_len();
+        if bytes > MAX_BYTES && !fitting.is_empty() {
+            break;
+        }
+        fitting.push(one);
+    }
+    fitting
+}
+
+/// What became of a batch's signal.
+#[derive(Debug, Default)]
+struct Delivered {
+    /// Whether each incident was taken (else it never will be), in order; those that are not in it were not tried.
+    taken: Vec<bool>,
+    /// Records that the collector took and will not keep.
+    rejected: u64,
+}
+
+struct Sender {
+    outbox: Outbox,
+    config: Otlp,
+    sink: Sink,
+    stored: watch::Receiver<u64>,
+    stop: watch::Receiver<bool>,
+    exporter: Exporter,
+    host: Host,
+    /// In a row.
+    failures: u32,
+}
+
+impl Sender {
+    async fn serve(&mut self) {
+        let signals: Vec<Signal> = [(self.config.logs, Signal::Logs), (self.config.traces, Signal::Traces)]
+            .into_iter()
+            .filter_map(|(wanted, signal)| wanted.then_some(signal))
+            .collect();
+        loop {
+            self.stored.mark_unchanged();
+            let batch = match self.look().await {
+                Ok(batch) => batch,
+                Err(error) => {
+                    log::error!("what is to be sent by OTLP cannot be read: {error}");
+                    Vec::new()
+                }
+            };
+            if batch.is_empty() {
+                if self.stopping() {
+                    return;
+                }
+                self.rest().await;
+            } else if !self.deliver(&signals, &batch).await {
+                return;
+            }
+        }
+    }
+
+    fn stopping(&self) -> bool {
+        // Whoever could ask for it is gone: the same.
+        *self.stop.borrow() || self.stop.has_changed().is_err()
+    }
+
+    /// Until something is stored or stopping is asked for.
+    async fn rest(&mut self) {
+        tokio::select! {
+            // Without anybody to tell of incidents there is the time.
+            Ok(()) = self.stored.changed() => {}
+            _ = self.stop.changed() => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+
+    /// The oldest that wait; those beyond the bound are given up.
+    async fn look(&mut self) -> Result<Vec<Arc<Incident>>, store::Error> {
+        let max = self.config.max_queue;
+        let (given_up, waiting, batch) = self
+            .on_disk(move |outbox| Ok((outbox.trim(max)?, outbox.waiting()?, outbox.pending(0, BATCH)?)))
+            .await?;
+        if given_up > 0 {
+            self.sink.dropped(given_up);
+            log::warn!(
+                "{given_up} incidents were not sent by OTLP: more than {max} waited, and the oldest were given up"
+            );
+        }
+        self.sink.waiting(waiting);
+        Ok(batch)
+    }
+
+    /// Away from those who must not wait for a disk.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Outbox) -> Result<T, store::Error> + Send + 'static,
+    ) -> Result<T, store::Error> {
+        let outbox = self.outbox.clone();
+        match tokio::task::spawn_blocking(move || work(&outbox)).await {
+            Ok(result) => result,
+            // Cancelled only when the runtime ends, and we with it.
+            Err(error) => Err(store::Error::Query(format!("the outbox was not read: {error}"))),
+        }
+    }
+
+    /// Sends a batch; false when it has to stop before all was sent.
+    async fn deliver(&mut self, signals: &[Signal], batch: &[Arc<Incident>]) -> bool {
+        let mut taken = vec![true; batch.len()];
+        let (mut tried, mut rejected) = (batch.len(), 0);
+        for signal in signals {
+            let delivered = self.signal(*signal, batch).await;
+            tried = tried.min(delivered.taken.len());
+            rejected = rejected.max(delivered.rejected);
+            taken.iter_mut().zip(&delivered.taken).for_each(|(all, one)| *all &= *one);
+        }
+        let ids: Vec<String> = batch[..tried].iter().map(|incident| incident.id.clone()).collect();
+        let done = move |outbox: &Outbox| outbox.done(&ids.iter().map(String::as_str).collect::<Vec<_>>());
+        if let Err(error) = self.on_disk(done).await {
+            log::error!("{error}; incidents that were sent by OTLP will be sent again");
+            return self.wait(None).await;
+        }
+        let sent = taken[..tried].iter().filter(|taken| **taken).count() as u64;
+        let rejected = rejected.min(sent);
+        self.sink.sent(sent - rejected);
+        self.sink.dropped(tried as u64 - sent + rejected);
+        tried == batch.len()
+    }
+
+    /// Sends one signal of a batch, in as many requests as it takes.
+    async fn signal(&mut self, signal: Signal, batch: &[Arc<Incident>]) -> Delivered {
+        let mut delivered = Delivered::default();
+        let mut most = batch.len();
+        while delivered.taken.len() < batch.len() {
+            let rest = &batch[delivered.taken.len()..];
+            let (request, n) = signal.request(&rest[..most.min(rest.len())], &self.host);
+            match self.exporter.send(request).await {
+                Ok(accepted) => {
+                    self.worked();
+                    note(signal, &accepted);
+                    delivered.rejected += accepted.rejected;
+                    delivered.taken.extend(std::iter::repeat_n(true, n));
+                    most = batch.len();
+                }
+                Err(Refusal { next: Next::Retry(asked), reason }) => {
+                    self.failed(signal, &reason);
+                    if !self.wait(asked).await {
+                        return delivered;
+                    }
+                }
+                Err(Refusal { next: Next::Split, .. }) if n > 1 => most = n / 2,
+                Err(Refusal { reason, .. }) => {
+                    let reason = escape::one_line_max(&reason, MAX_WORDS);
+                    let ids: Vec<&str> = rest[..n].iter().map(|incident| incident.id.as_str()).collect();
+                    let (name, ids) = (signal.name(), ids.join(", "));
+                    log::error!("the OTLP collector refuses {name} for good ({reason}); not sent: {ids}");
+                    delivered.taken.extend(std::iter::repeat_n(false, n));
+                    most = batch.len();
+                }
+            }
+        }
+        delivered
+    }
+
+    fn failed(&mut self, signal: Signal, reason: &str) {
+        self.sink.failed();
+        self.failures = self.failures.saturating_add(1);
+        if self.failures == 1 {
+            let reason = escape::one_line_max(reason, MAX_WORDS);
+            log::warn!(
+                "{} cannot be sent by OTLP now ({reason}); they wait and are sent later",
+                signal.name()
+            );
+        }
+    }
+
+    fn worked(&mut self) {
+        if self.failures > 0 {
+            log::info!("the OTLP collector takes data again, after {} tries", self.failures);
+            self.failures = 0;
+        }
+    }
+
+    /// Before the next try; false when there is to be none.
+    async fn wait(&mut self, asked: Option<Duration>) -> bool {
+        if self.stopping() {
+            return false;
+        }
+        let random = RandomState::new().build_hasher().finish();
+        tokio::select! {
+            () = tokio::time::sleep(pause(self.failures, asked, random)) => true,
+            // One more try, the last.
+            _ = self.stop.changed() => true,
+        }
+    }
+}
+
+fn note(signal: Signal, accepted: &Accepted) {
+    if accepted.rejected > 0 || !accepted.message.is_empty() {
+        let words = escape::one_line_max(&accepted.message, MAX_WORDS);
+        log::warn!(
+            "the OTLP collector does not keep {} of the {} it took: {words}",
+            accepted.rejected,
+            signal.name()
+        );
+    }
+}

@@ -1,0 +1,96 @@
+//! rotel, an OpenTelemetry collector that nobody here wrote: prints what it got.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, OpenOptions},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use super::host::until;
+use crate::toolchain;
+
+pub(super) struct Collector {
+    program: PathBuf,
+    child: Child,
+    port: u16,
+    other: u16,
+    dir: TempDir,
+}
+
+impl Collector {
+    /// `None`, said aloud, when it is not there.
+    pub(super) fn start() -> Result<Option<Collector>> {
+        let program = toolchain::home().join("tools/rotel/rotel-agent");
+        if !program.is_file() {
+            #[expect(clippy::print_stdout, reason = "a skip is said aloud")]
+            {
+                println!("SKIPPED OTLP: {} is not there; cargo xtask setup fetches it", program.display());
+            }
+            return Ok(None);
+        }
+        let (port, other) = (free_port()?, free_port()?);
+        let dir = TempDir::new()?;
+        let child = spawn(&program, port, other, &dir)?;
+        let collector = Collector { program, child, port, other, dir };
+        collector.listens()?;
+        Ok(Some(collector))
+    }
+
+    fn listens(&self) -> Result<()> {
+        until("the collector", || Ok(TcpStream::connect(("127.0.0.1", self.port)).is_ok().then_some(())))
+    }
+
+    /// Ends it and starts it again; what it printed stays.
+    pub(super) fn restart(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.child = spawn(&self.program, self.port, self.other, &self.dir)?;
+        self.listens()
+    }
+
+    /// For gRPC.
+    pub(super) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Waits until it has printed each of these; as a log record and as a span, so twice at least.
+    pub(super) fn has_each(&self, ids: &BTreeSet<&str>) -> Result<()> {
+        let lacking = || -> Result<Vec<String>> {
+            let text = fs::read_to_string(self.dir.path().join("log"))?;
+            let lacks = |id: &&&str| text.matches(**id).count() < 2;
+            Ok(ids.iter().filter(lacks).map(|id| (*id).to_owned()).collect())
+        };
+        until("the collector to have all", || Ok(lacking()?.is_empty().then_some(())))
+            .with_context(|| format!("the collector lacks {:?}", lacking().map(|ids| ids.len())))
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(program: &PathBuf, port: u16, other: u16, dir: &TempDir) -> Result<Child> {
+    let log = OpenOptions::new().create(true).append(true).open(dir.path().join("log"))?;
+    Command::new(program)
+        .args(["start", "--exporter", "blackhole", "--debug-log", "logs", "--debug-log", "traces"])
+        .args(["--debug-log-verbosity", "detailed"])
+        .args(["--otlp-grpc-endpoint", &format!("127.0.0.1:{port}")])
+        .args(["--otlp-http-endpoint", &format!("127.0.0.1:{other}")])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("starting {}", program.display()))
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}

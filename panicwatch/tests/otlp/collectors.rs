@@ -1,0 +1,167 @@
+//! Collectors that nobody here wrote, as child processes that end with the test.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use panicwatch::config::Protocol;
+
+use crate::PATIENCE;
+
+/// Where setup puts tools, when `file` is one of them.
+pub(crate) fn tools(file: &str) -> Option<PathBuf> {
+    let home = std::env::var_os("PANICWATCH_HOME").map(PathBuf::from);
+    let default = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/panicwatch"));
+    let tools = home.or_else(default).map(|home| home.join("tools")).filter(|it| it.join(file).is_file());
+    if tools.is_none() {
+        println!("skipped: {file} is not there; cargo xtask setup fetches it");
+    }
+    tools
+}
+
+/// Its ports for gRPC and HTTP.
+pub(crate) type Ports = (u16, u16);
+
+pub(crate) struct Rotel {
+    child: Child,
+    ports: Ports,
+    dir: tempfile::TempDir,
+}
+
+impl Rotel {
+    /// On free ports, or on those of one before.
+    pub(crate) async fn start(tools: &Path, ports: Option<Ports>) -> Rotel {
+        let dir = tempfile::tempdir().expect("a folder");
+        let ports = ports.unwrap_or_else(|| (free_port(), free_port()));
+        let log = fs::File::create(dir.path().join("log")).expect("a file");
+        let child = Command::new(tools.join("rotel/rotel-agent"))
+            .args(["start", "--exporter", "blackhole", "--debug-log", "logs", "--debug-log", "traces"])
+            .args(["--debug-log-verbosity", "detailed"])
+            .args(["--otlp-grpc-endpoint", &format!("127.0.0.1:{}", ports.0)])
+            .args(["--otlp-http-endpoint", &format!("127.0.0.1:{}", ports.1)])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file"))
+            .stderr(log)
+            .spawn()
+            .expect("rotel starts");
+        let rotel = Rotel { child, ports, dir };
+        let begun = Instant::now();
+        while TcpStream::connect(("127.0.0.1", ports.0)).is_err()
+            || TcpStream::connect(("127.0.0.1", ports.1)).is_err()
+        {
+            assert!(begun.elapsed() < PATIENCE, "rotel does not listen: {}", rotel.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        rotel
+    }
+
+    pub(crate) fn url(&self, protocol: Protocol) -> String {
+        let port = if protocol == Protocol::Grpc { self.ports.0 } else { self.ports.1 };
+        format!("http://127.0.0.1:{port}")
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// The incident is in what it decoded that often: in its log record, and in the first span of its trace.
+    pub(crate) async fn shows(&self, id: &str, times: usize) {
+        let line = format!("panicwatch.id: Str({id})");
+        let begun = Instant::now();
+        loop {
+            let found = self.log().matches(&line).count();
+            assert!(found <= times, "{id} is there {found} times instead of {times}");
+            if found == times {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{id} is there {found} times instead of {times}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(self) -> Ports {
+        self.ports
+    }
+}
+
+impl Drop for Rotel {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    listener.expect("a port").port()
+}
+
+/// OpenTelemetry's own Python classes behind TLS.
+pub(crate) struct Judge {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    port: u16,
+    dir: tempfile::TempDir,
+}
+
+impl Judge {
+    pub(crate) fn start(tools: &Path) -> Judge {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
+            .args(["-days", "2", "-subj", "/CN=collector", "-addext", "subjectAltName=IP:127.0.0.1"])
+            // It is its own authority, and no authority over others.
+            .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
+            .arg(&key)
+            .arg("-out")
+            .arg(&cert)
+            .output()
+            .expect("openssl runs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let mut child = Command::new("python3")
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/otlp/receiver.py"))
+            .args([&cert, &key])
+            .env("PYTHONPATH", tools.join("python"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("Python starts");
+        let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut line = String::new();
+        output.read_line(&mut line).expect("a port");
+        Judge { child, output, port: line.trim().parse().expect("a port"), dir }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn authority(&self) -> String {
+        self.dir.path().join("cert.pem").display().to_string()
+    }
+
+    /// What it has read: so many log records and traces.
+    pub(crate) fn told(&mut self, n: usize) -> Vec<serde_json::Value> {
+        let mut line = String::new();
+        let mut next = || {
+            line.clear();
+            self.output.read_line(&mut line).expect("a line");
+            serde_json::from_str(&line).expect("JSON")
+        };
+        (0..n).map(|_| next()).collect()
+    }
+}
+
+impl Drop for Judge {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

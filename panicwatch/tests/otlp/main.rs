@@ -1,0 +1,210 @@
+//! Delivery by OTLP to collectors that nobody here wrote: rotel by gRPC and HTTP, and OpenTelemetry's own Python classes
+//! behind TLS; and to one that refuses on purpose.
+
+mod collectors;
+mod refusals;
+
+use std::{sync::Arc, time::Duration};
+
+use panicwatch::{
+    config::{Metrics as Bounds, Otlp, Protocol},
+    incident::Incident,
+    metrics::Metrics,
+    otlp,
+    store::{Batch, Outbox, Store},
+};
+use tokio::sync::watch;
+
+use collectors::{Judge, Rotel, tools};
+
+/// Longest time that anything may take here.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+const DOCUMENTS: [&str; 4] = [
+    include_str!("../incidents/recovered.json"),
+    include_str!("../incidents/repanicked_chain.json"),
+    include_str!("../incidents/hostile.json"),
+    include_str!("../incidents/slow_read.json"),
+];
+
+/// A store with an outbox, and a sender that empties it.
+pub(crate) struct Bench {
+    store: Arc<Store>,
+    pub(crate) outbox: Outbox,
+    stored: watch::Sender<u64>,
+    stop: watch::Sender<bool>,
+    pub(crate) metrics: Metrics,
+    batches: u64,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Bench {
+        let dir = tempfile::tempdir().expect("a folder");
+        let opened = Store::open(dir.path(), &["otlp".to_owned()]).expect("a store");
+        let store = Arc::new(opened.store);
+        let outbox = Outbox::new(store.clone(), "otlp");
+        let metrics = Metrics::new(&Bounds::default(), &Default::default()).expect("metrics");
+        let (stored, stop) = (watch::Sender::new(0), watch::Sender::new(false));
+        Bench { store, outbox, stored, stop, metrics, batches: 0, _dir: dir }
+    }
+
+    /// Stores incidents of the ids `prefix`0, `prefix`1 …; the ids.
+    pub(crate) fn add(&mut self, prefix: &str, n: usize) -> Vec<String> {
+        let of = |i: usize| {
+            let mut incident: Incident = serde_json::from_str(DOCUMENTS[i % DOCUMENTS.len()]).expect("one");
+            incident.id = format!("{prefix}{i:03}");
+            incident
+        };
+        let incidents: Vec<Incident> = (0..n).map(of).collect();
+        let ids = incidents.iter().map(|incident| incident.id.clone()).collect();
+        let incidents = incidents.into_iter().map(|incident| (Arc::new(incident), true)).collect();
+        self.batches += 1;
+        let batch = Batch { id: self.batches, incidents, ..Batch::default() };
+        self.store.append(&batch).expect("it is written");
+        self.stored.send_modify(|n| *n += 1);
+        ids
+    }
+
+    pub(crate) fn start(&self, config: Otlp) -> tokio::task::JoinHandle<()> {
+        let (outbox, sink) = (self.outbox.clone(), self.metrics.sink("otlp"));
+        tokio::spawn(otlp::run(outbox, config, sink, self.stored.subscribe(), self.stop.subscribe()))
+    }
+
+    /// Until nothing waits.
+    pub(crate) async fn emptied(&self) {
+        let empty = async {
+            while self.outbox.waiting().expect("it is read") > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, empty).await.expect("all is sent in time");
+    }
+
+    /// Asks the sender to stop, and waits until it has.
+    pub(crate) async fn stopped(&self, sender: tokio::task::JoinHandle<()>) {
+        self.stop.send_replace(true);
+        let ended = tokio::time::timeout(PATIENCE, sender).await.expect("it stops in time");
+        ended.expect("it does not panic");
+    }
+
+    pub(crate) fn number(&self, metric: &str) -> f64 {
+        let text = self.metrics.render();
+        let line = text.lines().find(|line| line.starts_with(&format!("{metric}{{sink=\"otlp\"}}")));
+        let value = line.and_then(|line| line.rsplit(' ').next()).expect("it is there");
+        value.parse().expect("a number")
+    }
+}
+
+/// A test's own runtime.
+pub(crate) fn block_on(future: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(future);
+}
+
+pub(crate) fn config(endpoint: String, protocol: Protocol) -> Otlp {
+    Otlp { endpoint, protocol, ..Otlp::default() }
+}
+
+#[test]
+fn every_incident_arrives_once_by_either_transport() {
+    let Some(tools) = tools("rotel/rotel-agent") else { return };
+    block_on(async {
+        for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
+            for gzip in [true, false] {
+                let mut bench = Bench::new();
+                let rotel = Rotel::start(&tools, None).await;
+                let ids = bench.add("A", 40);
+                let sender = bench.start(Otlp { gzip, ..config(rotel.url(protocol), protocol) });
+                bench.emptied().await;
+                let more = bench.add("B", 1);
+                bench.emptied().await;
+                bench.stopped(sender).await;
+                for id in ids.iter().chain(&more) {
+                    rotel.shows(id, 2).await;
+                }
+                assert_eq!(bench.number("panicwatch_export_sent_total"), 41.0, "{protocol:?}");
+                assert_eq!(bench.number("panicwatch_export_dropped_total"), 0.0, "{protocol:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn nothing_is_lost_while_the_collector_is_away() {
+    let Some(tools) = tools("rotel/rotel-agent") else { return };
+    block_on(async {
+        let mut bench = Bench::new();
+        let first = Rotel::start(&tools, None).await;
+        let before = bench.add("A", 20);
+        let sender = bench.start(config(first.url(Protocol::Grpc), Protocol::Grpc));
+        bench.emptied().await;
+        for id in &before {
+            first.shows(id, 2).await;
+        }
+        let ports = first.kill();
+        let meanwhile = bench.add("B", 20);
+        let failing = async {
+            while bench.number("panicwatch_export_failures_total") == 0.0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, failing).await.expect("it notices");
+        let second = Rotel::start(&tools, Some(ports)).await;
+        bench.emptied().await;
+        for id in &meanwhile {
+            second.shows(id, 2).await;
+        }
+        for id in &before {
+            second.shows(id, 0).await;
+        }
+        bench.stopped(sender).await;
+        assert_eq!(bench.number("panicwatch_export_sent_total"), 40.0);
+    });
+}
+
+#[test]
+fn stopping_with_nobody_there_keeps_what_waits() {
+    block_on(async {
+        let mut bench = Bench::new();
+        bench.add("A", 3);
+        // Nobody listens on it: it was free a moment ago.
+        let sender = bench.start(config("http://127.0.0.1:9".to_owned(), Protocol::Grpc));
+        bench.stopped(sender).await;
+        assert_eq!(bench.outbox.waiting().expect("it is read"), 3);
+    });
+}
+
+#[test]
+fn opentelemetrys_own_classes_read_the_same_through_tls() {
+    let Some(tools) = tools("python/google/protobuf/__init__.py") else { return };
+    block_on(async {
+        let mut bench = Bench::new();
+        let mut judge = Judge::start(&tools);
+        let ids = bench.add("A", 4);
+        let mut config = config(judge.url(), Protocol::HttpProtobuf);
+        config.ca_file = judge.authority();
+        config.headers.insert("X-Tenant".to_owned(), "shop".to_owned());
+        let sender = bench.start(config);
+        bench.emptied().await;
+        bench.stopped(sender).await;
+        let told = judge.told(8);
+        for (i, id) in ids.iter().enumerate() {
+            let incident: Incident = serde_json::from_str(DOCUMENTS[i]).expect("one");
+            let log = told.iter().find(|one| one["attributes"]["panicwatch.id"] == **id).expect("a record");
+            assert_eq!(log["event"], "exception");
+            assert_eq!(log["attributes"]["exception.message"].as_str(), incident.message.as_deref());
+            assert_eq!(log["resource"]["process.pid"], incident.process.pid);
+            let time: jiff::Timestamp = incident.time.parse().expect("a time");
+            assert_eq!(log["time"].as_i64().map(i128::from), Some(time.as_nanosecond()));
+            let of = |one: &&serde_json::Value| one["spans"][0]["attributes"]["panicwatch.id"] == **id;
+            let trace = told.iter().find(of).expect("a trace");
+            let root = &trace["spans"][0];
+            assert_eq!((&root["trace"], &root["span"]), (&log["trace"], &log["span"]));
+            assert_eq!(root["status"], 2, "an error");
+            let length = root["to"].as_i64().zip(root["from"].as_i64()).map(|(to, from)| to - from);
+            let expected = incident.end_ns.map(|end| (end - incident.start_ns) as i64);
+            assert!(expected.is_none_or(|expected| length == Some(expected)), "{length:?} {expected:?}");
+        }
+    });
+}

@@ -1,0 +1,110 @@
+//! Files that somebody or something else has changed.
+
+use std::{fs, os::unix::fs::FileExt as _, path::Path};
+
+use panicwatch::store::{Archive as _, Query};
+
+use crate::made::{batch, id, incident, open};
+
+const FILE: &str = "incidents.redb";
+const INCIDENTS: u64 = 40;
+
+fn written(dir: &Path) -> Vec<u8> {
+    let store = open(dir, &["a"]).store;
+    for start in [0, 20] {
+        store.append(&batch(start..start + 20, 4)).expect("written");
+    }
+    drop(store);
+    fs::read(dir.join(FILE)).expect("the file")
+}
+
+/// Opens a store whose file is `bytes`: either all is as it was written, or the file is kept and a new one begun.
+fn open_changed(bytes: &[u8], what: &str) -> bool {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(dir.path().join(FILE), bytes).expect("written");
+    let opened = open(dir.path(), &["a"]);
+    let store = opened.store;
+    let damaged = match &opened.damaged {
+        Some((aside, reason)) => {
+            assert!(!reason.is_empty());
+            assert!(aside.metadata().expect("it is kept").len() > 0);
+            assert_eq!(store.size().expect("sizes"), (0, 0), "{what}");
+            true
+        }
+        None => {
+            for n in 0..INCIDENTS {
+                assert_eq!(
+                    store.incident(&id(n)).expect("read"),
+                    Some(incident(n, 4)),
+                    "{what}: incident {n}"
+                );
+            }
+            assert_eq!(store.groups().expect("groups").len(), 4, "{what}");
+            false
+        }
+    };
+    store.append(&batch(100..110, 4)).expect("it takes incidents");
+    assert_eq!(store.incident(&id(105)).expect("read"), Some(incident(105, 4)));
+    damaged
+}
+
+#[test]
+fn changed_bytes_are_noticed_or_do_not_matter() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let whole = written(dir.path());
+    assert!(!open_changed(&whole, "unchanged"));
+    let mut noticed = 0;
+    // Everywhere in the file, more at its beginning where its own structure is.
+    let step = whole.len() / 100;
+    let places = (0..320).step_by(8).chain((0..100).map(|n| n * step + n * 37 % step));
+    for place in places.filter(|place| *place < whole.len()) {
+        let mut changed = whole.clone();
+        changed[place] ^= 1 << (place % 8);
+        noticed += u32::from(open_changed(&changed, &format!("bit {} of byte {place}", place % 8)));
+    }
+    println!("{noticed} of the changes were noticed; the others were in unused pages");
+    assert!(noticed > 5);
+}
+
+#[test]
+fn short_and_strange_files_are_put_aside() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let whole = written(dir.path());
+    for part in [1, 100, 4096, 5000, whole.len() / 3, whole.len() / 2, whole.len() - 4096, whole.len() - 1] {
+        assert!(open_changed(&whole[..part], &format!("{part} bytes of it")));
+    }
+    assert!(open_changed(b"#!/bin/sh\necho no database\n", "a script"));
+    assert!(open_changed(&vec![0; 1 << 20], "zeros"));
+    assert!(open_changed(&vec![0xff; 1 << 20], "ones"));
+}
+
+#[test]
+fn damage_under_an_open_store_is_put_aside_too() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path(), &[]).store;
+    for start in (0..2000).step_by(100) {
+        store.append(&batch(start..start + 100, 4)).expect("written");
+    }
+    let path = dir.path().join(FILE);
+    let file = fs::OpenOptions::new().write(true).open(&path).expect("the file");
+    let garbage: Vec<u8> = (0..1 << 20).map(|n: u32| (n.wrapping_mul(7919) >> 3) as u8).collect();
+    let length = file.metadata().expect("a size").len();
+    for at in (4096..length).step_by(garbage.len()) {
+        file.write_all_at(&garbage, at).expect("written");
+    }
+    // Whatever they say, nobody panics.
+    let _ = store.groups();
+    let _ = store.incidents(&Query::default());
+    let _ = store.incident(&id(0));
+    let mut tries = 0;
+    while let Err(error) = store.append(&batch(5000..5010, 4)) {
+        tries += 1;
+        assert!(tries < 5, "{error}");
+    }
+    assert_eq!(store.incident(&id(5005)).expect("read"), Some(incident(5005, 4)));
+    let names: Vec<String> = fs::read_dir(dir.path())
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    assert!(names.iter().any(|name| name.starts_with("incidents.redb.damaged-")), "{names:?}");
+}

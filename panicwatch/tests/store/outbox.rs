@@ -1,0 +1,91 @@
+//! What waits to be sent, and what retention may not touch.
+
+use std::sync::Arc;
+
+use panicwatch::{
+    config::{self, Bytes, Span},
+    store::{Archive as _, Outbox, Store},
+};
+
+use crate::made::{batch, id, incident, open};
+
+fn prune(store: &Store, bounds: &config::Store, now: u64) -> usize {
+    let now = incident(now, 1).time.parse().expect("a time");
+    let mut all = 0;
+    loop {
+        match store.prune(bounds, now).expect("pruned") {
+            0 => return all,
+            n => all += n,
+        }
+    }
+}
+
+#[test]
+fn each_consumer_has_its_own() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = Arc::new(open(dir.path(), &["a", "b"]).store);
+    store.append(&batch(0..30, 3)).expect("written");
+    let (a, b) = (Outbox::new(store.clone(), "a"), Outbox::new(store.clone(), "b"));
+    let pending = a.pending(0, 10).expect("read");
+    assert_eq!(*pending[2], incident(2, 3), "the oldest first, whole");
+    a.done(&[&id(0), &id(1), &id(1), "unknown"]).expect("written");
+    assert_eq!(a.pending(1, 1).expect("read")[0].id, id(3));
+    assert_eq!((a.waiting().expect("a number"), b.waiting().expect("a number")), (28, 30));
+    assert_eq!(b.trim(20).expect("written"), 10);
+    assert_eq!(b.pending(0, 1).expect("read")[0].id, id(10));
+    assert_eq!(b.trim(20).expect("written"), 0);
+    assert!(a.is_first(&incident(2, 3)).expect("read") && !a.is_first(&incident(3, 3)).expect("read"));
+    drop((a, b, store));
+    let opened = open(dir.path(), &["a"]);
+    assert_eq!(opened.dropped, [("b".to_owned(), 20)], "nobody would ever send them");
+    assert!(open_again(opened.store, dir.path()).dropped.is_empty());
+}
+
+fn open_again(store: Store, dir: &std::path::Path) -> panicwatch::store::Opened {
+    drop(store);
+    open(dir, &["a"])
+}
+
+#[test]
+fn retention_keeps_what_waits() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = Arc::new(open(dir.path(), &["a"]).store);
+    store.append(&batch(0..300, 3)).expect("written");
+    let outbox = Outbox::new(store.clone(), "a");
+    let bounds = config::Store { max_count: 100, ..config::Store::default() };
+    assert_eq!(prune(&store, &bounds, 300), 0, "all wait");
+    // One in the middle goes on waiting.
+    let sent: Vec<String> = (0..250).filter(|n| *n != 7).map(id).collect();
+    outbox.done(&sent.iter().map(String::as_str).collect::<Vec<_>>()).expect("written");
+    assert_eq!(prune(&store, &bounds, 300), 200);
+    assert!(store.incident(&id(7)).expect("read").is_some());
+    assert!(
+        store.incident(&id(200)).expect("read").is_none()
+            && store.incident(&id(201)).expect("read").is_some()
+    );
+    assert_eq!(
+        store.group(&incident(0, 3).fingerprint).expect("read").expect("its group").count,
+        100,
+        "groups stay"
+    );
+}
+
+#[test]
+fn retention_by_age_and_bytes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path(), &[]).store;
+    store.append(&batch(0..100, 3)).expect("written");
+    let (bytes, _) = store.size().expect("sizes");
+    let by_age =
+        config::Store { max_age: Span(std::time::Duration::from_secs(60)), ..config::Store::default() };
+    assert_eq!(prune(&store, &by_age, 100), 40, "a second lies between two");
+    let by_bytes = config::Store { max_bytes: Bytes(bytes / 4), ..config::Store::default() };
+    assert!(prune(&store, &by_bytes, 100) > 0);
+    let (left, count) = store.size().expect("sizes");
+    assert!(left <= bytes / 4 && left > bytes / 8, "{left} of {bytes} bytes");
+    assert!(store.incident(&id(100 - count)).expect("read").is_some(), "the newest stay");
+    assert!(store.incident(&id(99 - count)).expect("read").is_none());
+    let none = config::Store { max_count: 0, ..config::Store::default() };
+    prune(&store, &none, 100);
+    assert_eq!(store.size().expect("sizes"), (0, 0));
+}
