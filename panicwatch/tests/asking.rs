@@ -9,6 +9,7 @@ use std::{
     process::{Command, Output},
 };
 
+use panicwatch::{http::client::Client, incident::Incident};
 use site::{Served, numbered, sample};
 
 fn panicwatch(args: &[&str]) -> Output {
@@ -33,7 +34,13 @@ fn top_prints_one_picture() {
     let served = Served::start(vec![numbered(&sample("recovered"), 1), numbered(&sample("hostile"), 2)]);
     for args in [&["top", "--once", "--daemon", &served.base][..], &["top", "--daemon", &served.base]] {
         let text = told(args);
-        for part in ["1 of 2 Go processes watched", "Groups (", "Incidents (2)", "Processes (2)", "no: it is not selected"] {
+        for part in [
+            "1 of 2 Go processes watched",
+            "Groups (",
+            "Incidents (2)",
+            "Processes (2)",
+            "no: it is not selected",
+        ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
         assert!(!text.contains(['\u{1b}', '\u{202e}', '\0']), "{text:?}");
@@ -79,7 +86,46 @@ fn who_is_not_there_is_said() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
     let gone = format!("http://{port}");
     assert!(refused(&["top", "--once", "--daemon", &gone]).contains("--daemon says where it listens"));
-    assert!(refused(&["top", "--once", "--daemon", "/no/such.sock"]).contains("/no/such.sock cannot be asked"));
+    assert!(
+        refused(&["top", "--once", "--daemon", "/no/such.sock"]).contains("/no/such.sock cannot be asked")
+    );
     assert!(refused(&["top", "--once", "--daemon", "https://box"]).contains("is no address of a daemon"));
-    assert!(refused(&["show", &numbered(&sample("recovered"), 1).id, "--daemon", &gone]).contains("cannot be asked"));
+    assert!(
+        refused(&["show", &numbered(&sample("recovered"), 1).id, "--daemon", &gone])
+            .contains("cannot be asked")
+    );
+}
+
+#[test]
+fn every_question_of_the_documentation_has_an_answer() {
+    let of_doc = Incident { timeline: sample("slow_read").timeline, ..numbered(&sample("recovered"), 1) };
+    let served = Served::start(vec![of_doc]);
+    let doc = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/http-api.md"))
+        .expect("the documentation");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let client = Client::new(&served.base, None).expect("an address");
+    let mut asked = 0;
+    for line in doc.lines().filter(|line| line.starts_with("curl ") && !line.contains("-N")) {
+        let path = line.split("127.0.0.1:9464").nth(1).expect("a URL").trim_end_matches('\'');
+        let answer = runtime.block_on(client.bytes(path)).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let is_text = path.ends_with("format=text");
+        assert!(is_text || serde_json::from_slice::<serde_json::Value>(&answer).is_ok(), "{line}");
+        asked += 1;
+    }
+    assert!(asked >= 8, "the documentation has its examples");
+    // And the table of paths has none that the server does not know.
+    for path in doc.lines().filter_map(|line| line.strip_prefix("| `/")?.split('`').next()) {
+        if path.contains(char::is_uppercase) || path.ends_with("stream") {
+            continue;
+        }
+        let answer = runtime.block_on(client.bytes(&format!("/{path}")));
+        assert!(answer.is_ok(), "/{path}: {answer:?}");
+    }
+    for key in
+        ["from=2025-01-01T00:00:00Z", "pid=1", "exe=a", "kind=throw", "outcome=goexit", "text=x", "before=0"]
+    {
+        assert!(doc.contains(&format!("`{}`", key.split('=').next().expect("a key"))), "{key}");
+        assert!(runtime.block_on(client.bytes(&format!("/api/v1/incidents?{key}"))).is_ok(), "{key}");
+    }
+    assert!(runtime.block_on(client.bytes("/api/v1/incidents?colour=red")).is_err());
 }
