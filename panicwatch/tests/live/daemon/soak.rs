@@ -3,7 +3,9 @@
 use std::{
     collections::BTreeSet,
     fs,
-    path::Path,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -18,17 +20,22 @@ use super::{
 };
 use crate::{need, run};
 
-/// Binaries, processes at once, and for how long.
-fn size() -> (usize, usize, Duration) {
-    if need::full() { (40, 400, Duration::from_secs(600)) } else { (6, 24, Duration::from_secs(10)) }
+/// Binaries, processes at once, the longest pause between two panics of one, and for how long.
+fn size() -> (usize, usize, &'static str, Duration) {
+    if need::full() {
+        (40, 400, "8s", Duration::from_secs(600))
+    } else {
+        (6, 24, "1s", Duration::from_secs(12))
+    }
 }
 
-/// Processes of many binaries come and go, the daemon is killed in the middle and the collector too; outside the gap that is
+/// Processes of many binaries come and go, the disk is full for a while, the daemon is killed in the middle and the collector too; outside the gap that is
 /// told, metrics, groups, store, JSON lines and OTLP have what the programs' books have.
 pub(super) fn adds_up(built: &Path) -> Result<()> {
-    let (binaries, processes, time) = size();
+    let (binaries, processes, pause, time) = size();
     let mut collector = Collector::start()?;
     let mut host = Host::holding()?;
+    let disk = Disk::mount(&host.dir.path().join("state"))?;
     let jsonl = host.dir.path().join("incidents.jsonl");
     let otlp =
         collector.as_ref().map_or(String::new(), |it| format!("[otlp]\nendpoint = \"{}\"\n", it.url()));
@@ -38,11 +45,20 @@ pub(super) fn adds_up(built: &Path) -> Result<()> {
     let programs = programs?;
     let mut street = Street { running: Vec::new(), books: Vec::new(), started: 0 };
     let start = Instant::now();
-    let mut killed = false;
+    let (mut killed, mut filled) = (false, false);
     while start.elapsed() < time || !street.running.is_empty() {
         street.look()?;
         while street.running.len() < processes && start.elapsed() < time {
-            street.open(&host, &programs)?;
+            street.open(&host, &programs, pause)?;
+        }
+        if !filled && start.elapsed() > time / 4 {
+            filled = true;
+            disk.fill()?;
+            until("the daemon to say that the disk is full", || {
+                Ok((daemon.get("/readyz")?.0 == 503).then_some(()))
+            })?;
+            thread::sleep(time / 20);
+            disk.free()?;
         }
         if !killed && start.elapsed() > time / 2 {
             killed = true;
@@ -59,6 +75,43 @@ pub(super) fn adds_up(built: &Path) -> Result<()> {
     daemon.stop()
 }
 
+/// A small disk of its own.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(at: &Path) -> Result<Disk> {
+        fs::create_dir(at)?;
+        let status =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=600m", "tmpfs"]).arg(at).status()?;
+        ensure!(status.success(), "a file system in memory cannot be mounted: {status}");
+        Ok(Disk(at.to_owned()))
+    }
+
+    fn stuffing(&self) -> PathBuf {
+        self.0.join("stuffing")
+    }
+
+    fn fill(&self) -> Result<()> {
+        let mut file = fs::File::create(self.stuffing())?;
+        let block = vec![7; 1 << 20];
+        while file.write_all(&block).is_ok() {}
+        let small = [7; 512];
+        while file.write_all(&small).is_ok() {}
+        Ok(())
+    }
+
+    fn free(&self) -> Result<()> {
+        Ok(fs::remove_file(self.stuffing())?)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Lazily: a daemon of a test that failed may still have it.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
 /// Programs that run, and the books of those that are over.
 struct Street {
     running: Vec<Shop>,
@@ -67,10 +120,10 @@ struct Street {
 }
 
 impl Street {
-    fn open(&mut self, host: &Host, programs: &[std::path::PathBuf]) -> Result<()> {
+    fn open(&mut self, host: &Host, programs: &[PathBuf], pause: &str) -> Result<()> {
         self.started += 1;
         let end = if self.started.is_multiple_of(3) { "die" } else { "exit" };
-        self.running.push(host.run(&programs[self.started % programs.len()], &["8", "1s", end])?);
+        self.running.push(host.run(&programs[self.started % programs.len()], &["8", pause, end])?);
         Ok(())
     }
 
