@@ -53,6 +53,7 @@ pub mod store;
 pub mod stored;
 pub mod symbolize;
 pub mod timeline;
+pub mod top;
 pub mod trace;
 pub mod traceback;
 pub mod value;

@@ -6,7 +6,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use panicwatch::cli::{
     attach,
     common::{say, sentence},
-    daemon, doctor, generated, init_trace, inspect, run, show, symbolize, trace,
+    daemon, doctor, generated, init_trace, inspect, run, show, symbolize, top, trace,
 };
 
 /// A flight recorder for Go panics: watches Go programs from outside, without changing them
@@ -27,6 +27,7 @@ enum Command {
     Inspect(inspect::Args),
     Symbolize(symbolize::Args),
     Show(show::Args),
+    Top(top::Args),
     Doctor(doctor::Args),
     Completions(generated::CompletionsArgs),
     Man(generated::ManArgs),
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Symbolize(args) => symbolize::run(&args),
         Command::Show(args) => show::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => generated::completions(Cli::command(), &args),
         Command::Man(args) => generated::man(Cli::command(), &args),

@@ -93,7 +93,7 @@ impl RecorderArgs {
 const MAX_WINDOW: Duration = Duration::from_secs(60);
 
 /// "10ms", "1.5s", "200us".
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_alphabetic());
     let number: f64 = digits.parse().map_err(|_| "write it as 10ms or 1.5s".to_owned())?;
     let unit = match &text[digits.len()..] {

@@ -1,5 +1,6 @@
 //! The subcommands: one file each, arguments and `run(args)`; what a library caller would miss lives elsewhere.
 
+pub mod ask;
 pub mod attach;
 mod child;
 pub mod common;
@@ -12,4 +13,5 @@ pub mod run;
 pub mod show;
 mod signals;
 pub mod symbolize;
+pub mod top;
 pub mod trace;

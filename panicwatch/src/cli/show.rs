@@ -9,7 +9,10 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use clap::Args as ClapArgs;
 
-use super::common::{self, Exit, say};
+use super::{
+    ask::{self, DaemonArgs},
+    common::{self, Exit, say},
+};
 use crate::{
     render::{self, Format},
     report::Style,
@@ -21,9 +24,12 @@ use crate::{
 /// The same document gives the same bytes on every machine; on a terminal, text fits its width.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// What `-o` of run or attach wrote: an incident document or JSON lines; - for standard input
-    #[arg(value_name = "FILE")]
+    /// What `-o` of run or attach wrote: an incident document or JSON lines; - for standard input. Or the ID of an incident that a
+    /// daemon stored
+    #[arg(value_name = "FILE|ID")]
     file: PathBuf,
+    #[command(flatten)]
+    daemon: DaemonArgs,
     /// How to show it. perfetto is for ui.perfetto.dev; folded and perf-script are for flame graphs and other readers of
     /// perf's output; otlp is OpenTelemetry's JSON, a log record and a trace; html is a page that needs nothing else
     #[arg(long, value_enum, default_value = "text")]
@@ -49,7 +55,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
         return Err(Exit { status: 2, error });
     }
     let name = args.file.display().to_string();
-    let bytes = read(&args.file)?;
+    let bytes = read(args)?;
     let stored = Stored::find(&bytes).with_context(|| name.clone())?;
     let pick = match (&args.id, args.index) {
         (Some(id), _) => Pick::Id(id.clone()),
@@ -69,20 +75,35 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     Ok(0)
 }
 
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+fn read(args: &Args) -> anyhow::Result<Vec<u8>> {
+    let path = &*args.file;
     if path == Path::new("-") {
         let mut bytes = Vec::new();
         io::stdin().read_to_end(&mut bytes).context("standard input cannot be read")?;
         return Ok(bytes);
     }
-    std::fs::read(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => anyhow!(
-            "there is no file {}; an incident is shown from the file that -o of run or attach wrote, not by its id alone \
-             (--id picks one of a file)",
-            path.display()
-        ),
-        _ => anyhow!(error).context(format!("cannot read {}", path.display())),
-    })
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match path.to_str() {
+            Some(id) if ulid::Ulid::from_string(id).is_ok() => stored(&args.daemon, id),
+            _ => Err(anyhow!(
+                "there is no file {}, and it is no incident's id; an incident is shown from the file that -o of run or attach \
+                 wrote, or by its id from a daemon",
+                path.display()
+            )),
+        },
+        Err(error) => Err(anyhow!(error).context(format!("cannot read {}", path.display()))),
+    }
+}
+
+/// Asks the daemon for the document.
+fn stored(daemon: &DaemonArgs, id: &str) -> anyhow::Result<Vec<u8>> {
+    let client = daemon.client()?;
+    let bytes = ask::runtime()?.block_on(client.bytes(&format!("/api/v1/incidents/{id}")));
+    let bytes = bytes.with_context(|| {
+        format!("there is no file {id}, and no incident of that id from {}", client.place())
+    })?;
+    Ok(bytes.to_vec())
 }
 
 fn write(output: Option<&Path>, bytes: &[u8]) -> anyhow::Result<()> {

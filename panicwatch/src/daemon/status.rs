@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The picture.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -20,7 +20,8 @@ pub struct Status {
 }
 
 /// A Go process.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Process {
     /// In our pid namespace.
     pub pid: u32,
@@ -45,7 +46,8 @@ pub struct Process {
 }
 
 /// A Go binary.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Binary {
     /// Its row.
     pub row: u32,
@@ -70,7 +72,8 @@ pub struct Binary {
 }
 
 /// A probe.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Probe {
     /// What it is for.
     pub name: String,
@@ -83,7 +86,8 @@ pub struct Probe {
 }
 
 /// A probe that could not be placed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Refused {
     /// Function.
     pub symbol: String,
@@ -92,7 +96,8 @@ pub struct Refused {
 }
 
 /// The daemon's own numbers, since it started unless said.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Own {
     /// Records read from the event ring.
     pub events: u64,

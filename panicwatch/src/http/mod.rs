@@ -4,6 +4,7 @@
 //! program leaves as JSON or as plain text, and pages may load nothing but what is served here.
 
 mod api;
+pub mod client;
 mod guard;
 pub mod page;
 mod reply;

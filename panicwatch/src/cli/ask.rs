@@ -1,0 +1,36 @@
+//! Options of commands that ask a daemon.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::http::{
+    client::{self, Client},
+    server,
+};
+
+/// Where a daemon is.
+#[derive(Debug, Args)]
+pub struct DaemonArgs {
+    /// The daemon to ask: http://HOST:PORT or the path of its Unix socket
+    #[arg(long, value_name = "WHERE", default_value = client::DEFAULT)]
+    daemon: String,
+    /// The file that holds the daemon's token, if it asks for one
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl DaemonArgs {
+    /// Ready to ask.
+    pub(super) fn client(&self) -> anyhow::Result<Client> {
+        let path = self.token_file.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+        Ok(Client::new(&self.daemon, server::token(&path)?)?)
+    }
+}
+
+/// A runtime for a few questions.
+pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("the system gives no descriptors")
+}

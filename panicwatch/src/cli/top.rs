@@ -1,0 +1,153 @@
+//! `panicwatch top`: a daemon's picture on the terminal, drawn anew while it is looked at.
+
+use std::{
+    io::{self, IsTerminal as _},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, Receiver, Sender},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use clap::Args as ClapArgs;
+use ratatui::{
+    DefaultTerminal,
+    crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers},
+};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use super::{
+    ask::{DaemonArgs, runtime},
+    common::{self, Exit},
+};
+use crate::{
+    http::client::Client,
+    top::{Rates, Screen, Snapshot, draw, text},
+};
+
+/// Between two looks for keys.
+const BEAT: Duration = Duration::from_millis(100);
+/// Rows of a page.
+const PAGE: isize = 10;
+
+/// Show live what a daemon watches: groups with their rates, incidents, processes, its health
+///
+/// Keys are shown below. Where standard output is no terminal, one picture is printed as text.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    #[command(flatten)]
+    daemon: DaemonArgs,
+    /// Print one picture as text and end
+    #[arg(long)]
+    once: bool,
+    /// Between two pictures
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = common::duration)]
+    interval: Duration,
+}
+
+/// Shows it until q is pressed.
+///
+/// # Errors
+/// Status 1 when the daemon cannot be asked for the first picture, or the terminal fails.
+pub fn run(args: &Args) -> Result<i32, Exit> {
+    let client = args.daemon.client()?;
+    if args.once || !io::stdout().is_terminal() {
+        let snapshot = runtime()?.block_on(Snapshot::ask(&client))?;
+        common::print(&text(&snapshot, &Rates::default()))?;
+        return Ok(0);
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, stop.clone()).context("signals cannot be listened to")?;
+    }
+    let (pictures, now) = asker(client, args.interval)?;
+    // From here the terminal is ours; a panic gives it back as well.
+    let mut terminal = ratatui::try_init().context("the terminal cannot be used")?;
+    let result = show(&mut terminal, &pictures, &now, &stop);
+    ratatui::restore();
+    result.context("the terminal failed")?;
+    Ok(0)
+}
+
+/// Asks on a thread of its own, so that keys are answered while a daemon is slow. It ends with the receiver.
+type Picture = Result<Snapshot, String>;
+fn asker(client: Client, interval: Duration) -> anyhow::Result<(Receiver<Picture>, Sender<()>)> {
+    let (give, pictures) = mpsc::channel();
+    let (now, asked) = mpsc::channel();
+    let runtime = runtime()?;
+    thread::Builder::new().name("asker".into()).spawn(move || {
+        loop {
+            let picture = runtime.block_on(Snapshot::ask(&client)).map_err(|error| error.to_string());
+            if give.send(picture).is_err() {
+                return;
+            }
+            if let Err(mpsc::RecvTimeoutError::Disconnected) = asked.recv_timeout(interval) {
+                return;
+            }
+        }
+    })?;
+    Ok((pictures, now))
+}
+
+fn show(
+    terminal: &mut DefaultTerminal,
+    pictures: &Receiver<Picture>,
+    now: &Sender<()>,
+    stop: &AtomicBool,
+) -> io::Result<()> {
+    let began = Instant::now();
+    let mut screen = Screen::default();
+    let mut changed = true;
+    while !stop.load(Ordering::Relaxed) {
+        for picture in pictures.try_iter() {
+            changed = true;
+            match picture {
+                Ok(_) if screen.paused => {}
+                Ok(snapshot) => {
+                    screen.rates.see(began.elapsed(), &snapshot.groups);
+                    (screen.snapshot, screen.trouble) = (Some(snapshot), None);
+                }
+                Err(trouble) => screen.trouble = Some(trouble),
+            }
+        }
+        if changed {
+            terminal.draw(|frame| draw(frame, &mut screen))?;
+        }
+        changed = event::poll(BEAT)?;
+        if changed {
+            match event::read()? {
+                Event::Key(key) if key.kind != KeyEventKind::Release && act(&mut screen, key, now) => {
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether it was the last key.
+fn act(screen: &mut Screen, key: KeyEvent, now: &Sender<()>) -> bool {
+    match key.code {
+        KeyCode::Char('q') | KeyCode::Esc => return true,
+        KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => return true,
+        KeyCode::Tab => screen.next_list(false),
+        KeyCode::BackTab => screen.next_list(true),
+        KeyCode::Up | KeyCode::Char('k') => screen.scroll(-1),
+        KeyCode::Down | KeyCode::Char('j') => screen.scroll(1),
+        KeyCode::PageUp => screen.scroll(-PAGE),
+        KeyCode::PageDown => screen.scroll(PAGE),
+        KeyCode::Home => screen.scroll(isize::MIN),
+        KeyCode::End => screen.scroll(isize::MAX),
+        KeyCode::Char('p') => screen.paused = !screen.paused,
+        KeyCode::Char('r') => {
+            // The asker lives as long as we ask.
+            let _ = now.send(());
+        }
+        _ => {}
+    }
+    false
+}

@@ -1,0 +1,85 @@
+//! Commands that ask a daemon, as people run them, against a real server: `top --once`, `show ID`.
+
+#[path = "browser/site.rs"]
+#[expect(dead_code, reason = "the browser's tests use the rest")]
+mod site;
+
+use std::{
+    fs,
+    process::{Command, Output},
+};
+
+use site::{Served, numbered, sample};
+
+fn panicwatch(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_panicwatch")).args(args).output().expect("panicwatch starts")
+}
+
+fn told(args: &[&str]) -> String {
+    let out = panicwatch(args);
+    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).expect("text")
+}
+
+fn refused(args: &[&str]) -> String {
+    let out = panicwatch(args);
+    assert_eq!(out.status.code(), Some(1), "{args:?}");
+    assert!(out.stdout.is_empty(), "{args:?}");
+    String::from_utf8(out.stderr).expect("text")
+}
+
+#[test]
+fn top_prints_one_picture() {
+    let served = Served::start(vec![numbered(&sample("recovered"), 1), numbered(&sample("hostile"), 2)]);
+    for args in [&["top", "--once", "--daemon", &served.base][..], &["top", "--daemon", &served.base]] {
+        let text = told(args);
+        for part in ["1 of 2 Go processes watched", "Groups (", "Incidents (2)", "Processes (2)", "no: it is not selected"] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+        assert!(!text.contains(['\u{1b}', '\u{202e}', '\0']), "{text:?}");
+    }
+}
+
+#[test]
+fn show_by_id_is_show_of_the_document() {
+    let incident = numbered(&sample("slow_read"), 7);
+    let served = Served::start(vec![incident.clone()]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("incident.json");
+    fs::write(&file, serde_json::to_vec(&incident).expect("JSON")).expect("writes");
+    for format in ["text", "json", "folded", "html"] {
+        let asked = told(&["show", &incident.id, "--daemon", &served.base, "--format", format]);
+        assert_eq!(asked, told(&["show", file.to_str().expect("a path"), "--format", format]), "{format}");
+    }
+    let unknown = numbered(&incident, 8).id;
+    let text = refused(&["show", &unknown, "--daemon", &served.base]);
+    assert!(text.contains("no incident of that id") && text.contains("there is no such incident"), "{text}");
+}
+
+#[test]
+fn a_token_is_shown() {
+    let served = Served::start(vec![numbered(&sample("recovered"), 1)]);
+    served.site.set_token(Some("right".into()));
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).expect("writes");
+        path.to_str().expect("a path").to_owned()
+    };
+    let ask = ["top", "--once", "--daemon", &served.base];
+    assert!(refused(&ask).contains("--token-file names the file that holds it"));
+    let wrong = file("wrong", "left\n");
+    assert!(refused(&[&ask[..], &["--token-file", &wrong]].concat()).contains("asks for a token"));
+    let right = file("right", "right\n");
+    assert!(told(&[&ask[..], &["--token-file", &right]].concat()).contains("Incidents (1)"));
+}
+
+#[test]
+fn who_is_not_there_is_said() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+    let gone = format!("http://{port}");
+    assert!(refused(&["top", "--once", "--daemon", &gone]).contains("--daemon says where it listens"));
+    assert!(refused(&["top", "--once", "--daemon", "/no/such.sock"]).contains("/no/such.sock cannot be asked"));
+    assert!(refused(&["top", "--once", "--daemon", "https://box"]).contains("is no address of a daemon"));
+    assert!(refused(&["show", &numbered(&sample("recovered"), 1).id, "--daemon", &gone]).contains("cannot be asked"));
+}
