@@ -131,10 +131,13 @@ impl Daemon {
     }
 }
 
+/// Before the last sign of life: what was seen then may not have been stored any more.
+const UNSTORED: jiff::SignedDuration = jiff::SignedDuration::from_millis(500);
+
 /// Nobody watched since the daemon before this one was last alive.
 fn gap_since(last_beat: Timestamp) -> Gap {
     Gap {
-        from: format!("{last_beat:.9}"),
+        from: format!("{:.9}", last_beat.saturating_sub(UNSTORED).unwrap_or(last_beat)),
         to: format!("{:.9}", Timestamp::now()),
         reason: "panicwatch was not running; to the second, for it says once a second that it is".to_owned(),
     }

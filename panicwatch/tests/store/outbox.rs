@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use panicwatch::{
     config::{self, Bytes, Span},
-    store::{Archive as _, Outbox, Store},
+    store::{Archive as _, Batch, Outbox, Store},
 };
 
-use crate::made::{batch, id, incident, open};
+use crate::made::{batch, id, incident, numbered, open};
 
 fn prune(store: &Store, bounds: &config::Store, now: u64) -> usize {
     let now = incident(now, 1).time.parse().expect("a time");
@@ -88,4 +88,21 @@ fn retention_by_age_and_bytes() {
     let none = config::Store { max_count: 0, ..config::Store::default() };
     prune(&store, &none, 100);
     assert_eq!(store.size().expect("sizes"), (0, 0));
+}
+
+#[test]
+fn groups_are_forgotten_beyond_twenty_thousand() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path(), &[]).store;
+    let like = incident(1, 1);
+    for start in (0..20_500).step_by(500) {
+        let incidents =
+            (start..start + 500).map(|n| (Arc::new(numbered(like.clone(), n, u64::MAX)), false)).collect();
+        store.append(&Batch { id: start + 1, incidents, ..Batch::default() }).expect("written");
+    }
+    assert_eq!(store.groups().expect("groups").len(), 20_500);
+    prune(&store, &config::Store::default(), 20_500);
+    let groups = store.groups().expect("groups");
+    assert_eq!(groups.len(), 18_000, "a tenth at once");
+    assert_eq!(groups[17_999].first_seen, incident(2_500, 1).time, "those seen longest ago are gone");
 }

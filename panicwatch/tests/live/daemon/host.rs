@@ -94,6 +94,15 @@ impl Host {
     }
 }
 
+/// A line of a program's books.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    /// It died of it.
+    pub(super) died: bool,
+    /// When it was written: at the end of a recovered panic, before a deadly one.
+    pub(super) unix_ns: i64,
+}
+
 /// A running program that keeps books.
 pub(super) struct Shop {
     pub(super) child: Child,
@@ -103,9 +112,22 @@ pub(super) struct Shop {
 impl Shop {
     /// Recovered panics and deaths that it wrote down so far.
     pub(super) fn books(&self) -> Result<(u64, u64)> {
+        let entries = self.entries()?;
+        let died = entries.iter().filter(|entry| entry.died).count() as u64;
+        Ok((entries.len() as u64 - died, died))
+    }
+
+    /// All that it wrote down so far.
+    pub(super) fn entries(&self) -> Result<Vec<Entry>> {
         let text = fs::read_to_string(&self.books)?;
-        let lines = |word: &str| text.lines().filter(|line| line.starts_with(word)).count() as u64;
-        Ok((lines("recovered"), lines("dies")))
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let lines = whole.lines().filter(|line| line.starts_with("recovered ") || line.starts_with("dies "));
+        lines
+            .map(|line| {
+                let unix_ns = line.rsplit(' ').next().and_then(|ns| ns.parse().ok()).context("a time")?;
+                Ok(Entry { died: line.starts_with("dies"), unix_ns })
+            })
+            .collect()
     }
 
     /// Waits until its books have a line that begins so.

@@ -1,5 +1,6 @@
 //! The daemon on real programs, judged by the books that these keep themselves.
 
+mod collector;
 mod host;
 mod soak;
 
