@@ -1,4 +1,4 @@
-//! A headless Chromium, driven over the DevTools protocol: <https://chromedevtools.github.io/devtools-protocol/>.
+//! A headless Chromium, driven over its DevTools protocol (search for "Chrome DevTools Protocol": methods and events).
 //! Knows nothing of the page.
 
 use std::{
