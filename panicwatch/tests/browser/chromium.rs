@@ -1,4 +1,4 @@
-//! A headless Chromium, driven over its DevTools protocol (search for "Chrome DevTools Protocol": methods and events).
+//! A headless Chromium, driven over its DevTools protocol.
 //! Knows nothing of the page.
 
 use std::{

@@ -184,7 +184,7 @@ fn status() -> Status {
     };
     let not = Process {
         pid: 99,
-        exe: Some("/usr/bin/<b>other</b>".into()),
+        exe: Some("/usr/bin/<b>other".into()),
         reason: Some("it is not selected".into()),
         ..Process::default()
     };

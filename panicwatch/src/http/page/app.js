@@ -206,7 +206,7 @@
         status.problems.length ? el("ul", { role: "alert" }, status.problems.map((p) => el("li", {}, told(p, 400)))) : "",
         all.length ? PW.table("Processes", ["Process", "Pid", "Watched", "Go", "Overhead", "Incidents"], all.map((p) => { const b = by.get(p.binary); return PW.row(
           [el("strong", {}, told(PW.base(p.exe) || "?", 60)), el("div", { class: "place" }, told((p.args || []).join(" "), 200))], p.pid, p.watched ? "yes" : ["no: ", told(p.reason ?? "not known", 200)], told(b?.go_version ?? "", 40), b ? percent(b.overhead_percent) : "", el("span", {}, PW.number(p.incidents))); })) : el("p", { class: "empty" }, "No Go process runs here."),
-        el("h2", {}, "Probes"), binaries.map((b) => el("details", { "data-row": b.row, open: open.has(String(b.row)) }, el("summary", {}, told(b.path, 300), el("span", { class: "note" }, ` ${b.probes.length} probes, ${PW.number(Math.round(b.hits_per_second))} hits/s, ${percent(b.overhead_percent)}`)),
+        el("h2", {}, "Probes"), ...binaries.map((b) => el("details", { "data-row": b.row, open: open.has(String(b.row)) }, el("summary", {}, told(b.path, 300), el("span", { class: "note" }, ` ${b.probes.length} probes, ${PW.number(Math.round(b.hits_per_second))} hits/s, ${percent(b.overhead_percent)}`)),
           PW.table(`Probes of ${PW.plain(b.path, 100)}`, ["For", "Function", "Address", "Price"], b.probes.map((q) => PW.row(told(q.name, 60), el("code", {}, told(q.symbol, 200)), el("code", {}, told(q.address, 30)), told(q.price, 30)))),
           b.refused.length ? PW.table("Without a probe", ["Function", "Why"], b.refused.map((r) => PW.row(el("code", {}, told(r.symbol, 200)), told(r.reason, 300)))) : "")));
     };
