@@ -33,7 +33,13 @@ fn top_prints_one_picture() {
     let served = Served::start(vec![numbered(&sample("recovered"), 1), numbered(&sample("hostile"), 2)]);
     for args in [&["top", "--once", "--daemon", &served.base][..], &["top", "--daemon", &served.base]] {
         let text = told(args);
-        for part in ["1 of 2 Go processes watched", "Groups (", "Incidents (2)", "Processes (2)", "no: it is not selected"] {
+        for part in [
+            "1 of 2 Go processes watched",
+            "Groups (",
+            "Incidents (2)",
+            "Processes (2)",
+            "no: it is not selected",
+        ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
         assert!(!text.contains(['\u{1b}', '\u{202e}', '\0']), "{text:?}");
@@ -79,7 +85,12 @@ fn who_is_not_there_is_said() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
     let gone = format!("http://{port}");
     assert!(refused(&["top", "--once", "--daemon", &gone]).contains("--daemon says where it listens"));
-    assert!(refused(&["top", "--once", "--daemon", "/no/such.sock"]).contains("/no/such.sock cannot be asked"));
+    assert!(
+        refused(&["top", "--once", "--daemon", "/no/such.sock"]).contains("/no/such.sock cannot be asked")
+    );
     assert!(refused(&["top", "--once", "--daemon", "https://box"]).contains("is no address of a daemon"));
-    assert!(refused(&["show", &numbered(&sample("recovered"), 1).id, "--daemon", &gone]).contains("cannot be asked"));
+    assert!(
+        refused(&["show", &numbered(&sample("recovered"), 1).id, "--daemon", &gone])
+            .contains("cannot be asked")
+    );
 }

@@ -124,10 +124,9 @@ fn one_of_several() {
 
 #[test]
 fn what_cannot_be_shown_is_said() {
-    assert!(
-        refused(&["/no/such/file"], None)
-            .contains("there is no file /no/such/file, and it is no incident's id; an incident is shown from the file")
-    );
+    assert!(refused(&["/no/such/file"], None).contains(
+        "there is no file /no/such/file, and it is no incident's id; an incident is shown from the file"
+    ));
     assert!(refused(&["/"], None).contains("cannot read /"));
     assert!(refused(&["-"], Some(b"")).contains("-: it is empty"));
     assert!(refused(&["-"], Some(b"panic: oh\n")).contains("it holds no incident documents"));
