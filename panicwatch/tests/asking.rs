@@ -9,6 +9,7 @@ use std::{
     process::{Command, Output},
 };
 
+use panicwatch::{http::client::Client, incident::Incident};
 use site::{Served, numbered, sample};
 
 fn panicwatch(args: &[&str]) -> Output {
@@ -93,4 +94,38 @@ fn who_is_not_there_is_said() {
         refused(&["show", &numbered(&sample("recovered"), 1).id, "--daemon", &gone])
             .contains("cannot be asked")
     );
+}
+
+#[test]
+fn every_question_of_the_documentation_has_an_answer() {
+    let of_doc = Incident { timeline: sample("slow_read").timeline, ..numbered(&sample("recovered"), 1) };
+    let served = Served::start(vec![of_doc]);
+    let doc = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/http-api.md"))
+        .expect("the documentation");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let client = Client::new(&served.base, None).expect("an address");
+    let mut asked = 0;
+    for line in doc.lines().filter(|line| line.starts_with("curl ") && !line.contains("-N")) {
+        let path = line.split("127.0.0.1:9464").nth(1).expect("a URL").trim_end_matches('\'');
+        let answer = runtime.block_on(client.bytes(path)).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let is_text = path.ends_with("format=text");
+        assert!(is_text || serde_json::from_slice::<serde_json::Value>(&answer).is_ok(), "{line}");
+        asked += 1;
+    }
+    assert!(asked >= 8, "the documentation has its examples");
+    // And the table of paths has none that the server does not know.
+    for path in doc.lines().filter_map(|line| line.strip_prefix("| `/")?.split('`').next()) {
+        if path.contains(char::is_uppercase) || path.ends_with("stream") {
+            continue;
+        }
+        let answer = runtime.block_on(client.bytes(&format!("/{path}")));
+        assert!(answer.is_ok(), "/{path}: {answer:?}");
+    }
+    for key in
+        ["from=2025-01-01T00:00:00Z", "pid=1", "exe=a", "kind=throw", "outcome=goexit", "text=x", "before=0"]
+    {
+        assert!(doc.contains(&format!("`{}`", key.split('=').next().expect("a key"))), "{key}");
+        assert!(runtime.block_on(client.bytes(&format!("/api/v1/incidents?{key}"))).is_ok(), "{key}");
+    }
+    assert!(runtime.block_on(client.bytes("/api/v1/incidents?colour=red")).is_err());
 }
