@@ -1,6 +1,8 @@
 //! How panicwatch itself is doing.
 
-use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Counter, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
 use crate::daemon::status::Status;
 
@@ -11,21 +13,21 @@ pub(super) struct Own {
     binaries: IntGauge,
     probes: IntGaugeVec,
     refused: IntGaugeVec,
-    events: IntGauge,
-    lost: IntGaugeVec,
+    events: IntCounter,
+    lost: IntCounterVec,
     queue: IntGaugeVec,
     overhead: GaugeVec,
     hits: GaugeVec,
     recorder_cost: Gauge,
-    governor_actions: IntGauge,
+    governor_actions: IntCounter,
     shed: IntGaugeVec,
     memory: IntGauge,
-    cpu: Gauge,
+    cpu: Counter,
     store_bytes: IntGauge,
     store_incidents: IntGauge,
-    store_lost: IntGauge,
+    store_lost: IntCounter,
     gaps: IntCounter,
-    gap_seconds: Gauge,
+    gap_seconds: Counter,
     reloads: IntCounterVec,
     sent: IntCounterVec,
     failed: IntCounterVec,
@@ -68,6 +70,11 @@ fn int(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
+/// Counters of others, taken over as they are: they never fall.
+fn raise(counter: &IntCounter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
+}
+
 impl Own {
     pub(super) fn new(registry: &Registry) -> Result<Own, prometheus::Error> {
         macro_rules! make {
@@ -99,9 +106,9 @@ impl Own {
                 "Go binaries that cannot be watched, by reason",
                 "reason"
             ),
-            events: make!(IntGauge, "events_total", "Records read from the kernel"),
+            events: make!(IntCounter, "events_total", "Records read from the kernel"),
             lost: make!(
-                IntGaugeVec,
+                IntCounterVec,
                 "lost_total",
                 "Records that were lost or could not be captured, by reason",
                 "reason"
@@ -125,17 +132,17 @@ impl Own {
                 "What recording costs, percent of the CPU time of what is watched"
             ),
             governor_actions: make!(
-                IntGauge,
+                IntCounter,
                 "governor_actions_total",
                 "Times that the budget took a source off or put it back"
             ),
             shed: make!(IntGaugeVec, "source_off", "1 for each source that the budget took off", "source"),
             memory: make!(IntGauge, "resident_memory_bytes", "Memory of the daemon"),
-            cpu: make!(Gauge, "cpu_seconds_total", "CPU time of the daemon"),
+            cpu: make!(Counter, "cpu_seconds_total", "CPU time of the daemon"),
             store_bytes: make!(IntGauge, "store_bytes", "Bytes of stored incidents"),
             store_incidents: make!(IntGauge, "store_incidents", "Stored incidents"),
             store_lost: make!(
-                IntGauge,
+                IntCounter,
                 "store_lost_total",
                 "Incidents that could not be stored and found no room to wait"
             ),
@@ -144,7 +151,7 @@ impl Own {
                 "gaps_total",
                 "Times in which nothing was watched, found when the daemon was started"
             ),
-            gap_seconds: make!(Gauge, "gap_seconds_total", "Their length"),
+            gap_seconds: make!(Counter, "gap_seconds_total", "Their length"),
             reloads: make!(
                 IntCounterVec,
                 "config_reloads_total",
@@ -180,8 +187,8 @@ impl Own {
         self.refused.reset();
         let own = &status.own;
         own.refused_binaries.iter().for_each(|(reason, n)| set(&self.refused, reason, *n));
-        self.events.set(int(own.events));
-        own.lost.iter().for_each(|(reason, n)| set(&self.lost, reason, *n));
+        raise(&self.events, own.events);
+        own.lost.iter().for_each(|(reason, n)| raise(&self.lost.with_label_values(&[reason]), *n));
         set(&self.queue, "events", own.queue);
         set(&self.queue, "store", own.to_store);
         self.overhead.reset();
@@ -193,23 +200,23 @@ impl Own {
             add(&self.hits, binary.hits_per_second);
         }
         self.recorder_cost.set(own.overhead_percent.unwrap_or(f64::NAN));
-        self.governor_actions.set(int(own.governor_actions));
+        raise(&self.governor_actions, own.governor_actions);
         self.shed.reset();
         own.shed.iter().for_each(|source| set(&self.shed, source, 1));
         self.memory.set(int(own.memory_bytes));
-        self.cpu.set(own.cpu_seconds);
+        self.cpu.inc_by((own.cpu_seconds - self.cpu.get()).max(0.0));
     }
 
     pub(super) fn store(&self, bytes: u64, incidents: u64, waiting: u64, lost: u64) {
         self.store_bytes.set(int(bytes));
         self.store_incidents.set(int(incidents));
         self.queue.with_label_values(&["store"]).set(int(waiting));
-        self.store_lost.set(int(lost));
+        raise(&self.store_lost, lost);
     }
 
     pub(super) fn gap(&self, seconds: f64) {
         self.gaps.inc();
-        self.gap_seconds.add(seconds);
+        self.gap_seconds.inc_by(seconds.max(0.0));
     }
 
     pub(super) fn reloaded(&self, ok: bool) {

@@ -1,3 +1,5 @@
+//! What is counted, how often, and under which labels. Must not need a daemon.
+
 use super::*;
 use crate::incident::Outcome;
 
