@@ -72,6 +72,7 @@ fn root() -> PathBuf {
 }
 
 /// A program of Debian's package: unpacked by setup, or installed.
+#[expect(clippy::print_stdout, reason = "a skip is said aloud")]
 fn prometheus(program: &str) -> Option<PathBuf> {
     let home = std::env::var_os("PANICWATCH_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/panicwatch")));

@@ -61,6 +61,6 @@ impl Labels {
 }
 
 /// Without what would make a text of it: lines, other controls, great length.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MAX).collect()
 }

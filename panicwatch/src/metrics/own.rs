@@ -4,6 +4,7 @@ use prometheus::{
     Counter, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
+use super::labels::plain;
 use crate::daemon::status::Status;
 
 pub(super) struct Own {
@@ -195,7 +196,8 @@ impl Own {
         self.hits.reset();
         for binary in &status.binaries {
             let name = crate::incident::base_name(&binary.path).unwrap_or_default();
-            let add = |vec: &GaugeVec, value: f64| vec.with_label_values(&[name]).add(value);
+            let name = plain(name);
+            let add = |vec: &GaugeVec, value: f64| vec.with_label_values(&[name.as_str()]).add(value);
             binary.overhead_percent.iter().for_each(|percent| add(&self.overhead, *percent));
             add(&self.hits, binary.hits_per_second);
         }

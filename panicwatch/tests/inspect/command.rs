@@ -115,7 +115,7 @@ fn the_binary_s_own_text_steers_no_terminal() {
     assert!(text.contains(r"\x1b[2Jx=\x1b]0;a\x07"), "{text}");
     let unsafe_chars: Vec<char> =
         text.chars().filter(|c| *c != '\n' && panicwatch::escape::is_unsafe(*c)).collect();
-    assert_eq!(unsafe_chars, []);
+    assert_eq!(unsafe_chars, Vec::<char>::new());
     assert_eq!(json(&exe)["settings"]["\x1b[2Jx"], "\x1b]0;a\x07", "JSON has it as it is");
 }
 
