@@ -14,7 +14,6 @@ use panicwatch::config::Protocol;
 use crate::PATIENCE;
 
 /// Where setup puts tools, when `file` is one of them.
-#[expect(clippy::print_stdout, reason = "a skip is said aloud")]
 pub(crate) fn tools(file: &str) -> Option<PathBuf> {
     let home = std::env::var_os("PANICWATCH_HOME").map(PathBuf::from);
     let default = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/panicwatch"));
