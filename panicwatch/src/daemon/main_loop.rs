@@ -118,6 +118,11 @@ impl Daemon {
         self.metrics.readers(self.keeper.listeners());
         if ready && !*told_ready {
             *told_ready = true;
+            if let Some(last_beat) = self.last_beat.take() {
+                let gap = super::gap_since(last_beat, Timestamp::now());
+                log::info!("from {} to {} nothing was watched", gap.from, gap.to);
+                super::keeper::tell_gap(&self.store, &self.metrics, &self.feed, gap);
+            }
             let watched = status.processes.iter().filter(|process| process.watched).count();
             log::info!("ready: {watched} Go processes of {} binaries are watched", status.binaries.len());
             notify(&[NotifyState::Ready]);

@@ -42,6 +42,9 @@ pub struct Daemon {
     keeper: Arc<Keeper>,
     board: Board,
     exporters: Exporters,
+    feed: Feed,
+    /// When the daemon before this one was last alive, until the gap has been told.
+    last_beat: Option<Timestamp>,
 }
 
 /// Why it does not start.
@@ -114,9 +117,6 @@ impl Daemon {
         {
             ::log::warn!("new binaries are not held: {problem}");
         }
-        if let Some(last_beat) = last_beat {
-            keeper::tell_gap(&store, &metrics, &feed, gap_since(last_beat));
-        }
         let board = Board::default();
         let running = {
             let (store, metrics, board, feed, keeper) = (&store, &metrics, &board, &feed, &*keeper);
@@ -127,7 +127,7 @@ impl Daemon {
             let scheme = if config.http.tls.cert.is_empty() { "http" } else { "https" };
             ::log::info!("the page, the API and /metrics are at {scheme}://{address}/");
         }
-        Ok(Daemon { config, reload, session, store, metrics, keeper, board, exporters })
+        Ok(Daemon { config, reload, session, store, metrics, keeper, board, exporters, last_beat, feed })
     }
 }
 
@@ -135,10 +135,10 @@ impl Daemon {
 const UNSTORED: jiff::SignedDuration = jiff::SignedDuration::from_millis(500);
 
 /// Nobody watched since the daemon before this one was last alive.
-fn gap_since(last_beat: Timestamp) -> Gap {
+fn gap_since(last_beat: Timestamp, now: Timestamp) -> Gap {
     Gap {
         from: format!("{:.9}", last_beat.saturating_sub(UNSTORED).unwrap_or(last_beat)),
-        to: format!("{:.9}", Timestamp::now()),
+        to: format!("{now:.9}"),
         reason: "panicwatch was not running; to the second, for it says once a second that it is".to_owned(),
     }
 }

@@ -20,7 +20,7 @@ use prometheus::{
 
 use crate::{config, daemon::status::Status, incident::Incident, store::Counted};
 use crash_loop::CrashLoops;
-use labels::Labels;
+use labels::{Labels, plain};
 pub use own::Sink;
 
 /// Prefix of the persistent counters' names that are ours.
@@ -192,7 +192,7 @@ impl Metrics {
         self.crash_loops.reset();
         for (binary, deaths) in self.loops().now(Instant::now()) {
             self.crash_loops
-                .with_label_values(&[binary.as_str()])
+                .with_label_values(&[plain(&binary).as_str()])
                 .set(i64::try_from(deaths).unwrap_or(i64::MAX));
         }
     }

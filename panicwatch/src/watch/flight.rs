@@ -240,12 +240,20 @@ impl Flight {
         Cut { tgid, at_ns, slots, samples, gaps }
     }
 
-    /// What led to the incident of process `tgid` that began at `at_ns`, and what followed until `end_ns`, for another
-    /// window at most; `None` when it was not kept.
-    fn take(&mut self, tgid: u32, at_ns: u64, end_ns: u64) -> Option<(Cut, u64)> {
-        let at = self.cuts.iter().position(|cut| cut.tgid == tgid && cut.at_ns == at_ns)?;
+    /// What led to the incident of process `tgid` that began at `raise_ns`, and what followed until `end_ns`, for another
+    /// window at most; `None` when it was not kept. Where incidents come too fast a death is kept all the same, by the
+    /// time at which the process began to die: that serves, if the raise lies in its window.
+    fn take(&mut self, tgid: u32, raise_ns: u64, end_ns: u64) -> Option<(Cut, u64)> {
+        let window_ns = self.recorder.window_ns;
+        let exact = |cut: &Cut| cut.tgid == tgid && cut.at_ns == raise_ns;
+        let dying = |cut: &Cut| {
+            cut.tgid == tgid
+                && (raise_ns..raise_ns.saturating_add(window_ns).min(end_ns)).contains(&cut.at_ns)
+        };
+        let at = self.cuts.iter().position(exact).or_else(|| self.cuts.iter().rposition(dying))?;
         let mut cut = self.cuts.remove(at)?;
-        let to_ns = end_ns.min(at_ns.saturating_add(self.recorder.window_ns));
+        let at_ns = cut.at_ns;
+        let to_ns = end_ns.min(raise_ns.saturating_add(window_ns)).max(at_ns);
         self.recorder.catch_up();
         let mut history = self.recorder.history();
         let until = history.slots_until(to_ns);
@@ -268,7 +276,7 @@ impl Flight {
             format!("incidents came faster than {TIMELINES_PER_SECOND} a second: this one's was not made")
         })?;
         let bias = self.runs.get(&pid).map_or(0, |(_, bias)| *bias);
-        let from_ns = raise_ns.saturating_sub(self.recorder.window_ns);
+        let from_ns = cut.at_ns.saturating_sub(self.recorder.window_ns);
         let goroutine = incident.goroutine.as_ref();
         let thread = goroutine.and_then(|goroutine| goroutine.thread_id);
         let gaps: Vec<timeline::Gap> = cut.gaps.iter().map(gap).collect();

@@ -4,8 +4,17 @@
 mod collectors;
 mod refusals;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io::Write as _,
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
 
+use opentelemetry_proto::tonic::collector::{
+    logs::v1::ExportLogsServiceRequest, trace::v1::ExportTraceServiceRequest,
+};
 use panicwatch::{
     config::{Metrics as Bounds, Otlp, Protocol},
     incident::Incident,
@@ -13,6 +22,7 @@ use panicwatch::{
     otlp,
     store::{Batch, Outbox, Store},
 };
+use prost::Message as _;
 use tokio::sync::watch;
 
 use collectors::{Judge, Rotel, tools};
@@ -207,4 +217,40 @@ fn opentelemetrys_own_classes_read_the_same_through_tls() {
             assert!(expected.is_none_or(|expected| length == Some(expected)), "{length:?} {expected:?}");
         }
     });
+}
+
+#[test]
+fn opentelemetrys_own_classes_read_the_same_from_json() {
+    let Some(tools) = tools("python/google/protobuf/__init__.py") else { return };
+    for document in DOCUMENTS {
+        let mut show = Command::new(env!("CARGO_BIN_EXE_panicwatch"))
+            .args(["show", "-", "--format", "otlp"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("panicwatch starts");
+        show.stdin.take().expect("a pipe").write_all(document.as_bytes()).expect("it reads");
+        let read = Command::new("python3")
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/otlp/json_reader.py"))
+            .env("PYTHONPATH", tools.join("python"))
+            .stdin(show.stdout.take().expect("a pipe"))
+            .output()
+            .expect("Python runs");
+        assert!(show.wait().expect("it ends").success());
+        assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+        let text = String::from_utf8(read.stdout).expect("text");
+        let messages: Vec<Vec<u8>> = text.lines().map(bytes).collect();
+        let incident: Incident = serde_json::from_str(document).expect("one");
+        let host = otlp::encode::Host::default();
+        let logs = ExportLogsServiceRequest::decode(messages[0].as_slice()).expect("logs");
+        assert_eq!(logs.resource_logs, [otlp::encode::logs(&incident, &host)]);
+        let traces = ExportTraceServiceRequest::decode(messages[1].as_slice()).expect("traces");
+        assert_eq!(traces.resource_spans, [otlp::encode::spans(&incident, &host)]);
+    }
+}
+
+/// Of hexadecimal digits.
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits = |i: usize| u8::from_str_radix(&hex[i..i + 2], 16).expect("digits");
+    (0..hex.len()).step_by(2).map(digits).collect()
 }

@@ -19,15 +19,15 @@ use prost::Message as _;
 use crate::{Bench, block_on, config};
 
 /// What it does with a request: path and ids of the log records.
-/// Path and ids of the log records.
-type Taken = (String, Vec<String>);
 type Rule = Box<dyn FnMut(&str, &[String]) -> Response + Send>;
+
+/// Path and ids.
+type Taken = Vec<(String, Vec<String>)>;
 
 #[derive(Clone)]
 struct Collector {
     rule: Arc<Mutex<Rule>>,
-    /// Path and ids of all that was taken.
-    taken: Arc<Mutex<Vec<Taken>>>,
+    taken: Arc<Mutex<Taken>>,
 }
 
 async fn take(State(collector): State<Collector>, uri: Uri, body: Bytes) -> Response {

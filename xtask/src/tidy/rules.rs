@@ -28,6 +28,7 @@ const HOSTS: &[&str] = &[
     "127.0.0.1",
     "api.slack.com",
     "blog.golang.org",
+    "chromedevtools.github.io",
     "cs.opensource.google",
     "datatracker.ietf.org",
     "docs.kernel.org",

@@ -199,8 +199,10 @@ fn killed(built: &Path) -> Result<()> {
     for incident in &before {
         ensure!(after.iter().any(|later| later == incident), "lost: {}", incident.id);
     }
-    let counted: u64 = daemon.metrics()?.values().sum();
-    ensure!(counted == after.len() as u64, "{counted} are counted, {} are stored", after.len());
+    until("as many to be counted as are stored", || {
+        let counted: u64 = daemon.metrics()?.values().sum();
+        Ok((counted == daemon.incidents()?.len() as u64).then_some(()))
+    })?;
     daemon.stop()
 }
 
