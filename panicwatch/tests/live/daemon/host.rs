@@ -174,6 +174,11 @@ pub(super) fn until<R>(what: &str, mut look: impl FnMut() -> Result<Option<R>>) 
 }
 
 impl Daemon {
+    /// Where it listens.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Status and body of a GET.
     pub(super) fn get(&self, path: &str) -> Result<(u16, String)> {
         let mut stream = TcpStream::connect(&self.address)?;

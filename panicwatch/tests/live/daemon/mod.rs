@@ -3,6 +3,7 @@
 mod collector;
 mod host;
 mod soak;
+mod together;
 
 use std::{fs, path::Path, thread, time::Duration};
 
@@ -31,6 +32,7 @@ const TESTS: &[(&str, Test)] = &[
     ("reloads", reloads),
     ("overwritten binaries", overwritten),
     ("adds up", soak::adds_up),
+    ("all together", together::all),
 ];
 
 pub(crate) fn trials() -> Vec<Trial> {
