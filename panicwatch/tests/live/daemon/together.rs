@@ -80,9 +80,13 @@ pub(super) fn all(built: &Path) -> Result<()> {
     let mut host = Host::new("")?;
     let dir = host.dir.path().to_owned();
     let collector = Collector::start()?;
-    let otlp = collector.as_ref().map_or(String::new(), |it| format!("[otlp]\nendpoint = \"{}\"\n", it.url()));
+    let otlp =
+        collector.as_ref().map_or(String::new(), |it| format!("[otlp]\nendpoint = \"{}\"\n", it.url()));
     let (jsonl, hooked) = (dir.join("all.jsonl"), dir.join("hooked"));
-    let hook = format!("[[hook]]\nname = \"file\"\ncommand = [\"/usr/bin/tee\", \"{}\"]\noutcome = [\"fatal\"]\n", hooked.display());
+    let hook = format!(
+        "[[hook]]\nname = \"file\"\ncommand = [\"/usr/bin/tee\", \"{}\"]\noutcome = [\"fatal\"]\n",
+        hooked.display()
+    );
     host.configure(&format!("{otlp}[jsonl]\npath = \"{}\"\n{hook}", jsonl.display()))?;
     let program = host.program("service", built)?;
     let mut daemon = host.start()?;
@@ -118,22 +122,34 @@ pub(super) fn all(built: &Path) -> Result<()> {
     if let Some(collector) = &collector {
         collector.has_each(&BTreeSet::from([death.id.as_str()]))?;
     }
-    let line = until("its line", || Ok(run::incidents(&jsonl)?.into_iter().find(|line| line.id == death.id)))?;
+    let line =
+        until("its line", || Ok(run::incidents(&jsonl)?.into_iter().find(|line| line.id == death.id)))?;
     ensure!(line.message == death.message && line.stack == death.stack, "the line tells the same");
     let told = until("the hook", || Ok(fs::read_to_string(&hooked).ok().filter(|text| !text.is_empty())))?;
     let told: serde_json::Value = serde_json::from_str(&told).context("the hook gets a document")?;
     ensure!(told["id"] == death.id.as_str(), "{}", told["id"]);
     if let Some(prometheus) = &prometheus {
-        let query = "/api/v1/query?query=panicwatch_panics_total%7Boutcome%3D%22fatal%22%2Cbinary%3D%22service%22%7D";
+        let query =
+            "/api/v1/query?query=panicwatch_panics_total%7Boutcome%3D%22fatal%22%2Cbinary%3D%22service%22%7D";
         until("Prometheus to have the number", || {
             let answer = prometheus.ask(query);
             Ok(answer.filter(|answer| answer["data"]["result"][0]["value"][1] == "1"))
         })?;
-        until("an alert", || {
+        // A single death is an alert once Prometheus has known the daemon for five minutes; a loop of them is at once.
+        for _ in 0..2 {
+            ensure!(
+                host.run(&program, &["0", "0s", "die"])?.finish()?.0 == 2,
+                "the service dies as it would alone"
+            );
+        }
+        until("the alert", || {
             let alerts = prometheus.ask("/api/v1/alerts");
             let named = |alerts: &serde_json::Value| {
                 let all = alerts["data"]["alerts"].as_array().cloned().unwrap_or_default();
-                all.iter().any(|alert| alert["labels"]["binary"] == "service")
+                let is_it = |alert: &serde_json::Value| {
+                    alert["labels"]["alertname"] == "GoCrashLoop" && alert["labels"]["binary"] == "service"
+                };
+                all.iter().any(|alert| is_it(alert) && alert["state"] == "firing")
             };
             Ok(alerts.filter(named))
         })?;

@@ -1,0 +1,272 @@
+//! Who may read over HTTP, by which way, and that nobody can spoil it for others. The store is a real one.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    os::unix::net::UnixStream,
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use panicwatch::{
+    config,
+    daemon::{feed::Feed, status::Board},
+    http::{
+        Site,
+        server::{Listeners, token},
+    },
+    incident::Incident,
+    store::{Batch, Store},
+};
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+struct Served {
+    dir: TempDir,
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+/// A server with one incident, listening on loopback and a Unix socket.
+fn serve(with: impl FnOnce(&Path, &mut config::Http)) -> Served {
+    let dir = TempDir::new().expect("a folder");
+    let store = Store::open(&dir.path().join("state"), &[]).expect("a store").store;
+    let incident: Incident =
+        serde_json::from_str(include_str!("incidents/recovered.json")).expect("a document");
+    let incidents = vec![(Arc::new(incident), true)];
+    store.append(&Batch { id: 1, incidents, ..Batch::default() }).expect("it is written");
+    let mut config = config::Http {
+        listen: vec!["127.0.0.1:0".to_owned()],
+        unix_socket: dir.path().join("socket").display().to_string(),
+        ..config::Http::default()
+    };
+    with(dir.path(), &mut config);
+    let listeners = Listeners::bind(&config).expect("free addresses");
+    let address = listeners.addresses()[0];
+    let (stop, stopping) = watch::channel(false);
+    let render = Box::new(|| "a_metric 1\n".to_owned());
+    let site = Site::new(Arc::new(store), Board::default(), Feed::new(4), render, stopping.clone());
+    site.set_token(token(&config.token_file).expect("a token"));
+    let thread = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(listeners.serve(Arc::new(site), stopping)).expect("it serves");
+    });
+    Served { dir, address, stop, thread: Some(thread) }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || thread::panicking(), "the server panicked");
+        }
+    }
+}
+
+/// Status, head and body of what is answered to `request`.
+fn exchange(mut stream: impl Read + Write, request: &[u8]) -> (u16, String, String) {
+    stream.write_all(request).expect("it is sent");
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).expect("it is answered");
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+    (status, head.to_lowercase(), body.to_owned())
+}
+
+fn request(line: &str, headers: &str) -> Vec<u8> {
+    format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n").into_bytes()
+}
+
+impl Served {
+    fn get(&self, path: &str, headers: &str) -> (u16, String, String) {
+        let stream = TcpStream::connect(self.address).expect("it listens");
+        exchange(stream, &request(&format!("GET {path}"), headers))
+    }
+
+    fn by_socket(&self, path: &str) -> (u16, String, String) {
+        let stream = UnixStream::connect(self.dir.path().join("socket")).expect("it listens");
+        exchange(stream, &request(&format!("GET {path}"), ""))
+    }
+}
+
+const LIST: &str = "/api/v1/incidents";
+
+#[test]
+fn a_token_is_asked_for_by_network_only() {
+    let served = serve(|dir, config| {
+        fs::write(dir.join("token"), "open sesame\n").expect("it is written");
+        config.token_file = dir.join("token").display().to_string();
+    });
+    for (headers, status) in [
+        ("", 401),
+        ("Authorization: Bearer open\r\n", 401),
+        ("Authorization: open sesame\r\n", 401),
+        ("Authorization: Bearer open sesame\r\n", 200),
+    ] {
+        for path in [LIST, "/metrics", "/api/v1/groups", "/api/v1/stream"] {
+            if path.ends_with("stream") && status == 200 {
+                continue; // It has no end.
+            }
+            assert_eq!(served.get(path, headers).0, status, "{path} {headers}");
+        }
+    }
+    for path in ["/healthz", "/", "/page/app.js"] {
+        assert_eq!(served.get(path, "").0, 200, "{path}");
+    }
+    assert_eq!(served.by_socket(LIST).0, 200, "the socket's permissions have decided");
+}
+
+#[test]
+fn a_page_from_elsewhere_reads_nothing() {
+    let served = serve(|_, _| {});
+    let stream = TcpStream::connect(served.address).expect("it listens");
+    let rebound = b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
+    assert_eq!(exchange(stream, rebound).0, 403);
+    let (status, head, _) = served.get("/", "");
+    assert_eq!(status, 200);
+    for header in ["default-src 'none'", "frame-ancestors 'none'", "nosniff", "no-referrer"] {
+        assert!(head.contains(header), "{header}: {head}");
+    }
+    assert!(!head.contains("access-control"), "{head}");
+}
+
+#[test]
+fn what_is_unchanged_is_not_sent_again() {
+    let served = serve(|_, _| {});
+    let (status, head, body) = served.get(LIST, "");
+    assert!(status == 200 && body.contains("\"incidents\""), "{head} {body}");
+    let tag = head.lines().find_map(|line| line.strip_prefix("etag: ")).expect("a tag").to_owned();
+    let (status, _, body) = served.get(LIST, &format!("If-None-Match: {tag}\r\n"));
+    assert_eq!((status, body.as_str()), (304, ""));
+    assert_eq!(served.get(LIST, "If-None-Match: \"other\"\r\n").0, 200);
+    let stream = TcpStream::connect(served.address).expect("it listens");
+    let (status, head, body) = exchange(stream, &request(&format!("HEAD {LIST}"), ""));
+    assert_eq!((status, body.as_str()), (200, ""), "{head}");
+}
+
+#[test]
+fn questions_that_make_no_sense_are_answered_with_a_sentence() {
+    let served = serve(|_, _| {});
+    for (line, status) in [
+        ("GET /nowhere", 404),
+        ("GET /page/../../etc/passwd", 404),
+        ("GET /api/v1/incidents/01ARZ3NDEKTSV4RRFFQ69G5FAV", 404),
+        ("GET /api/v1/incidents?colour=red", 400),
+        ("GET /api/v1/incidents?from=yesterday", 400),
+        ("GET /api/v1/incidents?limit=-1", 400),
+        ("GET /api/v1/incidents?kind=%ff", 400),
+        ("POST /api/v1/incidents", 405),
+        ("DELETE /api/v1/groups", 405),
+    ] {
+        let stream = TcpStream::connect(served.address).expect("it listens");
+        let (got, _, body) = exchange(stream, &request(line, "Content-Length: 0\r\n"));
+        assert_eq!(got, status, "{line}: {body}");
+        let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        assert!(body["error"].as_str().is_some_and(|sentence| sentence.len() > 10), "{line}: {body}");
+    }
+}
+
+#[test]
+fn no_bytes_stop_it() {
+    let served = serve(|_, _| {});
+    let mut state = 7_u64;
+    for n in 0..200 {
+        let mut stream = TcpStream::connect(served.address).expect("it listens");
+        let mut bytes = match n % 4 {
+            0 => b"GET /api/v1/incidents?".to_vec(),
+            1 => b"GET / HTTP/1.1\r\nHost: ".to_vec(),
+            2 => b"GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec(),
+            _ => Vec::new(),
+        };
+        for _ in 0..n * 5 {
+            // Numbers by Knuth's generator: the same in every run.
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            bytes.push((state >> 33) as u8);
+        }
+        // It may have hung up by then.
+        let _ = stream.write_all(&bytes);
+    }
+    // Callers that say nothing take nobody's place.
+    let silent: Vec<_> = (0..100).filter_map(|_| TcpStream::connect(served.address).ok()).collect();
+    assert_eq!(served.get(LIST, "").0, 200);
+    drop(silent);
+}
+
+#[test]
+fn a_socket_that_was_left_behind_is_replaced() {
+    let served = serve(|dir, _| {
+        // As a daemon leaves it that was killed.
+        drop(std::os::unix::net::UnixListener::bind(dir.join("socket")).expect("a socket"));
+    });
+    assert_eq!(served.by_socket(LIST).0, 200);
+    let again = config::Http {
+        listen: Vec::new(),
+        unix_socket: served.dir.path().join("socket").display().to_string(),
+        ..config::Http::default()
+    };
+    assert!(Listeners::bind(&again).is_err(), "one that is in use is not");
+    assert_eq!(served.by_socket(LIST).0, 200);
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "a skip is said aloud")]
+fn tls() {
+    let dir = TempDir::new().expect("a folder");
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+        ])
+        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&cert)
+        .stderr(Stdio::null())
+        .status();
+    if !made.is_ok_and(|status| status.success()) {
+        println!("SKIPPED: there is no openssl; cargo xtask setup installs it");
+        return;
+    }
+    let served = serve(|_, config| {
+        config.tls = config::Tls { cert: cert.display().to_string(), key: key.display().to_string() };
+    });
+    let mut client = Command::new("openssl")
+        .args(["s_client", "-quiet", "-verify_return_error", "-servername", "localhost", "-CAfile"])
+        .arg(&cert)
+        .arg("-connect")
+        .arg(served.address.to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("openssl starts");
+    let mut stdin = client.stdin.take().expect("a pipe");
+    stdin.write_all(&request(&format!("GET {LIST}"), "")).expect("it is sent");
+    let mut answer = String::new();
+    client.stdout.take().expect("a pipe").read_to_string(&mut answer).expect("it is answered");
+    drop(stdin);
+    client.wait().expect("it ends");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"incidents\""), "{answer}");
+    // Who speaks no TLS gets nothing, and keeps nobody waiting.
+    let mut plain = TcpStream::connect(served.address).expect("it listens");
+    plain.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
+    plain.write_all(&request(&format!("GET {LIST}"), "")).expect("it is sent");
+    let mut bytes = Vec::new();
+    let _ = plain.read_to_end(&mut bytes);
+    assert!(!String::from_utf8_lossy(&bytes).contains("incidents"), "{bytes:?}");
+}
