@@ -216,7 +216,6 @@ fn a_socket_that_was_left_behind_is_replaced() {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "a skip is said aloud")]
 fn tls() {
     let dir = TempDir::new().expect("a folder");
     let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));

@@ -79,6 +79,9 @@ impl Daemon {
     /// # Errors
     /// When the store, an address or the kernel refuses.
     pub fn start(config: Config, reload: Reload) -> Result<Daemon, StartError> {
+        // Each thread's own heap would keep what it once needed.
+        // SAFETY: sets a number of the C library, before there are other threads.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
         truncated::survive().map_err(|source| StartError::System { what: "handling SIGBUS", source })?;
         let opened = Store::open(Path::new(&config.store.path), &exporters::consumers(&config))?;
         if let Some((aside, reason)) = &opened.damaged {

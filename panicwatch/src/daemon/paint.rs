@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, time::Instant};
 
+use panicwatch_common::reason::Reason;
+
 use super::status::{Binary, Own, Probe, Process, Refused, Status};
 use crate::{
     clock::Clock,
@@ -101,7 +103,9 @@ impl Painter {
 
     fn own(&self, session: &Session, armory: &Armory, census: &Census, to_store: u64, governor: Told) -> Own {
         let failures = armory.with_programs(Programs::failures).unwrap_or_default();
-        let lost = failures.into_iter().map(|(reason, n)| (reason.sentence().to_owned(), n)).collect();
+        // Where a stack ends cannot be read beyond it: that loses nothing.
+        let lost = failures.into_iter().filter(|(reason, _)| *reason != Reason::StackRead);
+        let lost = lost.map(|(reason, n)| (reason.sentence().to_owned(), n)).collect();
         let mut refused_binaries: HashMap<String, u64> = HashMap::new();
         for (path, reason) in census.refused() {
             // The reason begins with the path, which would make one of each.

@@ -10,7 +10,7 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     os::fd::{AsRawFd, FromRawFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     thread,
 };
@@ -52,6 +52,8 @@ struct Metadata {
 
 /// Is this process to be watched?
 pub(super) type IsWatched = dyn Fn(u32) -> bool + Send + Sync;
+/// Arms what a process is about to execute, if that is wanted.
+pub(super) type Arm = dyn Fn(u32, &File, &Path) -> Result<(), ArmError> + Send + Sync;
 /// Told of binaries that could not be armed.
 pub(super) type OnRefusal = dyn Fn(ArmError) + Send + Sync;
 
@@ -84,6 +86,7 @@ impl Gate {
 pub(super) fn start(
     armory: Arc<Armory>,
     watched: Arc<IsWatched>,
+    arm: Arc<Arm>,
     refused: Arc<OnRefusal>,
 ) -> io::Result<Gate> {
     let flags =
@@ -107,7 +110,7 @@ pub(super) fn start(
     let answers = Arc::new(fanotify.try_clone()?);
     let gate = Gate { fanotify: answers.clone() };
     thread::Builder::new().name("exec gate".into()).spawn(move || {
-        serve(fanotify, &answers, &armory, &watched, &refused);
+        serve(fanotify, &answers, &armory, &watched, &arm, &refused);
     })?;
     Ok(gate)
 }
@@ -169,6 +172,7 @@ fn serve(
     answers: &Arc<File>,
     armory: &Arc<Armory>,
     watched: &Arc<IsWatched>,
+    arm: &Arc<Arm>,
     refused: &Arc<OnRefusal>,
 ) {
     let mut buffer = vec![0u8; 64 << 10];
@@ -197,13 +201,13 @@ fn serve(
                 continue;
             }
             // Reading a large binary takes a while; others must not wait for it.
-            let (answers, armory, refused) = (answers.clone(), armory.clone(), refused.clone());
+            let (answers, arm, refused) = (answers.clone(), arm.clone(), refused.clone());
             let arm = move || {
                 let pass = Pass { answers, file };
                 let name = fs::read_link(format!("/proc/self/fd/{}", pass.file.as_raw_fd()));
                 let name = name.unwrap_or_else(|_| PathBuf::from("(unknown)"));
-                match armory.arm(&pass.file, &name) {
-                    Ok(_) | Err(ArmError::NotGo(_)) => {}
+                match arm(pid, &pass.file, &name) {
+                    Ok(()) | Err(ArmError::NotGo(_)) => {}
                     Err(error) => refused(error),
                 }
             };

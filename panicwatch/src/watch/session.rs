@@ -188,19 +188,31 @@ impl Session {
             Scope::Host { .. } => Arc::new(|_| true),
             _ => Arc::new(move |pid| watched.contains(pid)),
         };
-        let gate = match &scope {
-            Scope::Host { hold: false, .. } => Err(io::Error::other("it was not asked for")),
+        let hold = matches!(scope, Scope::Host { hold: true, .. });
+        let census = match scope {
+            Scope::Host { select, .. } => Some(Census::start(armory.clone(), select).map_err(failed)?),
+            _ => None,
+        };
+        let arm: Arc<gate::Arm> = match &census {
+            Some(census) => {
+                let census = census.clone();
+                Arc::new(move |pid, file, name| census.before_exec(pid, file, name))
+            }
+            None => {
+                let armory = armory.clone();
+                Arc::new(move |_, file, name| armory.arm(file, name).map(drop))
+            }
+        };
+        let gate = match &census {
+            Some(_) if !hold => Err(io::Error::other("it was not asked for")),
             _ => gate::start(
                 armory.clone(),
                 is_watched,
+                arm,
                 Arc::new(move |error| {
                     let _ = refusals.send(Input::Refused(error));
                 }),
             ),
-        };
-        let census = match scope {
-            Scope::Host { select, .. } => Some(Census::start(armory.clone(), select).map_err(failed)?),
-            _ => None,
         };
         Ok(Session {
             armory,

@@ -11,7 +11,7 @@ use crate::{
     container::Place,
     incident::Process,
     watch::{
-        armory::{Armed, KnownFile, Unarmed},
+        armory::{ArmError, Armed, KnownFile, Unarmed},
         procfs,
     },
 };
@@ -85,6 +85,22 @@ impl Census {
         if candidate(&Place::default()).is_ok() {
             // What cannot be watched is told when one of its processes is looked at.
             let _ = self.armory.arm(&file, &path);
+        }
+    }
+
+    /// A process is about to execute `file`, which has no probes: arms it, if whom it will run is selected as far as that can
+    /// be told before. Its command line is not known yet.
+    ///
+    /// # Errors
+    /// When it cannot be armed.
+    pub(in crate::watch) fn before_exec(&self, pid: u32, file: &File, name: &Path) -> Result<(), ArmError> {
+        let Some(KnownFile::Unarmed(Unarmed::Go { module })) = self.file(file, name) else { return Ok(()) };
+        let exe = Some(name.to_string_lossy().into_owned());
+        let process = Process { pid, exe, ..Process::default() };
+        let (place, uid) = (self.names.place(pid), procfs::uid(pid));
+        match self.selected(&process, module.as_deref(), &place, uid) {
+            Ok(()) => self.armory.arm(file, name).map(drop),
+            Err(_) => Ok(()),
         }
     }
 

@@ -81,8 +81,9 @@ struct Disk(PathBuf);
 impl Disk {
     fn mount(at: &Path) -> Result<Disk> {
         fs::create_dir(at)?;
-        let status =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=600m", "tmpfs"]).arg(at).status()?;
+        // What ten minutes give must find room on it.
+        let size = if need::full() { "size=4g" } else { "size=600m" };
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", size, "tmpfs"]).arg(at).status()?;
         ensure!(status.success(), "a file system in memory cannot be mounted: {status}");
         Ok(Disk(at.to_owned()))
     }
