@@ -126,7 +126,7 @@ PW.timeline = (timeline) => {
     act(event); cursor = cursor ?? raise; draw(); describe(tracks[current].track, cursor);
   });
   canvas.addEventListener("focus", draw); canvas.addEventListener("blur", draw);
-  // The page scrolls as ever; with Ctrl, or a pinch, which browsers report so, the timeline zooms. Sideways it moves.
+  // Over the tracks the wheel zooms, as a pinch does, which browsers report so; sideways it moves. Over the labels the page scrolls.
   canvas.addEventListener("wheel", (event) => {
     const px = event.offsetX;
     if (px < LABEL) return;
