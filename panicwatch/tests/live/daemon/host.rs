@@ -23,6 +23,8 @@ pub(super) struct Host {
     pub(super) dir: TempDir,
     more: String,
     hold: bool,
+    /// Incidents of a group that are kept a minute.
+    group_rate: u32,
 }
 
 /// A running daemon.
@@ -34,12 +36,17 @@ pub(super) struct Daemon {
 impl Host {
     /// `more` of the configuration, beside a selection of the programs in its own directory.
     pub(super) fn new(more: &str) -> Result<Host> {
-        Ok(Host { dir: TempDir::new()?, more: more.to_owned(), hold: false })
+        Ok(Host { dir: TempDir::new()?, more: more.to_owned(), hold: false, group_rate: 600 })
     }
 
     /// New binaries are held.
     pub(super) fn holding() -> Result<Host> {
         Ok(Host { hold: true, ..Host::new("")? })
+    }
+
+    /// Every incident is kept, however many there are of a group.
+    pub(super) fn everything(&mut self) {
+        self.group_rate = 0;
     }
 
     fn config(&self) -> PathBuf {
@@ -51,8 +58,8 @@ impl Host {
         more.clone_into(&mut self.more);
         let dir = self.dir.path().display();
         let text = format!(
-            "[watch]\nhold_new_binaries = {}\n[[watch.include]]\nexe = [\"{dir}/*\"]\n[store]\npath = \"{dir}/state\"\n[http]\nlisten = [\"127.0.0.1:0\"]\n{more}",
-            self.hold
+            "[watch]\nhold_new_binaries = {}\n[[watch.include]]\nexe = [\"{dir}/*\"]\n[store]\npath = \"{dir}/state\"\ngroup_rate = {}\n[http]\nlisten = [\"127.0.0.1:0\"]\n{more}",
+            self.hold, self.group_rate
         );
         Ok(fs::write(self.config(), text)?)
     }
