@@ -51,6 +51,7 @@ impl Hit {
             None if binary.watch_all == 0 => return None,
             None | Some(row::UNKNOWN) => {}
             // The same file by two mounts of an image has the probes of both rows; the first that was hit tells.
+            // https://github.com/torvalds/linux/blob/v6.12/kernel/trace/bpf_trace.c (d_real_inode)
             Some(row) if row != binary_index + 1 => return None,
             Some(_) => {}
         }

@@ -129,37 +129,29 @@ mod tests {
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
     const UID: &str = "2f9b2f67-3b5a-4b9e-9b0a-0f4a2f0f7c11";
 
-    fn at(path: &str) -> (Option<String>, Option<String>, Option<String>) {
-        let place = place(&format!("0::{path}\n"));
-        let (id, runtime) = place.container.map_or((None, None), |c| (Some(c.id), c.runtime));
-        assert!(id.is_none_or(|id| id == ID), "{path}");
-        (
-            runtime.or(Some(String::new())).filter(|_| path.contains(ID)),
-            place.pod.map(|pod| pod.pod_uid),
-            Some(place.cgroup),
-        )
-    }
-
     #[test]
     fn paths_of_container_runtimes() {
         let underscored = UID.replace('-', "_");
         let table = [
-            (format!("/system.slice/docker-{ID}.scope"), "docker", false),
-            (format!("/docker/{ID}"), "docker", false),
-            (format!("/machine.slice/libpod-{ID}.scope/container"), "podman", false),
+            (format!("/system.slice/docker-{ID}.scope"), Some("docker"), false),
+            (format!("/docker/{ID}"), Some("docker"), false),
+            (format!("/machine.slice/libpod-{ID}.scope/container"), Some("podman"), false),
             (
                 format!(
                     "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{underscored}.slice/cri-containerd-{ID}.scope"
                 ),
-                "containerd",
+                Some("containerd"),
                 true,
             ),
-            (format!("/kubepods.slice/kubepods-pod{underscored}.slice/crio-{ID}.scope"), "cri-o", true),
-            (format!("/kubepods/besteffort/pod{UID}/{ID}"), "", true),
+            (format!("/kubepods.slice/kubepods-pod{underscored}.slice/crio-{ID}.scope"), Some("cri-o"), true),
+            (format!("/kubepods/besteffort/pod{UID}/{ID}"), None, true),
         ];
         for (path, runtime, in_pod) in table {
-            let pod = in_pod.then(|| UID.to_owned());
-            assert_eq!(at(&path), (Some(runtime.to_owned()), pod, Some(path.clone())));
+            let place = place(&format!("0::{path}\n"));
+            let container = place.container.expect("a container");
+            assert_eq!((container.id.as_str(), container.runtime.as_deref()), (ID, runtime), "{path}");
+            assert_eq!(place.pod.map(|pod| pod.pod_uid), in_pod.then(|| UID.to_owned()), "{path}");
+            assert_eq!(place.cgroup, path);
         }
     }
 

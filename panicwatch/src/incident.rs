@@ -179,6 +179,16 @@ impl Process {
     pub fn binary_name(&self) -> Option<&str> {
         base_name(self.exe.as_deref()?)
     }
+
+    /// What is known of its container under that key: "id", "name", "runtime".
+    pub fn in_container(&self, key: &str) -> Option<&str> {
+        self.container.as_ref()?.get(key)?.as_str()
+    }
+
+    /// What is known of its pod under that key: "namespace", "pod", "pod_uid", "container".
+    pub fn in_pod(&self, key: &str) -> Option<&str> {
+        self.kubernetes.as_ref()?.get(key)?.as_str()
+    }
 }
 
 /// Base name of an executable's path, without what /proc says of one that was deleted.

@@ -21,7 +21,7 @@ use crate::{
     config,
     incident::{Incident, Missing},
     metrics,
-    store::{self, Outbox},
+    store::{self, Outbox, risen},
 };
 
 /// Incidents that are written at once; those that a killed daemon may have written without noting it.
@@ -271,13 +271,6 @@ pub async fn run(outbox: Outbox, config: config::Jsonl, sink: metrics::Sink, mut
             _ = signals.stop.changed() => {}
             () = tokio::time::sleep(PAUSE), if failed => {}
         }
-    }
-}
-
-/// Waits for a change; for ever when there will be none.
-async fn risen(value: &mut watch::Receiver<u64>) {
-    if value.changed().await.is_err() {
-        std::future::pending().await
     }
 }
 

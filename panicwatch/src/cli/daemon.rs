@@ -14,7 +14,7 @@ use crate::{
 /// Watch all Go programs of this host: store, export and show what they panic of
 ///
 /// docs/daemon.md tells more.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Clone, ClapArgs)]
 pub struct Args {
     /// The configuration, TOML; without it every default holds
     #[arg(long, value_name = "FILE")]
@@ -43,12 +43,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     }
     log::install(&config.log);
     crate::doctor::requirements_for_run().map_err(unable)?;
-    let of_reload = Args {
-        config: args.config.clone(),
-        check: false,
-        listen: args.listen.clone(),
-        state: args.state.clone(),
-    };
+    let of_reload = args.clone();
     let reload = move || load(&of_reload).map_err(|exit| format!("{:#}", exit.error));
     let daemon = Daemon::start(config, Box::new(reload)).map_err(|error| match error {
         StartError::Probe(error) => unable(error),

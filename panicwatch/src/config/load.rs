@@ -78,7 +78,7 @@ impl Config {
 }
 
 /// Keys of which a change takes effect only when the daemon is started anew.
-pub fn reloadable(old: &Config, new: &Config) -> Vec<String> {
+pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     let (old, new) = (as_table(old), as_table(new));
     let fixed = ["recorder", "store", "http", "metrics", "otlp", "jsonl", "hook", "limits"];
     let changed = fixed.into_iter().filter(|name| old.get(*name) != new.get(*name));

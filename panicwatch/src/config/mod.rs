@@ -16,7 +16,7 @@ use crate::{
     incident::{Kind, Outcome},
     recorder::Level,
 };
-pub use load::{Problem, reloadable};
+pub use load::{Problem, needs_restart};
 pub use select::Selectors;
 pub use units::{Bytes, Span};
 

@@ -153,7 +153,7 @@ impl Daemon {
                 self.metrics.reloaded(false);
             }
             Ok((config, select, token)) => {
-                let later = config::reloadable(&self.config, &config);
+                let later = config::needs_restart(&self.config, &config);
                 if !later.is_empty() {
                     log::warn!("changes of {} take effect when the daemon is started anew", later.join(", "));
                 }

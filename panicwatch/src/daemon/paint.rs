@@ -1,6 +1,10 @@
 //! Draws the picture of what is watched ([`super::status`]) from the session.
 
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Instant,
+};
 
 use panicwatch_common::reason::Reason;
 
@@ -24,6 +28,8 @@ use crate::{
 #[derive(Default)]
 pub struct Painter {
     at: Option<Instant>,
+    /// What never changes of a binary, by row, with the binary that it was drawn of.
+    drawn: HashMap<u32, (Weak<Armed>, Binary)>,
     /// By row: hits, and CPU time of the processes that ran it.
     hits: HashMap<u32, u64>,
     cpu_ns: HashMap<u32, HashMap<u32, u64>>,
@@ -54,12 +60,13 @@ impl Painter {
         let governor = session.governor();
         let mut binaries = Vec::new();
         for armed in &armed {
-            let mut binary = binary(armed, &known);
+            let mut binary = self.binary(armed, &known);
             if let (Some(seconds), Some(hits)) = (seconds, hits.get(armed.index as usize)) {
                 self.rate(&mut binary, *hits, (seconds, governor.hit_ns), &known);
             }
             binaries.push(binary);
         }
+        self.drawn.retain(|_, (drawn_of, _)| drawn_of.strong_count() > 0);
         self.cpu_ns.retain(|row, _| armed.iter().any(|armed| armed.index == *row));
         self.hits.retain(|row, _| armed.iter().any(|armed| armed.index == *row));
         binaries.sort_by(|a, b| a.path.cmp(&b.path));
@@ -72,6 +79,21 @@ impl Painter {
             problems: others.problems,
             own: self.own(session, &armory, census, others.to_store, governor),
         }
+    }
+
+    fn binary(&mut self, armed: &Arc<Armed>, known: &[Known]) -> Binary {
+        let drawn = self.drawn.get(&armed.index).filter(|(of, _)| Weak::as_ptr(of) == Arc::as_ptr(armed));
+        let mut binary = match drawn {
+            Some((_, binary)) => binary.clone(),
+            None => {
+                let binary = binary(armed);
+                self.drawn.insert(armed.index, (Arc::downgrade(armed), binary.clone()));
+                binary
+            }
+        };
+        let running = known.iter().filter(|known| known.row == Some(armed.index)).count();
+        binary.processes = u32::try_from(running).unwrap_or(u32::MAX);
+        binary
     }
 
     /// Hits a second, and what they cost of the CPU time that the processes used meanwhile.
@@ -129,9 +151,9 @@ impl Painter {
     }
 }
 
-fn binary(armed: &Armed, known: &[Known]) -> Binary {
+/// What never changes of it.
+fn binary(armed: &Armed) -> Binary {
     let program = &armed.program;
-    let running = known.iter().filter(|known| known.row == Some(armed.index)).count();
     let probe = |site: &Site| Probe {
         name: site.name.to_owned(),
         symbol: site.symbol.clone(),
@@ -145,7 +167,6 @@ fn binary(armed: &Armed, known: &[Known]) -> Binary {
         go_version: Some(program.bin.version().raw.clone()),
         module: armed.module(),
         build_id: program.bin.gnu_build_id().or_else(|| program.bin.go_build_id()),
-        processes: u32::try_from(running).unwrap_or(u32::MAX),
         probes: program.plan.sites.iter().map(probe).collect(),
         refused: program.plan.left_out.iter().map(refused).collect(),
         ..Binary::default()

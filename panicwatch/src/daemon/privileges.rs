@@ -1,5 +1,8 @@
 //! Gives up the privileges that watching does not need.
 //!
+//! What each is needed for: <https://man7.org/linux/man-pages/man7/capabilities.7.html>; memory of maps was locked memory
+//! before <https://lore.kernel.org/bpf/20201201215900.3569844-1-guro@fb.com/>.
+//!
 //! To be called while there is one thread only: capabilities belong to threads, and later ones inherit.
 
 use caps::{CapSet, Capability, CapsHashSet};

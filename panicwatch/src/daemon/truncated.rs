@@ -3,6 +3,7 @@
 //! Binaries are read through mappings. While a process runs one the kernel lets nobody write to it; afterwards somebody may
 //! copy a new release over it, and reading what is no longer there raises SIGBUS. The page is then made one of zeros: whoever
 //! reads it finds a damaged file, which is an error like others.
+//! <https://man7.org/linux/man-pages/man2/mmap.2.html> (SIGBUS)
 
 use std::{io, ptr};
 

@@ -18,7 +18,7 @@ use crate::{
     config::{self, Selectors, select::Facts},
     incident::Incident,
     metrics,
-    store::{self, Outbox},
+    store::{self, Outbox, risen},
 };
 
 /// Incidents that are looked at at once.
@@ -86,18 +86,13 @@ impl Hook {
     fn fits_process(&self, incident: &Incident) -> bool {
         let process = &incident.process;
         let command = process.args.as_ref().map(|args| args.join(" "));
-        let text = |value: &Option<serde_json::Value>, key: &str| {
-            value.as_ref().and_then(|value| value.get(key)?.as_str().map(str::to_owned))
-        };
-        let container = text(&process.container, "id");
-        let (namespace, pod) = (text(&process.kubernetes, "namespace"), text(&process.kubernetes, "pod"));
         self.processes.matches(&Facts {
             exe: process.exe.as_deref(),
             command: command.as_deref(),
             module: process.module.as_deref(),
-            container: container.as_deref(),
-            namespace: namespace.as_deref(),
-            pod: pod.as_deref(),
+            container: process.in_container("id"),
+            namespace: process.in_pod("namespace"),
+            pod: process.in_pod("pod"),
             ..Facts::default()
         })
     }
@@ -152,13 +147,6 @@ pub async fn run(
             _ = stop.changed(), if !stopping => {}
             () = tokio::time::sleep(STORE_PAUSE), if failed => {}
         }
-    }
-}
-
-/// Waits for a change; for ever when there will be none.
-async fn risen(value: &mut watch::Receiver<u64>) {
-    if value.changed().await.is_err() {
-        std::future::pending().await
     }
 }
 

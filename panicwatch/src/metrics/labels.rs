@@ -18,19 +18,15 @@ impl Labels {
     /// Of an incident.
     pub(super) fn of(incident: &Incident) -> Labels {
         let process = &incident.process;
-        let known = |value: &Option<serde_json::Value>, name: &str| {
-            let text = value.as_ref().and_then(|value| value.get(name)).and_then(|value| value.as_str());
-            plain(text.unwrap_or_default())
-        };
-        let of_pod = known(&process.kubernetes, "container");
+        let known = |fact: Option<&str>| plain(fact.unwrap_or_default());
         Labels([
             incident.outcome.name().to_owned(),
             incident.kind.name().to_owned(),
             plain(&fingerprint::class(incident)),
             plain(process.binary_name().unwrap_or_default()),
-            known(&process.kubernetes, "namespace"),
-            known(&process.kubernetes, "pod"),
-            if of_pod.is_empty() { known(&process.container, "name") } else { of_pod },
+            known(process.in_pod("namespace")),
+            known(process.in_pod("pod")),
+            known(process.in_pod("container").or(process.in_container("name"))),
         ])
     }
 

@@ -57,22 +57,20 @@ fn of_process(process: &Process, attributes: &mut Attributes) {
 }
 
 fn of_container(process: &Process, attributes: &mut Attributes) {
-    let mut of = |value: &Option<serde_json::Value>, names: &[(&str, &str)]| {
-        for (name, key) in names {
-            let text = value.as_ref().and_then(|value| value.get(name)).and_then(serde_json::Value::as_str);
-            attributes.text(key, text);
-        }
-    };
     let container =
         [("id", "container.id"), ("name", "container.name"), ("runtime", "container.runtime.name")];
-    of(&process.container, &container);
-    let kubernetes = [
+    for (name, key) in container {
+        attributes.text(key, process.in_container(name));
+    }
+    let pod = [
         ("namespace", "k8s.namespace.name"),
         ("pod", "k8s.pod.name"),
         ("pod_uid", "k8s.pod.uid"),
         ("container", "k8s.container.name"),
     ];
-    of(&process.kubernetes, &kubernetes);
+    for (name, key) in pod {
+        attributes.text(key, process.in_pod(name));
+    }
 }
 
 /// What the program's environment says: OTEL_RESOURCE_ATTRIBUTES, and OTEL_SERVICE_NAME, which wins.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use database::{Opened, Store};
 pub use outbox::Outbox;
+pub(crate) use outbox::risen;
 pub use rate::GroupRate;
 
 use crate::incident::{Incident, Kind, Outcome};

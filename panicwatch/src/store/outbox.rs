@@ -13,6 +13,13 @@ use crate::incident::Incident;
 /// Above every ID.
 const LAST: &str = "~";
 
+/// Waits until a number that tells consumers of something rises; for ever when it never will.
+pub(crate) async fn risen(number: &mut tokio::sync::watch::Receiver<u64>) {
+    if number.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
 /// One consumer's queue.
 #[derive(Clone)]
 pub struct Outbox {

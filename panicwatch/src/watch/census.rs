@@ -28,9 +28,14 @@ const SWEEP: Duration = Duration::from_secs(30);
 /// A binary that no process runs keeps its probes for so long: the next may be started soon.
 const IDLE: Duration = Duration::from_secs(600);
 /// One that has no name any more, or none that we can reach, for so long: probes keep its disk space and its mount.
+/// <https://github.com/torvalds/linux/blob/v6.12/kernel/events/uprobes.c> (struct uprobe holds the inode),
+/// <https://github.com/torvalds/linux/blob/v6.12/kernel/trace/bpf_trace.c> (bpf_uprobe_multi_link holds the path)
 const IDLE_UNREACHABLE: Duration = Duration::from_secs(10);
-/// Execs that are remembered until somebody asks who that was.
-const MAX_EXECS: usize = 4096;
+/// Between two looks for binaries that nobody runs.
+const RETIRE: Duration = Duration::from_secs(1);
+/// Execs that are remembered until somebody asks who that was, each with a few kilobytes of arguments and environment; those
+/// of programs that are not Go are forgotten at once.
+const MAX_EXECS: usize = 1024;
 
 /// Who is to be selected.
 #[derive(Debug)]
@@ -184,6 +189,11 @@ impl Census {
         state.known.get(&pid).map_or_else(|| procfs::process(pid), |known| known.process.clone())
     }
 
+    /// Nobody will ask what the kernel told of that exec.
+    fn forget_exec(&self, pid: u32) {
+        self.state().execs.retain(|exec| exec.pid != pid);
+    }
+
     /// An incident of that process is told.
     pub(super) fn had_incident(&self, pid: u32) {
         if let Some(known) = self.state().known.get_mut(&pid) {
@@ -208,6 +218,7 @@ impl Census {
 
     fn serve(&self, looks: &Receiver<Look>) {
         let mut swept = Instant::now();
+        let mut retired = Instant::now();
         loop {
             match looks.recv_timeout(Duration::from_secs(1)) {
                 Ok(Look::At(pid)) => self.look(pid),
@@ -223,7 +234,10 @@ impl Census {
                 self.forget_vanished();
                 swept = Instant::now();
             }
-            self.retire_idle();
+            if retired.elapsed() >= RETIRE {
+                self.retire_idle();
+                retired = Instant::now();
+            }
         }
     }
 

@@ -64,6 +64,8 @@ const MAX_OFF: usize = 256;
 #[derive(Debug)]
 pub(super) struct Cut {
     tgid: u32,
+    /// The process began to die then.
+    dies: bool,
     /// The raise.
     pub(super) at_ns: u64,
     pub(super) slots: Vec<(u32, Slot)>,
@@ -197,7 +199,7 @@ impl Flight {
         if !begins(head.kind) || !(self.may_make_one() || dies) {
             return;
         }
-        let cut = self.cut(head.tgid, head.time_ns);
+        let cut = self.cut(head.tgid, head.time_ns, dies);
         self.cuts.push_back(cut);
         while self.cuts.len() > MAX_CUTS {
             self.cuts.pop_front();
@@ -224,7 +226,7 @@ impl Flight {
         may
     }
 
-    fn cut(&self, tgid: u32, at_ns: u64) -> Cut {
+    fn cut(&self, tgid: u32, at_ns: u64, dies: bool) -> Cut {
         let from_ns = at_ns.saturating_sub(self.recorder.window_ns);
         let mut history = self.recorder.history();
         let until = history.slots_until(at_ns);
@@ -237,7 +239,7 @@ impl Flight {
         // A gap between the records before the window and the window undoes what those say.
         let reaches_ns = slots.first().map_or(from_ns, |(_, slot)| slot.time_ns.min(from_ns));
         let gaps = history.gaps_between(reaches_ns, at_ns);
-        Cut { tgid, at_ns, slots, samples, gaps }
+        Cut { tgid, dies, at_ns, slots, samples, gaps }
     }
 
     /// What led to the incident of process `tgid` that began at `raise_ns`, and what followed until `end_ns`, for another
@@ -248,6 +250,7 @@ impl Flight {
         let exact = |cut: &Cut| cut.tgid == tgid && cut.at_ns == raise_ns;
         let dying = |cut: &Cut| {
             cut.tgid == tgid
+                && cut.dies
                 && (raise_ns..raise_ns.saturating_add(window_ns).min(end_ns)).contains(&cut.at_ns)
         };
         let at = self.cuts.iter().position(exact).or_else(|| self.cuts.iter().rposition(dying))?;

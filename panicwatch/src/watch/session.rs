@@ -184,35 +184,27 @@ impl Session {
             governor::start(governed);
         }
         let refusals = sender.clone();
-        let is_watched: Arc<gate::IsWatched> = match &scope {
-            Scope::Host { .. } => Arc::new(|_| true),
-            _ => Arc::new(move |pid| watched.contains(pid)),
-        };
-        let hold = matches!(scope, Scope::Host { hold: true, .. });
-        let census = match scope {
-            Scope::Host { select, .. } => Some(Census::start(armory.clone(), select).map_err(failed)?),
-            _ => None,
-        };
-        let arm: Arc<gate::Arm> = match &census {
-            Some(census) => {
-                let census = census.clone();
-                Arc::new(move |pid, file, name| census.before_exec(pid, file, name))
+        let refused: Arc<gate::OnRefusal> = Arc::new(move |error| {
+            let _ = refusals.send(Input::Refused(error));
+        });
+        let (census, gate) = match scope {
+            Scope::Host { select, hold } => {
+                let census = Census::start(armory.clone(), select).map_err(failed)?;
+                let gate = if hold {
+                    let arming = census.clone();
+                    let arm = move |pid: u32, file: &File, name: &Path| arming.before_exec(pid, file, name);
+                    gate::start(armory.clone(), Arc::new(|_| true), Arc::new(arm), refused)
+                } else {
+                    Err(io::Error::other("it was not asked for"))
+                };
+                (Some(census), gate)
             }
-            None => {
-                let armory = armory.clone();
-                Arc::new(move |_, file, name| armory.arm(file, name).map(drop))
+            Scope::Chosen | Scope::Binaries => {
+                let is_watched = Arc::new(move |pid| watched.contains(pid));
+                let arming = armory.clone();
+                let arm = move |_, file: &File, name: &Path| arming.arm(file, name).map(drop);
+                (None, gate::start(armory.clone(), is_watched, Arc::new(arm), refused))
             }
-        };
-        let gate = match &census {
-            Some(_) if !hold => Err(io::Error::other("it was not asked for")),
-            _ => gate::start(
-                armory.clone(),
-                is_watched,
-                arm,
-                Arc::new(move |error| {
-                    let _ = refusals.send(Input::Refused(error));
-                }),
-            ),
         };
         Ok(Session {
             armory,

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
@@ -196,7 +197,7 @@ impl Chromium {
         let Some(folder) = std::env::var_os("PANICWATCH_SCREENSHOTS") else { return };
         let result =
             self.call("Page.captureScreenshot", json!({ "format": "png", "captureBeyondViewport": true }));
-        let bytes = base64(result["data"].as_str().expect("a picture"));
+        let bytes = BASE64_STANDARD.decode(result["data"].as_str().expect("a picture")).expect("base64");
         std::fs::write(Path::new(&folder).join(format!("{name}.png")), bytes).expect("writes");
     }
 }
@@ -223,27 +224,4 @@ fn spawn(name: &str, profile: &Path) -> Option<Child> {
         .stderr(Stdio::piped())
         .spawn()
         .ok()
-}
-
-/// RFC 4648.
-fn base64(text: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    let (mut bits, mut count) = (0_u32, 0);
-    for byte in text.bytes() {
-        let digit = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => break,
-        };
-        bits = bits << 6 | u32::from(digit);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            out.push((bits >> count) as u8);
-        }
-    }
-    out
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD as STANDARD};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -133,16 +134,5 @@ fn embeddable(json: &str) -> String {
 
 /// As a policy names a script or style: base64 of SHA-256.
 fn hash(text: &str) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digit = |n: u32| char::from(DIGITS[(n & 63) as usize]);
-    let mut out = String::new();
-    for chunk in Sha256::digest(text).chunks(3) {
-        let byte = |i: usize| u32::from(chunk.get(i).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        let padded = [true, true, chunk.len() > 1, chunk.len() > 2];
-        for (i, there) in padded.into_iter().enumerate() {
-            out.push(if there { digit(bits >> (18 - 6 * i)) } else { '=' });
-        }
-    }
-    out
+    STANDARD.encode(Sha256::digest(text))
 }

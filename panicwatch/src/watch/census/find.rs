@@ -32,7 +32,7 @@ impl Census {
         let Ok(file) = File::open(&exe.link) else { return self.for_the_next(pid) };
         let Some(file_known) = self.file(&file, &exe.shown) else { return };
         let (module, armed) = match &file_known {
-            KnownFile::Unarmed(Unarmed::NotGo) => return,
+            KnownFile::Unarmed(Unarmed::NotGo) => return self.forget_exec(pid),
             KnownFile::Unarmed(Unarmed::Refused(_)) => (None, None),
             KnownFile::Unarmed(Unarmed::Go { module }) => (module.clone(), None),
             KnownFile::Armed(armed) => (armed.module(), Some(armed.clone())),
@@ -79,7 +79,11 @@ impl Census {
             return;
         }
         let Ok(file) = File::open(&path) else { return };
-        let Some(KnownFile::Unarmed(Unarmed::Go { module })) = self.file(&file, &path) else { return };
+        let module = match self.file(&file, &path) {
+            Some(KnownFile::Unarmed(Unarmed::Go { module })) => module,
+            Some(KnownFile::Unarmed(Unarmed::NotGo)) => return self.forget_exec(pid),
+            _ => return,
+        };
         known.process.exe = Some(path.to_string_lossy().into_owned());
         let candidate = |place| self.selected(&known.process, module.as_deref(), place, None);
         if candidate(&Place::default()).is_ok() {
