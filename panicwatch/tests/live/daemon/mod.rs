@@ -322,6 +322,10 @@ fn mounts(built: &Path) -> Result<()> {
                 daemon.incidents()?.into_iter().filter(|it| it.process.pid == pid).collect::<Vec<_>>();
             Ok((found.len() >= 21).then_some(found))
         })?;
+        // Seen twice, a panic would be a chain of two.
+        let once =
+            |it: &panicwatch::incident::Incident| it.panics.len() == 1 && it.panics[0].defers.len() <= 1;
+        ensure!(found.iter().all(once), "panics are told twice: {:?}", found[0].panics);
         ensure!(found.len() == 21, "{} incidents of 21 panics", found.len());
         ensure!(
             found.iter().all(|it| it.process.exe.as_deref() == program.to_str()),
