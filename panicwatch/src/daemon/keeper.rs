@@ -21,15 +21,15 @@ use crate::{
     config,
     incident::{Incident, Missing},
     metrics::Metrics,
-    store::{Batch, Counted, Error, Gap, GroupRate, Store},
+    store::{Batch, Counted, Error, Gap, GroupRate, Packed, Store},
 };
 
 /// Incidents that are written at once.
 const BATCH: usize = 256;
 /// Beyond so many that wait timelines are not kept.
 const MANY: u64 = 64;
-/// Beyond so many documents are not kept.
-const TOO_MANY: u64 = 2000;
+/// Beyond so many documents are not kept. Packed, each takes some 3 KB.
+const TOO_MANY: u64 = 20_000;
 /// Beyond so many they are lost, counted.
 const NO_ROOM: u64 = 200_000;
 /// Before the disk is tried again.
@@ -41,6 +41,8 @@ const PRUNE: Duration = Duration::from_secs(30);
 /// What it is given.
 enum Job {
     Incident(Arc<Incident>, bool),
+    /// One that is kept and waits with many others: it takes a tenth of the room.
+    Packed(Packed),
     Counted(feed::Counted),
     Flush,
 }
@@ -106,11 +108,14 @@ impl Keeper {
             let reason = "it was not kept: the disk did not take incidents, and too many waited".to_owned();
             incident.missing.push(Missing { what: "timeline".to_owned(), reason });
         }
-        let whole = waiting < TOO_MANY;
-        if !whole {
-            incident = counted_only(incident);
-        }
-        self.give(Job::Incident(Arc::new(incident), whole));
+        self.give(match waiting {
+            ..MANY => Job::Incident(Arc::new(incident), true),
+            MANY..TOO_MANY => match Packed::of(&incident) {
+                Ok(packed) => Job::Packed(packed),
+                Err(_) => Job::Incident(Arc::new(incident), true),
+            },
+            _ => Job::Incident(Arc::new(counted_only(incident)), false),
+        });
     }
 
     /// Takes panics that were counted only.
@@ -235,6 +240,17 @@ impl Writer {
         let (mut batch, mut told) = (Batch { id: self.batch, ..Batch::default() }, Vec::new());
         let now = Instant::now();
         for job in jobs {
+            let job = match job {
+                Job::Packed(packed) => match packed.unpack() {
+                    Ok(incident) => Job::Incident(Arc::new(incident), true),
+                    Err(error) => {
+                        log::error!("an incident that waited for the disk is lost: {error}");
+                        self.shared.lost.fetch_add(1, Ordering::Relaxed);
+                        continue;
+                    }
+                },
+                job => job,
+            };
             match job {
                 Job::Incident(incident, whole) => {
                     let kept = whole && self.rate.keep(&incident.fingerprint, now);
@@ -248,7 +264,7 @@ impl Writer {
                     batch.counted.push(of_store);
                     told.push(counted);
                 }
-                Job::Flush => {}
+                Job::Packed(_) | Job::Flush => {}
             }
         }
         (batch, told)

@@ -17,6 +17,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase as _, TableDefinition, Wr
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::Error;
+use crate::incident::Incident;
 
 /// Version of what is in the tables; another is not read.
 const FORMAT: u64 = 1;
@@ -304,4 +305,29 @@ pub(super) fn json(value: &impl Serialize) -> Result<Vec<u8>, redb::Error> {
 /// The value of JSON.
 pub(super) fn of_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, redb::Error> {
     serde_json::from_slice(bytes).map_err(|error| redb::Error::Corrupted(error.to_string()))
+}
+
+/// An incident that takes little room.
+pub struct Packed(Vec<u8>);
+
+impl Packed {
+    /// Packs it.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn of(incident: &Incident) -> Result<Packed, Error> {
+        pack(incident).map(Packed).map_err(not_packed)
+    }
+
+    /// As it was.
+    ///
+    /// # Errors
+    /// When these bytes are not what [`Packed::of`] made.
+    pub fn unpack(&self) -> Result<Incident, Error> {
+        unpack(&self.0).map_err(not_packed)
+    }
+}
+
+fn not_packed(error: redb::Error) -> Error {
+    failed(Path::new("(in memory)"), "cannot keep an incident", error)
 }

@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-pub use database::{Opened, Store};
+pub use database::{Opened, Packed, Store};
 pub use outbox::Outbox;
 pub(crate) use outbox::risen;
 pub use rate::GroupRate;
