@@ -40,7 +40,10 @@ pub(super) fn adds_up(built: &Path) -> Result<()> {
     let otlp =
         collector.as_ref().map_or(String::new(), |it| format!("[otlp]\nendpoint = \"{}\"\n", it.url()));
     host.everything();
-    host.configure(&format!("{otlp}[jsonl]\npath = \"{}\"\ntimeline = false\n", jsonl.display()))?;
+    host.configure(&format!(
+        "{otlp}[jsonl]\npath = \"{}\"\ntimeline = false\nmax_bytes = \"0B\"\n",
+        jsonl.display()
+    ))?;
     let mut daemon = host.start()?;
     let programs: Result<Vec<_>> = (0..binaries).map(|n| host.program(&format!("shop{n}"), built)).collect();
     let programs = programs?;
