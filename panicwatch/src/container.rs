@@ -4,6 +4,8 @@
 //! <https://github.com/opencontainers/runc/blob/v1.1.12/docs/systemd.md>,
 //! <https://github.com/kubernetes/kubernetes/blob/v1.30.0/pkg/kubelet/cm/cgroup_manager_linux.go> (ToSystemd).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// A container.
@@ -16,6 +18,9 @@ pub struct Container {
     /// Its name, where it is to be found.
     #[serde(default)]
     pub name: Option<String>,
+    /// Its labels; `None` when they are not known.
+    #[serde(default)]
+    pub labels: Option<Labels>,
 }
 
 /// A pod.
@@ -32,6 +37,31 @@ pub struct Pod {
     /// The name of the container in it.
     #[serde(default)]
     pub container: Option<String>,
+    /// Its labels; `None` when they are not known.
+    #[serde(default)]
+    pub labels: Option<Labels>,
+}
+
+/// Labels of a container or pod, not all if there are very many.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Labels(pub BTreeMap<String, String>);
+
+/// Labels that are kept of a container or pod, and bytes of a key or value: Kubernetes' own are 317 and 63 at most, docker's
+/// may be anything. <https://github.com/kubernetes/kubernetes/blob/v1.30.0/staging/src/k8s.io/apimachinery/pkg/util/validation/validation.go>
+const MAX_LABELS: usize = 64;
+const MAX_LABEL: usize = 1 << 10;
+
+impl Labels {
+    /// Those of them that are not too large; what the kubelet adds to tell pod and container is known otherwise.
+    pub fn kept(labels: impl IntoIterator<Item = (String, String)>) -> Option<Labels> {
+        let labels = labels.into_iter().filter(|(key, value)| {
+            !key.starts_with("io.kubernetes.") && key.len() <= MAX_LABEL && value.len() <= MAX_LABEL
+        });
+        // In order, so that the same ones are kept every time.
+        let labels: BTreeMap<String, String> = labels.collect();
+        Some(Labels(labels.into_iter().take(MAX_LABELS).collect()))
+    }
 }
 
 /// What a control group says of whom is in it.
@@ -43,6 +73,16 @@ pub struct Place {
     pub container: Option<Container>,
     /// The pod around it.
     pub pod: Option<Pod>,
+}
+
+impl Place {
+    /// Labels of container and pod, "key=value".
+    pub fn labels(&self) -> Vec<String> {
+        let of_container = self.container.as_ref().and_then(|container| container.labels.as_ref());
+        let of_pod = self.pod.as_ref().and_then(|pod| pod.labels.as_ref());
+        let all = of_container.into_iter().chain(of_pod).flat_map(|labels| &labels.0);
+        all.map(|(key, value)| format!("{key}={value}")).collect()
+    }
 }
 
 /// Prefixes of scopes, and whose they are.
@@ -78,7 +118,12 @@ fn container(path: &str) -> Option<Container> {
         for (prefix, runtime) in SCOPES {
             // "libpod-conmon-ID.scope" is the process that looks after the container.
             if let Some(id) = scope.unwrap_or(part).strip_prefix(prefix).filter(|id| is_id(id)) {
-                return Some(Container { id: id.to_owned(), runtime: Some(runtime.to_owned()), name: None });
+                return Some(Container {
+                    id: id.to_owned(),
+                    runtime: Some(runtime.to_owned()),
+                    name: None,
+                    labels: None,
+                });
             }
         }
         if !is_id(part) {
@@ -87,7 +132,7 @@ fn container(path: &str) -> Option<Container> {
         let parent = i.checked_sub(1).and_then(|i| parts.get(i)).copied().unwrap_or_default();
         let runtime =
             PARENTS.iter().find(|(name, _)| *name == parent).map(|(_, runtime)| (*runtime).to_owned());
-        return Some(Container { id: (*part).to_owned(), runtime, name: None });
+        return Some(Container { id: (*part).to_owned(), runtime, name: None, labels: None });
     }
     None
 }

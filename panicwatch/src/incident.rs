@@ -189,6 +189,22 @@ impl Process {
     pub fn in_pod(&self, key: &str) -> Option<&str> {
         self.kubernetes.as_ref()?.get(key)?.as_str()
     }
+
+    /// What is known of its container's labels.
+    pub fn labels_of_container(&self) -> Vec<(&str, &str)> {
+        labels(self.container.as_ref())
+    }
+
+    /// What is known of its pod's labels.
+    pub fn labels_of_pod(&self) -> Vec<(&str, &str)> {
+        labels(self.kubernetes.as_ref())
+    }
+}
+
+fn labels(of: Option<&serde_json::Value>) -> Vec<(&str, &str)> {
+    let labels = of.and_then(|of| of.get("labels")).and_then(serde_json::Value::as_object);
+    let pairs = labels.into_iter().flatten();
+    pairs.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?))).collect()
 }
 
 /// Base name of an executable's path, without what /proc says of one that was deleted.

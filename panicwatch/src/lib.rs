@@ -57,4 +57,6 @@ pub mod top;
 pub mod trace;
 pub mod traceback;
 pub mod value;
+pub mod vital;
 pub mod watch;
+pub mod web;

@@ -1,5 +1,8 @@
 //! Commands that ask a daemon, as people run them, against a real server: `top --once`, `show ID`.
 
+#[path = "tls/front.rs"]
+mod front;
+
 #[path = "browser/site.rs"]
 #[expect(dead_code, reason = "the browser's tests use the rest")]
 mod site;
@@ -9,6 +12,7 @@ use std::{
     process::{Command, Output},
 };
 
+use front::Certificate;
 use panicwatch::{http::client::Client, incident::Incident};
 use site::{Served, numbered, sample};
 
@@ -82,6 +86,17 @@ fn a_token_is_shown() {
 }
 
 #[test]
+fn tls_is_spoken_with_whom_is_trusted() {
+    let (Some(certificate), Some(other)) = (Certificate::make(), Certificate::make()) else { return };
+    let served = Served::start(vec![numbered(&sample("recovered"), 1)]);
+    let plain = served.base.strip_prefix("http://").expect("an address").parse().expect("an address");
+    let front = format!("https://{}", certificate.in_front_of(plain));
+    let ask = ["top", "--once", "--daemon", &front, "--ca-file"];
+    assert!(told(&[&ask[..], &[&certificate.cert()]].concat()).contains("Incidents (1)"));
+    assert!(refused(&[&ask[..], &[&other.cert()]].concat()).contains("certificate"));
+}
+
+#[test]
 fn who_is_not_there_is_said() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
     let gone = format!("http://{port}");
@@ -89,7 +104,7 @@ fn who_is_not_there_is_said() {
     assert!(
         refused(&["top", "--once", "--daemon", "/no/such.sock"]).contains("/no/such.sock cannot be asked")
     );
-    assert!(refused(&["top", "--once", "--daemon", "https://box"]).contains("is no address of a daemon"));
+    assert!(refused(&["top", "--once", "--daemon", "ftp://box"]).contains("is no address of a daemon"));
     assert!(
         refused(&["show", &numbered(&sample("recovered"), 1).id, "--daemon", &gone])
             .contains("cannot be asked")
@@ -103,7 +118,7 @@ fn every_question_of_the_documentation_has_an_answer() {
     let doc = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/http-api.md"))
         .expect("the documentation");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let client = Client::new(&served.base, None).expect("an address");
+    let client = Client::new(&served.base, "", None).expect("an address");
     let mut asked = 0;
     for line in doc.lines().filter(|line| line.starts_with("curl ") && !line.contains("-N")) {
         let path = line.split("127.0.0.1:9464").nth(1).expect("a URL").trim_end_matches('\'');

@@ -1,5 +1,7 @@
 //! Hooks: commands and webhooks, called for what they are meant for, until it worked or was given up.
 
+#[path = "tls/front.rs"]
+mod front;
 #[path = "store/made.rs"]
 mod made;
 
@@ -25,6 +27,7 @@ use panicwatch::{
 };
 use tokio::sync::watch;
 
+use front::Certificate;
 use made::{batch, id, incident, open};
 
 /// A store with incidents that wait for a hook, and what became of them.
@@ -278,6 +281,21 @@ fn a_webhook_gets_the_document() {
         "{head}"
     );
     assert_eq!(serde_json::from_slice::<Incident>(&seen[0].body).expect("whole"), incident(0, 3));
+}
+
+#[test]
+fn a_webhook_trusts_the_authority_it_is_told() {
+    let (Some(certificate), Some(other)) = (Certificate::make(), Certificate::make()) else { return };
+    let (url, seen) = server(&["200 OK"]);
+    let address = url.strip_prefix("http://").and_then(|rest| rest.split('/').next()).expect("an address");
+    let front = certificate.in_front_of(address.parse().expect("an address"));
+    let hook = |ca_file: String| config::Hook { ca_file, ..webhook(format!("https://{front}/hook")) };
+    let bench = Bench::new(1);
+    bench.run(&hook(other.cert()), || bench.metric("failures_total") > 0);
+    assert_eq!((bench.waiting(), seen.lock().expect("not poisoned").len()), (1, 0));
+    bench.until_done(&hook(certificate.cert()));
+    assert_eq!(seen.lock().expect("not poisoned").len(), 1);
+    assert!(Hook::new(&hook("/nowhere.pem".to_owned())).is_err_and(|sentence| sentence.contains("ca_file")));
 }
 
 #[test]

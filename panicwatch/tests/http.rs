@@ -1,5 +1,9 @@
 //! Who may read over HTTP, by which way, and that nobody can spoil it for others. The store is a real one.
 
+#[path = "tls/front.rs"]
+#[expect(dead_code, reason = "the server here speaks TLS itself")]
+mod front;
+
 use std::{
     fs,
     io::{Read, Write},
@@ -12,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use front::Certificate;
 use panicwatch::{
     config,
     daemon::{feed::Feed, status::Board},
@@ -217,36 +222,13 @@ fn a_socket_that_was_left_behind_is_replaced() {
 
 #[test]
 fn tls() {
-    let dir = TempDir::new().expect("a folder");
-    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
-    let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-days",
-            "2",
-        ])
-        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout"])
-        .arg(&key)
-        .arg("-out")
-        .arg(&cert)
-        .stderr(Stdio::null())
-        .status();
-    if !made.is_ok_and(|status| status.success()) {
-        println!("SKIPPED: there is no openssl; cargo xtask setup installs it");
-        return;
-    }
+    let Some(certificate) = Certificate::make() else { return };
     let served = serve(|_, config| {
-        config.tls = config::Tls { cert: cert.display().to_string(), key: key.display().to_string() };
+        config.tls = config::Tls { cert: certificate.cert(), key: certificate.key() };
     });
     let mut client = Command::new("openssl")
         .args(["s_client", "-quiet", "-verify_return_error", "-servername", "localhost", "-CAfile"])
-        .arg(&cert)
+        .arg(certificate.cert())
         .arg("-connect")
         .arg(served.address.to_string())
         .stdin(Stdio::piped())

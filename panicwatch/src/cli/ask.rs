@@ -13,19 +13,23 @@ use crate::http::{
 /// Where a daemon is.
 #[derive(Debug, Args)]
 pub struct DaemonArgs {
-    /// The daemon to ask: http://HOST:PORT or the path of its Unix socket
+    /// The daemon to ask: http://HOST:PORT, https://HOST:PORT or the path of its Unix socket
     #[arg(long, value_name = "WHERE", default_value = client::DEFAULT)]
     daemon: String,
     /// The file that holds the daemon's token, if it asks for one
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// The certificates, PEM, of the authorities that the daemon's is checked by, instead of the system's
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
 }
 
 impl DaemonArgs {
     /// Ready to ask.
     pub(super) fn client(&self) -> anyhow::Result<Client> {
-        let path = self.token_file.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
-        Ok(Client::new(&self.daemon, server::token(&path)?)?)
+        let path =
+            |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+        Ok(Client::new(&self.daemon, &path(&self.ca_file), server::token(&path(&self.token_file))?)?)
     }
 }
 

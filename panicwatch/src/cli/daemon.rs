@@ -8,7 +8,7 @@ use clap::Args as ClapArgs;
 use super::common::{Exit, print, unable};
 use crate::{
     config::Config,
-    daemon::{Daemon, StartError, log},
+    daemon::{self, Daemon, StartError, log},
 };
 
 /// Watch all Go programs of this host: store, export and show what they panic of
@@ -37,6 +37,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<i32, Exit> {
     let config = load(args)?;
     if args.check {
+        daemon::check(&config)?;
         let name = args.config.as_ref().map_or("the defaults".to_owned(), |path| path.display().to_string());
         print(&format!("{name}: in order\n"))?;
         return Ok(0);

@@ -77,6 +77,8 @@ pub struct Selector {
     pub namespace: Vec<String>,
     /// Globs for the pod's name.
     pub pod: Vec<String>,
+    /// Globs for the labels of container and pod, as "key=value"; one label must fit.
+    pub label: Vec<String>,
     /// Names or numbers of the user it runs as.
     pub user: Vec<String>,
 }
@@ -272,6 +274,8 @@ pub struct Hook {
     pub command: Vec<String>,
     /// URL that is POSTed to.
     pub url: String,
+    /// PEM file of the authorities that the URL's certificate is checked by; empty: the system's.
+    pub ca_file: String,
     /// What is POSTed.
     pub template: Template,
     /// Sent with every POST.
@@ -298,6 +302,7 @@ impl Default for Hook {
             name: String::new(),
             command: Vec::new(),
             url: String::new(),
+            ca_file: String::new(),
             template: Template::Incident,
             headers: BTreeMap::new(),
             kind: Vec::new(),

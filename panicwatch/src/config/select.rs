@@ -25,6 +25,8 @@ pub struct Facts<'a> {
     pub namespace: Option<&'a str>,
     /// Pod's name.
     pub pod: Option<&'a str>,
+    /// Labels of container and pod, "key=value".
+    pub labels: &'a [String],
     /// User's name.
     pub user: Option<&'a str>,
     /// User's number.
@@ -44,6 +46,7 @@ struct Compiled {
     container: Option<GlobSet>,
     namespace: Option<GlobSet>,
     pod: Option<GlobSet>,
+    label: Option<GlobSet>,
     user: Vec<String>,
 }
 
@@ -55,21 +58,21 @@ impl Selectors {
     pub fn compile(selectors: &[Selector]) -> Result<Selectors, Vec<String>> {
         let mut problems = Vec::new();
         let compiled = selectors.iter().map(|selector| {
-            let Selector { exe, command, module, cgroup, container, namespace, pod, user } = selector;
+            let Selector { exe, command, module, cgroup, container, namespace, pod, label, user } = selector;
             if *selector == Selector::default() {
                 problems.push("a selector without any key fits everything; give it one".to_owned());
             }
             let mut globs = |name: &str, patterns: &[String]| globs(name, patterns, &mut problems);
             let (exe, module, cgroup) = (globs("exe", exe), globs("module", module), globs("cgroup", cgroup));
             let (container, namespace) = (globs("container", container), globs("namespace", namespace));
-            let pod = globs("pod", pod);
+            let (pod, label) = (globs("pod", pod), globs("label", label));
             let command = match command.as_slice() {
                 [] => None,
                 patterns => {
                     RegexSet::new(patterns).map_err(|error| problems.push(format!("command: {error}"))).ok()
                 }
             };
-            Compiled { exe, command, module, cgroup, container, namespace, pod, user: user.clone() }
+            Compiled { exe, command, module, cgroup, container, namespace, pod, label, user: user.clone() }
         });
         let compiled = compiled.collect();
         if problems.is_empty() { Ok(Selectors(compiled)) } else { Err(problems) }
@@ -100,6 +103,7 @@ impl Compiled {
             && glob(&self.container, facts.container)
             && glob(&self.namespace, facts.namespace)
             && glob(&self.pod, facts.pod)
+            && self.label.as_ref().is_none_or(|globs| facts.labels.iter().any(|label| globs.is_match(label)))
             && self
                 .command
                 .as_ref()
@@ -159,6 +163,16 @@ mod tests {
         let pod = Selector { pod: vec!["*".to_owned()], ..Selector::default() };
         assert!(!fits(pod.clone(), &Facts::default()));
         assert!(fits(pod, &Facts { pod: Some("web-1"), ..Facts::default() }));
+    }
+
+    #[test]
+    fn one_label_must_fit() {
+        let labels = ["app=shop".to_owned(), "tier=web".to_owned()];
+        let facts = Facts { labels: &labels, ..Facts::default() };
+        let label = |pattern: &str| Selector { label: vec![pattern.to_owned()], ..Selector::default() };
+        assert!(fits(label("tier=w*"), &facts));
+        assert!(!fits(label("web"), &facts) && !fits(label("app=web"), &facts));
+        assert!(!fits(label("*"), &Facts::default()));
     }
 
     #[test]

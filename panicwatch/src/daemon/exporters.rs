@@ -5,11 +5,15 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, mpsc},
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::Duration,
 };
 
-use tokio::{runtime, sync::watch, task::JoinSet};
+use tokio::{
+    runtime::{self, Runtime},
+    sync::watch,
+    task::JoinSet,
+};
 
 use super::{StartError, feed::Feed, keeper::Keeper, status::Board};
 use crate::{
@@ -20,6 +24,7 @@ use crate::{
     metrics::Metrics,
     otlp,
     store::{Outbox, Store},
+    vital,
 };
 
 /// Names of the outboxes of what is always of one kind.
@@ -36,8 +41,9 @@ pub(super) fn consumers(config: &Config) -> Vec<String> {
 
 /// What will run, checked.
 pub(super) struct Plan {
+    runtime: Runtime,
     jsonl: Option<config::Jsonl>,
-    otlp: Option<config::Otlp>,
+    otlp: Option<(config::Otlp, otlp::Exporter)>,
     hooks: Vec<(String, Hook)>,
 }
 
@@ -64,15 +70,24 @@ impl Plan {
     /// What `config` asks for.
     ///
     /// # Errors
-    /// When a hook cannot be made ready.
+    /// When a hook or the OTLP exporter cannot be made ready.
     pub(super) fn new(config: &Config) -> Result<Plan, StartError> {
         let hook = |hook: &config::Hook| {
             let ready = Hook::new(hook).map_err(|error| format!("hook {}: {error}", hook.name));
             ready.map(|ready| (hook.name.clone(), ready)).map_err(StartError::Config)
         };
+        let runtime = runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build();
+        let runtime = runtime.map_err(|error| StartError::Config(format!("there is no runtime: {error}")))?;
+        // An exporter belongs to the runtime in which it was made.
+        let inside = runtime.enter();
+        let otlp = Some(&config.otlp).filter(|otlp| !otlp.endpoint.is_empty());
+        let otlp = otlp.map(|otlp| otlp::Exporter::new(otlp).map(|exporter| (otlp.clone(), exporter)));
+        let otlp = otlp.transpose().map_err(|error| StartError::Config(error.to_string()))?;
+        drop(inside);
         Ok(Plan {
+            runtime,
             jsonl: Some(config.jsonl.clone()).filter(|jsonl| !jsonl.path.is_empty()),
-            otlp: Some(config.otlp.clone()).filter(|otlp| !otlp.endpoint.is_empty()),
+            otlp,
             hooks: config.hook.iter().map(hook).collect::<Result<_, _>>()?,
         })
     }
@@ -107,18 +122,18 @@ impl Plan {
                 jsonl::Signals { stored: keeper.stored(), reopen: reopened, stop: stopping.clone() };
             tasks.push(Box::pin(jsonl::run(outbox(JSONL), jsonl, metrics.sink(JSONL), signals)));
         }
-        if let Some(otlp) = self.otlp {
+        if let Some((otlp, exporter)) = self.otlp {
             let (stored, stop) = (keeper.stored(), stopping.clone());
-            tasks.push(Box::pin(otlp::run(outbox(OTLP), otlp, metrics.sink(OTLP), stored, stop)));
+            tasks.push(Box::pin(otlp::run(outbox(OTLP), otlp, exporter, metrics.sink(OTLP), stored, stop)));
         }
         for (name, hook) in self.hooks {
             let consumer = format!("hook:{name}");
             let (stored, stop) = (keeper.stored(), stopping.clone());
             tasks.push(Box::pin(hook::run(outbox(&consumer), hook, metrics.sink(&consumer), stored, stop)));
         }
-        let runtime = runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build()?;
+        let runtime = self.runtime;
         let (end, ended) = mpsc::channel();
-        let thread = thread::Builder::new().name("exporters".into()).spawn(move || {
+        let thread = vital::spawn("exporters", move || {
             runtime.block_on(all(tasks));
             // Threads that wait for the disk end with the process.
             runtime.shutdown_background();

@@ -22,6 +22,7 @@ use crate::{
     incident::{Incident, Missing},
     metrics::Metrics,
     store::{Batch, Counted, Error, Gap, GroupRate, Packed, Store},
+    vital,
 };
 
 /// Incidents that are written at once.
@@ -91,9 +92,7 @@ impl Keeper {
             ending: AtomicBool::new(false),
         });
         let of_thread = shared.clone();
-        let thread = thread::Builder::new()
-            .name("keeper".into())
-            .spawn(move || Writer::new(of_thread, bounds).serve(&inbox))?;
+        let thread = vital::spawn("keeper", move || Writer::new(of_thread, bounds).serve(&inbox))?;
         Ok(Keeper { jobs: Mutex::new(jobs), shared, thread: Mutex::new(Some(thread)) })
     }
 

@@ -73,6 +73,17 @@ pub enum StartError {
     Config(String),
 }
 
+/// Would the daemon start with `config`, as far as files and addresses of others tell? Touches nothing.
+///
+/// # Errors
+/// What stands in its way.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    Listeners::check(&config.http)?;
+    options::select(&config.watch).map_err(StartError::Config)?;
+    exporters::Plan::new(config)?;
+    Ok(())
+}
+
 impl Daemon {
     /// Starts watching. `reload` reads the configuration again when somebody asks for it.
     ///

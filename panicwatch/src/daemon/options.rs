@@ -34,6 +34,7 @@ pub(super) fn select(config: &config::Watch) -> Result<Arc<Select>, String> {
     Ok(Arc::new(move |candidate: &Candidate<'_>| {
         let command = candidate.process.args.as_ref().map(|args| args.join(" "));
         let user = candidate.uid.and_then(|uid| users.get(&uid).map(String::as_str));
+        let labels = candidate.place.labels();
         let facts = Facts {
             exe: candidate.process.exe.as_deref(),
             command: command.as_deref(),
@@ -42,6 +43,7 @@ pub(super) fn select(config: &config::Watch) -> Result<Arc<Select>, String> {
             container: candidate.place.container.as_ref().map(|container| container.id.as_str()),
             namespace: candidate.place.pod.as_ref().and_then(|pod| pod.namespace.as_deref()),
             pod: candidate.place.pod.as_ref().and_then(|pod| pod.pod.as_deref()),
+            labels: &labels,
             user,
             uid: candidate.uid,
         };

@@ -66,7 +66,11 @@ impl Hook {
     /// A sentence about a pattern, URL or header that is none.
     pub fn new(config: &config::Hook) -> Result<Hook, String> {
         let processes = Selectors::compile(&config.processes).map_err(|problems| problems.join("; "))?;
-        let client = if config.url.is_empty() { None } else { Some(webhook::Client::new(config)?) };
+        let client = if config.url.is_empty() {
+            None
+        } else {
+            Some(webhook::Client::new(config).map_err(|e| e.to_string())?)
+        };
         Ok(Hook { config: config.clone(), processes, client })
     }
 
@@ -86,6 +90,8 @@ impl Hook {
     fn fits_process(&self, incident: &Incident) -> bool {
         let process = &incident.process;
         let command = process.args.as_ref().map(|args| args.join(" "));
+        let labels = [process.labels_of_container(), process.labels_of_pod()].into_iter().flatten();
+        let labels: Vec<String> = labels.map(|(key, value)| format!("{key}={value}")).collect();
         self.processes.matches(&Facts {
             exe: process.exe.as_deref(),
             command: command.as_deref(),
@@ -93,6 +99,7 @@ impl Hook {
             container: process.in_container("id"),
             namespace: process.in_pod("namespace"),
             pod: process.in_pod("pod"),
+            labels: &labels,
             ..Facts::default()
         })
     }

@@ -24,6 +24,7 @@ use tokio::{
     sync::{Semaphore, watch},
     time::timeout,
 };
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::{Site, Way, router};
@@ -35,6 +36,8 @@ const CONNECTIONS: usize = 512;
 const HEAD: Duration = Duration::from_secs(10);
 /// Likewise the beginning of TLS.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Whoever takes nothing of an answer for so long is sent away.
+const STALL: Duration = Duration::from_secs(30);
 /// Answers under way are given so much time at the end.
 const LAST: Duration = Duration::from_secs(2);
 /// Bytes of a request's head.
@@ -89,6 +92,16 @@ impl Listeners {
             path => Some((unix(Path::new(path))?, PathBuf::from(path))),
         };
         Ok(Listeners { tcp, unix, tls })
+    }
+
+    /// Would the certificate and the token do?
+    ///
+    /// # Errors
+    /// When one of their files would not.
+    pub fn check(config: &config::Http) -> Result<(), Error> {
+        tls(&config.tls)?;
+        token(&config.token_file)?;
+        Ok(())
     }
 
     /// The TCP addresses: with port 0 the system has chosen one.
@@ -148,6 +161,11 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             stream = accept() => stream,
             _ = stop.wait_for(|stop| *stop) => break,
         };
+        let stream = stream.map(|stream| {
+            let mut stream = TimeoutStream::new(stream);
+            stream.set_write_timeout(Some(STALL));
+            Box::pin(stream)
+        });
         let Ok(stream) = stream else {
             // Out of descriptors, as a rule: the next try would fail as well.
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -234,5 +252,37 @@ pub fn token(path: &str) -> Result<Option<String>, Error> {
     match text.trim() {
         "" => Err(wrong("is empty: it shall hold the token".to_owned())),
         token => Ok(Some(token.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_is_sent_away() {
+        let router = Router::new().route("/", get(|| async { vec![0u8; 1 << 20] }));
+        let room = Arc::new(Semaphore::new(2));
+        let (stop, stopping) = watch::channel(false);
+        let (mut caller, stream) = tokio::io::duplex(4096);
+        let mut streams = vec![stream];
+        let of_task = room.clone();
+        let serving =
+            tokio::spawn(serve(router, of_task, stopping, None, async move || match streams.pop() {
+                Some(stream) => Ok(stream),
+                None => std::future::pending().await,
+            }));
+        caller.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("written");
+        tokio::time::sleep(STALL / 2).await;
+        // One place is kept for the next caller already.
+        assert_eq!(room.available_permits(), 0, "it is waited for");
+        tokio::time::sleep(STALL).await;
+        assert_eq!(room.available_permits(), 1, "its place is free");
+        stop.send(true).expect("it listens");
+        serving.await.expect("it ended");
+        drop(caller);
     }
 }

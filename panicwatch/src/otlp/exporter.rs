@@ -5,7 +5,10 @@ use opentelemetry_proto::tonic::collector::{
 };
 
 use super::{grpc::Grpc, http::Http, retry::Refusal};
-use crate::config::{Otlp, Protocol};
+use crate::{
+    config::{Otlp, Protocol},
+    web,
+};
 
 /// Why nothing can be sent with this configuration.
 #[derive(Debug, thiserror::Error)]
@@ -14,19 +17,9 @@ pub enum Error {
     /// The URL.
     #[error("otlp.endpoint {0:?} is no URL of a collector; write it as http://collector:4317")]
     Endpoint(String),
-    /// A header.
-    #[error(
-        "the header {0:?} of otlp.headers cannot be sent: a name has letters, digits and dashes, a value no line ends"
-    )]
-    Header(String),
-    /// The authorities.
-    #[error("otlp.ca_file {path} cannot be used: {reason}")]
-    Authorities {
-        /// File.
-        path: String,
-        /// As the system or the reader of PEM says it.
-        reason: String,
-    },
+    /// What is sent with each request, or whom to trust.
+    #[error("[otlp] {0}")]
+    Client(#[from] web::Error),
     /// TLS.
     #[error("no connection to otlp.endpoint can be made: {0}")]
     Tls(String),
@@ -64,8 +57,7 @@ impl Exporter {
     /// # Errors
     /// When the configuration cannot work.
     pub fn new(config: &Otlp) -> Result<Exporter, Error> {
-        // A process has one provider; it does not matter who was first to say so.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        web::install_provider();
         Ok(Exporter(match config.protocol {
             Protocol::Grpc => Transport::Grpc(Box::new(Grpc::new(config)?)),
             Protocol::HttpProtobuf => Transport::Http(Http::new(config)?),
@@ -78,30 +70,4 @@ impl Exporter {
             Transport::Http(http) => http.send(request).await,
         }
     }
-}
-
-/// The PEM file, if one is named.
-pub(super) fn authorities(config: &Otlp) -> Result<Option<Vec<u8>>, Error> {
-    if config.ca_file.is_empty() {
-        return Ok(None);
-    }
-    let failed = |error: std::io::Error| Error::Authorities {
-        path: config.ca_file.clone(),
-        reason: error.to_string(),
-    };
-    std::fs::read(&config.ca_file).map(Some).map_err(failed)
-}
-
-/// An error and all that caused it: the outer ones alone say "transport error".
-pub(super) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -12,10 +12,13 @@ use tonic::{
 };
 
 use super::{
-    exporter::{Accepted, Error, Request, authorities, causes},
+    exporter::{Accepted, Error, Request},
     retry::Refusal,
 };
-use crate::config::Otlp;
+use crate::{
+    config::Otlp,
+    web::{self, causes},
+};
 
 #[derive(Debug)]
 pub(super) struct Grpc {
@@ -34,7 +37,7 @@ impl Grpc {
             .timeout(config.timeout.0)
             .connect_timeout(config.timeout.0);
         let endpoint = if config.endpoint.starts_with("https:") {
-            let trusted = match authorities(config)? {
+            let trusted = match web::authorities(&config.ca_file)? {
                 Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
                 None => ClientTlsConfig::new().with_native_roots(),
             };
@@ -93,7 +96,7 @@ fn with<T>(headers: MetadataMap, message: T) -> tonic::Request<T> {
 fn headers(config: &Otlp) -> Result<MetadataMap, Error> {
     let mut map = MetadataMap::new();
     for (name, value) in &config.headers {
-        let wrong = || Error::Header(name.clone());
+        let wrong = || web::Error::Header(name.clone());
         let key = MetadataKey::from_bytes(name.to_ascii_lowercase().as_bytes()).map_err(|_| wrong())?;
         map.insert(key, value.parse().map_err(|_| wrong())?);
     }

@@ -8,16 +8,15 @@ use opentelemetry_proto::tonic::collector::{
 };
 use prost::Message as _;
 use reqwest::{
-    Certificate, Client, Response, Url,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
-    redirect::Policy,
+    Client, Url,
+    header::{CONTENT_ENCODING, CONTENT_TYPE},
 };
 
 use super::{
-    exporter::{Accepted, Error, Request, authorities, causes},
-    retry::{Refusal, retry_after},
+    exporter::{Accepted, Error, Request},
+    retry::Refusal,
 };
-use crate::config::Otlp;
+use crate::{config::Otlp, web};
 
 /// An answer is read up to here.
 const MAX_ANSWER: usize = 64 << 10;
@@ -32,23 +31,10 @@ pub(super) struct Http {
 
 impl Http {
     pub(super) fn new(config: &Otlp) -> Result<Http, Error> {
-        let mut builder = Client::builder()
-            .user_agent(concat!("panicwatch/", env!("CARGO_PKG_VERSION")))
-            .default_headers(headers(config)?)
-            .timeout(config.timeout.0)
-            .redirect(Policy::none());
-        if let Some(pem) = authorities(config)? {
-            let wrong = |reason: String| Error::Authorities { path: config.ca_file.clone(), reason };
-            let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| wrong(causes(&error)))?;
-            if certificates.is_empty() {
-                return Err(wrong("there is no certificate in it".to_owned()));
-            }
-            builder = builder.tls_certs_only(certificates);
-        } else if config.endpoint.starts_with("http://") {
-            // Nothing is verified, so a machine without certificates of authorities will do.
-            builder = builder.tls_certs_only([]);
-        }
-        let client = builder.build().map_err(|error| Error::Tls(causes(&error)))?;
+        let builder = web::client(&config.endpoint, &config.ca_file)?
+            .default_headers(web::headers(&config.headers)?)
+            .timeout(config.timeout.0);
+        let client = web::build(builder)?;
         let url = |path: &str| {
             let base = config.endpoint.trim_end_matches('/');
             Url::parse(&format!("{base}{path}")).map_err(|_| Error::Endpoint(config.endpoint.clone()))
@@ -68,12 +54,11 @@ impl Http {
         } else {
             body
         };
-        let lost = |error: reqwest::Error| Refusal::unreachable(causes(&error));
+        let lost = |error: reqwest::Error| Refusal::unreachable(web::causes(&error));
         let answer = post.body(body).send().await.map_err(lost)?;
         let code = answer.status();
-        let header = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let after = header.and_then(|value| retry_after(value, jiff::Timestamp::now()));
-        let bytes = read(answer).await.map_err(lost)?;
+        let after = web::retry_after(&answer);
+        let (bytes, _) = web::beginning(answer, MAX_ANSWER).await.map_err(lost)?;
         if !code.is_success() {
             let status = tonic_types::Status::decode(bytes.as_slice()).unwrap_or_default();
             return Err(Refusal::of_http(code.as_u16(), after, &status.message));
@@ -99,33 +84,9 @@ fn accepted(request: &Request, bytes: &[u8]) -> Accepted {
     Accepted { rejected: u64::try_from(rejected).unwrap_or(0), message }
 }
 
-async fn read(mut answer: Response) -> Result<Vec<u8>, reqwest::Error> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = answer.chunk().await? {
-        bytes.extend_from_slice(&chunk[..chunk.len().min(MAX_ANSWER - bytes.len())]);
-        if bytes.len() == MAX_ANSWER {
-            break;
-        }
-    }
-    Ok(bytes)
-}
-
 fn compressed(body: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     // Writing to memory does not fail.
     let _ = encoder.write_all(body);
     encoder.finish().unwrap_or_default()
-}
-
-fn headers(config: &Otlp) -> Result<HeaderMap, Error> {
-    let mut map = HeaderMap::new();
-    for (name, value) in &config.headers {
-        let wrong = |_| Error::Header(name.clone());
-        let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Error::Header(name.clone()))?;
-        let mut value = HeaderValue::from_str(value).map_err(wrong)?;
-        // It may be a password.
-        value.set_sensitive(true);
-        map.insert(key, value);
-    }
-    Ok(map)
 }

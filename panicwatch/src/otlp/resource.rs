@@ -71,6 +71,12 @@ fn of_container(process: &Process, attributes: &mut Attributes) {
     for (name, key) in pod {
         attributes.text(key, process.in_pod(name));
     }
+    for (label, value) in process.labels_of_container() {
+        attributes.text(&format!("container.label.{label}"), Some(value));
+    }
+    for (label, value) in process.labels_of_pod() {
+        attributes.text(&format!("k8s.pod.label.{label}"), Some(value));
+    }
 }
 
 /// What the program's environment says: OTEL_RESOURCE_ATTRIBUTES, and OTEL_SERVICE_NAME, which wins.

@@ -70,15 +70,6 @@ impl Refusal {
     }
 }
 
-/// `Retry-After`: seconds, or a date.
-pub(super) fn retry_after(header: &str, now: jiff::Timestamp) -> Option<Duration> {
-    if let Ok(seconds) = header.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let at = jiff::fmt::rfc2822::parse(header.trim()).ok()?.timestamp();
-    Some(Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO))
-}
-
 /// How long to wait after so many failures in a row: twice as long each time, spread by `random` between half and all of it,
 /// so that many daemons do not return at once; what the collector asked for is the least.
 pub(super) fn pause(failures: u32, asked: Option<Duration>, random: u64) -> Duration {
@@ -120,15 +111,6 @@ mod tests {
         }
         assert_eq!(Refusal::of_http(400, None, "bad").next, Next::Split);
         assert_eq!(Refusal::of_http(401, None, "").next, Next::Drop);
-    }
-
-    #[test]
-    fn seconds_and_dates() {
-        let now = "2015-10-21T07:27:30Z".parse().expect("a time");
-        assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
-        assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT", now), Some(Duration::from_secs(30)));
-        assert_eq!(retry_after("Wed, 21 Oct 2015 07:00:00 GMT", now), Some(Duration::ZERO));
-        assert_eq!(retry_after("soon", now), None);
     }
 
     #[test]

@@ -41,17 +41,11 @@ const MAX_WORDS: usize = 300;
 pub async fn run(
     outbox: Outbox,
     config: Otlp,
+    exporter: Exporter,
     sink: Sink,
     stored: watch::Receiver<u64>,
     stop: watch::Receiver<bool>,
 ) {
-    let exporter = match Exporter::new(&config) {
-        Ok(exporter) => exporter,
-        Err(error) => {
-            log::error!("nothing is sent by OTLP: {error}");
-            return;
-        }
-    };
     let host = Host { name: host_name() };
     let mut sender = Sender { outbox, config, sink, stored, stop, exporter, host, failures: 0 };
     sender.serve().await;

@@ -84,10 +84,13 @@ fn the_resource_is_the_watched_process() {
     assert_eq!(of(&incident, "service.name"), "cart");
     incident.process.module = None;
     assert_eq!(of(&incident, "service.name"), "shop", "the executable's");
-    incident.process.container = Some(serde_json::json!({"id": "abc", "name": "web", "runtime": "docker"}));
-    incident.process.kubernetes = Some(serde_json::json!({"namespace": "n", "pod": "p", "pod_uid": "u"}));
+    incident.process.container =
+        Some(serde_json::json!({"id": "abc", "name": "web", "runtime": "docker", "labels": null}));
+    incident.process.kubernetes =
+        Some(serde_json::json!({"namespace": "n", "pod": "p", "pod_uid": "u", "labels": {"app": "shop"}}));
     assert_eq!(of(&incident, "container.id"), "abc");
     assert_eq!(of(&incident, "k8s.pod.name"), "p");
+    assert_eq!(of(&incident, "k8s.pod.label.app"), "shop");
 }
 
 #[test]

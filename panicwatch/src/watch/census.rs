@@ -3,6 +3,7 @@
 //! A thread of its own reads /proc and arms binaries, so that the event loop never waits for a disk. What a process is
 //! cannot be read once it is gone; a short-lived one is then told of by what its exec and its binary say.
 
+mod cri;
 mod find;
 mod place;
 
@@ -13,15 +14,15 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
-    thread,
     time::{Duration, Instant},
 };
 
+use self::place::host;
 use super::{
     armory::{Armed, Armory},
     procfs,
 };
-use crate::{container::Place, incident};
+use crate::{container::Place, incident, vital};
 
 /// Between two looks at all of /proc: a net under the exec events, which can be lost.
 const SWEEP: Duration = Duration::from_secs(30);
@@ -119,7 +120,7 @@ impl Census {
         });
         census.ask(Look::AtAll);
         let of_thread = census.clone();
-        thread::Builder::new().name("census".into()).spawn(move || of_thread.serve(&looks))?;
+        vital::spawn("census", move || of_thread.serve(&looks))?;
         Ok(census)
     }
 

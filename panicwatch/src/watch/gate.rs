@@ -16,6 +16,7 @@ use std::{
 };
 
 use super::armory::{ArmError, Armory};
+use crate::vital;
 
 /// Filesystems that hold no programs.
 const PSEUDO: [&str; 16] = [
@@ -109,7 +110,7 @@ pub(super) fn start(
     }
     let answers = Arc::new(fanotify.try_clone()?);
     let gate = Gate { fanotify: answers.clone() };
-    thread::Builder::new().name("exec gate".into()).spawn(move || {
+    vital::spawn("exec gate", move || {
         serve(fanotify, &answers, &armory, &watched, &arm, &refused);
     })?;
     Ok(gate)

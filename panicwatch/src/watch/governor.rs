@@ -21,6 +21,7 @@ use crate::{
         Options, Source,
         budget::{Action, Budget, CAP, Reading},
     },
+    vital,
 };
 
 /// Between two readings.
@@ -64,9 +65,8 @@ pub(super) struct Governed {
 
 /// Starts it; it ends when the session has.
 pub(super) fn start(governed: Governed) {
-    let thread = thread::Builder::new().name("governor".into());
     let notes = governed.notes.clone();
-    if let Err(error) = thread.spawn(move || governed.run()) {
+    if let Err(error) = vital::spawn("governor", move || governed.run()) {
         let _ = notes.try_send(Input::Note(format!("the recorder's budget is not kept: {error}")));
     }
 }

@@ -9,10 +9,12 @@ use std::{
         atomic::{AtomicU64, Ordering},
         mpsc::SyncSender,
     },
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
 };
 
 use aya::maps::{MapData, RingBuf};
+
+use crate::vital;
 
 /// Records that may wait between the ring and the correlator; some hundred megabytes at the very most.
 pub(super) const QUEUE: usize = 65_536;
@@ -82,9 +84,8 @@ impl Reader {
         let stop_here = stop.try_clone()?;
         let passed = Arc::new(AtomicU64::new(0));
         let mut passing = Passing { to, wrap, listener, batch: Vec::new(), passed: passed.clone() };
-        let thread = thread::Builder::new()
-            .name("ring reader".into())
-            .spawn(move || read(&mut ring, &stop_here, |record| passing.take(record)))?;
+        let thread =
+            vital::spawn("ring reader", move || read(&mut ring, &stop_here, |record| passing.take(record)))?;
         Ok(Reader { stop, thread, passed })
     }
 

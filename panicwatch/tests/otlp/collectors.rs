@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
@@ -11,7 +11,7 @@ use std::{
 
 use panicwatch::config::Protocol;
 
-use crate::PATIENCE;
+use crate::{PATIENCE, front::Certificate};
 
 /// Where setup puts tools, when `file` is one of them.
 pub(crate) fn tools(file: &str) -> Option<PathBuf> {
@@ -63,9 +63,13 @@ impl Rotel {
         rotel
     }
 
-    pub(crate) fn url(&self, protocol: Protocol) -> String {
+    pub(crate) fn address(&self, protocol: Protocol) -> SocketAddr {
         let port = if protocol == Protocol::Grpc { self.ports.0 } else { self.ports.1 };
-        format!("http://127.0.0.1:{port}")
+        ([127, 0, 0, 1], port).into()
+    }
+
+    pub(crate) fn url(&self, protocol: Protocol) -> String {
+        format!("http://{}", self.address(protocol))
     }
 
     fn log(&self) -> String {
@@ -110,27 +114,13 @@ pub(crate) struct Judge {
     child: Child,
     output: BufReader<ChildStdout>,
     port: u16,
-    dir: tempfile::TempDir,
 }
 
 impl Judge {
-    pub(crate) fn start(tools: &Path) -> Judge {
-        let dir = tempfile::tempdir().expect("a folder");
-        let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
-        let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
-            .args(["-days", "2", "-subj", "/CN=collector", "-addext", "subjectAltName=IP:127.0.0.1"])
-            // It is its own authority, and no authority over others.
-            .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
-            .arg(&key)
-            .arg("-out")
-            .arg(&cert)
-            .output()
-            .expect("openssl runs");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    pub(crate) fn start(tools: &Path, certificate: &Certificate) -> Judge {
         let mut child = Command::new("python3")
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/otlp/receiver.py"))
-            .args([&cert, &key])
+            .args([certificate.cert(), certificate.key()])
             .env("PYTHONPATH", tools.join("python"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -139,15 +129,11 @@ impl Judge {
         let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut line = String::new();
         output.read_line(&mut line).expect("a port");
-        Judge { child, output, port: line.trim().parse().expect("a port"), dir }
+        Judge { child, output, port: line.trim().parse().expect("a port") }
     }
 
     pub(crate) fn url(&self) -> String {
         format!("https://127.0.0.1:{}", self.port)
-    }
-
-    pub(crate) fn authority(&self) -> String {
-        self.dir.path().join("cert.pem").display().to_string()
     }
 
     /// What it has read: so many log records and traces.

@@ -2,6 +2,8 @@
 //! behind TLS; and to one that refuses on purpose.
 
 mod collectors;
+#[path = "../tls/front.rs"]
+mod front;
 mod refusals;
 
 use std::{
@@ -26,6 +28,7 @@ use prost::Message as _;
 use tokio::sync::watch;
 
 use collectors::{Judge, Rotel, tools};
+use front::Certificate;
 
 /// Longest time that anything may take here.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -78,7 +81,15 @@ impl Bench {
 
     pub(crate) fn start(&self, config: Otlp) -> tokio::task::JoinHandle<()> {
         let (outbox, sink) = (self.outbox.clone(), self.metrics.sink("otlp"));
-        tokio::spawn(otlp::run(outbox, config, sink, self.stored.subscribe(), self.stop.subscribe()))
+        let exporter = otlp::Exporter::new(&config).expect("an exporter");
+        tokio::spawn(otlp::run(
+            outbox,
+            config,
+            exporter,
+            sink,
+            self.stored.subscribe(),
+            self.stop.subscribe(),
+        ))
     }
 
     /// Until nothing waits.
@@ -186,14 +197,46 @@ fn stopping_with_nobody_there_keeps_what_waits() {
 }
 
 #[test]
+fn both_transports_go_through_tls_and_only_to_whom_they_trust() {
+    let Some(tools) = tools("rotel/rotel-agent") else { return };
+    let (Some(certificate), Some(other)) = (Certificate::make(), Certificate::make()) else { return };
+    block_on(async {
+        for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
+            let mut bench = Bench::new();
+            let rotel = Rotel::start(&tools, None).await;
+            let url = format!("https://{}", certificate.in_front_of(rotel.address(protocol)));
+            let ids = bench.add("A", 3);
+            let distrusts = Otlp { ca_file: other.cert(), ..config(url.clone(), protocol) };
+            let sender = bench.start(distrusts);
+            let failed = async {
+                while bench.number("panicwatch_export_failures_total") == 0.0 {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, failed).await.expect("it fails in time");
+            bench.stopped(sender).await;
+            assert_eq!(bench.outbox.waiting().expect("it is read"), 3, "{protocol:?}");
+            bench.stop.send_replace(false);
+            let sender = bench.start(Otlp { ca_file: certificate.cert(), ..config(url, protocol) });
+            bench.emptied().await;
+            bench.stopped(sender).await;
+            for id in &ids {
+                rotel.shows(id, 2).await;
+            }
+        }
+    });
+}
+
+#[test]
 fn opentelemetrys_own_classes_read_the_same_through_tls() {
     let Some(tools) = tools("python/google/protobuf/__init__.py") else { return };
+    let Some(certificate) = Certificate::make() else { return };
     block_on(async {
         let mut bench = Bench::new();
-        let mut judge = Judge::start(&tools);
+        let mut judge = Judge::start(&tools, &certificate);
         let ids = bench.add("A", 4);
         let mut config = config(judge.url(), Protocol::HttpProtobuf);
-        config.ca_file = judge.authority();
+        config.ca_file = certificate.cert();
         config.headers.insert("X-Tenant".to_owned(), "shop".to_owned());
         let sender = bench.start(config);
         bench.emptied().await;

@@ -88,6 +88,10 @@
   }
   const search = (value, act) => { let timer; return el("input", { type: "search", "aria-label": "Filter", placeholder: "Filter", value, oninput: (e) => { clearTimeout(timer); timer = setTimeout(() => act(e.target.value), 150); } }); };
 
+  // --- Gaps: when nobody watched ---------------------------------------------------------------------------------------
+  const gapRows = (gaps) => PW.table("Times in which nothing was watched", ["From", "To", "Why"], gaps.map((g) => PW.row(PW.time(g.from), PW.time(g.to), told(g.reason, 300))));
+  const recent = (gaps) => gaps.filter((g) => Date.now() - Date.parse(g.to) < 86400000);
+
   // --- Groups --------------------------------------------------------------------------------------------------------
   function sparkline(hours) {
     const now = Math.floor(Date.now() / 3600000), last = 24, by = new Map(hours);
@@ -103,8 +107,14 @@
     return svg;
   }
   async function groups(_, turn) {
-    let all = (await get("/api/v1/groups")).groups, filter = "";
+    let [{ groups: all }, { gaps }] = await Promise.all([get("/api/v1/groups"), get("/api/v1/gaps")]), filter = "";
     if (turn !== shown) return;
+    const missed = el("details", { class: "note" });
+    const drawGaps = () => {
+      const last = recent(gaps);
+      missed.hidden = last.length === 0;
+      missed.replaceChildren(el("summary", {}, `For ${PW.ns(last.reduce((sum, g) => sum + (Date.parse(g.to) - Date.parse(g.from)) * 1e6, 0))} of the last 24 hours nothing was watched`), last.length ? gapRows(last) : "");
+    };
     const box = el("div", {}), count = el("p", { class: "note", role: "status" });
     const draw = () => {
       const fits = all.filter((g) => `${g.title} ${g.class} ${g.site} ${g.binaries} ${g.fingerprint}`.toLowerCase().includes(filter.toLowerCase()));
@@ -114,10 +124,12 @@
         PW.number(g.count), sparkline(g.hours), Object.entries(g.outcomes).map(([o, n]) => [PW.badge(o), ` ${PW.number(n)} `]).flat(), told(g.binaries.join(", "), 100), PW.time(g.last_seen))))
         : el("p", { class: "empty" }, all.length ? "No group fits the filter." : "No panic was seen yet. Groups appear here by themselves."));
     };
-    main.replaceChildren(el("h1", {}, "Groups"), el("div", { class: "tools" }, search("", (v) => { filter = v; draw(); }), count), box);
+    main.replaceChildren(el("h1", {}, "Groups"), el("div", { class: "tools" }, search("", (v) => { filter = v; draw(); }), count), missed, box);
     draw();
+    drawGaps();
     let waiting = false;
-    onNews = () => {
+    onNews = (name, data) => {
+      if (name === "gap") { gaps = [...gaps, data]; drawGaps(); return; }
       if (waiting) return;
       waiting = true;
       setTimeout(async () => { waiting = false; if (turn === shown) { all = (await get("/api/v1/groups")).groups; if (turn === shown) draw(); } }, 500);
@@ -198,7 +210,7 @@
   async function processes(_, turn) {
     const percent = (n) => (n === null || n === undefined ? "not measured" : `${n.toFixed(2)} %`);
     const draw = async () => {
-      const [{ processes: all }, status, { binaries }] = await Promise.all([get("/api/v1/processes"), get("/api/v1/status"), get("/api/v1/probes")]);
+      const [{ processes: all }, status, { binaries }, { gaps }] = await Promise.all([get("/api/v1/processes"), get("/api/v1/status"), get("/api/v1/probes"), get("/api/v1/gaps")]);
       if (turn !== shown) return;
       const by = new Map(binaries.map((b) => [b.row, b])), open = new Set([...main.querySelectorAll("details[open]")].map((d) => d.dataset.row));
       main.replaceChildren(el("h1", {}, "Processes"),
@@ -206,7 +218,7 @@
         status.problems.length ? el("ul", { role: "alert" }, status.problems.map((p) => el("li", {}, told(p, 400)))) : "",
         all.length ? PW.table("Processes", ["Process", "Pid", "Watched", "Go", "Overhead", "Incidents"], all.map((p) => { const b = by.get(p.binary); return PW.row(
           [el("strong", {}, told(PW.base(p.exe) || "?", 60)), el("div", { class: "place" }, told((p.args || []).join(" "), 200))], p.pid, p.watched ? "yes" : ["no: ", told(p.reason ?? "not known", 200)], told(b?.go_version ?? "", 40), b ? percent(b.overhead_percent) : "", el("span", {}, PW.number(p.incidents))); })) : el("p", { class: "empty" }, "No Go process runs here."),
-        el("h2", {}, "Probes"), ...binaries.map((b) => el("details", { "data-row": b.row, open: open.has(String(b.row)) }, el("summary", {}, told(b.path, 300), el("span", { class: "note" }, ` ${b.probes.length} probes, ${PW.number(Math.round(b.hits_per_second))} hits/s, ${percent(b.overhead_percent)}`)),
+        gaps.length ? el("h2", {}, "Gaps") : "", gaps.length ? gapRows(gaps.slice(-50).reverse()) : "", el("h2", {}, "Probes"), ...binaries.map((b) => el("details", { "data-row": b.row, open: open.has(String(b.row)) }, el("summary", {}, told(b.path, 300), el("span", { class: "note" }, ` ${b.probes.length} probes, ${PW.number(Math.round(b.hits_per_second))} hits/s, ${percent(b.overhead_percent)}`)),
           PW.table(`Probes of ${PW.plain(b.path, 100)}`, ["For", "Function", "Address", "Price"], b.probes.map((q) => PW.row(told(q.name, 60), el("code", {}, told(q.symbol, 200)), el("code", {}, told(q.address, 30)), told(q.price, 30)))),
           b.refused.length ? PW.table("Without a probe", ["Function", "Why"], b.refused.map((r) => PW.row(el("code", {}, told(r.symbol, 200)), told(r.reason, 300)))) : "")));
     };

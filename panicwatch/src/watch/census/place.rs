@@ -1,30 +1,42 @@
-//! The container and pod of a process, with their names where the host's files tell them.
+//! The container and pod of a process, with their names and labels where the host tells them.
 //!
-//! The kubelet links each container's log by pod, namespace and container; docker keeps a file of each container. Seen
-//! through the root of process 1, so that panicwatch may itself be in a container that shares the host's processes.
+//! The container runtime of a Kubernetes node is asked; should it not answer, the kubelet links each container's log by
+//! pod, namespace and container. Docker keeps a file of each container. All seen through the root of process 1, so that
+//! panicwatch may itself be in a container that shares the host's processes.
 
 use std::{
     collections::HashMap,
     fs,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{LazyLock, Mutex, PoisonError},
 };
 
-use crate::container::{self, Place, Pod};
+use serde::Deserialize as _;
+
+use super::cri::{Answer, Runtimes};
+use crate::container::{self, Labels, Place};
 
 /// Containers whose names are remembered.
 const MAX_NAMES: usize = 4096;
 
-/// Name, and namespace and pod of those that are in one.
-#[derive(Debug, Clone, Default)]
-struct Name {
-    container: String,
-    pod: Option<(String, String)>,
+/// What a container and its pod are called. Labels that are not known are `None`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Name {
+    pub(super) container: Option<String>,
+    pub(super) labels: Option<Labels>,
+    /// Namespace and name.
+    pub(super) pod: Option<(String, String)>,
+    pub(super) pod_labels: Option<Labels>,
 }
+
+type Strings = HashMap<String, String>;
 
 /// Remembers names by container id.
 #[derive(Debug, Default)]
-pub(super) struct Names(Mutex<HashMap<String, Name>>);
+pub(super) struct Names {
+    known: Mutex<HashMap<String, Name>>,
+    runtimes: Runtimes,
+}
 
 impl Names {
     /// Where a process is; nowhere if it is gone.
@@ -33,21 +45,25 @@ impl Names {
         let mut place = container::place(&text);
         let Some(container) = &mut place.container else { return place };
         let Some(name) = self.name(&container.id) else { return place };
-        container.name = Some(name.container.clone());
-        if let (Some((namespace, pod)), Some(Pod { namespace: its, pod: name_of, container, .. })) =
-            (name.pod, &mut place.pod)
-        {
-            (*its, *name_of, *container) = (Some(namespace), Some(pod), Some(name.container));
+        (container.name, container.labels) = (name.container.clone(), name.labels);
+        if let (Some((namespace, pod)), Some(its)) = (name.pod, &mut place.pod) {
+            (its.namespace, its.pod) = (Some(namespace), Some(pod));
+            (its.container, its.labels) = (name.container, name.pod_labels);
         }
         place
     }
 
     fn name(&self, id: &str) -> Option<Name> {
-        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(name) = lock().get(id) {
             return Some(name.clone());
         }
-        let name = of_kubelet(id).or_else(|| of_docker(id))?;
+        let name = match self.runtimes.ask(id) {
+            Answer::Known(name) => name,
+            Answer::Unknown => of_kubelet(id).or_else(|| of_docker(id))?,
+            // The next process of the container asks again: the runtime knows more than the link.
+            Answer::Silent => return of_kubelet(id),
+        };
         let mut names = lock();
         if names.len() >= MAX_NAMES {
             names.clear();
@@ -57,16 +73,20 @@ impl Names {
     }
 }
 
-/// The host's file system.
-fn host(path: &str) -> PathBuf {
-    Path::new("/proc/1/root").join(path.trim_start_matches('/'))
+/// The host's file system; our own where that of process 1 is closed to us, which is the same unless we are in a container.
+pub(super) fn host(path: &str) -> PathBuf {
+    static ROOT: LazyLock<&Path> = LazyLock::new(|| {
+        let first = Path::new("/proc/1/root/");
+        if first.metadata().is_ok() { first } else { Path::new("/") }
+    });
+    ROOT.join(path.trim_start_matches('/'))
 }
 
 fn of_kubelet(id: &str) -> Option<Name> {
     let links = fs::read_dir(host("/var/log/containers")).ok()?;
     links.flatten().find_map(|link| {
         let (pod, namespace, container) = container::log_name(link.file_name().to_str()?, id)?;
-        Some(Name { container, pod: Some((namespace, pod)) })
+        Some(Name { container: Some(container), pod: Some((namespace, pod)), ..Name::default() })
     })
 }
 
@@ -75,5 +95,6 @@ fn of_docker(id: &str) -> Option<Name> {
     let file = host("/var/lib/docker/containers").join(id).join("config.v2.json");
     let text: serde_json::Value = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
     let name = text.get("Name")?.as_str()?.trim_start_matches('/').to_owned();
-    Some(Name { container: name, pod: None })
+    let labels = text.pointer("/Config/Labels").and_then(|labels| Strings::deserialize(labels).ok());
+    Some(Name { container: Some(name), labels: labels.and_then(Labels::kept), ..Name::default() })
 }

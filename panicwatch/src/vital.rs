@@ -1,0 +1,49 @@
+//! Threads without which the rest is worth nothing, or does harm: should one panic, the process ends at once.
+//!
+//! The kernel then takes the probes off and lets every held exec go on, and whoever looks after us (systemd, a kubelet) starts
+//! us anew; what is in the store is safe. A process that went on without its reader, or with an exec gate that nobody answers
+//! at, would do neither.
+
+use std::{
+    io, panic,
+    process::abort,
+    thread::{self, JoinHandle},
+};
+
+/// Starts a thread of that name.
+///
+/// # Errors
+/// When the system has none.
+pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let of_thread = name.to_owned();
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        // Nothing is used again after a panic.
+        if panic::catch_unwind(panic::AssertUnwindSafe(run)).is_err() {
+            log::error!(
+                "the thread \"{of_thread}\" panicked: panicwatch ends, so that it can be started anew"
+            );
+            abort();
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::process::ExitStatusExt as _, process::Command};
+
+    /// Only this test sets it, for the process that is to end.
+    const INNER: &str = "PANICWATCH_TEST_VITAL";
+
+    #[test]
+    fn a_panic_ends_the_process() {
+        let name = "vital::tests::a_panic_ends_the_process";
+        if std::env::var_os(INNER).is_some() {
+            let thread = super::spawn("vital", || panic!("in a vital thread")).expect("a thread");
+            let _ = thread.join();
+            return;
+        }
+        let this = std::env::current_exe().expect("this test");
+        let inner = Command::new(this).args(["--exact", name]).env(INNER, "1").output().expect("run");
+        assert_eq!(inner.status.signal(), Some(6), "{:?}", inner.status);
+    }
+}

@@ -1,0 +1,44 @@
+//! `panicwatch daemon --check`: what would stand in the daemon's way is said before it stops one that runs.
+
+use std::{fs, process::Command};
+
+fn check(configuration: &str) -> Result<String, String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("panicwatch.toml");
+    fs::write(&file, configuration).expect("written");
+    let out = Command::new(env!("CARGO_BIN_EXE_panicwatch"))
+        .args(["daemon", "--check", "--config"])
+        .arg(&file)
+        .output()
+        .expect("panicwatch starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    match out.status.code() {
+        Some(0) => Ok(text(out.stdout)),
+        Some(1) => Err(text(out.stderr)),
+        other => panic!("{other:?}: {}", text(out.stderr)),
+    }
+}
+
+#[test]
+fn a_sound_configuration_is_in_order() {
+    assert!(check("").expect("in order").contains("in order"));
+    let sample = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/panicwatch.toml"));
+    assert!(check(&sample.expect("the sample")).is_ok());
+}
+
+#[test]
+fn what_cannot_work_is_said() {
+    for (configuration, part) in [
+        ("[http]\nlisten = [\"nowhere\"]", "no address"),
+        ("[watc]\n", "watch"),
+        ("[http.tls]\ncert = \"/no/cert.pem\"\nkey = \"/no/key.pem\"", "/no/cert.pem"),
+        ("[http]\ntoken_file = \"/no/token\"", "/no/token"),
+        ("[otlp]\nendpoint = \"https://box\"\nca_file = \"/no/ca.pem\"", "/no/ca.pem"),
+        ("[otlp]\nendpoint = \"http://box\"\n[otlp.headers]\n\"a b\" = \"x\"", "a b"),
+        ("[otlp]\nendpoint = \"http://bo x\"", "endpoint is a URL"),
+        ("[[hook]]\nname = \"h\"\nurl = \"https://box\"\nca_file = \"/no/ca.pem\"", "/no/ca.pem"),
+    ] {
+        let refused = check(configuration).expect_err(configuration);
+        assert!(refused.contains(part), "{configuration}\n{refused}");
+    }
+}
