@@ -11,7 +11,29 @@ pub(super) struct List {
     pub(super) title: &'static str,
     /// With how wide a column is; 0: what is left.
     pub(super) heads: &'static [(&'static str, u16)],
+    /// Columns that can go where there is no room, the first of them first.
+    pub(super) spare: &'static [usize],
     pub(super) rows: Vec<Vec<String>>,
+}
+
+/// Columns between columns.
+pub(super) const GAP: u16 = 2;
+/// What the widest column needs to be of use.
+const REST: u16 = 30;
+
+impl List {
+    /// The numbers of the columns that are shown in `width`.
+    pub(super) fn columns(&self, width: u16) -> Vec<usize> {
+        let mut columns: Vec<usize> = (0..self.heads.len()).collect();
+        let needs = |columns: &[usize]| -> u16 { columns.iter().map(|i| self.heads[*i].1 + GAP).sum() };
+        for spare in self.spare {
+            if needs(&columns) + REST <= width {
+                break;
+            }
+            columns.retain(|column| column != spare);
+        }
+        columns
+    }
 }
 
 fn safe(text: &str) -> String {
@@ -50,7 +72,7 @@ fn groups(snapshot: &Snapshot, rates: &Rates) -> List {
     };
     let heads =
         &[("COUNT", 8), ("/MIN", 7), ("OUTCOMES", 22), ("PROGRAMS", 16), ("LAST SEEN", 19), ("WHAT", 0)];
-    List { title: "Groups", heads, rows: snapshot.groups.iter().map(row).collect() }
+    List { title: "Groups", heads, spare: &[4, 3, 1], rows: snapshot.groups.iter().map(row).collect() }
 }
 
 fn incidents(snapshot: &Snapshot) -> List {
@@ -67,7 +89,12 @@ fn incidents(snapshot: &Snapshot) -> List {
     };
     let heads =
         &[("TIME", 19), ("KIND", 11), ("OUTCOME", 9), ("PROGRAM", 16), ("PID", 8), ("ID", 26), ("WHAT", 0)];
-    List { title: "Incidents", heads, rows: snapshot.incidents.iter().map(row).collect() }
+    List {
+        title: "Incidents",
+        heads,
+        spare: &[5, 1, 4, 0],
+        rows: snapshot.incidents.iter().map(row).collect(),
+    }
 }
 
 fn processes(snapshot: &Snapshot) -> List {
@@ -88,7 +115,7 @@ fn processes(snapshot: &Snapshot) -> List {
         ]
     };
     let heads = &[("PID", 8), ("PROGRAM", 24), ("GO", 12), ("INCIDENTS", 9), ("OVERHEAD", 9), ("WATCHED", 0)];
-    List { title: "Processes", heads, rows: snapshot.processes.iter().map(row).collect() }
+    List { title: "Processes", heads, spare: &[2, 4], rows: snapshot.processes.iter().map(row).collect() }
 }
 
 /// The daemon, as lines; problems each on one of their own.

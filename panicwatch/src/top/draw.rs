@@ -80,20 +80,23 @@ pub fn draw(frame: &mut Frame<'_>, screen: &mut Screen) {
 }
 
 fn table(frame: &mut Frame<'_>, list: cells::List, area: Rect, state: &mut TableState, chosen: bool) {
-    let widths = list.heads.iter().map(|(_, width)| match width {
+    // The border takes one on each side.
+    let columns = list.columns(area.width.saturating_sub(2));
+    let widths = columns.iter().map(|i| match list.heads[*i].1 {
         0 => Constraint::Fill(1),
-        width => Constraint::Length(*width),
+        width => Constraint::Length(width),
     });
     let title = format!(" {} ({}) ", list.title, list.rows.len());
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let border = if chosen { Style::new().fg(Color::Cyan) } else { Style::new().fg(Color::DarkGray) };
     let rows = list.rows.into_iter().map(|cells| {
         let fatal = cells.iter().any(|cell| cell.starts_with("fatal"));
+        let cells = columns.iter().map(|i| cells[*i].clone());
         Row::new(cells).style(if fatal { Style::new().fg(Color::Red) } else { Style::new() })
     });
     let table = Table::new(rows, widths)
-        .header(Row::new(list.heads.iter().map(|(head, _)| *head)).style(bold))
-        .column_spacing(2)
+        .header(Row::new(columns.iter().map(|i| list.heads[*i].0)).style(bold))
+        .column_spacing(cells::GAP)
         .row_highlight_style(if chosen {
             Style::new().add_modifier(Modifier::REVERSED)
         } else {
@@ -144,6 +147,13 @@ mod tests {
             drawn(&mut screen, width, height);
             drawn(&mut Screen::default(), width, height);
         }
+    }
+
+    #[test]
+    fn what_was_said_is_seen_on_a_narrow_screen() {
+        let mut screen = Screen { snapshot: Some(sample()), ..Screen::default() };
+        let picture = drawn(&mut screen, 80, 24);
+        assert!(picture.contains("bad\\x1b[2J") && !picture.contains("LAST SEEN"), "{picture}");
     }
 
     #[test]
