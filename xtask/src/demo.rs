@@ -1,11 +1,11 @@
 //! `cargo xtask demo`: a small Go server, watched until it dies, and the report that is left of it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{host, paths, setup, shell, vm};
+use crate::{build, host, setup, shell, vm};
 
 /// Options of `cargo xtask demo`.
 #[derive(clap::Args)]
@@ -24,20 +24,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     setup::run()?;
 
     shell::headline("Building panicwatch");
-    let mut cargo = Command::new(paths::cargo());
-    cargo.current_dir(paths::root()).args([
-        "build",
-        "--release",
-        "--package",
-        "panicwatch",
-        "--bin",
-        "panicwatch",
-    ]);
-    shell::run(&mut cargo)?;
-    let panicwatch = target_dir()?.join("release/panicwatch");
+    let panicwatch = build::panicwatch()?;
 
     shell::headline("Building the server");
-    let server = build_server()?;
+    let server = build::go("xtask/demo/server", "orders")?;
 
     let mut watch = match command(args, &panicwatch, &server)? {
         Some(command) => command,
@@ -86,37 +76,4 @@ fn in_vm(args: &Args, panicwatch: &Path, server: &Path, why: &str) -> Result<Com
     let line = format!("{plain}'{}' run -- '{}'", panicwatch.display(), server.display());
     vm::program(&args.kernel, &[panicwatch, server], &line)
         .with_context(|| format!("the demo cannot run here ({why}), nor in a virtual machine"))
-}
-
-fn build_server() -> Result<PathBuf> {
-    let cache = paths::cache()?;
-    let version = setup::GO_VERSIONS.last().context("no Go version")?;
-    let goroot = setup::go_root(&cache, version);
-    let server = target_dir()?.join("demo/orders");
-    let mut go = Command::new(goroot.join("bin/go"));
-    go.current_dir(paths::root().join("xtask/demo/server"))
-        // -trimpath: paths in the report are the module's, not this machine's.
-        .args(["build", "-trimpath", "-buildvcs=false", "-o"])
-        .arg(&server)
-        .arg(".")
-        // Offline, and with nothing of the person's own Go settings.
-        .env("GOROOT", &goroot)
-        .env("GO111MODULE", "on")
-        .env("GOPROXY", "off")
-        .env("GOWORK", "off")
-        .env("GOTOOLCHAIN", "local")
-        .env("GOFLAGS", "")
-        .env("GOCACHE", cache.join("gocache"));
-    shell::run(&mut go)?;
-    Ok(server)
-}
-
-/// Where cargo puts what it builds.
-fn target_dir() -> Result<PathBuf> {
-    let mut cargo = Command::new(paths::cargo());
-    cargo.current_dir(paths::root()).args(["metadata", "--format-version=1", "--no-deps"]);
-    let metadata: serde_json::Value = serde_json::from_str(&shell::capture(&mut cargo)?)?;
-    let directory =
-        metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
-    Ok(PathBuf::from(directory))
 }

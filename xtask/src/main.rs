@@ -4,11 +4,13 @@
 //! before anything else does.
 
 mod bench;
+mod build;
 mod check_go_runtime;
 mod demo;
 mod fuzz;
 mod host;
 mod paths;
+mod service;
 mod setup;
 mod shell;
 mod test;
@@ -35,6 +37,8 @@ enum Task {
     Test(test::Args),
     /// Set up, build, and watch a small Go server die
     Demo(demo::Args),
+    /// Run the unit under a real systemd, in a virtual machine
+    Service(service::Args),
     /// Run the decoders on damaged input under libFuzzer
     Fuzz(fuzz::Args),
     /// Check the house rules that no compiler knows
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run(),
         Task::Test(args) => test::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Service(args) => service::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Tidy => tidy::run(),
         Task::Bench(args) => bench::run(&args),

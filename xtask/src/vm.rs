@@ -42,6 +42,13 @@ pub(crate) fn program(kernel: &str, files: &[&Path], shell_line: &str) -> Result
     Ok(command)
 }
 
+/// The command that runs a line of the shell in a guest with systemd; `files` lie in /test.
+pub(crate) fn systemd(kernel: &str, files: &[PathBuf], shell_line: &str) -> Result<Command> {
+    let mut command = vm_run()?;
+    command.args(["--systemd", "--timeout", "900", kernel]).args(files).arg("--").arg(shell_line);
+    Ok(command)
+}
+
 /// The command that runs the live tests in the guest.
 ///
 /// No Go program is compiled in there, that would take hours: what the tests compiled here goes along on a

@@ -375,6 +375,6 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { memory: Bytes(60 << 20), stop_timeout: Span(Duration::from_secs(10)) }
+        Limits { memory: Bytes(56 << 20), stop_timeout: Span(Duration::from_secs(10)) }
     }
 }

@@ -1,0 +1,3 @@
+module example.com/service-prog
+
+go 1.21
