@@ -23,6 +23,8 @@ use crate::{
     watch::session::{Counted, Input, Output},
 };
 
+/// Between two looks at our memory while there are incidents: each touches pages of a binary.
+const WEIGH: Duration = Duration::from_millis(20);
 /// Between two looks at the store's size.
 const SIZES: Duration = Duration::from_secs(10);
 
@@ -45,9 +47,16 @@ impl Daemon {
         let mut painter = Painter::default();
         let mut told_ready = false;
         let mut sized: Option<Instant> = None;
+        let mut weighed = Instant::now();
         loop {
             match self.session.wait() {
-                Output::Incident(incident) => self.keeper.incident(*incident),
+                Output::Incident(incident) => {
+                    self.keeper.incident(*incident);
+                    if weighed.elapsed() >= WEIGH {
+                        weighed = Instant::now();
+                        self.session.armory().drop_pages_beyond(self.config.limits.memory.0);
+                    }
+                }
                 Output::Counted(counted) => self.counted(counted),
                 Output::Note(note) => log::warn!("{note}"),
                 Output::Aside(aside) => log::info!("{aside}"),

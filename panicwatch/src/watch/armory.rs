@@ -47,6 +47,11 @@ impl Armed {
     /// Gives memory back: everything of it can be had again.
     fn release(&self) {
         self.program.forget();
+        self.drop_pages();
+    }
+
+    /// Gives the file's pages back, which stay in the system's cache.
+    fn drop_pages(&self) {
         let bytes = self.program.bin.bytes();
         // SAFETY: the bytes are a private mapping of a file (`open`), whole pages from the first on, which nobody writes: pages
         // that are dropped are read from the file again.
@@ -292,9 +297,18 @@ impl Armory {
         self.state().armed.iter().flatten().count()
     }
 
-    /// Our memory should be `ceiling` bytes at most: what was decoded of binaries, and pages of their files, go, those not
-    /// asked for longest first. They come back when they are needed.
+    /// Drops the pages of binaries' files that are mapped, if our memory is more than `ceiling` bytes: quick, and little is
+    /// lost by it.
+    pub fn drop_pages_beyond(&self, ceiling: u64) {
+        if procfs::own_resident().is_some_and(|resident| resident > ceiling) {
+            self.all().iter().for_each(|armed| armed.drop_pages());
+        }
+    }
+
+    /// Our memory should be `ceiling` bytes at most: pages of binaries' files go, then what is free goes back to the system,
+    /// then what was decoded of binaries goes, those not asked for longest first. It comes back when it is needed.
     pub fn keep_within(&self, ceiling: u64) {
+        self.drop_pages_beyond(ceiling);
         let is_over = || procfs::own_resident().is_some_and(|resident| resident > ceiling);
         if !is_over() {
             return;
