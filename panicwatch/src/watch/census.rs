@@ -74,6 +74,17 @@ struct Exec {
     pid: u32,
     args: Option<Vec<u8>>,
     env: Option<Vec<u8>>,
+    /// What /proc told since, while the process was there: its panic may be heard of when it is gone.
+    seen: Option<Seen>,
+}
+
+/// What /proc tells of a process.
+#[derive(Clone)]
+struct Seen {
+    started: Option<u64>,
+    process: incident::Process,
+    place: Place,
+    uid: Option<u32>,
 }
 
 #[derive(Default)]
@@ -157,7 +168,7 @@ impl Census {
         if state.execs.len() >= MAX_EXECS {
             state.execs.pop_front();
         }
-        state.execs.push_back(Exec { pid, args, env });
+        state.execs.push_back(Exec { pid, args, env, seen: None });
         drop(state);
         self.ask(Look::At(pid));
     }
@@ -174,7 +185,7 @@ impl Census {
         if let Some(known) = self.state().known.get(&pid) {
             return known.left_out.is_none();
         }
-        let mut known = self.meet(pid, armed.module().as_deref());
+        let mut known = self.meet(pid, armed.module().as_deref(), Some(&armed.program.path));
         known.row = Some(armed.index);
         let wanted = known.left_out.is_none();
         if !wanted {

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Candidate, Census, Known};
+use super::{Candidate, Census, Known, Seen};
 use crate::{
     container::Place,
     incident::Process,
@@ -37,7 +37,7 @@ impl Census {
             KnownFile::Unarmed(Unarmed::Go { module }) => (module.clone(), None),
             KnownFile::Armed(armed) => (armed.module(), Some(armed.clone())),
         };
-        let mut known = self.meet(pid, module.as_deref());
+        let mut known = self.meet(pid, module.as_deref(), None);
         let Some(started) = known.started else { return };
         let armed = match file_known {
             KnownFile::Unarmed(Unarmed::Refused(reason)) => {
@@ -71,7 +71,7 @@ impl Census {
     /// A process was gone before it was looked at. Whoever is started so may be so again: its binary is armed, if the
     /// exec's first argument says where that is.
     fn for_the_next(&self, pid: u32) {
-        let mut known = self.meet(pid, None);
+        let mut known = self.meet(pid, None, None);
         let Some(path) = known.process.args.as_ref().and_then(|args| args.first()).map(PathBuf::from) else {
             return;
         };
@@ -141,21 +141,36 @@ impl Census {
         select(&Candidate { process, module, place, uid })
     }
 
-    /// Who is that, and is it selected?
-    pub(super) fn meet(&self, pid: u32, module: Option<&str>) -> Known {
-        let started = procfs::started(pid);
-        let mut process = procfs::process(pid);
-        if let Some(exec) = self.state().execs.iter().find(|exec| exec.pid == pid) {
-            // What the process had when it began; it may have written over it since, or be gone.
-            let args = exec.args.as_deref().map(procfs::strings);
-            process.args = args.or(process.args);
-            let env = exec.env.as_deref().map(procfs::go_variables);
-            process.env = env.or(process.env);
-        }
-        let (place, uid) = (self.names.place(pid), procfs::uid(pid));
+    /// Who is that, and is it selected? `path` is where its binary was when that was armed: a process that is gone by now ran
+    /// it all the same.
+    pub(super) fn meet(&self, pid: u32, module: Option<&str>, path: Option<&Path>) -> Known {
+        let Seen { started, mut process, place, uid } = self.see(pid);
+        process.exe = process.exe.or_else(|| path.map(|path| path.to_string_lossy().into_owned()));
         process.container = place.container.as_ref().and_then(|c| serde_json::to_value(c).ok());
         process.kubernetes = place.pod.as_ref().and_then(|pod| serde_json::to_value(pod).ok());
         let left_out = self.selected(&process, module, &place, uid).err();
         Known { started, process, row: None, left_out, incidents: 0 }
+    }
+
+    /// What /proc tells of a process or, if it is gone, told when it had begun.
+    fn see(&self, pid: u32) -> Seen {
+        let (started, process) = (procfs::started(pid), procfs::process(pid));
+        let mut seen = Seen { started, process, place: self.names.place(pid), uid: procfs::uid(pid) };
+        let is_there = started.is_some() && procfs::started(pid) == started;
+        let mut state = self.state();
+        let Some(exec) = state.execs.iter_mut().find(|exec| exec.pid == pid) else { return seen };
+        match &exec.seen {
+            Some(before) if !is_there => seen = Seen { started: None, ..before.clone() },
+            _ => {}
+        }
+        // What the process had when it began; it may have written over it since, or be gone.
+        let args = exec.args.as_deref().map(procfs::strings);
+        seen.process.args = args.or(seen.process.args);
+        let env = exec.env.as_deref().map(procfs::go_variables);
+        seen.process.env = env.or(seen.process.env);
+        if is_there {
+            exec.seen = Some(seen.clone());
+        }
+        seen
     }
 }
