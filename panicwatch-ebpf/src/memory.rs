@@ -82,38 +82,60 @@ fn put<const N: usize>(head: *mut Head, addr: u64, len: u64) -> bool {
     true
 }
 
-#[inline(always)]
-fn put_sized(head: *mut Head, addr: u64, len: u64) -> bool {
-    if len <= 216 {
-        put::<216>(head, addr, len)
-    } else if len <= 984 {
-        put::<984>(head, addr, len)
-    } else if len <= 2008 {
-        put::<2008>(head, addr, len)
-    } else if len <= 4056 {
-        put::<4056>(head, addr, len)
-    } else if len <= 16_344 {
-        put::<16_344>(head, addr, len)
-    } else {
-        put::<{ MAX_PIECE as usize }>(head, addr, len)
+/// Defines functions that copy into one record, of the first class that is large enough. Visible from outside the object, so that
+/// the verifier takes each by itself, once, and not anew on every path to every call. With a reason, a piece that cannot be read is
+/// counted as that.
+macro_rules! records { ($($(#[$doc:meta])* $name:ident $(or $reason:ident)? => $($below:literal)* .. $largest:expr;)*) => { $(
+    $(#[$doc])*
+    #[unsafe(no_mangle)]
+    #[inline(never)]
+    pub(crate) extern "C" fn $name(head: *mut Head, addr: u64, len: u64) -> u64 {
+        if head.is_null() {
+            return 0;
+        }
+        let was_read = 'classes: {
+            $(if len <= $below {
+                break 'classes put::<$below>(head, addr, len);
+            })*
+            put::<{ $largest as usize }>(head, addr, len)
+        };
+        if !was_read {
+            $(failed(Reason::$reason);)?
+        }
+        0
     }
+)* } }
+
+records! {
+    /// At most 216 bytes.
+    tiny => .. 216;
+    /// At most a page.
+    small => 216 984 .. PAGE;
+    /// At most [`MAX_PIECE`] of a stack or a string.
+    put_piece or StackRead => .. MAX_PIECE;
+    /// Likewise, in the smallest class that does.
+    put_sized or StackRead => 216 984 2008 4056 16_344 .. MAX_PIECE;
+    /// At most [`BLOCK`].
+    put_block or StackRead => .. BLOCK;
 }
 
 /// Copies `len` bytes from `addr`, in as many records as it takes, but no more than [`MAX_BLOCKS`]. A piece with a
 /// page that is not resident is left out: user space sees the gap.
 ///
 /// Its shape is for the verifier: every path that goes on subtracts a constant, and what is left is forgotten behind each
-/// loop, so the paths stay few.
+/// loop, so the paths stay few. Taken by itself, as [`visit`] is.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) fn copy(head: *mut Head, addr: u64, len: u64) -> u64 {
+pub(crate) extern "C" fn copy(head: *mut Head, addr: u64, len: u64) -> u64 {
+    if head.is_null() {
+        return 0;
+    }
     let (mut addr, mut left) = (addr, len);
     for _ in 0..MAX_BLOCKS {
         if left <= BLOCK {
             break;
         }
-        if !put::<{ BLOCK as usize }>(head, addr, BLOCK) {
-            failed(Reason::StackRead);
-        }
+        put_block(head, addr, BLOCK);
         addr += BLOCK;
         left -= BLOCK;
     }
@@ -122,9 +144,7 @@ pub(crate) fn copy(head: *mut Head, addr: u64, len: u64) -> u64 {
         if left <= MAX_PIECE {
             break;
         }
-        if !put::<{ MAX_PIECE as usize }>(head, addr, MAX_PIECE) {
-            failed(Reason::StackRead);
-        }
+        put_piece(head, addr, MAX_PIECE);
         addr += MAX_PIECE;
         left -= MAX_PIECE;
     }
@@ -132,8 +152,8 @@ pub(crate) fn copy(head: *mut Head, addr: u64, len: u64) -> u64 {
     if left > MAX_PIECE {
         left = MAX_PIECE;
     }
-    if left > 0 && !put_sized(head, addr, left) {
-        failed(Reason::StackRead);
+    if left > 0 {
+        put_sized(head, addr, left);
     }
     0
 }
@@ -154,7 +174,7 @@ pub(crate) const OUTER: u64 = 3 * MAX_PIECE;
 #[inline(always)]
 pub(crate) fn outer(head: *mut Head, hi: u64) {
     for i in 1..4 {
-        put::<{ MAX_PIECE as usize }>(head, hi - i * MAX_PIECE, MAX_PIECE);
+        put_piece(head, hi - i * MAX_PIECE, MAX_PIECE);
     }
 }
 
@@ -162,22 +182,33 @@ pub(crate) fn outer(head: *mut Head, hi: u64) {
 #[inline(always)]
 pub(crate) fn piece(head: *mut Head, from: u64, to: u64) {
     if to > from {
-        let len = to - from;
-        put::<{ MAX_PIECE as usize }>(head, from, len);
+        put_piece(head, from, to - from);
     }
 }
 
-/// Copies at most 216 bytes.
-#[inline(always)]
-pub(crate) fn tiny(head: *mut Head, addr: u64, len: u64) {
-    put::<216>(head, addr, len);
+/// Copies the string whose header is at `header`, as far as 216 bytes.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn label(head: *mut Head, header: u64) -> u64 {
+    if let Some([ptr, len]) = read::words(header)
+        && read::plausible(ptr)
+        && len > 0
+        && len < NESTED_STRING
+    {
+        tiny(head, ptr, len);
+    }
+    0
 }
 
 /// Copies the strings of a Go map of strings with one bucket, which is how Go 1.23 and before keep pprof labels:
 /// `*labels` is the map, its word at 16 the bucket; in it a byte per slot, eight keys, eight values.
 /// <https://github.com/golang/go/blob/go1.23.9/src/runtime/map.go#L102>
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) fn label_map(head: *mut Head, labels: u64) -> u64 {
+pub(crate) extern "C" fn label_map(head: *mut Head, labels: u64) -> u64 {
+    if head.is_null() {
+        return 0;
+    }
     let map = read::word(labels).unwrap_or(0);
     let bucket = read::word(map + 16).unwrap_or(0);
     if !read::plausible(map) || !read::plausible(bucket) {
@@ -187,19 +218,19 @@ pub(crate) fn label_map(head: *mut Head, labels: u64) -> u64 {
     small(head, map, 64);
     small(head, bucket, 8 + 16 * 16 + 8);
     for i in 0..16 {
-        let header = bucket + 8 + i * 16;
-        let (ptr, len) = (read::word(header).unwrap_or(0), read::word(header + 8).unwrap_or(0));
-        if read::plausible(ptr) && len > 0 && len < NESTED_STRING {
-            put::<216>(head, ptr, len);
-        }
+        label(head, bucket + 8 + i * 16);
     }
     0
 }
 
 /// Copies pprof labels as Go 1.24 and later keep them: `*labels` is a slice of pairs of strings.
 /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/pprof/label.go#L30>
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) fn label_list(head: *mut Head, labels: u64) -> u64 {
+pub(crate) extern "C" fn label_list(head: *mut Head, labels: u64) -> u64 {
+    if head.is_null() {
+        return 0;
+    }
     let (list, len) = (read::word(labels).unwrap_or(0), read::word(labels + 8).unwrap_or(0));
     if !read::plausible(list) || len == 0 || len > PAGE / 32 {
         return 0;
@@ -207,28 +238,11 @@ pub(crate) fn label_list(head: *mut Head, labels: u64) -> u64 {
     tiny(head, labels, 24);
     small(head, list, len * 32);
     for i in 0..32 {
-        let header = list + i * 16;
-        let (ptr, bytes) = (read::word(header).unwrap_or(0), read::word(header + 8).unwrap_or(0));
-        if i < 2 * len && read::plausible(ptr) && bytes > 0 && bytes < NESTED_STRING {
-            put::<216>(head, ptr, bytes);
+        if i < 2 * len {
+            label(head, list + i * 16);
         }
     }
     0
-}
-
-/// Copies at most 4 KiB in one record.
-#[inline(always)]
-pub(crate) fn small(head: *mut Head, addr: u64, len: u64) {
-    // Opaque to the compiler: else it compares what `len` was computed from, and the verifier loses the bound.
-    let len = core::hint::black_box(len);
-    let len = if len > PAGE { PAGE } else { len };
-    if len <= 216 {
-        put::<216>(head, addr, len);
-    } else if len <= 984 {
-        put::<984>(head, addr, len);
-    } else {
-        put::<4096>(head, addr, len);
-    }
 }
 
 /// Copies the string whose header is at `header`, as far as 4 KiB.
@@ -275,8 +289,12 @@ struct Queue {
 
 /// Appends when `wanted` is 1, does nothing when it is 0; straight-line, for the verifier's sake. A full queue keeps
 /// overwriting its last place.
-#[inline(always)]
-fn push(queue: *mut Queue, addr: u64, size: u64, wanted: u64) {
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn push(queue: *mut Queue, addr: u64, size: u64, wanted: u64) -> u64 {
+    if queue.is_null() {
+        return 0;
+    }
     // SAFETY: the reservation has the size of Queue, and the mask keeps the index below OBJECTS.
     unsafe {
         let len = core::ptr::read_volatile(&raw const (*queue).len) & (OBJECTS as u64 - 1);
@@ -286,6 +304,7 @@ fn push(queue: *mut Queue, addr: u64, size: u64, wanted: u64) {
         let next = len + wanted;
         core::ptr::write_volatile(&raw mut (*queue).len, next - (next >> OBJECTS.trailing_zeros()));
     }
+    0
 }
 
 /// Copies the `size` bytes at `addr` and what they point to, breadth first, without knowing types: strings as far as [`NESTED_STRING`], anything else that looks like a pointer as 136 bytes.

@@ -35,7 +35,7 @@ pub(crate) fn gopanic(ctx: ProbeContext) -> u32 {
             }
         }
         value(head, hit.reg(reg::RAX), hit.reg(reg::RBX));
-        heap_defers(head, &hit);
+        heap_defers(head, hit.binary.defer_link as u64);
         let (sp, hi) = (get!(head, sp), get!(head, stack_hi));
         capture.set_stack(sp, hi);
         capture::stack(head, sp, hi);
@@ -49,10 +49,12 @@ const KIND_POINTER: u8 = 22;
 const KIND_STRING: u8 = 24;
 
 /// Copies what the eface's data word leads to. The size of the value comes from its type where that page is resident.
-#[inline(always)]
-fn value(head: *mut Head, type_word: u64, data: u64) {
-    if type_word == 0 || !read::plausible(data) {
-        return;
+/// Visible from outside the object, like [`heap_defers`], so that the verifier takes each by itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn value(head: *mut Head, type_word: u64, data: u64) -> u64 {
+    if head.is_null() || type_word == 0 || !read::plausible(data) {
+        return 0;
     }
     let mut size = 64;
     // abi.Type: Size_ at 0, Kind_ at 23, a pointer's Elem at 48.
@@ -61,7 +63,7 @@ fn value(head: *mut Head, type_word: u64, data: u64) {
         if kind & 31 == KIND_STRING {
             memory::tiny(head, data, 16);
             memory::string(head, data);
-            return;
+            return 0;
         }
         let described =
             if kind & 31 == KIND_POINTER { read::word(type_word + 48).unwrap_or(0) } else { type_word };
@@ -76,14 +78,19 @@ fn value(head: *mut Head, type_word: u64, data: u64) {
     }
     memory::object(head, data, size);
     memory::long_string(head, data);
+    0
 }
 
-/// Deferred records that are not on the stack.
-#[inline(always)]
-fn heap_defers(head: *mut Head, hit: &Hit) {
+/// Deferred records that are not on the stack; `link` is where one has the next.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn heap_defers(head: *mut Head, link: u64) -> u64 {
+    if head.is_null() {
+        return 0;
+    }
     let (g, sp, hi) = (get!(head, g), get!(head, sp), get!(head, stack_hi));
     if g == 0 {
-        return;
+        return 0;
     }
     let mut record = read::word(g + G_DEFER).unwrap_or(0);
     for _ in 0..DEFERS {
@@ -94,6 +101,7 @@ fn heap_defers(head: *mut Head, hit: &Hit) {
         if !on_stack {
             memory::tiny(head, record, 80);
         }
-        record = read::word(record + hit.binary.defer_link as u64).unwrap_or(0);
+        record = read::word(record + link).unwrap_or(0);
     }
+    0
 }

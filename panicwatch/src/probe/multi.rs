@@ -15,7 +15,10 @@ use std::{
     path::Path,
 };
 
-use aya_obj::generated::{bpf_attr, bpf_cmd};
+use aya_obj::{
+    btf::BtfFeatures,
+    generated::{bpf_attr, bpf_cmd},
+};
 
 use super::error::ProbeError;
 
@@ -54,6 +57,7 @@ pub(super) fn load(
         definitions.iter().filter_map(|(name, map)| maps.get(name).map(|fd| (name.as_str(), *fd, map)));
     object.relocate_maps(known, &text).map_err(|e| parse(&e))?;
     object.relocate_calls(&text).map_err(|e| parse(&e))?;
+    let types = types(&mut object);
     let mut functions = Vec::new();
     for &name in names {
         let program = object.programs.get(name).ok_or(ProbeError::Object(name))?;
@@ -64,7 +68,7 @@ pub(super) fn load(
     std::thread::scope(|scope| {
         let threads: Vec<_> = functions
             .into_iter()
-            .map(|(name, function)| (name, scope.spawn(|| load_one(name, &function.instructions))))
+            .map(|(name, function)| (name, scope.spawn(|| load_one(name, function, types.as_ref()))))
             .collect();
         let load = |(name, thread): (_, std::thread::ScopedJoinHandle<'_, _>)| {
             let fd: Result<OwnedFd, ProbeError> = thread.join().unwrap_or(Err(ProbeError::Object(name)));
@@ -74,11 +78,33 @@ pub(super) fn load(
     })
 }
 
-fn load_one(name: &str, instructions: &[aya_obj::generated::bpf_insn]) -> Result<OwnedFd, ProbeError> {
+/// Gives the kernel the object's types. It must know which functions can be called from outside, to verify each of those by itself,
+/// once, and not on every path to every call of it: that is most of the verifier's work. Without types it does the latter.
+/// <https://docs.kernel.org/bpf/verifier.html>, <https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/verifier.c> (do_check_subprogs)
+fn types(object: &mut aya_obj::Object) -> Option<OwnedFd> {
+    // Kernels with uprobe_multi links know all of them.
+    let known = BtfFeatures::new(true, true, true, true, true, true, true, true);
+    let bytes = object.fixup_and_sanitize_btf(&known).ok()??.to_bytes();
+    let mut attr = zeroed();
+    // SAFETY: BTF_LOAD reads this member of the union.
+    let load = unsafe { &mut attr.__bindgen_anon_7 };
+    load.btf = bytes.as_ptr() as u64;
+    load.btf_size = bytes.len() as u32;
+    bpf(bpf_cmd::BPF_BTF_LOAD, &mut attr).ok()
+}
+
+fn load_one(
+    name: &str,
+    function: &aya_obj::Function,
+    types: Option<&OwnedFd>,
+) -> Result<OwnedFd, ProbeError> {
+    let instructions = &function.instructions;
+    let functions = function.func_info.func_info_bytes();
+    let types = types.map(|types| (types, functions.as_slice(), function.func_info_rec_size));
     // The log is asked for only after a refusal: writing it costs more than verifying.
-    try_load(instructions, &mut []).or_else(|_| {
+    try_load(instructions, types, &mut []).or_else(|_| {
         let mut log = vec![0; LOG_BYTES];
-        try_load(instructions, &mut log).map_err(|error| {
+        try_load(instructions, types, &mut log).map_err(|error| {
             let end = log.iter().position(|b| *b == 0).unwrap_or(log.len());
             let tail = &log[end.saturating_sub(2000)..end];
             ProbeError::Verifier {
@@ -90,7 +116,14 @@ fn load_one(name: &str, instructions: &[aya_obj::generated::bpf_insn]) -> Result
     })
 }
 
-fn try_load(instructions: &[aya_obj::generated::bpf_insn], log: &mut [u8]) -> io::Result<OwnedFd> {
+/// The object's types, and which function is of which of them, with the size of an entry.
+type Types<'a> = (&'a OwnedFd, &'a [u8], usize);
+
+fn try_load(
+    instructions: &[aya_obj::generated::bpf_insn],
+    types: Option<Types<'_>>,
+    log: &mut [u8],
+) -> io::Result<OwnedFd> {
     let mut attr = zeroed();
     // SAFETY: PROG_LOAD reads this member of the union, and every bit pattern of it is valid.
     let load = unsafe { &mut attr.__bindgen_anon_3 };
@@ -99,6 +132,12 @@ fn try_load(instructions: &[aya_obj::generated::bpf_insn], log: &mut [u8]) -> io
     load.insns = instructions.as_ptr() as u64;
     load.insn_cnt = instructions.len() as u32;
     load.license = c"GPL".as_ptr() as u64;
+    if let Some((types, functions, size)) = types.filter(|(_, functions, _)| !functions.is_empty()) {
+        load.prog_btf_fd = types.as_raw_fd() as u32;
+        load.func_info = functions.as_ptr() as u64;
+        load.func_info_cnt = (functions.len() / size.max(1)) as u32;
+        load.func_info_rec_size = size as u32;
+    }
     if !log.is_empty() {
         load.log_buf = log.as_mut_ptr() as u64;
         load.log_size = log.len() as u32;
@@ -140,7 +179,7 @@ pub(super) fn empty_program() -> io::Result<OwnedFd> {
     // mov r0, 0; exit
     let mov = bpf_insn { code: 0xb7, ..bpf_insn_zero() };
     let exit = bpf_insn { code: 0x95, ..bpf_insn_zero() };
-    try_load(&[mov, exit], &mut [])
+    try_load(&[mov, exit], None, &mut [])
 }
 
 fn bpf_insn_zero() -> aya_obj::generated::bpf_insn {
