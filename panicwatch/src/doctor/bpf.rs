@@ -10,10 +10,14 @@ use std::{
 // include/uapi/linux/bpf.h
 const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_RINGBUF: u32 = 27;
 const BPF_PROG_TYPE_KPROBE: u32 = 2;
+const BPF_PROG_TYPE_RAW_TRACEPOINT: u32 = 17;
+/// The values are mapped by user space, Linux 5.5.
+const BPF_F_MMAPABLE: u32 = 1 << 10;
 const BPF_TRACE_UPROBE_MULTI: u32 = 48;
 const BPF_FUNC_GET_ATTACH_COOKIE: u32 = 174;
 
@@ -58,15 +62,15 @@ fn map(kind: u32, key: u32, value: u32, entries: u32) -> io::Result<OwnedFd> {
     unsafe { attr.call(BPF_MAP_CREATE) }
 }
 
-/// Loads `body; r0 = 0; exit` as a uprobe's program.
-fn program(body: &[u8], expected_attach_type: u32) -> io::Result<OwnedFd> {
+/// Loads `body; r0 = 0; exit` as a program of that kind.
+fn program(kind: u32, body: &[u8], expected_attach_type: u32) -> io::Result<OwnedFd> {
     let mut code = body.to_vec();
     code.extend([0xb7, 0, 0, 0, 0, 0, 0, 0]);
     code.extend([0x95, 0, 0, 0, 0, 0, 0, 0]);
     let license = c"GPL";
     // prog_type 0, insn_cnt 4, insns 8, license 16, expected_attach_type 68
     let attr = Attr::new()
-        .u32(0, BPF_PROG_TYPE_KPROBE)
+        .u32(0, kind)
         .u32(4, (code.len() / 8) as u32)
         .u64(8, code.as_ptr() as u64)
         .u64(16, license.as_ptr() as u64)
@@ -89,19 +93,19 @@ pub(super) fn ring_buffer() -> io::Result<()> {
 
 /// Programs for uprobes can be loaded.
 pub(super) fn uprobe_program() -> io::Result<()> {
-    program(&[], 0).map(drop)
+    program(BPF_PROG_TYPE_KPROBE, &[], 0).map(drop)
 }
 
 /// bpf_get_attach_cookie in such programs, Linux 5.15.
 pub(super) fn cookies() -> io::Result<()> {
     let id = BPF_FUNC_GET_ATTACH_COOKIE.to_le_bytes();
-    program(&[0x85, 0, 0, 0, id[0], id[1], id[2], id[3]], 0).map(drop)
+    program(BPF_PROG_TYPE_KPROBE, &[0x85, 0, 0, 0, id[0], id[1], id[2], id[3]], 0).map(drop)
 }
 
 /// One link for many uprobes, Linux 6.6. On a file that is none the attempt gets as far as refusing the file: EBADF
 /// (libbpf asks in the same way).
 pub(super) fn uprobe_multi() -> io::Result<()> {
-    let program = program(&[], BPF_TRACE_UPROBE_MULTI)?;
+    let program = program(BPF_PROG_TYPE_KPROBE, &[], BPF_TRACE_UPROBE_MULTI)?;
     let path = c"/";
     let offset = 0u64;
     // prog_fd 0, target_fd 4, attach_type 8; uprobe_multi: path 16, offsets 24, cnt 48
@@ -119,6 +123,46 @@ pub(super) fn uprobe_multi() -> io::Result<()> {
         // Not to be: it would have placed a probe in a directory.
         Ok(_) => Ok(()),
     }
+}
+
+/// The recorder's rings: a map whose values user space maps.
+pub(super) fn mapped_ring() -> io::Result<()> {
+    // map_type 0, key_size 4, value_size 8, max_entries 12, map_flags 16
+    let attr = Attr::new().u32(0, BPF_MAP_TYPE_ARRAY).u32(4, 4).u32(8, 8).u32(12, 1).u32(16, BPF_F_MMAPABLE);
+    // SAFETY: no addresses; BPF_MAP_CREATE returns a descriptor.
+    unsafe { attr.call(BPF_MAP_CREATE) }.map(drop)
+}
+
+/// The scheduler's events: an empty program stands behind one of them for a moment.
+pub(super) fn raw_tracepoint() -> io::Result<()> {
+    let program = program(BPF_PROG_TYPE_RAW_TRACEPOINT, &[], 0)?;
+    let name = c"sched_process_exit";
+    // name 0, prog_fd 8
+    let attr = Attr::new().u64(0, name.as_ptr() as u64).u32(8, program.as_raw_fd() as u32);
+    // SAFETY: the name lives until the call returns; the kernel only reads it; a descriptor is returned.
+    unsafe { attr.call(BPF_RAW_TRACEPOINT_OPEN) }.map(drop)
+}
+
+/// Samples: a clock on the first processor that never rings.
+pub(super) fn sampling() -> io::Result<()> {
+    // perf_event_attr: type 0, size 4, config 8, sample_period 16, flags 40 (bit 0: disabled).
+    // https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/perf_event.h#L389
+    const PERF_TYPE_SOFTWARE: u32 = 1;
+    const PERF_COUNT_SW_CPU_CLOCK: u64 = 0;
+    const SIZE: u32 = 128;
+    let attr = Attr::new().u32(0, PERF_TYPE_SOFTWARE).u32(4, SIZE).u64(8, PERF_COUNT_SW_CPU_CLOCK);
+    let attr = attr.u64(16, 1_000_000_000).u64(40, 1);
+    let (all, first, no_group, close_on_exec) = (-1, 0, -1, 8);
+    // SAFETY: the attributes are as many bytes as they say, and live until the call returns.
+    let fd = unsafe {
+        libc::syscall(libc::SYS_perf_event_open, attr.0.as_ptr(), all, first, no_group, close_on_exec)
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just returned, and nobody else owns it.
+    drop(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) });
+    Ok(())
 }
 
 /// fanotify can hold a program before its first instruction: the mark is on /dev/null, which nobody executes.

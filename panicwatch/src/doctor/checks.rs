@@ -89,7 +89,10 @@ pub fn diagnose(facts: &Facts) -> Diagnosis {
         attach: works,
         attach_others: works && can(CAP_SYS_PTRACE),
         hold_new_programs: works && facts.hold_exec.works(),
-        kernel_timeline: works && (facts.tracefs.is_some() || facts.btf) && !confidential(facts),
+        kernel_timeline: works
+            && (facts.tracefs.is_some() || facts.btf)
+            && facts.mapped_ring.works()
+            && !confidential(facts),
         many_probes: works && facts.uprobe_multi.works(),
         kernel_symbols: facts.kernel_addresses,
     };
@@ -247,6 +250,27 @@ fn kernel(facts: &Facts) -> Vec<Check> {
             remedy: "use a kernel with CONFIG_UPROBE_EVENTS, and mount /sys",
             required: false,
         },
+        feature(
+            "mapped BPF maps",
+            &facts.mapped_ring,
+            false,
+            "there is no timeline: the flight recorder has no rings",
+            PERMISSION,
+        ),
+        feature(
+            "raw tracepoints",
+            &facts.raw_tracepoint,
+            true,
+            "neither the beginning nor the end of a process is told: no program can be watched",
+            PERMISSION,
+        ),
+        feature(
+            "sampling clock",
+            &facts.sampling,
+            false,
+            "the timeline has no CPU samples",
+            "run as root, or grant CAP_PERFMON; in a container also allow perf_event_open in the seccomp profile",
+        ),
         feature(
             "fanotify exec events",
             &facts.hold_exec,

@@ -46,6 +46,12 @@ pub struct Facts {
     pub tracefs: Option<String>,
     /// /sys/kernel/btf/vmlinux can be read.
     pub btf: bool,
+    /// BPF maps whose values are mapped.
+    pub mapped_ring: Feature,
+    /// BPF programs behind the scheduler's events.
+    pub raw_tracepoint: Feature,
+    /// A sampling clock for all that runs on a processor.
+    pub sampling: Feature,
     /// fanotify with FAN_OPEN_EXEC_PERM.
     pub hold_exec: Feature,
     /// "none", "integrity" or "confidentiality".
@@ -64,7 +70,8 @@ pub struct Facts {
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 impl Facts {
-    /// Asks this machine. Loads and drops a few programs of two or three instructions; nothing is attached.
+    /// Asks this machine. Loads and drops a few programs of two or three instructions; one of them stands behind the event of a
+    /// process's end for a moment, no other is attached.
     pub fn gather() -> Self {
         let (architecture, kernel) = uname();
         Self {
@@ -84,6 +91,9 @@ impl Facts {
                 .find(|d| fs::File::open(format!("{d}/events/sched/sched_switch/format")).is_ok())
                 .map(str::to_owned),
             btf: fs::File::open("/sys/kernel/btf/vmlinux").is_ok(),
+            mapped_ring: Feature::tried(bpf::mapped_ring()),
+            raw_tracepoint: Feature::tried(bpf::raw_tracepoint()),
+            sampling: Feature::tried(bpf::sampling()),
             hold_exec: Feature::tried(bpf::hold_exec()),
             lockdown: fs::read_to_string("/sys/kernel/security/lockdown").ok().as_deref().and_then(chosen),
             unprivileged_bpf_disabled: number("/proc/sys/kernel/unprivileged_bpf_disabled"),

@@ -81,6 +81,9 @@ mod tests {
             ok      uprobes                   available by the uprobe_multi link
             ok      uprobe_multi link         works (tried)
             ok      uprobe PMU                type 8 (/sys/bus/event_source/devices/uprobe/type)
+            ok      mapped BPF maps           works (tried)
+            ok      raw tracepoints           works (tried)
+            ok      sampling clock            works (tried)
             ok      fanotify exec events      works (tried)
             ok      tracefs                   /sys/kernel/tracing
             ok      BTF                       /sys/kernel/btf/vmlinux
@@ -147,6 +150,19 @@ mod tests {
                         also allow the system call in the seccomp profile
             ok      uprobe PMU                type 8
                                               (/sys/bus/event_source/devices/uprobe/type)
+            missing mapped BPF maps           refused with EPERM (tried)
+                      lost: there is no timeline: the flight recorder has no rings
+                      remedy: run as root, or grant the capabilities above; in a container
+                        also allow the system call in the seccomp profile
+            FAILED  raw tracepoints           refused with EPERM (tried)
+                      lost: neither the beginning nor the end of a process is told: no
+                        program can be watched
+                      remedy: run as root, or grant the capabilities above; in a container
+                        also allow the system call in the seccomp profile
+            missing sampling clock            refused with EPERM (tried)
+                      lost: the timeline has no CPU samples
+                      remedy: run as root, or grant the capabilities above; in a container
+                        also allow the system call in the seccomp profile
             missing fanotify exec events      refused with EPERM (tried)
                       lost: run covers the program it starts, not the Go programs that this
                         one starts

@@ -17,6 +17,9 @@ pub(in crate::doctor) fn good() -> Facts {
         uprobe_pmu: Some(8),
         tracefs: Some("/sys/kernel/tracing".into()),
         btf: true,
+        mapped_ring: works(),
+        raw_tracepoint: works(),
+        sampling: works(),
         hold_exec: works(),
         lockdown: Some("none".into()),
         unprivileged_bpf_disabled: Some(2),
@@ -36,6 +39,9 @@ pub(in crate::doctor) fn unprivileged() -> Facts {
         ring_buffer: refused(),
         cookies: refused(),
         uprobe_multi: refused(),
+        mapped_ring: refused(),
+        raw_tracepoint: refused(),
+        sampling: refused(),
         hold_exec: refused(),
         kernel_addresses: false,
         ..good()
@@ -60,6 +66,18 @@ fn an_ordinary_user_is_told_in_one_sentence() {
              CAP_BPF (in Kubernetes: securityContext.capabilities.add) (panicwatch doctor tells more)"
             .to_owned())
     );
+}
+
+#[test]
+fn without_what_the_recorder_needs_there_is_no_timeline() {
+    let refused = || Feature(Err("EPERM".into()));
+    let d = diagnose(&Facts { mapped_ring: refused(), ..good() });
+    assert!(d.able.run && !d.able.kernel_timeline);
+    assert!(d.checks.iter().any(|c| !c.ok && c.consequence.contains("timeline")));
+    let d = diagnose(&Facts { raw_tracepoint: refused(), ..good() });
+    assert!(!d.able.run && !d.able.kernel_timeline && d.requirements().is_err());
+    let d = diagnose(&Facts { sampling: refused(), ..good() });
+    assert!(d.able.kernel_timeline && d.checks.iter().filter(|c| !c.ok).count() == 1);
 }
 
 #[test]
