@@ -37,7 +37,7 @@ impl Census {
             KnownFile::Unarmed(Unarmed::Go { module }) => (module.clone(), None),
             KnownFile::Armed(armed) => (armed.module(), Some(armed.clone())),
         };
-        let mut known = self.meet(pid, module.as_deref(), None);
+        let mut known = self.meet(pid, module.as_deref(), Some(&exe.shown));
         let Some(started) = known.started else { return };
         let armed = match file_known {
             KnownFile::Unarmed(Unarmed::Refused(reason)) => {
@@ -157,6 +157,10 @@ impl Census {
         let (started, process) = (procfs::started(pid), procfs::process(pid));
         let mut seen = Seen { started, process, place: self.names.place(pid), uid: procfs::uid(pid) };
         let is_there = started.is_some() && procfs::started(pid) == started;
+        if !is_there {
+            // Nobody is to be taken for another by what was read last.
+            seen.started = None;
+        }
         let mut state = self.state();
         let Some(exec) = state.execs.iter_mut().find(|exec| exec.pid == pid) else { return seen };
         match &exec.seen {
