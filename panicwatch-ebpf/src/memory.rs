@@ -1,6 +1,7 @@
 //! Pieces of the target's memory into the ring: stacks, strings, and the objects a value is made of.
 //!
-//! Records come in size classes because the kernel wants constant reservations.
+//! Records come in size classes because the kernel wants constant reservations. What is called from several places is visible
+//! from outside the object (`no_mangle`; nothing else has these names in it): the verifier takes such a function by itself, once.
 
 use panicwatch_common::{
     event::{Head, MemHead, kind},

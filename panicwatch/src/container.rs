@@ -54,13 +54,13 @@ const MAX_LABEL: usize = 1 << 10;
 
 impl Labels {
     /// Those of them that are not too large; what the kubelet adds to tell pod and container is known otherwise.
-    pub fn kept(labels: impl IntoIterator<Item = (String, String)>) -> Option<Labels> {
+    pub fn kept(labels: impl IntoIterator<Item = (String, String)>) -> Labels {
         let labels = labels.into_iter().filter(|(key, value)| {
             !key.starts_with("io.kubernetes.") && key.len() <= MAX_LABEL && value.len() <= MAX_LABEL
         });
         // In order, so that the same ones are kept every time.
         let labels: BTreeMap<String, String> = labels.collect();
-        Some(Labels(labels.into_iter().take(MAX_LABELS).collect()))
+        Labels(labels.into_iter().take(MAX_LABELS).collect())
     }
 }
 

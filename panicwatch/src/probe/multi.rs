@@ -34,7 +34,7 @@ fn bpf(cmd: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: a successful PROG_LOAD or LINK_CREATE returns a new descriptor that is ours.
+    // SAFETY: a successful PROG_LOAD, BTF_LOAD or LINK_CREATE returns a new descriptor that is ours.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 

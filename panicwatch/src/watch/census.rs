@@ -17,7 +17,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::place::host;
 use super::{
     armory::{Armed, Armory},
     procfs,

@@ -369,6 +369,7 @@ fn processes_and_probes() {
         "runtime.gopanic",
         "it was inlined everywhere",
         "0.31",
+        "the daemon did not run",
     ] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }

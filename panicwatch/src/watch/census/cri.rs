@@ -18,7 +18,7 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use super::{host, place::Name};
+use super::place::{Name, host};
 use crate::container::Labels;
 
 /// Sockets of containerd, CRI-O, and containerd as k3s, k0s and MicroK8s start it.
@@ -146,9 +146,9 @@ async fn name_of(channel: Channel, id: &str) -> Result<Option<Name>, tonic::Stat
     let of_pod = pod.metadata.unwrap_or_default();
     Ok(Some(Name {
         container: container.as_ref().and_then(|c| c.metadata.as_ref()).map(|it| it.name.clone()),
-        labels: Labels::kept(container.map(|container| container.labels).unwrap_or_default()),
+        labels: container.map(|container| Labels::kept(container.labels)),
         pod: Some((of_pod.namespace, of_pod.name)),
-        pod_labels: Labels::kept(pod.labels),
+        pod_labels: Some(Labels::kept(pod.labels)),
     }))
 }
 

@@ -96,5 +96,5 @@ fn of_docker(id: &str) -> Option<Name> {
     let text: serde_json::Value = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
     let name = text.get("Name")?.as_str()?.trim_start_matches('/').to_owned();
     let labels = text.pointer("/Config/Labels").and_then(|labels| Strings::deserialize(labels).ok());
-    Some(Name { container: Some(name), labels: labels.and_then(Labels::kept), ..Name::default() })
+    Some(Name { container: Some(name), labels: labels.map(Labels::kept), ..Name::default() })
 }

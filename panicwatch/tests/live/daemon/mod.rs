@@ -27,6 +27,7 @@ const TESTS: &[(&str, Test)] = &[
     ("replaced and deleted binaries", replaced),
     ("selects", selects),
     ("holds new binaries", holds),
+    ("dies at once", dies_at_once),
     ("killed and started again", killed),
     ("stops in order", stops),
     ("reloads", reloads),
@@ -180,6 +181,31 @@ fn holds(built: &Path) -> Result<()> {
     let program = host.program("last", built)?;
     ensure!(host.run(&program, &["1", "0s", "die"])?.finish()? == (2, (1, 1)), "it ends as it would alone");
     Ok(())
+}
+
+/// Programs that are gone before anybody looks at them, of a binary that has its probes.
+fn dies_at_once(built: &Path) -> Result<()> {
+    const ROUNDS: u64 = 40;
+    let mut host = Host::new("")?;
+    let program = host.program("shop", built)?;
+    let daemon = host.start()?;
+    let first = host.run(&program, &["400", "5ms", "die"])?;
+    until("the binary to be armed", || Ok((!daemon.incidents()?.is_empty()).then_some(())))?;
+    ensure!(first.finish()?.0 == 2, "it ends as it would alone");
+    let settled = || {
+        let sums = daemon.metrics()?;
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        Ok((sums == daemon.metrics()?).then_some(sums))
+    };
+    let before = until("the first one's panics to be counted", settled)?;
+    let of = |outcome: &str| before.get(outcome).copied().unwrap_or(0);
+    for _ in 0..ROUNDS {
+        ensure!(
+            host.run(&program, &["1", "0s", "die"])?.finish()? == (2, (1, 1)),
+            "it ends as it would alone"
+        );
+    }
+    daemon.wait_for_sums(of("recovered") + of("counted") + ROUNDS, of("fatal") + ROUNDS)
 }
 
 /// Killed in the middle: what was stored is there, counted on, and the gap is told.

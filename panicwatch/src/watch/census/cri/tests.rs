@@ -95,6 +95,7 @@ fn name_and_labels_are_what_the_runtime_says() {
     assert_eq!(labels, ["app=shop", "tier=web"], "without those of Kubernetes' own");
     let holder = known(runtimes.ask(SANDBOX));
     assert_eq!((holder.container, holder.pod), (None, name.pod), "who holds the pod's namespaces");
+    assert_eq!(holder.labels, None, "nobody says what the holder's own are");
     assert!(matches!(runtimes.ask(&"0".repeat(64)), Answer::Unknown));
     assert_eq!(calls.load(Ordering::Relaxed), 6, "all by one client");
 }
