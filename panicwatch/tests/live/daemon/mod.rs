@@ -196,7 +196,7 @@ fn dies_at_once(built: &Path) -> Result<()> {
     ensure!(first.finish()?.0 == 2, "it ends as it would alone");
     let settled = || {
         let sums = daemon.metrics()?;
-        std::thread::sleep(std::time::Duration::from_secs(1));
+        thread::sleep(Duration::from_secs(1));
         Ok((sums == daemon.metrics()?).then_some(sums))
     };
     let before = until("the first one's panics to be counted", settled)?;
