@@ -6,6 +6,8 @@ use std::ffi::OsStr;
 use std::io::{IsTerminal, Write, stdin, stdout};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
@@ -16,9 +18,13 @@ pub(crate) fn say(line: &str) {
     drop(stdout().flush());
 }
 
-/// The headline of a part of a task.
+/// The headline of a part of a task, with the seconds since the first.
 pub(crate) fn headline(text: &str) {
-    if is_terminal() { say(&format!("\n\x1b[1m==> {text}\x1b[0m")) } else { say(&format!("\n==> {text}")) }
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let seconds = FIRST.get_or_init(Instant::now).elapsed().as_secs();
+    let after = if seconds == 0 { String::new() } else { format!(", after {seconds} s") };
+    let (bold, plain) = if is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    say(&format!("\n{bold}==> {text}{after}{plain}"));
 }
 
 /// The one sentence that says why a task failed.

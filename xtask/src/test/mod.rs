@@ -9,7 +9,6 @@ mod output;
 mod tally;
 
 use std::process::Command;
-use std::time::Instant;
 
 use anyhow::{Result, bail};
 
@@ -31,7 +30,6 @@ pub(crate) struct Args {
 
 /// Runs it all; an error when anything failed.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let began = Instant::now();
     shell::headline("Set-up");
     setup::run()?;
 
@@ -62,7 +60,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     fuzz_targets(args.filter.as_deref(), &mut tally);
 
-    shell::headline(&format!("Summary, after {} s", began.elapsed().as_secs()));
+    shell::headline("Summary");
     tally.print();
     if tally.failed() > 0 {
         bail!("{} failed", tally.failed());

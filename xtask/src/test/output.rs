@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 
 use super::tally::Tally;
 
+/// How much of what a failed test said is repeated in the summary, in characters.
+const REASON_LENGTH: usize = 400;
+
 /// What became of one test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum End {
@@ -22,6 +25,8 @@ pub(super) struct Reader {
     ends: BTreeMap<String, End>,
     /// Parts of tests that were left out, and why.
     parts: Vec<(String, String)>,
+    /// The first words of those that failed.
+    reasons: BTreeMap<String, String>,
     /// The test whose captured output is being printed.
     block: Option<String>,
     /// Whether the closing line was seen.
@@ -41,6 +46,7 @@ impl Reader {
             program: program.to_owned(),
             ends: BTreeMap::new(),
             parts: Vec::new(),
+            reasons: BTreeMap::new(),
             block: None,
             complete: false,
         }
@@ -76,11 +82,23 @@ impl Reader {
             self.parts.push((format!("{name}, {what}"), why.to_owned()));
             return Show::Line;
         }
+        self.note_reason(line);
         match &self.block {
             // Captured output is of interest only where the test failed.
             Some(name) if self.ends.get(name) != Some(&End::Failed) => Show::Nothing,
             _ if line.is_empty() || line == "successes:" || line.starts_with("running ") => Show::Nothing,
             _ => Show::Line,
+        }
+    }
+
+    /// Keeps the beginning of what a failed test said, for the summary.
+    fn note_reason(&mut self, line: &str) {
+        let heading = line.is_empty() || line.starts_with("---- ");
+        if let Some(name) = self.block.as_ref().filter(|_| !heading) {
+            let reason = self.reasons.entry(name.clone()).or_default();
+            let room = REASON_LENGTH.saturating_sub(reason.chars().count());
+            let separator = if reason.is_empty() { "" } else { " / " };
+            reason.extend(separator.chars().chain(line.trim().chars()).take(room));
         }
     }
 
@@ -91,7 +109,10 @@ impl Reader {
         for (name, end) in &self.ends {
             match end {
                 End::Passed => tally.pass(1),
-                End::Failed => tally.fail(&format!("{program}: {name}"), ""),
+                End::Failed => {
+                    let why = self.reasons.get(name).map_or("", String::as_str);
+                    tally.fail(&format!("{program}: {name}"), why);
+                }
                 End::Skipped(why) => tally.skip(&format!("{program}: {name}"), why),
             }
         }
@@ -142,6 +163,21 @@ mod tests {
         let text = "running 3 tests\ntest a ... ok\ntest b ... ignored, no BTF\ntest c ... FAILED\n\nfailures:\n\n\
                     ---- c stdout ----\nskipped: not this way\n\ntest result: FAILED. 1 passed; 1 failed; 1 ignored\n";
         assert_eq!(read(text, false), "1 passed, 1 failed, 1 skipped");
+    }
+
+    #[test]
+    fn the_summary_tells_why() {
+        let mut reader = Reader::new("it");
+        let text = "test c ... FAILED\n\nfailures:\n\n---- c stdout ----\nthread 'c' panicked at c.rs:1:\nno\n\n\
+                    failures:\n    c\n\ntest result: FAILED. 0 passed; 1 failed\n";
+        text.lines().for_each(|line| {
+            reader.line(line);
+        });
+        let tally = reader.finish(false, "exit status: 101");
+        assert_eq!(
+            tally.failures(),
+            [("it: c".to_owned(), "thread 'c' panicked at c.rs:1: / no".to_owned())]
+        );
     }
 
     #[test]

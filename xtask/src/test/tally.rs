@@ -33,6 +33,11 @@ impl Tally {
         self.failures.len()
     }
 
+    #[cfg(test)]
+    pub(super) fn failures(&self) -> &[(String, String)] {
+        &self.failures
+    }
+
     pub(super) fn skipped(&self) -> usize {
         self.skips.values().map(Vec::len).sum()
     }
