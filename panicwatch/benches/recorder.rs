@@ -23,7 +23,7 @@ const SERVER_SECONDS: u32 = 3;
 /// Of the others, milliseconds.
 const LOAD_MS: u32 = 700;
 /// Nothing is shed while a price is measured.
-const NO_LIMIT: &[&str] = &["--budget", "100"];
+const NO_LIMIT: &[&str] = &["--budget", "100", "--core-limit", "100"];
 /// What there is to record, by the names that `--without` takes.
 const SOURCES: [&str; 10] =
     ["switch", "wakeup", "migrate", "signal", "syscall", "fault", "sample", "gc", "assist", "goroutine"];

@@ -69,6 +69,9 @@ pub struct RecorderArgs {
     /// What recording may cost, in percent of the CPU time of what is watched; the dearest sources go when it is exceeded
     #[arg(long, value_name = "PERCENT", default_value_t = 1.0)]
     budget: f64,
+    /// The most that recording may cost of each core, in percent, whatever the budget says
+    #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
+    core_limit: f64,
     /// Panics of a program that are captured a second, over some seconds; more are counted. 0: all are captured
     #[arg(long, value_name = "PER_SECOND", default_value_t = 200)]
     max_captures: u32,
@@ -83,6 +86,7 @@ impl RecorderArgs {
             without: self.without.clone(),
             functions: self.functions.clone(),
             budget_percent: self.budget,
+            core_limit_percent: self.core_limit,
             captures_per_second: self.max_captures,
             ..recorder::Options::default()
         }

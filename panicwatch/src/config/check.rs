@@ -26,6 +26,9 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     if !(recorder.budget > 0.0 && recorder.budget <= 100.0) {
         wrong("budget", "the budget is percent of CPU time: more than 0, at most 100".to_owned());
     }
+    if !(recorder.core_limit > 0.0 && recorder.core_limit <= 100.0) {
+        wrong("core_limit", "the limit is percent of a core: more than 0, at most 100".to_owned());
+    }
     if recorder.window.0.is_zero() || recorder.window.0.as_secs() > 60 {
         wrong("window", "a window is longer than 0 and at most 60 s".to_owned());
     }

@@ -97,6 +97,8 @@ pub struct Recorder {
     pub functions: Vec<String>,
     /// Percent of the CPU time of what is watched.
     pub budget: f64,
+    /// Percent of each core that is never exceeded, whatever the budget says.
+    pub core_limit: f64,
     /// Panics of a program that are captured a second; more are counted. 0: all are captured.
     pub max_captures: u32,
 }
@@ -109,6 +111,7 @@ impl Default for Recorder {
             without: Vec::new(),
             functions: Vec::new(),
             budget: 1.0,
+            core_limit: 5.0,
             max_captures: 200,
         }
     }

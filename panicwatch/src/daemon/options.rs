@@ -18,6 +18,7 @@ pub(super) fn recorder(config: &config::Recorder) -> Options {
         without: config.without.iter().filter_map(|name| Source::of_name(name)).collect(),
         functions: config.functions.iter().filter_map(|text| Pattern::parse(text).ok()).collect(),
         budget_percent: config.budget,
+        core_limit_percent: config.core_limit,
         captures_per_second: config.max_captures,
         ..Options::default()
     }

@@ -145,6 +145,7 @@ impl Painter {
             shed: governor.shed,
             governor_actions: governor.actions,
             overhead_percent: governor.cost_percent,
+            prices: governor.prices,
             memory_bytes: procfs::own_resident().unwrap_or(0),
             cpu_seconds: Clock::process_cpu_ns(std::process::id()).map_or(0.0, |ns| ns as f64 / 1e9),
         }

@@ -23,6 +23,7 @@ pub(super) struct Own {
     overhead: GaugeVec,
     hits: GaugeVec,
     recorder_cost: Gauge,
+    record_price: GaugeVec,
     governor_actions: IntCounter,
     shed: IntGaugeVec,
     memory: IntGauge,
@@ -141,6 +142,12 @@ impl Own {
                 "governor_actions_total",
                 "Times that the budget took a source off or put it back"
             ),
+            record_price: make!(
+                GaugeVec,
+                "record_price_seconds",
+                "What a record of each source costs on this machine, as measured at the start",
+                "source"
+            ),
             shed: make!(IntGaugeVec, "source_off", "1 for each source that the budget took off", "source"),
             memory: make!(IntGauge, "resident_memory_bytes", "Memory of the daemon"),
             cpu: make!(Counter, "cpu_seconds_total", "CPU time of the daemon"),
@@ -210,6 +217,9 @@ impl Own {
             self.hits.with_label_values(&[name.as_str()]).add(binary.hits_per_second);
         }
         self.recorder_cost.set(own.overhead_percent.unwrap_or(f64::NAN));
+        for (source, ns) in &own.prices {
+            self.record_price.with_label_values(&[source.as_str()]).set(ns / 1e9);
+        }
         raise(&self.governor_actions, own.governor_actions);
         self.shed.reset();
         own.shed.iter().for_each(|source| set(&self.shed, source, 1));

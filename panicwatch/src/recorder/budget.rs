@@ -25,6 +25,12 @@ impl Prices {
         (price > 0.0).then_some(price)
     }
 
+    /// That of a record of `source`; `None` when it was not measured.
+    pub fn of_source(&self, source: Source) -> Option<f64> {
+        let measured = |kind: &u32| self.0.get(*kind as usize).copied().filter(|price| *price > 0.0);
+        source.kinds().iter().find_map(measured)
+    }
+
     fn of(&self, source: Source, hits: &[u64]) -> f64 {
         let each = |kind: &u32| {
             let kind = *kind as usize;
@@ -63,8 +69,6 @@ pub enum Action {
 
 /// What may be spent without asking, of a core's time: a process that hardly runs has hardly any CPU time to compare with.
 const FREE: f64 = 0.001;
-/// The most that is spent of each core's time, whatever the budget says.
-pub const CAP: f64 = 0.05;
 /// Readings are judged over this time.
 const SPAN_NS: u64 = 1_000_000_000;
 /// But a cost this many times over the budget is not waited out.
@@ -85,7 +89,8 @@ struct Pause {
 #[derive(Debug)]
 pub struct Budget {
     percent: f64,
-    cores: f64,
+    /// Part of the machine's time.
+    limit: f64,
     prices: Prices,
     active: Vec<Source>,
     pauses: BTreeMap<Source, Pause>,
@@ -93,10 +98,16 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// `percent` of the watched processes' CPU time may be spent on `active`, on a machine of so many `cores`.
-    pub fn new(percent: f64, cores: u32, prices: Prices, active: Vec<Source>) -> Budget {
-        let cores = f64::from(cores.max(1));
-        Budget { percent, cores, prices, active, pauses: BTreeMap::new(), readings: VecDeque::new() }
+    /// `percent` of the watched processes' CPU time may be spent on `active`, and no more than `core_percent` of each of
+    /// the machine's `cores`.
+    pub fn new(
+        percent: f64,
+        (core_percent, cores): (f64, u32),
+        prices: Prices,
+        active: Vec<Source>,
+    ) -> Budget {
+        let limit = core_percent / 100.0 * f64::from(cores.max(1));
+        Budget { percent, limit, prices, active, pauses: BTreeMap::new(), readings: VecDeque::new() }
     }
 
     /// What recording costs at present, in percent of the watched processes' CPU time.
@@ -120,7 +131,7 @@ impl Budget {
         let cpu: u64 = self.readings.iter().map(|reading| reading.cpu_ns).sum();
         let first = self.readings.front().map_or(now_ns, |first| first.time_ns);
         let span = (now_ns - first) as f64 + elapsed_ns as f64;
-        let cap = span * CAP * self.cores;
+        let cap = span * self.limit;
         let budget = (cpu as f64 * self.percent / 100.0).max(span * FREE);
         let (allowed, capped) = (budget.min(cap), budget > cap);
         let mut costs: Vec<(Source, f64)> =
@@ -180,7 +191,7 @@ mod tests {
     }
 
     fn budget() -> Budget {
-        Budget::new(1.0, 2, prices(), vec![Source::Sample, Source::Syscall, Source::Goroutine])
+        Budget::new(1.0, (5.0, 2), prices(), vec![Source::Sample, Source::Syscall, Source::Goroutine])
     }
 
     /// Runs `ticks` of so many hits each while one core is busy; gives what was done, with the tick.
@@ -251,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_generous_budget_does_not_lift_the_cap() {
-        let mut budget = Budget::new(50.0, 2, prices(), vec![Source::Goroutine]);
+        let mut budget = Budget::new(50.0, (5.0, 2), prices(), vec![Source::Goroutine]);
         let done = run(&mut budget, 0, 20, &[(kind::GO_PARK, 100_000)]);
         let shed = matches!(done[..], [(_, Action::Shed { source: Source::Goroutine, capped: true, .. })]);
         assert!(shed, "20 % of a core: {done:?}");

@@ -63,6 +63,8 @@ pub struct Options {
     pub functions: Vec<Pattern>,
     /// What recording may cost: percent of the watched processes' CPU time.
     pub budget_percent: f64,
+    /// The most that is spent of each core's time, whatever the budget says: percent.
+    pub core_limit_percent: f64,
     /// Samples a second on each CPU.
     pub samples_per_second: u32,
     /// Panics of one binary that are captured a second, over some seconds; what is beyond is counted. 0: all are.
@@ -77,6 +79,7 @@ impl Default for Options {
             without: Vec::new(),
             functions: Vec::new(),
             budget_percent: 1.0,
+            core_limit_percent: 5.0,
             samples_per_second: 199,
             captures_per_second: 200,
         }

@@ -19,7 +19,7 @@ use crate::{
     },
     recorder::{
         Options, Source,
-        budget::{Action, Budget, CAP, Reading},
+        budget::{Action, Budget, Reading},
     },
     vital,
 };
@@ -38,6 +38,8 @@ pub struct Told {
     pub cost_percent: Option<f64>,
     /// What a hit of a probe in a program costs here, nanoseconds; `None` until measured.
     pub hit_ns: Option<f64>,
+    /// What a record of each source costs here, nanoseconds; of those that were measured.
+    pub prices: Vec<(String, f64)>,
 }
 
 /// Where it tells that.
@@ -82,9 +84,15 @@ impl Governed {
             Ok(prices) => prices,
             Err(error) => return self.note(format!("the recorder's budget is not kept: {error}")),
         };
-        self.account.get().hit_ns = prices.in_program();
+        {
+            let mut told = self.account.get();
+            told.hit_ns = prices.in_program();
+            let price = |source: &Source| Some((source.name().to_owned(), prices.of_source(*source)?));
+            told.prices = self.sources.iter().filter_map(price).collect();
+        }
         let cores = thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
-        let mut budget = Budget::new(self.options.budget_percent, cores, prices, self.sources.clone());
+        let limit = (self.options.core_limit_percent, cores);
+        let mut budget = Budget::new(self.options.budget_percent, limit, prices, self.sources.clone());
         let mut meter = Meter::default();
         let _ = self.armory.with_programs(|programs| meter.read(programs, &self.recorder.rings));
         loop {
@@ -111,7 +119,10 @@ impl Governed {
                 self.armory.with_programs(|programs| programs.detach_source(source));
                 self.armory.stop_source(source);
                 let limit = if capped {
-                    format!("no more than {} % of a core is spent, whatever the budget", CAP * 100.0)
+                    format!(
+                        "no more than {} % of a core is spent, whatever the budget",
+                        self.options.core_limit_percent
+                    )
                 } else {
                     format!("the budget is {} %", self.options.budget_percent)
                 };

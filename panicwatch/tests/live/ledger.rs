@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{self, Write},
     sync::{Mutex, PoisonError, RwLock},
+    time::{Duration, Instant},
 };
 
 use libtest_mimic::{Completion, Failed, Trial};
@@ -30,7 +31,11 @@ pub(crate) fn cell(
 ) -> Trial {
     let place = (format!("{group}  {row}"), column.to_owned());
     Trial::ignorable_test(format!("{group}::{column}::{row}"), move || {
+        let began = Instant::now();
         let (verdict, first_failure) = alone_when_it_fails(&run);
+        let mut took = TOOK.lock().unwrap_or_else(PoisonError::into_inner);
+        *took.entry(place.0.clone()).or_default() += began.elapsed();
+        drop(took);
         let entry = match &verdict {
             Ok(End::Passed) if first_failure.is_some() => "passed, alone".to_owned(),
             Ok(End::Passed) => "passed".to_owned(),
@@ -49,6 +54,11 @@ pub(crate) fn cell(
         }
     })
 }
+
+/// Time that went by in the cells of each row.
+static TOOK: Mutex<BTreeMap<String, Duration>> = Mutex::new(BTreeMap::new());
+/// Rows that are told to be the slowest.
+const SLOWEST: usize = 15;
 
 static RETRIED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 /// Held for reading by a test among others, for writing by one that must have the machine to itself.
@@ -108,6 +118,12 @@ pub(crate) fn print_table() -> io::Result<()> {
     }
     for retried in RETRIED.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         writeln!(out, "first failed, beside another test: {}", retried.replace('\n', " "))?;
+    }
+    let took = TOOK.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut slowest: Vec<_> = took.iter().collect();
+    slowest.sort_by_key(|(_, took)| std::cmp::Reverse(**took));
+    for (row, took) in slowest.into_iter().take(SLOWEST) {
+        writeln!(out, "slowest: {:6.1} s  {row}", took.as_secs_f64())?;
     }
     let count = |what: &str| results.values().filter(|r| r.starts_with(what)).count();
     writeln!(out, "{} passed, {} FAILED, {} skipped", count("passed"), count("FAILED"), count("skipped"))
