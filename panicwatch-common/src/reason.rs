@@ -1,7 +1,7 @@
 //! Why an eBPF program could not do its work: one number and one sentence for both sides.
 
 /// Number of [`Reason`]s.
-pub const REASONS: u32 = 7;
+pub const REASONS: u32 = 8;
 
 macro_rules! reasons {
     ($($name:ident = $n:literal, $text:literal;)*) => {
@@ -30,4 +30,5 @@ reasons! {
     StackRead = 4, "a part of the stack could not be read";
     WatchedFull = 5, "the table of watched processes is full";
     PlacesFull = 6, "a panic could not even be counted: the table of places is full";
+    NoRing = 7, "a record was lost on a CPU that came after panicwatch had begun: it has no ring there";
 }

@@ -1,4 +1,9 @@
-//! What crosses for `panicwatch trace`: the settings, the fetch lists, and the records of the ring of its own.
+//! What crosses for `panicwatch trace`: the settings, the fetch lists, and the records.
+//!
+//! In a session without data a record goes into a ring of its CPU, in memory that user space maps: ring slot `i` of CPU `c` is element
+//! `c * slots + i % slots`. A writer that finds room takes the next number `i` with an atomic addition, writes the record
+//! and then `seq = i + 1`; the reader takes what it can, in order, and says with `Head::taken` that there is room again.
+//! Records with data have many sizes: sessions with such put all of theirs into one of the kernel's ring buffers.
 //!
 //! The cookie of a traced site is not that of the other probes: see [`cookie`].
 
@@ -21,12 +26,16 @@ pub struct TraceConfig {
     pub g_sigcode0: u32,
     /// Not zero: callers are wanted.
     pub stack: u32,
+    /// Slots of a CPU's ring, less one; they are a power of two. 0: the session has data.
+    pub slot_mask: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// "There is no such field."
 pub const NO_OFFSET: u32 = u32::MAX;
 
-const _: () = assert!(size_of::<TraceConfig>() == 32);
+const _: () = assert!(size_of::<TraceConfig>() == 40);
 
 /// Most functions of one session.
 pub const MAX_FUNCTIONS: u32 = 1 << 20;
@@ -109,6 +118,46 @@ pub struct Hit {
 }
 
 const _: () = assert!(size_of::<Hit>() == 40);
+
+impl Hit {
+    /// As it lies in memory.
+    pub fn as_bytes(&self) -> &[u8] {
+        // SAFETY: a `Hit` consists of integers without padding, and lives as long as the slice.
+        unsafe { core::slice::from_raw_parts(core::ptr::from_ref(self).cast(), size_of::<Hit>()) }
+    }
+}
+
+/// A record in a CPU's ring.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Slot {
+    /// Number of this record on its CPU, plus one.
+    pub seq: u64,
+    /// The record.
+    pub hit: Hit,
+}
+
+const _: () = assert!(size_of::<Slot>() == 48);
+
+/// Slots that a writer leaves free: as many others of its CPU may be between looking whether there is room and taking
+/// their number (a thread can be preempted there).
+pub const SPARE_SLOTS: u64 = 256;
+
+/// How far a CPU's ring has come: a cache line of the writer's, and one of the reader's.
+#[repr(C, align(64))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Records ever begun.
+    pub begun: u64,
+    /// Keeps the reader's word off this line.
+    pub reserved: [u64; 7],
+    /// Records ever taken by the reader, who writes it.
+    pub taken: u64,
+    /// Keeps the next CPU's off this line.
+    pub reserved_too: [u64; 7],
+}
+
+const _: () = assert!(size_of::<Head>() == 128);
 
 /// Return addresses that are looked at.
 pub const STACK_FRAMES: usize = 30;

@@ -53,7 +53,7 @@ pub(crate) static COUNTED: HashMap<Place, u64> = HashMap::with_max_entries(8192,
 pub(crate) static QUIET: LruHashMap<Goroutine, u64> = LruHashMap::with_max_entries(16_384, 0);
 
 /// `BPF_F_MMAPABLE`: user space maps the values. <https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/bpf.h>
-const MMAPABLE: u32 = 1 << 10;
+pub(crate) const MMAPABLE: u32 = 1 << 10;
 
 /// Programs → user space: the recorder's rings, see `panicwatch_common::recorder`. The loader sets their sizes. Full: the
 /// oldest record is overwritten.

@@ -11,13 +11,14 @@ use aya_ebpf::helpers::{
 };
 use panicwatch_common::{
     config::{Config, UNKNOWN},
+    reason::Reason,
     recorder::{Head, KINDS, Slot, pair},
 };
 
 use crate::{
     atomic::next,
     context::G_M,
-    maps::{BINARIES, CONFIG, HEADS, SLOTS, watched},
+    maps::{BINARIES, CONFIG, HEADS, SLOTS, failed, watched},
     read,
 };
 
@@ -46,13 +47,21 @@ pub(crate) fn record(kind: u32, who: Who, extra: u32, args: [u64; 3]) {
     let Some(config) = CONFIG.get(0) else { return };
     // SAFETY: no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    let Some(head) = HEADS.get_ptr_mut(cpu) else { return };
+    let Some(head) = HEADS.get_ptr_mut(cpu) else { return no_ring(config) };
     count(head, kind);
     // SAFETY: the head is a map value.
     let n = next(unsafe { &raw mut (*head).slots });
     let at = cpu * (config.slot_mask + 1) + (n as u32 & config.slot_mask);
     let Some(slot) = SLOTS.get_ptr_mut(at) else { return };
     write(slot, n, kind, who, extra, args);
+}
+
+/// A record found no ring: that is a loss where there are rings at all.
+#[inline(always)]
+pub(crate) fn no_ring(config: &Config) {
+    if config.slot_mask != 0 {
+        failed(Reason::NoRing);
+    }
 }
 
 #[inline(always)]

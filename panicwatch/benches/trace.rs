@@ -2,7 +2,7 @@
 //!
 //! Run by `cargo xtask bench trace`, as root. The traced program itself says how long its calls took; everything is
 //! measured in turns in one run, as CPU time of the program (delve, which stops it, as time that passes): trust the
-//! ratios.
+//! ratios. The word `entry` leaves out everything but the entry and the empty program.
 
 #![expect(clippy::print_stdout, reason = "its figures are what a benchmark is for")]
 
@@ -47,7 +47,9 @@ fn main() {
         println!("SKIPPED all: no Go toolchain is at hand; run `cargo xtask setup`");
         return;
     };
+    let entry_only = std::env::args().any(|argument| argument == "entry");
     match build(newest) {
+        Ok(program) if entry_only => return entries(&program),
         Ok(program) => {
             calls(&program);
             many(&newest.go);
@@ -124,6 +126,30 @@ fn bpftraced(program: &Path, calls: u32) -> Command {
     command
 }
 
+/// The entry alone, beside an empty program at the same instruction.
+fn entries(program: &Path) {
+    let offset = site(program);
+    let (mut bare, mut empty, mut entry) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS * 3 {
+        bare.push(told(&mut Command::new(program), CALLS).expect("it runs").cpu);
+        {
+            let _probe = EmptyProbe::attach(program, &[offset]).expect("an empty program");
+            empty.push(told(&mut Command::new(program), CALLS).expect("it runs").cpu);
+        }
+        entry.push(told(&mut traced(program, &[]), CALLS).expect("it is traced").cpu);
+    }
+    let bare = median(bare);
+    told_of_entries(median(empty) - bare, median(entry) - bare);
+}
+
+fn told_of_entries(empty: f64, entry: f64) {
+    println!("an empty eBPF program at the same instruction: {empty:.0} ns a call");
+    println!(
+        "trace, entries: {entry:.0} ns a call, {:.2} times the empty program (limit 1.15)",
+        entry / empty
+    );
+}
+
 fn calls(program: &Path) {
     let offset = site(program);
     let mut bare = Vec::new();
@@ -151,11 +177,7 @@ fn calls(program: &Path) {
     let cost = |all: Vec<f64>| median(all) - bare;
     let (empty, entry) = (cost(empty), cost(entry));
     println!("a call by itself: {bare:.1} ns");
-    println!("an empty eBPF program at the same instruction: {empty:.0} ns a call");
-    println!(
-        "trace, entries: {entry:.0} ns a call, {:.2} times the empty program (limit 1.15)",
-        entry / empty
-    );
+    told_of_entries(empty, entry);
     println!("trace --args: {:.0} ns a call", cost(args));
     let exits = cost(exits);
     println!("trace --duration: {exits:.0} ns a call");

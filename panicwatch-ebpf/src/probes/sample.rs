@@ -11,7 +11,7 @@ use panicwatch_common::recorder::{KERNEL_FRAMES, USER_FRAMES, kind};
 use crate::{
     atomic::next,
     maps::{CONFIG, HEADS, SAMPLES},
-    recorder::{Who, count},
+    recorder::{Who, count, no_ring},
 };
 
 /// `BPF_F_USER_STACK`.
@@ -23,7 +23,10 @@ pub(crate) fn sample(ctx: PerfEventContext) -> u32 {
     let Some(config) = CONFIG.get(0) else { return 0 };
     // SAFETY: no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    let Some(head) = HEADS.get_ptr_mut(cpu) else { return 0 };
+    let Some(head) = HEADS.get_ptr_mut(cpu) else {
+        no_ring(config);
+        return 0;
+    };
     count(head, kind::SAMPLE);
     // SAFETY: the head is a map value.
     let n = next(unsafe { &raw mut (*head).samples });

@@ -4,9 +4,20 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, PerCpuArray, RingBuf},
 };
-use panicwatch_common::trace::{Counts, FetchList, TraceConfig};
+use panicwatch_common::trace::{Counts, FetchList, Head, Slot, TraceConfig};
 
-/// Programs → user space, in order; nobody is woken for it. Full: the record is lost and counted.
+use crate::maps::MMAPABLE;
+
+/// Programs → user space: a ring a CPU, for sessions without data; see `panicwatch_common::trace`. Full: the record is lost and
+/// counted.
+#[map]
+pub(crate) static TRACE_SLOTS: Array<Slot> = Array::with_max_entries(1, MMAPABLE);
+
+/// Both ways: how far these rings have come.
+#[map]
+pub(crate) static TRACE_HEADS: Array<Head> = Array::with_max_entries(1, MMAPABLE);
+
+/// Programs → user space: sessions with data, in order; nobody is woken for it. Full: the record is lost and counted.
 #[map]
 pub(crate) static TRACE_RING: RingBuf = RingBuf::with_byte_size(4096, 0);
 

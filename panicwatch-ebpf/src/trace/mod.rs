@@ -9,15 +9,20 @@ pub(crate) mod maps;
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated::bpf_get_attach_cookie},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns,
+        generated::bpf_get_attach_cookie,
+    },
     macros::uprobe,
     programs::ProbeContext,
 };
-use panicwatch_common::trace::{Counts, Hit, NO_OFFSET, ON_STACK_CHECK, TraceConfig, flag, kind};
+use panicwatch_common::trace::{
+    Counts, Hit, NO_OFFSET, ON_STACK_CHECK, SPARE_SLOTS, TraceConfig, flag, kind,
+};
 
-use self::maps::{TRACE_CONFIG, TRACE_COUNTS, TRACE_RING};
+use self::maps::{TRACE_CONFIG, TRACE_COUNTS, TRACE_HEADS, TRACE_RING, TRACE_SLOTS};
 use crate::{
-    atomic::increment,
+    atomic::{increment, next},
     context::{G_PANIC, RFLAGS_CF, RFLAGS_ZF},
     maps::{NO_WAKEUP, watched},
     pt_regs, read,
@@ -122,10 +127,41 @@ impl Traced {
     /// Gives a record to user space.
     #[inline(always)]
     pub(crate) fn emit(&self, hit: Hit, lost: fn(*mut Counts) -> *mut u64) {
-        // One call of the kernel where reserving and submitting would be two.
-        if TRACE_RING.output::<Hit>(hit, NO_WAKEUP).is_err() {
+        let stored = match self.config.slot_mask {
+            // Others of this session have data: all go where those go, so that they stay in order.
+            0 => TRACE_RING.output::<Hit>(hit, NO_WAKEUP).is_ok(),
+            mask => Self::store(hit, mask).is_some(),
+        };
+        if !stored {
             self.count(lost);
         }
+    }
+
+    /// Into this CPU's ring: no call of the kernel, and nothing that another CPU writes. `None` when it is full.
+    #[inline(always)]
+    fn store(hit: Hit, mask: u32) -> Option<()> {
+        // SAFETY: no preconditions.
+        let cpu = unsafe { bpf_get_smp_processor_id() };
+        let head = TRACE_HEADS.get_ptr_mut(cpu)?;
+        // SAFETY: the head is a map value; both words are written by others.
+        let (begun, taken) = unsafe {
+            (
+                core::ptr::read_volatile(&raw const (*head).begun),
+                core::ptr::read_volatile(&raw const (*head).taken),
+            )
+        };
+        if begun.wrapping_sub(taken) + SPARE_SLOTS > mask as u64 {
+            return None;
+        }
+        // SAFETY: as above.
+        let n = next(unsafe { &raw mut (*head).begun });
+        let slot = TRACE_SLOTS.get_ptr_mut(cpu * (mask + 1) + (n as u32 & mask))?;
+        // SAFETY: the slot is a map value of this type; the order of the volatile writes is what the reader relies on.
+        unsafe {
+            core::ptr::write_volatile(&raw mut (*slot).hit, hit);
+            core::ptr::write_volatile(&raw mut (*slot).seq, n + 1);
+        }
+        Some(())
     }
 }
 

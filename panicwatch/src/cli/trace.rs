@@ -145,10 +145,10 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     tell_price(&plan, args);
     let (mut values, reads) = reads(args, &bin, &plan)?;
     let output = Output::open(args, &target)?;
-    let ring_bytes = args.buffer << 20;
+    let buffer = args.buffer << 20;
     let place = (&target.file, target.shown.as_path());
     let mut tracing =
-        Tracing::start(&bin, &plan, args.exits(), target.whom(args.goroutine), &reads, ring_bytes, place)
+        Tracing::start(&bin, &plan, args.exits(), target.whom(args.goroutine), &reads, buffer, place)
             .map_err(unable)?;
     for function in tracing.refused() {
         if let Some(function) = plan.functions.get(*function as usize) {

@@ -13,3 +13,4 @@ pub mod plan;
 pub mod rings;
 pub mod sources;
 pub mod trace;
+pub mod trace_rings;

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
 };
 
 use aya::{
@@ -142,11 +142,16 @@ impl Programs {
 
     /// The recorder's rings, of the sizes given when loading.
     pub fn map_rings(&self, sizes: RingSizes) -> Result<MappedRings, ProbeError> {
-        let fd = |name: &'static str| match self.ebpf.map(name) {
+        let fd = |name| self.array_fd(name);
+        MappedRings::map(sizes, fd("HEADS")?, fd("SLOTS")?, fd("SAMPLES")?).map_err(ProbeError::Recorder)
+    }
+
+    /// The descriptor of an array, to map its values.
+    pub(super) fn array_fd(&self, name: &'static str) -> Result<RawFd, ProbeError> {
+        match self.ebpf.map(name) {
             Some(Map::Array(data)) => Ok(data.fd().as_fd().as_raw_fd()),
             _ => Err(ProbeError::Object(name)),
-        };
-        MappedRings::map(sizes, fd("HEADS")?, fd("SLOTS")?, fd("SAMPLES")?).map_err(ProbeError::Recorder)
+        }
     }
 
     /// Panics that were counted only, by place, since loading.

@@ -16,7 +16,7 @@ use crate::recorder::{Options, history::Rings};
 /// How many of each there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RingSizes {
-    /// CPUs that may ever be there.
+    /// CPUs that have a ring.
     pub cpus: u32,
     /// Slots a CPU, a power of two.
     pub slots: u32,
@@ -27,11 +27,17 @@ pub struct RingSizes {
 /// Environment variable with the slots of a CPU, a power of two, instead of what the window asks for.
 const FORCED_SLOTS: &str = "PANICWATCH_RECORDER_SLOTS";
 
+/// How many CPUs get a ring: those that are there. Virtual machines say that hundreds more may come, and a ring is a
+/// megabyte; what happens on one that does come is counted as lost.
+pub(super) fn cpus() -> Result<u32, ProbeError> {
+    let online = aya::util::online_cpus().map_err(|(_, error)| ProbeError::Recorder(error))?;
+    Ok(online.into_iter().max().map_or(1, |last| last + 1))
+}
+
 impl RingSizes {
     /// What `options` ask for, on this machine.
     pub fn of(options: &Options) -> Result<RingSizes, ProbeError> {
-        let cpus = aya::util::nr_cpus().map_err(|(_, error)| ProbeError::Recorder(error))?;
-        let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
+        let cpus = cpus()?;
         let forced = std::env::var(FORCED_SLOTS).ok().and_then(|slots| slots.parse::<u32>().ok());
         let slots = forced.filter(|slots| slots.is_power_of_two()).unwrap_or_else(|| options.slots());
         Ok(RingSizes { cpus, slots, samples: options.samples() })
@@ -81,7 +87,7 @@ impl MappedRings {
 }
 
 /// Copies a record that another CPU may be writing; `None` unless it is number `n`, whole.
-fn copy<T: Copy>(at: *const T, n: u64) -> Option<T> {
+pub(super) fn copy<T: Copy>(at: *const T, n: u64) -> Option<T> {
     // SAFETY: the caller's address is of a mapped record, whose first word is `seq`.
     let seq = || unsafe { at.cast::<u64>().read_volatile() };
     if seq() != n + 1 {

@@ -19,7 +19,7 @@ use aya::{
         uprobe::{UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
-use panicwatch_common::trace::{Counts, FetchList, ON_STACK_CHECK, TraceConfig, cookie};
+use panicwatch_common::trace::{Counts, FetchList, ON_STACK_CHECK, Slot, TraceConfig, cookie};
 
 use super::{
     attach::same_bytes,
@@ -28,6 +28,8 @@ use super::{
     multi,
     object::{Crossing, Programs},
     plan::trace::{Tells, TracePlan, TraceSite},
+    rings,
+    trace_rings::TraceRings,
 };
 
 // SAFETY: `TraceConfig` consists of integers without padding: any bytes are a value.
@@ -46,11 +48,19 @@ pub const RECOVERY: &str = "trace_recovery";
 /// `runtime.goexit0`.
 pub const GONE: &str = "trace_gone";
 
+/// Where the records are.
+pub enum Source {
+    /// Of a session without data: a ring a CPU.
+    Rings(TraceRings),
+    /// Of one with data.
+    Ring(RingBuf<MapData>),
+}
+
 /// What a session of tracing needs.
 #[derive(Debug, Clone, Default)]
 pub struct TraceNeeds {
-    /// Bytes of the ring, a power of two.
-    pub ring_bytes: u32,
+    /// Bytes for records that wait, a power of two.
+    pub buffer: u32,
     /// Functions, those that are watched for themselves included.
     pub functions: u32,
     /// Entries with data or callers.
@@ -67,6 +77,28 @@ pub struct TracePrograms {
     full_entries: bool,
     full_exits: bool,
     functions: u32,
+    /// CPUs, and the slots of each one's ring; `None` in a session with data.
+    rings: Option<(u32, u32)>,
+}
+
+/// The smallest ring of a CPU: as many hits as it can have in some twenty milliseconds.
+const LEAST_SLOTS: u32 = 1 << 15;
+
+impl TraceNeeds {
+    fn has_data(&self) -> bool {
+        self.full_entries || self.full_exits
+    }
+
+    /// CPUs, and the slots of each one's ring.
+    fn rings(&self) -> Result<Option<(u32, u32)>, ProbeError> {
+        if self.has_data() {
+            return Ok(None);
+        }
+        let cpus = rings::cpus()?;
+        let slots = self.buffer / size_of::<Slot>() as u32 / cpus;
+        let slots = if slots > LEAST_SLOTS { 1 << slots.ilog2() } else { LEAST_SLOTS };
+        Ok(Some((cpus, slots)))
+    }
 }
 
 impl TracePrograms {
@@ -80,24 +112,30 @@ impl TracePrograms {
             names.extend([if needs.full_exits { EXIT_FULL } else { EXIT }, RECOVERY, GONE]);
         }
         let functions = needs.functions.max(1);
-        let lists = if needs.full_entries || needs.full_exits { functions * 2 } else { 1 };
+        let lists = if needs.has_data() { functions * 2 } else { 1 };
+        let rings = needs.rings()?;
+        let (cpus, slots) = rings.unwrap_or((1, 1));
+        let all_slots = cpus.checked_mul(slots).ok_or(ProbeError::TooManyCpus(cpus))?;
         let sizes = [
             // Nobody reads it here: the events of processes, which cannot be left out.
             ("EVENTS", 4096),
-            ("TRACE_RING", needs.ring_bytes),
+            ("TRACE_RING", if needs.has_data() { needs.buffer } else { 4096 }),
+            ("TRACE_SLOTS", all_slots),
+            ("TRACE_HEADS", cpus),
             ("TRACE_COUNTS", functions),
             ("TRACE_FETCH", lists),
         ];
         let programs = Programs::load_some(&KernelFacts::detect(), &names, &sizes)?;
         let (full_entries, full_exits) = (needs.full_entries, needs.full_exits);
-        Ok(TracePrograms { programs, full_entries, full_exits, functions })
+        Ok(TracePrograms { programs, full_entries, full_exits, functions, rings })
     }
 
     /// Settings; may be changed at any time.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn configure(&mut self, config: TraceConfig) -> Result<(), ProbeError> {
+    pub fn configure(&mut self, mut config: TraceConfig) -> Result<(), ProbeError> {
+        config.slot_mask = self.rings.map_or(0, |(_, slots)| slots - 1);
         let mut map: Array<_, Crossing<TraceConfig>> = self.programs.map("TRACE_CONFIG")?.try_into()?;
         Ok(map.set(0, Crossing(config), 0)?)
     }
@@ -111,12 +149,18 @@ impl TracePrograms {
         Ok(map.set(function * 2 + u32::from(at_exit), Crossing(list), 0)?)
     }
 
-    /// The ring, once.
+    /// What the programs write into, once.
     ///
     /// # Errors
-    /// When it was taken before.
-    pub fn take_ring(&mut self) -> Result<RingBuf<MapData>, ProbeError> {
-        self.programs.take_ring("TRACE_RING")
+    /// When it was taken before, or there is no memory to map.
+    pub fn take_source(&mut self) -> Result<Source, ProbeError> {
+        let Some((cpus, slots)) = self.rings else {
+            return Ok(Source::Ring(self.programs.take_ring("TRACE_RING")?));
+        };
+        let (heads, records) =
+            (self.programs.array_fd("TRACE_HEADS")?, self.programs.array_fd("TRACE_SLOTS")?);
+        let rings = TraceRings::map(cpus, slots, heads, records);
+        Ok(Source::Rings(rings.map_err(ProbeError::Recorder)?))
     }
 
     /// Traces process `tgid`, and what it will start of the same binary.

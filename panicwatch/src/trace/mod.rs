@@ -7,6 +7,7 @@
 pub mod bias;
 pub mod filter;
 pub mod line;
+pub mod merge;
 pub mod pattern;
 pub mod perfetto;
 pub mod record;

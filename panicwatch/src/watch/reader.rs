@@ -10,6 +10,7 @@ use std::{
         mpsc::SyncSender,
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use aya::maps::{MapData, RingBuf};
@@ -55,6 +56,17 @@ impl Stop {
     /// Without descriptors.
     pub fn try_clone(&self) -> io::Result<Stop> {
         self.0.try_clone().map(Stop)
+    }
+
+    /// Waits so long, or until it is requested; true for the latter.
+    pub(super) fn wait(&self, at_most: Duration) -> bool {
+        let mut fd = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let nanoseconds = libc::c_long::from(at_most.subsec_nanos());
+        let timeout =
+            libc::timespec { tv_sec: at_most.as_secs().try_into().unwrap_or(0), tv_nsec: nanoseconds };
+        // SAFETY: both live through the call; no signal mask is given.
+        unsafe { libc::ppoll(&raw mut fd, 1, &raw const timeout, std::ptr::null()) };
+        fd.revents != 0
     }
 
     /// Now.

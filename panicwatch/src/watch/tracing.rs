@@ -3,20 +3,26 @@
 //! Leaner than [`session`](super::session): nothing is armed on the way, no incident is looked for. Must not know what
 //! the records mean.
 
-use std::{fs::File, path::Path};
+use std::{
+    fs::File,
+    path::Path,
+    time::{Duration, Instant},
+};
 
-use aya::maps::{MapData, RingBuf};
-use panicwatch_common::trace::{Counts, FetchList, MAX_FUNCTIONS, NO_OFFSET, TraceConfig};
+use panicwatch_common::trace::{Counts, FetchList, Hit, MAX_FUNCTIONS, NO_OFFSET, TraceConfig};
 
 use super::reader::{self, Stop};
 use crate::{
+    clock::Clock,
     gobin::GoBinary,
     probe::{
         attach::binary_row,
         error::ProbeError,
         plan::trace::{TracePlan, TraceSite, Wanted, trace_plan},
-        trace::{GONE, RECOVERY, TraceNeeds, TraceProbes, TracePrograms},
+        trace::{GONE, RECOVERY, Source, TraceNeeds, TraceProbes, TracePrograms},
+        trace_rings::TraceRings,
     },
+    trace::merge::Merge,
 };
 
 /// Which processes and goroutines.
@@ -45,7 +51,7 @@ pub struct Reads {
 pub struct Tracing {
     programs: TracePrograms,
     probes: Option<TraceProbes>,
-    ring: Option<RingBuf<MapData>>,
+    source: Option<Source>,
     config: TraceConfig,
     functions: usize,
 }
@@ -62,7 +68,7 @@ impl Tracing {
         exits: bool,
         whom: Whom,
         reads: &Reads,
-        ring_bytes: u32,
+        buffer: u32,
         (file, name): (&File, &Path),
     ) -> Result<Tracing, ProbeError> {
         let functions = u32::try_from(plan.functions.len()).unwrap_or(u32::MAX);
@@ -70,7 +76,7 @@ impl Tracing {
             return Err(ProbeError::TooManyFunctions(MAX_FUNCTIONS - 2));
         }
         let needs = TraceNeeds {
-            ring_bytes,
+            buffer,
             // And the two that tell of unwinding.
             functions: functions + 2,
             // Where the process has the binary is told by entries: results need it too.
@@ -79,7 +85,7 @@ impl Tracing {
             full_exits: reads.exits.is_some(),
         };
         let mut programs = TracePrograms::load(&needs)?;
-        let ring = programs.take_ring()?;
+        let source = programs.take_source()?;
         let config = config(bin, whom, reads.stack)?;
         programs.configure(config)?;
         for (at_exit, lists) in [(false, &reads.entries), (true, &reads.exits)] {
@@ -90,7 +96,7 @@ impl Tracing {
         let extra = if exits { unwinding(bin, functions) } else { Vec::new() };
         let probes = programs.attach(plan, &extra, file, name)?;
         let functions = plan.functions.len();
-        Ok(Tracing { programs, probes: Some(probes), ring: Some(ring), config, functions })
+        Ok(Tracing { programs, probes: Some(probes), source: Some(source), config, functions })
     }
 
     /// Traces process `pid` too, and what it starts of the same binary.
@@ -148,17 +154,86 @@ impl Tracing {
     /// Reads records until `stop` is requested; then takes the probes off and reads what is left. `each` gets every
     /// record, and `None` together with this session whenever there are no more for now.
     pub fn run(&mut self, stop: &Stop, each: &mut dyn FnMut(&mut Tracing, Option<&[u8]>)) {
-        let Some(mut ring) = self.ring.take() else { return };
-        reader::read(&mut ring, stop, |record| {
-            each(self, record);
-            true
-        });
-        self.probes = None;
-        // Whoever was hit before that has left by now: taking probes off waits for them.
-        while let Some(record) = ring.next() {
-            each(self, Some(&record));
+        // Whoever was hit before the probes were taken off has left by then: taking them off waits for them.
+        match self.source.take() {
+            None => return,
+            Some(Source::Rings(rings)) => self.run_rings(rings, stop, each),
+            Some(Source::Ring(mut ring)) => {
+                reader::read(&mut ring, stop, |record| {
+                    each(self, record);
+                    true
+                });
+                self.probes = None;
+                while let Some(record) = ring.next() {
+                    each(self, Some(&record));
+                }
+            }
         }
         each(self, None);
+    }
+
+    fn run_rings(
+        &mut self,
+        rings: TraceRings,
+        stop: &Stop,
+        each: &mut dyn FnMut(&mut Tracing, Option<&[u8]>),
+    ) {
+        let mut reading = Reading { rings, merge: Merge::default() };
+        let mut pace = LONGEST_PACE;
+        loop {
+            let (began, stopping) = (Instant::now(), stop.wait(pace));
+            let fullest = reading.round(|record| each(self, Some(record)));
+            pace = pace_for(fullest, reading.rings.slots(), began.elapsed());
+            each(self, None);
+            if stopping {
+                break;
+            }
+        }
+        self.probes = None;
+        reading.look();
+        reading.merge.drain(u64::MAX, |hit| each(self, Some(hit.as_bytes())));
+    }
+}
+
+/// Between two rounds, when little happens.
+const LONGEST_PACE: Duration = Duration::from_millis(20);
+/// The programs' clock is the kernel's fast one, which may be off by some nanoseconds while time is adjusted.
+/// <https://github.com/torvalds/linux/blob/v6.12/kernel/time/timekeeping.c>
+const CLOCK_SLACK_NS: u64 = 1000;
+/// No more of a ring than this part is left to fill between two rounds.
+const PART: f64 = 0.25;
+
+/// How long the rings can be left alone, when one got `records` in `elapsed`.
+fn pace_for(records: u64, slots: u64, elapsed: Duration) -> Duration {
+    let room = slots as f64 * PART / records.max(1) as f64;
+    LONGEST_PACE.min(elapsed.mul_f64(room.min(1000.0)))
+}
+
+/// The rings being read.
+struct Reading {
+    rings: TraceRings,
+    merge: Merge,
+}
+
+impl Reading {
+    /// Reads all rings once, and gives what happened before in order. Says how many records the fullest ring had.
+    fn round(&mut self, mut each: impl FnMut(&[u8])) -> u64 {
+        let before = Clock::monotonic_ns().saturating_sub(CLOCK_SLACK_NS);
+        let (fullest, behind_ns) = self.look();
+        // What lies behind a record that is being written has not been taken.
+        let until = behind_ns.map_or(before, |behind| before.min(behind.saturating_sub(1)));
+        self.merge.drain(until, |hit| each(hit.as_bytes()));
+        fullest
+    }
+
+    fn look(&mut self) -> (u64, Option<u64>) {
+        let (mut fullest, mut behind_ns) = (0, None);
+        for cpu in 0..self.rings.cpus() {
+            let looked = self.rings.take(cpu, |hit: Hit| self.merge.push(hit));
+            fullest = fullest.max(looked.taken);
+            behind_ns = behind_ns.into_iter().chain(looked.behind_ns).min();
+        }
+        (fullest, behind_ns)
     }
 }
 
@@ -175,6 +250,7 @@ fn config(bin: &GoBinary, whom: Whom, stack: bool) -> Result<TraceConfig, ProbeE
         panic_sp: if layout.minor >= 22 { layout.panic.sp.into() } else { NO_OFFSET },
         g_sigcode0: layout.g.sigcode0.into(),
         stack: u32::from(stack),
+        ..TraceConfig::default()
     })
 }
 
@@ -191,4 +267,19 @@ fn unwinding(bin: &GoBinary, first: u32) -> Vec<(&'static str, TraceSite)> {
         }
     }
     sites
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fast_ring_is_looked_at_more_often() {
+        assert_eq!(pace_for(0, 32_768, LONGEST_PACE), LONGEST_PACE);
+        assert_eq!(pace_for(1000, 32_768, LONGEST_PACE), LONGEST_PACE);
+        // All of it in 20 ms: a quarter takes five.
+        assert_eq!(pace_for(32_768, 32_768, LONGEST_PACE), LONGEST_PACE / 4);
+        // Half of it in 5 ms.
+        assert_eq!(pace_for(16_384, 32_768, LONGEST_PACE / 4), Duration::from_micros(2500));
+    }
 }
