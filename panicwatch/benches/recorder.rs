@@ -1,8 +1,9 @@
 //! What recording costs a program that does not panic: at every level, and each source by itself.
 //!
 //! Run by `cargo xtask bench recorder`. Every run with panicwatch stands between two without and is compared with
-//! them alone; what is printed is the median of these ratios and their quartiles. `--rounds N` for more of them,
-//! and a word for the loads whose name contains it.
+//! them alone; what is printed is the median of these ratios, their quartiles, and how far off the median may be.
+//! `--rounds N` for more of them, a word for the loads whose name contains it, `--only WORD` for the ways to watch whose
+//! name does.
 
 #![expect(clippy::print_stdout, reason = "its figures are what a benchmark is for")]
 
@@ -33,23 +34,30 @@ const SOURCES: [&str; 10] =
 struct Way {
     name: String,
     options: Vec<String>,
+    /// The budget has to act first: a run that is not measured goes before.
+    settles: bool,
 }
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    let rounds =
-        arguments.iter().position(|a| a == "--rounds").and_then(|i| arguments.get(i + 1)?.parse().ok());
-    let rounds = rounds.unwrap_or(5);
+    let option = |name: &str| {
+        let at = arguments.iter().position(|a| a == name)?;
+        Some((at + 1, arguments.get(at + 1)?))
+    };
+    let (rounds, only) = (option("--rounds"), option("--only"));
+    let taken = [rounds, only].map(|option| option.map(|(at, _)| at));
+    let rounds = rounds.and_then(|(_, n)| n.parse().ok()).unwrap_or(5);
     let wanted = |what: &str| {
-        let mut words =
-            arguments.iter().filter(|a| !a.starts_with("--") && a.parse::<u32>().is_err()).peekable();
-        words.peek().is_none() || words.any(|word| what.contains(word.as_str()))
+        let is_word = |(at, word): &(usize, &String)| !word.starts_with("--") && !taken.contains(&Some(*at));
+        let mut words = arguments.iter().enumerate().filter(is_word).peekable();
+        words.peek().is_none() || words.any(|(_, word)| what.contains(word.as_str()))
     };
     let program = match load::obstacle().map_or_else(load::program, Err) {
         Ok(program) => program,
         Err(why) => return println!("SKIPPED all: {why}"),
     };
-    let ways = [levels(), sources()].concat();
+    let mut ways = [levels(), sources()].concat();
+    ways.retain(|way| only.is_none_or(|(_, word)| way.name.contains(word.as_str())));
     if wanted("server")
         && let Some(wrk) = Wrk::find()
     {
@@ -63,7 +71,9 @@ fn main() {
 }
 
 fn way(name: &str, options: &[&[&str]]) -> Way {
-    Way { name: name.to_owned(), options: options.concat().iter().map(|o| (*o).to_owned()).collect() }
+    let options: Vec<String> = options.concat().iter().map(|o| (*o).to_owned()).collect();
+    let settles = !options.iter().any(|option| NO_LIMIT.contains(&option.as_str()));
+    Way { name: name.to_owned(), options, settles }
 }
 
 impl Way {
@@ -75,11 +85,12 @@ impl Way {
 fn levels() -> Vec<Way> {
     vec![
         way("--no-timeline", &[&["--no-timeline"]]),
+        way("budgeted", &[]),
+        way("budgeted --level full", &[&["--level", "full"]]),
         way("default", &[NO_LIMIT]),
         way("--level kernel", &[&["--level", "kernel"], NO_LIMIT]),
         way("--level runtime", &[&["--level", "runtime"], NO_LIMIT]),
         way("--level full", &[&["--level", "full"], NO_LIMIT]),
-        way("--level full --budget 1", &[&["--level", "full", "--budget", "1"]]),
     ]
 }
 
@@ -159,6 +170,9 @@ fn compare(
         let mut before = run(load);
         for (way, ratios) in ways.iter().zip(&mut ratios) {
             let attached = way.attach(load.pid());
+            if way.settles {
+                run(load);
+            }
             let with = run(load);
             notes.extend(attached.end().into_iter().map(|note| format!("{}: {note}", way.name)));
             let after = run(load);
@@ -176,7 +190,7 @@ fn compare(
         p99.clone().unwrap_or_default()
     );
     println!(
-        "  {:24} {:22} {:22} {:>8}  {}",
+        "  {:24} {:28} {:28} {:>8}  {}",
         "",
         "throughput",
         "CPU for each",
@@ -186,7 +200,7 @@ fn compare(
     for (way, ratios) in ways.iter().zip(&ratios) {
         let p99 = if ratios.p99.0.is_empty() { String::new() } else { ratios.p99.told() };
         let (throughput, cpu) = (ratios.throughput.told(), ratios.cpu.told());
-        println!("  {:24} {throughput:22} {cpu:22} {:8.0}  {p99}", way.name, ratios.cpu_more.median());
+        println!("  {:24} {throughput:28} {cpu:28} {:8.0}  {p99}", way.name, ratios.cpu_more.median());
     }
     say(notes);
 }

@@ -155,8 +155,14 @@ impl Figures {
         self.at(0.5)
     }
 
-    /// Median, and the quartiles around it.
+    /// How far the median of as many figures, spread like these, may be off (two standard errors, by their quartiles).
+    fn doubt(&self) -> f64 {
+        let deviation = (self.at(0.75) - self.at(0.25)) / 1.349;
+        2.0 * 1.253 * deviation / (self.0.len() as f64).sqrt()
+    }
+
+    /// Median with its doubt, and the quartiles around it.
     pub(crate) fn told(&self) -> String {
-        format!("{:.3} ({:.3}–{:.3})", self.median(), self.at(0.25), self.at(0.75))
+        format!("{:.3} ±{:.3} ({:.3}–{:.3})", self.median(), self.doubt(), self.at(0.25), self.at(0.75))
     }
 }

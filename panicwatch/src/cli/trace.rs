@@ -13,7 +13,10 @@ use self::{output::Output, target::Target};
 use super::common::{Exit, say, unable};
 use crate::{
     gobin::{CodeFrame, Func, GoBinary},
-    probe::plan::trace::{Tells, TracePlan, Wanted, is_named, trace_plan},
+    probe::{
+        plan::trace::{Tells, TracePlan, Wanted, is_named, trace_plan},
+        trace::HitPrices,
+    },
     trace::{
         self, Options, Tracer,
         bias::Biases,
@@ -142,14 +145,13 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
         return output::dry_run(&plan).map(|()| 0).map_err(Exit::from);
     }
     crate::doctor::requirements_for_run().map_err(unable)?;
-    tell_price(&plan, args);
     let (mut values, reads) = reads(args, &bin, &plan)?;
     let output = Output::open(args, &target)?;
     let buffer = args.buffer << 20;
-    let place = (&target.file, target.shown.as_path());
-    let mut tracing =
-        Tracing::start(&bin, &plan, args.exits(), target.whom(args.goroutine), &reads, buffer, place)
-            .map_err(unable)?;
+    let whom = target.whom(args.goroutine);
+    let mut tracing = Tracing::load(&bin, &plan, args.exits(), whom, &reads, buffer).map_err(unable)?;
+    tell_price(&plan, args, tracing.prices());
+    tracing.attach(&plan, (&target.file, target.shown.as_path())).map_err(unable)?;
     for function in tracing.refused() {
         if let Some(function) = plan.functions.get(*function as usize) {
             say(&format!("{} is not traced in full: the kernel takes no probe on its code", function.name));
@@ -180,18 +182,14 @@ fn plan(bin: &GoBinary, patterns: &[Pattern], wanted: Wanted) -> Result<TracePla
     Err(error.into())
 }
 
-/// Nanoseconds of one hit, measured on a virtual machine: docs/probes.md.
-const EMULATED_NS: u32 = 500;
-const STEPPED_NS: u32 = 16_000;
-
 /// What it will cost, before it starts.
-fn tell_price(plan: &TracePlan, args: &Args) {
+fn tell_price(plan: &TracePlan, args: &Args, HitPrices { emulated_ns, stepped_ns }: HitPrices) {
     let cost = |(emulated, stepped): (usize, usize)| match (emulated, stepped) {
         (0, 0) => "no sites".to_owned(),
-        (_, 0) => format!("{emulated} sites at some {EMULATED_NS} ns a hit"),
-        (0, _) => format!("{stepped} sites at some {STEPPED_NS} ns a hit"),
+        (_, 0) => format!("{emulated} sites at some {emulated_ns} ns a hit"),
+        (0, _) => format!("{stepped} sites at some {stepped_ns} ns a hit"),
         _ => format!(
-            "{emulated} sites at some {EMULATED_NS} ns a hit and {stepped} at some {STEPPED_NS} ns, where the kernel \
+            "{emulated} sites at some {emulated_ns} ns a hit and {stepped} at some {stepped_ns} ns, where the kernel \
              must step over the instruction"
         ),
     };
@@ -281,7 +279,7 @@ fn follow(
         None => Vec::new(),
     };
     let mut tracer = Tracer::new(&plan.functions, options, Box::new(decode), Box::new(callers));
-    let mut budget = args.budget.map(|percent| budget::Budget::new(percent, plan));
+    let mut budget = args.budget.map(|percent| budget::Budget::new(percent, plan, tracing.prices()));
     tracing.run(stop, &mut |tracing, record| match record {
         Some(record) => tracer.push(record, &mut |line| output.line(line)),
         None => {

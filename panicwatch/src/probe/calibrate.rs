@@ -7,7 +7,6 @@
 use std::{
     fs::File,
     hint::black_box,
-    io,
     path::Path,
     sync::mpsc::sync_channel,
     thread,
@@ -23,19 +22,16 @@ use super::{
     attach,
     error::ProbeError,
     object::Programs,
+    own::{Own, OwnSite, TRIES},
     plan::{Price, ProbePlan, Site},
     rings::MappedRings,
 };
-use crate::{
-    mappings,
-    recorder::{Source, budget::Prices},
-};
+use crate::recorder::{Source, budget::Prices};
 
 /// The row of our own code; never a watched binary's.
 pub(super) const OWN_ROW: u32 = MAX_BINARIES - 1;
 /// A price that the clock could not tell from nothing.
 const LEAST_NS: f64 = 20.0;
-const TRIES: usize = 5;
 
 /// A loop that causes records of some kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +82,7 @@ impl Load {
                 // SAFETY: SIGURG is ignored by default, and nothing here handles it.
                 unsafe { libc::raise(libc::SIGURG) };
             }),
-            Load::Calls => (0..500).for_each(|_| black_box(probed)()),
+            Load::Calls => Own::Emulated.call(500),
             Load::Spin => (0..2_000_000_u64).for_each(|i| {
                 black_box(i);
             }),
@@ -118,12 +114,6 @@ impl Load {
             ],
         }
     }
-}
-
-/// What a probe of the recorder stands on in Go code, as far as the kernel is concerned: an instruction it emulates.
-#[unsafe(naked)]
-extern "C" fn probed() {
-    core::arch::naked_asm!("nop", "ret")
 }
 
 /// Two threads on one CPU that wake each other in turn.
@@ -196,7 +186,7 @@ fn measure(
         let with = best(load);
         let hits = rings.hits();
         drop((probe, clocks));
-        let each = |kind: u32| (hits[kind as usize] - hits_before[kind as usize]) as f64 / TRIES as f64;
+        let each = |kind: u32| (hits[kind as usize] - hits_before[kind as usize]) as f64 / f64::from(TRIES);
         let (mut records, mut cost) = (0.0, with.saturating_sub(before).as_nanos() as f64);
         for kind in 0..KINDS {
             if load.kinds().contains(&kind) {
@@ -216,22 +206,15 @@ fn measure(
 impl Programs {
     /// The recorder's probe for parking goroutines, in a function of ours.
     fn probe_ourselves(&mut self) -> Result<attach::Attached, ProbeError> {
-        let address = probed as *const () as u64;
-        let maps = std::fs::read("/proc/self/maps").map_err(ProbeError::Recorder)?;
-        let maps = mappings::parse(&String::from_utf8_lossy(&maps));
-        let mapping = maps.iter().find(|mapping| (mapping.start..mapping.end).contains(&address));
-        let file_offset = mapping.map(|mapping| address - mapping.start + mapping.offset);
-        let missing = || ProbeError::Recorder(io::Error::other("our own code is not mapped"));
-        // SAFETY: the first byte of a function is readable.
-        let first = unsafe { (probed as *const u8).read() };
+        let OwnSite { address, file_offset, bytes } = Own::Emulated.site()?;
         let site = Site {
             name: "calibration",
             program: "park",
-            symbol: "probed".to_owned(),
+            symbol: "emulated".to_owned(),
             address,
             offset: 0,
-            file_offset: file_offset.ok_or_else(missing)?,
-            bytes: vec![first],
+            file_offset,
+            bytes,
             instruction: "nop".to_owned(),
             price: Price::Emulated,
             flags: 0,

@@ -3,6 +3,9 @@
 //! Beside the probes of the panic path, not among them: what is here is loaded for `trace` only. Must not know what
 //! the records mean.
 
+mod price;
+mod rings;
+
 use std::{
     fs::File,
     io,
@@ -28,9 +31,11 @@ use super::{
     multi,
     object::{Crossing, Programs},
     plan::trace::{Tells, TracePlan, TraceSite},
-    rings,
-    trace_rings::TraceRings,
+    rings::cpus,
 };
+
+pub use price::HitPrices;
+pub use rings::TraceRings;
 
 // SAFETY: `TraceConfig` consists of integers without padding: any bytes are a value.
 unsafe impl Pod for Crossing<TraceConfig> {}
@@ -56,6 +61,17 @@ pub enum Source {
     Ring(RingBuf<MapData>),
 }
 
+impl Source {
+    fn throw_away(&mut self) {
+        match self {
+            Source::Rings(rings) => (0..rings.cpus()).for_each(|cpu| {
+                rings.take(cpu, |_| {});
+            }),
+            Source::Ring(ring) => while ring.next().is_some() {},
+        }
+    }
+}
+
 /// What a session of tracing needs.
 #[derive(Debug, Clone, Default)]
 pub struct TraceNeeds {
@@ -76,6 +92,7 @@ pub struct TracePrograms {
     programs: Programs,
     full_entries: bool,
     full_exits: bool,
+    /// Our own function has the number behind them.
     functions: u32,
     /// CPUs, and the slots of each one's ring; `None` in a session with data.
     rings: Option<(u32, u32)>,
@@ -94,7 +111,7 @@ impl TraceNeeds {
         if self.has_data() {
             return Ok(None);
         }
-        let cpus = rings::cpus()?;
+        let cpus = cpus()?;
         let slots = self.buffer / size_of::<Slot>() as u32 / cpus;
         let slots = if slots > LEAST_SLOTS { 1 << slots.ilog2() } else { LEAST_SLOTS };
         Ok(Some((cpus, slots)))
@@ -112,7 +129,8 @@ impl TracePrograms {
             names.extend([if needs.full_exits { EXIT_FULL } else { EXIT }, RECOVERY, GONE]);
         }
         let functions = needs.functions.max(1);
-        let lists = if needs.has_data() { functions * 2 } else { 1 };
+        let rows = functions + 1;
+        let lists = if needs.has_data() { rows * 2 } else { 1 };
         let rings = needs.rings()?;
         let (cpus, slots) = rings.unwrap_or((1, 1));
         let all_slots = cpus.checked_mul(slots).ok_or(ProbeError::TooManyCpus(cpus))?;
@@ -122,7 +140,7 @@ impl TracePrograms {
             ("TRACE_RING", if needs.has_data() { needs.buffer } else { 4096 }),
             ("TRACE_SLOTS", all_slots),
             ("TRACE_HEADS", cpus),
-            ("TRACE_COUNTS", functions),
+            ("TRACE_COUNTS", rows),
             ("TRACE_FETCH", lists),
         ];
         let programs = Programs::load_some(&KernelFacts::detect(), &names, &sizes)?;

@@ -19,8 +19,7 @@ use crate::{
         attach::binary_row,
         error::ProbeError,
         plan::trace::{TracePlan, TraceSite, Wanted, trace_plan},
-        trace::{GONE, RECOVERY, Source, TraceNeeds, TraceProbes, TracePrograms},
-        trace_rings::TraceRings,
+        trace::{GONE, HitPrices, RECOVERY, Source, TraceNeeds, TraceProbes, TracePrograms, TraceRings},
     },
     trace::merge::Merge,
 };
@@ -54,22 +53,23 @@ pub struct Tracing {
     source: Option<Source>,
     config: TraceConfig,
     functions: usize,
+    /// The sites that tell of unwinding.
+    unwinding: Vec<(&'static str, TraceSite)>,
+    prices: HitPrices,
 }
 
 impl Tracing {
-    /// Loads the programs and puts the probes into `file`, which is `bin`. With `exits` returns and unwinding are
-    /// looked at.
+    /// Loads the programs. With `exits` returns and unwinding are looked at.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn start(
+    pub fn load(
         bin: &GoBinary,
         plan: &TracePlan,
         exits: bool,
         whom: Whom,
         reads: &Reads,
         buffer: u32,
-        (file, name): (&File, &Path),
     ) -> Result<Tracing, ProbeError> {
         let functions = u32::try_from(plan.functions.len()).unwrap_or(u32::MAX);
         if functions >= MAX_FUNCTIONS - 2 {
@@ -85,18 +85,32 @@ impl Tracing {
             full_exits: reads.exits.is_some(),
         };
         let mut programs = TracePrograms::load(&needs)?;
-        let source = programs.take_source()?;
+        let mut source = programs.take_source()?;
         let config = config(bin, whom, reads.stack)?;
         programs.configure(config)?;
+        let prices = programs.measure(config, &mut source)?;
         for (at_exit, lists) in [(false, &reads.entries), (true, &reads.exits)] {
             for (function, list) in (0..).zip(lists.iter().flatten()) {
                 programs.set_fetch(function, at_exit, *list)?;
             }
         }
-        let extra = if exits { unwinding(bin, functions) } else { Vec::new() };
-        let probes = programs.attach(plan, &extra, file, name)?;
+        let unwinding = if exits { unwinding(bin, functions) } else { Vec::new() };
         let functions = plan.functions.len();
-        Ok(Tracing { programs, probes: Some(probes), source: Some(source), config, functions })
+        Ok(Tracing { programs, unwinding, probes: None, source: Some(source), config, functions, prices })
+    }
+
+    /// What hits cost on this machine.
+    pub fn prices(&self) -> HitPrices {
+        self.prices
+    }
+
+    /// Puts the probes of `plan` into `file`, the binary that it was made for.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn attach(&mut self, plan: &TracePlan, (file, name): (&File, &Path)) -> Result<(), ProbeError> {
+        self.probes = Some(self.programs.attach(plan, &self.unwinding, file, name)?);
+        Ok(())
     }
 
     /// Traces process `pid` too, and what it starts of the same binary.

@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{EMULATED_NS, STEPPED_NS};
 use crate::{
     cli::common::say,
-    probe::plan::{
-        Price,
-        trace::{Tells, TracePlan},
+    probe::{
+        plan::trace::{Tells, TracePlan},
+        trace::HitPrices,
     },
     watch::tracing::Tracing,
 };
@@ -31,13 +30,12 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn new(percent: u32, plan: &TracePlan) -> Budget {
+    pub(super) fn new(percent: u32, plan: &TracePlan, prices: HitPrices) -> Budget {
         let dearest = |number: u32, entry: bool| {
             let own = |site: &&crate::probe::plan::trace::TraceSite| {
                 site.function == number && (site.tells == Tells::Entry) == entry
             };
-            let price = |price| if price == Price::Emulated { EMULATED_NS } else { STEPPED_NS };
-            plan.sites.iter().filter(own).map(|site| price(site.price)).max().unwrap_or(0)
+            plan.sites.iter().filter(own).map(|site| prices.of(site.price)).max().unwrap_or(0)
         };
         let function = |(number, name): (u32, &String)| Function {
             name: name.clone(),

@@ -9,7 +9,7 @@ use std::{
 use memmap2::{MmapOptions, MmapRaw};
 use panicwatch_common::trace::{Head, Hit, Slot};
 
-use super::rings;
+use crate::probe::rings;
 
 /// The rings of all CPUs. One reader at a time.
 pub struct TraceRings {

@@ -1,0 +1,75 @@
+//! Functions of our own to put probes on, so that what a hit costs on this machine can be measured.
+
+use std::{fs, hint::black_box, io, time::Duration, time::Instant};
+
+use super::error::ProbeError;
+use crate::mappings;
+
+/// One that begins with an instruction that the kernel emulates, as those are that probes stand on in Go code.
+#[unsafe(naked)]
+extern "C" fn emulated() {
+    core::arch::naked_asm!("nop", "ret")
+}
+
+/// One that begins with an instruction that the kernel steps over.
+#[unsafe(naked)]
+extern "C" fn stepped() {
+    core::arch::naked_asm!("xor eax, eax", "ret")
+}
+
+/// One of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Own {
+    Emulated,
+    Stepped,
+}
+
+/// Where its probe goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OwnSite {
+    pub(super) address: u64,
+    pub(super) file_offset: u64,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// The best of so many tries counts: whatever disturbs makes them longer.
+pub(super) const TRIES: u32 = 5;
+
+impl Own {
+    fn function(self) -> extern "C" fn() {
+        match self {
+            Own::Emulated => emulated,
+            Own::Stepped => stepped,
+        }
+    }
+
+    /// Calls it so often.
+    pub(super) fn call(self, times: u32) {
+        (0..times).for_each(|_| black_box(self.function())());
+    }
+
+    /// How long `times` calls take at best.
+    pub(super) fn time(self, times: u32) -> Duration {
+        let once = |_| {
+            let start = Instant::now();
+            self.call(times);
+            start.elapsed()
+        };
+        (0..TRIES).map(once).min().unwrap_or_default()
+    }
+
+    /// # Errors
+    /// When our own mappings cannot be read.
+    pub(super) fn site(self) -> Result<OwnSite, ProbeError> {
+        let address = self.function() as *const () as u64;
+        let maps = fs::read("/proc/self/maps").map_err(ProbeError::Recorder)?;
+        let maps = mappings::parse(&String::from_utf8_lossy(&maps));
+        let mapping = maps.iter().find(|mapping| (mapping.start..mapping.end).contains(&address));
+        let missing = || ProbeError::Recorder(io::Error::other("our own code is not mapped"));
+        let mapping = mapping.ok_or_else(missing)?;
+        let len = if self == Own::Emulated { 1 } else { 2 };
+        // SAFETY: both functions are longer, and code is readable.
+        let bytes = unsafe { std::slice::from_raw_parts(address as *const u8, len) }.to_vec();
+        Ok(OwnSite { address, file_offset: address - mapping.start + mapping.offset, bytes })
+    }
+}
