@@ -124,9 +124,6 @@ impl Fuzzer {
         let programs = folder.join("programs");
         fs::create_dir_all(&programs).with_context(|| format!("cannot create {}", programs.display()))?;
         build_programs(&programs)?;
-        // The targets load no BPF programs, so their library need not have any.
-        let no_object = folder.join("no.bpf.o");
-        fs::write(&no_object, "").with_context(|| format!("cannot write {}", no_object.display()))?;
         let host = host()?;
         let mut cargo = Command::new(paths::cargo());
         cargo
@@ -135,8 +132,7 @@ impl Fuzzer {
             .args(["build", "--release", "--locked", "--bins", "--target", &host, "--target-dir"])
             .arg(&folder)
             .env("RUSTFLAGS", flags())
-            .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            .env("PANICWATCH_EBPF_OBJECT", &no_object);
+            .env_remove("CARGO_ENCODED_RUSTFLAGS");
         shell::run(&mut cargo)?;
         Ok(Self { executables: folder.join(host).join("release"), programs })
     }

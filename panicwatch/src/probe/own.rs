@@ -5,16 +5,16 @@ use std::{fs, hint::black_box, io, time::Duration, time::Instant};
 use super::error::ProbeError;
 use crate::mappings;
 
-/// One that begins with an instruction that the kernel emulates, as those are that probes stand on in Go code.
+/// One that begins with an instruction that the kernel emulates (`nop`), as those are that probes stand on in Go code.
 #[unsafe(naked)]
 extern "C" fn emulated() {
-    core::arch::naked_asm!("nop", "ret")
+    core::arch::naked_asm!(".byte 0x90", "ret")
 }
 
-/// One that begins with an instruction that the kernel steps over.
+/// One that begins with an instruction that the kernel steps over (`xor eax, eax`).
 #[unsafe(naked)]
 extern "C" fn stepped() {
-    core::arch::naked_asm!("xor eax, eax", "ret")
+    core::arch::naked_asm!(".byte 0x31, 0xc0", "ret")
 }
 
 /// One of the two.
@@ -67,9 +67,11 @@ impl Own {
         let mapping = maps.iter().find(|mapping| (mapping.start..mapping.end).contains(&address));
         let missing = || ProbeError::Recorder(io::Error::other("our own code is not mapped"));
         let mapping = mapping.ok_or_else(missing)?;
-        let len = if self == Own::Emulated { 1 } else { 2 };
-        // SAFETY: both functions are longer, and code is readable.
-        let bytes = unsafe { std::slice::from_raw_parts(address as *const u8, len) }.to_vec();
+        // Not as they are in memory: another panicwatch may be measuring at this moment, and then its probe is there.
+        let bytes = match self {
+            Own::Emulated => vec![0x90],
+            Own::Stepped => vec![0x31, 0xc0],
+        };
         Ok(OwnSite { address, file_offset: address - mapping.start + mapping.offset, bytes })
     }
 }

@@ -15,12 +15,12 @@ use panicwatch_common::binary::site;
 pub use self::{
     init::init_plan,
     runtime::{begin_plan, recorder_plan},
+    tls::tls_g,
 };
 use crate::{
     disasm,
     gobin::{Arch, Func, GoBinary},
 };
-pub(super) use tls::tls_g;
 
 /// What a hit costs; see docs/probes.md for measured numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,7 @@ const PT_TLS: u32 = 7;
 ///
 /// It is in the instruction, `mov %fs:-8,%rax`, or in the register that it uses; a program that is linked by gcc may load
 /// it from a table that is filled at start, and then it is -8 when nothing else is in the program's thread-local block.
-pub(in super::super) fn tls_g(bin: &GoBinary) -> Option<i32> {
+pub fn tls_g(bin: &GoBinary) -> Option<i32> {
     if bin.arch() != Arch::Amd64 {
         return None;
     }
