@@ -1,6 +1,11 @@
 //! Functions of our own to put probes on, so that what a hit costs on this machine can be measured.
 
-use std::{fs, hint::black_box, io, time::Duration, time::Instant};
+use std::{
+    fs,
+    hint::black_box,
+    io,
+    time::{Duration, Instant},
+};
 
 use super::error::ProbeError;
 use crate::mappings;
@@ -16,6 +21,9 @@ extern "C" fn emulated() {
 extern "C" fn stepped() {
     core::arch::naked_asm!(".byte 0x31, 0xc0", "ret")
 }
+
+/// More words than the programs read of a g.
+const G_WORDS: usize = 64;
 
 /// One of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,9 +51,20 @@ impl Own {
         }
     }
 
-    /// Calls it so often.
+    /// Calls it so often, as Go would: with the address of something that can be read where the g is. A read that fails
+    /// takes as long again as all the rest.
     pub(super) fn call(self, times: u32) {
-        (0..times).for_each(|_| black_box(self.function())());
+        let (function, g) = (black_box(self.function()), [0_u64; G_WORDS]);
+        for _ in 0..times {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the function changes no register but those that any C function may.
+            unsafe {
+                std::arch::asm!("call {}", in(reg) function, in("r14") g.as_ptr(), clobber_abi("C"));
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            black_box(function)();
+        }
+        black_box(g);
     }
 
     /// How long `times` calls take at best.
