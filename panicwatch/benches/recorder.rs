@@ -205,9 +205,10 @@ fn compare(
     say(notes);
 }
 
-/// What panicwatch had to say, once each.
+/// What panicwatch had to say, once each, whatever the figures in it.
 fn say(mut notes: Vec<String>) {
     notes.sort();
-    notes.dedup();
+    let words = |note: &String| note.replace(|c: char| c.is_ascii_digit() || c == '.', "");
+    notes.dedup_by_key(|note| words(note));
     notes.iter().for_each(|note| println!("  {note}"));
 }
