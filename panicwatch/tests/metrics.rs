@@ -50,6 +50,7 @@ fn metrics() -> Metrics {
         lost: some("ring full"),
         refused_binaries: some("no symbols \"\\\n"),
         shed: vec!["samples".to_owned()],
+        prices: vec![("samples".to_owned(), 4000.0)],
         overhead_percent: Some(0.1),
         cpu_seconds: 1.5,
         ..Own::default()
