@@ -114,7 +114,7 @@ fn flooded(built: &Built, seconds: &str, slots: Option<&str>) -> Result<Vec<Floo
         bail!("it said {}", output.stdout)
     };
     let records_a_second = RECORDS_A_CALL * calls * 1_000_000_000 / ns;
-    if need::full() {
+    if need::full() && slots.is_none() {
         // A measurement, not a test among others: it wants a machine that has nothing else to do.
         ensure!(records_a_second > 90_000, "the program made {records_a_second} records a second only");
     }
