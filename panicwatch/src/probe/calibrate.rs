@@ -76,7 +76,7 @@ impl Load {
                 // SAFETY: takes and changes nothing.
                 unsafe { libc::syscall(libc::SYS_getppid) };
             }),
-            Load::Switches => wake_each_other(100),
+            Load::Switches => on_one_cpu(|| wake_each_other(600)),
             Load::Faults => touch_pages(128),
             Load::Signals => (0..200).for_each(|_| {
                 // SAFETY: SIGURG is ignored by default, and nothing here handles it.
@@ -116,7 +116,33 @@ impl Load {
     }
 }
 
-/// Two threads on one CPU that wake each other in turn.
+/// Runs `f` with this thread, and those it starts, on the CPU that it is on: how long an idle CPU takes to wake up varies by
+/// more than a record costs.
+fn on_one_cpu(f: impl FnOnce()) {
+    const BYTES: usize = size_of::<libc::cpu_set_t>();
+    // SAFETY: all zeroes is a set without CPUs.
+    let (mut before, mut one) = unsafe { (std::mem::zeroed(), std::mem::zeroed::<libc::cpu_set_t>()) };
+    // SAFETY: the set is as long as is said.
+    let known = unsafe { libc::sched_getaffinity(0, BYTES, &raw mut before) } == 0;
+    // SAFETY: takes nothing.
+    if let Ok(cpu) = usize::try_from(unsafe { libc::sched_getcpu() })
+        && known
+        && cpu < BYTES * 8
+    {
+        // SAFETY: the CPU is within the set, which is as long as is said.
+        unsafe {
+            libc::CPU_SET(cpu, &mut one);
+            libc::sched_setaffinity(0, BYTES, &raw const one);
+        }
+        f();
+        // SAFETY: as above.
+        unsafe { libc::sched_setaffinity(0, BYTES, &raw const before) };
+    } else {
+        f();
+    }
+}
+
+/// Two threads that wake each other in turn.
 fn wake_each_other(rounds: usize) {
     let (ping, pinged) = sync_channel::<()>(0);
     let (pong, ponged) = sync_channel::<()>(0);
