@@ -46,6 +46,9 @@ enum Load {
 
 const LOADS: [Load; 6] =
     [Load::Syscalls, Load::Switches, Load::Faults, Load::Signals, Load::Calls, Load::Spin];
+/// Before each try with probes: our records go into the rings, where those of the watched programs are, and a try makes up to
+/// some two thousand; without a pause they would fill one.
+const PAUSE: Duration = Duration::from_millis(10);
 /// Samples a second of each CPU while they are measured.
 const FAST: u32 = 20_000;
 
@@ -56,27 +59,27 @@ pub struct Baseline([Duration; LOADS.len()]);
 impl Baseline {
     /// Runs them: some milliseconds. No probe of the recorder may be attached.
     pub fn measure() -> Baseline {
-        Baseline(LOADS.map(best))
+        Baseline(LOADS.map(|load| best(load, Duration::ZERO)))
     }
 }
 
-fn best(load: Load) -> Duration {
+fn best(load: Load, pause: Duration) -> Duration {
     let once = |_| {
-        let start = Instant::now();
-        load.run();
-        start.elapsed()
+        thread::sleep(pause);
+        load.time()
     };
     (0..TRIES).map(once).min().unwrap_or_default()
 }
 
 impl Load {
-    fn run(self) {
+    fn time(self) -> Duration {
+        let start = Instant::now();
         match self {
             Load::Syscalls => (0..1000).for_each(|_| {
                 // SAFETY: takes and changes nothing.
                 unsafe { libc::syscall(libc::SYS_getppid) };
             }),
-            Load::Switches => on_one_cpu(|| wake_each_other(600)),
+            Load::Switches => return on_one_cpu(|| wake_each_other(100)),
             Load::Faults => touch_pages(128),
             Load::Signals => (0..200).for_each(|_| {
                 // SAFETY: SIGURG is ignored by default, and nothing here handles it.
@@ -87,6 +90,7 @@ impl Load {
                 black_box(i);
             }),
         }
+        start.elapsed()
     }
 
     /// The kinds whose price it tells, and those that cost the same.
@@ -118,42 +122,41 @@ impl Load {
 
 /// Runs `f` with this thread, and those it starts, on the CPU that it is on: how long an idle CPU takes to wake up varies by
 /// more than a record costs.
-fn on_one_cpu(f: impl FnOnce()) {
+fn on_one_cpu<T>(f: impl FnOnce() -> T) -> T {
     const BYTES: usize = size_of::<libc::cpu_set_t>();
     // SAFETY: all zeroes is a set without CPUs.
-    let (mut before, mut one) = unsafe { (std::mem::zeroed(), std::mem::zeroed::<libc::cpu_set_t>()) };
+    let mut before = unsafe { std::mem::zeroed::<libc::cpu_set_t>() };
+    let mut one = before;
     // SAFETY: the set is as long as is said.
     let known = unsafe { libc::sched_getaffinity(0, BYTES, &raw mut before) } == 0;
     // SAFETY: takes nothing.
-    if let Ok(cpu) = usize::try_from(unsafe { libc::sched_getcpu() })
-        && known
-        && cpu < BYTES * 8
-    {
-        // SAFETY: the CPU is within the set, which is as long as is said.
-        unsafe {
-            libc::CPU_SET(cpu, &mut one);
-            libc::sched_setaffinity(0, BYTES, &raw const one);
-        }
-        f();
-        // SAFETY: as above.
-        unsafe { libc::sched_setaffinity(0, BYTES, &raw const before) };
-    } else {
-        f();
+    let cpu = usize::try_from(unsafe { libc::sched_getcpu() }).ok();
+    let Some(cpu) = cpu.filter(|cpu| known && *cpu < BYTES * 8) else { return f() };
+    // SAFETY: the CPU is within the set, which is as long as is said.
+    unsafe {
+        libc::CPU_SET(cpu, &mut one);
+        libc::sched_setaffinity(0, BYTES, &raw const one);
     }
+    let result = f();
+    // SAFETY: as above.
+    unsafe { libc::sched_setaffinity(0, BYTES, &raw const before) };
+    result
 }
 
-/// Two threads that wake each other in turn.
-fn wake_each_other(rounds: usize) {
+/// How long two threads take that wake each other in turn. Starting them is not in it: that varies by as much as all the
+/// records cost. Not many rounds: their records take the place of others in the ring.
+fn wake_each_other(rounds: usize) -> Duration {
     let (ping, pinged) = sync_channel::<()>(0);
     let (pong, ponged) = sync_channel::<()>(0);
     let other = thread::spawn(move || while pinged.recv().is_ok() && pong.send(()).is_ok() {});
-    for _ in 0..rounds {
-        if ping.send(()).is_err() || ponged.recv().is_err() {
-            break;
-        }
-    }
+    let round = || ping.send(()).is_ok() && ponged.recv().is_ok();
+    round();
+    let start = Instant::now();
+    (0..rounds).all(|_| round());
+    let took = start.elapsed();
     drop(ping);
     let _ = other.join();
+    took
 }
 
 fn touch_pages(pages: usize) {
@@ -209,7 +212,7 @@ fn measure(
             .then(|| programs.with(|programs| programs.start_clocks(FAST)))
             .transpose()?;
         let hits_before = rings.hits();
-        let with = best(load);
+        let with = best(load, PAUSE);
         let hits = rings.hits();
         drop((probe, clocks));
         let each = |kind: u32| (hits[kind as usize] - hits_before[kind as usize]) as f64 / f64::from(TRIES);
