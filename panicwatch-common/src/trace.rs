@@ -1,7 +1,7 @@
 //! What crosses for `panicwatch trace`: the settings, the fetch lists, and the records.
 //!
-//! In a session without data a record goes into a ring of its CPU, in memory that user space maps: ring slot `i` of CPU `c` is element
-//! `c * slots + i % slots`. A writer that finds room takes the next number `i` with an atomic addition, writes the record
+//! In a session without data a record goes into a ring of its CPU, in memory that user space maps: ring slot `i` of CPU
+//! `c` is element `c * slots + i % slots`. A writer that finds room takes the next number `i` with an atomic addition, writes the record
 //! and then `seq = i + 1`; the reader takes what it can, in order, and says with `Head::taken` that there is room again.
 //! Records with data have many sizes: sessions with such put all of theirs into one of the kernel's ring buffers.
 //!

@@ -8,8 +8,8 @@ use panicwatch_common::trace::{Counts, FetchList, Head, Slot, TraceConfig};
 
 use crate::maps::MMAPABLE;
 
-/// Programs → user space: a ring a CPU, for sessions without data; see `panicwatch_common::trace`. Full: the record is lost and
-/// counted.
+/// Programs → user space: a ring a CPU, for sessions without data; see `panicwatch_common::trace`. Full: the record is
+/// lost and counted.
 #[map]
 pub(crate) static TRACE_SLOTS: Array<Slot> = Array::with_max_entries(1, MMAPABLE);
 

@@ -94,7 +94,8 @@ impl Reader {
     /// Keeps the beginning of what a failed test said, for the summary.
     fn note_reason(&mut self, line: &str) {
         let heading = line.is_empty() || line.starts_with("---- ");
-        if let Some(name) = self.block.as_ref().filter(|_| !heading) {
+        let failed = |name: &&String| !heading && self.ends.get(*name) == Some(&End::Failed);
+        if let Some(name) = self.block.as_ref().filter(failed) {
             let reason = self.reasons.entry(name.clone()).or_default();
             let room = REASON_LENGTH.saturating_sub(reason.chars().count());
             let separator = if reason.is_empty() { "" } else { " / " };
