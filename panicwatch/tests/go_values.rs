@@ -85,6 +85,11 @@ fn run(exe: &Path, binary: &GoBinary, case: &str) -> Outcome {
         .expect("fixture starts");
     let mut line = String::new();
     BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("words read");
+    if !line.ends_with('\n') {
+        let mut said = String::new();
+        child.stderr.take().expect("piped").read_to_string(&mut said).expect("words read");
+        panic!("{case}: incomplete: {line:?}, and it said {said:.300?}");
+    }
     let mut parts = line.trim_end().splitn(4, ' ');
     let mut part = || parts.next().unwrap_or_else(|| panic!("{case}: incomplete: {line:?}")).to_owned();
     let words = [part(), part()].map(|w| u64::from_str_radix(&w, 16).expect("hex word"));
