@@ -36,9 +36,13 @@ pub struct Config {
     pub sample_mask: u32,
     /// Panics of one binary that are captured in one window ([`crate::counted::WINDOW_NS`]); more are counted.
     pub max_captures: u32,
+    /// `hrtimer.function`.
+    pub hrtimer_function: u32,
+    /// Address of the kernel's function that the scheduler's tick is, low half first; 0 when it is not known.
+    pub tick: [u32; 2],
 }
 
 /// "The kernel did not tell."
 pub const UNKNOWN: u32 = u32::MAX;
 
-const _: () = assert!(size_of::<Config>() == 64);
+const _: () = assert!(size_of::<Config>() == 76);

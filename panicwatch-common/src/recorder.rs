@@ -36,6 +36,8 @@ pub mod kind {
 
     /// A sample was taken (counted under this number; written as a [`Sample`](super::Sample)).
     pub const SAMPLE: u32 = 12;
+    /// No record: its count is the nanoseconds that taking samples took.
+    pub const SAMPLE_NS: u32 = 13;
 
     /// A garbage collection begins (`runtime.gcBgMarkStartWorkers`, the first thing it does once it is decided).
     pub const GC_START: u32 = 20;
@@ -108,9 +110,15 @@ const _: () = assert!(size_of::<Slot>() == 64);
 /// Frames of the user's stack in a sample.
 pub const USER_FRAMES: usize = 48;
 /// Frames of the kernel's stack in a sample.
-pub const KERNEL_FRAMES: usize = 16;
+pub const KERNEL_FRAMES: usize = 24;
+/// In [`Sample::kernel_frames`]: the kernel's frames begin in the tick that the sample was taken in, before those of what it
+/// interrupted.
+pub const IN_TICK: u32 = 1 << 31;
+/// At most one sample a CPU in this time, where they are taken in ticks: every one of kernels with 250 or fewer ticks a second,
+/// every fourth of those with 1000.
+pub const SAMPLE_GAP_NS: u64 = 3_500_000;
 
-/// Where a thread was when the CPU's sampling clock struck.
+/// Where a thread was when the scheduler's tick or the CPU's sampling clock struck.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
@@ -124,7 +132,7 @@ pub struct Sample {
     pub tid: u32,
     /// Entries of `user` that hold something.
     pub user_frames: u32,
-    /// Entries of `kernel` that hold something.
+    /// Entries of `kernel` that hold something, and [`IN_TIMER`].
     pub kernel_frames: u32,
     /// The goroutine, or 0.
     pub goid: u64,
@@ -144,8 +152,10 @@ pub struct Head {
     pub slots: u64,
     /// Samples ever begun.
     pub samples: u64,
+    /// When the last sample was taken.
+    pub sampled_ns: u64,
     /// Keeps the hits off this line.
-    pub reserved: [u64; 6],
+    pub reserved: [u64; 5],
     /// Hits by the kind of record; what they cost is estimated from it.
     pub hits: [u64; KINDS as usize],
 }

@@ -28,8 +28,8 @@ pub struct TraceConfig {
     pub stack: u32,
     /// Slots of a CPU's ring, less one; they are a power of two. 0: the session has data.
     pub slot_mask: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Not zero: entries are counted, and nothing is told.
+    pub count_only: u32,
 }
 
 /// "There is no such field."

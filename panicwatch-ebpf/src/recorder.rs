@@ -82,17 +82,20 @@ fn write(slot: *mut Slot, n: u64, kind: u32, who: Who, extra: u32, args: [u64; 3
     }
 }
 
-/// Counts a hit of the probes for `kind`. One that interrupts another may go uncounted: this is for an estimate.
+/// Counts a hit of the probes for `kind`.
 #[inline(always)]
 pub(crate) fn count(head: *mut Head, kind: u32) {
+    add(head, kind, 1);
+}
+
+/// Adds to what is counted for `kind`. What interrupts another may go uncounted: this is for an estimate.
+#[inline(always)]
+pub(crate) fn add(head: *mut Head, kind: u32, n: u64) {
     // SAFETY: the head is a map value, and the mask keeps the index in the array.
     unsafe {
-        (*head)
-            .hits
-            .as_mut_ptr()
-            .add((kind & (KINDS - 1)) as usize)
-            .write_volatile((*head).hits.as_mut_ptr().add((kind & (KINDS - 1)) as usize).read_volatile() + 1)
-    };
+        let hits = (*head).hits.as_mut_ptr().add((kind & (KINDS - 1)) as usize);
+        hits.write_volatile(hits.read_volatile() + n);
+    }
 }
 
 /// The goroutine that the current thread runs, 0 when it runs none (the scheduler, a signal's handler before one, C).

@@ -129,7 +129,7 @@ fn bpftraced(program: &Path, calls: u32) -> Command {
 /// The entry alone, beside an empty program at the same instruction.
 fn entries(program: &Path) {
     let offset = site(program);
-    let (mut bare, mut empty, mut entry) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut bare, mut empty, mut entry, mut count) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS * 3 {
         bare.push(told(&mut Command::new(program), CALLS).expect("it runs").cpu);
         {
@@ -137,17 +137,17 @@ fn entries(program: &Path) {
             empty.push(told(&mut Command::new(program), CALLS).expect("it runs").cpu);
         }
         entry.push(told(&mut traced(program, &[]), CALLS).expect("it is traced").cpu);
+        count.push(told(&mut traced(program, &["--count"]), CALLS).expect("it is traced").cpu);
     }
     let bare = median(bare);
-    told_of_entries(median(empty) - bare, median(entry) - bare);
+    told_of_entries(median(empty) - bare, median(entry) - bare, median(count) - bare);
 }
 
-fn told_of_entries(empty: f64, entry: f64) {
+fn told_of_entries(empty: f64, entry: f64, count: f64) {
     println!("an empty eBPF program at the same instruction: {empty:.0} ns a call");
-    println!(
-        "trace, entries: {entry:.0} ns a call, {:.2} times the empty program (limit 1.15)",
-        entry / empty
-    );
+    for (what, ns) in [("trace --count", count), ("trace, entries", entry)] {
+        println!("{what}: {ns:.0} ns a call, {:.2} times the empty program (limit 1.15)", ns / empty);
+    }
 }
 
 fn calls(program: &Path) {
@@ -155,6 +155,7 @@ fn calls(program: &Path) {
     let mut bare = Vec::new();
     let mut empty = Vec::new();
     let mut entry = Vec::new();
+    let mut count = Vec::new();
     let mut args = Vec::new();
     let mut exits = Vec::new();
     let mut bpftrace = Vec::new();
@@ -166,6 +167,7 @@ fn calls(program: &Path) {
             empty.push(told(&mut Command::new(program), CALLS).expect("it runs").cpu);
         }
         entry.push(told(&mut traced(program, &[]), CALLS).expect("it is traced").cpu);
+        count.push(told(&mut traced(program, &["--count"]), CALLS).expect("it is traced").cpu);
         args.push(told(&mut traced(program, &["--args"]), FEW_CALLS).expect("it is traced").cpu);
         exits.push(told(&mut traced(program, &["--duration"]), FEW_CALLS).expect("it is traced").cpu);
         match said(&mut bpftraced(program, FEW_CALLS), FEW_CALLS) {
@@ -175,9 +177,9 @@ fn calls(program: &Path) {
     }
     let bare = median(bare);
     let cost = |all: Vec<f64>| median(all) - bare;
-    let (empty, entry) = (cost(empty), cost(entry));
+    let (empty, entry, count) = (cost(empty), cost(entry), cost(count));
     println!("a call by itself: {bare:.1} ns");
-    told_of_entries(empty, entry);
+    told_of_entries(empty, entry, count);
     println!("trace --args: {:.0} ns a call", cost(args));
     let exits = cost(exits);
     println!("trace --duration: {exits:.0} ns a call");
@@ -186,7 +188,8 @@ fn calls(program: &Path) {
         None => {
             let bpftrace = cost(bpftrace);
             println!(
-                "bpftrace, counting entries: {bpftrace:.0} ns a call, {:.1} times ours (wanted 20)",
+                "bpftrace, counting entries: {bpftrace:.0} ns a call, {:.1} times trace --count, {:.1} times trace (wanted 20)",
+                bpftrace / count,
                 bpftrace / entry
             );
         }

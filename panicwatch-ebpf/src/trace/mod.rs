@@ -181,11 +181,14 @@ pub(crate) mod counter {
 /// A call begins.
 #[uprobe]
 pub(crate) fn trace_entry(ctx: ProbeContext) -> u32 {
-    if let Some(traced) = Traced::new(&ctx)
-        && let Some(hit) = traced.hit(kind::ENTRY)
-    {
+    let Some(traced) = Traced::new(&ctx) else { return 0 };
+    if traced.config.count_only != 0 && traced.config.goid == 0 {
         traced.count(counter::entries);
-        traced.emit(hit, counter::lost_entries);
+    } else if let Some(hit) = traced.hit(kind::ENTRY) {
+        traced.count(counter::entries);
+        if traced.config.count_only == 0 {
+            traced.emit(hit, counter::lost_entries);
+        }
     }
     0
 }

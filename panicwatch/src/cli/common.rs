@@ -88,7 +88,6 @@ impl RecorderArgs {
             budget_percent: self.budget,
             core_limit_percent: self.core_limit,
             captures_per_second: self.max_captures,
-            ..recorder::Options::default()
         }
     }
 }

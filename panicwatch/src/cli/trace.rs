@@ -45,6 +45,11 @@ pub struct Args {
     patterns: Vec<String>,
     #[command(flatten)]
     target: target::TargetArgs,
+    /// Count the calls of each function, and show the counts at the end instead of the calls: cheaper
+    #[arg(long, conflicts_with_all = [
+        "args", "results", "stack", "exits", "duration", "min_duration", "conditions", "buffer",
+    ])]
+    count: bool,
     /// Show arguments with their values
     #[arg(long)]
     args: bool,
@@ -137,6 +142,9 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     if args.format == Some(Format::Perfetto) && args.output.is_none() {
         return Err(usage(anyhow!("--format perfetto is not for a terminal: say where to with -o FILE")));
     }
+    if args.format == Some(Format::Perfetto) && args.count {
+        return Err(usage(anyhow!("--format perfetto shows calls, and --count shows none: leave one of them out")));
+    }
     let target = Target::find(&args.target, &args.command)?;
     let bin = crate::watch::armory::open(&target.file).with_context(|| target.shown.display().to_string())?;
     let wanted = Wanted { exits: args.exits(), arguments: args.arguments() };
@@ -218,7 +226,7 @@ fn tell_price(plan: &TracePlan, args: &Args, HitPrices { emulated_ns, stepped_ns
 
 /// What to read at every hit, and what is needed to make values of it.
 fn reads<'a>(args: &Args, bin: &'a GoBinary, plan: &TracePlan) -> Result<(Option<Values<'a>>, Reads), Exit> {
-    let mut reads = Reads { stack: args.stack, ..Reads::default() };
+    let mut reads = Reads { count_only: args.count, stack: args.stack, ..Reads::default() };
     if !args.arguments() && !args.results {
         return Ok((None, reads));
     }
@@ -295,8 +303,10 @@ fn follow(
     if tracer.damaged > 0 {
         say(&format!("{} events could not be read", tracer.damaged));
     }
-    output.finish(&summary)?;
-    say(&text::summary(&summary, args.exits()));
+    output.finish(&summary, args.count)?;
+    if !args.count {
+        say(&text::summary(&summary, args.exits()));
+    }
     Ok(())
 }
 

@@ -20,7 +20,6 @@ pub(super) fn recorder(config: &config::Recorder) -> Options {
         budget_percent: config.budget,
         core_limit_percent: config.core_limit,
         captures_per_second: config.max_captures,
-        ..Options::default()
     }
 }
 

@@ -268,7 +268,7 @@ fn kernel(facts: &Facts) -> Vec<Check> {
             "sampling clock",
             &facts.sampling,
             false,
-            "the timeline has no CPU samples",
+            "the timeline has no CPU samples on CPUs without a tick (nohz_full, highres=off)",
             "run as root, or grant CAP_PERFMON; in a container also allow perf_event_open in the seccomp profile",
         ),
         feature(

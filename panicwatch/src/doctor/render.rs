@@ -160,7 +160,8 @@ mod tests {
                       remedy: run as root, or grant the capabilities above; in a container
                         also allow the system call in the seccomp profile
             missing sampling clock            refused with EPERM (tried)
-                      lost: the timeline has no CPU samples
+                      lost: the timeline has no CPU samples on CPUs without a tick
+                        (nohz_full, highres=off)
                       remedy: run as root, or grant the capabilities above; in a container
                         also allow the system call in the seccomp profile
             missing fanotify exec events      refused with EPERM (tried)

@@ -1,6 +1,9 @@
 //! What this kernel can do and where its fields are: one question per function.
 
-use std::fs;
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader},
+};
 
 use panicwatch_common::config::{Config, UNKNOWN};
 
@@ -21,6 +24,38 @@ impl KernelFacts {
         let forced_off = std::env::var_os("PANICWATCH_NO_UPROBE_MULTI").is_some();
         KernelFacts { uprobe_multi: !forced_off && multi::supported(), config: config() }
     }
+}
+
+/// Address of the function that the scheduler's tick is; `None` where samples cannot be taken in ticks. Takes some
+/// hundredths of a second.
+pub(super) fn tick() -> Option<u64> {
+    if std::env::var_os("PANICWATCH_SAMPLING_CLOCK").is_some() || !ticks() {
+        return None;
+    }
+    let symbols = BufReader::new(File::open("/proc/kallsyms").ok()?);
+    // https://github.com/torvalds/linux/blob/v6.12/kernel/time/tick-sched.c tick_nohz_handler,
+    // https://github.com/torvalds/linux/blob/v6.1/kernel/time/tick-sched.c tick_sched_timer.
+    let mut of_tick = symbols.lines().map_while(Result::ok).filter_map(|line| {
+        let mut words = line.split(' ');
+        let (address, name) = (words.next()?, words.nth(1)?);
+        matches!(name, "tick_nohz_handler" | "tick_sched_timer").then(|| u64::from_str_radix(address, 16).ok())?
+    });
+    of_tick.next().filter(|address| *address != 0)
+}
+
+/// Does every busy CPU have a tick, and is that one of the timers that the tracepoint `hrtimer_expire_entry` tells of? Not
+/// without timers of high resolution, and not on CPUs that do without a tick.
+/// <https://docs.kernel.org/timers/no_hz.html>
+fn ticks() -> bool {
+    let text = |path| fs::read_to_string(path).unwrap_or_default();
+    // Hidden in many containers; then the boot line has to do.
+    let low = text("/proc/timer_list").lines().any(|line| {
+        let (name, value) = line.split_once(':').unwrap_or_default();
+        name.trim() == ".hres_active" && value.trim() == "0"
+    });
+    let off = text("/proc/cmdline").split_whitespace().any(|word| word == "highres=off");
+    let tickless = text("/sys/devices/system/cpu/nohz_full").contains(|c: char| c.is_ascii_digit());
+    !(low || off || tickless)
 }
 
 /// Field offsets from the kernel's BTF; unknown ones only cost the facts that need them.
@@ -57,5 +92,7 @@ fn config() -> Config {
         slot_mask: 0,
         sample_mask: 0,
         max_captures: 0,
+        hrtimer_function: offset("hrtimer", "function"),
+        tick: [0; 2],
     }
 }

@@ -15,14 +15,14 @@ use aya::{
 };
 use panicwatch_common::{
     binary::{Binary, row},
-    config::Config,
+    config::{Config, UNKNOWN},
     counted::Place,
     reason::Reason,
 };
 
 use super::{
     error::ProbeError,
-    kernel::KernelFacts,
+    kernel::{self, KernelFacts},
     multi,
     rings::{MappedRings, RingSizes},
     sources::Attachments,
@@ -243,6 +243,21 @@ impl Programs {
     /// The uprobe program `name` as aya loaded it.
     pub(super) fn uprobe(&mut self, name: &'static str) -> Result<&mut UProbe, ProbeError> {
         uprobe(&mut self.ebpf, name)
+    }
+
+    /// Lets samples be taken in the scheduler's tick; `false` where that cannot be.
+    pub(super) fn use_tick(&mut self) -> Result<bool, ProbeError> {
+        if self.config.tick == [0; 2] && self.config.hrtimer_function != UNKNOWN {
+            let tick = kernel::tick().unwrap_or(0);
+            self.config.tick = [tick as u32, (tick >> 32) as u32];
+            self.configure()?;
+        }
+        Ok(self.samples_in_ticks())
+    }
+
+    /// Samples are taken in ticks, not by clocks of ours.
+    pub(super) fn samples_in_ticks(&self) -> bool {
+        self.config.tick != [0; 2]
     }
 
     /// The object with its programs and maps.

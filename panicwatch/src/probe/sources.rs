@@ -1,4 +1,4 @@
-//! The recorder's sources in the kernel: tracepoints and the sampling clock, attached and taken off one by one.
+//! The recorder's sources in the kernel: tracepoints and the sampling clocks, attached and taken off one by one.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +21,9 @@ struct Links {
     _clocks: Vec<PerfEventLink>,
 }
 
+/// Samples a second of each CPU where it takes a clock of our own; no divisor of anybody's tick.
+const CLOCK_PER_SECOND: u32 = 199;
+
 /// The raw tracepoints of a source, each of the name of its program.
 fn tracepoints(source: Source) -> &'static [&'static str] {
     match source {
@@ -30,7 +33,8 @@ fn tracepoints(source: Source) -> &'static [&'static str] {
         Source::Signal => &["signal_generate", "signal_deliver"],
         Source::Syscall => &["sys_enter", "sys_exit"],
         Source::Fault => &["page_fault_user"],
-        Source::Sample | Source::Gc | Source::Assist | Source::Goroutine | Source::Function => &[],
+        Source::Sample => &["hrtimer_expire_entry"],
+        Source::Gc | Source::Assist | Source::Goroutine | Source::Function => &[],
     }
 }
 
@@ -39,11 +43,16 @@ impl Programs {
     ///
     /// # Errors
     /// When this kernel has no such tracepoint or clock, or refuses.
-    pub fn attach_source(&mut self, source: Source, samples_per_second: u32) -> Result<(), ProbeError> {
+    pub fn attach_source(&mut self, source: Source) -> Result<(), ProbeError> {
         if source.is_in_program() || self.sources.0.contains_key(&source) {
             return Ok(());
         }
         let mut links = Links::default();
+        if source == Source::Sample && !self.use_tick()? {
+            links._clocks = self.start_clocks(CLOCK_PER_SECOND)?;
+            self.sources.0.insert(source, links);
+            return Ok(());
+        }
         for &name in tracepoints(source) {
             let program: &mut RawTracePoint =
                 self.ebpf().program_mut(name).ok_or(ProbeError::Object(name))?.try_into()?;
@@ -53,15 +62,12 @@ impl Programs {
             let id = program.attach(name)?;
             links._tracepoints.push(program.take_link(id)?);
         }
-        if source == Source::Sample {
-            links._clocks = self.start_clocks(samples_per_second)?;
-        }
         self.sources.0.insert(source, links);
         Ok(())
     }
 
-    /// One sampling clock a CPU.
-    pub(super) fn start_clocks(&mut self, samples_per_second: u32) -> Result<Vec<PerfEventLink>, ProbeError> {
+    /// One sampling clock a CPU, which strikes so often a second.
+    pub(super) fn start_clocks(&mut self, per_second: u32) -> Result<Vec<PerfEventLink>, ProbeError> {
         let name = "sample";
         let program: &mut PerfEvent =
             self.ebpf().program_mut(name).ok_or(ProbeError::Object(name))?.try_into()?;
@@ -74,7 +80,7 @@ impl Programs {
             let id = program.attach(
                 PerfEventConfig::Software(SoftwareEvent::CpuClock),
                 PerfEventScope::AllProcessesOneCpu { cpu },
-                SamplePolicy::Frequency(samples_per_second.into()),
+                SamplePolicy::Frequency(per_second.into()),
                 false,
             )?;
             clocks.push(program.take_link(id)?);

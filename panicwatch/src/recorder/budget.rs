@@ -9,7 +9,7 @@ use panicwatch_common::recorder::{KINDS, kind};
 
 use super::Source;
 
-/// Nanoseconds that one hit takes, by the kind of record.
+/// Nanoseconds that one hit takes, by the kind of record. What taking samples took is counted, so its price is one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prices(pub [f64; KINDS as usize]);
 
@@ -25,8 +25,13 @@ impl Prices {
         (price > 0.0).then_some(price)
     }
 
-    /// That of a record of `source`; `None` when it was not measured.
-    pub fn of_source(&self, source: Source) -> Option<f64> {
+    /// That of a record of `source`, of which there were so many; `None` when it was not measured. Only what samples cost
+    /// depends on the records: that is measured while they are taken.
+    pub fn of_source(&self, source: Source, hits: &[u64]) -> Option<f64> {
+        if source == Source::Sample {
+            let samples = hits.get(kind::SAMPLE as usize).copied().filter(|samples| *samples > 0)?;
+            return Some(self.of(source, hits) / samples as f64);
+        }
         let measured = |kind: &u32| self.0.get(*kind as usize).copied().filter(|price| *price > 0.0);
         source.kinds().iter().find_map(measured)
     }
@@ -108,6 +113,11 @@ impl Budget {
     ) -> Budget {
         let limit = core_percent / 100.0 * f64::from(cores.max(1));
         Budget { percent, limit, prices, active, pauses: BTreeMap::new(), readings: VecDeque::new() }
+    }
+
+    /// Of a record.
+    pub fn prices(&self) -> &Prices {
+        &self.prices
     }
 
     /// What recording costs at present, in percent of the watched processes' CPU time.

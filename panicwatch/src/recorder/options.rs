@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use panicwatch_common::counted::WINDOW_NS;
+use panicwatch_common::{counted::WINDOW_NS, recorder::SAMPLE_GAP_NS};
 
 use super::Source;
 use crate::trace::pattern::Pattern;
@@ -64,8 +64,6 @@ pub struct Options {
     pub budget_percent: f64,
     /// The most that is spent of each core's time, whatever the budget says: percent.
     pub core_limit_percent: f64,
-    /// Samples a second on each CPU.
-    pub samples_per_second: u32,
     /// Panics of one binary that are captured a second, over some seconds; what is beyond is counted. 0: all are.
     pub captures_per_second: u32,
 }
@@ -79,7 +77,6 @@ impl Default for Options {
             functions: Vec::new(),
             budget_percent: 1.0,
             core_limit_percent: 5.0,
-            samples_per_second: 199,
             captures_per_second: 200,
         }
     }
@@ -126,7 +123,7 @@ impl Options {
     /// Samples of a CPU's ring, a power of two.
     pub fn samples(&self) -> u32 {
         let window = self.window.as_millis() as u64 + 200;
-        let wanted = (u64::from(self.samples_per_second) * window / 1000).clamp(128, 8192);
+        let wanted = (window * 1_000_000 / SAMPLE_GAP_NS).clamp(128, 8192);
         u32::try_from(wanted.next_power_of_two()).unwrap_or(8192)
     }
 }

@@ -197,7 +197,7 @@ pub struct Track {
     /// Nested: functions, panics and deferred calls, stopped worlds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slices: Vec<Slice>,
-    /// Where it was when the sampling clock struck.
+    /// Where it was when the scheduler's tick or a sampling clock struck.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub samples: Vec<Stack>,
 }

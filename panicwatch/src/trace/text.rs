@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::line::{Argument, Event, Line, Summary};
+use super::line::{Argument, Event, FunctionCount, Line, Summary};
 use crate::escape;
 
 /// Deepest indentation; beyond that the depth is written as a number.
@@ -88,17 +88,34 @@ pub fn summary(summary: &Summary, exits: bool) -> String {
         let _ =
             write!(out, "; {} events are counted but not shown, because they came too fast", summary.lost);
     }
-    let mut functions: Vec<_> = summary.functions.iter().collect();
-    functions.sort_by_key(|function| std::cmp::Reverse(function.entries));
+    let functions = most_called(summary);
     if functions.len() > 1 {
         for function in functions.iter().take(MOST) {
-            let _ = write!(out, "\n{:>12}  {}", function.entries, escape::one_line(&function.function));
+            let _ = write!(out, "\n{}", count(function));
         }
         if functions.len() > MOST {
             let _ = write!(out, "\n{:>12}  more functions", functions.len() - MOST);
         }
     }
     out
+}
+
+/// Calls of each function, those called most first, and of all.
+pub fn counts(summary: &Summary) -> String {
+    let functions = most_called(summary);
+    let mut out: String = functions.iter().map(|function| count(function) + "\n").collect();
+    let _ = writeln!(out, "{:>12}  calls of {} functions", summary.entries, functions.len());
+    out
+}
+
+fn most_called(summary: &Summary) -> Vec<&FunctionCount> {
+    let mut functions: Vec<_> = summary.functions.iter().collect();
+    functions.sort_by_key(|function| std::cmp::Reverse(function.entries));
+    functions
+}
+
+fn count(function: &FunctionCount) -> String {
+    format!("{:>12}  {}", function.entries, escape::one_line(&function.function))
 }
 
 #[cfg(test)]
@@ -146,6 +163,22 @@ mod tests {
         );
         let deep = line(&event(Event::Unwound, 1000), 0);
         assert!(deep.contains("[1000] ") && deep.ends_with("! main.f unwound\n"), "{deep:?}");
+    }
+
+    #[test]
+    fn counts_are_in_order() {
+        let function = |name: &str, entries| FunctionCount {
+            function: name.to_owned(),
+            entries,
+            exits: 0,
+            lost: 0,
+        };
+        let functions = vec![function("main.a", 2), function("main.\x1bb", 12)];
+        let summary = Summary { entries: 14, functions, ..Summary::default() };
+        assert_eq!(
+            counts(&summary),
+            "          12  main.\\x1bb\n           2  main.a\n          14  calls of 2 functions\n"
+        );
     }
 
     #[test]

@@ -84,12 +84,7 @@ impl Governed {
             Ok(prices) => prices,
             Err(error) => return self.note(format!("the recorder's budget is not kept: {error}")),
         };
-        {
-            let mut told = self.account.get();
-            told.hit_ns = prices.in_program();
-            let price = |source: &Source| Some((source.name().to_owned(), prices.of_source(*source)?));
-            told.prices = self.sources.iter().filter_map(price).collect();
-        }
+        self.account.get().hit_ns = prices.in_program();
         let cores = thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
         let limit = (self.options.core_limit_percent, cores);
         let mut budget = Budget::new(self.options.budget_percent, limit, prices, self.sources.clone());
@@ -109,7 +104,12 @@ impl Governed {
                 self.account.get().actions += 1;
                 self.act(action);
             }
-            self.account.get().cost_percent = Some(budget.cost_percent());
+            let mut told = self.account.get();
+            told.cost_percent = Some(budget.cost_percent());
+            let price = |source: &Source| {
+                Some((source.name().to_owned(), budget.prices().of_source(*source, &meter.hits)?))
+            };
+            told.prices = self.sources.iter().filter_map(price).collect();
         }
     }
 
@@ -134,7 +134,7 @@ impl Governed {
             Action::Resume(source) => {
                 let again = self
                     .armory
-                    .with_programs(|programs| programs.attach_source(source, self.options.samples_per_second))
+                    .with_programs(|programs| programs.attach_source(source))
                     .and_then(|()| self.armory.start_source(source));
                 match again {
                     Ok(()) => {

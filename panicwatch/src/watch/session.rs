@@ -155,7 +155,7 @@ impl Session {
         let mut recorded = sources.clone();
         for source in sources.iter().filter(|source| !source.is_in_program()) {
             if let (Err(error), Some(recorder)) =
-                (programs.attach_source(*source, options.samples_per_second), &recorder)
+                (programs.attach_source(*source), &recorder)
             {
                 recorded.retain(|recorded| recorded != source);
                 recorder.is_off(*source, error.to_string());

@@ -38,6 +38,8 @@ pub struct Whom {
 /// What to read of each call.
 #[derive(Debug, Clone, Default)]
 pub struct Reads {
+    /// Nothing: calls are counted.
+    pub count_only: bool,
     /// Callers.
     pub stack: bool,
     /// What to read at the entry of each function.
@@ -86,7 +88,7 @@ impl Tracing {
         };
         let mut programs = TracePrograms::load(&needs)?;
         let mut source = programs.take_source()?;
-        let config = config(bin, whom, reads.stack)?;
+        let config = config(bin, whom, reads)?;
         programs.configure(config)?;
         let prices = programs.measure(config, &mut source)?;
         for (at_exit, lists) in [(false, &reads.entries), (true, &reads.exits)] {
@@ -251,7 +253,7 @@ impl Reading {
     }
 }
 
-fn config(bin: &GoBinary, whom: Whom, stack: bool) -> Result<TraceConfig, ProbeError> {
+fn config(bin: &GoBinary, whom: Whom, reads: &Reads) -> Result<TraceConfig, ProbeError> {
     let row = binary_row(bin, whom.all).ok_or(ProbeError::UnknownLayout)?;
     let layout = bin.layout();
     Ok(TraceConfig {
@@ -263,7 +265,8 @@ fn config(bin: &GoBinary, whom: Whom, stack: bool) -> Result<TraceConfig, ProbeE
         // <https://github.com/golang/go/blob/go1.21.13/src/runtime/panic.go#L1042>
         panic_sp: if layout.minor >= 22 { layout.panic.sp.into() } else { NO_OFFSET },
         g_sigcode0: layout.g.sigcode0.into(),
-        stack: u32::from(stack),
+        stack: u32::from(reads.stack),
+        count_only: u32::from(reads.count_only),
         ..TraceConfig::default()
     })
 }

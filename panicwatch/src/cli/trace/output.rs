@@ -87,13 +87,14 @@ impl Output {
         self.failed.is_none()
     }
 
-    /// The end.
+    /// The end; with the counts where they are what was asked for.
     ///
     /// # Errors
     /// When something could not be written; a closed pipe is not an error.
-    pub(super) fn finish(mut self, summary: &Summary) -> anyhow::Result<()> {
+    pub(super) fn finish(mut self, summary: &Summary, count: bool) -> anyhow::Result<()> {
         let written = match (self.failed.take(), self.shape) {
             (Some(error), _) => Err(error),
+            (None, Shape::Text { .. }) if count => self.to.write_all(text::counts(summary).as_bytes()),
             (None, Shape::Text { .. }) => Ok(()),
             (None, Shape::Jsonl) => json(&mut self.to, summary),
             (None, Shape::Perfetto(perfetto)) => self.to.write_all(&perfetto.finish()),

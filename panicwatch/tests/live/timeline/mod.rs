@@ -57,6 +57,9 @@ pub(crate) fn trials() -> Vec<Trial> {
             add("flood, small ring".to_owned(), losses::small_ring, "64");
         }
         if version == "1.27" || need::full() {
+            for way in sources::WAYS_TO_SAMPLE {
+                add(format!("samples by {way}"), sources::samples, way);
+            }
             for source in sources::SOURCES {
                 add(format!("without {}", source.name), sources::without, source.name);
             }

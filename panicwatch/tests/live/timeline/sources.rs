@@ -69,6 +69,32 @@ pub(crate) fn without(built: &Built, name: &str) -> Verdict {
     Ok(End::Passed)
 }
 
+/// How samples can be taken.
+pub(crate) const WAYS_TO_SAMPLE: [&str; 2] = ["tick", "clock"];
+
+/// A goroutine that spins is found spinning, in no kernel's code, whichever way samples are taken.
+pub(crate) fn samples(built: &Built, way: &str) -> Verdict {
+    let options = ["--window", "50ms", "--budget", "100"];
+    let mut program = Program::new(&built.path, &["preempt", "/dev/null"]).with(&options);
+    if way == "clock" {
+        program.env.push(("PANICWATCH_SAMPLING_CLOCK".to_owned(), "1".to_owned()));
+    }
+    let run = run::watched(&program)?;
+    ensure!(run.output.status == 0, "exit status {}: {}", run.output.status, run.output.stderr);
+    let line = lines(&[only(run.incidents)?])?.pop().context("no time line")?;
+    let samples: Vec<&serde_json::Value> =
+        line.list("tracks")?.iter().filter_map(|track| track["samples"].as_array()).flatten().collect();
+    let function = |sample: &serde_json::Value| sample["frames"][0]["function"].as_str().map(str::to_owned);
+    let spins = |sample: &&&serde_json::Value| {
+        function(sample).is_some_and(|name| matches!(name.as_str(), "main.preempt.func1" | "main.work"))
+            && sample["kernel"].is_null()
+    };
+    let spinning = samples.iter().filter(spins).count();
+    // Two CPUs in the window of 50 ms have 20 ticks of 250 a second, and 10 of 100.
+    ensure!(samples.len() >= 4 && spinning * 4 >= samples.len() * 3, "{spinning} of {samples:?}");
+    Ok(End::Passed)
+}
+
 fn line(built: &Built, scenario: &str, options: &[&str]) -> Result<Line> {
     let program = Program::new(&built.path, &[scenario, "/dev/null"]).with(options);
     let run = run::watched(&program)?;

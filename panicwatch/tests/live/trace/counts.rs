@@ -38,6 +38,23 @@ pub(super) fn every_call(built: &Built) -> Result<()> {
     Ok(())
 }
 
+/// Nothing but counts.
+pub(super) fn only_counts(built: &Built) -> Result<()> {
+    let run = Traced::run(&["main.*", "--count"], &built.path, &[ROUNDS])?;
+    agrees(&run)?;
+    ensure!(run.events.is_empty(), "calls are told: {:?}", run.events);
+    ensure!(run.summary["lost"] == 0, "lost: {}", run.summary);
+    let run = Traced::run(&["main.*", "--count", "--goroutine", "1"], &built.path, &["1"])?;
+    let functions = run.summary["functions"].as_array().context("no functions")?;
+    let of: Vec<_> = functions.iter().map(|f| (f["function"].as_str(), f["entries"].as_u64())).collect();
+    ensure!(
+        of == [(Some("main.main"), Some(1)), (Some("main.slow"), Some(1))]
+            || of == [(Some("main.slow"), Some(1)), (Some("main.main"), Some(1))],
+        "on goroutine 1: {of:?}"
+    );
+    Ok(())
+}
+
 pub(super) fn exits(built: &Built) -> Result<()> {
     let run = Traced::run(&["main.*", "--duration"], &built.path, &[ROUNDS])?;
     agrees(&run)?;

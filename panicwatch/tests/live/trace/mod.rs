@@ -20,6 +20,7 @@ use crate::{
 /// Name, fixture, test, and whether it is worth every way to build.
 const TESTS: &[Row] = &[
     ("every call is counted", "calls", counts::every_call, true),
+    ("only counts", "calls", counts::only_counts, false),
     ("exits and unwinding", "calls", counts::exits, true),
     ("counted though lost", "calls", counts::lost, false),
     ("filters", "calls", counts::filters, false),
