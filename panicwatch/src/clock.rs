@@ -38,6 +38,11 @@ impl Clock {
         u64::try_from((i128::from(monotonic_ns) + self.offset_ns) / 1_000_000).unwrap_or(0)
     }
 
+    /// CPU time that the calling thread has used, nanoseconds.
+    pub fn thread_cpu_ns() -> u64 {
+        u64::try_from(now(libc::CLOCK_THREAD_CPUTIME_ID)).unwrap_or(0)
+    }
+
     /// CPU time that process `pid` has used, user and system, nanoseconds; `None` when it is gone.
     pub fn process_cpu_ns(pid: u32) -> Option<u64> {
         let mut clock = 0;

@@ -2,14 +2,14 @@
 //!
 //! The same short loops (a system call, two threads that wake each other, fresh pages, a signal, a function under a
 //! probe) are timed before the recorder's probes are there, and with them; what the difference is per record is the
-//! price. The best of a few tries counts: whatever disturbs makes them longer. What samples cost is counted where they are
+//! price, in CPU time, for others may be at work. The best of a few tries counts: whatever disturbs makes them longer. What samples cost is counted where they are
 //! taken; only the interrupts of clocks of our own have a price.
 
 use std::{
     fs::File,
     hint::black_box,
+    io::{PipeReader, PipeWriter, Read as _, Write as _},
     path::Path,
-    sync::mpsc::sync_channel,
     thread,
     time::{Duration, Instant},
 };
@@ -27,7 +27,10 @@ use super::{
     plan::{Price, ProbePlan, Site},
     rings::MappedRings,
 };
-use crate::recorder::{Source, budget::Prices};
+use crate::{
+    clock::Clock,
+    recorder::{Source, budget::Prices},
+};
 
 /// The row of our own code; never a watched binary's.
 pub(super) const OWN_ROW: u32 = MAX_BINARIES - 1;
@@ -74,7 +77,7 @@ fn best(load: Load, pause: Duration) -> Duration {
 
 impl Load {
     fn time(self) -> Duration {
-        let start = Instant::now();
+        let start = Clock::thread_cpu_ns();
         match self {
             Load::Syscalls => (0..1000).for_each(|_| {
                 // SAFETY: takes and changes nothing.
@@ -87,11 +90,9 @@ impl Load {
                 unsafe { libc::raise(libc::SIGURG) };
             }),
             Load::Calls => Own::Emulated.call(500),
-            Load::Spin => (0..2_000_000_u64).for_each(|i| {
-                black_box(i);
-            }),
+            Load::Spin => return spin(),
         }
-        start.elapsed()
+        Duration::from_nanos(Clock::thread_cpu_ns() - start)
     }
 
     /// The kinds whose price it tells, and those that cost the same.
@@ -144,20 +145,38 @@ fn on_one_cpu<T>(f: impl FnOnce() -> T) -> T {
     result
 }
 
-/// How long two threads take that wake each other in turn. Starting them is not in it: that varies by as much as all the
-/// records cost. Not many rounds: their records take the place of others in the ring.
+/// CPU time of two threads that wake each other in turn. Starting them is not in it: that varies by as much as all the
+/// records cost. Not many rounds: their records take the place of others in the ring. Nothing, when there are no pipes.
 fn wake_each_other(rounds: usize) -> Duration {
-    let (ping, pinged) = sync_channel::<()>(0);
-    let (pong, ponged) = sync_channel::<()>(0);
-    let other = thread::spawn(move || while pinged.recv().is_ok() && pong.send(()).is_ok() {});
-    let round = || ping.send(()).is_ok() && ponged.recv().is_ok();
-    round();
+    let (Ok((pinged, ping)), Ok((ponged, pong))) = (std::io::pipe(), std::io::pipe()) else {
+        return Duration::ZERO;
+    };
+    let turns = move |mut from: PipeReader, mut to: PipeWriter, begins: bool| {
+        let mut byte = [0];
+        let mut start = 0;
+        for turn in 0..=rounds {
+            if (begins || from.read_exact(&mut byte).is_ok())
+                && to.write_all(&byte).is_ok()
+                && (!begins || from.read_exact(&mut byte).is_ok())
+                && turn == 0
+            {
+                start = Clock::thread_cpu_ns();
+            }
+        }
+        Clock::thread_cpu_ns() - start
+    };
+    let other = thread::spawn(move || turns(pinged, pong, false));
+    let own = turns(ponged, ping, true);
+    Duration::from_nanos(own + other.join().unwrap_or(0))
+}
+
+/// An interrupt's time is nobody's CPU time on some kernels, hence the clock on the wall.
+fn spin() -> Duration {
     let start = Instant::now();
-    (0..rounds).all(|_| round());
-    let took = start.elapsed();
-    drop(ping);
-    let _ = other.join();
-    took
+    (0..2_000_000_u64).for_each(|i| {
+        black_box(i);
+    });
+    start.elapsed()
 }
 
 fn touch_pages(pages: usize) {

@@ -4,11 +4,11 @@ use std::{
     fs,
     hint::black_box,
     io,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::error::ProbeError;
-use crate::mappings;
+use crate::{clock::Clock, mappings};
 
 /// One that begins with an instruction that the kernel emulates (`nop`), as those are that probes stand on in Go code.
 #[unsafe(naked)]
@@ -67,12 +67,12 @@ impl Own {
         black_box(g);
     }
 
-    /// How long `times` calls take at best.
+    /// The CPU time that `times` calls take at best.
     pub(super) fn time(self, times: u32) -> Duration {
         let once = |_| {
-            let start = Instant::now();
+            let start = Clock::thread_cpu_ns();
             self.call(times);
-            start.elapsed()
+            Duration::from_nanos(Clock::thread_cpu_ns() - start)
         };
         (0..TRIES).map(once).min().unwrap_or_default()
     }
