@@ -36,8 +36,6 @@ pub mod kind {
 
     /// A sample was taken (counted under this number; written as a [`Sample`](super::Sample)).
     pub const SAMPLE: u32 = 12;
-    /// No record: its count is the nanoseconds that taking samples took.
-    pub const SAMPLE_NS: u32 = 13;
 
     /// A garbage collection begins (`runtime.gcBgMarkStartWorkers`, the first thing it does once it is decided).
     pub const GC_START: u32 = 20;
@@ -158,6 +156,13 @@ pub struct Head {
     pub reserved: [u64; 5],
     /// Hits by the kind of record; what they cost is estimated from it.
     pub hits: [u64; KINDS as usize],
+    /// Of those, by kind, how many were timed: one of [`TIMED_EVERY`], and every sample.
+    pub timed: [u64; KINDS as usize],
+    /// Nanoseconds that those took.
+    pub timed_ns: [u64; KINDS as usize],
 }
 
-const _: () = assert!(size_of::<Head>() == 64 + 8 * KINDS as usize);
+const _: () = assert!(size_of::<Head>() == 64 + 3 * 8 * KINDS as usize);
+
+/// One hit of so many is timed, a power of two.
+pub const TIMED_EVERY: u64 = 64;

@@ -12,7 +12,7 @@ use aya_ebpf::helpers::{
 use panicwatch_common::{
     config::{Config, UNKNOWN},
     reason::Reason,
-    recorder::{Head, KINDS, Slot, pair},
+    recorder::{Head, KINDS, Slot, TIMED_EVERY, pair},
 };
 
 use crate::{
@@ -28,6 +28,35 @@ pub(crate) struct Who {
     pub(crate) tgid: u32,
     pub(crate) tid: u32,
     pub(crate) goid: u64,
+    pub(crate) since: Since,
+}
+
+/// When the program found that there is something to record.
+#[derive(Clone, Copy)]
+pub(crate) struct Since {
+    pub(crate) ns: u64,
+    /// What it takes from then on is what the record costs.
+    pub(crate) timed: bool,
+}
+
+impl Since {
+    #[inline(always)]
+    pub(crate) fn now() -> Since {
+        Since { ns: now(), timed: true }
+    }
+
+    /// For probes in programs, whose trap costs more than all that follows, and for a second record.
+    #[inline(always)]
+    pub(crate) fn untimed(self) -> Since {
+        Since { timed: false, ..self }
+    }
+}
+
+/// CLOCK_MONOTONIC.
+#[inline(always)]
+pub(crate) fn now() -> u64 {
+    // SAFETY: no preconditions.
+    unsafe { bpf_ktime_get_ns() }
 }
 
 impl Who {
@@ -37,7 +66,8 @@ impl Who {
         let id = bpf_get_current_pid_tgid();
         let (tgid, tid) = ((id >> 32) as u32, id as u32);
         let row = watched(tgid)?;
-        Some(Who { tgid, tid, goid: goid(row) })
+        let since = Since::now();
+        Some(Who { tgid, tid, goid: goid(row), since })
     }
 }
 
@@ -48,12 +78,29 @@ pub(crate) fn record(kind: u32, who: Who, extra: u32, args: [u64; 3]) {
     // SAFETY: no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let Some(head) = HEADS.get_ptr_mut(cpu) else { return no_ring(config) };
-    count(head, kind);
+    let hits = count(head, kind);
     // SAFETY: the head is a map value.
     let n = next(unsafe { &raw mut (*head).slots });
     let at = cpu * (config.slot_mask + 1) + (n as u32 & config.slot_mask);
     let Some(slot) = SLOTS.get_ptr_mut(at) else { return };
     write(slot, n, kind, who, extra, args);
+    if who.since.timed && hits & (TIMED_EVERY - 1) == 0 {
+        took(head, kind, now() - who.since.ns, LONGEST_NS);
+    }
+}
+
+/// What takes longer was interrupted.
+const LONGEST_NS: u64 = 10_000;
+
+/// Counts what a hit took.
+#[inline(always)]
+pub(crate) fn took(head: *mut Head, kind: u32, ns: u64, longest: u64) {
+    let ns = if ns < longest { ns } else { longest };
+    // SAFETY: the head is a map value.
+    unsafe {
+        add(&raw mut (*head).timed, kind, 1);
+        add(&raw mut (*head).timed_ns, kind, ns);
+    }
 }
 
 /// A record found no ring: that is a loss where there are rings at all.
@@ -69,7 +116,7 @@ fn write(slot: *mut Slot, n: u64, kind: u32, who: Who, extra: u32, args: [u64; 3
     // SAFETY: the slot is a map value of this type; the order of the volatile writes is what the reader relies on.
     unsafe {
         ptr::write_volatile(&raw mut (*slot).seq, 0);
-        ptr::write_volatile(&raw mut (*slot).time_ns, bpf_ktime_get_ns());
+        ptr::write_volatile(&raw mut (*slot).time_ns, who.since.ns);
         ptr::write_volatile(&raw mut (*slot).kind, kind);
         ptr::write_volatile(&raw mut (*slot).tgid, who.tgid);
         ptr::write_volatile(&raw mut (*slot).tid, who.tid);
@@ -82,19 +129,22 @@ fn write(slot: *mut Slot, n: u64, kind: u32, who: Who, extra: u32, args: [u64; 3
     }
 }
 
-/// Counts a hit of the probes for `kind`.
+/// Counts a hit of the probes for `kind`; says how many there were before.
 #[inline(always)]
-pub(crate) fn count(head: *mut Head, kind: u32) {
-    add(head, kind, 1);
+pub(crate) fn count(head: *mut Head, kind: u32) -> u64 {
+    // SAFETY: the head is a map value.
+    add(unsafe { &raw mut (*head).hits }, kind, 1)
 }
 
-/// Adds to what is counted for `kind`. What interrupts another may go uncounted: this is for an estimate.
+/// Adds to one of a head's tables; says what it was before. What interrupts another may go uncounted: this is for an estimate.
 #[inline(always)]
-pub(crate) fn add(head: *mut Head, kind: u32, n: u64) {
-    // SAFETY: the head is a map value, and the mask keeps the index in the array.
+fn add(table: *mut [u64; KINDS as usize], kind: u32, n: u64) -> u64 {
+    // SAFETY: the table is in a map value, and the mask keeps the index in it.
     unsafe {
-        let hits = (*head).hits.as_mut_ptr().add((kind & (KINDS - 1)) as usize);
-        hits.write_volatile(hits.read_volatile() + n);
+        let entry = table.cast::<u64>().add((kind & (KINDS - 1)) as usize);
+        let before = entry.read_volatile();
+        entry.write_volatile(before + n);
+        before
     }
 }
 

@@ -10,7 +10,7 @@ use panicwatch_common::recorder::{kind, pair};
 use crate::{
     maps::{CONFIG, watched},
     pt_regs,
-    recorder::{Who, goid, ids, record, word, word32},
+    recorder::{Since, Who, goid, ids, record, word, word32},
 };
 
 /// `kernel_siginfo.si_code`.
@@ -35,9 +35,10 @@ pub(crate) fn signal_generate(ctx: RawTracePointContext) -> i32 {
     if watched(tgid).is_none() {
         return 0;
     }
+    let since = Since::now();
     let id = aya_ebpf::helpers::bpf_get_current_pid_tgid();
     let row = watched((id >> 32) as u32).unwrap_or(0);
-    let who = Who { tgid, tid, goid: goid(row) };
+    let who = Who { tgid, tid, goid: goid(row), since };
     let sender = pair(id as u32, (id >> 32) as u32);
     let code = si_code(ctx.arg::<u64>(1));
     record(kind::SIGNAL_SENT, who, ctx.arg::<u64>(0) as u32, [sender, code, ctx.arg::<u64>(4)]);

@@ -10,7 +10,7 @@ use panicwatch_common::{binary::site, recorder::kind, reg};
 use crate::{
     context::Hit,
     read,
-    recorder::{Who, record},
+    recorder::{Since, Who, record},
 };
 
 /// `runtime.schedinit`: any hit says which binary this process runs.
@@ -25,7 +25,7 @@ impl Hit {
     #[inline(always)]
     fn who(&self, g: u64) -> Who {
         let id = aya_ebpf::helpers::bpf_get_current_pid_tgid();
-        Who { tgid: (id >> 32) as u32, tid: id as u32, goid: self.goid(g) }
+        Who { tgid: (id >> 32) as u32, tid: id as u32, goid: self.goid(g), since: Since::now().untimed() }
     }
 
     #[inline(always)]

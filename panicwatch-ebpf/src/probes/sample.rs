@@ -7,7 +7,7 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns, generated::bpf_get_stack},
+    helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id, generated::bpf_get_stack},
     macros::{perf_event, raw_tracepoint},
     programs::{PerfEventContext, RawTracePointContext},
 };
@@ -16,7 +16,7 @@ use panicwatch_common::recorder::{IN_TICK, KERNEL_FRAMES, SAMPLE_GAP_NS, USER_FR
 use crate::{
     atomic::next,
     maps::{CONFIG, HEADS, SAMPLES, watched},
-    recorder::{add, count, goid, no_ring, word},
+    recorder::{count, goid, no_ring, now, took, word},
 };
 
 /// `BPF_F_USER_STACK`.
@@ -54,14 +54,13 @@ fn take(ctx: *mut core::ffi::c_void, flags: u32) {
     // SAFETY: no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let Some(head) = HEADS.get_ptr_mut(cpu) else { return no_ring(config) };
-    // SAFETY: no preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
+    let since = now();
     // SAFETY: the head is a map value; only timer interrupts write this word, one at a time on each CPU.
     unsafe {
-        if flags & IN_TICK != 0 && now - (*head).sampled_ns < SAMPLE_GAP_NS {
+        if flags & IN_TICK != 0 && since - (*head).sampled_ns < SAMPLE_GAP_NS {
             return;
         }
-        (*head).sampled_ns = now;
+        (*head).sampled_ns = since;
     }
     count(head, kind::SAMPLE);
     // SAFETY: the head is a map value.
@@ -71,7 +70,7 @@ fn take(ctx: *mut core::ffi::c_void, flags: u32) {
     // SAFETY: the sample is a map value of this type, and the helper writes no more than it is told.
     unsafe {
         core::ptr::write_volatile(&raw mut (*sample).seq, 0);
-        (*sample).time_ns = now;
+        (*sample).time_ns = since;
         (*sample).tgid = tgid;
         (*sample).tid = tid;
         (*sample).goid = goid(row);
@@ -80,7 +79,6 @@ fn take(ctx: *mut core::ffi::c_void, flags: u32) {
         (*sample).user_frames = if user > 0 { user as u32 / 8 } else { 0 };
         (*sample).kernel_frames = if kernel > 0 { kernel as u32 / 8 } else { 0 } | flags;
         core::ptr::write_volatile(&raw mut (*sample).seq, n + 1);
-        let took = bpf_ktime_get_ns() - now;
-        add(head, kind::SAMPLE_NS, if took < LONGEST_NS { took } else { LONGEST_NS });
+        took(head, kind::SAMPLE, now() - since, LONGEST_NS);
     }
 }

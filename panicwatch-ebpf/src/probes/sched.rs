@@ -14,7 +14,7 @@ use panicwatch_common::{
 use crate::{
     maps::{CONFIG, watched},
     pt_regs,
-    recorder::{Who, goid, ids, other, record, word, word32},
+    recorder::{Since, Who, goid, ids, other, record, word, word32},
 };
 
 /// Arguments: preempt, prev, next, and from Linux 5.18 on prev's state. Runs as prev.
@@ -23,14 +23,16 @@ pub(crate) fn sched_switch(ctx: RawTracePointContext) -> i32 {
     let Some(config) = CONFIG.get(0) else { return 0 };
     let (prev, next) = (ctx.arg::<u64>(1), ctx.arg::<u64>(2));
     let (next_tid, next_tgid) = ids(config, next);
-    if let Some(who) = Who::watched() {
+    let prev_watched = Who::watched();
+    if let Some(who) = prev_watched {
         let state = state(&ctx, config, prev);
         let preempted = if ctx.arg::<u64>(0) & 1 != 0 { PREEMPTED } else { 0 };
         record(kind::SWITCH_OUT, who, state | preempted, other(config, next, next_tid, next_tgid));
     }
     if watched(next_tgid).is_some() {
         let (tid, tgid) = ids(config, prev);
-        let who = Who { tgid: next_tgid, tid: next_tid, goid: 0 };
+        let since = prev_watched.map_or_else(Since::now, |who| who.since.untimed());
+        let who = Who { tgid: next_tgid, tid: next_tid, goid: 0, since };
         record(kind::SWITCH_IN, who, 0, other(config, prev, tid, tgid));
     }
     0
@@ -56,11 +58,12 @@ pub(crate) fn sched_waking(ctx: RawTracePointContext) -> i32 {
     if watched(tgid).is_none() {
         return 0;
     }
+    let since = Since::now();
     let id = aya_ebpf::helpers::bpf_get_current_pid_tgid();
     let (waker, waker_tgid) = (id as u32, (id >> 32) as u32);
     let row = if waker == 0 { 0 } else { watched(waker_tgid).unwrap_or(0) };
     let goid = goid(row);
-    let who = Who { tgid, tid, goid: 0 };
+    let who = Who { tgid, tid, goid: 0, since };
     record(kind::WAKING, who, syscall(), [pair(waker, waker_tgid), goid, 0]);
     0
 }
@@ -90,7 +93,7 @@ pub(crate) fn sched_migrate_task(ctx: RawTracePointContext) -> i32 {
     if watched(tgid).is_none() {
         return 0;
     }
-    let who = Who { tgid, tid, goid: 0 };
+    let who = Who { tgid, tid, goid: 0, since: Since::now() };
     let to = ctx.arg::<u64>(1) as u32;
     record(kind::MIGRATE, who, 0, [to as u64, 0, 0]);
     0

@@ -143,7 +143,9 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
         return Err(usage(anyhow!("--format perfetto is not for a terminal: say where to with -o FILE")));
     }
     if args.format == Some(Format::Perfetto) && args.count {
-        return Err(usage(anyhow!("--format perfetto shows calls, and --count shows none: leave one of them out")));
+        return Err(usage(anyhow!(
+            "--format perfetto shows calls, and --count shows none: leave one of them out"
+        )));
     }
     let target = Target::find(&args.target, &args.command)?;
     let bin = crate::watch::armory::open(&target.file).with_context(|| target.shown.display().to_string())?;

@@ -1,14 +1,12 @@
-//! What one hit of each of the recorder's probes costs on this machine, measured on code of our own.
+//! What a hit costs on this machine, of that which the programs in the kernel cannot time themselves: the trap of a probe in a
+//! program, and the interrupt of a sampling clock.
 //!
-//! The same short loops (a system call, two threads that wake each other, fresh pages, a signal, a function under a
-//! probe) are timed before the recorder's probes are there, and with them; what the difference is per record is the
-//! price, in CPU time, for others may be at work. The best of a few tries counts: whatever disturbs makes them longer. What samples cost is counted where they are
-//! taken; only the interrupts of clocks of our own have a price.
+//! A short loop of our own is timed without and with the probe; what the difference is per record is the price. The best of a
+//! few tries counts: whatever disturbs makes them longer.
 
 use std::{
     fs::File,
     hint::black_box,
-    io::{PipeReader, PipeWriter, Read as _, Write as _},
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -16,7 +14,7 @@ use std::{
 
 use panicwatch_common::{
     binary::{Binary, MAX_BINARIES},
-    recorder::{KINDS, kind},
+    recorder::kind,
 };
 
 use super::{
@@ -27,163 +25,36 @@ use super::{
     plan::{Price, ProbePlan, Site},
     rings::MappedRings,
 };
-use crate::{
-    clock::Clock,
-    recorder::{Source, budget::Prices},
-};
+use crate::recorder::{Source, budget::Prices};
 
 /// The row of our own code; never a watched binary's.
 pub(super) const OWN_ROW: u32 = MAX_BINARIES - 1;
 /// A price that the clock could not tell from nothing.
 const LEAST_NS: f64 = 20.0;
-
-/// A loop that causes records of some kinds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Load {
-    Syscalls,
-    Switches,
-    Faults,
-    Signals,
-    Calls,
-    Spin,
-}
-
-const LOADS: [Load; 6] =
-    [Load::Syscalls, Load::Switches, Load::Faults, Load::Signals, Load::Calls, Load::Spin];
-/// Before each try with probes: our records go into the rings, where those of the watched programs are, and a try makes up to
-/// some two thousand; without a pause they would fill one.
+/// Before each try with probes: our records go into the rings, where those of the watched programs are, and without a pause
+/// they would fill one.
 const PAUSE: Duration = Duration::from_millis(10);
+/// Calls of a try.
+const CALLS: u32 = 500;
 /// Samples a second of each CPU while they are measured.
 const FAST: u32 = 20_000;
 
-/// How long the loops take without probes.
-#[derive(Debug, Clone, Copy)]
-pub struct Baseline([Duration; LOADS.len()]);
-
-impl Baseline {
-    /// Runs them: some milliseconds. No probe of the recorder may be attached.
-    pub fn measure() -> Baseline {
-        Baseline(LOADS.map(|load| best(load, Duration::ZERO)))
-    }
-}
-
-fn best(load: Load, pause: Duration) -> Duration {
-    let once = |_| {
-        thread::sleep(pause);
-        load.time()
-    };
-    (0..TRIES).map(once).min().unwrap_or_default()
-}
-
-impl Load {
-    fn time(self) -> Duration {
-        let start = Clock::thread_cpu_ns();
-        match self {
-            Load::Syscalls => (0..1000).for_each(|_| {
-                // SAFETY: takes and changes nothing.
-                unsafe { libc::syscall(libc::SYS_getppid) };
-            }),
-            Load::Switches => return on_one_cpu(|| wake_each_other(100)),
-            Load::Faults => touch_pages(128),
-            Load::Signals => (0..200).for_each(|_| {
-                // SAFETY: SIGURG is ignored by default, and nothing here handles it.
-                unsafe { libc::raise(libc::SIGURG) };
-            }),
-            Load::Calls => Own::Emulated.call(500),
-            Load::Spin => return spin(),
-        }
-        Duration::from_nanos(Clock::thread_cpu_ns() - start)
-    }
-
-    /// The kinds whose price it tells, and those that cost the same.
-    fn kinds(self) -> &'static [u32] {
-        match self {
-            Load::Syscalls => &[kind::SYSCALL_ENTER, kind::SYSCALL_EXIT],
-            Load::Switches => &[kind::SWITCH_OUT, kind::SWITCH_IN, kind::WAKING, kind::MIGRATE],
-            Load::Faults => &[kind::PAGE_FAULT],
-            Load::Signals => &[kind::SIGNAL_SENT, kind::SIGNAL_DELIVERED],
-            Load::Spin => &[kind::SAMPLE],
-            Load::Calls => &[
-                kind::GO_PARK,
-                kind::GO_READY,
-                kind::GO_RUN,
-                kind::GO_YIELD,
-                kind::GO_CREATE,
-                kind::GO_END,
-                kind::GC_START,
-                kind::GC_MARK_DONE,
-                kind::GC_WORKER,
-                kind::GC_ASSIST,
-                kind::STW_BEGIN,
-                kind::STW_END,
-                kind::FUNCTION,
-            ],
-        }
-    }
-}
-
-/// Runs `f` with this thread, and those it starts, on the CPU that it is on: how long an idle CPU takes to wake up varies by
-/// more than a record costs.
-fn on_one_cpu<T>(f: impl FnOnce() -> T) -> T {
-    const BYTES: usize = size_of::<libc::cpu_set_t>();
-    // SAFETY: all zeroes is a set without CPUs.
-    let mut before = unsafe { std::mem::zeroed::<libc::cpu_set_t>() };
-    let mut one = before;
-    // SAFETY: the set is as long as is said.
-    let known = unsafe { libc::sched_getaffinity(0, BYTES, &raw mut before) } == 0;
-    // SAFETY: takes nothing.
-    let cpu = usize::try_from(unsafe { libc::sched_getcpu() }).ok();
-    let Some(cpu) = cpu.filter(|cpu| known && *cpu < BYTES * 8) else { return f() };
-    // SAFETY: the CPU is within the set, which is as long as is said.
-    unsafe {
-        libc::CPU_SET(cpu, &mut one);
-        libc::sched_setaffinity(0, BYTES, &raw const one);
-    }
-    let result = f();
-    // SAFETY: as above.
-    unsafe { libc::sched_setaffinity(0, BYTES, &raw const before) };
-    result
-}
-
-/// CPU time of two threads that wake each other in turn. Starting them is not in it: that varies by as much as all the
-/// records cost. Not many rounds: their records take the place of others in the ring. Nothing, when there are no pipes.
-fn wake_each_other(rounds: usize) -> Duration {
-    let (Ok((pinged, ping)), Ok((ponged, pong))) = (std::io::pipe(), std::io::pipe()) else {
-        return Duration::ZERO;
-    };
-    let turns = move |mut from: PipeReader, mut to: PipeWriter, begins: bool| {
-        let mut byte = [0];
-        let mut start = 0;
-        for turn in 0..=rounds {
-            if (begins || from.read_exact(&mut byte).is_ok())
-                && to.write_all(&byte).is_ok()
-                && (!begins || from.read_exact(&mut byte).is_ok())
-                && turn == 0
-            {
-                start = Clock::thread_cpu_ns();
-            }
-        }
-        Clock::thread_cpu_ns() - start
-    };
-    let other = thread::spawn(move || turns(pinged, pong, false));
-    let own = turns(ponged, ping, true);
-    Duration::from_nanos(own + other.join().unwrap_or(0))
-}
-
-/// An interrupt's time is nobody's CPU time on some kernels, hence the clock on the wall.
-fn spin() -> Duration {
-    let start = Instant::now();
-    (0..2_000_000_u64).for_each(|i| {
-        black_box(i);
-    });
-    start.elapsed()
-}
-
-fn touch_pages(pages: usize) {
-    if let Ok(mut fresh) = memmap2::MmapMut::map_anon(pages * 4096) {
-        fresh.chunks_mut(4096).for_each(|page| page[0] = 1);
-    }
-}
+/// Records that cost what a call costs.
+const IN_PROGRAM: [u32; 13] = [
+    kind::GO_PARK,
+    kind::GO_READY,
+    kind::GO_RUN,
+    kind::GO_YIELD,
+    kind::GO_CREATE,
+    kind::GO_END,
+    kind::GC_START,
+    kind::GC_MARK_DONE,
+    kind::GC_WORKER,
+    kind::GC_ASSIST,
+    kind::STW_BEGIN,
+    kind::STW_END,
+    kind::FUNCTION,
+];
 
 /// The programs, which others use too: nobody is kept waiting while a loop runs.
 pub trait Shared {
@@ -191,68 +62,72 @@ pub trait Shared {
     fn with<R>(&self, f: impl FnOnce(&mut Programs) -> R) -> R;
 }
 
-/// The prices of the sources that are attached, compared with `baseline`. Watches our own process meanwhile: nobody else
-/// may do so.
+/// The prices of what `sources` have. Watches our own process meanwhile: nobody else may do so.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn prices(
-    programs: &impl Shared,
-    baseline: &Baseline,
-    sources: &[Source],
-    rings: &MappedRings,
-) -> Result<Prices, ProbeError> {
+pub fn prices(programs: &impl Shared, sources: &[Source], rings: &MappedRings) -> Result<Prices, ProbeError> {
     let us = std::process::id();
     programs.with(|programs| {
         programs.set_binary(OWN_ROW, Binary { tls_g: 16, ..Binary::default() })?;
         programs.watch(us, Some(OWN_ROW))
     })?;
-    let measured = measure(programs, baseline, sources, rings);
+    let measured = measure(programs, sources, rings);
     programs.with(|programs| programs.unwatch(us))?;
     measured
 }
 
-fn measure(
-    programs: &impl Shared,
-    baseline: &Baseline,
-    sources: &[Source],
-    rings: &MappedRings,
-) -> Result<Prices, ProbeError> {
+fn measure(programs: &impl Shared, sources: &[Source], rings: &MappedRings) -> Result<Prices, ProbeError> {
     let mut prices = Prices::zero();
-    // Nanoseconds, as they are counted.
-    prices.0[kind::SAMPLE_NS as usize] = 1.0;
-    for (load, before) in LOADS.into_iter().zip(baseline.0) {
-        let wanted = |one: &Source| match load {
-            Load::Calls => one.is_in_program(),
-            // Those in ticks are timed where they are taken.
-            Load::Spin => *one == Source::Sample && programs.with(|programs| !programs.samples_in_ticks()),
-            _ => false,
-        };
-        let wanted = sources.iter().any(wanted);
-        let probe =
-            (wanted && load == Load::Calls).then(|| programs.with(Programs::probe_ourselves)).transpose()?;
-        let clocks = (wanted && load == Load::Spin)
-            .then(|| programs.with(|programs| programs.start_clocks(FAST)))
-            .transpose()?;
-        let hits_before = rings.hits();
-        let with = best(load, PAUSE);
-        let hits = rings.hits();
-        drop((probe, clocks));
-        let each = |kind: u32| (hits[kind as usize] - hits_before[kind as usize]) as f64 / f64::from(TRIES);
-        let (mut records, mut cost) = (0.0, with.saturating_sub(before).as_nanos() as f64);
-        for kind in 0..KINDS {
-            if load.kinds().contains(&kind) {
-                records += each(kind);
-            } else {
-                cost -= each(kind) * prices.0[kind as usize];
-            }
-        }
-        if records > 0.0 {
-            let price = (cost / records).max(LEAST_NS);
-            load.kinds().iter().for_each(|kind| prices.0[*kind as usize] = price);
-        }
+    if sources.iter().any(|source| source.is_in_program()) {
+        let each = a_call(programs)?;
+        IN_PROGRAM.iter().for_each(|kind| prices.0[*kind as usize] = each);
+    }
+    // Samples in ticks have no interrupt of their own.
+    if sources.contains(&Source::Sample) && programs.with(|programs| !programs.samples_in_ticks()) {
+        prices.0[kind::SAMPLE as usize] = an_interrupt(programs, rings)?;
     }
     Ok(prices)
+}
+
+/// A call under a probe of the recorder's, nanoseconds.
+fn a_call(programs: &impl Shared) -> Result<f64, ProbeError> {
+    let without = Own::Emulated.time(CALLS, Duration::ZERO);
+    let probe = programs.with(Programs::probe_ourselves)?;
+    let with = Own::Emulated.time(CALLS, PAUSE);
+    drop(probe);
+    Ok((with.saturating_sub(without).as_nanos() as f64 / f64::from(CALLS)).max(LEAST_NS))
+}
+
+/// The interrupt of a sampling clock, without what is done in it, nanoseconds.
+fn an_interrupt(programs: &impl Shared, rings: &MappedRings) -> Result<f64, ProbeError> {
+    let samples = || (rings.hits()[kind::SAMPLE as usize], rings.timed().ns[kind::SAMPLE as usize]);
+    let without = spin(Duration::ZERO);
+    let clocks = programs.with(|programs| programs.start_clocks(FAST))?;
+    let (hits_before, ns_before) = samples();
+    let with = spin(PAUSE);
+    let (hits, ns) = samples();
+    drop(clocks);
+    // Those of all tries, of which the best one has its part.
+    let taken = hits.saturating_sub(hits_before) as f64 / f64::from(TRIES);
+    let inside = ns.saturating_sub(ns_before) as f64 / f64::from(TRIES);
+    if taken == 0.0 {
+        return Ok(0.0);
+    }
+    Ok(((with.saturating_sub(without).as_nanos() as f64 - inside) / taken).max(LEAST_NS))
+}
+
+/// How long a loop takes at best, by the clock on the wall: an interrupt's time is nobody's CPU time on some kernels.
+fn spin(pause: Duration) -> Duration {
+    let once = |_| {
+        thread::sleep(pause);
+        let start = Instant::now();
+        (0..2_000_000_u64).for_each(|i| {
+            black_box(i);
+        });
+        start.elapsed()
+    };
+    (0..TRIES).map(once).min().unwrap_or_default()
 }
 
 impl Programs {

@@ -38,7 +38,8 @@ pub(super) fn tick() -> Option<u64> {
     let mut of_tick = symbols.lines().map_while(Result::ok).filter_map(|line| {
         let mut words = line.split(' ');
         let (address, name) = (words.next()?, words.nth(1)?);
-        matches!(name, "tick_nohz_handler" | "tick_sched_timer").then(|| u64::from_str_radix(address, 16).ok())?
+        matches!(name, "tick_nohz_handler" | "tick_sched_timer")
+            .then(|| u64::from_str_radix(address, 16).ok())?
     });
     of_tick.next().filter(|address| *address != 0)
 }

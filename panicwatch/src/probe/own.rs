@@ -1,11 +1,6 @@
 //! Functions of our own to put probes on, so that what a hit costs on this machine can be measured.
 
-use std::{
-    fs,
-    hint::black_box,
-    io,
-    time::Duration,
-};
+use std::{fs, hint::black_box, io, thread, time::Duration};
 
 use super::error::ProbeError;
 use crate::{clock::Clock, mappings};
@@ -67,9 +62,10 @@ impl Own {
         black_box(g);
     }
 
-    /// The CPU time that `times` calls take at best.
-    pub(super) fn time(self, times: u32) -> Duration {
+    /// The CPU time that `times` calls take at best, with a pause before each try.
+    pub(super) fn time(self, times: u32, pause: Duration) -> Duration {
         let once = |_| {
+            thread::sleep(pause);
             let start = Clock::thread_cpu_ns();
             self.call(times);
             Duration::from_nanos(Clock::thread_cpu_ns() - start)

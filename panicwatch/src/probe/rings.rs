@@ -11,7 +11,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use panicwatch_common::recorder::{Head, KINDS, Sample, Slot};
 
 use super::error::ProbeError;
-use crate::recorder::{Options, history::Rings};
+use crate::recorder::{Options, budget::Timed, history::Rings};
 
 /// How many of each there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,9 +72,18 @@ impl MappedRings {
 
     /// Hits of the recorder's probes so far, by the kind of record.
     pub fn hits(&self) -> Vec<u64> {
+        self.sum(|head| head.hits)
+    }
+
+    /// What those that were timed took.
+    pub fn timed(&self) -> Timed {
+        Timed { hits: self.sum(|head| head.timed), ns: self.sum(|head| head.timed_ns) }
+    }
+
+    fn sum(&self, table: impl Fn(Head) -> [u64; KINDS as usize]) -> Vec<u64> {
         let mut all = vec![0; KINDS as usize];
         for cpu in 0..self.sizes.cpus {
-            all.iter_mut().zip(self.head(cpu).hits).for_each(|(all, hits)| *all += hits);
+            all.iter_mut().zip(table(self.head(cpu))).for_each(|(all, one)| *all += one);
         }
         all
     }

@@ -84,7 +84,7 @@ impl Source {
             Source::Signal => &[kind::SIGNAL_SENT, kind::SIGNAL_DELIVERED],
             Source::Syscall => &[kind::SYSCALL_ENTER, kind::SYSCALL_EXIT],
             Source::Fault => &[kind::PAGE_FAULT],
-            Source::Sample => &[kind::SAMPLE, kind::SAMPLE_NS],
+            Source::Sample => &[kind::SAMPLE],
             Source::Gc => {
                 &[kind::GC_START, kind::GC_MARK_DONE, kind::STW_BEGIN, kind::STW_END, kind::GC_WORKER]
             }

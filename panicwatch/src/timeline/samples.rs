@@ -27,13 +27,7 @@ pub(super) fn add(input: &Input<'_>, replay: &Replay, tracks: &mut [Track]) {
 fn stack(input: &Input<'_>, cpu: u32, sample: &Sample) -> Stack {
     let user = &sample.user[..sample.user.len().min(sample.user_frames as usize)];
     let frames = user.iter().enumerate().flat_map(|(i, pc)| frames(input, *pc, i == 0)).collect();
-    Stack {
-        time_ns: sample.time_ns,
-        cpu,
-        thread: sample.tid,
-        frames,
-        kernel: kernel(input, sample),
-    }
+    Stack { time_ns: sample.time_ns, cpu, thread: sample.tid, frames, kernel: kernel(input, sample) }
 }
 
 /// What was interrupted in the kernel; nothing when that was the program.

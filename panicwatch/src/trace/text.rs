@@ -167,12 +167,8 @@ mod tests {
 
     #[test]
     fn counts_are_in_order() {
-        let function = |name: &str, entries| FunctionCount {
-            function: name.to_owned(),
-            entries,
-            exits: 0,
-            lost: 0,
-        };
+        let function =
+            |name: &str, entries| FunctionCount { function: name.to_owned(), entries, exits: 0, lost: 0 };
         let functions = vec![function("main.a", 2), function("main.\x1bb", 12)];
         let summary = Summary { entries: 14, functions, ..Summary::default() };
         assert_eq!(

@@ -11,12 +11,7 @@ use std::{
 use super::{armory::Armory, flight::Recorder, session::Input};
 use crate::{
     clock::Clock,
-    probe::{
-        calibrate::{self, Baseline},
-        error::ProbeError,
-        object::Programs,
-        rings::MappedRings,
-    },
+    probe::{calibrate, error::ProbeError, object::Programs, rings::MappedRings},
     recorder::{
         Options, Source,
         budget::{Action, Budget, Reading},
@@ -59,8 +54,6 @@ pub(super) struct Governed {
     /// What is recorded at first.
     pub(super) sources: Vec<Source>,
     pub(super) options: Options,
-    /// How fast our loops were before anything was recorded.
-    pub(super) baseline: Baseline,
     pub(super) notes: SyncSender<Input>,
     pub(super) account: Account,
 }
@@ -78,16 +71,17 @@ impl Governed {
         // A program that is over by now has cost nothing worth a measurement.
         thread::sleep(TICK);
         let ourselves = self.armory.ourselves();
-        let prices = calibrate::prices(&*self.armory, &self.baseline, &self.sources, &self.recorder.rings);
+        let prices = calibrate::prices(&*self.armory, &self.sources, &self.recorder.rings);
         drop(ourselves);
-        let prices = match prices {
+        let calibrated = match prices {
             Ok(prices) => prices,
             Err(error) => return self.note(format!("the recorder's budget is not kept: {error}")),
         };
-        self.account.get().hit_ns = prices.in_program();
+        self.account.get().hit_ns = calibrated.in_program();
         let cores = thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
         let limit = (self.options.core_limit_percent, cores);
-        let mut budget = Budget::new(self.options.budget_percent, limit, prices, self.sources.clone());
+        let mut budget =
+            Budget::new(self.options.budget_percent, limit, calibrated.clone(), self.sources.clone());
         let mut meter = Meter::default();
         let _ = self.armory.with_programs(|programs| meter.read(programs, &self.recorder.rings));
         loop {
@@ -100,15 +94,15 @@ impl Governed {
             else {
                 continue;
             };
+            let prices = calibrated.with(&self.recorder.rings.timed());
+            budget.reprice(prices.clone());
             for action in budget.judge(reading, elapsed_ns) {
                 self.account.get().actions += 1;
                 self.act(action);
             }
             let mut told = self.account.get();
             told.cost_percent = Some(budget.cost_percent());
-            let price = |source: &Source| {
-                Some((source.name().to_owned(), budget.prices().of_source(*source, &meter.hits)?))
-            };
+            let price = |source: &Source| Some((source.name().to_owned(), prices.of_source(*source)?));
             told.prices = self.sources.iter().filter_map(price).collect();
         }
     }

@@ -30,9 +30,7 @@ use crate::{
     event::Assembler,
     incident::{Frame, Incident, Process},
     init_trace::{Collected, Collector},
-    probe::{
-        calibrate::Baseline, error::ProbeError, kernel::KernelFacts, object::Programs, rings::RingSizes,
-    },
+    probe::{error::ProbeError, kernel::KernelFacts, object::Programs, rings::RingSizes},
     recorder::Options,
 };
 
@@ -151,12 +149,9 @@ impl Session {
             Some(sizes) => Some(Arc::new(Recorder::new(programs.map_rings(sizes)?, options))),
             None => None,
         };
-        let baseline = recorder.is_some().then(Baseline::measure);
         let mut recorded = sources.clone();
         for source in sources.iter().filter(|source| !source.is_in_program()) {
-            if let (Err(error), Some(recorder)) =
-                (programs.attach_source(*source), &recorder)
-            {
+            if let (Err(error), Some(recorder)) = (programs.attach_source(*source), &recorder) {
                 recorded.retain(|recorded| recorded != source);
                 recorder.is_off(*source, error.to_string());
                 outputs.push_back(Output::Note(format!("{} is not recorded: {error}", source.name())));
@@ -170,14 +165,13 @@ impl Session {
         let watched = programs.take_watched()?;
         let account = Account::default();
         let armory = Arc::new(Armory::new(programs, !matches!(scope, Scope::Chosen)));
-        if let (Some(recorder), Some(baseline)) = (&recorder, baseline) {
+        if let Some(recorder) = &recorder {
             armory.record(&sources, &options.functions);
             let governed = Governed {
                 armory: armory.clone(),
                 recorder: recorder.clone(),
                 sources: recorded,
                 options: options.clone(),
-                baseline,
                 notes: sender.clone(),
                 account: account.clone(),
             };

@@ -1,6 +1,6 @@
 //! What a hit costs on this machine, measured on functions of our own before tracing begins.
 
-use std::{fs::File, path::Path, thread};
+use std::{fs::File, path::Path, thread, time::Duration};
 
 use panicwatch_common::trace::TraceConfig;
 
@@ -58,9 +58,9 @@ impl TracePrograms {
             Ok(TraceSite { function, tells, address, file_offset, bytes, price, on_check: false, below: 0 })
         };
         let sites = LOADS.map(site).into_iter().collect::<Result<Vec<_>, ProbeError>>()?;
-        let without = LOADS.map(|(own, _, times)| own.time(times));
+        let without = LOADS.map(|(own, _, times)| own.time(times, Duration::ZERO));
         let probes = self.attach(&TracePlan { sites, ..TracePlan::default() }, &[], &file, name)?;
-        let with = LOADS.map(|(own, _, times)| own.time(times));
+        let with = LOADS.map(|(own, _, times)| own.time(times, Duration::ZERO));
         // The kernel may take a second for that when it is busy, and nobody calls these functions any more.
         thread::spawn(move || drop(probes));
         let each = |i: usize| {
