@@ -27,6 +27,17 @@ pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<Join
     })
 }
 
+/// How late the timers of a thread that is in no hurry may be, nanoseconds: longer than a tick of kernels with 250 a second.
+const SLACK_NS: libc::c_ulong = 5_000_000;
+
+/// The calling thread, which wakes up again and again, may be woken some milliseconds late: together with the scheduler's tick,
+/// so that no interrupt more strikes a busy CPU. Not for threads that start programs, which would inherit it.
+/// <https://man7.org/linux/man-pages/man2/PR_SET_TIMERSLACK.2const.html>
+pub fn in_no_hurry() {
+    // SAFETY: takes a number; where it is refused timers stay exact.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, SLACK_NS) };
+}
+
 #[cfg(test)]
 mod tests {
     use std::{os::unix::process::ExitStatusExt as _, process::Command};

@@ -68,6 +68,7 @@ pub(super) fn start(governed: Governed) {
 
 impl Governed {
     fn run(self) {
+        vital::in_no_hurry();
         // A program that is over by now has cost nothing worth a measurement.
         thread::sleep(TICK);
         let ourselves = self.armory.ourselves();
