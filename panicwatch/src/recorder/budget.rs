@@ -19,8 +19,14 @@ pub struct Timed {
 }
 
 /// What a tracepoint's hit takes before it is timed: calling the program, which looks the process up. Nanoseconds, the
-/// difference to what loops said that were timed with and without, on an idle Intel Xeon with Linux 6.18.
+/// difference to what loops said that were timed with and without, on an idle Intel Xeon with Linux 6.18: 221 and 149 for
+/// system calls, whose slow path is in it.
 const BEFORE_NS: f64 = 60.0;
+
+/// What a record costs the program, in times of what it takes: it throws lines and pages out of the caches that the program has
+/// to fetch again. A net/http server at 85 000 requests a second lost 1.75 times the time of its records of system calls and 2.8
+/// times that of its records of goroutines (docs/recorder.md).
+const FELT: f64 = 2.0;
 
 /// Nanoseconds that one hit takes, by the kind of record.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +56,11 @@ impl Prices {
             }
         }
         prices
+    }
+
+    /// What the program feels of them.
+    pub fn felt(&self) -> Prices {
+        Prices(self.0.map(|price| price * FELT))
     }
 
     /// That of a record of `source`; `None` when it was not measured.

@@ -82,7 +82,7 @@ impl Governed {
         let cores = thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
         let limit = (self.options.core_limit_percent, cores);
         let mut budget =
-            Budget::new(self.options.budget_percent, limit, calibrated.clone(), self.sources.clone());
+            Budget::new(self.options.budget_percent, limit, calibrated.felt(), self.sources.clone());
         let mut meter = Meter::default();
         let _ = self.armory.with_programs(|programs| meter.read(programs, &self.recorder.rings));
         loop {
@@ -96,7 +96,7 @@ impl Governed {
                 continue;
             };
             let prices = calibrated.with(&self.recorder.rings.timed());
-            budget.reprice(prices.clone());
+            budget.reprice(prices.felt());
             for action in budget.judge(reading, elapsed_ns) {
                 self.account.get().actions += 1;
                 self.act(action);
