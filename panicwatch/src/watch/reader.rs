@@ -96,11 +96,10 @@ impl Reader {
         let stop_here = stop.try_clone()?;
         let passed = Arc::new(AtomicU64::new(0));
         let mut passing = Passing { to, wrap, listener, batch: Vec::new(), passed: passed.clone() };
-        let thread =
-            vital::spawn("ring reader", move || {
-                vital::in_no_hurry();
-                read(&mut ring, &stop_here, |record| passing.take(record));
-            })?;
+        let thread = vital::spawn("ring reader", move || {
+            vital::in_no_hurry();
+            read(&mut ring, &stop_here, |record| passing.take(record));
+        })?;
         Ok(Reader { stop, thread, passed })
     }
 
