@@ -130,7 +130,7 @@ pub struct Sample {
     pub tid: u32,
     /// Entries of `user` that hold something.
     pub user_frames: u32,
-    /// Entries of `kernel` that hold something, and [`IN_TIMER`].
+    /// Entries of `kernel` that hold something, and [`IN_TICK`].
     pub kernel_frames: u32,
     /// The goroutine, or 0.
     pub goid: u64,

@@ -174,7 +174,7 @@ pub struct Stack {
 
 const _: () = assert!(size_of::<Stack>() == 248);
 
-/// Words at the start of [`Fetched::data`]: the integer registers in the order of Go's ABI, and where the return
+/// Words at the start of [`Full::data`]: the integer registers in the order of Go's ABI, and where the return
 /// address lies.
 pub const WORDS: usize = 10;
 /// Index of the latter.
