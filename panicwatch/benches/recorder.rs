@@ -1,7 +1,8 @@
 //! What recording costs a program that does not panic: at every level, and each source by itself.
 //!
 //! Run by `cargo xtask bench recorder`. Every run with panicwatch stands between two without and is compared with
-//! them alone; what is printed is the median of these ratios, their quartiles, and how far off the median may be.
+//! them alone; what is printed is the median of these ratios, their quartiles, and how far off the median may be. What a server
+//! pays for each source is told more finely by `turns`.
 //! `--rounds N` for more of them, a word for the loads whose name contains it, `--only WORD` for the ways to watch whose
 //! name does.
 
@@ -11,6 +12,8 @@ mod load;
 #[path = "../tests/support/mod.rs"]
 #[expect(dead_code, reason = "shared with the tests, which use more of it")]
 mod support;
+#[path = "load/turns.rs"]
+mod turns;
 #[path = "load/wrk.rs"]
 mod wrk;
 
@@ -56,13 +59,21 @@ fn main() {
         Ok(program) => program,
         Err(why) => return println!("SKIPPED all: {why}"),
     };
-    let mut ways = [levels(), sources()].concat();
-    ways.retain(|way| only.is_none_or(|(_, word)| way.name.contains(word.as_str())));
+    if wanted("turns")
+        && let Some(wrk) = Wrk::find()
+    {
+        turns::run(&program, &wrk, only.map(|(_, word)| word.as_str()), rounds);
+    }
+    let named = |mut ways: Vec<Way>| {
+        ways.retain(|way| only.is_none_or(|(_, word)| way.name.contains(word.as_str())));
+        ways
+    };
     if wanted("server")
         && let Some(wrk) = Wrk::find()
     {
-        server(&program, &wrk, &ways, rounds);
+        server(&program, &wrk, &named(levels()), rounds);
     }
+    let ways = named([levels(), sources()].concat());
     for (what, thing) in [("goroutine", "there and back between goroutines"), ("syscall", "system call")] {
         if wanted(what) {
             repeated(&program, what, thing, &ways, rounds);
@@ -190,7 +201,7 @@ fn compare(
         p99.clone().unwrap_or_default()
     );
     println!(
-        "  {:24} {:28} {:28} {:>8}  {}",
+        "  {:24} {:50} {:50} {:>8}  {}",
         "",
         "throughput",
         "CPU for each",
@@ -200,7 +211,7 @@ fn compare(
     for (way, ratios) in ways.iter().zip(&ratios) {
         let p99 = if ratios.p99.0.is_empty() { String::new() } else { ratios.p99.told() };
         let (throughput, cpu) = (ratios.throughput.told(), ratios.cpu.told());
-        println!("  {:24} {throughput:28} {cpu:28} {:8.0}  {p99}", way.name, ratios.cpu_more.median());
+        println!("  {:24} {throughput:50} {cpu:50} {:8.0}  {p99}", way.name, ratios.cpu_more.median());
     }
     say(notes);
 }

@@ -1,6 +1,9 @@
 //! wrk: requests over connections that stay open, as many as the server answers.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
 
 use crate::support::{cache, skip};
 
@@ -33,24 +36,37 @@ impl Wrk {
         Some(Wrk { program: program?, libraries: root.join("lib/x86_64-linux-gnu") })
     }
 
+    fn command(&self, port: &str, seconds: u32) -> Command {
+        let mut command = Command::new(&self.program);
+        command.env("LD_LIBRARY_PATH", &self.libraries).args(["-t1", "-c16", "--latency"]);
+        command.args([format!("-d{seconds}s"), format!("http://127.0.0.1:{port}/x")]);
+        command
+    }
+
+    /// Loads the server on `port` until it is dropped.
+    pub(crate) fn keep_on(&self, port: &str) -> Endless {
+        const A_DAY: u32 = 86_400;
+        Endless(self.command(port, A_DAY).stdout(Stdio::null()).spawn().expect("wrk starts"))
+    }
+
     /// Loads the server on `port` for so long.
     pub(crate) fn run(&self, port: &str, seconds: u32) -> Run {
-        let output = Command::new(&self.program)
-            .env("LD_LIBRARY_PATH", &self.libraries)
-            .args([
-                "-t1",
-                "-c16",
-                "--latency",
-                &format!("-d{seconds}s"),
-                &format!("http://127.0.0.1:{port}/x"),
-            ])
-            .output()
-            .expect("wrk starts");
+        let output = self.command(port, seconds).output().expect("wrk starts");
         let text = String::from_utf8_lossy(&output.stdout);
         let run = read(&text);
         let errors = text.lines().find(|line| line.contains("errors") || line.contains("Non-2xx"));
         assert!(output.status.success() && errors.is_none(), "wrk: {errors:?} {}", output.status);
         run.unwrap_or_else(|| panic!("wrk said {text}"))
+    }
+}
+
+/// A run without an end of its own.
+pub(crate) struct Endless(Child);
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
     }
 }
 

@@ -1,0 +1,138 @@
+//! What each source of the recorder costs a server, told finely: put on and taken off again and again under one load that never
+//! stops.
+//!
+//! Runs that each start a load and a panicwatch of their own spend most of their time on that. Here nothing but the sources
+//! changes, every fifth of a second, so that four minutes tell the throughput to four thousandths (two standard errors) on a machine
+//! whose speed wanders by some percent from one span to the next. The session is within this process, and nothing is shed: what
+//! is compared with is a panicwatch that records nothing.
+
+use std::{fs::File, path::Path, thread, time::Duration};
+
+use panicwatch::{
+    recorder::{Level, Options, Source},
+    watch::{
+        armory::Armory,
+        session::{Input, Output, Scope, Session},
+    },
+};
+
+use crate::{
+    load::{Figures, Load},
+    wrk::Wrk,
+};
+
+/// Of each span.
+const SPAN: Duration = Duration::from_millis(200);
+/// After probes were put on or taken off, which stops all processors for a moment.
+const SETTLE: Duration = Duration::from_millis(20);
+/// Before the first.
+const WARM_UP: Duration = Duration::from_secs(3);
+
+/// Sources that go on and off together.
+struct Set {
+    name: String,
+    sources: Vec<Source>,
+}
+
+fn sets() -> Vec<Set> {
+    let level = |name: &str, level: Level| {
+        let options = Options { level, ..Options::default() };
+        Set { name: format!("--level {name}"), sources: options.sources() }
+    };
+    // The first one says how far off the others may be.
+    let mut sets = vec![
+        Set { name: "nothing".to_owned(), sources: Vec::new() },
+        level("default", Level::Default),
+        level("full", Level::Full),
+    ];
+    let alone = |source: Source| Set { name: format!("{} alone", source.name()), sources: vec![source] };
+    let all = Source::ALL.into_iter().filter(|source| *source != Source::Function);
+    sets.extend(all.map(alone));
+    sets
+}
+
+/// Turns of a round; each takes half a second.
+const TURNS: usize = 20;
+
+/// Compares `rounds` times [`TURNS`] turns of each set of sources whose name has one of the words in `only`.
+pub(crate) fn run(program: &Path, wrk: &Wrk, only: Option<&str>, rounds: usize) {
+    let mut sets = sets();
+    sets.retain(|set| only.is_none_or(|only| only.split(',').any(|word| set.name.contains(word))));
+    let mut load = Load::start(program, "server");
+    let options = Options {
+        level: Level::Full,
+        budget_percent: 100.0,
+        core_limit_percent: 100.0,
+        ..Options::default()
+    };
+    let mut session = Session::start(Scope::Chosen, &options).expect("recording starts");
+    let exe = format!("/proc/{}/exe", load.pid());
+    let armed = session.arm(&File::open(&exe).expect("it runs"), program).expect("it can be armed");
+    session.watch(load.pid(), Some(&armed)).expect("it is watched");
+    let (armory, sender) = (session.armory(), session.sender());
+    let listener = thread::spawn(move || while !matches!(session.wait(), Output::Stopped) {});
+    off(&armory, &options.sources());
+    let endless = wrk.keep_on(&load.ready);
+    thread::sleep(WARM_UP);
+    println!(
+        "\nserver: sources switched on and off under one load, {} turns each; nothing shed",
+        rounds * TURNS
+    );
+    println!("  {:24} {:18} CPU for each", "", "throughput");
+    for set in &sets {
+        let ratios = compare(&mut load, &armory, set, rounds * TURNS);
+        println!("  {:24} {:18} {}", set.name, ratios.0.mean(), ratios.1.mean());
+    }
+    drop(endless);
+    let _ = sender.send(Input::Stop);
+    let _ = listener.join();
+}
+
+/// Ratios of throughput and of CPU time for each request, every span with them to those around it.
+fn compare(load: &mut Load, armory: &Armory, set: &Set, turns: usize) -> (Figures, Figures) {
+    let mut ratios = (Figures::default(), Figures::default());
+    let mut before = span(load);
+    for _ in 0..turns {
+        on(armory, &set.sources);
+        let with = span(load);
+        off(armory, &set.sources);
+        let after = span(load);
+        ratios.0.0.push(2.0 * with.throughput / (before.throughput + after.throughput));
+        ratios.1.0.push(2.0 * with.cpu_ns / (before.cpu_ns + after.cpu_ns));
+        before = after;
+    }
+    ratios
+}
+
+fn on(armory: &Armory, sources: &[Source]) {
+    for source in sources {
+        armory.with_programs(|programs| programs.attach_source(*source)).expect("it is attached");
+        if source.is_in_program() {
+            armory.start_source(*source).expect("it is attached");
+        }
+    }
+}
+
+fn off(armory: &Armory, sources: &[Source]) {
+    for source in sources {
+        armory.with_programs(|programs| programs.detach_source(*source));
+        armory.stop_source(*source);
+    }
+}
+
+/// What a span had.
+struct Span {
+    /// Requests a second.
+    throughput: f64,
+    /// CPU time of the server for each.
+    cpu_ns: f64,
+}
+
+fn span(load: &mut Load) -> Span {
+    thread::sleep(SETTLE);
+    let (cpu_before, [answered_before, ns_before]) = (load.cpu_ns(), load.ask(""));
+    thread::sleep(SPAN);
+    let [answered, ns] = load.ask("");
+    let requests = answered - answered_before;
+    Span { throughput: requests / (ns - ns_before) * 1e9, cpu_ns: (load.cpu_ns() - cpu_before) / requests }
+}
