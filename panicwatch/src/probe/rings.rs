@@ -72,26 +72,34 @@ impl MappedRings {
 
     /// Hits of the recorder's probes so far, by the kind of record.
     pub fn hits(&self) -> Vec<u64> {
-        self.sum(|head| head.hits)
+        // SAFETY: `sum` gives heads that are mapped.
+        self.sum(|head| unsafe { &raw const (*head).hits })
     }
 
     /// What those that were timed took.
     pub fn timed(&self) -> Timed {
-        Timed { hits: self.sum(|head| head.timed), ns: self.sum(|head| head.timed_ns) }
+        // SAFETY: `sum` gives heads that are mapped.
+        let (hits, ns) = unsafe {
+            (self.sum(|head| &raw const (*head).timed), self.sum(|head| &raw const (*head).timed_ns))
+        };
+        Timed { hits, ns }
     }
 
-    fn sum(&self, table: impl Fn(Head) -> [u64; KINDS as usize]) -> Vec<u64> {
+    fn sum(&self, table: impl Fn(*const Head) -> *const [u64; KINDS as usize]) -> Vec<u64> {
         let mut all = vec![0; KINDS as usize];
         for cpu in 0..self.sizes.cpus {
-            all.iter_mut().zip(table(self.head(cpu))).for_each(|(all, one)| *all += one);
+            // SAFETY: the table is in a mapped head, and any bytes are one.
+            let table = unsafe { table(self.head(cpu)).read_volatile() };
+            all.iter_mut().zip(table).for_each(|(all, one)| *all += one);
         }
         all
     }
 
-    fn head(&self, cpu: u32) -> Head {
+    /// Read no more of it than is needed: each line that is read here is one that the programs on its CPU have to fetch again.
+    fn head(&self, cpu: u32) -> *const Head {
         assert!(cpu < self.sizes.cpus);
-        // SAFETY: the index is below the number that was mapped, and any bytes are a Head.
-        unsafe { self.heads.as_ptr().cast::<Head>().add(cpu as usize).read_volatile() }
+        // SAFETY: the index is below the number that was mapped.
+        unsafe { self.heads.as_ptr().cast::<Head>().add(cpu as usize) }
     }
 }
 
@@ -119,11 +127,13 @@ impl Rings for MappedRings {
     }
 
     fn slots_begun(&self, cpu: u32) -> u64 {
-        self.head(cpu).slots
+        // SAFETY: the head is mapped.
+        unsafe { (&raw const (*self.head(cpu)).slots).read_volatile() }
     }
 
     fn samples_begun(&self, cpu: u32) -> u64 {
-        self.head(cpu).samples
+        // SAFETY: the head is mapped.
+        unsafe { (&raw const (*self.head(cpu)).samples).read_volatile() }
     }
 
     fn slots(&self) -> u64 {
