@@ -154,7 +154,8 @@ pub struct Head {
     pub sampled_ns: u64,
     /// Keeps the hits off this line.
     pub reserved: [u64; 5],
-    /// Hits by the kind of record; what they cost is estimated from it.
+    /// Runs of the programs by the first kind of record that they make; what recording costs is estimated from it. Those at the
+    /// kernel's tracepoints run for every process of the machine.
     pub hits: [u64; KINDS as usize],
     /// Of those, by kind, how many were timed: one of [`TIMED_EVERY`], and every sample.
     pub timed: [u64; KINDS as usize],
@@ -164,5 +165,5 @@ pub struct Head {
 
 const _: () = assert!(size_of::<Head>() == 64 + 3 * 8 * KINDS as usize);
 
-/// One hit of so many is timed, a power of two.
+/// One run of so many is timed, a power of two.
 pub const TIMED_EVERY: u64 = 64;

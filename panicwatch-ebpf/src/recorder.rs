@@ -22,34 +22,13 @@ use crate::{
     read,
 };
 
-/// Whom a record tells of.
+/// Whom a record tells of, and when it happened.
 #[derive(Clone, Copy)]
 pub(crate) struct Who {
     pub(crate) tgid: u32,
     pub(crate) tid: u32,
     pub(crate) goid: u64,
-    pub(crate) since: Since,
-}
-
-/// When the program found that there is something to record.
-#[derive(Clone, Copy)]
-pub(crate) struct Since {
-    pub(crate) ns: u64,
-    /// What it takes from then on is what the record costs.
-    pub(crate) timed: bool,
-}
-
-impl Since {
-    #[inline(always)]
-    pub(crate) fn now() -> Since {
-        Since { ns: now(), timed: true }
-    }
-
-    /// For probes in programs, whose trap costs more than all that follows, and for a second record.
-    #[inline(always)]
-    pub(crate) fn untimed(self) -> Since {
-        Since { timed: false, ..self }
-    }
+    pub(crate) time_ns: u64,
 }
 
 /// CLOCK_MONOTONIC.
@@ -66,8 +45,38 @@ impl Who {
         let id = bpf_get_current_pid_tgid();
         let (tgid, tid) = ((id >> 32) as u32, id as u32);
         let row = watched(tgid)?;
-        let since = Since::now();
-        Some(Who { tgid, tid, goid: goid(row), since })
+        let time_ns = now();
+        Some(Who { tgid, tid, goid: goid(row), time_ns })
+    }
+}
+
+/// Runs a program that stands at a tracepoint of the kernel, which strikes for every process: counted under `kind`, and one
+/// in [`TIMED_EVERY`] timed, whether it records anything or not. That too is what recording costs.
+#[inline(always)]
+pub(crate) fn at_tracepoint(kind: u32, program: impl FnOnce()) -> i32 {
+    // SAFETY: no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let head = HEADS.get_ptr_mut(cpu);
+    let began = match head {
+        Some(head) if count(head, kind) & (TIMED_EVERY - 1) == 0 => now(),
+        _ => 0,
+    };
+    program();
+    if let Some(head) = head
+        && began != 0
+    {
+        took(head, kind, now() - began, LONGEST_NS);
+    }
+    0
+}
+
+/// Counts a hit of a probe in a program.
+#[inline(always)]
+pub(crate) fn hit(kind: u32) {
+    // SAFETY: no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    if let Some(head) = HEADS.get_ptr_mut(cpu) {
+        count(head, kind);
     }
 }
 
@@ -78,15 +87,11 @@ pub(crate) fn record(kind: u32, who: Who, extra: u32, args: [u64; 3]) {
     // SAFETY: no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let Some(head) = HEADS.get_ptr_mut(cpu) else { return no_ring(config) };
-    let hits = count(head, kind);
     // SAFETY: the head is a map value.
     let n = next(unsafe { &raw mut (*head).slots });
     let at = cpu * (config.slot_mask + 1) + (n as u32 & config.slot_mask);
     let Some(slot) = SLOTS.get_ptr_mut(at) else { return };
     write(slot, n, kind, who, extra, args);
-    if who.since.timed && hits & (TIMED_EVERY - 1) == 0 {
-        took(head, kind, now() - who.since.ns, LONGEST_NS);
-    }
 }
 
 /// What takes longer was interrupted.
@@ -116,7 +121,7 @@ fn write(slot: *mut Slot, n: u64, kind: u32, who: Who, extra: u32, args: [u64; 3
     // SAFETY: the slot is a map value of this type; the order of the volatile writes is what the reader relies on.
     unsafe {
         ptr::write_volatile(&raw mut (*slot).seq, 0);
-        ptr::write_volatile(&raw mut (*slot).time_ns, who.since.ns);
+        ptr::write_volatile(&raw mut (*slot).time_ns, who.time_ns);
         ptr::write_volatile(&raw mut (*slot).kind, kind);
         ptr::write_volatile(&raw mut (*slot).tgid, who.tgid);
         ptr::write_volatile(&raw mut (*slot).tid, who.tid);
@@ -129,7 +134,7 @@ fn write(slot: *mut Slot, n: u64, kind: u32, who: Who, extra: u32, args: [u64; 3
     }
 }
 
-/// Counts a hit of the probes for `kind`; says how many there were before.
+/// Counts a run of the programs for `kind`; says how many there were before.
 #[inline(always)]
 pub(crate) fn count(head: *mut Head, kind: u32) -> u64 {
     // SAFETY: the head is a map value.

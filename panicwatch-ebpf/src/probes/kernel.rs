@@ -10,7 +10,7 @@ use panicwatch_common::recorder::{kind, pair};
 use crate::{
     maps::{CONFIG, watched},
     pt_regs,
-    recorder::{Since, Who, goid, ids, record, word, word32},
+    recorder::{Who, at_tracepoint, goid, ids, now, record, word, word32},
 };
 
 /// `kernel_siginfo.si_code`.
@@ -30,29 +30,31 @@ fn si_code(info: u64) -> u64 {
 /// Arguments: signal, siginfo, task, group, result. Runs as the sender.
 #[raw_tracepoint]
 pub(crate) fn signal_generate(ctx: RawTracePointContext) -> i32 {
-    let Some(config) = CONFIG.get(0) else { return 0 };
-    let (tid, tgid) = ids(config, ctx.arg::<u64>(2));
-    if watched(tgid).is_none() {
-        return 0;
-    }
-    let since = Since::now();
-    let id = aya_ebpf::helpers::bpf_get_current_pid_tgid();
-    let row = watched((id >> 32) as u32).unwrap_or(0);
-    let who = Who { tgid, tid, goid: goid(row), since };
-    let sender = pair(id as u32, (id >> 32) as u32);
-    let code = si_code(ctx.arg::<u64>(1));
-    record(kind::SIGNAL_SENT, who, ctx.arg::<u64>(0) as u32, [sender, code, ctx.arg::<u64>(4)]);
-    0
+    at_tracepoint(kind::SIGNAL_SENT, || {
+        let Some(config) = CONFIG.get(0) else { return };
+        let (tid, tgid) = ids(config, ctx.arg::<u64>(2));
+        if watched(tgid).is_none() {
+            return;
+        }
+        let time_ns = now();
+        let id = aya_ebpf::helpers::bpf_get_current_pid_tgid();
+        let row = watched((id >> 32) as u32).unwrap_or(0);
+        let who = Who { tgid, tid, goid: goid(row), time_ns };
+        let sender = pair(id as u32, (id >> 32) as u32);
+        let code = si_code(ctx.arg::<u64>(1));
+        record(kind::SIGNAL_SENT, who, ctx.arg::<u64>(0) as u32, [sender, code, ctx.arg::<u64>(4)]);
+    })
 }
 
 /// Arguments: signal, siginfo, k_sigaction. Runs as the receiver.
 #[raw_tracepoint]
 pub(crate) fn signal_deliver(ctx: RawTracePointContext) -> i32 {
-    if let Some(who) = Who::watched() {
-        let (code, handler) = (si_code(ctx.arg::<u64>(1)), word(ctx.arg::<u64>(2)).unwrap_or(0));
-        record(kind::SIGNAL_DELIVERED, who, ctx.arg::<u64>(0) as u32, [code, handler, 0]);
-    }
-    0
+    at_tracepoint(kind::SIGNAL_DELIVERED, || {
+        if let Some(who) = Who::watched() {
+            let (code, handler) = (si_code(ctx.arg::<u64>(1)), word(ctx.arg::<u64>(2)).unwrap_or(0));
+            record(kind::SIGNAL_DELIVERED, who, ctx.arg::<u64>(0) as u32, [code, handler, 0]);
+        }
+    })
 }
 
 /// A word of the `pt_regs` at `regs`.
@@ -67,39 +69,42 @@ const RT_SIGRETURN: u64 = 15;
 /// Arguments: pt_regs, number.
 #[raw_tracepoint]
 pub(crate) fn sys_enter(ctx: RawTracePointContext) -> i32 {
-    if let Some(who) = Who::watched() {
-        let regs = ctx.arg::<u64>(0);
-        let arg = |index| register(regs, index).unwrap_or(0);
-        record(
-            kind::SYSCALL_ENTER,
-            who,
-            ctx.arg::<u64>(1) as u32,
-            [arg(pt_regs::RDI), arg(pt_regs::RSI), arg(pt_regs::RDX)],
-        );
-    }
-    0
+    at_tracepoint(kind::SYSCALL_ENTER, || {
+        if let Some(who) = Who::watched() {
+            let regs = ctx.arg::<u64>(0);
+            let arg = |index| register(regs, index).unwrap_or(0);
+            record(
+                kind::SYSCALL_ENTER,
+                who,
+                ctx.arg::<u64>(1) as u32,
+                [arg(pt_regs::RDI), arg(pt_regs::RSI), arg(pt_regs::RDX)],
+            );
+        }
+    })
 }
 
 /// Arguments: pt_regs, result.
 #[raw_tracepoint]
 pub(crate) fn sys_exit(ctx: RawTracePointContext) -> i32 {
-    if let Some(who) = Who::watched() {
-        let number = match register(ctx.arg::<u64>(0), pt_regs::ORIG_RAX) {
-            // Returning from a signal's handler has put this in its place.
-            Some(u64::MAX) => RT_SIGRETURN,
-            number => number.unwrap_or(u64::MAX),
-        };
-        record(kind::SYSCALL_EXIT, who, number as u32, [ctx.arg::<u64>(1), 0, 0]);
-    }
-    0
+    at_tracepoint(kind::SYSCALL_EXIT, || {
+        if let Some(who) = Who::watched() {
+            let number = match register(ctx.arg::<u64>(0), pt_regs::ORIG_RAX) {
+                // Returning from a signal's handler has put this in its place.
+                Some(u64::MAX) => RT_SIGRETURN,
+                number => number.unwrap_or(u64::MAX),
+            };
+            record(kind::SYSCALL_EXIT, who, number as u32, [ctx.arg::<u64>(1), 0, 0]);
+        }
+    })
 }
 
 /// Arguments: address, pt_regs, error code.
 #[raw_tracepoint]
 pub(crate) fn page_fault_user(ctx: RawTracePointContext) -> i32 {
-    if let Some(who) = Who::watched() {
-        let ip = register(ctx.arg::<u64>(1), pt_regs::RIP).unwrap_or(0);
-        record(kind::PAGE_FAULT, who, ctx.arg::<u64>(2) as u32, [ctx.arg::<u64>(0), ip, 0]);
-    }
-    0
+    at_tracepoint(kind::PAGE_FAULT, || {
+        if let Some(who) = Who::watched() {
+            let ip = register(ctx.arg::<u64>(1), pt_regs::RIP).unwrap_or(0);
+            record(kind::PAGE_FAULT, who, ctx.arg::<u64>(2) as u32, [ctx.arg::<u64>(0), ip, 0]);
+        }
+    })
 }

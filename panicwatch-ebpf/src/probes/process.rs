@@ -24,7 +24,7 @@ use panicwatch_common::{
 use crate::{
     maps::{CONFIG, EVENTS, WAKEUP, WATCHED, failed, watched},
     memory,
-    recorder::{Since, Who, goid, record},
+    recorder::{Who, goid, now, record},
 };
 
 /// Arguments: parent, child. The processes that a watched process starts are watched.
@@ -44,7 +44,7 @@ pub(crate) fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
             failed(Reason::WatchedFull);
         }
     } else if config.slot_mask != 0 {
-        let who = Who { tgid, tid, goid: goid(row), since: Since::now() };
+        let who = Who { tgid, tid, goid: goid(row), time_ns: now() };
         let parent = bpf_get_current_pid_tgid() as u32;
         record(recorder::kind::THREAD_BEGIN, who, 0, [pair(parent, tgid), 0, 0]);
     }

@@ -10,7 +10,7 @@ use panicwatch_common::{binary::site, recorder::kind, reg};
 use crate::{
     context::Hit,
     read,
-    recorder::{Since, Who, record},
+    recorder::{self, Who, now},
 };
 
 /// `runtime.schedinit`: any hit says which binary this process runs.
@@ -25,7 +25,7 @@ impl Hit {
     #[inline(always)]
     fn who(&self, g: u64) -> Who {
         let id = aya_ebpf::helpers::bpf_get_current_pid_tgid();
-        Who { tgid: (id >> 32) as u32, tid: id as u32, goid: self.goid(g), since: Since::now().untimed() }
+        Who { tgid: (id >> 32) as u32, tid: id as u32, goid: self.goid(g), time_ns: now() }
     }
 
     #[inline(always)]
@@ -38,6 +38,13 @@ impl Hit {
     fn field(&self, g: u64, offset: u32) -> u64 {
         read::word(g + offset as u64).unwrap_or(0)
     }
+}
+
+/// Counts the hit and writes its record.
+#[inline(always)]
+fn record(kind: u32, who: Who, extra: u32, args: [u64; 3]) {
+    recorder::hit(kind);
+    recorder::record(kind, who, extra, args);
 }
 
 /// One program for all that has no more to say than when and on which goroutine; the site's flags say which.

@@ -1,6 +1,6 @@
 //! The kernel's scheduler: who gets a CPU, who loses it, who wakes whom, who is moved where.
 //!
-//! Raw tracepoints, so they fire for every thread of the machine; those of unwatched processes leave at once.
+//! Raw tracepoints, so they strike for every thread of the machine; those of unwatched processes leave at once, and count as cost.
 //! <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/sched.h>
 
 use aya_ebpf::{
@@ -14,28 +14,29 @@ use panicwatch_common::{
 use crate::{
     maps::{CONFIG, watched},
     pt_regs,
-    recorder::{Since, Who, goid, ids, other, record, word, word32},
+    recorder::{Who, at_tracepoint, goid, ids, now, other, record, word, word32},
 };
 
 /// Arguments: preempt, prev, next, and from Linux 5.18 on prev's state. Runs as prev.
 #[raw_tracepoint]
 pub(crate) fn sched_switch(ctx: RawTracePointContext) -> i32 {
-    let Some(config) = CONFIG.get(0) else { return 0 };
-    let (prev, next) = (ctx.arg::<u64>(1), ctx.arg::<u64>(2));
-    let (next_tid, next_tgid) = ids(config, next);
-    let prev_watched = Who::watched();
-    if let Some(who) = prev_watched {
-        let state = state(&ctx, config, prev);
-        let preempted = if ctx.arg::<u64>(0) & 1 != 0 { PREEMPTED } else { 0 };
-        record(kind::SWITCH_OUT, who, state | preempted, other(config, next, next_tid, next_tgid));
-    }
-    if watched(next_tgid).is_some() {
-        let (tid, tgid) = ids(config, prev);
-        let since = prev_watched.map_or_else(Since::now, |who| who.since.untimed());
-        let who = Who { tgid: next_tgid, tid: next_tid, goid: 0, since };
-        record(kind::SWITCH_IN, who, 0, other(config, prev, tid, tgid));
-    }
-    0
+    at_tracepoint(kind::SWITCH_OUT, || {
+        let Some(config) = CONFIG.get(0) else { return };
+        let (prev, next) = (ctx.arg::<u64>(1), ctx.arg::<u64>(2));
+        let (next_tid, next_tgid) = ids(config, next);
+        let prev_watched = Who::watched();
+        if let Some(who) = prev_watched {
+            let state = state(&ctx, config, prev);
+            let preempted = if ctx.arg::<u64>(0) & 1 != 0 { PREEMPTED } else { 0 };
+            record(kind::SWITCH_OUT, who, state | preempted, other(config, next, next_tid, next_tgid));
+        }
+        if watched(next_tgid).is_some() {
+            let (tid, tgid) = ids(config, prev);
+            let time_ns = prev_watched.map_or_else(now, |who| who.time_ns);
+            let who = Who { tgid: next_tgid, tid: next_tid, goid: 0, time_ns };
+            record(kind::SWITCH_IN, who, 0, other(config, prev, tid, tgid));
+        }
+    })
 }
 
 #[inline(always)]
@@ -53,19 +54,20 @@ fn state(ctx: &RawTracePointContext, config: &Config, prev: u64) -> u32 {
 /// Argument: the task. Runs as whoever wakes it, or as whoever was interrupted by what wakes it.
 #[raw_tracepoint]
 pub(crate) fn sched_waking(ctx: RawTracePointContext) -> i32 {
-    let Some(config) = CONFIG.get(0) else { return 0 };
-    let (tid, tgid) = ids(config, ctx.arg::<u64>(0));
-    if watched(tgid).is_none() {
-        return 0;
-    }
-    let since = Since::now();
-    let id = aya_ebpf::helpers::bpf_get_current_pid_tgid();
-    let (waker, waker_tgid) = (id as u32, (id >> 32) as u32);
-    let row = if waker == 0 { 0 } else { watched(waker_tgid).unwrap_or(0) };
-    let goid = goid(row);
-    let who = Who { tgid, tid, goid: 0, since };
-    record(kind::WAKING, who, syscall(), [pair(waker, waker_tgid), goid, 0]);
-    0
+    at_tracepoint(kind::WAKING, || {
+        let Some(config) = CONFIG.get(0) else { return };
+        let (tid, tgid) = ids(config, ctx.arg::<u64>(0));
+        if watched(tgid).is_none() {
+            return;
+        }
+        let time_ns = now();
+        let id = aya_ebpf::helpers::bpf_get_current_pid_tgid();
+        let (waker, waker_tgid) = (id as u32, (id >> 32) as u32);
+        let row = if waker == 0 { 0 } else { watched(waker_tgid).unwrap_or(0) };
+        let goid = goid(row);
+        let who = Who { tgid, tid, goid: 0, time_ns };
+        record(kind::WAKING, who, syscall(), [pair(waker, waker_tgid), goid, 0]);
+    })
 }
 
 /// Numbers of system calls are below.
@@ -87,14 +89,14 @@ fn syscall() -> u32 {
 /// Arguments: the task, the CPU it goes to.
 #[raw_tracepoint]
 pub(crate) fn sched_migrate_task(ctx: RawTracePointContext) -> i32 {
-    let Some(config) = CONFIG.get(0) else { return 0 };
-    let task = ctx.arg::<u64>(0);
-    let (tid, tgid) = ids(config, task);
-    if watched(tgid).is_none() {
-        return 0;
-    }
-    let who = Who { tgid, tid, goid: 0, since: Since::now() };
-    let to = ctx.arg::<u64>(1) as u32;
-    record(kind::MIGRATE, who, 0, [to as u64, 0, 0]);
-    0
+    at_tracepoint(kind::MIGRATE, || {
+        let Some(config) = CONFIG.get(0) else { return };
+        let (tid, tgid) = ids(config, ctx.arg::<u64>(0));
+        if watched(tgid).is_none() {
+            return;
+        }
+        let who = Who { tgid, tid, goid: 0, time_ns: now() };
+        let to = ctx.arg::<u64>(1) as u32;
+        record(kind::MIGRATE, who, 0, [to as u64, 0, 0]);
+    })
 }

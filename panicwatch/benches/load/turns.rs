@@ -12,7 +12,7 @@ use panicwatch::{
     recorder::{Level, Options, Source},
     watch::{
         armory::Armory,
-        session::{Input, Output, Scope, Session},
+        session::{Scope, Session},
     },
 };
 
@@ -65,12 +65,11 @@ pub(crate) fn run(program: &Path, wrk: &Wrk, only: Option<&str>, rounds: usize) 
         core_limit_percent: 100.0,
         ..Options::default()
     };
-    let mut session = Session::start(Scope::Chosen, &options).expect("recording starts");
+    let session = Session::start(Scope::Chosen, &options).expect("recording starts");
     let exe = format!("/proc/{}/exe", load.pid());
     let armed = session.arm(&File::open(&exe).expect("it runs"), program).expect("it can be armed");
     session.watch(load.pid(), Some(&armed)).expect("it is watched");
-    let (armory, sender) = (session.armory(), session.sender());
-    let listener = thread::spawn(move || while !matches!(session.wait(), Output::Stopped) {});
+    let armory = session.armory();
     off(&armory, &options.sources());
     let endless = wrk.keep_on(&load.ready);
     thread::sleep(WARM_UP);
@@ -78,28 +77,43 @@ pub(crate) fn run(program: &Path, wrk: &Wrk, only: Option<&str>, rounds: usize) 
         "\nserver: sources switched on and off under one load, {} turns each; nothing shed",
         rounds * TURNS
     );
-    println!("  {:24} {:18} CPU for each", "", "throughput");
+    println!("  {:24} {:18} {:18} the budget reckons with", "", "throughput", "CPU for each");
     for set in &sets {
-        let ratios = compare(&mut load, &armory, set, rounds * TURNS);
-        println!("  {:24} {:18} {}", set.name, ratios.0.mean(), ratios.1.mean());
+        let ratios = compare(&mut load, &session, set, rounds * TURNS);
+        let (throughput, cpu) = (ratios.throughput.mean(), ratios.cpu.mean());
+        println!("  {:24} {throughput:18} {cpu:18} {:.2} % of CPU time", set.name, ratios.reckoned.median());
     }
     drop(endless);
-    let _ = sender.send(Input::Stop);
-    let _ = listener.join();
 }
 
-/// Ratios of throughput and of CPU time for each request, every span with them to those around it.
-fn compare(load: &mut Load, armory: &Armory, set: &Set, turns: usize) -> (Figures, Figures) {
-    let mut ratios = (Figures::default(), Figures::default());
+/// Of every span with a set of sources, to those around it.
+#[derive(Default)]
+struct Ratios {
+    throughput: Figures,
+    /// CPU time for each request.
+    cpu: Figures,
+    /// Not a ratio: what the budget takes for their price, percent of the server's CPU time.
+    reckoned: Figures,
+}
+
+fn compare(load: &mut Load, session: &Session, set: &Set, turns: usize) -> Ratios {
+    let armory = session.armory();
+    let mut ratios = Ratios::default();
     let mut before = span(load);
-    for _ in 0..turns {
-        on(armory, &set.sources);
+    for turn in 0..turns {
+        on(&armory, &set.sources);
         let with = span(load);
-        off(armory, &set.sources);
+        off(&armory, &set.sources);
         let after = span(load);
-        ratios.0.0.push(2.0 * with.throughput / (before.throughput + after.throughput));
-        ratios.1.0.push(2.0 * with.cpu_ns / (before.cpu_ns + after.cpu_ns));
+        ratios.throughput.0.push(2.0 * with.throughput / (before.throughput + after.throughput));
+        ratios.cpu.0.push(2.0 * with.cpu_ns / (before.cpu_ns + after.cpu_ns));
         before = after;
+        // Over the last second or so, in half of which they were on.
+        if turn > TURNS / 4
+            && let Some(percent) = session.governor().cost_percent
+        {
+            ratios.reckoned.0.push(2.0 * percent);
+        }
     }
     ratios
 }

@@ -37,12 +37,15 @@ pub struct Attached {
 }
 
 impl Drop for Attached {
-    /// Closing one perf event waits for a grace period of the kernel, so they are closed side by side.
+    /// Closing one waits for a grace period of the kernel, so they are closed side by side.
+    /// <https://github.com/torvalds/linux/blob/v6.18/kernel/events/uprobes.c> uprobe_unregister_sync
     fn drop(&mut self) {
-        self.multi.clear();
-        let links: Vec<_> = self.perf.drain(..).collect();
+        let (multi, perf) = (std::mem::take(&mut self.multi), std::mem::take(&mut self.perf));
         thread::scope(|scope| {
-            for link in links {
+            for link in multi {
+                scope.spawn(move || drop(link));
+            }
+            for link in perf {
                 scope.spawn(move || link.detach());
             }
         });

@@ -9,23 +9,21 @@ use panicwatch_common::recorder::{KINDS, kind};
 
 use super::Source;
 
-/// Hits that were timed while they happened, by the kind of record.
+/// Runs of the kernel's programs that were timed while they happened, by the kind of record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timed {
     /// How many.
     pub hits: Vec<u64>,
-    /// How long they took, nanoseconds, from when the program had found the process in its table.
+    /// How long they took, nanoseconds.
     pub ns: Vec<u64>,
 }
 
-/// What a tracepoint's hit takes before it is timed: calling the program, which looks the process up. Nanoseconds, the
-/// difference to what loops said that were timed with and without, on an idle Intel Xeon with Linux 6.18: 221 and 149 for
-/// system calls, whose slow path is in it.
-const BEFORE_NS: f64 = 60.0;
+/// What calling a program at a tracepoint takes, which it cannot time itself. Nanoseconds, the difference to what loops said that
+/// were timed with and without, on an idle Intel Xeon with Linux 6.18.
+const BEFORE_NS: f64 = 40.0;
 
-/// What a record costs the program, in times of what it takes: it throws lines and pages out of the caches that the program has
-/// to fetch again. A net/http server at 85 000 requests a second lost 1.75 times the time of its records of system calls and 2.8
-/// times that of its records of goroutines (docs/recorder.md).
+/// What a run costs the program, in times of what it takes: it throws lines and pages out of the caches that the program has
+/// to fetch again. So measured with a net/http server at 85 000 requests a second (docs/recorder.md).
 const FELT: f64 = 2.0;
 
 /// Nanoseconds that one hit takes, by the kind of record.

@@ -104,7 +104,7 @@ struct Flooded {
 }
 
 fn flooded(built: &Built, seconds: &str, slots: Option<&str>) -> Result<Vec<Flooded>> {
-    let options = ["--level", "kernel", "--budget", "100"];
+    let options = ["--level", "kernel", "--budget", "100", "--core-limit", "100"];
     let mut program = Program::new(&built.path, &["flood", seconds]).with(&options);
     program.env.extend(slots.map(|slots| ("PANICWATCH_RECORDER_SLOTS".to_owned(), slots.to_owned())));
     let Watched { output, incidents } = run::watched_within(&program, run::DEADLINE * 2)?;
