@@ -16,7 +16,8 @@ use super::{
     signals,
 };
 use crate::watch::{
-    armory::{ArmError, Armed},
+    armed::Armed,
+    armory::ArmError,
     procfs,
     session::{Input, Output, Scope, Session},
 };

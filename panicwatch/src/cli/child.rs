@@ -11,7 +11,8 @@ use crate::{
     incident::Process,
     probe::error::ProbeError,
     watch::{
-        armory::{ArmError, Armed},
+        armed::Armed,
+        armory::ArmError,
         gate::Gate,
         launch::{self, LaunchError},
         procfs,

@@ -16,7 +16,8 @@ use crate::{
         plan::{LeftOut, Site},
     },
     watch::{
-        armory::{Armed, Armory},
+        armed::Armed,
+        armory::Armory,
         census::{Census, Known},
         governor::Told,
         procfs,

@@ -6,23 +6,17 @@
 use std::{
     collections::BTreeSet,
     fs::File,
-    io,
-    os::{
-        fd::{AsRawFd, OwnedFd},
-        unix::fs::FileExt,
-    },
+    io, mem,
+    os::{fd::AsRawFd, unix::fs::FileExt},
     path::{Path, PathBuf},
-    thread,
 };
 
-use aya::programs::{
-    Link as _,
-    uprobe::{UProbeAttachPoint, UProbeLink, UProbeScope},
-};
+use aya::programs::uprobe::{UProbeAttachPoint, UProbeScope};
 use panicwatch_common::binary::{Binary, cookie};
 
 use super::{
     calibrate::OWN_ROW,
+    closing::{self, Link},
     error::ProbeError,
     multi,
     object::Programs,
@@ -31,24 +25,22 @@ use super::{
 use crate::gobin::GoBinary;
 
 /// Probes in one file. Dropping takes them off.
-pub struct Attached {
-    multi: Vec<OwnedFd>,
-    perf: Vec<UProbeLink>,
-}
+pub struct Attached(Vec<Link>);
 
 impl Drop for Attached {
-    /// Closing one waits for a grace period of the kernel, so they are closed side by side.
-    /// <https://github.com/torvalds/linux/blob/v6.18/kernel/events/uprobes.c> uprobe_unregister_sync
     fn drop(&mut self) {
-        let (multi, perf) = (std::mem::take(&mut self.multi), std::mem::take(&mut self.perf));
-        thread::scope(|scope| {
-            for link in multi {
-                scope.spawn(move || drop(link));
-            }
-            for link in perf {
-                scope.spawn(move || link.detach());
-            }
-        });
+        closing::close(mem::take(&mut self.0));
+    }
+}
+
+impl Attached {
+    /// Takes all of these off at once.
+    pub fn close(all: Vec<Attached>) {
+        closing::close(all.into_iter().flat_map(Attached::into_links).collect());
+    }
+
+    pub(super) fn into_links(mut self) -> Vec<Link> {
+        mem::take(&mut self.0)
     }
 }
 
@@ -116,7 +108,7 @@ pub(super) fn attach_row(
         verify(file, name, site)?;
     }
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    let mut attached = Attached { multi: Vec::new(), perf: Vec::new() };
+    let mut attached = Attached(Vec::new());
     let programs_of_plan: BTreeSet<&str> = plan.sites.iter().map(|site| site.program).collect();
     for program in programs_of_plan {
         let sites: Vec<(u64, u64)> = plan
@@ -130,14 +122,14 @@ pub(super) fn attach_row(
         }
         let failed = |error| ProbeError::Attach { name: program.to_owned(), path: name.to_owned(), error };
         if let Some(fd) = programs.multi(program) {
-            attached.multi.push(multi::attach(fd, &path, &sites).map_err(failed)?);
+            attached.0.push(Link::Multi(multi::attach(fd, &path, &sites).map_err(failed)?));
             continue;
         }
         for (offset, cookie) in sites {
             let uprobe = programs.uprobe(program)?;
             let point = UProbeAttachPoint { location: offset.into(), cookie: Some(cookie) };
             let id = uprobe.attach(point, &path, UProbeScope::AllProcesses)?;
-            attached.perf.push(uprobe.take_link(id)?);
+            attached.0.push(Link::Perf(uprobe.take_link(id)?));
         }
     }
     Ok(attached)

@@ -21,6 +21,8 @@ use panicwatch_common::{
 };
 
 use super::{
+    attach::Attached,
+    closing::{self, Link},
     error::ProbeError,
     kernel::{self, KernelFacts},
     multi,
@@ -126,7 +128,9 @@ impl Programs {
             let program: &mut RawTracePoint =
                 programs.ebpf.program_mut(name).ok_or(ProbeError::Object(name))?.try_into()?;
             program.load()?;
-            program.attach(name)?;
+            let id = program.attach(name)?;
+            let link = program.take_link(id)?;
+            programs.sources.always.push(Link::Tracepoint(link));
         }
         Ok(programs)
     }
@@ -138,6 +142,12 @@ impl Programs {
             return Ok(());
         }
         names.iter().try_for_each(|name| Ok(uprobe(&mut self.ebpf, name)?.load()?))
+    }
+
+    /// Takes everything off: what stands at the kernel's tracepoints, and `attached` in binaries. Nothing is watched afterwards.
+    pub fn take_off(&mut self, attached: Vec<Attached>) {
+        let in_binaries = attached.into_iter().flat_map(Attached::into_links);
+        closing::close(self.sources.take().into_iter().chain(in_binaries).collect());
     }
 
     /// The recorder's rings, of the sizes given when loading.

@@ -5,20 +5,29 @@ use std::collections::BTreeMap;
 use aya::programs::{
     PerfEvent, RawTracePoint,
     perf_event::{PerfEventConfig, PerfEventLink, PerfEventScope, SamplePolicy, SoftwareEvent},
-    raw_trace_point::RawTracePointLink,
 };
 
-use super::{error::ProbeError, object::Programs};
+use super::{
+    closing::{self, Link},
+    error::ProbeError,
+    object::Programs,
+};
 use crate::recorder::Source;
 
-/// What is attached, by source. Dropping a link takes the probe off.
+/// What is attached to the kernel.
 #[derive(Default)]
-pub(super) struct Attachments(BTreeMap<Source, Links>);
+pub(super) struct Attachments {
+    by_source: BTreeMap<Source, Vec<Link>>,
+    /// Whatever is recorded.
+    pub(super) always: Vec<Link>,
+}
 
-#[derive(Default)]
-struct Links {
-    _tracepoints: Vec<RawTracePointLink>,
-    _clocks: Vec<PerfEventLink>,
+impl Attachments {
+    /// All of them.
+    pub(super) fn take(&mut self) -> Vec<Link> {
+        let by_source = std::mem::take(&mut self.by_source).into_values().flatten();
+        by_source.chain(self.always.drain(..)).collect()
+    }
 }
 
 /// Samples a second of each CPU where it takes a clock of our own; no divisor of anybody's tick.
@@ -44,13 +53,13 @@ impl Programs {
     /// # Errors
     /// When this kernel has no such tracepoint or clock, or refuses.
     pub fn attach_source(&mut self, source: Source) -> Result<(), ProbeError> {
-        if source.is_in_program() || self.sources.0.contains_key(&source) {
+        if source.is_in_program() || self.sources.by_source.contains_key(&source) {
             return Ok(());
         }
-        let mut links = Links::default();
+        let mut links = Vec::new();
         if source == Source::Sample && !self.use_tick()? {
-            links._clocks = self.start_clocks(CLOCK_PER_SECOND)?;
-            self.sources.0.insert(source, links);
+            let clocks = self.start_clocks(CLOCK_PER_SECOND)?;
+            self.sources.by_source.insert(source, clocks.into_iter().map(Link::Clock).collect());
             return Ok(());
         }
         for &name in tracepoints(source) {
@@ -60,9 +69,9 @@ impl Programs {
                 program.load()?;
             }
             let id = program.attach(name)?;
-            links._tracepoints.push(program.take_link(id)?);
+            links.push(Link::Tracepoint(program.take_link(id)?));
         }
-        self.sources.0.insert(source, links);
+        self.sources.by_source.insert(source, links);
         Ok(())
     }
 
@@ -90,6 +99,6 @@ impl Programs {
 
     /// Takes what `source` has in the kernel off.
     pub fn detach_source(&mut self, source: Source) {
-        self.sources.0.remove(&source);
+        closing::close(self.sources.by_source.remove(&source).unwrap_or_default());
     }
 }

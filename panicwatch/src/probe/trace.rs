@@ -11,21 +11,18 @@ use std::{
     io,
     os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
-    thread,
 };
 
 use aya::{
     Pod,
     maps::{Array, MapData, PerCpuArray, RingBuf},
-    programs::{
-        Link as _,
-        uprobe::{UProbeAttachPoint, UProbeLink, UProbeScope},
-    },
+    programs::uprobe::{UProbeAttachPoint, UProbeLink, UProbeScope},
 };
 use panicwatch_common::trace::{Counts, FetchList, ON_STACK_CHECK, Slot, TraceConfig, cookie};
 
 use super::{
     attach::same_bytes,
+    closing::{Link, close},
     error::ProbeError,
     kernel::KernelFacts,
     multi,
@@ -280,18 +277,10 @@ pub struct TraceProbes {
 
 impl Drop for TraceProbes {
     fn drop(&mut self) {
-        self.multi.clear();
-        close(self.perf.drain(..).map(|(_, link)| link).collect());
+        let multi = self.multi.drain(..).map(|group| Link::Multi(group.link));
+        let perf = self.perf.drain(..).map(|(_, link)| Link::Perf(link));
+        close(multi.chain(perf).collect());
     }
-}
-
-/// Closing one perf event waits for a grace period of the kernel, so they are closed side by side.
-fn close(links: Vec<UProbeLink>) {
-    thread::scope(|scope| {
-        for link in links {
-            scope.spawn(move || link.detach());
-        }
-    });
 }
 
 impl TraceProbes {
@@ -309,15 +298,21 @@ impl TraceProbes {
         let (hit, rest): (Vec<Group>, Vec<Group>) =
             self.multi.drain(..).partition(|group| group.sites.iter().any(gone));
         self.multi = rest;
-        for Group { program, mut sites, link } in hit {
-            drop(link);
+        let mut links = Vec::new();
+        let mut rest = Vec::new();
+        for Group { program, sites, link } in hit {
+            links.push(Link::Multi(link));
+            rest.push((program, sites));
+        }
+        close(links);
+        for (program, mut sites) in rest {
             sites.retain(|site| !gone(site));
             self.add(programs, program, sites)?;
         }
         let (off, rest) = self.perf.drain(..).partition(|(function, _)| functions.contains(function));
         self.perf = rest;
         let off: Vec<(u32, UProbeLink)> = off;
-        close(off.into_iter().map(|(_, link)| link).collect());
+        close(off.into_iter().map(|(_, link)| Link::Perf(link)).collect());
         Ok(())
     }
 

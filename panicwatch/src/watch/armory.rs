@@ -5,15 +5,18 @@ use std::{
     fs::File,
     os::unix::fs::MetadataExt,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
-use super::procfs;
+use super::{
+    armed::{Armed, lock},
+    procfs,
+};
 use crate::{
     correlate::Program,
     gobin::{self, GoBinary, dwarf},
     probe::{
-        attach::{self, Attached},
+        attach,
         calibrate::Shared,
         error::ProbeError,
         object::Programs,
@@ -22,50 +25,6 @@ use crate::{
     recorder::Source,
     trace::pattern::Pattern,
 };
-
-/// A Go binary with probes in it.
-pub struct Armed {
-    /// The binary and its plan.
-    pub program: Arc<Program>,
-    /// Its row.
-    pub index: u32,
-    _attached: Attached,
-    _begins: Option<Attached>,
-    file: Option<File>,
-    /// The recorder's probes in it.
-    recorder: Mutex<BTreeMap<Source, Attached>>,
-    /// The probes of `init-trace`, until they are taken off.
-    init: Mutex<Option<Attached>>,
-}
-
-impl Armed {
-    /// Main module's path.
-    pub fn module(&self) -> Option<String> {
-        self.program.bin.build_info().module_path().map(str::to_owned)
-    }
-
-    /// Gives memory back: everything of it can be had again.
-    fn release(&self) {
-        self.program.forget();
-        self.drop_pages();
-    }
-
-    /// Gives the file's pages back, which stay in the system's cache.
-    fn drop_pages(&self) {
-        let bytes = self.program.bin.bytes();
-        // SAFETY: the bytes are a private mapping of a file (`open`), whole pages from the first on, which nobody writes: pages
-        // that are dropped are read from the file again.
-        unsafe { libc::madvise(bytes.as_ptr().cast_mut().cast(), bytes.len(), libc::MADV_DONTNEED) };
-    }
-
-    /// Does its path still lead to the very file, as we see paths? Not where it was deleted, replaced, or lies in a
-    /// container's own file system.
-    pub fn is_reachable(&self) -> bool {
-        let Some(ours) = self.file.as_ref().and_then(|file| file.metadata().ok()) else { return true };
-        let there = std::fs::metadata(&self.program.path);
-        there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()))
-    }
-}
 
 /// Why a file was not armed.
 #[derive(Debug, thiserror::Error)]
@@ -177,7 +136,7 @@ impl Armory {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Runs `f` on the loaded programs.
@@ -187,7 +146,7 @@ impl Armory {
 
     /// For whoever has our own process watched for a moment: nobody else does as long as the guard lives.
     pub fn ourselves(&self) -> MutexGuard<'_, ()> {
-        self.ourselves.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.ourselves)
     }
 
     /// From now on with the probes of `init-trace`.
@@ -200,7 +159,7 @@ impl Armory {
         let mut state = self.state();
         state.init = false;
         for armed in state.armed.iter().flatten() {
-            armed.init.lock().unwrap_or_else(PoisonError::into_inner).take();
+            lock(&armed.init).take();
         }
     }
 
@@ -222,7 +181,7 @@ impl Armory {
             recorded.insert(source);
         }
         for armed in armed.iter().flatten() {
-            let mut sources = armed.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut sources = lock(&armed.recorder);
             if sources.contains_key(&source) {
                 continue;
             }
@@ -242,7 +201,7 @@ impl Armory {
             recorded.remove(&source);
         }
         for armed in state.armed.iter().flatten() {
-            off.extend(armed.recorder.lock().unwrap_or_else(PoisonError::into_inner).remove(&source));
+            off.extend(lock(&armed.recorder).remove(&source));
         }
         // Taking probes off waits for the kernel: not with the lock held.
         drop(state);
@@ -336,6 +295,13 @@ impl Armory {
         drop(retired);
     }
 
+    /// Takes all probes off, for good: what ends with us ends at once, and not one after the other when the process exits.
+    pub fn take_all_off(&self) {
+        let mut state = self.state();
+        let attached = state.armed.iter().flatten().flat_map(|armed| armed.take_probes()).collect();
+        state.programs.take_off(attached);
+    }
+
     /// No binary is armed.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -405,18 +371,18 @@ impl State {
         let free = self.armed.iter().position(Option::is_none).unwrap_or(self.armed.len());
         let index = free as u32;
         self.programs.set_binary(index, row)?;
-        let attached = attach::attach(&mut self.programs, &plan, file, name, index)?;
+        let mut probes = vec![attach::attach(&mut self.programs, &plan, file, name, index)?];
         let (mut plan, mut init) = (plan, None);
         if self.init {
             let more = init_plan(&bin);
             init = Some(attach::attach(&mut self.programs, &more, file, name, index)?);
             plan = plan.and(&more);
         }
-        let (mut begins, mut recorder) = (None, BTreeMap::new());
+        let mut recorder = BTreeMap::new();
         if let Some(sources) = self.recorded.clone() {
             let functions = self.functions.clone();
             let more = begin_plan(&bin);
-            begins = Some(attach::attach(&mut self.programs, &more, file, name, index)?);
+            probes.push(attach::attach(&mut self.programs, &more, file, name, index)?);
             plan = plan.and(&more);
             for source in sources {
                 let more = recorder_plan(&bin, source, &functions);
@@ -430,8 +396,7 @@ impl State {
             index,
             // For probes that are put in later; without it there will be none.
             file: file.try_clone().ok(),
-            _attached: attached,
-            _begins: begins,
+            probes: Mutex::new(probes),
             recorder: Mutex::new(recorder),
             init: Mutex::new(init),
         }))

@@ -17,10 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    armory::{Armed, Armory},
-    procfs,
-};
+use super::{armed::Armed, armory::Armory, procfs};
 use crate::{container::Place, incident, vital};
 
 /// Between two looks at all of /proc: a net under the exec events, which can be lost.

@@ -3,6 +3,7 @@
 //! [`armory`] holds the probes, `gate` arms binaries that watched processes are about to execute, `reader` drains
 //! the event ring, [`launch`] starts the program, [`session`] ties them to the correlator.
 
+pub mod armed;
 pub mod armory;
 pub mod census;
 mod flight;

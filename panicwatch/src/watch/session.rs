@@ -17,7 +17,8 @@ use std::{
 use panicwatch_common::{counted::Place, reason::Reason};
 
 use super::{
-    armory::{ArmError, Armed, Armory},
+    armed::Armed,
+    armory::{ArmError, Armory},
     census::{Census, Select},
     flight::{Ear, Flight, Recorder},
     gate::{self, Gate},
@@ -129,6 +130,12 @@ pub struct Session {
     /// Records taken from the ring.
     records: u64,
     account: Account,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.armory.take_all_off();
+    }
 }
 
 impl Session {

@@ -11,7 +11,8 @@ use crate::{
     container::Place,
     incident::Process,
     watch::{
-        armory::{ArmError, Armed, KnownFile, Unarmed},
+        armed::Armed,
+        armory::{ArmError, KnownFile, Unarmed},
         procfs,
     },
 };
