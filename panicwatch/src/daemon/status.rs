@@ -115,7 +115,7 @@ pub struct Own {
     pub governor_actions: u64,
     /// What recording costs in all: percent of a core; `None` until measured.
     pub overhead_percent: Option<f64>,
-    /// What a record of each source costs on this machine, nanoseconds; of those that were measured.
+    /// What a run of each source's programs costs on this machine, nanoseconds; of those that were measured.
     pub prices: Vec<(String, f64)>,
     /// Resident memory, bytes.
     pub memory_bytes: u64,

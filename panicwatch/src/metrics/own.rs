@@ -145,7 +145,7 @@ impl Own {
             record_price: make!(
                 GaugeVec,
                 "record_price_seconds",
-                "What a record of each source costs on this machine, as measured so far",
+                "What a run of each source's programs costs on this machine, as measured so far",
                 "source"
             ),
             shed: make!(IntGaugeVec, "source_off", "1 for each source that the budget took off", "source"),

@@ -33,7 +33,7 @@ pub struct Told {
     pub cost_percent: Option<f64>,
     /// What a hit of a probe in a program costs here, nanoseconds; `None` until measured.
     pub hit_ns: Option<f64>,
-    /// What a record of each source costs here, nanoseconds; of those that were measured.
+    /// What a run of each source's programs costs here, nanoseconds; of those that were measured.
     pub prices: Vec<(String, f64)>,
 }
 
