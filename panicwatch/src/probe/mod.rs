@@ -8,6 +8,7 @@ pub mod attach;
 mod btf;
 #[cfg(feature = "host")]
 pub mod calibrate;
+#[cfg(feature = "host")]
 mod closing;
 #[cfg(feature = "host")]
 pub mod error;
