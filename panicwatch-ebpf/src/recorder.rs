@@ -48,6 +48,14 @@ impl Who {
         let time_ns = now();
         Some(Who { tgid, tid, goid: goid(row), time_ns })
     }
+
+    /// The thread of the `task_struct` at `task`, without its goroutine, if its process is watched.
+    #[inline(always)]
+    pub(crate) fn of_task(task: u64) -> Option<Who> {
+        let (tid, tgid) = ids(CONFIG.get(0)?, task);
+        watched(tgid)?;
+        Some(Who { tgid, tid, goid: 0, time_ns: now() })
+    }
 }
 
 /// Runs a program that stands at a tracepoint of the kernel, which strikes for every process: counted under `kind`, and one

@@ -8,9 +8,9 @@ use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use panicwatch_common::recorder::{kind, pair};
 
 use crate::{
-    maps::{CONFIG, watched},
+    maps::watched,
     pt_regs,
-    recorder::{Who, at_tracepoint, goid, ids, now, record, word, word32},
+    recorder::{Who, at_tracepoint, goid, record, word, word32},
 };
 
 /// `kernel_siginfo.si_code`.
@@ -31,15 +31,9 @@ fn si_code(info: u64) -> u64 {
 #[raw_tracepoint]
 pub(crate) fn signal_generate(ctx: RawTracePointContext) -> i32 {
     at_tracepoint(kind::SIGNAL_SENT, || {
-        let Some(config) = CONFIG.get(0) else { return };
-        let (tid, tgid) = ids(config, ctx.arg::<u64>(2));
-        if watched(tgid).is_none() {
-            return;
-        }
-        let time_ns = now();
+        let Some(who) = Who::of_task(ctx.arg::<u64>(2)) else { return };
         let id = aya_ebpf::helpers::bpf_get_current_pid_tgid();
-        let row = watched((id >> 32) as u32).unwrap_or(0);
-        let who = Who { tgid, tid, goid: goid(row), time_ns };
+        let who = Who { goid: goid(watched((id >> 32) as u32).unwrap_or(0)), ..who };
         let sender = pair(id as u32, (id >> 32) as u32);
         let code = si_code(ctx.arg::<u64>(1));
         record(kind::SIGNAL_SENT, who, ctx.arg::<u64>(0) as u32, [sender, code, ctx.arg::<u64>(4)]);

@@ -55,17 +55,11 @@ fn state(ctx: &RawTracePointContext, config: &Config, prev: u64) -> u32 {
 #[raw_tracepoint]
 pub(crate) fn sched_waking(ctx: RawTracePointContext) -> i32 {
     at_tracepoint(kind::WAKING, || {
-        let Some(config) = CONFIG.get(0) else { return };
-        let (tid, tgid) = ids(config, ctx.arg::<u64>(0));
-        if watched(tgid).is_none() {
-            return;
-        }
-        let time_ns = now();
+        let Some(who) = Who::of_task(ctx.arg::<u64>(0)) else { return };
         let id = aya_ebpf::helpers::bpf_get_current_pid_tgid();
         let (waker, waker_tgid) = (id as u32, (id >> 32) as u32);
         let row = if waker == 0 { 0 } else { watched(waker_tgid).unwrap_or(0) };
         let goid = goid(row);
-        let who = Who { tgid, tid, goid: 0, time_ns };
         record(kind::WAKING, who, syscall(), [pair(waker, waker_tgid), goid, 0]);
     })
 }
@@ -90,12 +84,7 @@ fn syscall() -> u32 {
 #[raw_tracepoint]
 pub(crate) fn sched_migrate_task(ctx: RawTracePointContext) -> i32 {
     at_tracepoint(kind::MIGRATE, || {
-        let Some(config) = CONFIG.get(0) else { return };
-        let (tid, tgid) = ids(config, ctx.arg::<u64>(0));
-        if watched(tgid).is_none() {
-            return;
-        }
-        let who = Who { tgid, tid, goid: 0, time_ns: now() };
+        let Some(who) = Who::of_task(ctx.arg::<u64>(0)) else { return };
         let to = ctx.arg::<u64>(1) as u32;
         record(kind::MIGRATE, who, 0, [to as u64, 0, 0]);
     })

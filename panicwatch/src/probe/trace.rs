@@ -298,14 +298,10 @@ impl TraceProbes {
         let (hit, rest): (Vec<Group>, Vec<Group>) =
             self.multi.drain(..).partition(|group| group.sites.iter().any(gone));
         self.multi = rest;
-        let mut links = Vec::new();
-        let mut rest = Vec::new();
-        for Group { program, sites, link } in hit {
-            links.push(Link::Multi(link));
-            rest.push((program, sites));
-        }
+        let parts = |Group { program, sites, link }| (Link::Multi(link), (program, sites));
+        let (links, sites): (Vec<Link>, Vec<_>) = hit.into_iter().map(parts).unzip();
         close(links);
-        for (program, mut sites) in rest {
+        for (program, mut sites) in sites {
             sites.retain(|site| !gone(site));
             self.add(programs, program, sites)?;
         }

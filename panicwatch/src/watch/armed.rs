@@ -15,7 +15,7 @@ pub struct Armed {
     pub program: Arc<Program>,
     /// Its row.
     pub index: u32,
-    /// Those of the panic path.
+    /// The probes of the panic path, and where it records that which tells that a process begins.
     pub(super) probes: Mutex<Vec<Attached>>,
     /// For probes that are put in later; without it there will be none.
     pub(super) file: Option<File>,
@@ -68,7 +68,7 @@ impl Drop for Armed {
     }
 }
 
-/// Whoever held it before.
+/// Locks it, also where a thread has panicked with it.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

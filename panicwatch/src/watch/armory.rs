@@ -394,7 +394,6 @@ impl State {
         Ok(Arc::new(Armed {
             program,
             index,
-            // For probes that are put in later; without it there will be none.
             file: file.try_clone().ok(),
             probes: Mutex::new(probes),
             recorder: Mutex::new(recorder),
