@@ -41,9 +41,13 @@ pub struct Binary {
     pub g_startpc: u32,
     /// `runtime.g.gopc`.
     pub g_gopc: u32,
+    /// From the first of the binary's bytes that never change to the probe in gopanic.
+    pub image_below: u32,
+    /// From the probe in gopanic to the end of the bytes that never change.
+    pub image_above: u32,
 }
 
-const _: () = assert!(size_of::<Binary>() == 64);
+const _: () = assert!(size_of::<Binary>() == 72);
 
 /// What the table of watched processes has for a process: the row of its binary plus one, or one of these.
 pub mod row {

@@ -95,12 +95,20 @@ pub struct Point {
     pub panic_addr: u64,
     /// Address of the top `_defer` of the goroutine, or 0.
     pub defer_addr: u64,
-    /// Not zero: the structs were left out.
-    pub lean: u64,
+    /// Structs that do not hold anything, of [`unread`].
+    pub unread: u64,
     /// The top `_panic`, raw.
     pub panic: [u8; PANIC_BYTES],
     /// The top `_defer`, raw.
     pub defer: [u8; DEFER_BYTES],
+}
+
+/// Bits of [`Point::unread`].
+pub mod unread {
+    /// The `_panic` was left out or could not be read.
+    pub const PANIC: u64 = 1;
+    /// The `_defer` likewise.
+    pub const DEFER: u64 = 2;
 }
 
 /// Bytes of a `_panic` that are copied (104 is the largest known).
@@ -128,6 +136,14 @@ pub struct CaptureHead {
     pub m_addr: u64,
     /// Address of `m.p`, or 0.
     pub p_addr: u64,
+    /// Bytes of `g` that could be read.
+    pub g_len: u32,
+    /// Bytes of `m` that could be read.
+    pub m_len: u32,
+    /// Bytes of `p` that could be read.
+    pub p_len: u32,
+    /// Zero.
+    pub reserved: u32,
     /// The user goroutine's g, raw.
     pub g: [u8; G_BYTES],
     /// Its m, raw.
@@ -140,7 +156,7 @@ pub struct CaptureHead {
     pub stack_end: u64,
 }
 
-const _: () = assert!(size_of::<CaptureHead>() == 88 + 144 + 16 + G_BYTES + M_BYTES + P_BYTES + 16);
+const _: () = assert!(size_of::<CaptureHead>() == 88 + 144 + 32 + G_BYTES + M_BYTES + P_BYTES + 16);
 
 /// A piece of memory; `data_len` bytes follow.
 #[repr(C)]

@@ -4,7 +4,7 @@
 
 use aya_ebpf::{helpers::bpf_ktime_get_ns, maps::ring_buf::RingBufEntry};
 use panicwatch_common::{
-    event::{CaptureHead, DEFER_BYTES, G_BYTES, Head, M_BYTES, P_BYTES, PANIC_BYTES, Point},
+    event::{CaptureHead, DEFER_BYTES, Head, PANIC_BYTES, Point, unread},
     reason::Reason,
     reg,
 };
@@ -53,12 +53,12 @@ impl OpenPoint {
     pub(crate) fn finish_lean(mut self, panic_addr: u64, args: [u64; 6]) {
         let head = self.head();
         let point = self.0.as_mut_ptr();
-        // SAFETY: the reservation has the size of Point; the structs stay as they are and are said not to be there.
+        // SAFETY: the reservation has the size of Point; the structs stay as they are and are marked as unread.
         unsafe {
             (*point).args = args;
             (*point).panic_addr = panic_addr;
             (*point).defer_addr = 0;
-            (*point).lean = 1;
+            (*point).unread = unread::PANIC | unread::DEFER;
         }
         set_cost(head);
         self.0.submit(NO_WAKEUP);
@@ -80,10 +80,14 @@ impl OpenPoint {
             (*point).args = args;
             (*point).panic_addr = panic_addr;
             (*point).defer_addr = defer_addr;
-            (*point).lean = 0;
-            // A failed or pointless read leaves zeroes; the address says whether they mean anything.
-            read::copy((&raw mut (*point).panic).cast(), PANIC_BYTES as u32, panic_addr);
-            read::copy((&raw mut (*point).defer).cast(), DEFER_BYTES as u32, defer_addr);
+            let mut absent = 0;
+            if !read::copy((&raw mut (*point).panic).cast(), PANIC_BYTES as u32, panic_addr) {
+                absent |= unread::PANIC;
+            }
+            if !read::copy((&raw mut (*point).defer).cast(), DEFER_BYTES as u32, defer_addr) {
+                absent |= unread::DEFER;
+            }
+            (*point).unread = absent;
         }
         set_cost(head);
         self.0.submit(NO_WAKEUP);
@@ -113,9 +117,10 @@ impl OpenCapture {
             hit.copy_regs(&raw mut (*capture).regs);
             (*capture).m_addr = m_addr;
             (*capture).p_addr = p_addr;
-            read::copy((&raw mut (*capture).g).cast(), G_BYTES as u32, g);
-            read::copy((&raw mut (*capture).m).cast(), M_BYTES as u32, m_addr);
-            read::copy((&raw mut (*capture).p).cast(), P_BYTES as u32, p_addr);
+            (*capture).g_len = memory::copy_struct(&raw mut (*capture).g, g);
+            (*capture).m_len = memory::copy_struct(&raw mut (*capture).m, m_addr);
+            (*capture).p_len = memory::copy_struct(&raw mut (*capture).p, p_addr);
+            (*capture).reserved = 0;
             (*capture).stack_addr = 0;
             (*capture).stack_end = 0;
         }

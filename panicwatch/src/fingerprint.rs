@@ -161,9 +161,9 @@ fn functions(incident: &Incident) -> Vec<String> {
 /// The frames below the first raise: while a deferred call of a panic runs, the frames that it was raised from
 /// are still there, behind that of gopanic. Later panics of the chain come and go with the deferred calls.
 fn raise_stack(incident: &Incident) -> &[Frame] {
-    let is_gopanic = |f: &Frame| matches!(f.function.as_str(), "panic" | "runtime.gopanic");
+    let is_gopanic = |f: &Frame| frame_class::is_gopanic(&f.function);
     match incident.stack.iter().rposition(is_gopanic) {
-        Some(i) if incident.kind == Kind::Panic && i + 1 < incident.stack.len() => &incident.stack[i + 1..],
+        Some(i) if incident.kind == Kind::Panic => &incident.stack[i + 1..],
         _ => &incident.stack,
     }
 }

@@ -123,9 +123,15 @@ pub fn of_frame(frame: &Frame, module: Option<&str>) -> Class {
 }
 
 /// Where a stack's incident was raised, as an index: the innermost frame of the user's code, or failing that of
-/// a dependency's, the standard library's, the runtime's.
+/// a dependency's, the standard library's, the runtime's. `None` when no frame but that of gopanic is known.
 pub fn site(stack: &[Frame], module: Option<&str>) -> Option<usize> {
-    (0..stack.len()).min_by_key(|&i| (of_frame(&stack[i], module), i))
+    let known = (0..stack.len()).filter(|&i| !is_gopanic(&stack[i].function));
+    known.min_by_key(|&i| (of_frame(&stack[i], module), i))
+}
+
+/// `runtime.gopanic`, which tracebacks call "panic": every panic passes it, so it is never where one was raised.
+pub fn is_gopanic(function: &str) -> bool {
+    matches!(function, "panic" | "runtime.gopanic")
 }
 
 /// Packages whose functions Go's own traceback would rather hide. runtime/debug, /pprof, /trace and the like are
@@ -235,5 +241,7 @@ mod tests {
         assert_eq!(site(&stack[..2], Some("m")), Some(1));
         assert_eq!(site(&stack[..1], Some("m")), Some(0));
         assert_eq!(site(&[], None), None);
+        assert_eq!(site(&["panic"].map(frame), None), None);
+        assert_eq!(site(&["panic", "runtime.panicmem"].map(frame), None), Some(1));
     }
 }

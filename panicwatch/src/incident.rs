@@ -400,6 +400,9 @@ pub struct Capture {
     pub delay_ns: Option<u64>,
     /// Time spent in all captures of this incident, nanoseconds.
     pub cost_ns: Option<u64>,
+    /// Bytes of the process's memory that they copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 /// Something that could not be known.

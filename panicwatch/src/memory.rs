@@ -53,6 +53,16 @@ impl Snapshot {
         }
     }
 
+    /// Bytes held, counted as often as they were added.
+    pub fn len(&self) -> u64 {
+        self.segments.iter().map(|(_, bytes)| bytes.len() as u64).sum()
+    }
+
+    /// Whether every read misses.
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
     /// Every segment, in the order added.
     pub fn segments(&self) -> impl Iterator<Item = (u64, &[u8])> {
         self.segments.iter().map(|(a, b)| (*a, b.as_slice()))
@@ -77,6 +87,23 @@ impl Memory for Snapshot {
         }
         true
     }
+}
+
+/// As many of the first `len` bytes at `addr` as are known, at most `limit`.
+pub fn prefix(memory: &dyn Memory, addr: u64, len: u64, limit: usize) -> Vec<u8> {
+    const CHUNK: usize = 4096;
+    let want = usize::try_from(len).unwrap_or(usize::MAX).min(limit);
+    let mut out = Vec::new();
+    let mut chunk = CHUNK;
+    // Whole chunks first; a failed one is halved until not even one byte is known.
+    while out.len() < want && chunk > 0 {
+        let step = chunk.min(want - out.len());
+        match memory.bytes(addr.wrapping_add(out.len() as u64), step) {
+            Some(bytes) => out.extend(bytes),
+            None => chunk = step / 2,
+        }
+    }
+    out
 }
 
 /// Two memories: what `first` does not know is asked of `second`.
@@ -113,5 +140,18 @@ mod tests {
         assert_eq!(s.bytes(0x1004, 8), Some(vec![0, 0, 0, 0, 9, 9, 9, 9]));
         assert_eq!(s.u64(0x100c), None, "runs past the end");
         assert_eq!(s.u8(u64::MAX), None);
+    }
+
+    #[test]
+    fn a_prefix_ends_at_the_first_unknown_byte() {
+        let mut s = Snapshot::new();
+        s.add(0x1000, vec![1; 5000]);
+        s.add(0x1000 + 5001, vec![2; 5000]);
+        for (len, limit, want) in
+            [(10, 100, 10), (100, 10, 10), (9000, 9000, 5000), (0, 9, 0), (u64::MAX, 4999, 4999)]
+        {
+            assert_eq!(prefix(&s, 0x1000, len, limit), vec![1; want], "{len} {limit}");
+        }
+        assert!(prefix(&s, 0x10, 8, 8).is_empty());
     }
 }

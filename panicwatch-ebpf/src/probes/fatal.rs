@@ -22,10 +22,9 @@ pub(crate) fn throw(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)
         && let Some(mut capture) = OpenCapture::new(&hit, kind::THROW, hit.current_g())
     {
-        let (text, len) = (hit.reg(reg::RAX), hit.reg(reg::RBX));
-        if read::plausible(text) && len < 1 << 32 {
-            memory::copy(capture.head(), text, len);
-        }
+        let head = capture.head();
+        memory::labels(head, &hit);
+        memory::text(head, hit.reg(reg::RAX), hit.reg(reg::RBX));
         capture.finish();
     }
     0
@@ -43,10 +42,9 @@ pub(crate) fn dopanic(ctx: ProbeContext) -> u32 {
     {
         let head = capture.head();
         chain(head, &hit, true);
-        // The text of the last panic, however long; those before it went with the chain, as far as 4 KiB.
+        // The text of the last panic; those before it went with the chain, as far as 4 KiB.
         let p = read::word(get!(head, g) + G_PANIC).unwrap_or(0);
-        let data = read::word(p + hit.binary.panic_arg as u64 + 8).unwrap_or(0);
-        memory::long_string(head, data);
+        memory::long_string(head, p + hit.binary.panic_arg as u64);
         dying_stacks(&mut capture, &hit, hit.reg(reg::RAX), hit.reg(reg::RCX));
         capture.finish_last();
     }
@@ -89,6 +87,7 @@ pub(crate) fn startpanic(ctx: ProbeContext) -> u32 {
 #[inline(always)]
 pub(crate) fn dying_stacks(capture: &mut OpenCapture, hit: &Hit, gp: u64, sp: u64) {
     let head: *mut Head = capture.head();
+    memory::labels(head, hit);
     let hi = read::word(gp + 8).unwrap_or(0);
     capture.set_stack(sp, hi);
     memory::small(head, gp, G_BYTES as u64);

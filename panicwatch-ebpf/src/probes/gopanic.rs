@@ -16,8 +16,8 @@ use crate::{
     memory, read,
 };
 
-/// `_defer` records followed before Go 1.22's open-coded defers take over: enough for `defer_depth` in practice.
-const DEFERS: usize = 16;
+/// Most `_defer` records that are followed. A `defer` in a loop makes a record per iteration. Crossed by `bound of defers`.
+const DEFERS: usize = 128;
 
 #[uprobe]
 pub(crate) fn gopanic(ctx: ProbeContext) -> u32 {
@@ -26,58 +26,14 @@ pub(crate) fn gopanic(ctx: ProbeContext) -> u32 {
         && let Some(mut capture) = OpenCapture::new(&hit, kind::PANIC, hit.user_g())
     {
         let head = capture.head();
-        let labels = read::word(get!(head, g) + hit.binary.g_labels as u64).unwrap_or(0);
-        if read::plausible(labels) {
-            if hit.binary.label_list != 0 {
-                memory::label_list(head, labels);
-            } else {
-                memory::label_map(head, labels);
-            }
-        }
-        value(head, hit.reg(reg::RAX), hit.reg(reg::RBX));
+        memory::labels(head, &hit);
+        memory::value(head, &hit, hit.reg(reg::RAX), hit.reg(reg::RBX));
         heap_defers(head, hit.binary.defer_link as u64);
         let (sp, hi) = (get!(head, sp), get!(head, stack_hi));
         capture.set_stack(sp, hi);
         capture::stack(head, sp, hi);
         capture.finish();
     }
-    0
-}
-
-/// `abi.Type.Kind_` of a pointer and of a string.
-const KIND_POINTER: u8 = 22;
-const KIND_STRING: u8 = 24;
-
-/// Copies what the eface's data word leads to. The size of the value comes from its type where that page is resident.
-/// Visible from outside the object, like [`heap_defers`], so that the verifier takes each by itself.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn value(head: *mut Head, type_word: u64, data: u64) -> u64 {
-    if head.is_null() || type_word == 0 || !read::plausible(data) {
-        return 0;
-    }
-    let mut size = 64;
-    // abi.Type: Size_ at 0, Kind_ at 23, a pointer's Elem at 48.
-    // https://github.com/golang/go/blob/go1.24.11/src/internal/abi/type.go#L20
-    if let Some(kind) = read::byte(type_word + 23) {
-        if kind & 31 == KIND_STRING {
-            memory::tiny(head, data, 16);
-            memory::string(head, data);
-            return 0;
-        }
-        let described =
-            if kind & 31 == KIND_POINTER { read::word(type_word + 48).unwrap_or(0) } else { type_word };
-        if let Some(bytes) = read::word(described)
-            && bytes > 0
-        {
-            size = bytes;
-        }
-    }
-    if size > memory::OBJECT_BYTES {
-        size = memory::OBJECT_BYTES;
-    }
-    memory::object(head, data, size);
-    memory::long_string(head, data);
     0
 }
 

@@ -18,7 +18,7 @@ use crate::{
         Process, SCHEMA, State,
     },
     inittasks,
-    memory::Memory,
+    memory::{Memory, prefix},
     value::{Decoded, Decoder, Eface},
 };
 
@@ -135,7 +135,8 @@ fn state(panic: &OpenPanic, newest: bool, outcome: Outcome) -> State {
 
 fn cost(panics: &[OpenPanic]) -> Capture {
     let raises = || panics.iter().map(|panic| panic.raise.head.cost_ns);
-    Capture { delay_ns: raises().next_back(), cost_ns: Some(raises().sum()) }
+    let bytes = panics.iter().map(|panic| panic.raise.memory.len()).sum();
+    Capture { delay_ns: raises().next_back(), cost_ns: Some(raises().sum()), bytes: Some(bytes) }
 }
 
 /// What the raise's stack shows.
@@ -219,13 +220,13 @@ pub(super) fn add_panic(
     incident.missing.extend(decoded.missing_under(&format!("{path}.value")));
     if incident.panics.is_empty() {
         incident.message = decoded.message.clone();
-        if decoded.message.is_none() {
+        if decoded.message.is_none() || decoded.missing.iter().any(|missing| missing.what == "text") {
             incident.missing.push(lack("message", format!("see {path}.value")));
         }
     }
     let fault = panic.signal.as_ref().map(|event| program.view(event));
     let stack = raised_stack(&view, &incident.process);
-    let site = stack.all.iter().find(|f| !is_runtime(f)).or_else(|| stack.all.first()).cloned();
+    let site = site(&stack);
     let fault_pc = fault.as_ref().and_then(signals::pc);
     let instructions = match site.as_ref().map(|site| instructions(&view, site.pc.0, fault_pc)) {
         Some(Ok(found)) => found,
@@ -234,7 +235,8 @@ pub(super) fn add_panic(
             Vec::new()
         }
         None => {
-            incident.missing.push(lack(format!("{path}.site"), "the stack could not be walked"));
+            let reason = stack.incomplete.as_deref().unwrap_or("the stack could not be walked");
+            incident.missing.push(lack(format!("{path}.site"), reason));
             Vec::new()
         }
     };
@@ -260,8 +262,15 @@ pub(super) fn add_panic(
     });
 }
 
-fn is_runtime(frame: &Frame) -> bool {
-    frame_class::of_frame(frame, None) == Class::Runtime || frame.function == "panic"
+/// Where the panic of this stack was raised: the innermost frame outside the runtime, or in a stack of the runtime's
+/// own the innermost behind gopanic. A walk that ended before it left the runtime does not say.
+fn site(stack: &Stacks) -> Option<Frame> {
+    let is_runtime = |frame: &Frame| frame_class::of_frame(frame, None) == Class::Runtime;
+    let of_runtime = || {
+        let mut behind = stack.all.iter().skip_while(|frame| frame_class::is_gopanic(&frame.function));
+        stack.incomplete.is_none().then(|| behind.next())?
+    };
+    stack.all.iter().find(|frame| !is_runtime(frame)).or_else(of_runtime).cloned()
 }
 
 /// The panic's argument, as gopanic got it.
@@ -338,8 +347,11 @@ pub(super) fn addr(word: u64) -> Addr {
     Addr(word)
 }
 
-/// Reads a Go string header at `at` of `memory`.
+/// Most bytes of a text that are read.
+const MAX_TEXT: usize = 4 << 20;
+
+/// The `len` bytes of text at `ptr`, as far as they were captured; `None` when not even the first is known.
 pub(super) fn go_string(memory: &dyn Memory, ptr: u64, len: u64) -> Option<Vec<u8>> {
-    const MAX: u64 = 4 << 20;
-    (len <= MAX).then(|| memory.bytes(ptr, len as usize))?
+    let known = prefix(memory, ptr, len, MAX_TEXT);
+    (len == 0 || !known.is_empty()).then_some(known)
 }

@@ -119,10 +119,12 @@ pub(super) fn fatal_panic(dying: Dying, context: &Context, program: &Program) ->
 
 fn cost(panics: &[OpenPanic], first: &Event, die: Option<&Event>) -> Capture {
     let raised = panics.iter().map(|panic| panic.raise.head.cost_ns);
-    let others = [Some(first), die].into_iter().flatten().map(|event| event.head.cost_ns);
+    let others = || [Some(first), die].into_iter().flatten();
+    let copied = panics.iter().map(|panic| &panic.raise).chain(others()).map(|event| event.memory.len());
     Capture {
         delay_ns: panics.last().map(|panic| panic.raise.head.cost_ns).or(Some(first.head.cost_ns)),
-        cost_ns: Some(raised.chain(others).sum()),
+        cost_ns: Some(raised.chain(others().map(|event| event.head.cost_ns)).sum()),
+        bytes: Some(copied.sum()),
     }
 }
 
@@ -153,12 +155,18 @@ pub(super) fn throw(dying: Dying, context: &Context, program: &Program) -> Optio
         }
     }
     // Not that of a panic under way, which add_panic has set.
-    let text = go_string(&view.memory(), regs(&thrown, reg::RAX), regs(&thrown, reg::RBX));
-    incident.message = text.map(|text| String::from_utf8_lossy(&text).into_owned());
+    let (text_at, text_len) = (regs(&thrown, reg::RAX), regs(&thrown, reg::RBX));
+    let text = go_string(&view.memory(), text_at, text_len);
     incident.missing.retain(|missing| missing.what != "message");
-    if incident.message.is_none() {
-        incident.missing.push(lack("message", "its text was not in memory that could be read"));
+    match text.as_ref().map(|text| text.len() as u64) {
+        None => incident.missing.push(lack("message", "its text was not in memory that could be read")),
+        Some(known) if known < text_len => {
+            let reason = format!("it is cut: the first {known} bytes of {text_len} were captured");
+            incident.missing.push(lack("message", reason));
+        }
+        Some(_) => {}
     }
+    incident.message = text.map(|text| String::from_utf8_lossy(&text).into_owned());
     let stack_event = dying.die.as_ref().unwrap_or(&thrown);
     let view = program.view(stack_event);
     let stacks = match &dying.die {

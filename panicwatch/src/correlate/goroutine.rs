@@ -134,14 +134,9 @@ pub(super) fn describe(incident: &mut Incident, view: &View<'_>, visibility: Vis
     let created_by = gopc.filter(shown).and_then(|pc| traceback::creator(&view.program.bin, view.bias, pc));
     let (thread_id, locked) = thread(view);
     let labels = view.g(g.labels).map(|word| value::labels(&view.memory(), u32::from(layout.minor), word));
-    let labels = match labels {
-        Some(Ok(labels)) => labels,
-        Some(Err(reason)) => {
-            incident.missing.push(lack("goroutine.labels", reason));
-            Default::default()
-        }
-        None => Default::default(),
-    };
+    let (labels, labels_missing) = labels
+        .unwrap_or_else(|| (Default::default(), Some("labels: the goroutine's g was not captured".into())));
+    incident.missing.extend(labels_missing.map(|reason| lack("goroutine.labels", reason)));
     if let (Some(id), Some(frame)) = (parent, &created_by) {
         incident.ancestry.push(Ancestor { goroutine_id: Some(id), created_at: Some(frame.clone()) });
     }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use panicwatch_common::event::{CaptureHead, Exec, MemHead, Point as RawPoint};
+use panicwatch_common::event::{CaptureHead, Exec, MemHead, Point as RawPoint, unread};
 
 use super::{
     Body, Capture, Event, Point, ProcessEvent,
@@ -92,14 +92,14 @@ fn block(memory: &Snapshot, start: u64, end: u64) -> Option<Vec<u8>> {
 
 fn capture_event(raw: &CaptureHead) -> Event {
     let mut memory = Snapshot::new();
-    let mut add = |addr: u64, bytes: &[u8]| {
+    let mut add = |addr: u64, bytes: &[u8], len: u32| {
         if addr != 0 {
-            memory.add(addr, bytes);
+            memory.add(addr, &bytes[..bytes.len().min(len as usize)]);
         }
     };
-    add(raw.head.g, &raw.g);
-    add(raw.m_addr, &raw.m);
-    add(raw.p_addr, &raw.p);
+    add(raw.head.g, &raw.g, raw.g_len);
+    add(raw.m_addr, &raw.m, raw.m_len);
+    add(raw.p_addr, &raw.p, raw.p_len);
     let capture = Capture {
         regs: raw.regs,
         m_addr: raw.m_addr,
@@ -112,8 +112,11 @@ fn capture_event(raw: &CaptureHead) -> Event {
 
 fn point_event(raw: &RawPoint) -> Event {
     let mut memory = Snapshot::new();
-    for (addr, bytes) in [(raw.panic_addr, raw.panic.as_slice()), (raw.defer_addr, raw.defer.as_slice())] {
-        if addr != 0 && raw.lean == 0 {
+    for (addr, bytes, bit) in [
+        (raw.panic_addr, raw.panic.as_slice(), unread::PANIC),
+        (raw.defer_addr, raw.defer.as_slice(), unread::DEFER),
+    ] {
+        if addr != 0 && raw.unread & bit == 0 {
             memory.add(addr, bytes);
         }
     }

@@ -44,6 +44,14 @@ fn a_value_that_is_fixed_for_all_time() {
 }
 
 #[test]
+fn no_function_takes_part_where_the_stack_ends_in_gopanic() {
+    let mut cut = recovered();
+    cut.stack = vec![Frame { function: "panic".into(), ..Frame::default() }];
+    assert_eq!(basis(&cut), basis(&recovered())[..3]);
+    assert_ne!(fingerprint(&cut), fingerprint(&recovered()));
+}
+
+#[test]
 fn a_chain_is_named_after_its_first_raise_however_it_ends() {
     let fatal = chain();
     assert_eq!(

@@ -264,6 +264,34 @@ impl Image {
         Some(StaticBytes { bytes, writable, relocated })
     }
 
+    /// The addresses around `vaddr` whose bytes never change while the program runs: read-only segments and what becomes
+    /// read-only after relocation, up to the next writable byte on either side. Empty when `vaddr` is not among them.
+    pub(super) fn constant_range(&self, vaddr: u64) -> Range<u64> {
+        let end = |s: &Segment| s.vaddr.saturating_add(s.memsz);
+        let relro = |s: &Segment| self.relro.iter().find(|r| r.start <= s.vaddr && r.end > s.vaddr);
+        let (mut constant, mut writable) = (Vec::new(), Vec::new());
+        for s in &self.segments {
+            let split = match (s.write, relro(s)) {
+                (false, _) => end(s),
+                (true, Some(r)) => r.end.min(end(s)),
+                (true, None) => s.vaddr,
+            };
+            constant.push(s.vaddr..split);
+            writable.push(split..end(s));
+        }
+        constant.retain(|r| !r.is_empty());
+        writable.retain(|r| !r.is_empty());
+        if !constant.iter().any(|r| r.contains(&vaddr)) || writable.iter().any(|r| r.contains(&vaddr)) {
+            return vaddr..vaddr;
+        }
+        let floor = writable.iter().map(|r| r.end).filter(|end| *end <= vaddr).max().unwrap_or(0);
+        let ceiling =
+            writable.iter().map(|r| r.start).filter(|start| *start > vaddr).min().unwrap_or(u64::MAX);
+        let first = constant.iter().map(|r| r.start).min().unwrap_or(vaddr);
+        let last = constant.iter().map(|r| r.end).max().unwrap_or(vaddr);
+        first.max(floor)..last.min(ceiling)
+    }
+
     /// Fills `buf` with what the loader leaves at `vaddr` when it loads the file `bias` above its link addresses.
     /// False when a byte is not in the file or depends on another object.
     pub(super) fn read_loaded(&self, vaddr: u64, bias: u64, buf: &mut [u8]) -> bool {

@@ -24,6 +24,7 @@ mod version;
 
 use std::{
     borrow::Cow,
+    ops::Range,
     path::Path,
     sync::{Arc, OnceLock},
 };
@@ -315,6 +316,12 @@ impl GoBinary {
     /// `len` bytes at `vaddr` as in the file, with what may happen to them before and while the program runs.
     pub fn read_static(&self, vaddr: u64, len: u64) -> Option<StaticBytes<'_>> {
         self.image.read_static(vaddr, len)
+    }
+
+    /// The link-time addresses around `vaddr` whose bytes never change while the program runs (see
+    /// [`GoBinary::read_only_memory`]); empty when `vaddr` is not among them.
+    pub fn constant_range(&self, vaddr: u64) -> Range<u64> {
+        self.image.constant_range(vaddr)
     }
 
     /// The word at `vaddr` as the loader leaves it for a bias of 0.

@@ -44,11 +44,16 @@ impl Attached {
     }
 }
 
-/// The row for the eBPF programs.
+/// The row for the eBPF programs; without a plan for those that copy no values.
 ///
 /// `None` when the layout breaks what the programs take for granted (see `panicwatch-ebpf/src/context.rs`).
-pub fn binary_row(bin: &GoBinary, watch_all: bool) -> Option<Binary> {
+pub fn binary_row(bin: &GoBinary, plan: Option<&ProbePlan>, watch_all: bool) -> Option<Binary> {
     let layout = bin.layout();
+    let mut sites = plan.into_iter().flat_map(|plan| &plan.sites);
+    let gopanic = sites.find(|site| site.program == "gopanic").map_or(0, |site| site.address);
+    let constant = bin.constant_range(gopanic);
+    // A binary of more than 4 GiB has all of its constants copied.
+    let distance = |from: u64, to: u64| u32::try_from(to - from).unwrap_or(0);
     let fixed = (layout.g.m, layout.g.panic, layout.g.defer, layout.g.stack_lo, layout.g.stack_hi);
     (fixed == (48, 32, 40, 0, 8)).then(|| Binary {
         watch_all: u32::from(watch_all),
@@ -67,6 +72,8 @@ pub fn binary_row(bin: &GoBinary, watch_all: bool) -> Option<Binary> {
         tls_g: plan::tls_g(bin).unwrap_or(0),
         g_startpc: layout.g.startpc.into(),
         g_gopc: layout.g.gopc.into(),
+        image_below: distance(constant.start, gopanic),
+        image_above: distance(gopanic, constant.end),
     })
 }
 
@@ -76,7 +83,7 @@ pub fn obstacle(bin: &GoBinary, plan: &ProbePlan) -> Option<String> {
         let first = plan.left_out.first();
         return Some(first.map_or_else(String::new, |left| format!("{}: {}", left.symbol, left.reason)));
     }
-    let refused = binary_row(bin, false).is_none();
+    let refused = binary_row(bin, Some(plan), false).is_none();
     refused.then(|| "its runtime's g struct is laid out as no release known here".to_owned())
 }
 

@@ -4,13 +4,10 @@
 
 use super::{
     Decoder,
-    place::{Place, Unknown, string_prefix},
+    place::{Place, Unknown},
     print,
 };
 use crate::gotype::{Kind, Type};
-
-/// How much of a string that was not captured whole is shown.
-const PREFIX: usize = 256;
 
 /// The text of the value, and the message: the text with what Go prints around it.
 type TextAndMessage = (Vec<u8>, Vec<u8>);
@@ -27,6 +24,7 @@ impl Decoder<'_> {
             return Ok((text.clone(), text));
         }
         let (open, close) = match t.kind {
+            Kind::String if self.is_cut() => ("(\"", ""),
             Kind::String => ("(\"", "\")"),
             Kind::Complex64 | Kind::Complex128 => ("", ""),
             _ => ("(", ")"),
@@ -41,7 +39,7 @@ impl Decoder<'_> {
         let memory = self.types.memory;
         let bits = || place.uint(memory, t.size.min(16) as usize);
         let text = match t.kind {
-            Kind::String => return self.string(place).map(Some).map_err(|e| self.with_prefix(place, e)),
+            Kind::String => return self.string_or_prefix(place).map(Some),
             Kind::Bool => (bits()? != 0).to_string(),
             Kind::Int | Kind::Int64 => (bits()? as i64).to_string(),
             Kind::Int8 => (bits()? as i8).to_string(),
@@ -63,18 +61,5 @@ impl Decoder<'_> {
             _ => return Ok(None),
         };
         Ok(Some(text.into_bytes()))
-    }
-
-    /// Adds what is known of the string to the reason why it is not known whole.
-    fn with_prefix(&self, place: Place, Unknown(reason): Unknown) -> Unknown {
-        let memory = self.types.memory;
-        let (Ok(ptr), Ok(len)) = (place.word(memory), place.offset(8).word(memory)) else {
-            return Unknown(reason);
-        };
-        let known = string_prefix(memory, ptr, len, PREFIX);
-        if known.is_empty() {
-            return Unknown(reason);
-        }
-        Unknown(format!("{reason}; it begins with {:?}", String::from_utf8_lossy(&known)))
     }
 }

@@ -4,9 +4,12 @@
 
 use super::{
     Decoder, VISIT,
-    place::{Place, Unknown, string_prefix},
+    place::{Place, Unknown},
 };
-use crate::gotype::{Kind, Type};
+use crate::{
+    gotype::{Kind, Type},
+    memory::prefix,
+};
 
 /// Longest rendering, in bytes, give or take one string.
 const MAX_LEN: usize = 4 << 10;
@@ -79,6 +82,7 @@ impl Renderer<'_, '_> {
                 self.out.push_str(&if word == 0 { "nil".to_owned() } else { format!("{word:#x}") });
             }
             _ => {
+                // No string, so never cut.
                 let text = self.decoder.basic_text(t, place)?.unwrap_or_default();
                 self.out.push_str(&String::from_utf8_lossy(&text));
             }
@@ -124,7 +128,7 @@ impl Renderer<'_, '_> {
     }
 
     fn text(&mut self, ptr: u64, len: u64) {
-        let known = string_prefix(self.decoder.types.memory, ptr, len, MAX_TEXT);
+        let known = prefix(self.decoder.types.memory, ptr, len, MAX_TEXT);
         self.out.push_str(&format!("{:?}", String::from_utf8_lossy(&known)));
         if (known.len() as u64) < len {
             self.out.push('…');
@@ -153,6 +157,9 @@ impl Renderer<'_, '_> {
             && let Ok(text) = self.decoder.method_text(&own, &name, role, data)
         {
             self.out.push_str(&format!("{:?}", String::from_utf8_lossy(&text)));
+            if self.decoder.cut.take().is_some() {
+                self.out.push('…');
+            }
             return Ok(());
         }
         self.value(&own, Place::of(&own, data), depth + 1);

@@ -7,13 +7,13 @@
 use std::collections::BTreeMap;
 
 use super::place::{Place, Unknown};
-use crate::memory::Memory;
+use crate::memory::{Memory, prefix};
 
 /// First release with the list.
 const LIST_SINCE: u32 = 24;
 /// Most labels that are believed, and most bytes of their texts.
 const MAX_LABELS: u64 = 1024;
-const MAX_TEXT: u64 = 1 << 20;
+const MAX_TEXT: usize = 1 << 20;
 /// Largest log2 of the number of buckets that is believed.
 const MAX_LOG_BUCKETS: u32 = 10;
 /// Slots of a bucket; size of a string header.
@@ -24,10 +24,11 @@ const BUCKET: u64 = SLOTS + SLOTS * STRING * 2 + 8;
 /// Smaller slot bytes mark empty and moved slots.
 const MIN_TOP_HASH: u8 = 5;
 
-/// The labels that the word `g.labels` points to; an error is a sentence for `missing`.
-pub fn labels(memory: &dyn Memory, minor: u32, word: u64) -> Result<BTreeMap<String, String>, String> {
+/// The labels that the word `g.labels` points to, as far as they are known, and a sentence for `missing` when they are
+/// not known whole.
+pub fn labels(memory: &dyn Memory, minor: u32, word: u64) -> (BTreeMap<String, String>, Option<String>) {
     if word == 0 {
-        return Ok(BTreeMap::new());
+        return (BTreeMap::new(), None);
     }
     let mut out = Labels::default();
     let read = if minor >= LIST_SINCE {
@@ -35,7 +36,8 @@ pub fn labels(memory: &dyn Memory, minor: u32, word: u64) -> Result<BTreeMap<Str
     } else {
         Place::At(word).word(memory).and_then(|map| hash_map(memory, map, &mut out))
     };
-    read.map(|()| out.by_key).map_err(|Unknown(reason)| format!("labels: {reason}"))
+    let reason = read.err().map(|Unknown(reason)| reason).or(out.cut);
+    (out.by_key, reason.map(|reason| format!("labels: {reason}")))
 }
 
 #[derive(Default)]
@@ -43,15 +45,24 @@ struct Labels {
     by_key: BTreeMap<String, String>,
     /// Bytes read for them.
     bytes: u64,
+    /// The first text that is not known whole.
+    cut: Option<String>,
 }
 
 impl Labels {
+    /// The text whose header is at `header`, as far as it is known.
     fn text(&mut self, memory: &dyn Memory, header: Place) -> Result<String, Unknown> {
-        self.bytes = self.bytes.saturating_add(header.offset(8).word(memory)?);
-        if self.bytes > MAX_TEXT {
+        let (ptr, len) = (header.word(memory)?, header.offset(8).word(memory)?);
+        let text = prefix(memory, ptr, len, MAX_TEXT);
+        let known = text.len() as u64;
+        if known < len {
+            self.cut.get_or_insert_with(|| format!("a text of {len} bytes is cut after {known}"));
+        }
+        self.bytes = self.bytes.saturating_add(known);
+        if self.bytes > MAX_TEXT as u64 {
             return Err(Unknown(format!("more than the {MAX_TEXT} bytes that are read")));
         }
-        Ok(String::from_utf8_lossy(&header.string(memory)?).into_owned())
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 }
 
@@ -62,10 +73,12 @@ fn list(memory: &dyn Memory, header: u64, out: &mut Labels) -> Result<(), Unknow
     if len > MAX_LABELS {
         return Err(Unknown(format!("{len} of them")));
     }
-    (0..len).try_for_each(|i| {
+    for i in 0..len {
         let pair = Place::At(first).offset(i * 2 * STRING);
         pair_at(memory, pair, pair.offset(STRING), out)
-    })
+            .map_err(|Unknown(reason)| Unknown(format!("{i} of {len} are known: {reason}")))?;
+    }
+    Ok(())
 }
 
 /// runtime.hmap {count 0, flags 8, B 9, …, buckets 16, oldbuckets 24}. While the map grows, entries that have not
@@ -86,18 +99,18 @@ fn hash_map(memory: &dyn Memory, map: u64, out: &mut Labels) -> Result<(), Unkno
     }
     let (buckets, old) = (map.offset(16).word(memory)?, map.offset(24).word(memory)?);
     let mut left = MAX_LABELS;
+    let mut read = Ok(());
     if buckets != 0 {
-        bucket_array(memory, buckets, 1 << log, &mut left, out)?;
+        read = bucket_array(memory, buckets, 1 << log, &mut left, out);
     }
     if old != 0 {
         let log = if same_size { log } else { log.saturating_sub(1) };
-        bucket_array(memory, old, 1 << log, &mut left, out)?;
+        read = read.and(bucket_array(memory, old, 1 << log, &mut left, out));
     }
-    let found = out.by_key.len();
-    if found as u64 == count {
-        Ok(())
-    } else {
-        Err(Unknown(format!("{found} found where the map counts {count}")))
+    match (out.by_key.len() as u64, read) {
+        (found, _) if found == count => Ok(()),
+        (found, Err(Unknown(reason))) => Err(Unknown(format!("{found} of {count} are known: {reason}"))),
+        (found, Ok(())) => Err(Unknown(format!("{found} found where the map counts {count}"))),
     }
 }
 
@@ -150,9 +163,29 @@ mod tests {
             let pairs = (0..count).flat_map(|i| [0x20_0000, i + 1, 0x20_0000, text.len() as u64]);
             memory.add(0x10_0000, words(&pairs.collect::<Vec<_>>()));
             memory.add(0x20_0000, text.clone());
-            labels(&memory, LIST_SINCE, 0x1000).map(|found| found.len())
+            let (found, reason) = labels(&memory, LIST_SINCE, 0x1000);
+            (found.len(), reason)
         };
-        assert_eq!(read(100), Ok(100));
-        assert_eq!(read(1000), Err("labels: more than the 1048576 bytes that are read".to_owned()));
+        assert_eq!(read(100), (100, None));
+        let reason = "labels: 127 of 1000 are known: more than the 1048576 bytes that are read";
+        assert_eq!(read(1000), (127, Some(reason.to_owned())));
+    }
+
+    #[test]
+    fn what_was_captured_is_known_and_the_rest_is_missing() {
+        let words = |words: &[u64]| words.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<_>>();
+        let mut memory = Snapshot::new();
+        memory.add(0x1000, words(&[0x2000, 3, 3]));
+        // The third pair was not captured, the second value only in part.
+        memory.add(0x2000, words(&[0x3000, 3, 0x3010, 5, 0x3020, 4, 0x3030, 100_000]));
+        for (addr, text) in [(0x3000, "key"), (0x3010, "value"), (0x3020, "long"), (0x3030, "begin")] {
+            memory.add(addr, text.as_bytes());
+        }
+        let (found, reason) = labels(&memory, LIST_SINCE, 0x1000);
+        assert_eq!(
+            found.into_iter().collect::<Vec<_>>(),
+            [("key".to_owned(), "value".to_owned()), ("long".to_owned(), "begin".to_owned())]
+        );
+        assert_eq!(reason.as_deref(), Some("labels: 2 of 3 are known: memory at 0x2040 was not captured"));
     }
 }

@@ -120,12 +120,15 @@ impl Decoder<'_> {
     fn assemble(&self, own: &Type, place: Place, pieces: &[Piece]) -> Result<Vec<u8>, Unknown> {
         let mut out = Vec::new();
         for piece in pieces {
+            if self.is_cut() {
+                break;
+            }
             match piece {
                 L(text) => out.extend(text.bytes()),
-                S(name) => out.extend(self.string_field(own, place, name)?),
+                S(name) => out.extend(self.string_or_prefix(self.string_place(own, place, name)?)?),
                 Q(name) => out.extend(quote::strconv(&self.string_field(own, place, name)?)?),
                 E(name) => out.extend(self.error_field(own, place, name)?),
-                Own => out.extend(self.string(place)?),
+                Own => out.extend(self.string_or_prefix(place)?),
                 OwnQuoted => out.extend(quote::strconv(&self.string(place)?)?),
             }
         }
@@ -134,14 +137,18 @@ impl Decoder<'_> {
 
     /// The string in a field.
     pub(super) fn string_field(&self, s: &Type, at: Place, name: &str) -> Result<Vec<u8>, Unknown> {
+        self.string(self.string_place(s, at, name)?)
+    }
+
+    fn string_place(&self, s: &Type, at: Place, name: &str) -> Result<Place, Unknown> {
         let (t, place) = self.field(s, at, name)?;
         if t.kind != Kind::String {
             return Err(Unknown(format!("field {name} is no string in this release")));
         }
-        self.string(place)
+        Ok(place)
     }
 
-    /// The text of the error in a field.
+    /// The text of the error in a field: the last part of the text around it, since it may be cut.
     pub(super) fn error_field(&self, s: &Type, at: Place, name: &str) -> Result<Vec<u8>, Unknown> {
         let (t, place) = self.field(s, at, name)?;
         if t.kind != Kind::Interface {

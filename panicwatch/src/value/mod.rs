@@ -30,7 +30,7 @@ use crate::{
     gobin::GoBinary,
     gotype::{Field, Method, Role, Type, TypeContext, Types},
     incident::{Missing, Value},
-    memory::Memory,
+    memory::{Memory, prefix},
 };
 
 /// The text of an error number of the kernel, as Go has it.
@@ -42,6 +42,9 @@ pub(crate) fn errno_text(number: u64) -> Option<&'static str> {
 const FUEL: u64 = 32 << 20;
 const VISIT: u64 = 8 << 10;
 const METHOD: u64 = 256;
+
+/// Most bytes of a string that was not captured whole.
+const MAX_PREFIX: usize = 4 << 20;
 
 /// Deepest chain of wrapped errors that is followed.
 const MAX_DEPTH: u32 = 64;
@@ -88,13 +91,21 @@ pub struct Decoder<'a> {
     types: Types<'a>,
     fuel: Cell<u64>,
     depth: Cell<u32>,
+    /// A string that ends the text was captured in part: bytes known, and its length.
+    cut: Cell<Option<(u64, u64)>>,
     code: Option<&'a GoBinary>,
 }
 
 impl<'a> Decoder<'a> {
     /// A decoder over `memory`.
     pub fn new(memory: &'a dyn Memory, context: &'a TypeContext) -> Self {
-        Self { types: Types::new(memory, context), fuel: Cell::new(FUEL), depth: Cell::new(0), code: None }
+        Self {
+            types: Types::new(memory, context),
+            fuel: Cell::new(FUEL),
+            depth: Cell::new(0),
+            cut: Cell::new(None),
+            code: None,
+        }
     }
 
     /// Also look at the program's function table, to tell promoted methods from declared ones.
@@ -104,7 +115,7 @@ impl<'a> Decoder<'a> {
 
     /// The argument of `panic()`, or what `recover()` returned, before the runtime resolved anything.
     pub fn decode(&self, eface: Eface) -> Decoded {
-        self.fuel.set(FUEL);
+        self.begin();
         if eface.type_word == 0 {
             return self.finish("nil".to_owned(), false, b"nil".to_vec(), b"nil".to_vec());
         }
@@ -126,6 +137,7 @@ impl<'a> Decoder<'a> {
                 d
             }
         };
+        self.note_cut(&mut d);
         d.value.detail = detail::render(self, &t, Place::of(&t, eface.data_word)).ok();
         d
     }
@@ -136,13 +148,17 @@ impl<'a> Decoder<'a> {
     /// From 1.25 on, of neighbours in the chain with bit-equal values only the oldest is resolved: pass its string
     /// for the others.
     pub fn resolved(&self, raised: &Decoded, resolved: Eface) -> Decoded {
-        self.fuel.set(FUEL);
+        self.begin();
         let is_string = self.typed(resolved.type_word).is_ok_and(|(_, name)| name == "string");
         if !is_string {
             return if raised.value.printed.is_some() { raised.clone() } else { self.decode(resolved) };
         }
-        match self.string(Place::At(resolved.data_word)) {
-            Ok(text) => self.resolved_text(raised, &text),
+        match self.string_or_prefix(Place::At(resolved.data_word)) {
+            Ok(text) => {
+                let mut d = self.resolved_text(raised, &text);
+                self.note_cut(&mut d);
+                d
+            }
             Err(_) if raised.value.printed.is_some() => raised.clone(),
             Err(Unknown(reason)) => {
                 let mut d = raised.clone();
@@ -188,7 +204,7 @@ impl<'a> Decoder<'a> {
     /// What is printed for a value that nobody resolved: from 1.26 on, a fatal error in a deferred call first prints
     /// the panics under way, calling no methods (`panic: runtime.errorString("…")`).
     pub fn unresolved(&self, eface: Eface) -> Option<String> {
-        self.fuel.set(FUEL);
+        self.begin();
         if eface.type_word == 0 {
             return Some("nil".to_owned());
         }
@@ -257,6 +273,40 @@ impl<'a> Decoder<'a> {
         let text = place.string(self.types.memory)?;
         self.spend(text.len() as u64)?;
         Ok(text)
+    }
+
+    /// The string at `place`, or as much of its beginning as was captured; then [`Decoder::is_cut`], and the text must
+    /// end here.
+    fn string_or_prefix(&self, place: Place) -> Result<Vec<u8>, Unknown> {
+        self.string(place).or_else(|unknown| {
+            let memory = self.types.memory;
+            let (ptr, len) = (place.word(memory)?, place.offset(8).word(memory)?);
+            let known = prefix(memory, ptr, len, MAX_PREFIX);
+            if known.is_empty() {
+                return Err(unknown);
+            }
+            self.spend(known.len() as u64)?;
+            self.cut.set(Some((known.len() as u64, len)));
+            Ok(known)
+        })
+    }
+
+    /// The text ends before its end.
+    fn is_cut(&self) -> bool {
+        self.cut.get().is_some()
+    }
+
+    fn note_cut(&self, d: &mut Decoded) {
+        if let Some((known, len)) = self.cut.take() {
+            let reason = format!("it is cut: the first {known} bytes of a string of {len} were captured");
+            d.lacks(&["text", "printed"], &reason);
+        }
+    }
+
+    /// A new value, with all of the fuel.
+    fn begin(&self) {
+        self.fuel.set(FUEL);
+        self.cut.set(None);
     }
 
     /// Every step of a chain of errors passes here: cycles and exponential chains run out of fuel.

@@ -84,19 +84,3 @@ pub(super) fn string_bytes(memory: &dyn Memory, ptr: u64, len: u64) -> Result<Ve
     memory.u8(ptr.wrapping_add(len - 1)).ok_or_else(unread)?;
     memory.bytes(ptr, len as usize).ok_or_else(unread)
 }
-
-/// As many of the first bytes of a string as are known, at most `limit`.
-pub(super) fn string_prefix(memory: &dyn Memory, ptr: u64, len: u64, limit: usize) -> Vec<u8> {
-    let want = usize::try_from(len).unwrap_or(usize::MAX).min(limit);
-    let (mut known, mut unknown) = (0, want + 1);
-    // Captures end at arbitrary bytes, but what precedes a known byte of a string is known as a rule.
-    while known + 1 < unknown {
-        let middle = known + (unknown - known) / 2;
-        if memory.bytes(ptr, middle).is_some() {
-            known = middle;
-        } else {
-            unknown = middle;
-        }
-    }
-    memory.bytes(ptr, known).unwrap_or_default()
-}

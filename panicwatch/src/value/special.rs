@@ -45,9 +45,14 @@ impl Decoder<'_> {
         if count > MAX_JOINED {
             return Err(Unknown(format!("{count} joined errors")));
         }
-        let texts: Result<Vec<_>, _> =
-            (0..count).map(|i| self.error_at(Place::At(first).offset(16 * i))).collect();
-        Ok(texts?.join(&b'\n'))
+        let mut texts = Vec::new();
+        for i in 0..count {
+            texts.push(self.error_at(Place::At(first).offset(16 * i))?);
+            if self.is_cut() {
+                break;
+            }
+        }
+        Ok(texts.join(&b'\n'))
     }
 
     /// <https://github.com/golang/go/blob/go1.25.5/src/internal/runtime/maps/map.go>

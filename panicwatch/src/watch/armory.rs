@@ -362,7 +362,7 @@ impl State {
             source => ArmError::Binary { path: path(), source },
         })?;
         let plan = plan(&bin);
-        let row = match (attach::obstacle(&bin, &plan), attach::binary_row(&bin, watch_all)) {
+        let row = match (attach::obstacle(&bin, &plan), attach::binary_row(&bin, Some(&plan), watch_all)) {
             (None, Some(row)) => row,
             (reason, _) => {
                 return Err(ArmError::NoProbe { path: path(), reason: reason.unwrap_or_default() });

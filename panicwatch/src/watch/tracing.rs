@@ -254,7 +254,7 @@ impl Reading {
 }
 
 fn config(bin: &GoBinary, whom: Whom, reads: &Reads) -> Result<TraceConfig, ProbeError> {
-    let row = binary_row(bin, whom.all).ok_or(ProbeError::UnknownLayout)?;
+    let row = binary_row(bin, None, whom.all).ok_or(ProbeError::UnknownLayout)?;
     let layout = bin.layout();
     Ok(TraceConfig {
         tgid: whom.pid.unwrap_or(0),

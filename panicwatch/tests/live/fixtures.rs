@@ -9,6 +9,7 @@ use libtest_mimic::Trial;
 use panicwatch::incident::{Exit, Incident, Kind, Outcome};
 
 use crate::{
+    bounds,
     compare::{self, Expect, recovered::Truth},
     go_text::Account,
     gobuild::{self, DEFAULT, FLAVOURS, Flavour},
@@ -59,6 +60,15 @@ const SHAPES: &[Shape] = &[
     every_build(shape("deep", "deep", &[], Judge::Dies)),
     every_build(shape("inlined", "inlined", &[], Judge::Dies)),
     every_build(shape("initpanic", "initpanic", &[], Judge::By(special::init))),
+    shape("errors of the library", "errors", &[], Judge::Recovered),
+    every_build(shape("cold memory", "cold", &[], Judge::By(bounds::cold))),
+    shape("cold memory, text", "cold", &["text"], Judge::By(bounds::cold_text)),
+    shape("cold memory, fatal", "cold", &["die"], Judge::By(bounds::cold_fatal)),
+    shape("bound of labels", "bounds", &[], Judge::By(bounds::labels)),
+    shape("bound of texts", "bounds", &[], Judge::By(bounds::texts)),
+    shape("bound of objects", "bounds", &[], Judge::By(bounds::objects)),
+    shape("bound of defers", "bounds", &[], Judge::By(bounds::defers)),
+    every_build(shape("failed type assertion", "bounds", &[], Judge::By(bounds::assertion))),
     shape("initvar", "initvar", &[], Judge::By(special::init_variable)),
     shape("early", "early", &[], Judge::By(special::early)),
     shape("samevalue", "samevalue", &[], Judge::By(special::same_value)),

@@ -8,6 +8,7 @@
 //! One cell: `cargo test --test live -- testprog::1.24::StringPanic --exact`. PANICWATCH_TEST_FULL=1 for every
 //! build of every fixture. What cannot run here is skipped, with its reason, and counted.
 
+mod bounds;
 #[expect(dead_code, reason = "the browser's own tests use all of it")]
 #[path = "../browser/chromium.rs"]
 mod chromium;

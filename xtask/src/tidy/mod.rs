@@ -3,6 +3,7 @@
 //! Works on the files git knows or would add. A rule takes a file and gives sentences; warnings are
 //! printed, violations fail the task.
 
+mod bounds;
 mod links;
 mod rules;
 
@@ -32,32 +33,36 @@ enum Remark {
 pub(crate) fn run() -> Result<()> {
     let names = file_names()?;
     let private = private_paths();
-    let mut violations = 0;
-    let mut files = 0;
+    let mut files = Vec::new();
+    let mut remarks = Vec::new();
     for name in &names {
         let path = paths::root().join(name);
         // A name in the index whose file was deleted, or a binary: no text, nothing to say.
         let Ok(bytes) = fs::read(&path) else { continue };
         let Ok(text) = String::from_utf8(bytes) else { continue };
         let file = File { path: name.clone(), text };
-        files += 1;
-        for remark in rules::all(&file, &private).into_iter().chain(links::check(&file, &exists)) {
-            match remark {
-                Remark::Warning(what) => shell::say(&format!("warning: {name}: {what}")),
-                Remark::Violation(what) => {
-                    violations += 1;
-                    shell::say(&format!("error: {name}: {what}"));
-                }
+        let of_file = rules::all(&file, &private).into_iter().chain(links::check(&file, &exists));
+        remarks.extend(of_file.map(|remark| (name.clone(), remark)));
+        files.push(file);
+    }
+    if files.is_empty() {
+        bail!("tidy found no files: is {} a git work tree?", paths::root().display());
+    }
+    remarks.extend(bounds::check(&files));
+    let mut violations = 0;
+    for (name, remark) in remarks {
+        match remark {
+            Remark::Warning(what) => shell::say(&format!("warning: {name}: {what}")),
+            Remark::Violation(what) => {
+                violations += 1;
+                shell::say(&format!("error: {name}: {what}"));
             }
         }
-    }
-    if files == 0 {
-        bail!("tidy found no files: is {} a git work tree?", paths::root().display());
     }
     if violations > 0 {
         bail!("tidy: {violations} violations of the house rules (CONTRIBUTING.md)");
     }
-    shell::say(&format!("tidy: {files} files in order"));
+    shell::say(&format!("tidy: {} files in order", files.len()));
     Ok(())
 }
 

@@ -1,0 +1,126 @@
+//! The pprof labels of a goroutine, in both shapes that Go has kept them in.
+
+use panicwatch_common::event::Head;
+
+use super::{PAGE, small, tiny};
+use crate::{
+    context::{Hit, get},
+    read,
+};
+
+/// Most labels of a list that are copied. Crossed by `bound of labels`.
+const LIST: u64 = 64;
+/// Most buckets of a map that are copied, of each of its two arrays. Eight hold 52 labels on average before the map grows.
+/// Crossed by `bound of labels`.
+const BUCKETS: u64 = 8;
+/// Bytes of a bucket: a byte per slot, eight keys, eight values, the overflow bucket.
+const BUCKET: u64 = 8 + 16 * 16 + 8;
+/// Most bytes of one key or value. Crossed by `bound of labels`.
+const TEXT: u64 = 984;
+
+/// Copies the labels of the head's goroutine.
+#[inline(always)]
+pub(crate) fn labels(head: *mut Head, hit: &Hit) {
+    let g = get!(head, g);
+    if g == 0 {
+        return;
+    }
+    let labels = read::word(g + hit.binary.g_labels as u64).unwrap_or(0);
+    if !read::plausible(labels) {
+        return;
+    }
+    if hit.binary.label_list != 0 {
+        label_list(head, labels);
+    } else {
+        label_map(head, labels);
+    }
+}
+
+/// Copies the string whose header is at `header`, as far as [`TEXT`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn label(head: *mut Head, header: u64) -> u64 {
+    if let Some([ptr, len]) = read::words(header)
+        && read::plausible(ptr)
+        && len > 0
+    {
+        small(head, ptr, if len > TEXT { TEXT } else { len });
+    }
+    0
+}
+
+/// Copies labels as Go 1.23 and before keep them: `*labels` is a `map[string]string`. Its bytes: B at 9 (there are 2^B
+/// buckets), the buckets at 16, the buckets that a growing map still moves entries from at 24.
+/// <https://github.com/golang/go/blob/go1.23.9/src/runtime/map.go#L117>
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn label_map(head: *mut Head, labels: u64) -> u64 {
+    if head.is_null() {
+        return 0;
+    }
+    let map = read::word(labels).unwrap_or(0);
+    if !read::plausible(map) {
+        return 0;
+    }
+    tiny(head, labels, 8);
+    tiny(head, map, 48);
+    let log = read::byte(map + 9).unwrap_or(0) & 31;
+    bucket_array(head, read::word(map + 16).unwrap_or(0), 1 << log);
+    bucket_array(head, read::word(map + 24).unwrap_or(0), 1 << log);
+    0
+}
+
+/// Copies the first [`BUCKETS`] of `count` buckets, each with its first overflow bucket.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bucket_array(head: *mut Head, first: u64, count: u64) -> u64 {
+    for i in 0..BUCKETS {
+        if i >= count || !read::plausible(first) {
+            break;
+        }
+        let at = first + i * BUCKET;
+        bucket(head, at);
+        let overflow = read::word(at + BUCKET - 8).unwrap_or(0);
+        if read::plausible(overflow) {
+            bucket(head, overflow);
+        }
+    }
+    0
+}
+
+/// Copies one bucket with its keys and values.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bucket(head: *mut Head, at: u64) -> u64 {
+    small(head, at, BUCKET);
+    for i in 0..16 {
+        label(head, at + 8 + i * 16);
+    }
+    0
+}
+
+/// Copies labels as Go 1.24 and later keep them: `*labels` is a slice of pairs of strings.
+/// <https://github.com/golang/go/blob/go1.24.11/src/runtime/pprof/label.go#L30>
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn label_list(head: *mut Head, labels: u64) -> u64 {
+    if head.is_null() {
+        return 0;
+    }
+    let (list, len) = (read::word(labels).unwrap_or(0), read::word(labels + 8).unwrap_or(0));
+    if !read::plausible(list) || len == 0 {
+        return 0;
+    }
+    tiny(head, labels, 24);
+    let len = if len > LIST { LIST } else { len };
+    small(head, list, len * 32);
+    for i in 0..2 * LIST {
+        if i >= 2 * len {
+            break;
+        }
+        label(head, list + i * 16);
+    }
+    0
+}
+
+const _: () = assert!(LIST * 32 <= PAGE && BUCKET <= PAGE);

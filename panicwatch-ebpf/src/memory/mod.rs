@@ -1,0 +1,277 @@
+//! Copies the target's memory into the event ring: stacks, strings, labels, and the objects a value is made of.
+//!
+//! A range is copied in as few records as possible. When one cannot be read, its pages are copied one by one, so that a
+//! page that is not resident costs that page and nothing else; user space sees the gap.
+//!
+//! Records come in size classes because the kernel wants constant reservations. Functions with several callers are
+//! visible from outside the object (`no_mangle`; nothing else has these names in it): the verifier checks such a
+//! function once, for any arguments, and not at every call.
+
+mod labels;
+mod object;
+
+use panicwatch_common::{
+    event::{Head, MemHead, kind},
+    reason::Reason,
+};
+
+pub(crate) use self::{
+    labels::labels,
+    object::{long_string, value},
+};
+use crate::{
+    context::get,
+    maps::{EVENTS, NO_WAKEUP, failed},
+    read,
+};
+
+#[repr(C)]
+struct Mem<const N: usize> {
+    head: MemHead,
+    data: [u8; N],
+}
+
+/// Largest piece of one record. Crossed by `bound of texts`.
+const MAX_PIECE: u64 = 65_496;
+/// Longer ranges are copied in blocks first, which keeps the number of steps low. Crossed by `cold memory`.
+const BLOCK: u64 = 8 * MAX_PIECE;
+/// Most blocks of one copy: eight megabytes.
+const MAX_BLOCKS: u64 = 16;
+const PAGE: u64 = 4096;
+/// Pages that a block may touch: one more than it fills.
+const BLOCK_PAGES: u64 = BLOCK.div_ceil(PAGE) + 1;
+/// Longest text that is copied: the value's own string, or what a throw says. Copying takes the target's time.
+/// Crossed by `bound of texts`.
+const MAX_TEXT: u64 = 1 << 20;
+/// Strings that a value refers to are copied up to this length. Crossed by `bound of texts`.
+const NESTED_STRING: u64 = 4096;
+
+#[inline(always)]
+fn fill(mem: &mut MemHead, head: *const Head, addr: u64, data_len: u64) {
+    mem.kind = kind::MEMORY;
+    mem.len = (size_of::<MemHead>() as u64 + data_len) as u32;
+    mem.time_ns = get!(head, time_ns);
+    mem.tgid = get!(head, tgid);
+    mem.tid = get!(head, tid);
+    mem.addr = addr;
+    mem.data_len = data_len;
+}
+
+#[inline(always)]
+fn emitted(head: *mut Head) {
+    // SAFETY: the head is in a reservation.
+    unsafe { core::ptr::write_volatile(&raw mut (*head).mem_records, get!(head, mem_records) + 1) };
+}
+
+#[inline(always)]
+fn lost(head: *mut Head) {
+    failed(Reason::MemoryRingFull);
+    // SAFETY: as above.
+    unsafe { core::ptr::write_volatile(&raw mut (*head).mem_lost, get!(head, mem_lost) + 1) };
+}
+
+/// One record of class `N`; false when the memory could not be read.
+#[inline(always)]
+fn put<const N: usize>(head: *mut Head, addr: u64, len: u64) -> bool {
+    let Some(mut entry) = EVENTS.reserve::<Mem<N>>(0) else {
+        lost(head);
+        return true;
+    };
+    let len = if len > N as u64 { N as u64 } else { len };
+    let mem = entry.as_mut_ptr();
+    // SAFETY: the reservation has the size of Mem<N>.
+    let ok = unsafe { read::copy((&raw mut (*mem).data).cast(), len as u32, addr) };
+    if !ok {
+        entry.discard(NO_WAKEUP);
+        return false;
+    }
+    // SAFETY: as above.
+    fill(unsafe { &mut (*mem).head }, head, addr, len);
+    emitted(head);
+    entry.submit(NO_WAKEUP);
+    true
+}
+
+/// Defines functions that copy into one record, of the first class that is large enough, or page by page when that
+/// record could not be read. With a reason, such a range is counted under it.
+macro_rules! records { ($($(#[$doc:meta])* $name:ident $(or $reason:ident)? => $($below:literal)* .. $largest:expr;)*) => { $(
+    $(#[$doc])*
+    #[unsafe(no_mangle)]
+    #[inline(never)]
+    pub(crate) extern "C" fn $name(head: *mut Head, addr: u64, len: u64) -> u64 {
+        if head.is_null() {
+            return 0;
+        }
+        let was_read = 'classes: {
+            $(if len <= $below {
+                break 'classes put::<$below>(head, addr, len);
+            })*
+            put::<{ $largest as usize }>(head, addr, len)
+        };
+        if !was_read {
+            $(failed(Reason::$reason);)?
+            pages(head, addr, if len > $largest { $largest } else { len });
+        }
+        0
+    }
+)* } }
+
+records! {
+    /// At most 216 bytes.
+    tiny => .. 216;
+    /// At most a page.
+    small => 216 984 .. PAGE;
+    /// At most [`MAX_PIECE`] of a stack or a string.
+    put_piece or StackRead => .. MAX_PIECE;
+    /// Likewise, in the smallest class that does.
+    put_sized or StackRead => 216 984 2008 4056 16_344 .. MAX_PIECE;
+    /// At most [`BLOCK`].
+    put_block or StackRead => .. BLOCK;
+}
+
+/// Copies those pages of a range that can be read, a record each, lowest address first. A stack grows down, so that is
+/// innermost first. At most [`BLOCK`] bytes.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn pages(head: *mut Head, addr: u64, len: u64) -> u64 {
+    if head.is_null() {
+        return 0;
+    }
+    let end = addr + len;
+    let mut start = addr & !(PAGE - 1);
+    for _ in 0..BLOCK_PAGES {
+        if start >= end {
+            break;
+        }
+        page(head, start, addr, end);
+        start += PAGE;
+    }
+    0
+}
+
+/// Copies what the page at `start` has of the range `from..to`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn page(head: *mut Head, start: u64, from: u64, to: u64) -> u64 {
+    if head.is_null() {
+        return 0;
+    }
+    let from = if start > from { start } else { from };
+    let end = start + PAGE;
+    let to = if end < to { end } else { to };
+    if to > from {
+        put::<{ PAGE as usize }>(head, from, to - from);
+    }
+    0
+}
+
+/// Copies `len` bytes from `addr`, in as many records as it takes, but no more than [`MAX_BLOCKS`] blocks.
+///
+/// Its shape is for the verifier: every path that goes on subtracts a constant, and what is left is forgotten behind each
+/// loop, so the paths stay few.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn copy(head: *mut Head, addr: u64, len: u64) -> u64 {
+    if head.is_null() {
+        return 0;
+    }
+    let (mut addr, mut left) = (addr, len);
+    for _ in 0..MAX_BLOCKS {
+        if left <= BLOCK {
+            break;
+        }
+        put_block(head, addr, BLOCK);
+        addr += BLOCK;
+        left -= BLOCK;
+    }
+    let mut left = forget(head, left);
+    for _ in 0..BLOCK / MAX_PIECE {
+        if left <= MAX_PIECE {
+            break;
+        }
+        put_piece(head, addr, MAX_PIECE);
+        addr += MAX_PIECE;
+        left -= MAX_PIECE;
+    }
+    let mut left = forget(head, left);
+    if left > MAX_PIECE {
+        left = MAX_PIECE;
+    }
+    if left > 0 {
+        put_sized(head, addr, left);
+    }
+    0
+}
+
+/// The same value, about which the verifier knows nothing any more: it passes through a word of the record that is only
+/// written in the end.
+#[inline(always)]
+fn forget(head: *mut Head, value: u64) -> u64 {
+    // SAFETY: the head is in a reservation.
+    unsafe { core::ptr::write_volatile(&raw mut (*head).cost_ns, value) };
+    get!(head, cost_ns)
+}
+
+/// Bytes copied from the outermost end of a deep stack.
+pub(crate) const OUTER: u64 = 3 * MAX_PIECE;
+
+/// Copies the outermost end of a stack that ends at `hi`.
+#[inline(always)]
+pub(crate) fn outer(head: *mut Head, hi: u64) {
+    for i in 1..4 {
+        put_piece(head, hi - i * MAX_PIECE, MAX_PIECE);
+    }
+}
+
+/// Copies from `from` to `to`, at most one record.
+#[inline(always)]
+pub(crate) fn piece(head: *mut Head, from: u64, to: u64) {
+    if to > from {
+        put_piece(head, from, to - from);
+    }
+}
+
+/// Copies a struct of Go's runtime to `dst`, which has `N` bytes, as far as it can be read: whole, or to the end of its
+/// first page (the copy may reach beyond the struct, into a page that is not resident). Returns the number of bytes, 0
+/// when there are none.
+#[inline(always)]
+pub(crate) fn copy_struct<const N: usize>(dst: *mut [u8; N], addr: u64) -> u32 {
+    if !read::plausible(addr) {
+        return 0;
+    }
+    if read::copy(dst.cast(), N as u32, addr) {
+        return N as u32;
+    }
+    let to_page_end = PAGE - (addr & (PAGE - 1));
+    // Opaque: the compiler knows the outcome of the comparison, verifiers before Linux 6.8 need it.
+    let len = core::hint::black_box(to_page_end);
+    if len < N as u64 && read::copy(dst.cast(), len as u32, addr) { len as u32 } else { 0 }
+}
+
+/// Copies the string whose header is at `header`, as far as 4 KiB.
+#[inline(always)]
+pub(crate) fn short_string(head: *mut Head, header: u64) {
+    if let Some([ptr, len]) = read::words(header)
+        && read::plausible(ptr)
+        && len > 0
+        && len < 1 << 32
+    {
+        small(head, ptr, len);
+    }
+}
+
+/// Copies the string whose header is at `header`, as far as [`MAX_TEXT`].
+#[inline(always)]
+fn string(head: *mut Head, header: u64) {
+    if let Some([ptr, len]) = read::words(header) {
+        text(head, ptr, len);
+    }
+}
+
+/// Copies the `len` bytes of text at `ptr`, as far as [`MAX_TEXT`].
+#[inline(always)]
+pub(crate) fn text(head: *mut Head, ptr: u64, len: u64) {
+    if read::plausible(ptr) && len > 0 && len < 1 << 47 {
+        copy(head, ptr, if len > MAX_TEXT { MAX_TEXT } else { len });
+    }
+}

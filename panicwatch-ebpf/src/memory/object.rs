@@ -1,0 +1,276 @@
+//! What a panic value refers to, breadth first.
+//!
+//! The kernel knows no field types. What it can tell: the bytes of the binary itself need no copy; an interface's first
+//! word leads to the type of what the second points to; a small number behind a pointer is a length.
+
+use panicwatch_common::{event::Head, reason::Reason};
+
+use super::{Mem, NESTED_STRING, PAGE, emitted, fill, lost, small, string, tiny};
+use crate::{
+    context::{Hit, get},
+    maps::{EVENTS, NO_WAKEUP, failed},
+    read,
+};
+
+/// Words of one object that are copied and searched for pointers. Crossed by `bound of objects`.
+const OBJECT_WORDS: usize = 32;
+const OBJECT_BYTES: u64 = OBJECT_WORDS as u64 * 8;
+/// Objects of [`OBJECT_BYTES`] that a larger one is copied as; what is beyond them is left out. Crossed by `bound of objects`.
+const PARTS: u64 = 4;
+/// Objects of one value, one place of the queue included that is never visited. Each takes some 100 ns of the target's time.
+/// Crossed by `bound of objects`.
+const OBJECTS: usize = 128;
+/// Bytes copied of an object whose size is not known. Crossed by `bound of objects`.
+const UNKNOWN: u64 = 128;
+/// Longest length that is taken for one.
+const MAX_LEN: u64 = 1 << 20;
+
+/// `abi.Type.Kind_`. <https://github.com/golang/go/blob/go1.24.11/src/internal/abi/type.go#L53>
+const KIND_ARRAY: u64 = 17;
+const KIND_POINTER: u64 = 22;
+const KIND_STRING: u64 = 24;
+const KIND_STRUCT: u64 = 25;
+
+/// Objects still to be copied, and what is the same for all of them.
+///
+/// It lives in a ring reservation that is discarded at the end: on the eBPF stack the verifier would follow each
+/// item's bounds through every iteration and give up.
+#[repr(C)]
+struct Queue {
+    len: u64,
+    /// The binary's bytes that never change: user space reads them from the file.
+    image: u64,
+    image_end: u64,
+    /// Addresses; the size is in the upper 16 bits.
+    items: [u64; OBJECTS],
+}
+
+/// Bit 15 of a queued size: a string, not to be searched for pointers.
+const LEAF: u64 = 1 << 15;
+
+/// Copies what the data word of an `any` leads to. `hit` is of gopanic, which the row's image range counts from.
+#[inline(always)]
+pub(crate) fn value(head: *mut Head, hit: &Hit, type_word: u64, data: u64) {
+    let ip = get!(head, ip);
+    object(head, type_word, data, ip - hit.binary.image_below as u64, ip + hit.binary.image_above as u64);
+}
+
+/// Copies the text that the `any` at `eface` holds, if it is a string that [`short_string`](super::short_string) cuts.
+#[inline(always)]
+pub(crate) fn long_string(head: *mut Head, eface: u64) {
+    if let Some([type_word, data]) = read::words(eface)
+        && kind(type_word) == KIND_STRING
+        && read::word(data + 8).is_some_and(|len| len > NESTED_STRING)
+    {
+        string(head, data);
+    }
+}
+
+/// The kind of the type at `typ`; 0, which is none, when its page is not resident.
+#[inline(always)]
+fn kind(typ: u64) -> u64 {
+    read::byte(typ + 23).unwrap_or(0) as u64 & 31
+}
+
+/// [`value`], given the range of the binary's constant bytes.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn object(head: *mut Head, type_word: u64, data: u64, image: u64, image_end: u64) -> u64 {
+    if head.is_null() || type_word == 0 || !read::plausible(data) {
+        return 0;
+    }
+    if kind(type_word) == KIND_STRING {
+        tiny(head, data, 16);
+        string(head, data);
+        return 0;
+    }
+    let Some(mut reservation) = EVENTS.reserve::<Queue>(0) else {
+        lost(head);
+        return 0;
+    };
+    let queue = reservation.as_mut_ptr();
+    // SAFETY: the reservation has the size of Queue.
+    unsafe {
+        core::ptr::write_volatile(&raw mut (*queue).len, 0);
+        core::ptr::write_volatile(&raw mut (*queue).image, image);
+        core::ptr::write_volatile(&raw mut (*queue).image_end, image_end);
+    }
+    let size = size_of_type(queue, type_word);
+    push_parts(queue, data, if size == 0 { UNKNOWN } else { size });
+    for i in 0..OBJECTS - 1 {
+        // SAFETY: as above; i is below OBJECTS.
+        let (len, item) = unsafe {
+            let items: *const u64 = (&raw const (*queue).items).cast();
+            (core::ptr::read_volatile(&raw const (*queue).len), core::ptr::read_volatile(items.add(i)))
+        };
+        if i as u64 >= len {
+            break;
+        }
+        visit(head, item & ((1 << 48) - 1), item >> 48, queue);
+    }
+    reservation.discard(NO_WAKEUP);
+    0
+}
+
+/// Appends when `wanted` is 1, does nothing when it is 0; straight-line, for the verifier's sake. A full queue keeps
+/// overwriting its last place, which is never visited.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn push(queue: *mut Queue, addr: u64, size: u64, wanted: u64) -> u64 {
+    if queue.is_null() {
+        return 0;
+    }
+    // SAFETY: the reservation has the size of Queue, and the mask keeps the index below OBJECTS.
+    unsafe {
+        let len = core::ptr::read_volatile(&raw const (*queue).len) & (OBJECTS as u64 - 1);
+        let items: *mut u64 = (&raw mut (*queue).items).cast();
+        core::ptr::write_volatile(items.add(len as usize), addr | size << 48);
+        // 0 … OBJECTS - 1: the last place stays the last.
+        let next = len + wanted;
+        let full = next >> OBJECTS.trailing_zeros();
+        core::ptr::write_volatile(&raw mut (*queue).len, next - full);
+        if full != 0 {
+            failed(Reason::ValueTooLarge);
+        }
+    }
+    0
+}
+
+/// Appends the `size` bytes at `addr`, as [`PARTS`] objects at most.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn push_parts(queue: *mut Queue, addr: u64, size: u64) -> u64 {
+    if queue.is_null() {
+        return 0;
+    }
+    for i in 0..PARTS {
+        let before = i * OBJECT_BYTES;
+        if size <= before {
+            break;
+        }
+        let rest = size - before;
+        push(queue, addr + before, if rest > OBJECT_BYTES { OBJECT_BYTES } else { rest }, 1);
+    }
+    0
+}
+
+/// Whether `addr` is among the binary's bytes that never change.
+#[inline(always)]
+fn is_constant(queue: *const Queue, addr: u64) -> bool {
+    // SAFETY: the reservation has the size of Queue.
+    let (from, to) = unsafe {
+        (
+            core::ptr::read_volatile(&raw const (*queue).image),
+            core::ptr::read_volatile(&raw const (*queue).image_end),
+        )
+    };
+    addr >= from && addr < to
+}
+
+/// The size of what the data word of an interface leads to, from its first word: an itab or a type. 0 when it is neither,
+/// or its page is not resident.
+///
+/// `abi.ITab`: the interface at 0, the type at 8. `abi.Type`: Size_ at 0, Kind_ at 23, a pointer's Elem at 48.
+/// <https://github.com/golang/go/blob/go1.24.11/src/internal/abi/iface.go#L14>
+/// <https://github.com/golang/go/blob/go1.24.11/src/internal/abi/type.go#L20>
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn size_of_type(queue: *mut Queue, word: u64) -> u64 {
+    if queue.is_null() || !read::plausible(word) {
+        return 0;
+    }
+    let Some([first, second]) = read::words(word) else { return 0 };
+    let is_itab = is_constant(queue, second) && is_constant(queue, first);
+    let typ = if is_itab { second } else { word };
+    if !is_constant(queue, typ) {
+        return 0;
+    }
+    let own = read::word(typ).unwrap_or(0);
+    let size = match kind(typ) {
+        KIND_POINTER => match read::word(typ + 48) {
+            Some(elem) if is_constant(queue, elem) => read::word(elem).unwrap_or(0),
+            _ => 0,
+        },
+        // Of one pointer: the data word is that pointer.
+        KIND_STRUCT | KIND_ARRAY if own == 8 => 0,
+        _ => own,
+    };
+    // What is not a type has any number there.
+    if size < MAX_LEN { size } else { 0 }
+}
+
+/// Decides what to copy of `word`, one of an object's. `before`, `next` and `third` are its neighbours.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn consider(queue: *mut Queue, before: u64, word: u64, next: u64, third: u64) -> u64 {
+    if queue.is_null() || !read::plausible(word) || is_constant(queue, word) {
+        return 0;
+    }
+    let size = size_of_type(queue, before);
+    if size != 0 {
+        push_parts(queue, word, size);
+    } else if next == 0 || next >= MAX_LEN {
+        push(queue, word, UNKNOWN, 1);
+    } else if third >= next && third <= 4 * next + 64 {
+        // A slice. Elements of a value's slices are interfaces or strings as a rule.
+        push_parts(queue, word, 16 * next);
+    } else {
+        push(queue, word, LEAF | if next > NESTED_STRING { NESTED_STRING } else { next }, 1);
+    }
+    0
+}
+
+/// Copies one queued object and queues what it points to.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn visit(head: *mut Head, addr: u64, size: u64, queue: *mut Queue) -> u64 {
+    if head.is_null() || queue.is_null() {
+        return 0;
+    }
+    if size & LEAF != 0 {
+        small(head, addr, size & (LEAF - 1));
+        return 0;
+    }
+    let Some(mut entry) = EVENTS.reserve::<Mem<{ OBJECT_BYTES as usize }>>(0) else {
+        lost(head);
+        return 0;
+    };
+    let mem = entry.as_mut_ptr();
+    let mut len = if size > OBJECT_BYTES { OBJECT_BYTES } else { size };
+    // SAFETY: the reservation has the size of Mem<OBJECT_BYTES>.
+    let data: *mut u64 = unsafe { (&raw mut (*mem).data).cast() };
+    if !read::copy(data.cast(), len as u32, addr) {
+        let to_page_end = PAGE - (addr & (PAGE - 1));
+        // Opaque: the compiler knows the outcome of the next comparison, verifiers before Linux 6.8 need it.
+        len = core::hint::black_box(if len > to_page_end { to_page_end } else { len });
+        if len > OBJECT_BYTES || !read::copy(data.cast(), len as u32, addr) {
+            entry.discard(NO_WAKEUP);
+            return 0;
+        }
+    }
+    // SAFETY: as above.
+    fill(unsafe { &mut (*mem).head }, head, addr, len);
+    emitted(head);
+    let words = len / 8;
+    let mut before = 0;
+    for i in 0..OBJECT_WORDS {
+        if i as u64 >= words {
+            break;
+        }
+        // Past `len` the record holds old bytes: they are no neighbours.
+        let at = |n: usize| {
+            let index = i + n;
+            if index < OBJECT_WORDS && (index as u64) < words {
+                // SAFETY: the index is below OBJECT_WORDS, the record's size in words.
+                unsafe { core::ptr::read_volatile(data.add(index)) }
+            } else {
+                0
+            }
+        };
+        let word = at(0);
+        consider(queue, before, word, at(1), at(2));
+        before = word;
+    }
+    entry.submit(NO_WAKEUP);
+    0
+}

@@ -1,0 +1,176 @@
+//! Crosses every bound of a capture: what lies within is known, what lies beyond is missing with its reason.
+//!
+//! The program (`tests/fixtures/go/bounds`) recovers one panic, or dies of it; its arguments say which bound and how far.
+
+use anyhow::{Context, Result, bail, ensure};
+use panicwatch::incident::{Exit, Incident, Kind, Outcome};
+
+use crate::{
+    compare::{self, Differences, Expect},
+    fixtures::{Built, only, recovered},
+    go_text::Account,
+    ledger::none,
+    run::{self, Program, Watched},
+};
+
+/// The only incident of the program run with these arguments.
+fn incident(built: &Built, args: &[&str]) -> Result<Incident> {
+    let run = run::watched(&Program::new(&built.path, args))?;
+    let incident = only(run.incidents).with_context(|| format!("{args:?}"))?;
+    let outcome = if args.len() > 1 { Outcome::Fatal } else { Outcome::Recovered };
+    ensure!(incident.outcome == outcome, "{args:?}: outcome {:?}", incident.outcome);
+    Ok(incident)
+}
+
+fn reason<'a>(incident: &'a Incident, what: &str) -> Option<&'a str> {
+    incident.missing.iter().find(|missing| missing.what == what).map(|missing| missing.reason.as_str())
+}
+
+/// Go 1.24 and later: 64 labels, 984 bytes of each text. Before: 8 buckets of a map, which at least 50 labels fit into.
+pub(crate) fn labels(built: &Built) -> Result<()> {
+    let mut d = Differences::default();
+    let is_list = built.toolchain.minor >= 24;
+    for (count, die) in [(17, false), (17, true), (50, false), (64, false), (65, false), (200, true)] {
+        let arg = format!("labels={count}");
+        let args = [arg.as_str(), "die"];
+        let found = incident(built, &args[..1 + usize::from(die)])?;
+        let labels = &found.goroutine.as_ref().context("no goroutine")?.labels;
+        let whole = if is_list { count <= 64 } else { count <= 50 };
+        if whole {
+            d.equal(&format!("{arg}: labels"), count, labels.len());
+        }
+        if !whole && is_list {
+            d.equal(&format!("{arg}: labels of the list's beginning"), 64, labels.len());
+        }
+        let complete = labels.len() == count;
+        d.equal(&format!("{arg}: missing says so"), !complete, reason(&found, "goroutine.labels").is_some());
+        let right = labels.iter().all(|(key, value)| {
+            let digit = key.trim_start_matches("key").chars().last().unwrap_or(' ');
+            value.len() == 3 && value.chars().all(|c| c == digit)
+        });
+        d.equal(&format!("{arg}: each label is its own"), true, right);
+    }
+    for (size, known) in [(216, 216), (217, 217), (984, 984), (985, 984), (100_000, 984)] {
+        let arg = format!("label={size}");
+        let found = incident(built, &[&arg])?;
+        let labels = &found.goroutine.as_ref().context("no goroutine")?.labels;
+        let lengths: Vec<usize> = labels.values().map(String::len).collect();
+        d.equal(&format!("{arg}: lengths"), vec![known; 2], lengths);
+        d.equal(
+            &format!("{arg}: missing says so"),
+            size != known,
+            reason(&found, "goroutine.labels").is_some(),
+        );
+    }
+    none("labels", &d.0)
+}
+
+/// The value's own text, up to a mebibyte; that of an error it refers to, up to 4 KiB; a fatal one's, once the runtime has
+/// made a string of it, up to a mebibyte again.
+pub(crate) fn texts(built: &Built) -> Result<()> {
+    const MIB: usize = 1 << 20;
+    let mut d = Differences::default();
+    for (args, known) in [
+        (vec!["text=65497".to_owned()], 65_497),
+        (vec![format!("text={MIB}")], MIB),
+        (vec![format!("text={}", MIB + 1)], MIB),
+        (vec![format!("text={}", 16 * MIB)], MIB),
+        (vec!["error=4096".to_owned()], 4096),
+        (vec!["error=4097".to_owned()], 4096),
+        (vec!["error=4097".to_owned(), "die".to_owned()], 4097),
+        (vec![format!("error={}", MIB + 1), "die".to_owned()], MIB),
+    ] {
+        let words: Vec<&str> = args.iter().map(String::as_str).collect();
+        let found = incident(built, &words)?;
+        let text = found.message.clone().unwrap_or_default();
+        d.equal(&format!("{args:?}: bytes"), known, text.len());
+        d.equal(&format!("{args:?}: all of them right"), true, text.bytes().all(|b| b == b'x'));
+        let len: usize = words[0].split_once('=').context("a count")?.1.parse()?;
+        for what in ["message", "panics[0].value.text", "panics[0].value.printed"] {
+            d.equal(&format!("{args:?}: {what} missing"), known != len, reason(&found, what).is_some());
+        }
+    }
+    none("texts", &d.0)
+}
+
+/// More objects than the queue holds: the first are known, and the deferred call's text is not invented.
+pub(crate) fn objects(built: &Built) -> Result<()> {
+    let mut d = Differences::default();
+    for count in [1, 10, 30, 64, 65, 1000] {
+        let found = incident(built, &[&format!("joined={count}")])?;
+        let detail = found.panics[0].value.detail.clone().unwrap_or_default();
+        // What `detail` shows of a slice at most.
+        let shown = count.min(30);
+        for i in [0, shown - 1] {
+            d.equal(&format!("{count}: step {i}"), true, detail.contains(&format!("\"step {i}: EOF\"")));
+        }
+        d.equal(&format!("{count}: text"), None, found.panics[0].value.text.clone());
+    }
+    none("objects", &d.0)
+}
+
+/// Deferred records are followed so far; beyond, the depth is not known.
+pub(crate) fn defers(built: &Built) -> Result<()> {
+    let mut d = Differences::default();
+    for count in [16, 100, 200] {
+        let found = incident(built, &[&format!("defers={count}")])?;
+        let depth = found.goroutine.as_ref().context("no goroutine")?.defer_depth;
+        let said = reason(&found, "goroutine.defer_depth").is_some();
+        // Beside them: the deferring function's own, and runtime.main's.
+        let whole = (count < 120).then_some(count + 2);
+        d.equal(&format!("{count}: depth"), whole, depth);
+        d.equal(&format!("{count}: missing says so"), whole.is_none(), said);
+    }
+    none("defers", &d.0)
+}
+
+/// A failed type assertion is three words: its first two look like a string of the size of an address.
+pub(crate) fn assertion(built: &Built) -> Result<()> {
+    let found = incident(built, &["assertion=1"])?;
+    let text = found.panics[0].value.text.as_deref();
+    ensure!(text == Some("interface conversion: interface {} is string, not int"), "text {text:?}");
+    let bytes = found.capture.bytes.context("the capture's size is not known")?;
+    ensure!(bytes < 64 << 10, "{bytes} bytes were copied of it");
+    Ok(())
+}
+
+/// Stack pages that were never touched cost themselves only: stacks and sites are right, and two defects are two.
+pub(crate) fn cold(built: &Built) -> Result<()> {
+    let (_, run) = recovered(built)?;
+    let [one, two] = &run.incidents[..] else { bail!("{} incidents", run.incidents.len()) };
+    ensure!(one.fingerprint != two.fingerprint, "both are {}", one.fingerprint);
+    ensure!(reason(one, "stack").is_none() && reason(two, "stack").is_none(), "{:?}", one.missing);
+    Ok(())
+}
+
+/// A text that reaches into memory that was never touched ends there.
+pub(crate) fn cold_text(built: &Built) -> Result<()> {
+    let found = only(run::watched(&built.program())?.incidents)?;
+    // 96 bytes to the end of the page.
+    let expected = format!("{:\0<96}", "begins on one page");
+    ensure!(found.message.as_ref() == Some(&expected), "message {:?}", found.message);
+    ensure!(reason(&found, "message").is_some(), "missing {:?}", found.missing);
+    Ok(())
+}
+
+/// The same when the process dies of it: Go's own account is the measure.
+pub(crate) fn cold_fatal(built: &Built) -> Result<()> {
+    let run = run::watched(&built.program())?;
+    let (account, incident) = fatal_of(&run)?;
+    let expect = Expect {
+        kind: Kind::Panic,
+        minor: built.toolchain.minor,
+        nothing_recovered: false,
+        exit: Exit { code: Some(2), signal: None },
+    };
+    none("the incident is not what Go said", &compare::fatal(&account, incident, &expect))
+}
+
+/// What Go printed, and the only fatal incident of the run.
+fn fatal_of(run: &Watched) -> Result<(Account, &Incident)> {
+    let account = Account::parse(&run.output.stderr)
+        .with_context(|| format!("no account in {:?}", run.output.stderr))?;
+    let fatal: Vec<&Incident> = run.incidents.iter().filter(|i| i.outcome == Outcome::Fatal).collect();
+    let [incident] = fatal[..] else { bail!("{} fatal incidents", fatal.len()) };
+    Ok((account, incident))
+}
