@@ -41,9 +41,11 @@ pub struct Binary {
     pub g_startpc: u32,
     /// `runtime.g.gopc`.
     pub g_gopc: u32,
+    /// `runtime.g.ancestors`.
+    pub g_ancestors: u32,
 }
 
-const _: () = assert!(size_of::<Binary>() == 64);
+const _: () = assert!(size_of::<Binary>() == 68);
 
 /// What the table of watched processes has for a process: the row of its binary plus one, or one of these.
 pub mod row {

@@ -67,6 +67,7 @@ pub fn binary_row(bin: &GoBinary, watch_all: bool) -> Option<Binary> {
         tls_g: plan::tls_g(bin).unwrap_or(0),
         g_startpc: layout.g.startpc.into(),
         g_gopc: layout.g.gopc.into(),
+        g_ancestors: layout.g.ancestors.into(),
     })
 }
 
