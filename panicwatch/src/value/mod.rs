@@ -7,6 +7,7 @@
 
 mod basic;
 mod detail;
+mod duration;
 mod errno;
 mod labels;
 mod library;
@@ -126,7 +127,12 @@ impl<'a> Decoder<'a> {
                 d
             }
         };
-        d.value.detail = detail::render(self, &t, Place::of(&t, eface.data_word)).ok();
+        let place = Place::of(&t, eface.data_word);
+        d.value.detail = detail::render(self, &t, place).ok();
+        // Of a string or number whose method gives the text, the underlying value.
+        if d.value.detail.is_none() && d.value.text.is_none() {
+            d.value.detail = detail::underlying(self, &t, place).ok();
+        }
         d
     }
 
