@@ -45,9 +45,11 @@ pub struct Binary {
     pub image_below: u32,
     /// From the probe in gopanic to the end of the bytes that never change.
     pub image_above: u32,
+    /// `runtime.g.ancestors`.
+    pub g_ancestors: u32,
 }
 
-const _: () = assert!(size_of::<Binary>() == 72);
+const _: () = assert!(size_of::<Binary>() == 76);
 
 /// What the table of watched processes has for a process: the row of its binary plus one, or one of these.
 pub mod row {

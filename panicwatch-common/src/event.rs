@@ -79,9 +79,28 @@ pub struct Head {
     pub mem_lost: u32,
     /// Nanoseconds from entry to the end of the capture.
     pub cost_ns: u64,
+    /// Records about goroutine `goid` for which the ring had no room, from its beginning to this record. Wraps.
+    pub lost: u32,
+    /// See [`flag`].
+    pub flags: u32,
 }
 
-const _: () = assert!(size_of::<Head>() == 88);
+const _: () = assert!(size_of::<Head>() == 96);
+
+/// Bits of `Head::flags`.
+pub mod flag {
+    /// The goroutine's panic under way was counted only: it is beyond the rate at which panics are captured.
+    pub const COUNTED_ONLY: u32 = 1;
+    /// Some panic of this binary was counted only.
+    pub const SOME_COUNTED: u32 = 2;
+}
+
+/// `_panic`s of the dying goroutine that are copied, newest first.
+pub const CHAIN: usize = 64;
+/// Ancestors of a goroutine that are copied, nearest first.
+pub const ANCESTORS: usize = 64;
+/// Bytes of a `runtime.ancestorInfo`, in every release from 1.19 to 1.27.
+pub const ANCESTOR_BYTES: usize = 40;
 
 /// A small event.
 #[repr(C)]
@@ -115,7 +134,7 @@ pub mod unread {
 pub const PANIC_BYTES: usize = 112;
 /// Bytes of a `_defer` that are copied (72 is the largest known).
 pub const DEFER_BYTES: usize = 80;
-const _: () = assert!(size_of::<Point>() == 88 + 48 + 24 + PANIC_BYTES + DEFER_BYTES);
+const _: () = assert!(size_of::<Point>() == 96 + 48 + 24 + PANIC_BYTES + DEFER_BYTES);
 
 /// Bytes of a g that are copied (456 is the largest known).
 pub const G_BYTES: usize = 472;
@@ -156,7 +175,7 @@ pub struct CaptureHead {
     pub stack_end: u64,
 }
 
-const _: () = assert!(size_of::<CaptureHead>() == 88 + 144 + 32 + G_BYTES + M_BYTES + P_BYTES + 16);
+const _: () = assert!(size_of::<CaptureHead>() == 96 + 144 + 32 + G_BYTES + M_BYTES + P_BYTES + 16);
 
 /// A piece of memory; `data_len` bytes follow.
 #[repr(C)]
@@ -202,4 +221,4 @@ pub struct Exec {
     pub comm: [u8; 16],
 }
 
-const _: () = assert!(size_of::<Exec>() == 88 + 8 + 32 + 16);
+const _: () = assert!(size_of::<Exec>() == 96 + 8 + 32 + 16);

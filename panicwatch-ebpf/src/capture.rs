@@ -32,6 +32,17 @@ fn set_cost(head: *mut Head) {
 pub(crate) struct OpenPoint(RingBufEntry<Point>);
 
 impl OpenPoint {
+    /// Reserves and begins one about the goroutine whose g is at `g`.
+    #[inline(always)]
+    pub(crate) fn about(hit: &Hit, kind: u32, g: u64) -> Option<OpenPoint> {
+        let Some(mut point) = OpenPoint::new(hit, kind) else {
+            hit.lost(g);
+            return None;
+        };
+        hit.goroutine(point.head(), g);
+        Some(point)
+    }
+
     /// Reserves and begins one.
     #[inline(always)]
     pub(crate) fn new(hit: &Hit, kind: u32) -> Option<OpenPoint> {
@@ -103,6 +114,7 @@ impl OpenCapture {
     pub(crate) fn new(hit: &Hit, kind: u32, g: u64) -> Option<OpenCapture> {
         let Some(mut entry) = EVENTS.reserve::<CaptureHead>(0) else {
             failed(Reason::RingFull);
+            hit.lost(g);
             return None;
         };
         let capture = entry.as_mut_ptr();

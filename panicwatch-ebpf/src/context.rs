@@ -14,6 +14,7 @@ use panicwatch_common::{
 };
 
 use crate::{
+    loss::lost_so_far,
     maps::{BINARIES, HITS, WATCHED, failed},
     read,
 };
@@ -142,6 +143,8 @@ impl Hit {
             core::ptr::write_volatile(&raw mut (*head).g, g);
             core::ptr::write_volatile(&raw mut (*head).stack_hi, hi);
             core::ptr::write_volatile(&raw mut (*head).goid, goid);
+            core::ptr::write_volatile(&raw mut (*head).lost, lost_so_far(goid) as u32);
+            core::ptr::write_volatile(&raw mut (*head).flags, self.flags(g));
         }
     }
 }

@@ -74,6 +74,15 @@ pub(crate) static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static FAILURES: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASONS, 0);
 
+/// Programs → user space: records that [`EVENTS`] had no room for, by the goroutine they were about (goid 0: about none).
+/// User space removes the rows of a process that has ended. Full: counted in [`LOSSES`].
+#[map]
+pub(crate) static LOST: HashMap<Goroutine, u64> = HashMap::with_max_entries(8192, 0);
+
+/// Programs → user space: how many records were lost at all, and of those how many are not in [`LOST`].
+#[map]
+pub(crate) static LOSSES: Array<u64> = Array::with_max_entries(2, 0);
+
 /// Ring flags. Waking the reader costs the target's CPU at the worst moment: with few CPUs it takes the very thread
 /// that panics off, which can change who wins a race for exit. So the reader looks by itself now and then, and is
 /// woken only when the program dies anyhow, or the ring fills up.

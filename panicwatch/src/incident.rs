@@ -65,8 +65,9 @@ pub struct Incident {
     pub panics: Vec<Panic>,
     /// As Go's traceback shows it, innermost first.
     pub stack: Vec<Frame>,
-    /// Frames left out between the 50 innermost and 50 outermost.
-    pub stack_elided: u64,
+    /// Frames left out between the 50 innermost and 50 outermost; `None` when not all of them are known.
+    #[serde(deserialize_with = "present")]
+    pub stack_elided: Option<u64>,
     /// Creators, nearest first.
     pub ancestry: Vec<Ancestor>,
     /// Set when it happened before main.main.
@@ -117,9 +118,9 @@ pub enum Outcome {
     Fatal,
     /// `runtime.Goexit` ended the goroutine.
     Goexit,
-    /// The process exited while it was in progress (os.Exit in a deferred call).
+    /// The program ended while it was under way, and not because of it: os.Exit, main's return, a signal or exec.
     Exited,
-    /// The process was lost from sight.
+    /// No end was seen, or records were lost.
     Unknown,
 }
 
@@ -340,6 +341,9 @@ pub struct Instruction {
 pub struct Defer {
     /// The deferred function.
     pub function: Option<Frame>,
+    /// It was a nil function: calling it raised the next panic.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub nil: bool,
     /// The function (and line where known) of the defer statement.
     pub registered_by: Option<Frame>,
     /// CLOCK_MONOTONIC nanoseconds.
@@ -348,6 +352,17 @@ pub struct Defer {
     pub end_ns: Option<u64>,
     /// How it ended; `None` while it runs.
     pub ended: Option<DeferEnd>,
+}
+
+/// A field that may be null, but not be absent.
+fn present<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u64>, D::Error> {
+    Option::deserialize(d)
+}
+
+/// Left out of the document.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// How a deferred call ended.

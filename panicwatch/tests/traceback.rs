@@ -168,6 +168,77 @@ fn compare_crash(toolchain: &Toolchain, mode: &str, exe: &Path, label: &str) {
     same(&format!("go{} {mode}: crash at {label}", toolchain.release), &ours, &theirs, &errors);
 }
 
+/// A stack of which a part is not there.
+struct Holed<'a> {
+    memory: &'a Snapshot,
+    from: u64,
+    to: u64,
+}
+
+impl Memory for Holed<'_> {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> bool {
+        let end = addr.saturating_add(buf.len() as u64);
+        (end <= self.from || addr >= self.to) && self.memory.read(addr, buf)
+    }
+}
+
+/// Only the words with return addresses are needed; behind one that is not there the walk goes on, and says so.
+#[test]
+fn walks_go_on_behind_memory_that_is_not_there() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let exe = dir.path().join("stacks");
+    for toolchain in toolchains() {
+        toolchain.build(&fixture("stacks"), &[], &exe);
+        let bin = GoBinary::open(&exe).expect("a Go program");
+        let (bias, dumps, _) = run(&toolchain, &bin, &exe, "");
+        let mut resumed = 0;
+        for dump in &dumps {
+            let g = &bin.layout().g;
+            let stack_hi = dump.memory.u64(dump.g + u64::from(g.stack_hi)).expect("part of g");
+            let start = Start { stack_hi, ..Start::returning_to(dump.pc, dump.sp) };
+            let walk = |from, to| {
+                let memory = Holed { memory: &dump.memory, from, to };
+                let stack = Stack { bin: &bin, bias, memory: &memory };
+                let mut walk = Unwinder::new(&stack, start, DEFAULT_MAX_FRAMES);
+                let frames: Vec<_> = walk.by_ref().map(|f| (f.pc, f.sp, f.fp, f.gap)).collect();
+                (frames, walk.end())
+            };
+            let (whole, end) = walk(0, 0);
+            assert_eq!(end, Some(End::TopFrame), "{}", dump.label);
+            for (i, (_, sp, fp, _)) in whole.iter().copied().enumerate().step_by(1 + whole.len() / 40) {
+                let what = format!("go{} {}: frame {i} of {}", toolchain.release, dump.label, whole.len());
+                // Without everything in the frame but its return address.
+                assert_eq!(walk(sp, fp - 8), (whole.clone(), end), "{what}");
+                // Without the return address, and then without the following KiB.
+                for hole in [fp - 8..fp, fp - 8..fp + 1024] {
+                    let (holed, _) = walk(hole.start, hole.end);
+                    assert_eq!(holed[..=i], whole[..=i], "{what}");
+                    let beyond = &holed[i + 1..];
+                    let Some(first) = beyond.first() else {
+                        // What follows cannot be told from the runtime's own beginning of the stack.
+                        assert!(
+                            whole[i..].iter().filter(|(_, sp, ..)| *sp >= hole.end).count() <= 3,
+                            "{what}"
+                        );
+                        continue;
+                    };
+                    resumed += 1;
+                    assert_eq!(first.3, first.1 - hole.start, "{what}: the size of the gap");
+                    let rest =
+                        whole.iter().position(|frame| frame.1 == first.1).expect("a frame of the stack");
+                    let without_gap = |frames: &[(u64, u64, u64, u64)]| -> Vec<_> {
+                        frames.iter().map(|(pc, sp, fp, _)| (*pc, *sp, *fp)).collect()
+                    };
+                    assert_eq!(without_gap(beyond), without_gap(&whole[rest..]), "{what}");
+                    let skipped = whole[i + 1..rest].iter().filter(|(_, sp, ..)| *sp >= hole.end + 8).count();
+                    assert!(skipped <= 1, "{what}: {skipped} frames were not found again");
+                }
+            }
+        }
+        assert!(resumed > 500, "go{}: {resumed}", toolchain.release);
+    }
+}
+
 fn same(what: &str, ours: &[String], theirs: &[String], text: &str) {
     if ours != theirs {
         let i = ours.iter().zip(theirs).take_while(|(a, b)| a == b).count();
@@ -193,14 +264,15 @@ fn render(bin: &GoBinary, bias: u64, dump: &Dump, visibility: Visibility) -> Vec
             .into_iter();
         for (line, frame) in lines.iter_mut().zip(&trace.frames).filter(|(_, f)| !f.inlined) {
             let (_, fp, sp) = physical.find(|(pc, ..)| *pc == frame.pc.0).expect("its physical frame");
-            if trace.elided == 0 {
+            if trace.elided == Some(0) {
                 *line += &format!(" fp={fp:#x} sp={sp:#x} pc={:#x}", frame.pc.0);
             }
         }
     }
     lines[0] = lines[0].split(' ').next().expect("a name").to_owned();
-    if trace.elided > 0 && bin.version().at_least(21) {
-        lines.insert(trace.elided_before, format!("...{} frames elided...", trace.elided));
+    let elided = trace.elided.expect("a stack without gaps");
+    if elided > 0 && bin.version().at_least(21) {
+        lines.insert(trace.elided_before, format!("...{elided} frames elided..."));
     }
     let g = &bin.layout().g;
     let word = |off: u16| dump.memory.u64(dump.g + u64::from(off)).expect("part of g");

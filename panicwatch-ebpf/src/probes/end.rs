@@ -12,9 +12,8 @@ use crate::{capture::OpenPoint, context::Hit, read};
 pub(crate) fn goexit(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)
         && !hit.was_quiet(hit.user_g())
-        && let Some(mut point) = OpenPoint::new(&hit, kind::GOEXIT)
+        && let Some(point) = OpenPoint::about(&hit, kind::GOEXIT, hit.user_g())
     {
-        hit.goroutine(point.head(), hit.user_g());
         point.finish([0; 6]);
     }
     0
@@ -24,9 +23,8 @@ pub(crate) fn goexit(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub(crate) fn exit(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)
-        && let Some(mut point) = OpenPoint::new(&hit, kind::EXIT)
+        && let Some(point) = OpenPoint::about(&hit, kind::EXIT, hit.current_g())
     {
-        hit.goroutine(point.head(), hit.current_g());
         let status = read::word32(hit.reg(reg::RSP) + 8).unwrap_or(u32::MAX);
         point.finish([status as u64, 0, 0, 0, 0, 0]);
     }

@@ -91,6 +91,7 @@ pub(crate) fn dying_stacks(capture: &mut OpenCapture, hit: &Hit, gp: u64, sp: u6
     let hi = read::word(gp + 8).unwrap_or(0);
     capture.set_stack(sp, hi);
     memory::small(head, gp, G_BYTES as u64);
+    hit.ancestors(head, get!(head, g));
     let user = get!(head, g);
     let (mut from, mut to) = (sp, hi);
     if user != 0 && user != gp {

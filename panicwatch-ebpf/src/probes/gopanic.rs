@@ -28,6 +28,7 @@ pub(crate) fn gopanic(ctx: ProbeContext) -> u32 {
         let head = capture.head();
         memory::labels(head, &hit);
         memory::value(head, &hit, hit.reg(reg::RAX), hit.reg(reg::RBX));
+        hit.ancestors(head, get!(head, g));
         heap_defers(head, hit.binary.defer_link as u64);
         let (sp, hi) = (get!(head, sp), get!(head, stack_hi));
         capture.set_stack(sp, hi);

@@ -7,7 +7,7 @@
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use panicwatch_common::{
     binary::site,
-    event::{Head, PANIC_BYTES, kind},
+    event::{CHAIN, Head, PANIC_BYTES, kind},
     reg,
 };
 
@@ -28,8 +28,7 @@ pub(crate) fn recover(ctx: ProbeContext) -> u32 {
         if hit.is_quiet(hit.user_g()) {
             return 0;
         }
-        if let Some(mut point) = OpenPoint::new(&hit, kind::RECOVER) {
-            hit.goroutine(point.head(), hit.user_g());
+        if let Some(point) = OpenPoint::about(&hit, kind::RECOVER, hit.user_g()) {
             let (sp, bp) = (hit.reg(reg::RSP), hit.reg(reg::RBP));
             let at_sp = read::word(sp).unwrap_or(0);
             let above_bp = read::word(bp + 8).unwrap_or(0);
@@ -39,25 +38,19 @@ pub(crate) fn recover(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// Panics of one goroutine that are followed.
-const CHAIN: usize = 24;
-
-/// Runs on g0; RAX = the goroutine. The whole chain goes along: user space decides which of them end here.
+/// Runs on g0; RAX = the goroutine. Its newest panic goes along: from Go 1.22 on it says how far the stack is unwound.
 #[uprobe]
 pub(crate) fn recovery(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)
         && !hit.was_quiet(hit.reg(reg::RAX))
-        && let Some(mut point) = OpenPoint::new(&hit, kind::RECOVERY)
+        && let Some(point) = OpenPoint::about(&hit, kind::RECOVERY, hit.reg(reg::RAX))
     {
-        let head = point.head();
-        hit.goroutine(head, hit.reg(reg::RAX));
-        chain(head, &hit, false);
         point.finish([0; 6]);
     }
     0
 }
 
-/// Copies every `_panic` of the goroutine; with `values` also what they hold.
+/// Copies the newest [`CHAIN`] `_panic`s of the goroutine; with `values` also what they hold.
 #[inline(always)]
 pub(crate) fn chain(head: *mut Head, hit: &Hit, values: bool) {
     let g = get!(head, g);

@@ -1,11 +1,12 @@
 //! Building the incident document out of what was seen. The only place that fills in [`Incident`].
 
 use super::{
+    chain::MAX_CHAIN,
     death,
     goroutine::{self, Stacks},
     program::{Program, View},
     signals,
-    state::{Dying, OpenPanic},
+    state::{Dying, Ended, OpenPanic},
 };
 use crate::{
     clock::Clock,
@@ -31,8 +32,11 @@ pub(super) struct Context {
     pub(super) clock: Clock,
     pub(super) info: Process,
     pub(super) outcome: Outcome,
-    pub(super) end_ns: u64,
+    /// When it ended, if that was seen.
+    pub(super) end_ns: Option<u64>,
     pub(super) exit: Option<Exit>,
+    /// Why the outcome is not known, if it is not.
+    pub(super) reason: Option<String>,
 }
 
 /// The process as this binary's build info completes it.
@@ -66,12 +70,18 @@ pub(super) fn blank(context: &Context, program: &Program, first: &Event) -> Inci
             missing.push(lack(what, "the process was gone before it could be read"));
         }
     }
+    if let Some(reason) = &context.reason {
+        missing.push(lack("outcome", reason.clone()));
+        if context.end_ns.is_none() {
+            missing.push(lack("end_ns", reason.clone()));
+        }
+    }
     Incident {
         schema: SCHEMA.to_owned(),
         id: ulid(context.clock, start_ns),
         time: context.clock.rfc3339(start_ns),
         start_ns,
-        end_ns: Some(context.end_ns),
+        end_ns: context.end_ns,
         kind: Kind::Panic,
         outcome: context.outcome,
         exit: context.exit,
@@ -80,7 +90,7 @@ pub(super) fn blank(context: &Context, program: &Program, first: &Event) -> Inci
         goroutine: None,
         panics: Vec::new(),
         stack: Vec::new(),
-        stack_elided: 0,
+        stack_elided: Some(0),
         ancestry: Vec::new(),
         init: None,
         timeline: None,
@@ -106,22 +116,33 @@ pub(super) fn lack(what: impl Into<String>, reason: impl Into<String>) -> Missin
     Missing { what: what.into(), reason: reason.into() }
 }
 
-/// Panics of one goroutine that ended together without killing the process by themselves.
-pub(super) fn panics(ended: Vec<OpenPanic>, context: &Context, program: &Program) -> Incident {
-    let Some(first) = ended.first() else { unreachable!("an incident has at least one panic") };
+/// Panics of one goroutine that ended together without killing the process.
+pub(super) fn panics(ended: Ended, context: &Context, program: &Program) -> Incident {
+    let Some(first) = ended.panics.first() else { unreachable!("an incident has at least one panic") };
     let mut incident = blank(context, program, &first.raise);
-    let last = ended.len() - 1;
-    let (raise, capture) = (ended[last].raise.clone(), cost(&ended));
-    let count = ended.len();
-    for (i, panic) in ended.into_iter().enumerate() {
+    let count = ended.panics.len();
+    let (raise, capture) = (ended.panics[count - 1].raise.clone(), cost(&ended.panics));
+    let first = first.raise.clone();
+    lacks_panics(&mut incident, &ended);
+    for (i, panic) in ended.panics.into_iter().enumerate() {
         let state = state(&panic, i + 1 == count, context.outcome);
         add_panic(&mut incident, panic, state, None, program);
     }
     let view = program.view(&raise);
     incident.capture = capture;
-    describe_goroutine(&mut incident, &view, &raised_stack(&view, &context.info));
+    describe_goroutine(&mut incident, &view, &program.view(&first), &raised_stack(&view, &context.info));
     set_defer_depth(&mut incident, Some(goroutine::defer_depth(&view)));
     seal(incident)
+}
+
+/// Says how many panics of a chain are not in the document, and between which they belong.
+pub(super) fn lacks_panics(incident: &mut Incident, ended: &Ended) {
+    if ended.left_out > 0 {
+        let (left_out, kept) = (ended.left_out, MAX_CHAIN / 2);
+        let reason =
+            format!("{left_out} of the chain are left out: the {kept} oldest and the {kept} newest are kept");
+        incident.missing.push(lack("panics", reason));
+    }
 }
 
 fn state(panic: &OpenPanic, newest: bool, outcome: Outcome) -> State {
@@ -153,17 +174,27 @@ fn raised_stack(view: &View<'_>, info: &Process) -> Stacks {
 /// As in a deadlock, which the scheduler finds when all goroutines wait.
 const NO_GOROUTINE: &str = "the thread ran no goroutine at that moment";
 
-/// Goroutine, stack, ancestry and init, from the event that tells them best.
-pub(super) fn describe_goroutine(incident: &mut Incident, view: &View<'_>, stacks: &Stacks) {
+/// Fills in goroutine, stack, ancestry and init from `view`, and the goroutine's labels from its first panic, if any.
+pub(super) fn describe_goroutine(
+    incident: &mut Incident,
+    view: &View<'_>,
+    first: &View<'_>,
+    stacks: &Stacks,
+) {
     goroutine::describe(incident, view, stacks.visibility);
+    goroutine::set_labels(incident, first);
     incident.stack = stacks.shown.clone();
     incident.stack_elided = stacks.elided;
     if incident.goroutine.is_none() {
         incident.missing.push(lack("goroutine", NO_GOROUTINE));
     }
-    if let Some(reason) = &stacks.incomplete {
+    for reason in &stacks.incomplete {
         incident.missing.push(lack("stack", reason.clone()));
-    } else if incident.goroutine.is_none() && incident.stack.is_empty() {
+    }
+    if stacks.elided.is_none() {
+        incident.missing.push(lack("stack_elided", "not all the frames that are left out are known"));
+    }
+    if stacks.incomplete.is_empty() && incident.goroutine.is_none() && incident.stack.is_empty() {
         incident.missing.push(lack("stack", NO_GOROUTINE));
     }
     incident.init = init(&stacks.all);
@@ -235,7 +266,7 @@ pub(super) fn add_panic(
             Vec::new()
         }
         None => {
-            let reason = stack.incomplete.as_deref().unwrap_or("the stack could not be walked");
+            let reason = stack.incomplete.first().map_or("the stack could not be walked", String::as_str);
             incident.missing.push(lack(format!("{path}.site"), reason));
             Vec::new()
         }
@@ -244,8 +275,9 @@ pub(super) fn add_panic(
     if panic.raise.lost_memory > 0 {
         let reason =
             format!("{} pieces of memory were lost: the event ring was full", panic.raise.lost_memory);
-        incident.missing.push(lack(path, reason));
+        incident.missing.push(lack(path.clone(), reason));
     }
+    lacks_calls(incident, &path, &panic, state);
     incident.panics.push(Panic {
         value: decoded.value,
         runtime_error: decoded.runtime_error,
@@ -262,15 +294,36 @@ pub(super) fn add_panic(
     });
 }
 
+/// Says what is not known of a panic's deferred calls and of its recovery.
+fn lacks_calls(incident: &mut Incident, path: &str, panic: &OpenPanic, state: State) {
+    for (i, defer) in panic.defers.iter().enumerate() {
+        let mut add =
+            |field, reason| incident.missing.push(lack(format!("{path}.defers[{i}].{field}"), reason));
+        if defer.function.is_none() && !defer.nil {
+            add("function", "its code address could not be read, or is in none of the program's functions");
+        }
+        if defer.registered_by.is_none() {
+            add("registered_by", "the address of its defer statement could not be read");
+        }
+        if defer.end_ns.is_none() && defer.ended.is_some() {
+            add("end_ns", "the record of its end was lost");
+        }
+    }
+    if state == State::Recovered && panic.recover.is_none() {
+        incident.missing.push(lack(format!("{path}.recover"), "the call of recover was not seen"));
+    }
+}
+
 /// Where the panic of this stack was raised: the innermost frame outside the runtime, or in a stack of the runtime's
-/// own the innermost behind gopanic. A walk that ended before it left the runtime does not say.
+/// own the innermost behind gopanic. A walk that met a gap or ended before it left the runtime does not say.
 fn site(stack: &Stacks) -> Option<Frame> {
     let is_runtime = |frame: &Frame| frame_class::of_frame(frame, None) == Class::Runtime;
+    let known = &stack.all[..stack.contiguous.min(stack.all.len())];
     let of_runtime = || {
-        let mut behind = stack.all.iter().skip_while(|frame| frame_class::is_gopanic(&frame.function));
-        stack.incomplete.is_none().then(|| behind.next())?
+        let mut behind = known.iter().skip_while(|frame| frame_class::is_gopanic(&frame.function));
+        stack.incomplete.is_empty().then(|| behind.next())?
     };
-    stack.all.iter().find(|frame| !is_runtime(frame)).or_else(of_runtime).cloned()
+    known.iter().find(|frame| !is_runtime(frame)).or_else(of_runtime).cloned()
 }
 
 /// The panic's argument, as gopanic got it.
@@ -322,7 +375,7 @@ fn instructions(view: &View<'_>, pc: u64, fault_pc: Option<u64>) -> Result<Vec<I
 
 /// The incident that a death is.
 pub(super) fn death(dying: Dying, context: &Context, program: &Program) -> Option<Incident> {
-    if dying.throw.is_some() {
+    if dying.throw.is_some() || death::is_throwing(&dying, program) {
         death::throw(dying, context, program)
     } else if dying.die.is_some() {
         death::fatal_panic(dying, context, program)

@@ -1,9 +1,11 @@
 //! One goroutine's panics: raised, their deferred calls, recovered. Changes [`ProcessState`], builds nothing.
 
+use panicwatch_common::event::kind;
+
 use super::{
     has_defer_iterator,
     program::{Program, View},
-    state::{OpenPanic, ProcessState},
+    state::{Ended, OpenPanic, Place, ProcessState},
 };
 use crate::{
     event::{Body, Event, Point},
@@ -11,8 +13,10 @@ use crate::{
     memory::Memory,
 };
 
-/// `_panic`s of one goroutine that are followed.
-const MAX_CHAIN: usize = 64;
+/// Panics of one goroutine that are kept: half of them the oldest, half the newest.
+pub(super) const MAX_CHAIN: usize = 128;
+/// Size of gopanic's frame where the tables do not tell; those of Go 1.19 to 1.27 have 0x68 to 0x108.
+const GOPANIC_FRAME: u64 = 0x100;
 
 /// gopanic was entered.
 pub(super) fn raised(process: &mut ProcessState, event: Event, program: &Program) {
@@ -25,28 +29,69 @@ pub(super) fn raised(process: &mut ProcessState, event: Event, program: &Program
     };
     let fault = process.faults.remove(&head.tid).filter(|fault| from_signal && fault.head.goid == head.goid);
     let chain = process.goroutines.entry(head.goid).or_default();
-    if let Some(older) = chain.last_mut() {
+    if let Some(older) = chain.open.last_mut() {
         older.end_defer(head.time_ns, DeferEnd::Panicked);
     }
-    chain.push(OpenPanic { raise: event, signal: fault, place: None, defers: Vec::new(), recover: None });
+    if chain.open.len() >= MAX_CHAIN {
+        let middle = chain.open.remove(MAX_CHAIN / 2);
+        chain.left_out.push(middle.place);
+    }
+    // Under the probe the stack pointer is where the return address is.
+    let slot = head.stack_hi.wrapping_sub(head.sp);
+    let inner = slot.saturating_add(program.gopanic_frame().unwrap_or(GOPANIC_FRAME));
+    let place = Place { start: slot.wrapping_sub(8), inner };
+    chain.lost = head.lost;
+    chain.open.push(OpenPanic {
+        raise: event,
+        signal: fault,
+        place,
+        defers: Vec::new(),
+        recover: None,
+        lost: 0,
+    });
 }
 
-/// The open panic whose `_panic` is at the top of the goroutine's list: known by its place, or else the newest whose
-/// place is not known yet.
+/// Where Go's list of the goroutine's panics begins: `Some(None)` when it is empty, `None` when the event does not say.
+fn newest_linked(view: &View<'_>) -> Option<Option<u64>> {
+    let head = view.event.head;
+    let at = match &view.event.body {
+        Body::Point(point) => point.panic_addr,
+        Body::Capture(_) => view.g(view.program.bin.layout().g.panic)?,
+        Body::Process(_) => return None,
+    };
+    Some((at != 0).then(|| head.stack_hi.wrapping_sub(at)))
+}
+
+/// Brings the open panics of an event's goroutine up to date before the event is acted on: counts the records that were
+/// lost since its last event, and takes out the panics that Go does not list any more. Their end was not seen.
+pub(super) fn catch_up(process: &mut ProcessState, view: &View<'_>) -> Ended {
+    let head = view.event.head;
+    let Some(chain) = process.goroutines.get_mut(&head.goid) else { return Ended::default() };
+    chain.note_lost(head.lost);
+    // Before Go 1.22 what a recovery ends is off the list already.
+    let off_early = head.kind == kind::RECOVERY && !has_defer_iterator(view.program.bin.version());
+    let Some(newest) = newest_linked(view).filter(|_| !off_early) else { return Ended::default() };
+    // gopanic throws some panics before it has put them on the list ("panic during malloc").
+    let unlisted = match chain.open.last() {
+        Some(last) if head.kind == kind::THROW && last.defers.is_empty() && last.lost == 0 => {
+            Some(last.place)
+        }
+        _ => None,
+    };
+    let ends = |place: &Place| Some(*place) != unlisted && !newest.is_some_and(|at| place.is_linked(at));
+    let ended = chain.take(|panic| ends(&panic.place), ends);
+    if chain.open.is_empty() {
+        process.goroutines.remove(&head.goid);
+    }
+    ended
+}
+
+/// The open panic whose `_panic` is at the top of the goroutine's list.
 fn top<'a>(process: &'a mut ProcessState, view: &View<'_>, point: &Point) -> Option<&'a mut OpenPanic> {
     let head = view.event.head;
     let chain = process.goroutines.get_mut(&head.goid)?;
-    if point.panic_addr == 0 || view.byte(point.panic_addr, view.program.bin.layout().panic.goexit) == Some(1)
-    {
-        return None;
-    }
-    let place = head.stack_hi.wrapping_sub(point.panic_addr);
-    if let Some(known) = chain.iter().position(|panic| panic.place == Some(place)) {
-        return chain.get_mut(known);
-    }
-    let newest = chain.iter_mut().rev().find(|panic| panic.place.is_none())?;
-    newest.place = Some(place);
-    Some(newest)
+    let at = head.stack_hi.wrapping_sub(point.panic_addr);
+    chain.open.iter_mut().rev().find(|panic| point.panic_addr != 0 && panic.place.holds(at))
 }
 
 fn point(event: &Event) -> Option<&Point> {
@@ -63,9 +108,18 @@ pub(super) fn defer_begins(process: &mut ProcessState, view: &View<'_>) {
     let function = view.function(point.args[1]);
     let time_ns = view.event.head.time_ns;
     let Some(panic) = top(process, view, point) else { return };
-    // The one before cannot still run: its end was lost.
-    panic.end_defer(time_ns, DeferEnd::Returned);
-    panic.defers.push(Defer { function, registered_by, start_ns: time_ns, end_ns: None, ended: None });
+    // The call before has returned, or gopanic would not call the next; when, only its lost record knew.
+    if let Some(before) = panic.defers.last_mut().filter(|defer| defer.end_ns.is_none()) {
+        before.ended = Some(DeferEnd::Returned);
+    }
+    panic.defers.push(Defer {
+        function,
+        nil: point.args[0] == 0,
+        registered_by,
+        start_ns: time_ns,
+        end_ns: None,
+        ended: None,
+    });
 }
 
 /// Who wrote the defer statement: always a function of its own, for one that defers is not inlined.
@@ -101,13 +155,10 @@ fn registered_by(view: &View<'_>, point: &Point) -> Option<Frame> {
 pub(super) fn defer_ended(process: &mut ProcessState, view: &View<'_>) {
     let Some(point) = point(view.event) else { return };
     let how = if point.args[0] == 1 { DeferEnd::Recovered } else { DeferEnd::Returned };
-    // Only of a panic whose deferred call was seen to begin: the event brings nothing to know others by.
-    let head = view.event.head;
-    let place = head.stack_hi.wrapping_sub(point.panic_addr);
-    let Some(chain) = process.goroutines.get_mut(&head.goid) else { return };
-    if let Some(panic) = chain.iter_mut().find(|panic| panic.place == Some(place) && panic.defer_is_running())
-    {
-        panic.end_defer(head.time_ns, how);
+    let time_ns = view.event.head.time_ns;
+    // The loop's first turn ends nothing.
+    if let Some(panic) = top(process, view, point).filter(|panic| panic.defer_is_running()) {
+        panic.end_defer(time_ns, how);
     }
 }
 
@@ -123,50 +174,31 @@ pub(super) fn recovered(process: &mut ProcessState, view: &View<'_>) {
     }
 }
 
-/// The goroutine is about to continue after a recovery: takes out the panics that end here, oldest first.
-pub(super) fn recovery(process: &mut ProcessState, view: &View<'_>) -> Vec<OpenPanic> {
+/// The goroutine is about to continue after a recovery: takes out the panics that end here.
+pub(super) fn recovery(process: &mut ProcessState, view: &View<'_>) -> Ended {
     let head = view.event.head;
-    let Some(point) = point(view.event) else { return Vec::new() };
-    let now = head.time_ns;
-    let remaining = remaining(view, point);
-    let Some(chain) = process.goroutines.get_mut(&head.goid) else { return Vec::new() };
-    let mut ended = Vec::new();
-    let mut kept = Vec::new();
-    // What is still linked lives on. A panic of unknown place has not run a deferred call: it is older than none.
-    for panic in chain.drain(..) {
-        let lives = panic.place.is_some_and(|place| remaining.contains(&place));
-        if lives { kept.push(panic) } else { ended.push(panic) }
-    }
-    *chain = kept;
-    if chain.is_empty() {
+    let Some(point) = point(view.event) else { return Ended::default() };
+    let Some(chain) = process.goroutines.get_mut(&head.goid) else { return Ended::default() };
+    let newest = (point.panic_addr != 0).then(|| head.stack_hi.wrapping_sub(point.panic_addr));
+    let layout = view.program.bin.layout();
+    let mut ended = if has_defer_iterator(view.program.bin.version()) {
+        // `for ; p != nil && uintptr(p.startSP) < sp; p = p.link { if p.goexit { break } }`. What is older than a Goexit
+        // has ended with it.
+        // https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go#L1108
+        let sp = view.word(point.panic_addr, layout.panic.sp).map(|sp| head.stack_hi.wrapping_sub(sp));
+        // startSP is that of gopanic, so a panic raised by the frame that goes on ends as well.
+        let ends = |place: &Place| sp.is_some_and(|sp| place.start >= sp);
+        chain.take(|panic| ends(&panic.place), ends)
+    } else {
+        // The list begins with the first that lives on.
+        let ends = |place: &Place| !newest.is_some_and(|at| place.is_linked(at));
+        chain.take(|panic| ends(&panic.place), ends)
+    };
+    if chain.open.is_empty() {
         process.goroutines.remove(&head.goid);
     }
-    if let Some(last) = ended.last_mut() {
-        last.end_defer(now, DeferEnd::Recovered);
+    if let Some(last) = ended.panics.last_mut() {
+        last.end_defer(head.time_ns, DeferEnd::Recovered);
     }
     ended
-}
-
-/// Places of the panics that go on after this recovery.
-fn remaining(view: &View<'_>, point: &Point) -> Vec<u64> {
-    let layout = view.program.bin.layout();
-    let mut linked = Vec::new();
-    let mut at = point.panic_addr;
-    while at != 0 && linked.len() < MAX_CHAIN {
-        linked.push(at);
-        at = view.word(at, layout.panic.link).unwrap_or(0);
-    }
-    let places =
-        |linked: &[u64]| linked.iter().map(|at| view.event.head.stack_hi.wrapping_sub(*at)).collect();
-    if !has_defer_iterator(view.program.bin.version()) {
-        // Already taken off the list.
-        return places(&linked);
-    }
-    // `for ; p != nil && uintptr(p.startSP) < sp; p = p.link { if p.goexit { break } }`
-    // https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go#L1108
-    let (Some(start_sp), Some(top)) = (layout.panic.start_sp, linked.first()) else { return Vec::new() };
-    let sp = view.word(*top, layout.panic.sp).unwrap_or(u64::MAX);
-    let ends = |at: &u64| view.word(*at, start_sp).is_some_and(|start| start < sp);
-    let first_kept = linked.iter().position(|at| !ends(at)).unwrap_or(linked.len());
-    places(&linked[first_kept..])
 }

@@ -1,19 +1,26 @@
 //! The three ways a Go program dies by its own runtime: of a panic, a throw (or fatal error), a signal.
 
-use panicwatch_common::{binary::site, event::kind, reg};
+use panicwatch_common::{
+    binary::site,
+    event::{CHAIN, flag, kind},
+    reg,
+};
 
 use super::{
     build::{
-        Context, add_panic, blank, describe_goroutine, fatal_state, go_string, lack, seal, set_defer_depth,
+        Context, add_panic, blank, describe_goroutine, fatal_state, go_string, lack, lacks_panics, seal,
+        set_defer_depth,
     },
     goroutine::{self, Stacks},
     program::{Program, View},
     signals,
-    state::{Dying, OpenPanic},
+    state::{Dying, Ended, OpenPanic},
+    were_lost,
 };
 use crate::{
     event::{Body, Event},
     incident::{Capture, Incident, Kind, State},
+    memory::Memory,
     value::{Decoded, Decoder, Eface},
 };
 
@@ -29,7 +36,7 @@ fn dying_stack(view: &View<'_>, context: &Context, throwing: bool) -> Stacks {
     let visibility = goroutine::visibility(&context.info, throwing);
     let gp = regs(view.event, reg::RAX);
     if view.event.head.g == 0 {
-        return Stacks::default(); // A deadlock: nobody's stack.
+        return Stacks { elided: Some(0), ..Stacks::default() }; // A deadlock: nobody's stack.
     }
     if gp != view.event.head.g || goroutine::in_syscall(view) {
         return goroutine::saved_stack(view, visibility);
@@ -38,56 +45,105 @@ fn dying_stack(view: &View<'_>, context: &Context, throwing: bool) -> Stacks {
     goroutine::stack_at(view, pc, sp, false, visibility)
 }
 
-/// `_panic`s as Go prints them, oldest first: the place and the value of each.
-fn resolved_values(view: &View<'_>) -> Vec<(u64, Eface)> {
+/// Go's own list of the goroutine's panics when it died.
+struct Listed {
+    /// Oldest first: the distance of each `_panic` from the top of the stack, and its value, resolved.
+    values: Vec<(u64, Eface)>,
+    /// There were older ones, which were not captured.
+    cut: bool,
+}
+
+fn listed(view: &View<'_>) -> Listed {
     let layout = view.program.bin.layout();
-    let mut chain = Vec::new();
+    let mut values = Vec::new();
     let mut at = view.g(layout.g.panic).unwrap_or(0);
-    while at != 0 && chain.len() < 64 {
+    let mut steps = 0;
+    while at != 0 && steps < CHAIN {
+        steps += 1;
+        let Some(link) = view.word(at, layout.panic.link) else { break };
         if view.byte(at, layout.panic.goexit) != Some(1) {
             let type_word = view.word(at, layout.panic.arg).unwrap_or(0);
             let data_word = view.word(at, layout.panic.arg + 8).unwrap_or(0);
-            chain.push((view.event.head.stack_hi.wrapping_sub(at), Eface { type_word, data_word }));
+            values.push((view.event.head.stack_hi.wrapping_sub(at), Eface { type_word, data_word }));
         }
-        at = view.word(at, layout.panic.link).unwrap_or(0);
+        at = link;
     }
-    chain.reverse();
-    chain
+    values.reverse();
+    Listed { values, cut: at != 0 }
+}
+
+/// Why panics that Go lists were not seen raised.
+fn unseen(fatal: &Event, lost: u32) -> String {
+    let (counted, some) = (flag::COUNTED_ONLY, flag::SOME_COUNTED);
+    match fatal.head.flags {
+        _ if lost > 0 => were_lost(lost),
+        flags if flags & counted != 0 => "raised beyond --max-captures: counted, not captured".to_owned(),
+        flags if flags & some != 0 => {
+            "raised before the probes were attached, or beyond --max-captures".to_owned()
+        }
+        _ => "raised before the probes were attached".to_owned(),
+    }
+}
+
+/// Says what of Go's list the document does not have.
+fn lacks_listed(incident: &mut Incident, ended: &Ended, listed: &Listed, fatal: &Event) {
+    let seen = ended.panics.len() + ended.left_out;
+    // A goroutine without open panics has no record of how many were lost before.
+    let lost = if seen == 0 { fatal.head.lost } else { ended.lost() };
+    let is_seen = |at: u64| ended.panics.iter().any(|panic| panic.place.holds(at));
+    let missed = listed.values.iter().filter(|(at, _)| !is_seen(*at)).count().saturating_sub(ended.left_out);
+    let reason = match (seen, missed) {
+        (0, _) => unseen(fatal, lost),
+        _ if lost > 0 => were_lost(lost),
+        (_, 0) => return,
+        (_, missed) => format!("{missed} of the chain are left out: {}", unseen(fatal, lost)),
+    };
+    incident.missing.push(lack("panics", reason));
+}
+
+/// The message is that of the oldest panic: where that is not in the document, Go's list has its value.
+fn message_of_list(incident: &mut Incident, ended: &Ended, listed: &Listed, view: &View<'_>) {
+    let oldest = listed.values.first().filter(|_| !listed.cut);
+    let is_oldest = |first: &OpenPanic| oldest.is_none_or(|(at, _)| first.place.holds(*at));
+    if ended.panics.first().is_some_and(is_oldest) {
+        return;
+    }
+    let (memory, types) = (view.memory(), view.types());
+    let decoded = oldest.map(|(_, value)| Decoder::new(&memory, &types).decode(*value));
+    incident.missing.retain(|missing| missing.what != "message");
+    incident.message = decoded.and_then(|decoded| decoded.message);
+    if incident.message.is_none() {
+        incident.missing.push(lack("message", "only the raise, which was not captured, could tell"));
+    }
 }
 
 /// Died of a panic nobody recovered.
 pub(super) fn fatal_panic(dying: Dying, context: &Context, program: &Program) -> Option<Incident> {
     let fatal = dying.die?;
-    let first = dying.panics.first().map_or(&fatal, |panic| &panic.raise);
+    let ended = dying.ended;
+    let first = ended.panics.first().map_or(&fatal, |panic| &panic.raise);
     let mut incident = blank(context, program, first);
-    incident.capture = cost(&dying.panics, &fatal, None);
-    let depth = dying.panics.last().map(|panic| goroutine::defer_depth(&program.view(&panic.raise)));
+    incident.capture = cost(&ended.panics, &fatal, None);
+    let depth = ended.panics.last().map(|panic| goroutine::defer_depth(&program.view(&panic.raise)));
     let view = program.view(&fatal);
-    let values = resolved_values(&view);
-    let count = dying.panics.len();
-    let memory = view.memory();
-    let types = view.types();
-    if values.len() != count && count > 0 {
-        let reason = format!("Go's list has {} panics, {count} were seen raised", values.len());
-        incident.missing.push(lack("panics", reason));
-    }
-    if count == 0 {
-        // Raised beyond the rate at which panics are captured: what Go is about to print is known all the same.
-        let first = values.first().map(|(_, value)| Decoder::new(&memory, &types).decode(*value));
-        incident.message = first.and_then(|decoded| decoded.message);
-        incident
-            .missing
-            .push(lack("panics", "they were raised beyond --max-captures: counted, not captured"));
-        if incident.message.is_none() {
-            incident.missing.push(lack("message", "only the raise, which was not captured, could tell"));
-        }
-    }
+    let listed = listed(&view);
+    lacks_panics(&mut incident, &ended);
+    lacks_listed(&mut incident, &ended, &listed, &fatal);
+    add_dead(&mut incident, &ended, &listed, &view);
+    message_of_list(&mut incident, &ended, &listed, &view);
+    let stacks = dying_stack(&view, context, false);
+    describe_goroutine(&mut incident, &view, &program.view(first), &stacks);
+    set_defer_depth(&mut incident, depth);
+    Some(seal(incident))
+}
+
+/// Adds the panics of a chain that died, with the texts that the runtime made of their values.
+fn add_dead(incident: &mut Incident, ended: &Ended, listed: &Listed, view: &View<'_>) {
+    let (memory, types) = (view.memory(), view.types());
     let mut before: Option<Decoded> = None;
-    for (i, panic) in dying.panics.into_iter().enumerate() {
-        // From the end: the newest of both lists are the same panic.
-        let value =
-            (values.len() + i).checked_sub(count).and_then(|at| values.get(at)).map(|(_, value)| *value);
-        let state = fatal_state(&panic, i + 1 == count);
+    for (i, panic) in ended.panics.iter().enumerate() {
+        let value = listed.values.iter().find(|(at, _)| panic.place.holds(*at)).map(|(_, value)| *value);
+        let state = fatal_state(panic, i + 1 == ended.panics.len());
         let last = std::cell::RefCell::new(None);
         let resolve = |raised: &Decoded| {
             let resolver = Decoder::new(&memory, &types);
@@ -108,13 +164,9 @@ pub(super) fn fatal_panic(dying: Dying, context: &Context, program: &Program) ->
             *last.borrow_mut() = Some(decoded.clone());
             decoded
         };
-        add_panic(&mut incident, panic, state, Some(&resolve), program);
+        add_panic(incident, panic.clone(), state, Some(&resolve), view.program);
         before = last.into_inner();
     }
-    let stacks = dying_stack(&view, context, false);
-    describe_goroutine(&mut incident, &view, &stacks);
-    set_defer_depth(&mut incident, depth);
-    Some(seal(incident))
 }
 
 fn cost(panics: &[OpenPanic], first: &Event, die: Option<&Event>) -> Capture {
@@ -134,15 +186,41 @@ fn unresolved(view: &View<'_>) -> Option<String> {
     Decoder::new(&view.memory(), &view.types()).unresolved(eface)
 }
 
+/// `m.throwing` of the dying thread: 0 for a panic, 1 for runtime.fatal, 2 for runtime.throw.
+/// <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go> (throwType)
+fn throwing(view: &View<'_>) -> Option<u32> {
+    let Body::Capture(capture) = &view.event.body else { return None };
+    let field = u64::from(view.program.bin.layout().m.throwing);
+    (capture.m_addr != 0).then(|| view.memory().u32(capture.m_addr.wrapping_add(field)))?
+}
+
+/// It dies of a throw whose own record is not there.
+pub(super) fn is_throwing(dying: &Dying, program: &Program) -> bool {
+    let die = dying.die.as_ref();
+    die.is_some_and(|die| throwing(&program.view(die)).is_some_and(|throwing| throwing != 0))
+}
+
+fn throw_kind(thrown: Option<&Event>, die: Option<&View<'_>>) -> Kind {
+    let is_fatal = match thrown {
+        Some(thrown) => thrown.head.site & site::IS_FATAL != 0,
+        None => die.and_then(throwing) == Some(1),
+    };
+    if is_fatal { Kind::FatalError } else { Kind::Throw }
+}
+
 /// Died of runtime.throw or runtime.fatal.
 pub(super) fn throw(dying: Dying, context: &Context, program: &Program) -> Option<Incident> {
-    let thrown = dying.throw?;
-    let mut incident = blank(context, program, &thrown);
-    let is_fatal = thrown.head.site & site::IS_FATAL != 0;
-    incident.kind = if is_fatal { Kind::FatalError } else { Kind::Throw };
-    let view = program.view(&thrown);
-    incident.capture = cost(&dying.panics, &thrown, dying.die.as_ref());
-    for panic in dying.panics {
+    let (thrown, die) = (dying.throw, dying.die);
+    let first = thrown.as_ref().or(die.as_ref())?;
+    let mut incident = blank(context, program, first);
+    incident.kind = throw_kind(thrown.as_ref(), die.as_ref().map(|die| program.view(die)).as_ref());
+    let is_fatal = incident.kind == Kind::FatalError;
+    incident.capture = cost(&dying.ended.panics, first, die.as_ref().filter(|_| thrown.is_some()));
+    lacks_panics(&mut incident, &dying.ended);
+    if dying.ended.lost() > 0 {
+        incident.missing.push(lack("panics", were_lost(dying.ended.lost())));
+    }
+    for panic in dying.ended.panics {
         let state = if panic.recover.is_some() { State::Repanicked } else { State::Running };
         let printed = unresolved(&program.view(&panic.raise)).filter(|_| is_fatal);
         add_panic(&mut incident, panic, state, None, program);
@@ -155,28 +233,29 @@ pub(super) fn throw(dying: Dying, context: &Context, program: &Program) -> Optio
         }
     }
     // Not that of a panic under way, which add_panic has set.
-    let (text_at, text_len) = (regs(&thrown, reg::RAX), regs(&thrown, reg::RBX));
-    let text = go_string(&view.memory(), text_at, text_len);
+    let said = thrown.as_ref().map(|thrown| (regs(thrown, reg::RAX), regs(thrown, reg::RBX), thrown));
+    let text = said.and_then(|(at, len, thrown)| go_string(&program.view(thrown).memory(), at, len));
     incident.missing.retain(|missing| missing.what != "message");
-    match text.as_ref().map(|text| text.len() as u64) {
-        None => incident.missing.push(lack("message", "its text was not in memory that could be read")),
-        Some(known) if known < text_len => {
-            let reason = format!("it is cut: the first {known} bytes of {text_len} were captured");
-            incident.missing.push(lack("message", reason));
+    let lacks = match (&text, said) {
+        (Some(text), Some((_, len, _))) if (text.len() as u64) < len => {
+            Some(format!("it is cut: the first {} bytes of {len} were captured", text.len()))
         }
-        Some(_) => {}
-    }
+        (Some(_), _) => None,
+        (None, Some(_)) => Some("its text was not in memory that could be read".into()),
+        (None, None) => Some("the record of the throw, which has its text, was lost".into()),
+    };
+    incident.missing.extend(lacks.map(|reason: String| lack("message", reason)));
     incident.message = text.map(|text| String::from_utf8_lossy(&text).into_owned());
-    let stack_event = dying.die.as_ref().unwrap_or(&thrown);
-    let view = program.view(stack_event);
-    let stacks = match &dying.die {
+    let view = program.view(die.as_ref().unwrap_or(first));
+    let stacks = match &die {
         Some(_) => dying_stack(&view, context, !is_fatal),
         None => Stacks {
-            incomplete: Some("the process died before Go walked the stack".into()),
+            elided: Some(0),
+            incomplete: vec!["the process died before Go walked the stack".into()],
             ..Stacks::default()
         },
     };
-    describe_goroutine(&mut incident, &view, &stacks);
+    describe_goroutine(&mut incident, &view, &view, &stacks);
     set_defer_depth(&mut incident, None);
     Some(seal(incident))
 }
@@ -213,7 +292,7 @@ pub(super) fn signal(dying: Dying, context: &Context, program: &Program) -> Opti
         }
         None => goroutine::saved_stack(&view, visibility),
     };
-    describe_goroutine(&mut incident, &view, &stacks);
+    describe_goroutine(&mut incident, &view, &view, &stacks);
     set_defer_depth(&mut incident, None);
     Some(seal(incident))
 }

@@ -1,15 +1,16 @@
 //! The goroutine of an event: its g, and its stack as Go would print it.
 
 use super::{
+    ancestry,
     build::{addr, lack},
     program::View,
 };
 use crate::{
     defers::{self, Activation},
     event::Body,
-    incident::{Ancestor, Frame, Goroutine, Incident, Process},
+    incident::{Frame, Goroutine, Incident, Process},
     memory::Memory,
-    traceback::{self, DEFAULT_MAX_FRAMES, End, Stack, Start, Unwinder, UserStack, Visibility},
+    traceback::{self, DEFAULT_MAX_FRAMES, End, Gap, Stack, Start, Unwinder, UserStack, Visibility},
     value,
 };
 
@@ -36,12 +37,14 @@ const STATUS_SCAN: u32 = 0x1000;
 pub(super) struct Stacks {
     /// As Go shows it.
     pub(super) shown: Vec<Frame>,
-    /// Left out of `shown`.
-    pub(super) elided: u64,
+    /// Left out of `shown`; `None` when that is not known.
+    pub(super) elided: Option<u64>,
     /// With the runtime's own frames, for finding sites.
     pub(super) all: Vec<Frame>,
-    /// Why outer frames are not known.
-    pub(super) incomplete: Option<String>,
+    /// How many of `all` have no gap before them.
+    pub(super) contiguous: usize,
+    /// Why frames are not known.
+    pub(super) incomplete: Vec<String>,
     /// What `shown` was walked with.
     pub(super) visibility: Visibility,
 }
@@ -70,7 +73,8 @@ pub(super) fn saved_stack(view: &View<'_>, visibility: Visibility) -> Stacks {
     match saved(view) {
         Some(start) => walk(view, start, visibility),
         None => Stacks {
-            incomplete: Some("the goroutine's saved registers were not captured".into()),
+            elided: Some(0),
+            incomplete: vec!["the goroutine's saved registers were not captured".into()],
             visibility,
             ..Stacks::default()
         },
@@ -99,13 +103,27 @@ pub(super) fn walk(view: &View<'_>, mut start: Start, visibility: Visibility) ->
     if let (Some(pc), Some(sp)) = (view.g(g.sched_pc), view.g(g.sched_sp)) {
         start.user = Some(UserStack { pc, sp });
     }
+    start.stack_hi = view.event.head.stack_hi;
     let shown = traceback::traceback(&stack, start, visibility);
     let all = traceback::traceback(&stack, start, Visibility { level: 2, throwing: true });
-    let incomplete = match shown.end {
-        End::TopFrame | End::SpWrite => None,
-        ref end => Some(format!("the walk ended early: {end}")),
+    let mut incomplete: Vec<String> = shown.gaps.iter().map(|gap| behind_gap(&shown, *gap)).collect();
+    if !matches!(shown.end, End::TopFrame | End::SpWrite) {
+        incomplete.push(format!("the walk ended early: {}", shown.end));
+    }
+    let contiguous = all.gaps.iter().map(|gap| gap.before).min().unwrap_or(all.frames.len());
+    Stacks { shown: shown.frames, elided: shown.elided, all: all.frames, contiguous, incomplete, visibility }
+}
+
+/// Which frames are not known, and why.
+fn behind_gap(shown: &traceback::Traceback, gap: Gap) -> String {
+    let Gap { before, bytes } = gap;
+    let size = if bytes < 10 << 10 { format!("{bytes} bytes") } else { format!("{} KiB", bytes >> 10) };
+    let place = match before {
+        0 => "before stack[0]".to_owned(),
+        at if at >= shown.frames.len() => format!("behind stack[{}]", at - 1),
+        at => format!("between stack[{}] and stack[{at}]", at - 1),
     };
-    Stacks { shown: shown.frames, elided: shown.elided, all: all.frames, incomplete, visibility }
+    format!("the frames in {size} {place} are not known: their memory was not captured")
 }
 
 fn status(view: &View<'_>) -> Option<u32> {
@@ -133,12 +151,8 @@ pub(super) fn describe(incident: &mut Incident, view: &View<'_>, visibility: Vis
     let shown = |pc: &u64| traceback::shows_creator(&view.program.bin, view.bias, *pc, head.goid, visibility);
     let created_by = gopc.filter(shown).and_then(|pc| traceback::creator(&view.program.bin, view.bias, pc));
     let (thread_id, locked) = thread(view);
-    let labels = view.g(g.labels).map(|word| value::labels(&view.memory(), u32::from(layout.minor), word));
-    let (labels, labels_missing) = labels
-        .unwrap_or_else(|| (Default::default(), Some("labels: the goroutine's g was not captured".into())));
-    incident.missing.extend(labels_missing.map(|reason| lack("goroutine.labels", reason)));
-    if let (Some(id), Some(frame)) = (parent, &created_by) {
-        incident.ancestry.push(Ancestor { goroutine_id: Some(id), created_at: Some(frame.clone()) });
+    if let Some(frame) = &created_by {
+        ancestry::fill(incident, view, parent, frame.clone(), visibility);
     }
     incident.goroutine = Some(Goroutine {
         id: head.goid,
@@ -152,12 +166,25 @@ pub(super) fn describe(incident: &mut Incident, view: &View<'_>, visibility: Vis
         start: view.g(g.startpc).and_then(|pc| view.function(pc)),
         thread_id,
         locked_to_thread: locked,
-        labels,
+        labels: Default::default(),
         stack_lo: view.g(g.stack_lo).map(addr),
         stack_hi: view.g(g.stack_hi).map(addr),
         stackguard0: view.g(g.stackguard0).map(addr),
         defer_depth: None,
     });
+}
+
+/// Fills in the labels as they were when the goroutine's first panic was raised (`view`): a deferred call such as that of
+/// pprof.Do resets them before the end.
+pub(super) fn set_labels(incident: &mut Incident, view: &View<'_>) {
+    let Some(goroutine) = &mut incident.goroutine else { return };
+    let layout = view.program.bin.layout();
+    let word = view.g(layout.g.labels);
+    let found = word.map(|word| value::labels(&view.memory(), u32::from(layout.minor), word));
+    let (labels, reason) = found
+        .unwrap_or_else(|| (Default::default(), Some("labels: the goroutine's g was not captured".into())));
+    goroutine.labels = labels;
+    incident.missing.extend(reason.map(|reason| lack("goroutine.labels", reason)));
 }
 
 /// Deferred calls that were pending when this panic was raised (`view` is of its raise).
@@ -166,10 +193,14 @@ pub(super) fn defer_depth(view: &View<'_>) -> Result<u64, String> {
     let memory = view.memory();
     let stack = Stack { bin: &view.program.bin, bias: view.bias, memory: &memory };
     let first = view.g(view.program.bin.layout().g.defer).ok_or("the goroutine's g was not captured")?;
-    let mut unwinder = Unwinder::new(&stack, Start::at(head.ip, head.sp), DEFAULT_MAX_FRAMES);
+    let start = Start { stack_hi: head.stack_hi, ..Start::at(head.ip, head.sp) };
+    let mut unwinder = Unwinder::new(&stack, start, DEFAULT_MAX_FRAMES);
     // The first frame is gopanic itself.
-    let frames = unwinder.by_ref().skip(1).map(Activation::from);
-    let pending = defers::pending(&memory, &view.program.bin, view.bias, first, frames, true);
+    let frames: Vec<_> = unwinder.by_ref().skip(1).collect();
+    let ended = matches!(unwinder.end(), Some(End::TopFrame | End::SpWrite));
+    let walked = ended && frames.iter().all(|frame| frame.gap == 0);
+    let frames = frames.into_iter().map(Activation::from);
+    let pending = defers::pending(&memory, &view.program.bin, view.bias, first, frames, walked);
     match pending.incomplete {
         Some(reason) => Err(reason),
         None => Ok(pending.calls.len() as u64),

@@ -7,6 +7,7 @@
 //! ones that it aborts), ended by Goexit, or dead with the process. A panic raised in a deferred call and recovered
 //! there, while an older one goes on, is an incident of its own.
 
+mod ancestry;
 mod build;
 mod chain;
 mod death;
@@ -15,12 +16,15 @@ mod program;
 mod signals;
 mod state;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use panicwatch_common::event::kind;
 
 pub use program::{Program, View};
-use state::{Dying, OpenPanic, ProcessState};
+use state::{Dying, Ended, ProcessState};
 
 use crate::{
     clock::Clock,
@@ -67,52 +71,79 @@ impl Correlator {
         std::mem::take(&mut self.done)
     }
 
+    /// Processes of which something is known.
+    pub fn pids(&self) -> impl Iterator<Item = u32> {
+        self.processes.keys().copied()
+    }
+
+    /// Says which records of a process were lost, after its last event.
+    pub fn lost(&mut self, pid: u32, lost: &Lost) {
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.note_lost(|goid| lost.about(goid));
+        }
+    }
+
     /// Takes one event.
     pub fn push(&mut self, event: Event, binaries: &Binaries<'_>) {
         let head = event.head;
         match head.kind {
-            kind::EXEC => {
-                // A new image: whatever was under way is gone with the old one.
-                self.end_process(head.tgid, head.time_ns, None, binaries);
-                return;
-            }
+            // A new image: whatever was under way is gone with the old one.
+            kind::EXEC => return self.end_process(head.tgid, Gone::Exec(head.time_ns), binaries),
             kind::PROCESS_EXIT => {
                 let status = match &event.body {
                     Body::Process(process) => process.wait_status,
                     _ => None,
                 };
-                self.end_process(head.tgid, head.time_ns, status, binaries);
-                return;
+                let gone = Gone::Ended(head.time_ns, status.map(exit_of));
+                return self.end_process(head.tgid, gone, binaries);
             }
             _ => {}
         }
         let Some(program) = binaries(head.binary) else { return };
         let process = self.processes.entry(head.tgid).or_default();
+        if head.g != 0 {
+            let unseen = chain::catch_up(process, &program.view(&event));
+            self.close(head.tgid, unseen, End::Unseen(UNSEEN), binaries);
+        }
+        self.act_on(event, &program, binaries);
+    }
+
+    fn act_on(&mut self, event: Event, program: &Program, binaries: &Binaries<'_>) {
+        let head = event.head;
+        let process = self.processes.entry(head.tgid).or_default();
         match head.kind {
-            kind::PANIC => chain::raised(process, event, &program),
+            kind::PANIC => {
+                chain::raised(process, event, program);
+                if head.g == 0 {
+                    // Nothing that follows can be told to be of it.
+                    let ended = process.goroutines.remove(&head.goid).unwrap_or_default().into_ended();
+                    self.close(head.tgid, ended, End::Unseen(NO_GOROUTINE), binaries);
+                }
+            }
             kind::DEFER_BEGIN => chain::defer_begins(process, &program.view(&event)),
             kind::DEFER_END => chain::defer_ended(process, &program.view(&event)),
             kind::RECOVER => chain::recovered(process, &program.view(&event)),
             kind::RECOVERY => {
                 let ended = chain::recovery(process, &program.view(&event));
-                self.close(head.tgid, ended, Outcome::Recovered, head.time_ns, &program);
+                self.close(head.tgid, ended, End::Seen(Outcome::Recovered, head.time_ns), binaries);
             }
             kind::GOEXIT => {
-                let mut ended = process.goroutines.remove(&head.goid).unwrap_or_default();
-                for panic in &mut ended {
+                let mut ended = process.goroutines.remove(&head.goid).unwrap_or_default().into_ended();
+                for panic in &mut ended.panics {
                     panic.end_defer(head.time_ns, DeferEnd::Goexit);
                 }
-                self.close(head.tgid, ended, Outcome::Goexit, head.time_ns, &program);
+                self.close(head.tgid, ended, End::Seen(Outcome::Goexit, head.time_ns), binaries);
             }
             kind::SIGNAL => {
                 process.faults.insert(head.tid, event);
             }
             kind::THROW => {
-                let panics = process.goroutines.remove(&head.goid).unwrap_or_default();
+                let ended = self.dies_with(head.tgid, head.goid, binaries);
+                let process = self.processes.entry(head.tgid).or_default();
                 let dying = process.dying(head.tid);
                 // A throw while dying (a crash of the crash) does not change what it died of.
                 if dying.throw.is_none() && dying.die.is_none() {
-                    dying.panics = panics;
+                    dying.ended = ended;
                     dying.throw = Some(event);
                 }
             }
@@ -126,12 +157,13 @@ impl Correlator {
             }
             kind::FATAL_SIGNAL => process.dying(head.tid).signal = Some(event),
             kind::DIE => {
-                let panics = process.goroutines.remove(&head.goid).unwrap_or_default();
+                let ended = self.dies_with(head.tgid, head.goid, binaries);
+                let process = self.processes.entry(head.tgid).or_default();
                 let dying = process.dying(head.tid);
                 if dying.die.is_none() {
                     dying.die = Some(event);
                     if dying.throw.is_none() {
-                        dying.panics = panics;
+                        dying.ended = ended;
                         // Go 1.19: startpanic_m took an older signal of this thread for the cause.
                         dying.signal = None;
                     }
@@ -146,26 +178,54 @@ impl Correlator {
         }
     }
 
-    fn close(&mut self, pid: u32, ended: Vec<OpenPanic>, outcome: Outcome, end_ns: u64, program: &Program) {
-        if ended.is_empty() {
-            return;
+    /// The open panics of a goroutine that begins to die. When two records or more were lost since a raise, those may have been
+    /// its end and the raise of another panic at the same place: then it is not certain which of the two dies, and what was
+    /// seen raised is an incident of its own, of unknown outcome.
+    fn dies_with(&mut self, pid: u32, goid: u64, binaries: &Binaries<'_>) -> Ended {
+        let process = self.processes.entry(pid).or_default();
+        let ended = process.goroutines.remove(&goid).unwrap_or_default().into_ended();
+        if ended.lost() < 2 {
+            return ended;
         }
+        self.close(pid, ended, End::Unseen(UNSEEN), binaries);
+        Ended::default()
+    }
+
+    /// Makes an incident of panics that ended together. What ended is only told when no record was lost meanwhile: the end
+    /// that was seen may be that of a later panic at the same place.
+    fn close(&mut self, pid: u32, ended: Ended, end: End, binaries: &Binaries<'_>) {
+        let Some(first) = ended.panics.first() else { return };
+        let Some(program) = binaries(first.raise.head.binary) else { return };
         let info = self.processes.get(&pid).map(|process| process.info.clone()).unwrap_or_default();
-        let context = build::Context { clock: self.clock, info, outcome, end_ns, exit: None };
-        self.done.push(build::panics(ended, &context, program));
+        let (outcome, end_ns, reason) = match (ended.lost(), end) {
+            (0, End::Seen(outcome, end_ns)) => (outcome, Some(end_ns), None),
+            (0, End::Unseen(reason)) => (Outcome::Unknown, None, Some(reason.to_owned())),
+            (lost, _) => (Outcome::Unknown, None, Some(were_lost(lost))),
+        };
+        let context = build::Context { clock: self.clock, info, outcome, end_ns, exit: None, reason };
+        self.done.push(build::panics(ended, &context, &program));
     }
 
     /// The process is gone: everything under way ends with it.
-    fn end_process(&mut self, pid: u32, time_ns: u64, status: Option<u32>, binaries: &Binaries<'_>) {
+    fn end_process(&mut self, pid: u32, gone: Gone, binaries: &Binaries<'_>) {
         let Some(process) = self.processes.remove(&pid) else { return };
-        let exit = status.map(exit_of);
-        let killed = exit.is_some_and(|exit| exit.signal.is_some());
-        let context = |outcome| build::Context {
+        let (end_ns, exit) = match gone {
+            // Where the kernel does not tell the status, the program's own call of exit does.
+            Gone::Ended(at, exit) => {
+                let called =
+                    process.exit.map(|(_, status, _)| Exit { code: Some(status & 0xff), signal: None });
+                (Some(at), exit.or(called))
+            }
+            Gone::Exec(at) => (Some(at), None),
+            Gone::OutOfSight => (None, None),
+        };
+        let context = |outcome, reason: Option<String>| build::Context {
             clock: self.clock,
             info: process.info.clone(),
             outcome,
-            end_ns: time_ns,
+            end_ns: if outcome == Outcome::Unknown && exit.is_none() { None } else { end_ns },
             exit,
+            reason,
         };
         let mut done = Vec::new();
         // Several goroutines can begin to die at once. Go lets each that gets as far as printing print, and the last of
@@ -176,39 +236,100 @@ impl Correlator {
         let prints = |dying: &Dying| dying.die.is_some() || dying.signal.is_some();
         let nobody_prints = !process.dying.iter().any(|(_, dying)| prints(dying));
         for (i, (_, dying)) in process.dying.into_iter().enumerate() {
-            let event = dying.die.as_ref().or(dying.throw.as_ref()).or(dying.signal.as_ref());
-            let Some(program) = event.and_then(|event| binaries(event.head.binary)) else { continue };
+            let Some(program) = dying.event().and_then(|event| binaries(event.head.binary)) else { continue };
             let to_blame = prints(&dying) || (nobody_prints && i == 0);
-            let outcome = if to_blame && !survived { Outcome::Fatal } else { Outcome::Exited };
-            done.extend(build::death(dying, &context(outcome), &program));
-        }
-        for (goid, mut panics) in process.goroutines {
-            let Some(program) = panics.first().and_then(|p| binaries(p.raise.head.binary)) else { continue };
-            let outcome = match process.exit {
-                Some((by, _, at)) => {
-                    if by == goid
-                        && let Some(last) = panics.last_mut()
-                    {
-                        last.end_defer(at, DeferEnd::Exited);
-                    }
-                    Outcome::Exited
-                }
-                None if killed || exit.is_none() => Outcome::Unknown,
-                None => Outcome::Exited,
+            let (outcome, reason) = match gone {
+                Gone::OutOfSight => (Outcome::Unknown, Some(OUT_OF_SIGHT.to_owned())),
+                // What followed the beginning of its death is not known to be all that followed.
+                _ if !prints(&dying) && dying.lost > 0 => (Outcome::Unknown, Some(were_lost(dying.lost))),
+                _ if to_blame && !survived => (Outcome::Fatal, None),
+                _ => (Outcome::Exited, None),
             };
-            done.push(build::panics(panics, &context(outcome), &program));
+            done.extend(build::death(dying, &context(outcome, reason), &program));
+        }
+        for (goid, chain) in process.goroutines {
+            let mut ended = chain.into_ended();
+            let Some(program) = ended.panics.first().and_then(|p| binaries(p.raise.head.binary)) else {
+                continue;
+            };
+            let (outcome, reason) = match (ended.lost(), gone) {
+                (lost @ 1.., _) => (Outcome::Unknown, Some(were_lost(lost))),
+                (0, Gone::OutOfSight) => (Outcome::Unknown, Some(OUT_OF_SIGHT.to_owned())),
+                (0, Gone::Ended(_, None)) if exit.is_none() => {
+                    (Outcome::Unknown, Some("the kernel did not tell how the process ended".to_owned()))
+                }
+                (0, _) => (Outcome::Exited, None),
+            };
+            if let Some((_, _, at)) =
+                process.exit.filter(|(by, ..)| *by == goid && outcome == Outcome::Exited)
+                && let Some(last) = ended.panics.last_mut()
+            {
+                last.end_defer(at, DeferEnd::Exited);
+            }
+            done.push(build::panics(ended, &context(outcome, reason), &program));
         }
         done.sort_by_key(|incident| incident.start_ns);
         self.done.extend(done);
     }
 
+    /// A process is gone, and its end was not seen.
+    pub fn vanished(&mut self, pid: u32, binaries: &Binaries<'_>) {
+        self.end_process(pid, Gone::OutOfSight, binaries);
+    }
+
     /// No more events will come: what is under way is reported as lost from sight.
-    pub fn finish(&mut self, now_ns: u64, binaries: &Binaries<'_>) {
-        let pids: Vec<u32> = self.processes.keys().copied().collect();
+    pub fn finish(&mut self, binaries: &Binaries<'_>) {
+        let pids: Vec<u32> = self.pids().collect();
         for pid in pids {
-            self.end_process(pid, now_ns, None, binaries);
+            self.end_process(pid, Gone::OutOfSight, binaries);
         }
     }
+}
+
+/// Records of one process that the event ring had no room for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// By the goroutine they were about; 0: about none.
+    pub by_goroutine: BTreeMap<u64, u64>,
+    /// Those of any process that could not be counted by goroutine.
+    pub unattributed: u64,
+}
+
+impl Lost {
+    /// Records that may have been about that goroutine: what `Head::lost` of its next record would have been.
+    fn about(&self, goid: u64) -> u32 {
+        (self.by_goroutine.get(&goid).copied().unwrap_or(0) + self.unattributed) as u32
+    }
+}
+
+/// How the end of a goroutine's panics was seen.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// An event says so, and when.
+    Seen(Outcome, u64),
+    /// It was not, and why that is known.
+    Unseen(&'static str),
+}
+
+/// How a process left.
+#[derive(Debug, Clone, Copy)]
+enum Gone {
+    /// It ended: when, and as far as the kernel tells, how.
+    Ended(u64, Option<Exit>),
+    /// It replaced itself by a new image.
+    Exec(u64),
+    /// Watching ended first, or its end was lost.
+    OutOfSight,
+}
+
+const UNSEEN: &str = "its end was not seen: the goroutine went on without it";
+const NO_GOROUTINE: &str = "the goroutine could not be read: what followed cannot be told to be of it";
+const OUT_OF_SIGHT: &str = "it was still under way when the process was last seen";
+
+/// The reason of an incident that lacks records.
+fn were_lost(count: u32) -> String {
+    let records = if count == 1 { "record" } else { "records" };
+    format!("{count} {records} of its goroutine were lost: the event ring was full")
 }
 
 /// A wait status as `wait4` gives it.

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     path::PathBuf,
     sync::{
-        Mutex, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -40,6 +40,8 @@ pub struct Program {
     checks: Mutex<HashMap<u64, Option<String>>>,
     /// Number of the question that was asked last.
     asked: AtomicU64,
+    /// Size of gopanic's frame.
+    gopanic_frame: OnceLock<Option<u64>>,
 }
 
 /// Questions asked so far, of all programs.
@@ -48,7 +50,14 @@ static ASKED: AtomicU64 = AtomicU64::new(0);
 impl Program {
     /// A binary, its plan, and the name it was opened by.
     pub fn new(bin: GoBinary, plan: ProbePlan, path: PathBuf) -> Self {
-        Self { bin, plan, path, checks: Mutex::default(), asked: AtomicU64::new(0) }
+        Self {
+            bin,
+            plan,
+            path,
+            checks: Mutex::default(),
+            asked: AtomicU64::new(0),
+            gopanic_frame: OnceLock::new(),
+        }
     }
 
     /// Grows with every question: the program with the least was not asked for longest.
@@ -69,6 +78,12 @@ impl Program {
         }
         let find = || raises::raised_by(&self.bin, pc).ok().map(|raised| raised.words);
         checks.entry(pc).or_insert_with(find).clone()
+    }
+
+    /// Bytes of gopanic's frame below its return address: that is where its `_panic` lies.
+    pub(super) fn gopanic_frame(&self) -> Option<u64> {
+        let find = || self.bin.function("runtime.gopanic").and_then(|func| func.frame_size());
+        *self.gopanic_frame.get_or_init(find)
     }
 
     /// How far the process of this event has the binary above its link-time addresses: the probe that fired says so.

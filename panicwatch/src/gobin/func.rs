@@ -148,6 +148,12 @@ impl<'a> Func<'a> {
         self.value(self.raw.pcsp, pc)
     }
 
+    /// Bytes of its frame below the return address, at its largest.
+    pub fn frame_size(&self) -> Option<u64> {
+        let values = self.bin.pclntab.values(self.bin.pcln_data(), self.raw.pcsp);
+        values.map(|(_, delta)| delta).max().and_then(|delta| u64::try_from(delta).ok())
+    }
+
     /// Value of PCDATA table `table` at `pc` (see [`tables`]); `None` also where Go takes -1 for "no table".
     pub fn pcdata(&self, table: u32, pc: u64) -> Option<i32> {
         self.value(self.bin.pclntab.pcdata_start(self.bin.pcln_data(), &self.raw, table)?, pc)

@@ -25,8 +25,11 @@ pub(super) fn of(incident: &Incident) -> Option<String> {
         let _ = writeln!(out, "goroutine {} [{}{locked}]:", goroutine.id, cut(status, MAX_NAME));
     }
     for (i, frame) in incident.stack.iter().take(MAX_FRAMES).enumerate() {
-        if i == INNER && incident.stack_elided > 0 {
-            let _ = writeln!(out, "...{} frames elided...", incident.stack_elided);
+        if i == INNER && incident.stack_elided != Some(0) {
+            let _ = match incident.stack_elided {
+                Some(elided) => writeln!(out, "...{elided} frames elided..."),
+                None => writeln!(out, "...additional frames elided..."),
+            };
         }
         let _ = writeln!(out, "{}(...)", cut(&frame.function, MAX_NAME));
         place(&mut out, frame);

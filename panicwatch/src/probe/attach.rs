@@ -74,6 +74,7 @@ pub fn binary_row(bin: &GoBinary, plan: Option<&ProbePlan>, watch_all: bool) -> 
         g_gopc: layout.g.gopc.into(),
         image_below: distance(constant.start, gopanic),
         image_above: distance(gopanic, constant.end),
+        g_ancestors: layout.g.ancestors.into(),
     })
 }
 

@@ -16,7 +16,7 @@ use aya::{
 use panicwatch_common::{
     binary::{Binary, row},
     config::{Config, UNKNOWN},
-    counted::Place,
+    counted::{Goroutine, Place},
     reason::Reason,
 };
 
@@ -29,7 +29,7 @@ use super::{
     rings::{MappedRings, RingSizes},
     sources::Attachments,
 };
-use crate::ebpf;
+use crate::{correlate::Lost, ebpf};
 
 /// The uprobe programs by name, one per kind of event; see `panicwatch-ebpf/src/probes`.
 pub const UPROBES: [&str; 14] = [
@@ -64,6 +64,8 @@ pub(super) struct Crossing<T>(pub(super) T);
 unsafe impl Pod for Crossing<Binary> {}
 // SAFETY: so does `Config`.
 unsafe impl Pod for Crossing<Config> {}
+// SAFETY: `Goroutine` is two 64-bit integers.
+unsafe impl Pod for Crossing<Goroutine> {}
 // SAFETY: `Place` is two 32-bit and three 64-bit integers, without padding.
 unsafe impl Pod for Crossing<Place> {}
 
@@ -243,6 +245,24 @@ impl Programs {
             }
         }
         Ok(counts)
+    }
+
+    /// Records about the goroutines of process `tgid`, which has ended, that the event ring had no room for; the process's rows
+    /// are removed. `None` when no record of any process was lost.
+    pub fn take_lost(&mut self, tgid: u32) -> Result<Option<Lost>, ProbeError> {
+        let losses: Array<_, u64> = self.map("LOSSES")?.try_into()?;
+        if losses.get(&0, 0)? == 0 {
+            return Ok(None);
+        }
+        let unattributed = losses.get(&1, 0)?;
+        let mut map: HashMap<_, Crossing<Goroutine>, u64> = self.map("LOST")?.try_into()?;
+        let rows = map.iter().filter_map(Result::ok).filter(|(key, _)| key.0.tgid == u64::from(tgid));
+        let by_goroutine: BTreeMap<u64, u64> = rows.map(|(key, count)| (key.0.goid, count)).collect();
+        for goid in by_goroutine.keys() {
+            // Should it fail, the row stays: no harm is done.
+            let _ = map.remove(&Crossing(Goroutine { tgid: tgid.into(), goid: *goid }));
+        }
+        Ok(Some(Lost { by_goroutine, unattributed }))
     }
 
     /// The file descriptor of uprobe program `name` for a multi link; `None` without such links.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     escape,
-    incident::{Incident, Outcome},
+    incident::{Incident, Kind, Outcome},
 };
 
 /// Rows of the terminal for one value of the summary.
@@ -63,11 +63,27 @@ fn header(page: &mut Page<'_>, incident: &Incident) {
     page.push(line.rule_to(tone, column).then(right));
 }
 
-/// The message as Go prints it; its further lines behind a bar that no text can leave.
+/// The message as Go prints it, behind the panics that were under way when it is another's: in the order they happened.
 fn message(page: &mut Page<'_>, incident: &Incident) {
-    let first = Line::new().own(Tone::Bad, words::prefix(incident));
+    if incident.kind == Kind::Panic || incident.panics.is_empty() {
+        text(page, incident, Line::new().own(Tone::Bad, words::prefix(incident)));
+        if incident.kind == Kind::Panic {
+            later_panics(page, incident);
+        }
+        return;
+    }
+    if let Some(panic) = incident.panics.first() {
+        page.push_wrapped(&value(Line::new().own(Tone::Bad, "panic: "), panic), 2, ROWS);
+    }
+    later_panics(page, incident);
+    let then = Line::new().own(Tone::Bad, "  then ").own(Tone::Bad, words::prefix(incident));
+    text(page, incident, then);
+}
+
+/// The message behind `first`; its further lines behind a bar that no text can leave.
+fn text(page: &mut Page<'_>, incident: &Incident, first: Line) {
     let Some(message) = &incident.message else {
-        let line = match incident.panics.first() {
+        let line = match incident.panics.first().filter(|_| incident.kind == Kind::Panic) {
             Some(panic) => value(first, panic),
             None => first.own(Tone::Note, "message not known"),
         };
@@ -83,7 +99,6 @@ fn message(page: &mut Page<'_>, incident: &Incident) {
         let line = Line::new().own(Tone::Bad, "  │ ").own(Tone::Note, "… ").number(Tone::Note, more);
         page.push(line.own(Tone::Note, " lines more"));
     }
-    later_panics(page, incident);
 }
 
 /// What Go prints below the first panic.

@@ -1,33 +1,36 @@
 //! The machine's side: the raising instruction and its neighbours, registers.
 
 use super::line::{Line, Page, Tone};
-use crate::incident::{Addr, Incident, Panic};
+use crate::incident::{Addr, Incident, Kind, Panic};
 
 /// The instructions of the first raise, where the defect is, and of the last, which the process died of; the
 /// registers of the first.
 pub(super) fn render(page: &mut Page<'_>, incident: &Incident) {
     let chain = incident.panics.len() > 1;
+    // The headline is about something else than the panics that were under way.
+    let other = incident.kind != Kind::Panic;
     let with_code = |(_, p): &(usize, &Panic)| !p.instructions.is_empty();
     let first = incident.panics.iter().enumerate().find(with_code);
     let last = incident.panics.iter().enumerate().rev().find(with_code);
     let last = last.filter(|(i, _)| first.is_none_or(|(f, _)| f != *i));
     for (i, panic) in first.into_iter().chain(last) {
-        page.title_line(title("Instructions", chain.then_some(i)));
+        page.title_line(title("Instructions", chain.then_some(i), other));
         if let Some(check) = &panic.check {
             page.push_wrapped(&Line::new().own(Tone::Plain, "  ").target(Tone::Plain, check), 2, 4);
         }
         instructions(page, panic);
     }
     if let Some((i, panic)) = incident.panics.iter().enumerate().find(|(_, p)| !p.registers.is_empty()) {
-        page.title_line(title("Registers at the raise", chain.then_some(i)));
+        page.title_line(title("Registers at the raise", chain.then_some(i), other));
         registers(page, panic);
     }
 }
 
-fn title(text: &'static str, panic: Option<usize>) -> Line {
+fn title(text: &'static str, panic: Option<usize>, other: bool) -> Line {
     let line = Line::new().own(Tone::Title, text);
     match panic {
         Some(i) => line.own(Tone::Title, ", panic ").number(Tone::Title, i + 1),
+        None if other => line.own(Tone::Title, ", of the panic under way"),
         None => line,
     }
 }

@@ -4,12 +4,13 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::{
     line::{Line, Page, Tone, tail},
+    story,
     words::{module, place, tone_of},
 };
 use crate::{
     escape,
     frame_class::{self, Class},
-    incident::{Frame, Incident},
+    incident::{Frame, Incident, Kind},
 };
 
 /// Go leaves out what lies between the 50 innermost and the 50 outermost frames.
@@ -35,19 +36,25 @@ pub(super) fn render(page: &mut Page<'_>, incident: &Incident) {
     }
     let columns = Columns::of(stack, page.width());
     let site = site_index(incident);
-    let inner = if elided > 0 { stack.len().min(INNER) } else { stack.len() };
+    let inner = if elided == Some(0) { stack.len() } else { stack.len().min(INNER) };
     part(page, incident, 0..inner, &columns, site);
-    if elided > 0 {
-        let line = Line::new().own(Tone::Note, "  … ").number(Tone::Note, elided);
+    if elided != Some(0) {
+        let line = Line::new().own(Tone::Note, "  … ");
+        let line = match elided {
+            Some(elided) => line.number(Tone::Note, elided),
+            None => line.own(Tone::Note, "an unknown number of"),
+        };
         page.push(line.own(Tone::Note, " frames left out …"));
         part(page, incident, inner..stack.len(), &columns, site);
     }
 }
 
-/// The frame to point at: the site of the first panic, else of the stack.
+/// The frame to point at: the site of the first panic, if the incident is about panics, else of the stack.
 fn site_index(incident: &Incident) -> Option<usize> {
-    let first = incident.panics.first().and_then(|p| p.site.as_ref());
-    let found = first.and_then(|site| incident.stack.iter().position(|f| f == site));
+    let first =
+        incident.panics.first().filter(|_| incident.kind == Kind::Panic).and_then(|p| p.site.as_ref());
+    let site = first.or_else(|| story::site_of_stack(incident));
+    let found = site.and_then(|site| incident.stack.iter().position(|f| f == site));
     found.or_else(|| frame_class::site(&incident.stack, module(incident)))
 }
 

@@ -5,7 +5,10 @@ use super::{
     line::{Line, Page, Tone},
     words::{self, Nanos, Since, function_and_file, module},
 };
-use crate::incident::{Defer, DeferEnd, Incident, Outcome, Panic, State};
+use crate::{
+    frame_class,
+    incident::{Defer, DeferEnd, Frame, Incident, Kind, Outcome, Panic, State},
+};
 
 /// Where the text begins, behind the times.
 const COLUMN: usize = 14;
@@ -19,6 +22,8 @@ enum Event<'a> {
     Raise(usize, &'a Panic),
     Defer(&'a Defer),
     Recover(usize, &'a Panic),
+    /// What it died of, if not of a panic.
+    Other,
 }
 
 /// A lone panic without deferred calls is told by the summary.
@@ -52,6 +57,9 @@ fn events(incident: &Incident) -> Vec<(u64, Event<'_>)> {
         }
         out.extend(panic.defers.iter().map(|d| (d.start_ns, Event::Defer(d))));
     }
+    if incident.kind != Kind::Panic {
+        out.push((incident.start_ns, Event::Other));
+    }
     out.sort_by_key(|(at, _)| *at);
     out
 }
@@ -66,6 +74,20 @@ fn tell(page: &mut Page<'_>, incident: &Incident, time: u64, event: &Event<'_>) 
     match event {
         Event::Raise(i, panic) => raise(page, incident, line, *i, panic),
         Event::Defer(defer) => deferred(page, incident, line, defer),
+        Event::Other => {
+            let line = line.own(Tone::Bad, words::prefix(incident));
+            let line = match &incident.message {
+                Some(message) => line.target(Tone::Strong, message),
+                None => line.own(Tone::Note, "message not known"),
+            };
+            let line = match site_of_stack(incident) {
+                Some(frame) => {
+                    line.own(Tone::Plain, ", in ").then(function_and_file(frame, module(incident)))
+                }
+                None => line,
+            };
+            page.push_wrapped(&line, COLUMN + 2, ROWS);
+        }
         Event::Recover(i, panic) => {
             let line = line.own(Tone::Good, "recover()").own(Tone::Plain, " in ");
             let by = panic.recover.as_ref().and_then(|r| r.by.as_ref());
@@ -89,7 +111,9 @@ fn tell(page: &mut Page<'_>, incident: &Incident, time: u64, event: &Event<'_>) 
 
 fn raise(page: &mut Page<'_>, incident: &Incident, line: Line, i: usize, panic: &Panic) {
     // The message of a lone panic stands at the top already.
-    let line = if incident.panics.len() == 1 {
+    let line = if incident.panics.len() == 1 && incident.kind != Kind::Panic {
+        line.own(Tone::Plain, "the panic was raised")
+    } else if incident.panics.len() == 1 {
         line.own(Tone::Plain, "raised")
     } else {
         let line = line.then(number(incident, i)).own(Tone::Plain, ": ");
@@ -127,6 +151,7 @@ fn deferred(page: &mut Page<'_>, incident: &Incident, line: Line, defer: &Defer)
     let line = line.own(Tone::Plain, "deferred ");
     let line = match &defer.function {
         Some(frame) => line.then(function_and_file(frame, module(incident))),
+        None if defer.nil => line.own(Tone::Strong, "nil function"),
         None => line.own(Tone::Note, "function that is not known"),
     };
     let took = defer.end_ns.and_then(|end| end.checked_sub(defer.start_ns));
@@ -157,19 +182,59 @@ fn end(page: &mut Page<'_>, incident: &Incident) {
     page.push_wrapped(&line.then(ending(incident)), COLUMN + 2, ROWS);
 }
 
+/// Where a fatal error, a throw or a signal was: the innermost frame of the user's code. What is behind the frame of a panic
+/// was left when that was raised.
+pub(super) fn site_of_stack(incident: &Incident) -> Option<&Frame> {
+    let own = incident.stack.split(|frame| frame.function == "panic").next().unwrap_or_default();
+    let stack = if own.is_empty() || incident.kind == Kind::Panic { &incident.stack } else { own };
+    frame_class::site(stack, module(incident)).and_then(|i| stack.get(i))
+}
+
 /// How it ended, in a sentence.
 pub(super) fn ending(incident: &Incident) -> Line {
     let line = Line::new();
     match incident.outcome {
         Outcome::Fatal if incident.panics.is_empty() => line.then(words::exit(incident.exit)),
         Outcome::Fatal => {
-            line.own(Tone::Bad, "nobody recovered it").own(Tone::Plain, ": ").then(words::exit(incident.exit))
+            line.then(unrecovered(incident)).own(Tone::Plain, ": ").then(words::exit(incident.exit))
         }
         Outcome::Exited => {
-            line.own(Tone::Plain, "before anything recovered it, ").then(words::exit(incident.exit))
+            let caught = incident.panics.last().is_some_and(|panic| panic.recover.is_some());
+            let before = if caught {
+                "recover() had caught it, but before the goroutine went on "
+            } else {
+                "before anything recovered it, "
+            };
+            let line = line.own(Tone::Plain, before);
+            match incident.exit {
+                Some(_) => line.then(words::exit(incident.exit)),
+                None => line.own(Tone::Bad, "the process replaced itself by another program (exec)"),
+            }
         }
         Outcome::Recovered => line.own(Tone::Good, "recovered").own(Tone::Plain, ", the goroutine went on"),
         Outcome::Goexit => line.own(Tone::Plain, "runtime.Goexit ended the goroutine"),
-        Outcome::Unknown => line.own(Tone::Note, "not known: the process was lost from sight"),
+        Outcome::Unknown => {
+            let reason = incident.missing.iter().find(|m| m.what == "outcome").map(|m| m.reason.as_str());
+            let reason = reason.unwrap_or("the process was lost from sight");
+            let line = line.own(Tone::Note, "not known: ").target(Tone::Note, reason);
+            match incident.exit {
+                Some(_) => line.own(Tone::Plain, "; ").then(words::exit(incident.exit)),
+                None => line,
+            }
+        }
     }
+}
+
+/// What nothing recovered: the panic that the process died of is the newest.
+fn unrecovered(incident: &Incident) -> Line {
+    let line = Line::new();
+    if incident.kind != Kind::Panic {
+        return line.own(Tone::Bad, "this cannot be recovered");
+    }
+    let earlier = incident.panics.iter().rev().skip(1).any(|panic| panic.recover.is_some());
+    if earlier {
+        let last = number(incident, incident.panics.len() - 1);
+        return line.own(Tone::Bad, "nothing recovered ").then(last);
+    }
+    line.own(Tone::Bad, "nothing recovered it")
 }

@@ -5,10 +5,7 @@ use super::{
     story,
     words::{self, Nanos, function_and_file, module, place},
 };
-use crate::{
-    frame_class,
-    incident::{Goroutine, Incident, Kind, Outcome, Signal},
-};
+use crate::incident::{Frame, Goroutine, Incident, Kind, Outcome, Signal};
 
 /// Where the right-hand side begins.
 const COLUMN: usize = 13;
@@ -49,24 +46,34 @@ fn more(page: &mut Page<'_>, line: Line) {
 }
 
 fn where_it_was(page: &mut Page<'_>, incident: &Incident) {
-    let site = incident.panics.first().and_then(|p| p.site.as_ref());
-    let of_stack =
-        || frame_class::site(&incident.stack, module(incident)).and_then(|i| incident.stack.get(i));
-    let Some(frame) = site.or_else(of_stack) else {
+    let first = incident.panics.first().and_then(|p| p.site.as_ref());
+    let of_stack = || story::site_of_stack(incident);
+    // Of a fatal error, a throw or a signal the stack says where; the panics under way were raised elsewhere.
+    let is_panic = incident.kind == Kind::Panic;
+    let site = if is_panic { first.or_else(of_stack) } else { of_stack().or(first) };
+    let Some(frame) = site else {
         // Nobody's fault in particular: the goroutine's row says so.
         if incident.goroutine.is_some() || !incident.panics.is_empty() {
             row(page, "where", Line::new().own(Tone::Note, "not known"));
         }
         return;
     };
-    let room = page.width().saturating_sub(COLUMN);
-    row(page, "where", Line::new().target(Tone::Strong, &frame.function));
-    more(page, place(frame, room, Tone::Strong));
-    let last = incident.panics.iter().skip(1).rfind(|p| !p.goexit);
-    if let Some(frame) = last.and_then(|p| p.site.as_ref()).filter(|last| *last != frame) {
-        row(page, "then in", Line::new().target(Tone::Strong, &frame.function));
-        more(page, place(frame, room, Tone::Strong));
+    site_rows(page, "where", frame);
+    if let Some(first) = first.filter(|_| !is_panic) {
+        site_rows(page, "panic in", first);
     }
+    let last = incident.panics.iter().skip(1).rfind(|p| !p.goexit);
+    let before = if is_panic { Some(frame) } else { first };
+    if let Some(last) = last.and_then(|p| p.site.as_ref()).filter(|last| Some(*last) != before) {
+        site_rows(page, "then in", last);
+    }
+}
+
+/// A frame, in two rows.
+fn site_rows(page: &mut Page<'_>, label: &'static str, frame: &Frame) {
+    let room = page.width().saturating_sub(COLUMN);
+    row(page, label, Line::new().target(Tone::Strong, &frame.function));
+    more(page, place(frame, room, Tone::Strong));
 }
 
 fn ended(incident: &Incident) -> Line {

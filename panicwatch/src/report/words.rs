@@ -103,7 +103,12 @@ pub(super) fn headline(incident: &Incident) -> (&'static str, &'static str) {
         Outcome::Fatal => ", THE PROCESS DIED",
         Outcome::Recovered => ", RECOVERED",
         Outcome::Goexit => ", ENDED BY Goexit",
-        Outcome::Exited => ", CUT SHORT BY AN EXIT",
+        Outcome::Exited => match incident.exit {
+            Some(Exit { signal: Some(_), .. }) => ", CUT SHORT BY A SIGNAL",
+            Some(_) => ", CUT SHORT BY AN EXIT",
+            None => ", CUT SHORT BY AN EXEC",
+        },
+        Outcome::Unknown if incident.exit.is_some() => ", OUTCOME NOT KNOWN",
         Outcome::Unknown => ", END NOT SEEN",
     };
     (what, end)

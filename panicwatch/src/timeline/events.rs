@@ -47,8 +47,7 @@ pub(super) fn events(input: &Input<'_>, replay: &Replay) -> Vec<Event> {
         let words = match input.outcome {
             Outcome::Fatal => "the process died",
             Outcome::Goexit => "runtime.Goexit ended the goroutine",
-            Outcome::Exited => "the process exited",
-            Outcome::Recovered | Outcome::Unknown => "the process was lost from sight",
+            Outcome::Exited | Outcome::Recovered | Outcome::Unknown => "the program ended",
         };
         events.push(Event { goroutine: input.goroutine, ..Event::new(at, What::End, words.to_owned()) });
     }
@@ -67,7 +66,8 @@ fn path(input: &Input<'_>, i: usize, panic: &Panic, events: &mut Vec<Event>) {
     events.push(Event { thread, name: panic.site.as_ref().map(|f| f.function.clone()), ..raise });
     for defer in &panic.defers {
         let name = defer.function.as_ref().map(|f| f.function.clone());
-        let shown = name.clone().unwrap_or_else(|| "a function that is not known".to_owned());
+        let unknown = if defer.nil { "nil function" } else { "a function that is not known" };
+        let shown = name.clone().unwrap_or_else(|| unknown.to_owned());
         let begins = base(defer.start_ns, What::DeferBegin, format!("deferred {shown} began"));
         events.push(Event { name: name.clone(), ..begins });
         if let Some(at) = defer.end_ns {

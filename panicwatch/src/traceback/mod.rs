@@ -9,7 +9,7 @@ mod show;
 mod unwind;
 
 pub use self::{
-    print::{Traceback, creator, shows_creator, traceback},
+    print::{Gap, Traceback, creator, shows_creator, traceback},
     show::Visibility,
     unwind::{DEFAULT_MAX_FRAMES, End, Stack, StackFrame, Start, Unwinder, UserStack},
 };

@@ -23,12 +23,23 @@ const MAX_OLD: u64 = 100;
 pub struct Traceback {
     /// The frames shown, innermost first.
     pub frames: Vec<Frame>,
-    /// How many more would be shown but for the limit.
-    pub elided: u64,
+    /// How many more would be shown but for the limit; `None` when some of them are not known.
+    pub elided: Option<u64>,
+    /// Where frames are missing that are not known.
+    pub gaps: Vec<Gap>,
     /// They belong before `frames[elided_before]`: after the 50 innermost; up to Go 1.20, at the end.
     pub elided_before: usize,
     /// Why the walk ended; anything but [`End::TopFrame`] and [`End::SpWrite`] means outer frames are unknown.
     pub end: End,
+}
+
+/// A part of the stack whose frames are not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// They belong before [`Traceback::frames`]`[before]`.
+    pub before: usize,
+    /// Size of the part.
+    pub bytes: u64,
 }
 
 /// What Go's traceback would print for the stack that begins at `start`.
@@ -55,14 +66,23 @@ fn print_ends(stack: &Stack<'_>, start: Start, visibility: Visibility, all: bool
     let mut frames = Vec::new();
     let inner = printer.run(0, INNER, &mut frames);
     if inner.seen < INNER {
-        return Traceback { frames, elided: 0, elided_before: 0, end: printer.end() };
+        let end = printer.end();
+        return Traceback { frames, elided: Some(0), gaps: printer.gaps, elided_before: 0, end };
     }
     let mut again = printer.clone();
     let left = printer.run(u64::MAX, 0, &mut Vec::new()).seen;
     let elided = left.saturating_sub(inner.in_last_frame).saturating_sub(OUTER);
     let elided_before = if elided > 0 { frames.len() } else { 0 };
     again.run(inner.in_last_frame + elided, OUTER, &mut frames);
-    Traceback { frames, elided, elided_before, end: printer.end() }
+    // A gap at the seam counts as one among what is left out, when anything is.
+    let hidden = elided > 0 && again.gaps.iter().any(|gap| gap.before == elided_before);
+    Traceback {
+        frames,
+        elided: (!hidden).then_some(elided),
+        gaps: again.gaps,
+        elided_before,
+        end: printer.end(),
+    }
 }
 
 /// Up to 1.20: the shown ones among the 100 innermost physical frames.
@@ -72,6 +92,7 @@ fn print_innermost(stack: &Stack<'_>, start: Start, visibility: Visibility, all:
     let mut shown = 0;
     for i in 0.. {
         let Some(frame) = printer.current else { break };
+        printer.note_gap(&frame, frames.len());
         for code in printer.shown(&frame, shown == 0) {
             shown += 1;
             if i < MAX_OLD {
@@ -81,7 +102,10 @@ fn print_innermost(stack: &Stack<'_>, start: Start, visibility: Visibility, all:
         printer.advance();
     }
     let elided = shown - frames.len() as u64;
-    Traceback { elided_before: if elided > 0 { frames.len() } else { 0 }, frames, elided, end: printer.end() }
+    let elided_before = if elided > 0 { frames.len() } else { 0 };
+    let hidden = elided > 0 && printer.gaps.iter().any(|gap| gap.before == elided_before);
+    let end = printer.end();
+    Traceback { elided_before, frames, elided: (!hidden).then_some(elided), gaps: printer.gaps, end }
 }
 
 /// A walk, standing at a physical frame.
@@ -94,6 +118,9 @@ struct Printer<'a> {
     visibility: Visibility,
     all: bool,
     expanded: Expanded<'a>,
+    gaps: Vec<Gap>,
+    /// Stack pointer of the frame whose gap was noted last.
+    gap_of: u64,
 }
 
 /// Logical frames of program counters met before: a deep stack is mostly a few of them over and over.
@@ -135,6 +162,8 @@ impl<'a> Printer<'a> {
             visibility,
             all,
             expanded: Expanded::default(),
+            gaps: Vec::new(),
+            gap_of: 0,
         }
     }
 
@@ -142,6 +171,15 @@ impl<'a> Printer<'a> {
         self.current = self.unwinder.next();
         if let Some(frame) = &self.current {
             self.callee = frame.callee;
+        }
+    }
+
+    /// Takes note of the gap before `frame`, if there is one and this pass did not begin at it.
+    fn note_gap(&mut self, frame: &StackFrame<'_>, before: usize) {
+        let gap = Gap { before, bytes: frame.gap };
+        if frame.gap > 0 && self.gap_of != frame.sp {
+            self.gap_of = frame.sp;
+            self.gaps.push(gap);
         }
     }
 
@@ -172,6 +210,7 @@ impl<'a> Printer<'a> {
         let mut seen = 0;
         while let Some(frame) = self.current {
             let mut in_last_frame = 0;
+            self.note_gap(&frame, out.len());
             for code in self.expanded.get(&frame, self.stack.bias).iter() {
                 let callee = std::mem::replace(&mut self.callee, code.func_id);
                 if !self.shows(code, seen == 0, callee) {

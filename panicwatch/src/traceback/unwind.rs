@@ -15,6 +15,11 @@ use crate::{
 /// more than this at 256 bytes a frame.
 pub const DEFAULT_MAX_FRAMES: u64 = 1 << 22;
 
+/// Captured memory is looked through in pieces of this.
+const PAGE: u64 = 4096;
+/// Or of this, where a page is not there as a whole.
+const LINE: u64 = 64;
+
 /// Return address on the stack above the frame, as amd64's call instruction leaves it.
 const RETURN_ADDRESS: u64 = 8;
 
@@ -49,12 +54,15 @@ pub struct Start {
     pub callee: FuncId,
     /// Set for a walk that begins on a system stack and shall go on where the goroutine left its own.
     pub user: Option<UserStack>,
+    /// Where the goroutine's stack ends (`g.stack.hi`): how far a walk looks for frames behind memory that is not there.
+    /// 0: it ends there instead.
+    pub stack_hi: u64,
 }
 
 impl Start {
     /// At an instruction about to be executed.
     pub fn at(pc: u64, sp: u64) -> Self {
-        Self { pc, sp, exact: true, syscall: false, callee: FuncId::Normal, user: None }
+        Self { pc, sp, exact: true, syscall: false, callee: FuncId::Normal, user: None, stack_hi: 0 }
     }
 
     /// At a return address: g.sched of a goroutine that does not run, or the caller of a function just left.
@@ -87,6 +95,8 @@ pub struct StackFrame<'a> {
     pub trap: bool,
     /// What it called.
     pub callee: FuncId,
+    /// Bytes of stack between this frame and the one before whose frames are not known: 0 as a rule.
+    pub gap: u64,
 }
 
 impl StackFrame<'_> {
@@ -138,6 +148,7 @@ pub struct Unwinder<'a> {
     stack: &'a Stack<'a>,
     next: Result<Position<'a>, End>,
     user: Option<UserStack>,
+    stack_hi: u64,
     left: u64,
     max: u64,
     cache: Cache<'a>,
@@ -151,6 +162,7 @@ struct Position<'a> {
     trap: bool,
     syscall: bool,
     callee: FuncId,
+    gap: u64,
 }
 
 impl<'a> Unwinder<'a> {
@@ -161,7 +173,7 @@ impl<'a> Unwinder<'a> {
             Arch::Amd64 => first(stack, start, &mut cache),
             other @ Arch::Arm64 => Err(End::UnsupportedArch(other.name())),
         };
-        Self { stack, next, user: start.user, left: max, max, cache }
+        Self { stack, next, user: start.user, stack_hi: start.stack_hi, left: max, max, cache }
     }
 
     /// Why the walk ended; `None` while frames are left.
@@ -196,7 +208,8 @@ impl<'a> Unwinder<'a> {
         let (_, delta) = self.cache.lookup(self.stack, at.pc).ok_or(End::UnknownPc(at.pc))?;
         let delta = delta.and_then(|d| u64::try_from(d).ok());
         let fp = at.sp.checked_add(delta.unwrap_or(0) + RETURN_ADDRESS).ok_or(End::Inconsistent(at.pc))?;
-        let frame = StackFrame { func: at.func, pc: at.pc, sp: at.sp, fp, trap: at.trap, callee: at.callee };
+        let Position { func, pc, sp, trap, callee, gap, .. } = at;
+        let frame = StackFrame { func, pc, sp, fp, trap, callee, gap };
         if delta.is_none() {
             // Padding behind a function (runtime.abort's INT $3 leaves the pc there): Go shows the frame, then fails
             // to find its caller.
@@ -215,7 +228,9 @@ impl<'a> Unwinder<'a> {
 
     fn caller(&mut self, frame: &StackFrame<'a>) -> Result<Position<'a>, End> {
         let at = frame.fp - RETURN_ADDRESS;
-        let pc = self.stack.memory.u64(at).ok_or(End::NoMemory(at))?;
+        let Some(pc) = self.stack.memory.u64(at) else {
+            return self.beyond(at).ok_or(End::NoMemory(at));
+        };
         if pc == 0 {
             return Err(End::TopFrame);
         }
@@ -225,7 +240,70 @@ impl<'a> Unwinder<'a> {
             true => callee.is_injected_call(),
             false => callee == FuncId::Sigpanic,
         };
-        Ok(Position { func, pc, sp: frame.fp, trap: injected, syscall: false, callee })
+        Ok(Position { func, pc, sp: frame.fp, trap: injected, syscall: false, callee, gap: 0 })
+    }
+}
+
+/// Going on behind memory that is not there.
+impl<'a> Unwinder<'a> {
+    /// The innermost frame beyond `at`, where a return address should be but is not readable, that is certain to be one.
+    ///
+    /// Go's functions save the caller's frame pointer below the return address, and it points to where that caller saved
+    /// its own. So a return address is preceded by the address that follows from its function's frame size. Such a pair may
+    /// be left over from a call that is over; but a pair from which the frame sizes lead to the stack's first function is
+    /// none of those: where a left-over frame would join the stack, a live one is.
+    fn beyond(&mut self, at: u64) -> Option<Position<'a>> {
+        let mut page = at & !(PAGE - 1);
+        while page < self.stack_hi {
+            let next = (page + PAGE).min(self.stack_hi);
+            // Of a page that is not there as a whole one end may be.
+            let memory = self.stack.memory;
+            let size = match memory.u64(page).or_else(|| memory.u64(next - 8)) {
+                Some(_) if memory.bytes(page, (next - page) as usize).is_some() => PAGE,
+                Some(_) => LINE,
+                None => {
+                    page = next;
+                    continue;
+                }
+            };
+            for piece in (page..next).step_by(size as usize) {
+                if let Some(found) = self.frame_in(piece, (piece + size).min(next), at) {
+                    return Some(Position { gap: found.sp - at, ..found });
+                }
+            }
+            page = next;
+        }
+        None
+    }
+
+    /// The innermost certain frame whose callee saved its frame pointer between `from` and `to`, beyond `at`.
+    fn frame_in(&mut self, from: u64, to: u64, at: u64) -> Option<Position<'a>> {
+        let bytes = self.stack.memory.bytes(from, (to - from) as usize)?;
+        let words = bytes.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_le_bytes));
+        words.zip((from..).step_by(8)).find_map(|(word, slot)| {
+            // A frame pointer points outwards, into the same stack.
+            let plausible = slot > at && word > slot && word < self.stack_hi;
+            let found = if plausible { self.saved_at(slot, word) } else { None };
+            found.filter(|found| self.leads_to_the_end(*found))
+        })
+    }
+
+    /// The frame whose callee saved the frame pointer `saved` at `slot`, if frame size and frame pointer agree.
+    fn saved_at(&mut self, slot: u64, saved: u64) -> Option<Position<'a>> {
+        let pc = self.stack.memory.u64(slot + 8).filter(|pc| *pc != 0)?;
+        let (func, delta) = self.cache.lookup(self.stack, pc)?;
+        let delta = u64::try_from(delta?).ok().filter(|delta| *delta > 0)?;
+        // The frame begins behind the return address; below its own return address it saved its caller's.
+        let agrees = slot.checked_add(8)?.checked_add(delta)? == saved;
+        let (trap, syscall, callee, gap) = (false, false, FuncId::Normal, 0);
+        agrees.then_some(Position { func, pc, sp: slot + 16, trap, syscall, callee, gap })
+    }
+
+    /// From there every return address is readable, up to the stack's first function.
+    fn leads_to_the_end(&self, from: Position<'a>) -> bool {
+        let mut walk = Self { next: Ok(from), user: None, stack_hi: 0, left: self.left, ..self.clone() };
+        walk.by_ref().last().is_some_and(|last| last.fp <= self.stack_hi)
+            && matches!(walk.end(), Some(End::TopFrame | End::SpWrite))
     }
 }
 
@@ -237,7 +315,7 @@ fn first<'a>(stack: &'a Stack<'a>, start: Start, cache: &mut Cache<'a>) -> Resul
         sp = sp.checked_add(RETURN_ADDRESS).ok_or(End::Inconsistent(pc))?;
     }
     let (func, _) = cache.lookup(stack, pc).ok_or(End::UnknownPc(pc))?;
-    Ok(Position { func, pc, sp, trap: start.exact, syscall: start.syscall, callee: start.callee })
+    Ok(Position { func, pc, sp, trap: start.exact, syscall: start.syscall, callee: start.callee, gap: 0 })
 }
 
 impl<'a> Iterator for Unwinder<'a> {

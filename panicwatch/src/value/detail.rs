@@ -1,4 +1,5 @@
-//! The contents of a composite value, for people: `{Code:5 Msg:"x"}`. Not what Go prints, and no message.
+//! The contents of a composite value, for people: `{Code:5 Msg:"x"}`, and the underlying value of a string or number
+//! whose type has methods. Not what Go prints, and no message.
 //!
 //! Bounded in depth, width and length; what is left out shows as `…`. Pointers inside are not followed, so it ends.
 
@@ -33,6 +34,28 @@ pub(super) fn render(decoder: &Decoder<'_>, t: &Type, place: Place) -> Result<St
     }
     Renderer { decoder, out: &mut out }.value(&own, place, 0);
     Ok(out)
+}
+
+/// The value of a string, number or bool, or of one that is pointed to, behind its type's name: `main.status(404)`.
+pub(super) fn underlying(decoder: &Decoder<'_>, t: &Type, place: Place) -> Result<String, Unknown> {
+    let (own, place, and) = match t.kind {
+        Kind::Pointer => match place.word(decoder.types.memory)? {
+            0 => return Err(Unknown::new("nil pointer")),
+            addr => (decoder.types.elem(t)?, Place::At(addr), "&"),
+        },
+        _ => (*t, place, ""),
+    };
+    let mut value = String::new();
+    let mut renderer = Renderer { decoder, out: &mut value };
+    match own.kind {
+        Kind::String => renderer.try_value(&own, place, 0)?,
+        _ => {
+            // No string, so never cut.
+            let text = decoder.basic_text(&own, place)?.ok_or_else(|| Unknown::new("no basic kind"))?;
+            renderer.out.push_str(&String::from_utf8_lossy(&text));
+        }
+    }
+    Ok(format!("{and}{}({value})", decoder.types.name(&own)?))
 }
 
 struct Renderer<'a, 'b> {

@@ -7,6 +7,7 @@
 
 mod basic;
 mod detail;
+mod duration;
 mod errno;
 mod labels;
 mod library;
@@ -138,7 +139,12 @@ impl<'a> Decoder<'a> {
             }
         };
         self.note_cut(&mut d);
-        d.value.detail = detail::render(self, &t, Place::of(&t, eface.data_word)).ok();
+        let place = Place::of(&t, eface.data_word);
+        d.value.detail = detail::render(self, &t, place).ok();
+        // Of a string or number whose method gives the text, the underlying value.
+        if d.value.detail.is_none() && d.value.text.is_none() {
+            d.value.detail = detail::underlying(self, &t, place).ok();
+        }
         d
     }
 

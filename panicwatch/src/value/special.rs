@@ -1,7 +1,7 @@
 //! Errors and Stringers of Go's own library whose text takes more than concatenation.
 
 use super::{
-    Decoder, errno,
+    Decoder, duration, errno,
     place::{Place, Unknown},
     quote,
 };
@@ -32,6 +32,7 @@ impl Decoder<'_> {
                 place.word(memory).map(|n| errno::errno(self.types.context, n).into_bytes())
             }
             ("syscall", "Signal") => place.word(memory).map(|n| errno::signal(n as i64).into_bytes()),
+            ("time", "Duration") => place.word(memory).map(|n| duration::text(n as i64).into_bytes()),
             ("time", "ParseError") => self.time_error(t, place),
             _ => return None,
         })

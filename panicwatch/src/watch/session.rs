@@ -40,6 +40,9 @@ const RING_BYTES: u32 = 32 << 20;
 /// Of a session that lasts.
 const HOST_RING_BYTES: u32 = 8 << 20;
 
+/// For tests: another size, a power of two.
+const FORCED_RING_BYTES: &str = "PANICWATCH_EVENT_RING_BYTES";
+
 /// Whom a session is about.
 pub enum Scope {
     /// Those given to [`Session::watch`] and what they start.
@@ -129,6 +132,8 @@ pub struct Session {
     census: Option<Arc<Census>>,
     /// Records taken from the ring.
     records: u64,
+    /// Records that were lost, when processes whose end may be among them were last looked for.
+    lost_records: u64,
     account: Account,
 }
 
@@ -148,6 +153,8 @@ impl Session {
         let on_host = matches!(scope, Scope::Host { .. });
         kernel.config.exec_all = u32::from(on_host);
         let ring_bytes = if on_host { HOST_RING_BYTES } else { RING_BYTES };
+        let forced = std::env::var(FORCED_RING_BYTES).ok().and_then(|bytes| bytes.parse().ok());
+        let ring_bytes = forced.unwrap_or(ring_bytes);
         let sources = options.sources();
         let sizes = (!sources.is_empty()).then(|| RingSizes::of(options)).transpose()?;
         let mut programs = Programs::load(&kernel, ring_bytes, sizes, options.captures_per_window())?;
@@ -223,6 +230,7 @@ impl Session {
             counted_at: Instant::now(),
             census,
             records: 0,
+            lost_records: 0,
             account,
         })
     }
@@ -335,6 +343,7 @@ impl Session {
             }
             if self.counted_at.elapsed() >= COUNTED_PACE {
                 self.tell_counted();
+                self.look_for_vanished();
                 if self.census.is_some() {
                     // Wall time is set now and then.
                     self.correlator.set_clock(Clock::measure());
@@ -378,7 +387,10 @@ impl Session {
             self.event(event);
         }
         let armory = self.armory.clone();
-        self.correlator.finish(Clock::monotonic_ns(), &|index| program(&armory, index));
+        for pid in self.correlator.pids().collect::<Vec<_>>() {
+            self.note_lost(pid);
+        }
+        self.correlator.finish(&|index| program(&armory, index));
         self.flush();
         self.init_is_over();
         self.tell_counted();

@@ -3,7 +3,7 @@
 //! Groups (the first part of a test's name): `oracle` judges the judges on bare runs and needs no privileges;
 //! `testprog` runs the Go runtime's own crash programs under panicwatch; `fixture` our own programs, which print
 //! their own ground truth; `exec` how programs are started, attached to and left; `cli` what the command says; `debian` servers of Debian
-//! packages, which nobody here wrote; `daemon` a whole host watched; `inittrace` the time line of a program's initialisation; `timeline` what happened before
+//! packages, which nobody here wrote; `daemon` a whole host watched; `inittrace` the time line of a program's initialisation; `report` situations from bug reports; `timeline` what happened before
 //! a panic; `trace` live function tracing.
 //! One cell: `cargo test --test live -- testprog::1.24::StringPanic --exact`. PANICWATCH_TEST_FULL=1 for every
 //! build of every fixture. What cannot run here is skipped, with its reason, and counted.
@@ -30,6 +30,7 @@ mod ledger;
 mod matrix;
 mod need;
 mod process;
+mod reports;
 mod run;
 mod scenarios;
 mod special;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
     trials.extend(daemon::trials());
     trials.extend(debian::trials());
     trials.extend(inittrace::trials());
+    trials.extend(reports::trials());
     trials.extend(timeline::trials());
     trials.extend(trace::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -28,7 +28,7 @@ PW.showIncident = (main, view, links) => {
   const stack = doc.stack.slice(0, 400).map((f, i) => el("li", { class: `f-${classOf(f)}${i === site ? " site" : ""}`, "aria-current": i === site ? "location" : null }, frame(f), f.inlined ? el("span", { class: "note" }, " inlined") : "", el("span", { class: "tag" }, classOf(f)), i === site ? el("span", { class: "tag here" }, "raised here") : ""));
   parts.push(section("h-stack", "Stack, innermost first", stack.length ? el("ol", { class: "stack" }, stack) : el("p", { class: "note" }, "none"),
     doc.stack.length > 400 ? el("p", { class: "note" }, `${doc.stack.length - 400} frames more are in the document.`) : "",
-    doc.stack_elided ? el("p", { class: "note" }, `${PW.number(doc.stack_elided)} frames between the 50 innermost and the 50 outermost were left out.`) : ""));
+    doc.stack_elided !== 0 ? el("p", { class: "note" }, `${doc.stack_elided === null ? "An unknown number of" : PW.number(doc.stack_elided)} frames between the 50 innermost and the 50 outermost were left out.`) : ""));
 
   if (doc.panics.length) parts.push(section("h-chain", doc.panics.length > 1 ? `Chain of ${doc.panics.length} panics, oldest first` : "Panic", doc.panics.map(panic)));
   parts.push(section("h-process", "Process", facts([

@@ -1,11 +1,14 @@
 //! The session's events become incidents: whose they are, what the process is, and the timeline.
 
-use panicwatch_common::event::kind;
+use std::path::Path;
+
+use panicwatch_common::{event::kind, reason::Reason};
 
 use super::{Output, Session, program};
 use crate::{
     event::{Body, Event},
     incident::{Incident, Missing},
+    probe::object::Programs,
     watch::procfs,
 };
 
@@ -51,6 +54,9 @@ impl Session {
             flight.event(&event, program(&armory, event.head.binary).as_deref());
         }
         let describe = is_probe && !self.correlator.knows(pid);
+        if ended {
+            self.note_lost(pid);
+        }
         self.correlator.push(event, &|index| program(&armory, index));
         match (exec, &self.census) {
             (Some((args, env)), Some(census)) => census.exec(pid, args, env),
@@ -68,6 +74,33 @@ impl Session {
                 census.ended(pid);
             }
         }
+    }
+
+    /// Tells the correlator which records of a process were lost.
+    pub(super) fn note_lost(&mut self, pid: u32) {
+        if let Ok(Some(lost)) = self.armory.with_programs(|programs| programs.take_lost(pid)) {
+            self.correlator.lost(pid, &lost);
+        }
+    }
+
+    /// The record of a process's end may be among those that were lost: whatever is not there any more has ended.
+    pub(super) fn look_for_vanished(&mut self) {
+        let lost = self.armory.with_programs(Programs::failures).unwrap_or_default();
+        let lost = lost.iter().find(|(reason, _)| *reason == Reason::RingFull).map_or(0, |(_, count)| *count);
+        if lost == self.lost_records || self.reader.passed() != self.records {
+            return;
+        }
+        self.lost_records = lost;
+        let gone = |pid: &u32| !Path::new(&format!("/proc/{pid}")).exists();
+        for pid in self.correlator.pids().filter(gone).collect::<Vec<_>>() {
+            self.note_lost(pid);
+            let armory = self.armory.clone();
+            self.correlator.vanished(pid, &|index| program(&armory, index));
+            if let Some(flight) = &mut self.flight {
+                flight.forget(pid);
+            }
+        }
+        self.flush();
     }
 
     /// What the kernel's copy does not have, /proc may, or we ourselves do.

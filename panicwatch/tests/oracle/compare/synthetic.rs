@@ -26,7 +26,7 @@ pub(crate) fn incident(account: &Account, expect: &Expect) -> Incident {
         goroutine: None,
         panics: panics(account, expect),
         stack: subject.map(|g| g.frames.iter().map(frame).collect()).unwrap_or_default(),
-        stack_elided: subject.and_then(|g| g.elided?.1).unwrap_or(0),
+        stack_elided: Some(subject.and_then(|g| g.elided?.1).unwrap_or(0)),
         ancestry: Vec::new(),
         init: None,
         timeline: None,
@@ -156,7 +156,7 @@ fn stack_damage(damage: &mut Damage<'_>) {
     on("frame's inlining", |s| s.iter_mut().take(1).for_each(|f| f.inlined = !f.inlined));
     on("frame's offset", |s| s.iter_mut().filter(|f| !f.inlined).take(1).for_each(|f| f.offset += 1));
     on("last frame's line", |s| s.last_mut().into_iter().for_each(|f| f.line = f.line.map(|l| l + 1)));
-    damage("elided count", &|i| i.stack_elided += u64::from(!i.stack.is_empty()));
+    damage("elided count", &|i| i.stack_elided = i.stack_elided.map(|n| n + u64::from(!i.stack.is_empty())));
 }
 
 fn chain_damage(damage: &mut Damage<'_>) {

@@ -34,6 +34,7 @@ fn last(truth: &Truth, stack: &[Frame]) -> Panic {
     let defers = truth.defers.iter().flatten();
     panic.defers = defers
         .map(|d| Defer {
+            nil: false,
             function: named(&d.function),
             registered_by: named(&d.registered_by),
             start_ns: 1,

@@ -1,0 +1,464 @@
+//! Incidents from tables of events: every scenario whole, and with each record and each pair of records lost in turn. What
+//! lacks records may lack an outcome; it may not have a wrong one, nor another incident's panics.
+
+mod support;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use panicwatch::{
+    clock::Clock,
+    correlate::{Correlator, Lost, Program},
+    event::{Body, Capture, Event, Point, ProcessEvent},
+    gobin::GoBinary,
+    incident::{Incident, Outcome, State},
+    memory::Snapshot,
+    probe::plan::plan,
+};
+use panicwatch_common::{
+    Regs,
+    event::{Head, kind},
+    reg,
+};
+use support::{fixture, toolchains};
+
+const PID: u32 = 4711;
+const HI: u64 = 0xc000_0800_0000;
+
+/// A goroutine as Go's runtime has it: the stack addresses of its panics, oldest first.
+#[derive(Default)]
+struct Goroutine {
+    listed: Vec<Listed>,
+}
+
+#[derive(Clone, Copy)]
+struct Listed {
+    at: u64,
+    start_sp: u64,
+    goexit: bool,
+}
+
+/// Makes the events of a process that does what it is told, and keeps the truth.
+struct Process<'a> {
+    program: &'a Program,
+    goroutines: BTreeMap<u64, Goroutine>,
+    events: Vec<Event>,
+    now: u64,
+    /// Outcome by raise.
+    truth: BTreeMap<u64, (usize, Outcome)>,
+    incidents: usize,
+}
+
+impl<'a> Process<'a> {
+    fn new(program: &'a Program) -> Self {
+        let (goroutines, events, truth) = Default::default();
+        Self { program, goroutines, events, now: 1000, truth, incidents: 0 }
+    }
+
+    fn g(goid: u64) -> u64 {
+        0xc000_0000_0000 + goid * 0x1000
+    }
+
+    fn head(&mut self, goid: u64, kind: u32, sp: u64) -> Head {
+        self.now += 1000;
+        let g = Self::g(goid);
+        let (tgid, tid, time_ns) = (PID, PID + goid as u32, self.now);
+        Head { kind, time_ns, tgid, tid, sp, g, goid, stack_hi: HI, ..Head::default() }
+    }
+
+    fn top(&self, goid: u64) -> Option<Listed> {
+        self.goroutines.get(&goid)?.listed.last().copied()
+    }
+
+    fn capture(&mut self, goid: u64, kind: u32, sp: u64) -> Event {
+        let head = self.head(goid, kind, sp);
+        let layout = self.program.bin.layout();
+        let mut memory = Snapshot::new();
+        let mut g = vec![0; 512];
+        let top = self.top(goid).map_or(0, |top| top.at);
+        for (field, word) in [(layout.g.panic, top), (layout.g.stack_hi, HI)] {
+            g[usize::from(field)..][..8].copy_from_slice(&word.to_le_bytes());
+        }
+        memory.add(head.g, g);
+        let goroutine = self.goroutines.entry(goid).or_default();
+        for listed in &goroutine.listed {
+            memory.add(listed.at, panic_bytes(self.program, listed, goroutine.below(listed)));
+        }
+        let m = vec![0; 512];
+        memory.add(0x5000_0000, m);
+        let capture =
+            Capture { regs: Regs::default(), m_addr: 0x5000_0000, p_addr: 0, stack_addr: sp, stack_end: HI };
+        Event { head, body: Body::Capture(Box::new(capture)), memory, lost_memory: 0 }
+    }
+
+    fn point(&mut self, goid: u64, kind: u32, args: [u64; 6], sp: u64) {
+        let head = self.head(goid, kind, sp);
+        let mut memory = Snapshot::new();
+        let mut panic_addr = 0;
+        if let Some(top) = self.top(goid) {
+            panic_addr = top.at;
+            memory.add(top.at, panic_bytes(self.program, &top, self.goroutines[&goid].below(&top)));
+        }
+        let body = Body::Point(Box::new(Point { args, panic_addr, defer_addr: 0 }));
+        self.events.push(Event { head, body, memory, lost_memory: 0 });
+    }
+
+    /// gopanic is called by a function whose stack pointer is `start_sp`.
+    fn raise(&mut self, goid: u64, start_sp: u64) -> u64 {
+        let event = self.capture(goid, kind::PANIC, start_sp - 8);
+        let at = start_sp - 8 - 0x40;
+        self.events.push(event);
+        self.goroutines.entry(goid).or_default().listed.push(Listed { at, start_sp, goexit: false });
+        self.now
+    }
+
+    /// The newest panic's deferred call begins; its stack pointer is in gopanic's frame.
+    fn begin(&mut self, goid: u64) {
+        self.point(goid, kind::DEFER_BEGIN, [1, 2, 0, 0, 0, 0], 0);
+    }
+
+    fn end(&mut self, goid: u64, recovered: bool) {
+        self.point(goid, kind::DEFER_END, [recovered.into(), 0, 0, 0, 0, 0], 0);
+    }
+
+    /// recover() catches it, the deferred call returns, and the frame at `sp` goes on: what was raised below ends.
+    fn recover(&mut self, goid: u64, sp: u64) {
+        self.point(goid, kind::RECOVER, [0; 6], 0);
+        self.end(goid, true);
+        self.recovery(goid, sp);
+    }
+
+    fn recovery(&mut self, goid: u64, sp: u64) {
+        let g = self.goroutines.entry(goid).or_default();
+        // What is compared is gopanic's own stack pointer, below that of its caller.
+        let stays = |listed: &Listed| listed.goexit || listed.start_sp > sp;
+        let keep = g.listed.iter().rposition(stays).map_or(0, |last| last + 1);
+        if self.program.bin.version().minor < 22 {
+            g.listed.truncate(keep);
+            self.point(goid, kind::RECOVERY, [0; 6], 0);
+        } else {
+            self.point(goid, kind::RECOVERY, [0; 6], 0);
+            // `_panic.sp` of the newest is the frame that goes on.
+            let sp_field = u64::from(self.program.bin.layout().panic.sp);
+            if let (Some(top), Some(event)) = (self.top(goid), self.events.last_mut()) {
+                let mut memory = Snapshot::new();
+                memory.add(top.at + sp_field, sp.to_le_bytes());
+                for (at, bytes) in event.memory.segments() {
+                    memory.add(at, bytes);
+                }
+                event.memory = memory;
+            }
+            self.goroutines.entry(goid).or_default().listed.truncate(keep);
+        }
+    }
+
+    fn goexit(&mut self, goid: u64, start_sp: u64) {
+        self.point(goid, kind::GOEXIT, [0; 6], start_sp - 8);
+        let at = start_sp - 8 - 0x40;
+        self.goroutines.entry(goid).or_default().listed.push(Listed { at, start_sp, goexit: true });
+    }
+
+    fn exit(&mut self, goid: u64, status: u64) {
+        self.point(goid, kind::EXIT, [status, 0, 0, 0, 0, 0], 0);
+    }
+
+    fn throw(&mut self, goid: u64) {
+        let mut event = self.capture(goid, kind::THROW, HI - 0x2000);
+        event.head.site = panicwatch_common::binary::site::IS_FATAL;
+        self.events.push(event);
+    }
+
+    fn die(&mut self, goid: u64, throwing: u32) {
+        let mut event = self.capture(goid, kind::DIE, HI - 0x2000);
+        let mut memory = Snapshot::new();
+        memory.add(0x5000_0000 + u64::from(self.program.bin.layout().m.throwing), throwing.to_le_bytes());
+        for (at, bytes) in event.memory.segments() {
+            memory.add(at, bytes);
+        }
+        event.memory = memory;
+        if let Body::Capture(capture) = &mut event.body {
+            capture.regs.words[reg::RAX] = event.head.g;
+        }
+        self.events.push(event);
+    }
+
+    fn gone(&mut self, kind: u32, status: Option<u32>) {
+        let mut head = self.head(0, kind, 0);
+        (head.g, head.goid, head.stack_hi) = (0, 0, 0);
+        let body = Body::Process(ProcessEvent { wait_status: status, args: None, env: None });
+        self.events.push(Event { head, body, memory: Snapshot::new(), lost_memory: 0 });
+    }
+
+    /// Those raises were one incident, of that outcome.
+    fn was(&mut self, raises: &[u64], outcome: Outcome) {
+        for raise in raises {
+            self.truth.insert(*raise, (self.incidents, outcome));
+        }
+        self.incidents += 1;
+    }
+}
+
+impl Goroutine {
+    fn below(&self, of: &Listed) -> u64 {
+        let at = self.listed.iter().position(|listed| listed.at == of.at).expect("it is listed");
+        at.checked_sub(1).map_or(0, |older| self.listed[older].at)
+    }
+}
+
+fn panic_bytes(program: &Program, listed: &Listed, link: u64) -> Vec<u8> {
+    let layout = program.bin.layout().panic;
+    let mut bytes = vec![0; 112];
+    bytes[usize::from(layout.link)..][..8].copy_from_slice(&link.to_le_bytes());
+    bytes[usize::from(layout.goexit)] = listed.goexit.into();
+    bytes
+}
+
+type Scenario = fn(&mut Process<'_>);
+
+/// Two panics at the same place, one after the other, then a fatal one there.
+fn again_and_again(p: &mut Process<'_>) {
+    for _ in 0..2 {
+        let raise = p.raise(7, HI - 0x1000);
+        p.begin(7);
+        // The function that panics recovers in a deferred call of its own.
+        p.recover(7, HI - 0x1000);
+        p.was(&[raise], Outcome::Recovered);
+    }
+    let raise = p.raise(7, HI - 0x1000);
+    p.begin(7);
+    p.end(7, false);
+    p.die(7, 0);
+    p.exit(7, 2);
+    p.gone(kind::PROCESS_EXIT, Some(2 << 8));
+    p.was(&[raise], Outcome::Fatal);
+}
+
+/// Recovered and raised again, twice; then a panic recovered within a deferred call of one that goes on.
+fn nested(p: &mut Process<'_>) {
+    let mut raises = Vec::new();
+    for level in 1..4 {
+        raises.push(p.raise(7, HI - 0x1000 * level));
+        p.begin(7);
+        p.point(7, kind::RECOVER, [0; 6], 0);
+    }
+    p.end(7, true);
+    p.recovery(7, HI - 0x800);
+    p.was(&raises, Outcome::Recovered);
+    let outer = p.raise(7, HI - 0x1000);
+    p.begin(7);
+    let inner = p.raise(7, HI - 0x2000);
+    p.begin(7);
+    p.recover(7, HI - 0x1800);
+    p.was(&[inner], Outcome::Recovered);
+    p.end(7, false);
+    p.begin(7);
+    p.recover(7, HI - 0x800);
+    p.was(&[outer], Outcome::Recovered);
+    p.exit(1, 0);
+    p.gone(kind::PROCESS_EXIT, Some(0));
+}
+
+/// A deferred call ends the process; another goroutine has recovered a panic, a third one's is under way.
+fn exits(p: &mut Process<'_>) {
+    let under_way = p.raise(9, HI - 0x3000);
+    p.begin(9);
+    let caught = p.raise(8, HI - 0x1000);
+    p.begin(8);
+    p.recover(8, HI - 0x800);
+    let exiting = p.raise(7, HI - 0x1000);
+    p.begin(7);
+    p.exit(7, 3);
+    p.gone(kind::PROCESS_EXIT, Some(3 << 8));
+    p.was(&[under_way], Outcome::Exited);
+    p.was(&[caught], Outcome::Recovered);
+    p.was(&[exiting], Outcome::Exited);
+}
+
+/// Killed, in the middle.
+fn killed(p: &mut Process<'_>) {
+    let raise = p.raise(7, HI - 0x1000);
+    p.begin(7);
+    p.gone(kind::PROCESS_EXIT, Some(9));
+    p.was(&[raise], Outcome::Exited);
+}
+
+/// A deferred call runs another program in this process; the new image has a panic of its own at the same place.
+fn execs(p: &mut Process<'_>) {
+    let raise = p.raise(1, HI - 0x1000);
+    p.begin(1);
+    p.gone(kind::EXEC, None);
+    p.was(&[raise], Outcome::Exited);
+    p.goroutines.clear();
+    let raise = p.raise(1, HI - 0x1000);
+    p.begin(1);
+    p.recover(1, HI - 0x800);
+    p.was(&[raise], Outcome::Recovered);
+    p.gone(kind::PROCESS_EXIT, Some(0));
+}
+
+/// runtime.Goexit in a deferred call; a panic in a call that Goexit runs is recovered.
+fn goexits(p: &mut Process<'_>) {
+    let raise = p.raise(7, HI - 0x1000);
+    p.begin(7);
+    p.goexit(7, HI - 0x1800);
+    p.was(&[raise], Outcome::Goexit);
+    let inner = p.raise(7, HI - 0x2000);
+    p.begin(7);
+    p.recover(7, HI - 0x1900);
+    p.was(&[inner], Outcome::Recovered);
+    p.gone(kind::PROCESS_EXIT, Some(0));
+}
+
+/// A fatal error in a deferred call, behind a recovered panic.
+fn throws(p: &mut Process<'_>) {
+    let raise = p.raise(7, HI - 0x1000);
+    p.begin(7);
+    p.recover(7, HI - 0x800);
+    p.was(&[raise], Outcome::Recovered);
+    let raise = p.raise(7, HI - 0x1000);
+    p.begin(7);
+    p.throw(7);
+    p.die(7, 1);
+    p.exit(7, 2);
+    p.gone(kind::PROCESS_EXIT, Some(2 << 8));
+    p.was(&[raise], Outcome::Fatal);
+}
+
+const SCENARIOS: [(&str, Scenario); 7] = [
+    ("again and again", again_and_again),
+    ("nested", nested),
+    ("exits", exits),
+    ("killed", killed),
+    ("execs", execs),
+    ("goexits", goexits),
+    ("throws", throws),
+];
+
+/// What becomes of the events when those at `dropped` find the ring full.
+fn correlate(program: &Arc<Program>, events: &[Event], dropped: &[usize]) -> Vec<Incident> {
+    let binaries = |_| Some(program.clone());
+    let mut correlator = Correlator::new(Clock::measure());
+    let mut lost: BTreeMap<u64, u64> = BTreeMap::new();
+    for (i, event) in events.iter().enumerate() {
+        let head = event.head;
+        let of_process = matches!(head.kind, kind::EXEC | kind::PROCESS_EXIT);
+        if dropped.contains(&i) {
+            if !of_process {
+                *lost.entry(head.goid).or_default() += 1;
+            }
+            continue;
+        }
+        let mut event = event.clone();
+        event.head.lost = lost.get(&head.goid).copied().unwrap_or(0) as u32;
+        if head.kind == kind::PROCESS_EXIT {
+            correlator.lost(PID, &Lost { by_goroutine: lost.clone(), unattributed: 0 });
+        }
+        correlator.push(event, &binaries);
+    }
+    correlator.lost(PID, &Lost { by_goroutine: lost, unattributed: 0 });
+    correlator.finish(&binaries);
+    correlator.take()
+}
+
+/// What is wrong with the incidents of a process of which records were lost.
+fn wrong(process: &Process<'_>, incidents: &[Incident]) -> Option<String> {
+    let mut seen = Vec::new();
+    for incident in incidents {
+        let raises: Vec<u64> = incident.panics.iter().map(|panic| panic.raised_ns).collect();
+        let truths: Vec<_> = raises.iter().map(|raise| process.truth[raise]).collect();
+        let unknown = incident.outcome == Outcome::Unknown;
+        // Of unknown outcome may be what was under way together, as far as was seen.
+        if !unknown && truths.iter().any(|truth| truth.0 != truths[0].0) {
+            return Some(format!("panics of several incidents in one: {raises:?}"));
+        }
+        if raises.iter().any(|raise| seen.contains(raise)) {
+            return Some(format!("a panic twice: {raises:?}"));
+        }
+        if unknown != incident.missing.iter().any(|missing| missing.what == "outcome") {
+            return Some(format!("{:?}, {:?}", incident.outcome, incident.missing));
+        }
+        let outcome = truths.first().map_or(Outcome::Fatal, |truth| truth.1);
+        let dies = process.truth.values().any(|truth| truth.1 == Outcome::Fatal);
+        if !unknown && (incident.outcome != outcome || raises.is_empty() && !dies) {
+            return Some(format!("{raises:?} is {outcome:?}, told as {:?}", incident.outcome));
+        }
+        if incident.panics.iter().rev().skip(1).any(|panic| panic.state == State::Recovered) {
+            return Some(format!("an older panic is the recovered one: {raises:?}"));
+        }
+        seen.extend(raises);
+    }
+    None
+}
+
+fn programs() -> Vec<(String, Arc<Program>)> {
+    let dir = tempfile::tempdir().expect("a directory");
+    let releases = toolchains().into_iter().filter(|go| [21, 22, 27].contains(&go.minor()));
+    releases
+        .map(|go| {
+            let exe = dir.path().join("chain");
+            go.build(&fixture("chain"), &[], &exe);
+            let bin = GoBinary::open(&exe).expect("a Go program");
+            let plan = plan(&bin);
+            (format!("go{}", go.release), Arc::new(Program::new(bin, plan, exe)))
+        })
+        .collect()
+}
+
+#[test]
+fn no_lost_record_makes_a_wrong_incident() {
+    for (release, program) in programs() {
+        for (name, scenario) in SCENARIOS {
+            let mut process = Process::new(&program);
+            scenario(&mut process);
+            let all = correlate(&program, &process.events, &[]);
+            assert_eq!(wrong(&process, &all), None, "{release} {name}: {all:#?}");
+            let told: usize = all.iter().map(|incident| incident.panics.len()).sum();
+            assert_eq!(told, process.truth.len(), "{release} {name}: nothing was lost");
+            assert!(all.iter().all(|incident| incident.outcome != Outcome::Unknown), "{release} {name}");
+            assert_eq!(all.len(), process.incidents, "{release} {name}");
+            let count = process.events.len();
+            for i in 0..count {
+                for k in i..count {
+                    let kinds = [process.events[i].head.kind, process.events[k].head.kind];
+                    let incidents = correlate(&program, &process.events, &[i, k]);
+                    let what = format!("{release} {name}: without {i} and {k}, kinds {kinds:?}");
+                    assert_eq!(wrong(&process, &incidents), None, "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_chain_of_any_length_stays_in_its_incident() {
+    for (release, program) in programs() {
+        for length in [1, 23, 24, 25, 63, 64, 65, 127, 128, 129, 130, 1000] {
+            let mut process = Process::new(&program);
+            let raises: Vec<u64> = (1..=length)
+                .map(|level| {
+                    let raise = process.raise(7, HI - 0x400 * level);
+                    process.begin(7);
+                    process.point(7, kind::RECOVER, [0; 6], 0);
+                    raise
+                })
+                .collect();
+            process.end(7, true);
+            process.recovery(7, HI - 0x200);
+            let unrelated = process.raise(7, HI - 0x400);
+            process.begin(7);
+            process.recover(7, HI - 0x200);
+            let [chain, other] = &correlate(&program, &process.events, &[])[..] else {
+                panic!("{release}, {length}: not two incidents");
+            };
+            let of = |incident: &Incident| incident.panics.iter().map(|p| p.raised_ns).collect::<Vec<_>>();
+            let kept = match raises.len() {
+                ..=128 => raises.clone(),
+                n => [&raises[..64], &raises[n - 64..]].concat(),
+            };
+            assert_eq!(of(chain), kept, "{release}, {length}");
+            assert_eq!(of(other), [unrelated], "{release}, {length}");
+            let told = chain.missing.iter().find(|missing| missing.what == "panics");
+            let count = told.and_then(|told| told.reason.split(' ').next()?.parse::<usize>().ok());
+            assert_eq!(count.unwrap_or(0), raises.len() - kept.len(), "{release}, {length}");
+        }
+    }
+}
