@@ -53,6 +53,19 @@ mod tests {
     }
 
     #[test]
+    fn a_value_without_text_is_named_by_type_and_fields() {
+        let mut snapshot = sample();
+        snapshot.incidents[0].message = None;
+        snapshot.incidents[0].panics[0].value = crate::incident::Value {
+            type_name: Some("*main.QuotaError".into()),
+            detail: Some("&{Limit:5 Name:\"\x1b[31m\"}".into()),
+            ..crate::incident::Value::default()
+        };
+        let text = text(&snapshot, &Rates::default());
+        assert!(text.contains("  *main.QuotaError{Limit:5 Name:\"\\x1b[31m\"}\n"), "{text}");
+    }
+
+    #[test]
     fn long_lists_are_cut_and_say_so() {
         let mut snapshot = sample();
         snapshot.groups = vec![snapshot.groups[0].clone(); ROWS + 5];
