@@ -1,6 +1,7 @@
 //! What `run` and `attach` share: where incidents go, and how sentences are told.
 
 use std::{
+    ffi::OsStr,
     fs::File,
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
@@ -22,6 +23,8 @@ use crate::{
 
 /// Exit status of a failure.
 pub const FAILED: u8 = 1;
+/// Exit status of wrong usage, which is clap's as well.
+pub const USAGE: u8 = 2;
 /// Exit status when the machine or the permissions cannot do it.
 pub const UNABLE: u8 = 3;
 
@@ -237,6 +240,24 @@ impl<E: Into<anyhow::Error>> From<E> for Exit {
 /// The machine cannot do it.
 pub fn unable(error: impl Into<anyhow::Error>) -> Exit {
     Exit { status: UNABLE, error: error.into() }
+}
+
+/// The command line asks for what cannot be meant.
+pub fn usage(error: impl Into<anyhow::Error>) -> Exit {
+    Exit { status: USAGE, error: error.into() }
+}
+
+/// Parses the number of a process; 0 is none's.
+pub(super) fn pid() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
+}
+
+/// Refuses an empty PROGRAM: no file has such a name.
+pub(super) fn named(program: impl AsRef<OsStr>) -> Result<(), Exit> {
+    if program.as_ref().is_empty() {
+        return Err(usage(anyhow!("PROGRAM is empty: name the program to start")));
+    }
+    Ok(())
 }
 
 /// Why a process cannot be looked at.

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use clap::{Args as ClapArgs, ValueEnum};
 
-use super::common::{Exit, unable, unreadable};
+use super::common::{Exit, pid, unable, unreadable, usage};
 use crate::{
     gobin::{GoBinary, dwarf},
     mappings,
@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(value_name = "BINARY] [ADDRESS")]
     words: Vec<String>,
     /// Addresses of this running process
-    #[arg(long, value_name = "PID", conflicts_with_all = ["kernel", "load_address"])]
+    #[arg(long, value_name = "PID", value_parser = pid(), conflicts_with_all = ["kernel", "load_address"])]
     pid: Option<u32>,
     /// Addresses of the running kernel
     #[arg(long, conflicts_with_all = ["asm", "raised_by", "load_address"])]
@@ -217,8 +217,9 @@ impl Args {
             return Ok((exe.link, exe.shown, &self.words));
         }
         match self.words.split_first() {
+            Some((binary, _)) if binary.is_empty() => Err(usage(anyhow!("BINARY is empty: name a file"))),
             Some((binary, words)) => Ok((binary.into(), binary.into(), words)),
-            None => Err(Exit { status: 2, error: anyhow!("name a binary, or give --pid or --kernel") }),
+            None => Err(usage(anyhow!("name a binary, or give --pid or --kernel"))),
         }
     }
 
@@ -232,7 +233,7 @@ impl Args {
         let Some(text) = &self.load_address else { return Ok(0) };
         match request::parse(text, "") {
             Ok(Request::Address(address)) => Ok(address.wrapping_sub(bin.lowest_address())),
-            _ => Err(Exit { status: 2, error: anyhow!("--load-address {text:?} is no hexadecimal address") }),
+            _ => Err(usage(anyhow!("--load-address {text:?} is no hexadecimal address"))),
         }
     }
 
