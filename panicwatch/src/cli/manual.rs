@@ -18,6 +18,8 @@ use sections::Sections;
 /// # Errors
 /// Never in practice: the page is made in memory.
 pub fn page(command: Command, name: &str) -> io::Result<Vec<u8>> {
+    let mut command = command.disable_help_subcommand(true);
+    command.build();
     let has_options = command.get_arguments().any(|argument| !argument.is_hide_set());
     let has_commands = command.get_subcommands().any(|command| !command.is_hide_set());
     let has_version = command.get_version().is_some();

@@ -53,7 +53,7 @@ PW.showIncident = (main, view, links) => {
       facts([["Type", v.type && el("code", {}, told(v.type, 200))], ["Contents", v.detail && el("code", {}, told(v.detail, 2000))], ["Raised in", frame(it.site)], ["Check", it.check && told(it.check, 400)],
         ["Signal", it.signal && `${PW.plain(it.signal.name, 20)} code ${it.signal.code ?? "?"} at address ${it.signal.addr ?? "?"}`], ["Recovered by", caught]]),
       defers.length ? [el("h4", {}, "Deferred calls, as they ran"), el("ol", { class: "stack" }, defers)] : "",
-      it.instructions.length ? [el("h4", {}, "Instructions"), PW.table("Instructions", ["", ["Address", "tight"], "Bytes", "Instruction"], it.instructions.map((n) => {
+      it.instructions.length ? [el("h4", {}, "Instructions"), PW.table("Instructions", ["", ["Address", "tight"], ["Bytes", "tight"], "Instruction"], it.instructions.map((n) => {
         const row = PW.row(n.raised ? el("span", { class: "here", role: "img", "aria-label": "raised here" }, "▶") : "", el("code", {}, told(n.address, 30)), el("code", {}, told(n.bytes, 40)), el("code", {}, told(n.text, 300)));
         if (n.raised) row.className = "raised";
         return row;
