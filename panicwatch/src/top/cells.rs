@@ -84,7 +84,7 @@ fn incidents(snapshot: &Snapshot) -> List {
             base(incident.process.exe.as_deref()),
             incident.process.pid.to_string(),
             safe(&incident.id),
-            safe(&title::text(incident)),
+            safe(&title::title(incident)),
         ]
     };
     let heads =

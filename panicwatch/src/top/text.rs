@@ -44,7 +44,7 @@ mod tests {
             "! the disk is full",
             "Groups (1)",
             "12345     -        fatal 12345             shop              2025-07-09 03:12:44  bad\\x1b[2J\\u{202e}news",
-            "bad\\x1b[2J\\u{202e}news\\nsecond",
+            "01JZQ4V7T3F6Y5K2M8N0P1R3S5  bad\\x1b[2J\\u{202e}news\n",
             "4711      shop                      go1.24.11     9          0.25 %     yes",
             "12        \\x1b[31mx                 -             0          -          no: it is not selected",
         ] {

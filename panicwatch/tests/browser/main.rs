@@ -309,6 +309,10 @@ fn a_token_is_asked_for_and_kept() {
     browser.open(&served.base);
     for token in ["wrong", "right"] {
         browser.until("document.activeElement?.type === 'password' && document.activeElement.value === ''");
+        let rejected = browser.eval("document.querySelector('main [role=alert]')?.textContent ?? null");
+        let want =
+            if token == "wrong" { serde_json::Value::Null } else { "The daemon rejects this token.".into() };
+        assert_eq!(rejected, want, "before {token}");
         browser.write(token);
         browser.key("Enter");
     }

@@ -231,7 +231,7 @@ const ALL: &[(&str, Sections)] = &[
                 ("panicwatch init-trace --slowest -- ./server", "Sort packages by the time they take."),
                 (
                     "panicwatch init-trace --format perfetto -o init.pftrace -- ./server",
-                    "Write a trace for https://ui.perfetto.dev.",
+                    "Write a trace for ui.perfetto.dev.",
                 ),
             ],
             exit_status: &[OF_PROGRAM, FAILED, USAGE, UNABLE],
@@ -294,7 +294,7 @@ const ALL: &[(&str, Sections)] = &[
                 ("panicwatch show incidents.jsonl", "Print the last incident of a file."),
                 (
                     "panicwatch show incidents.jsonl --index 2 --format perfetto -o incident.pftrace",
-                    "Write the second one for https://ui.perfetto.dev.",
+                    "Write the second one for ui.perfetto.dev.",
                 ),
                 (
                     "panicwatch show 01M84DAS6BXM27J0RA9C50RRGF --format html -o incident.html",

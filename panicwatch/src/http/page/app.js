@@ -80,10 +80,11 @@
     main.replaceChildren(el("h1", {}, "That did not work"), el("p", { role: "alert" }, told(error.message, 500)));
   }
   function askForToken() {
+    const rejected = token !== "" && el("p", { role: "alert" }, "The daemon rejects this token.");
     const input = el("input", { id: "token", type: "password", autocomplete: "current-password", required: true });
     main.replaceChildren(el("form", { class: "token", onsubmit: (e) => {
       e.preventDefault(); token = input.value.trim(); sessionStorage.setItem("panicwatch-token", token); route();
-    } }, el("h1", {}, "This daemon asks for a token"), el("label", { for: "token" }, "Token, as in the file that http.token_file names"), input, el("button", {}, "Show")));
+    } }, el("h1", {}, "This daemon asks for a token"), el("label", { for: "token" }, "Token, as in the file that http.token_file names"), input, rejected, el("button", {}, "Show")));
     input.focus();
   }
   const search = (value, act) => { let timer; return el("input", { type: "search", "aria-label": "Filter", placeholder: "Filter", value, oninput: (e) => { clearTimeout(timer); timer = setTimeout(() => act(e.target.value), 150); } }); };
