@@ -23,7 +23,7 @@ pub fn page(command: Command, name: &str) -> io::Result<Vec<u8>> {
     let has_options = command.get_arguments().any(|argument| !argument.is_hide_set());
     let has_commands = command.get_subcommands().any(|command| !command.is_hide_set());
     let has_version = command.get_version().is_some();
-    let page = Man::new(command);
+    let page = Man::new(command).source(concat!("panicwatch ", env!("CARGO_PKG_VERSION")));
     let mut out = Vec::new();
     page.render_title(&mut out)?;
     page.render_name_section(&mut out)?;
