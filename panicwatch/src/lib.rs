@@ -67,6 +67,7 @@ pub mod store;
 pub mod stored;
 pub mod symbolize;
 pub mod timeline;
+pub mod title;
 #[cfg(feature = "host")]
 pub mod top;
 pub mod trace;

@@ -56,3 +56,32 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use panicwatch::cli::manual::sections;
+
+    use super::*;
+
+    /// As a shell splits a line that has single quotes only, up to a pipe or redirection.
+    fn words(line: &str) -> Vec<String> {
+        let quoted = line.split('\'').enumerate();
+        let parts = quoted.flat_map(|(i, part)| match i % 2 {
+            0 => part.split_whitespace().map(str::to_owned).collect(),
+            _ => vec![part.to_owned()],
+        });
+        parts.take_while(|word| !["|", "<", ">"].contains(&word.as_str())).collect()
+    }
+
+    #[test]
+    fn every_command_has_its_sections_and_every_example_parses() {
+        for command in Cli::command().get_subcommands() {
+            let sections = sections::of(command.get_name());
+            let sections = sections.unwrap_or_else(|| panic!("{} has no sections", command.get_name()));
+            assert!(!sections.examples.is_empty() && !sections.exit_status.is_empty(), "{sections:?}");
+        }
+        for line in sections::examples() {
+            Cli::try_parse_from(words(line)).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+}

@@ -80,7 +80,17 @@ fn a_token_is_shown() {
     let ask = ["top", "--once", "--daemon", &served.base];
     assert!(refused(&ask).contains("--token-file names the file that holds it"));
     let wrong = file("wrong", "left\n");
-    assert!(refused(&[&ask[..], &["--token-file", &wrong]].concat()).contains("asks for a token"));
+    let id = numbered(&sample("recovered"), 1).id;
+    let show = ["show", &id, "--daemon", &served.base];
+    for ask in [&ask[..], &show] {
+        let text = refused(&[ask, &["--token-file", &wrong]].concat());
+        assert!(text.contains("the daemon rejects the token"), "{text}");
+        for other in ["cannot be asked", "no incident of that id", "there is no file", "asks for a token"] {
+            assert!(!text.contains(other), "{text}");
+        }
+    }
+    let text = refused(&show);
+    assert!(text.contains("asks for a token") && !text.contains("there is no file"), "{text}");
     let right = file("right", "right\n");
     assert!(told(&[&ask[..], &["--token-file", &right]].concat()).contains("Incidents (1)"));
 }
@@ -104,7 +114,6 @@ fn who_is_not_there_is_said() {
     assert!(
         refused(&["top", "--once", "--daemon", "/no/such.sock"]).contains("/no/such.sock cannot be asked")
     );
-    assert!(refused(&["top", "--once", "--daemon", "ftp://box"]).contains("is no address of a daemon"));
     assert!(
         refused(&["show", &numbered(&sample("recovered"), 1).id, "--daemon", &gone])
             .contains("cannot be asked")

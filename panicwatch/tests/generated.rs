@@ -3,8 +3,20 @@
 use std::process::{Command, Output};
 
 /// Every command of the contract that exists.
-const COMMANDS: [&str; 8] =
-    ["run", "attach", "init-trace", "inspect", "symbolize", "doctor", "completions", "man"];
+const COMMANDS: [&str; 12] = [
+    "run",
+    "attach",
+    "daemon",
+    "trace",
+    "init-trace",
+    "inspect",
+    "symbolize",
+    "show",
+    "top",
+    "doctor",
+    "completions",
+    "man",
+];
 
 fn panicwatch(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_panicwatch")).args(args).output().expect("panicwatch starts")
@@ -51,7 +63,11 @@ fn the_manual_has_a_page_for_every_command() {
     for command in COMMANDS {
         let page = dir.path().join(format!("panicwatch-{command}.1"));
         let text = std::fs::read_to_string(&page).unwrap_or_else(|e| panic!("{}: {e}", page.display()));
-        assert!(text.contains(".SH SYNOPSIS"), "{command}");
+        for heading in ["SYNOPSIS", "EXAMPLES", "\"EXIT STATUS\"", "FILES", "ENVIRONMENT"] {
+            assert_eq!(text.matches(&format!(".SH {heading}\n")).count(), 1, "{command}: {heading}");
+        }
     }
+    let whole = std::fs::read_to_string(dir.path().join("panicwatch.1")).expect("the page of panicwatch");
+    assert_eq!(whole, page, "the printed page is the written one");
     assert_eq!(panicwatch(&["man", "--dir", "/does/not/exist"]).status.code(), Some(1));
 }

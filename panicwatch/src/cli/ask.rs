@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 
+use super::common::{Exit, usage};
 use crate::http::{
     client::{self, Client},
     server,
@@ -26,10 +27,17 @@ pub struct DaemonArgs {
 
 impl DaemonArgs {
     /// Ready to ask.
-    pub(super) fn client(&self) -> anyhow::Result<Client> {
+    ///
+    /// # Errors
+    /// Status 2 when the address is none, 1 when the token or the certificates cannot be read.
+    pub(super) fn client(&self) -> Result<Client, Exit> {
         let path =
             |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
-        Ok(Client::new(&self.daemon, &path(&self.ca_file), server::token(&path(&self.token_file))?)?)
+        let token = server::token(&path(&self.token_file))?;
+        Client::new(&self.daemon, &path(&self.ca_file), token).map_err(|error| match error {
+            client::Error::Address(_) => usage(error),
+            error => error.into(),
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use anyhow::{Context, anyhow};
 use clap::Args as ClapArgs;
 
 use super::{
-    common::{Exit, OutputArgs, RecorderArgs, say, say_counted, say_functions, unable, unreadable},
+    common::{Exit, OutputArgs, RecorderArgs, pid, say, say_counted, say_functions, unable, unreadable},
     signals,
 };
 use crate::watch::{
@@ -37,7 +37,7 @@ pub struct Args {
 #[group(required = true, multiple = false)]
 struct Target {
     /// The process
-    #[arg(long, value_name = "PID")]
+    #[arg(long, value_name = "PID", value_parser = pid())]
     pid: Option<u32>,
     /// Every process of this executable, present and future
     #[arg(long, value_name = "PATH")]

@@ -1,6 +1,7 @@
 //! What `run` and `attach` share: where incidents go, and how sentences are told.
 
 use std::{
+    ffi::OsStr,
     fs::File,
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
@@ -22,6 +23,8 @@ use crate::{
 
 /// Exit status of a failure.
 pub const FAILED: u8 = 1;
+/// Exit status of wrong usage, which is clap's as well.
+pub const USAGE: u8 = 2;
 /// Exit status when the machine or the permissions cannot do it.
 pub const UNABLE: u8 = 3;
 
@@ -67,10 +70,10 @@ pub struct RecorderArgs {
     #[arg(long = "function", value_name = "PATTERN", value_parser = Pattern::parse)]
     functions: Vec<Pattern>,
     /// What recording may cost, in percent of the CPU time of what is watched; the dearest sources go when it is exceeded
-    #[arg(long, value_name = "PERCENT", default_value_t = 1.0)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 1.0, value_parser = percent)]
     budget: f64,
     /// The most that recording may cost of each core, in percent, whatever the budget says
-    #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 5.0, value_parser = percent)]
     core_limit: f64,
     /// Panics of a program that are captured a second, over some seconds; more are counted. 0: all are captured
     #[arg(long, value_name = "PER_SECOND", default_value_t = 200)]
@@ -107,10 +110,19 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         other => return Err(format!("{other:?} is no unit of time: ns, us, ms and s are")),
     };
     let window = Duration::try_from_secs_f64(number * unit).map_err(|error| error.to_string())?;
+    if window.is_zero() {
+        return Err("longer than 0".to_owned());
+    }
     if window > MAX_WINDOW {
         return Err(format!("at most {} s", MAX_WINDOW.as_secs()));
     }
     Ok(window)
+}
+
+/// A share of CPU time, as the daemon's configuration takes it.
+fn percent(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| *share > 0.0 && *share <= 100.0);
+    share.ok_or_else(|| "a percentage: more than 0, at most 100".to_owned())
 }
 
 fn source(name: &str) -> Result<Source, String> {
@@ -237,6 +249,24 @@ impl<E: Into<anyhow::Error>> From<E> for Exit {
 /// The machine cannot do it.
 pub fn unable(error: impl Into<anyhow::Error>) -> Exit {
     Exit { status: UNABLE, error: error.into() }
+}
+
+/// The command line asks for what cannot be meant.
+pub fn usage(error: impl Into<anyhow::Error>) -> Exit {
+    Exit { status: USAGE, error: error.into() }
+}
+
+/// Parses the number of a process; 0 is none's.
+pub(super) fn pid() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
+}
+
+/// Refuses an empty PROGRAM: no file has such a name.
+pub(super) fn named(program: impl AsRef<OsStr>) -> Result<(), Exit> {
+    if program.as_ref().is_empty() {
+        return Err(usage(anyhow!("PROGRAM is empty: name the program to start")));
+    }
+    Ok(())
 }
 
 /// Why a process cannot be looked at.

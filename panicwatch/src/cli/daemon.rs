@@ -1,6 +1,6 @@
 //! `panicwatch daemon`: watches all Go programs of a host, stores and exports what they panic of.
 
-use std::{fs, path::PathBuf};
+use std::{fs, net::ToSocketAddrs as _, path::PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args as ClapArgs;
@@ -23,11 +23,19 @@ pub struct Args {
     #[arg(long)]
     check: bool,
     /// Listen here instead of where the configuration says; several times for several addresses
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     listen: Vec<String>,
     /// Keep incidents here instead of where the configuration says
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+}
+
+/// Checks that the text is an address, as the configuration's `listen` is checked.
+fn address(text: &str) -> Result<String, String> {
+    match text.to_socket_addrs() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("write it as 127.0.0.1:9464 or [::1]:9464".to_owned()),
+    }
 }
 
 /// Runs until it is told to stop.

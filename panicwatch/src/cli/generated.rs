@@ -6,7 +6,10 @@ use anyhow::Context;
 use clap::{Args as ClapArgs, Command};
 use clap_complete::Shell;
 
-use super::common::{Exit, print};
+use super::{
+    common::{Exit, print},
+    manual,
+};
 
 /// Print a shell's completions, to be loaded by it
 #[derive(Debug, ClapArgs)]
@@ -42,13 +45,10 @@ pub fn completions(mut command: Command, args: &CompletionsArgs) -> Result<i32, 
 /// When standard output, or a file in the folder, cannot be written to.
 pub fn man(command: Command, args: &ManArgs) -> Result<i32, Exit> {
     match &args.dir {
-        Some(dir) => {
-            clap_mangen::generate_to(command, dir)
-                .with_context(|| format!("cannot write manual pages to {}", dir.display()))?;
-        }
+        Some(dir) => manual::write_pages(command, dir)
+            .with_context(|| format!("cannot write manual pages to {}", dir.display()))?,
         None => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(command).render(&mut page).context("the page cannot be made")?;
+            let page = manual::page(command, "").context("the page cannot be made")?;
             print(&String::from_utf8_lossy(&page))?;
         }
     }

@@ -61,9 +61,10 @@ enum Format {
 /// Status 1 when the program cannot be started, 3 when the machine cannot do it.
 pub fn run(args: &Args) -> Result<i32, Exit> {
     let Some(program) = args.command.first() else { return Ok(2) };
+    common::named(program)?;
     if args.format == Format::Perfetto && args.output.is_none() {
         let error = anyhow!("--format perfetto is not for a terminal: say where to with -o FILE");
-        return Err(Exit { status: 2, error });
+        return Err(common::usage(error));
     }
     let path = launch::resolve(program)?;
     let file = File::open(&path)?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use clap::{Args as ClapArgs, ValueEnum};
 
-use super::common::{Exit, print, stdout_style, unreadable};
+use super::common::{Exit, pid, print, stdout_style, unreadable};
 use crate::{
     gobin::{self, SharedBytes, dwarf},
     inspect::{self, Inspection, process},
@@ -30,7 +30,7 @@ struct Target {
     #[arg(value_name = "BINARY")]
     binary: Option<PathBuf>,
     /// What this process runs, also when the file was deleted or replaced, and where it has it
-    #[arg(long, value_name = "PID")]
+    #[arg(long, value_name = "PID", value_parser = pid())]
     pid: Option<u32>,
 }
 

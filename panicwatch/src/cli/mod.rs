@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod generated;
 pub mod init_trace;
 pub mod inspect;
+pub mod manual;
 pub mod run;
 pub mod show;
 mod signals;

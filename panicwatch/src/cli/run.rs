@@ -6,7 +6,7 @@ use clap::Args as ClapArgs;
 
 use super::{
     child::{self, Watched},
-    common::{Exit, OutputArgs, RecorderArgs, say, say_counted, say_functions, unable},
+    common::{self, Exit, OutputArgs, RecorderArgs, say, say_counted, say_functions, unable},
 };
 use crate::watch::{
     launch,
@@ -31,6 +31,7 @@ pub struct Args {
 /// Status 1 when the program cannot be started, 3 when the machine cannot do it.
 pub fn run(args: &Args) -> Result<i32, Exit> {
     let Some(program) = args.command.first() else { return Ok(2) };
+    common::named(program)?;
     let path = launch::resolve(program)?;
     let file = File::open(&path)?;
     if args.output.dry_run {

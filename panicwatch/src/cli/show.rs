@@ -14,6 +14,7 @@ use super::{
     common::{self, Exit, say},
 };
 use crate::{
+    http::client,
     render::{self, Format},
     report::Style,
     stored::{Pick, Stored},
@@ -38,8 +39,8 @@ pub struct Args {
     #[arg(long, value_name = "ID", conflicts_with = "index")]
     id: Option<String>,
     /// Of several incidents, the one with this number, from 1 [default: the last]
-    #[arg(long, value_name = "N")]
-    index: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    index: Option<u64>,
     /// Write to FILE instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -52,14 +53,14 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<i32, Exit> {
     if args.format == Format::Perfetto && args.output.is_none() && io::stdout().is_terminal() {
         let error = anyhow!("--format perfetto is not for a terminal: say where to with -o FILE");
-        return Err(Exit { status: 2, error });
+        return Err(common::usage(error));
     }
     let name = args.file.display().to_string();
     let bytes = read(args)?;
     let stored = Stored::find(&bytes).with_context(|| name.clone())?;
     let pick = match (&args.id, args.index) {
         (Some(id), _) => Pick::Id(id.clone()),
-        (None, Some(number)) => Pick::Index(number),
+        (None, Some(number)) => Pick::Index(usize::try_from(number).unwrap_or(usize::MAX)),
         (None, None) => Pick::Last,
     };
     let (incident, document) = stored.read(&pick).with_context(|| name.clone())?;
@@ -75,7 +76,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     Ok(0)
 }
 
-fn read(args: &Args) -> anyhow::Result<Vec<u8>> {
+fn read(args: &Args) -> Result<Vec<u8>, Exit> {
     let path = &*args.file;
     if path == Path::new("-") {
         let mut bytes = Vec::new();
@@ -90,20 +91,28 @@ fn read(args: &Args) -> anyhow::Result<Vec<u8>> {
                 "there is no file {}, and it is no incident's id; an incident is shown from the file that -o of run or attach \
                  wrote, or by its id from a daemon",
                 path.display()
-            )),
+            )
+            .into()),
         },
-        Err(error) => Err(anyhow!(error).context(format!("cannot read {}", path.display()))),
+        Err(error) => Err(anyhow!(error).context(format!("cannot read {}", path.display())).into()),
     }
 }
 
 /// Asks the daemon for the document.
-fn stored(daemon: &DaemonArgs, id: &str) -> anyhow::Result<Vec<u8>> {
+fn stored(daemon: &DaemonArgs, id: &str) -> Result<Vec<u8>, Exit> {
     let client = daemon.client()?;
-    let bytes = ask::runtime()?.block_on(client.bytes(&format!("/api/v1/incidents/{id}")));
-    let bytes = bytes.with_context(|| {
-        format!("there is no file {id}, and no incident of that id from {}", client.place())
-    })?;
-    Ok(bytes.to_vec())
+    let answer = ask::runtime()?.block_on(client.bytes(&format!("/api/v1/incidents/{id}")));
+    answer.map_err(|error| {
+        let context = match &error {
+            client::Error::NotFound(_) => {
+                format!("there is no file {id}, and no incident of that id at {}", client.place())
+            }
+            // A mistyped file's name may look like an id.
+            client::Error::Connection { .. } => format!("there is no file {id}"),
+            _ => format!("incident {id} cannot be shown"),
+        };
+        anyhow!(error).context(context).into()
+    })
 }
 
 fn write(output: Option<&Path>, bytes: &[u8]) -> anyhow::Result<()> {

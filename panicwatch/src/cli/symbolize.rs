@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use clap::{Args as ClapArgs, ValueEnum};
 
-use super::common::{Exit, unable, unreadable};
+use super::common::{Exit, pid, unable, unreadable, usage};
 use crate::{
     gobin::{GoBinary, dwarf},
     mappings,
@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(value_name = "BINARY] [ADDRESS")]
     words: Vec<String>,
     /// Addresses of this running process
-    #[arg(long, value_name = "PID", conflicts_with_all = ["kernel", "load_address"])]
+    #[arg(long, value_name = "PID", value_parser = pid(), conflicts_with_all = ["kernel", "load_address"])]
     pid: Option<u32>,
     /// Addresses of the running kernel
     #[arg(long, conflicts_with_all = ["asm", "raised_by", "load_address"])]
@@ -111,10 +111,12 @@ fn of_kernel(args: &Args, out: &mut dyn Write) -> Result<(), Exit> {
 }
 
 fn of_binary(args: &Args, out: &mut dyn Write) -> Result<(), Exit> {
+    // Wrong usage is found before any file is read.
+    let loaded_at = args.loaded_at()?;
     let (path, shown, words) = args.binary()?;
     let bin = dwarf::open(&path).map_err(|error| anyhow!("{}: {error}", shown.display()))?;
     let name = shown.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let symbolizer = Symbolizer::new(&bin, args.bias(&bin)?);
+    let symbolizer = Symbolizer::new(&bin, args.bias(&bin, loaded_at)?);
     let plain = args.format == Format::Text && !args.asm && !args.raised_by;
     if plain {
         return in_batches(args, &symbolizer, words, &name, out);
@@ -217,23 +219,29 @@ impl Args {
             return Ok((exe.link, exe.shown, &self.words));
         }
         match self.words.split_first() {
+            Some((binary, _)) if binary.is_empty() => Err(usage(anyhow!("BINARY is empty: name a file"))),
             Some((binary, words)) => Ok((binary.into(), binary.into(), words)),
-            None => Err(Exit { status: 2, error: anyhow!("name a binary, or give --pid or --kernel") }),
+            None => Err(usage(anyhow!("name a binary, or give --pid or --kernel"))),
         }
     }
 
-    /// Run-time less link-time address.
-    fn bias(&self, bin: &GoBinary) -> Result<u64, Exit> {
+    /// The address that --load-address names.
+    fn loaded_at(&self) -> Result<Option<u64>, Exit> {
+        let parsed = |text: &String| match request::parse(text, "") {
+            Ok(Request::Address(address)) => Ok(address),
+            _ => Err(usage(anyhow!("--load-address {text:?} is no hexadecimal address"))),
+        };
+        self.load_address.as_ref().map(parsed).transpose()
+    }
+
+    /// Load bias: run-time minus link-time address.
+    fn bias(&self, bin: &GoBinary, loaded_at: Option<u64>) -> Result<u64, Exit> {
         if let Some(pid) = self.pid {
             let find = || Ok(mappings::load_bias(bin, &procfs::maps(pid)?, &procfs::executable(pid)?.file));
             let bias = find().map_err(|error| unreadable(pid, error))?;
             return bias.ok_or_else(|| anyhow!("process {pid} does not map its executable").into());
         }
-        let Some(text) = &self.load_address else { return Ok(0) };
-        match request::parse(text, "") {
-            Ok(Request::Address(address)) => Ok(address.wrapping_sub(bin.lowest_address())),
-            _ => Err(Exit { status: 2, error: anyhow!("--load-address {text:?} is no hexadecimal address") }),
-        }
+        Ok(loaded_at.map_or(0, |address| address.wrapping_sub(bin.lowest_address())))
     }
 
     /// One answer, on its way to who asked.

@@ -44,8 +44,14 @@ pub struct Args {
     #[arg(long)]
     once: bool,
     /// Between two pictures
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = common::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
     interval: Duration,
+}
+
+/// At least a tenth of a second: the daemon answers five requests for each picture.
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = common::duration(text)?;
+    if interval < BEAT { Err(format!("at least {} ms", BEAT.as_millis())) } else { Ok(interval) }
 }
 
 /// Shows it until q is pressed.

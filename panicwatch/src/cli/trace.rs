@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow};
 use clap::{Args as ClapArgs, ValueEnum};
 
 use self::{output::Output, target::Target};
-use super::common::{Exit, say, unable};
+use super::common::{Exit, say, unable, usage};
 use crate::{
     gobin::{CodeFrame, Func, GoBinary},
     probe::{
@@ -71,10 +71,11 @@ pub struct Args {
     /// Only calls that take at least this long (10us, 5ms, 1s), told when they are over; needs exits
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     min_duration: Option<Duration>,
-    /// Only calls with such an argument: NAME==VALUE, with one of == != < <= > >= contains; can be given again
+    /// Only calls whose parameter NAME meets the condition NAME==VALUE, with one of == != < <= > >= contains; may be
+    /// given several times
     #[arg(long = "where", value_name = "CONDITION", value_parser = Condition::parse)]
     conditions: Vec<Condition>,
-    /// Take functions off, the dearest first, when tracing takes more than this share of the program's CPU time
+    /// Detach from functions, the most expensive first, when tracing costs more than this share of one CPU
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     budget: Option<u32>,
     /// Write to FILE, as JSON lines unless --format says otherwise
@@ -133,12 +134,11 @@ fn megabytes(text: &str) -> Result<u32, String> {
 /// Traces until Ctrl-C, or until the process ends; gives the program's status when it was started here.
 ///
 /// # Errors
-/// Status 1 when nothing matches or the target cannot be read, 2 for patterns that are none, 3 when the machine cannot
-/// do it.
+/// Status 1 when nothing matches or the target cannot be read, 2 for patterns and conditions that make no sense, 3 when
+/// the machine cannot do it.
 pub fn run(args: &Args) -> Result<i32, Exit> {
-    let usage = |error: anyhow::Error| Exit { status: 2, error };
     let patterns: Result<Vec<Pattern>, _> = args.patterns.iter().map(|text| Pattern::parse(text)).collect();
-    let patterns = patterns.map_err(|error| usage(error.into()))?;
+    let patterns = patterns.map_err(usage)?;
     if args.format == Some(Format::Perfetto) && args.output.is_none() {
         return Err(usage(anyhow!("--format perfetto is not for a terminal: say where to with -o FILE")));
     }
@@ -151,6 +151,11 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     let bin = crate::watch::armory::open(&target.file).with_context(|| target.shown.display().to_string())?;
     let wanted = Wanted { exits: args.exits(), arguments: args.arguments() };
     let plan = plan(&bin, &patterns, wanted)?;
+    if !args.conditions.is_empty() {
+        let (values, _) = Values::read(&bin, &plan.functions).context("--where needs the arguments")?;
+        let parameters = values.parameters();
+        args.conditions.iter().try_for_each(|condition| condition.check(&parameters)).map_err(usage)?;
+    }
     if args.dry_run {
         return output::dry_run(&plan).map(|()| 0).map_err(Exit::from);
     }

@@ -125,10 +125,11 @@ fn permissions(facts: &Facts) -> Vec<Check> {
     vec![
         Check {
             name: "architecture",
-            ok: matches!(facts.architecture.as_str(), "x86_64" | "aarch64"),
+            // Go programs of other architectures are recognized and refused.
+            ok: facts.architecture == "x86_64",
             found: facts.architecture.clone(),
             consequence: "no program can be watched",
-            remedy: "use an x86_64 or aarch64 machine",
+            remedy: "use an x86_64 machine",
             required: true,
         },
         capability(

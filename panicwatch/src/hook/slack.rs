@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::{
     escape,
     incident::{Frame, Incident},
+    title,
 };
 
 /// Characters of a program's text that are shown at once, and frames of the stack.
@@ -28,10 +29,8 @@ pub(super) fn message(incident: &Incident) -> Message {
     let outcome = incident.outcome.name();
     let binary = process.binary_name().map_or_else(|| "an unknown program".to_owned(), code);
     let mut text = format!("*{kind}, {outcome}* in {binary}, process {}, {}", process.pid, incident.time);
-    if let Some(message) = &incident.message {
-        text.push('\n');
-        text.push_str(&code(message));
-    }
+    text.push('\n');
+    text.push_str(&code(&title::text(incident)));
     let frames = incident.stack.iter().filter(|frame| !frame.function.starts_with("runtime."));
     for frame in frames.take(MAX_FRAMES) {
         text.push_str("\n• ");
@@ -76,6 +75,19 @@ mod tests {
             assert_eq!(line.matches('`').count() % 2, 0, "{line}");
         }
         assert!(text.len() < 4000, "{}", text.len());
+    }
+
+    #[test]
+    fn a_value_without_text_is_named_by_type_and_fields() {
+        let mut incident = incident();
+        incident.message = None;
+        incident.panics[0].value = crate::incident::Value {
+            type_name: Some("*main.QuotaError".to_owned()),
+            detail: Some("&{Limit:5 Name:\"<b>\"}".to_owned()),
+            ..crate::incident::Value::default()
+        };
+        let text = message(&incident).text;
+        assert!(text.contains("`*main.QuotaError{Limit:5 Name:\"&lt;b&gt;\"}`"), "{text}");
     }
 
     #[test]

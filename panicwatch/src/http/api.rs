@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 use super::{Site, page, reply};
 use crate::{
     daemon::status::{Binary, Process},
+    incident::Incident,
     render::{self, Format},
     report::Style,
     store::{self, Archive, Query},
+    title,
 };
 
 type Shared = State<Arc<Site>>;
@@ -56,7 +58,7 @@ pub(super) async fn metrics(State(site): Shared) -> Response {
 }
 
 /// Asks the store, on a thread that may wait for the disk.
-async fn ask<R: Send + 'static>(
+pub(super) async fn ask<R: Send + 'static>(
     site: &Site,
     question: impl FnOnce(&dyn Archive) -> Result<R, store::Error> + Send + 'static,
 ) -> Result<R, Response> {
@@ -69,8 +71,28 @@ async fn ask<R: Send + 'static>(
 }
 
 /// An answer, or the error in its place.
-fn either(answer: Result<Response, Response>) -> Response {
+pub(super) fn either(answer: Result<Response, Response>) -> Response {
     answer.unwrap_or_else(|error| error)
+}
+
+/// An incident with what it is called.
+#[derive(Debug, Serialize)]
+pub(super) struct Titled {
+    #[serde(flatten)]
+    incident: Incident,
+    title: String,
+}
+
+impl From<Incident> for Titled {
+    fn from(incident: Incident) -> Titled {
+        Titled { title: title::title(&incident), incident }
+    }
+}
+
+#[derive(Serialize)]
+struct Incidents {
+    incidents: Vec<Titled>,
+    next: Option<String>,
 }
 
 /// A list, newest first.
@@ -84,7 +106,10 @@ pub(super) async fn incidents(
         Err(error) => return reply::error(StatusCode::BAD_REQUEST, &error.body_text()),
     };
     let page = ask(&site, move |archive| archive.incidents(&query)).await;
-    either(page.map(|page| reply::json(&headers, &page)))
+    either(page.map(|page| {
+        let incidents = page.incidents.into_iter().map(Titled::from).collect();
+        reply::json(&headers, &Incidents { incidents, next: page.next })
+    }))
 }
 
 /// How an incident is wanted.
@@ -141,30 +166,6 @@ pub(super) async fn incident(
         }
         Err(error) => reply::error(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
     }
-}
-
-#[derive(Serialize)]
-struct Groups {
-    groups: Vec<store::Group>,
-}
-
-/// All groups, that of the newest incident first.
-pub(super) async fn groups(State(site): Shared, headers: HeaderMap) -> Response {
-    let groups = ask(&site, |archive| archive.groups()).await;
-    either(groups.map(|groups| reply::json(&headers, &Groups { groups })))
-}
-
-/// One group.
-pub(super) async fn group(
-    State(site): Shared,
-    Path(fingerprint): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    let groups = ask(&site, |archive| archive.groups()).await;
-    either(groups.map(|groups| match groups.iter().find(|group| group.fingerprint == fingerprint) {
-        Some(group) => reply::json(&headers, group),
-        None => reply::error(StatusCode::NOT_FOUND, "there is no such group"),
-    }))
 }
 
 #[derive(Serialize)]

@@ -37,6 +37,11 @@ pub enum Error {
     /// It wants a token.
     #[error("the daemon asks for a token: --token-file names the file that holds it")]
     Token,
+    /// It wants another token.
+    #[error(
+        "the daemon rejects the token: it is not the one in the file that http.token_file of its configuration names"
+    )]
+    WrongToken,
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
@@ -109,7 +114,7 @@ impl Client {
         let status = answer.status();
         let (bytes, is_cut) = web::beginning(answer, MAX_BYTES).await.map_err(broken)?;
         match (status.is_success(), is_cut) {
-            (false, _) => Err(refusal(status, &bytes)),
+            (false, _) => Err(refusal(status, &bytes, self.token.is_some())),
             (true, true) => Err(Error::Answer(format!("it is longer than {} MiB", MAX_BYTES >> 20))),
             (true, false) => Ok(bytes),
         }
@@ -125,11 +130,13 @@ impl Client {
     }
 }
 
-fn refusal(status: StatusCode, body: &[u8]) -> Error {
+/// `shown`: with a token.
+fn refusal(status: StatusCode, body: &[u8], shown: bool) -> Error {
     let document: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     let sentence = document.as_ref().and_then(|d| d["error"].as_str());
     let sentence = sentence.map_or_else(|| status.to_string(), |s| escape::one_line_max(s, 300));
     match status {
+        StatusCode::UNAUTHORIZED if shown => Error::WrongToken,
         StatusCode::UNAUTHORIZED => Error::Token,
         StatusCode::NOT_FOUND => Error::NotFound(sentence),
         _ => Error::Refused(sentence),

@@ -5,6 +5,7 @@
 
 mod api;
 pub mod client;
+mod groups;
 mod guard;
 pub mod page;
 mod reply;
@@ -81,8 +82,8 @@ pub fn router(site: Arc<Site>, way: Way) -> Router {
         .route("/metrics", get(api::metrics))
         .route("/api/v1/incidents", get(api::incidents))
         .route("/api/v1/incidents/{id}", get(api::incident))
-        .route("/api/v1/groups", get(api::groups))
-        .route("/api/v1/groups/{fingerprint}", get(api::group))
+        .route("/api/v1/groups", get(groups::groups))
+        .route("/api/v1/groups/{fingerprint}", get(groups::group))
         .route("/api/v1/processes", get(api::processes))
         .route("/api/v1/probes", get(api::probes))
         .route("/api/v1/gaps", get(api::gaps))

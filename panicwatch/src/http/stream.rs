@@ -17,7 +17,7 @@ use axum::{
 use futures_util::stream::{self, Stream};
 use tokio::sync::{broadcast::error::RecvError, watch};
 
-use super::{Site, reply};
+use super::{Site, api::Titled, reply};
 use crate::{
     daemon::feed::News,
     incident::Incident,
@@ -118,7 +118,7 @@ fn of_incident(incident: &Incident) -> Event {
     let document = Incident { timeline: None, ..incident.clone() };
     let event = Event::default().event("incident").id(&incident.id);
     // Every incident can be written as JSON: it was, into the store.
-    event.json_data(&document).unwrap_or_default()
+    event.json_data(Titled::from(document)).unwrap_or_default()
 }
 
 fn events(reader: Reader) -> impl Stream<Item = Result<Event, Infallible>> {

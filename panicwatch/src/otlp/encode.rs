@@ -18,6 +18,7 @@ use super::{
 use crate::{
     fingerprint, frame_class,
     incident::{Frame, Incident, Kind, Outcome},
+    title,
 };
 
 /// Schema of the attributes' names.
@@ -109,10 +110,13 @@ fn severity(outcome: Outcome) -> (SeverityNumber, &'static str) {
     }
 }
 
-/// As Go's own first line.
+/// The first line of Go's account.
 fn headline(incident: &Incident) -> String {
-    let message = cut(incident.message.as_deref().unwrap_or("(its text is not known)"), MAX_TEXT);
+    let text = title::text(incident);
+    let message = cut(&text, MAX_TEXT);
     match incident.kind {
+        // The stand-in for a text that is not known says what kind it is.
+        _ if title::is_unknown(incident) => message.to_owned(),
         Kind::Panic => format!("panic: {message}"),
         Kind::FatalError | Kind::Throw => format!("fatal error: {message}"),
         Kind::Signal => message.to_owned(),

@@ -43,6 +43,28 @@ fn spans_of(incident: &Incident) -> Vec<Span> {
 }
 
 #[test]
+fn a_value_without_text_is_named_by_type_and_fields() {
+    let body = |incident: &Incident| match record(incident).body.and_then(|body| body.value) {
+        Some(Value::StringValue(text)) => text,
+        other => panic!("{other:?}"),
+    };
+    let mut custom = incident("recovered");
+    custom.message = None;
+    custom.panics[0].value = crate::incident::Value {
+        type_name: Some("*main.QuotaError".to_owned()),
+        detail: Some("&{Limit:5}".to_owned()),
+        ..crate::incident::Value::default()
+    };
+    assert_eq!(body(&custom), "panic: *main.QuotaError{Limit:5}");
+    assert_eq!(of_record(&custom, "exception.message"), None, "a message is never made up");
+    custom.panics[0].value = crate::incident::Value::default();
+    let text = body(&custom);
+    assert!(text.starts_with("panic of unknown value in "), "{text}");
+    let names: Vec<String> = spans_of(&custom).into_iter().map(|span| span.name).collect();
+    assert!(names.iter().all(|name| !name.contains('?')), "{names:?}");
+}
+
+#[test]
 fn a_log_record_has_what_the_conventions_name() {
     let chain = incident("chain");
     let record = record(&chain);

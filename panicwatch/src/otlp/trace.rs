@@ -93,7 +93,9 @@ impl Maker<'_> {
     fn root(&self) -> Span {
         let incident = self.incident;
         // Names are what traces are grouped by: a class, never a message.
-        let name = format!("{} {}", incident.kind.name(), cut(&fingerprint::class(incident), MAX_NAME));
+        let class = fingerprint::class(incident);
+        let class = if class == "?" { "of unknown class" } else { cut(&class, MAX_NAME) };
+        let name = format!("{} {class}", incident.kind.name());
         let mut span = self.span(ROOT, None, name, (incident.start_ns, self.end_ns));
         let mut attributes = Attributes::default();
         described(incident, &mut attributes);
@@ -112,7 +114,8 @@ impl Maker<'_> {
 
     fn panic(&self, i: usize, panic: &Panic) -> Span {
         let end = recovered_ns(panic).unwrap_or(self.end_ns);
-        let name = format!("panic {}", cut(panic.value.type_name.as_deref().unwrap_or("?"), MAX_NAME));
+        let name =
+            format!("panic {}", cut(panic.value.type_name.as_deref().unwrap_or("of unknown type"), MAX_NAME));
         let name = if panic.goexit { "runtime.Goexit".to_owned() } else { name };
         let mut span = self.span(&panic_path(i), Some(ROOT), name, (panic.raised_ns, end));
         let mut attributes = Attributes::default();

@@ -4,14 +4,13 @@ use super::Group;
 use crate::{
     frame_class::{self, Class},
     incident::{Frame, Incident, Kind},
+    title::title,
 };
 
 /// Executables that are named.
 const MAX_BINARIES: usize = 8;
 /// Hours of which the numbers are kept.
 const MAX_HOURS: usize = 48;
-/// Longest title, characters.
-const MAX_TITLE: usize = 300;
 
 impl Group {
     /// Counts `incident`; `kept`: its document is.
@@ -81,12 +80,6 @@ fn hour(time: &str) -> Option<u64> {
     u64::try_from(time.as_second() / 3600).ok()
 }
 
-fn title(incident: &Incident) -> String {
-    let line = incident.message.as_deref().and_then(|message| message.lines().next());
-    let line = line.unwrap_or_else(|| incident.kind.name());
-    line.chars().take(MAX_TITLE).collect()
-}
-
 /// Where it was raised; of a fatal error the innermost frame outside the runtime.
 fn site(incident: &Incident) -> Option<&Frame> {
     let raised = incident.panics.first().and_then(|panic| panic.site.as_ref());
@@ -104,5 +97,28 @@ fn place(frame: &Frame) -> String {
     match (&frame.file, frame.line) {
         (Some(file), Some(line)) => format!("{} ({file}:{line})", frame.function),
         _ => frame.function.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::incident::Value;
+
+    #[test]
+    fn a_group_is_titled_as_its_newest_incident() {
+        let text = include_str!("../../tests/incidents/recovered.json");
+        let mut incident: Incident = serde_json::from_str(text).expect("a document");
+        let mut group = Group::default();
+        group.add(&incident, true);
+        assert_eq!(group.title, "runtime error: index out of range [6] with length 3");
+        incident.message = None;
+        incident.panics[0].value = Value {
+            type_name: Some("*main.QuotaError".to_owned()),
+            detail: Some("&{Limit:5}".to_owned()),
+            ..Value::default()
+        };
+        group.add(&incident, true);
+        assert_eq!(group.title, "*main.QuotaError{Limit:5}");
     }
 }

@@ -61,7 +61,7 @@ pub struct Page {
 pub struct Group {
     /// The fingerprint.
     pub fingerprint: String,
-    /// What happened, as a line: the message of the newest.
+    /// What the newest is called ([`crate::title`]).
     pub title: String,
     /// Its kind.
     pub kind: Option<Kind>,

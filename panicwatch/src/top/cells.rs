@@ -1,7 +1,7 @@
 //! Lists as cells of text, safe to show. Must not know how tables are laid out.
 
 use super::{Rates, Snapshot};
-use crate::escape::one_line_max;
+use crate::{escape::one_line_max, title};
 
 /// Characters of a cell at most: no screen is wider.
 const CELL: usize = 300;
@@ -84,7 +84,7 @@ fn incidents(snapshot: &Snapshot) -> List {
             base(incident.process.exe.as_deref()),
             incident.process.pid.to_string(),
             safe(&incident.id),
-            safe(incident.message.as_deref().unwrap_or("?")),
+            safe(&title::title(incident)),
         ]
     };
     let heads =

@@ -44,12 +44,25 @@ mod tests {
             "! the disk is full",
             "Groups (1)",
             "12345     -        fatal 12345             shop              2025-07-09 03:12:44  bad\\x1b[2J\\u{202e}news",
-            "bad\\x1b[2J\\u{202e}news\\nsecond",
+            "01JZQ4V7T3F6Y5K2M8N0P1R3S5  bad\\x1b[2J\\u{202e}news\n",
             "4711      shop                      go1.24.11     9          0.25 %     yes",
             "12        \\x1b[31mx                 -             0          -          no: it is not selected",
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_value_without_text_is_named_by_type_and_fields() {
+        let mut snapshot = sample();
+        snapshot.incidents[0].message = None;
+        snapshot.incidents[0].panics[0].value = crate::incident::Value {
+            type_name: Some("*main.QuotaError".into()),
+            detail: Some("&{Limit:5 Name:\"\x1b[31m\"}".into()),
+            ..crate::incident::Value::default()
+        };
+        let text = text(&snapshot, &Rates::default());
+        assert!(text.contains("  *main.QuotaError{Limit:5 Name:\"\\x1b[31m\"}\n"), "{text}");
     }
 
     #[test]

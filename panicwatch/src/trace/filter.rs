@@ -12,6 +12,29 @@ use super::line::Argument;
 #[error("{0:?} is no condition; write NAME==VALUE, with one of == != < <= > >= contains")]
 pub struct FilterError(String);
 
+/// Names that an error lists.
+const MAX_NAMED: usize = 20;
+
+/// A condition on a parameter that no traced function has.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UnknownParameter {
+    /// There are others.
+    #[error("--where {name}: no traced function has a parameter of this name; there are {known}")]
+    Other {
+        /// The name in the condition.
+        name: String,
+        /// The names of the parameters.
+        known: String,
+    },
+    /// There are none.
+    #[error("--where {name}: the traced functions have no parameters that the debug information names")]
+    None {
+        /// The name in the condition.
+        name: String,
+    },
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operator {
     Equal,
@@ -26,7 +49,7 @@ enum Operator {
 /// `NAME OPERATOR VALUE`, on an argument.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
-    /// The argument; behind dots, a field of it.
+    /// The argument's.
     name: String,
     operator: Operator,
     value: String,
@@ -59,6 +82,25 @@ impl Condition {
             return Err(FilterError(text.to_owned()));
         }
         Ok(Condition { name: name.to_owned(), operator, value: unquoted(value) })
+    }
+
+    /// Checks that one of the traced functions has a parameter of this name: without one no call can meet the condition.
+    ///
+    /// # Errors
+    /// When none has, naming those there are.
+    pub fn check(&self, parameters: &[&str]) -> Result<(), UnknownParameter> {
+        if parameters.contains(&self.name.as_str()) {
+            return Ok(());
+        }
+        let name = self.name.clone();
+        if parameters.is_empty() {
+            return Err(UnknownParameter::None { name });
+        }
+        let mut known = parameters.iter().take(MAX_NAMED).copied().collect::<Vec<_>>().join(", ");
+        if let Some(more) = parameters.len().checked_sub(MAX_NAMED).filter(|more| *more > 0) {
+            known += &format!(" and {more} more");
+        }
+        Err(UnknownParameter::Other { name, known })
     }
 
     /// Does the call with these arguments meet it? One without such an argument, or whose value is not known, does not.
@@ -180,6 +222,26 @@ mod tests {
         assert!(holds("a contains ell", "\"hello\"") && !holds("a contains xyz", "\"hello\""));
         assert!(holds("a==x==y", "\"x==y\""), "the first operator counts");
         assert!(holds("a contains \"q\"", "\"say \\\"q\\\"\""));
+    }
+
+    #[test]
+    fn a_parameter_must_exist() {
+        let check = |text: &str, known: &[&str]| {
+            let condition = Condition::parse(text).expect("a condition");
+            condition.check(known).map_err(|error| error.to_string())
+        };
+        assert_eq!(check("n==3", &["b", "n"]), Ok(()));
+        let error = check("m==3", &["b", "n"]).expect_err("no such parameter");
+        assert_eq!(error, "--where m: no traced function has a parameter of this name; there are b, n");
+        // Fields are not compared: a name with a dot is no parameter's.
+        assert!(check("b.Name==x", &["b"]).is_err());
+        assert!(check("N==3", &["n"]).is_err(), "Go's names have case");
+        let error = check("n==3", &[]).expect_err("no parameters");
+        assert!(error.contains("have no parameters"), "{error}");
+        let names: Vec<String> = (0..25).map(|n| format!("p{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let error = check("x==1", &names).expect_err("no such parameter");
+        assert!(error.ends_with("p18, p19 and 5 more"), "{error}");
     }
 
     #[test]

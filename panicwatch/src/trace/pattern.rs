@@ -18,6 +18,11 @@ pub enum PatternError {
         "an empty pattern matches no function; give a name such as main.handle, or a glob such as main.*"
     )]
     Empty,
+    /// A slash begins a regular expression that no slash ends.
+    #[error(
+        "{0:?} has no closing slash; a regular expression is /…/, and no function's name begins with a slash"
+    )]
+    Unclosed(String),
 }
 
 /// One pattern.
@@ -34,8 +39,11 @@ impl Pattern {
     /// # Errors
     /// When it is neither.
     pub fn parse(text: &str) -> Result<Pattern, PatternError> {
-        if text.is_empty() {
+        if matches!(text, "" | "//") {
             return Err(PatternError::Empty);
+        }
+        if text == "/" || text.starts_with('/') && !text.ends_with('/') {
+            return Err(PatternError::Unclosed(text.to_owned()));
         }
         let inner = text.strip_prefix('/').and_then(|rest| rest.strip_suffix('/'));
         let source = match inner {
@@ -109,7 +117,8 @@ mod tests {
         assert!(!matches("/^serve/", "net/http.(*conn).serve"));
         let error = Pattern::parse("/(/").expect_err("no expression").to_string();
         assert!(error.contains("unclosed group"), "{error}");
-        assert!(Pattern::parse("").is_err());
-        assert!(matches("/", "/"), "one slash is a glob");
+        for none in ["", "//", "/", "/serve", "/^net/http\\."] {
+            assert!(Pattern::parse(none).is_err(), "{none:?}");
+        }
     }
 }

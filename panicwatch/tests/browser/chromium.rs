@@ -4,6 +4,7 @@
 use std::{
     io::{BufRead as _, BufReader},
     net::TcpStream,
+    os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, Stdio},
     thread,
@@ -194,7 +195,8 @@ impl Chromium {
 
     /// A picture of the whole page in the folder of `PANICWATCH_SCREENSHOTS`, for people to look at; without it none.
     pub(crate) fn picture(&mut self, name: &str) {
-        let Some(folder) = std::env::var_os("PANICWATCH_SCREENSHOTS") else { return };
+        let folder = std::env::var_os("PANICWATCH_SCREENSHOTS").filter(|folder| !folder.is_empty());
+        let Some(folder) = folder else { return };
         let result =
             self.call("Page.captureScreenshot", json!({ "format": "png", "captureBeyondViewport": true }));
         let bytes = BASE64_STANDARD.decode(result["data"].as_str().expect("a picture")).expect("base64");
@@ -204,8 +206,9 @@ impl Chromium {
 
 impl Drop for Chromium {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
+        // The command may be a script that does not become the browser: the whole group is killed. It may have ended before.
+        let group = format!("-{}", self.process.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
         let _ = self.process.wait();
     }
 }
@@ -219,6 +222,7 @@ fn spawn(name: &str, profile: &Path) -> Option<Child> {
         .arg("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
         .arg(format!("--user-data-dir={}", profile.display()))
         .arg("about:blank")
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -3,11 +3,14 @@
 
 #![expect(clippy::print_stdout, reason = "a test that does not run says so")]
 
+mod checks;
 mod chromium;
+mod layout;
 mod site;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use checks::{FAINT, TOO_WIDE, UNLABELLED};
 use chromium::Chromium;
 use panicwatch::{
     incident::{Incident, Kind, Outcome},
@@ -306,6 +309,10 @@ fn a_token_is_asked_for_and_kept() {
     browser.open(&served.base);
     for token in ["wrong", "right"] {
         browser.until("document.activeElement?.type === 'password' && document.activeElement.value === ''");
+        let rejected = browser.eval("document.querySelector('main [role=alert]')?.textContent ?? null");
+        let want =
+            if token == "wrong" { serde_json::Value::Null } else { "The daemon rejects this token.".into() };
+        assert_eq!(rejected, want, "before {token}");
         browser.write(token);
         browser.key("Enter");
     }
@@ -340,19 +347,16 @@ fn every_view_in_the_dark_and_on_a_telephone() {
             browser.until("!!document.querySelector('h1')");
             browser.until("document.querySelectorAll('main tbody tr, main .sheet .r').length > 0");
             browser.picture(&format!("{name}-{scheme}-{width}"));
-            let wide = browser.eval("document.documentElement.scrollWidth - innerWidth");
+            let wide = browser.eval(TOO_WIDE);
             assert!(wide.as_i64() <= Some(0), "{name} at {width} is {wide} pixels too wide");
             let dark = browser.eval("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).every((n) => n < 64)");
             assert_eq!(dark, scheme == "dark", "{name} {scheme}");
             assert_eq!(browser.eval(UNLABELLED), serde_json::json!([]), "{name}: everything has a name");
+            assert_eq!(browser.eval(FAINT), serde_json::json!([]), "{name} {scheme}: everything can be read");
         }
     }
     nothing_wrong(&mut browser, &served.base);
 }
-
-/// What a screen reader would not name.
-const UNLABELLED: &str = "[...document.querySelectorAll('button, a, input, select, canvas, [role=region], svg[role=img]')] \
-    .filter((e) => !(e.textContent.trim() || e.getAttribute('aria-label') || e.labels?.length)).map((e) => e.outerHTML.slice(0, 200))";
 
 #[test]
 fn processes_and_probes() {

@@ -65,6 +65,8 @@ impl Archive for Fake {
             group.first_seen.clone_from(&incident.time);
             *group.outcomes.entry(incident.outcome.name().to_owned()).or_default() += 1;
         }
+        // As the store does.
+        groups.sort_by(|a, b| b.last_seen.cmp(&a.last_seen).then(a.fingerprint.cmp(&b.fingerprint)));
         Ok(groups)
     }
 
@@ -77,7 +79,7 @@ impl Archive for Fake {
 fn of(incident: &Incident, hour: u64) -> Group {
     Group {
         fingerprint: incident.fingerprint.clone(),
-        title: incident.message.clone().unwrap_or_default(),
+        title: panicwatch::title::title(incident),
         kind: Some(incident.kind),
         class: incident.panics.first().and_then(|panic| panic.value.type_name.clone()),
         site: incident.stack.first().map(|frame| frame.function.clone()),

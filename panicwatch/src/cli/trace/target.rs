@@ -13,7 +13,7 @@ use clap::Args as ClapArgs;
 
 use super::super::{
     attach, child,
-    common::{Exit, say, unable, unreadable},
+    common::{self, Exit, say, unable, unreadable, usage},
     signals,
 };
 use crate::watch::{
@@ -26,7 +26,7 @@ use crate::watch::{
 #[group(multiple = false)]
 pub(super) struct TargetArgs {
     /// Trace this running process
-    #[arg(long, value_name = "PID")]
+    #[arg(long, value_name = "PID", value_parser = common::pid())]
     pid: Option<u32>,
     /// Trace every process of this executable, present and future
     #[arg(long, value_name = "PATH")]
@@ -72,13 +72,14 @@ impl Target {
             }
             (None, Some(path), None) => (Which::Executable, path.clone(), path.clone()),
             (None, None, Some(program)) => {
+                common::named(program)?;
                 let path = launch::resolve(program)?;
                 (Which::Command(command.to_vec()), path.clone(), std::path::absolute(path)?)
             }
             _ => {
                 let error =
                     anyhow!("say what to trace once: --pid PID, --exe PATH, or -- PROGRAM and its arguments");
-                return Err(Exit { status: 2, error });
+                return Err(usage(error));
             }
         };
         let file = File::open(&path).with_context(|| format!("cannot read {}", shown.display()))?;

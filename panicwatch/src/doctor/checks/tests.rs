@@ -92,6 +92,16 @@ fn old_kernels_lose_only_what_they_lack() {
 }
 
 #[test]
+fn another_architecture_is_refused_and_not_recommended() {
+    for architecture in ["aarch64", "riscv64"] {
+        let d = diagnose(&Facts { architecture: architecture.into(), ..good() });
+        assert!(!d.able.run && !d.able.attach, "{architecture}");
+        let said = d.requirements().expect_err("refused").to_string();
+        assert!(said.contains(&format!("architecture: {architecture}; use an x86_64 machine")), "{said}");
+    }
+}
+
+#[test]
 fn sys_admin_stands_for_the_newer_ones() {
     let facts = Facts { capabilities: Some(1 << CAP_SYS_ADMIN), ..good() };
     let d = diagnose(&facts);

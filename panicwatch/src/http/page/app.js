@@ -80,16 +80,17 @@
     main.replaceChildren(el("h1", {}, "That did not work"), el("p", { role: "alert" }, told(error.message, 500)));
   }
   function askForToken() {
+    const rejected = token !== "" && el("p", { role: "alert" }, "The daemon rejects this token.");
     const input = el("input", { id: "token", type: "password", autocomplete: "current-password", required: true });
     main.replaceChildren(el("form", { class: "token", onsubmit: (e) => {
       e.preventDefault(); token = input.value.trim(); sessionStorage.setItem("panicwatch-token", token); route();
-    } }, el("h1", {}, "This daemon asks for a token"), el("label", { for: "token" }, "Token, as in the file that http.token_file names"), input, el("button", {}, "Show")));
+    } }, el("h1", {}, "This daemon asks for a token"), el("label", { for: "token" }, "Token, as in the file that http.token_file names"), input, rejected, el("button", {}, "Show")));
     input.focus();
   }
   const search = (value, act) => { let timer; return el("input", { type: "search", "aria-label": "Filter", placeholder: "Filter", value, oninput: (e) => { clearTimeout(timer); timer = setTimeout(() => act(e.target.value), 150); } }); };
 
   // --- Gaps: when nobody watched ---------------------------------------------------------------------------------------
-  const gapRows = (gaps) => PW.table("Times in which nothing was watched", ["From", "To", "Why"], gaps.map((g) => PW.row(PW.time(g.from), PW.time(g.to), told(g.reason, 300))));
+  const gapRows = (gaps) => PW.table("Times in which nothing was watched", [["From", "tight"], ["To", "tight"], "Why"], gaps.map((g) => PW.row(PW.time(g.from), PW.time(g.to), told(g.reason, 300))));
   const recent = (gaps) => gaps.filter((g) => Date.now() - Date.parse(g.to) < 86400000);
 
   // --- Groups --------------------------------------------------------------------------------------------------------
@@ -106,8 +107,9 @@
     });
     return svg;
   }
+  const GROUPS = 500;
   async function groups(_, turn) {
-    let [{ groups: all }, { gaps }] = await Promise.all([get("/api/v1/groups"), get("/api/v1/gaps")]), filter = "";
+    let list = [], next = null, total = 0, filter = "", { gaps } = await get("/api/v1/gaps");
     if (turn !== shown) return;
     const missed = el("details", { class: "note" });
     const drawGaps = () => {
@@ -116,28 +118,46 @@
       missed.replaceChildren(el("summary", {}, `For ${PW.ns(last.reduce((sum, g) => sum + (Date.parse(g.to) - Date.parse(g.from)) * 1e6, 0))} of the last 24 hours nothing was watched`), last.length ? gapRows(last) : "");
     };
     const box = el("div", {}), count = el("p", { class: "note", role: "status" });
+    const row = (g) => PW.row(
+      [el("a", { href: `#/incidents?fingerprint=${encodeURIComponent(g.fingerprint)}` }, told(g.title || g.fingerprint, 200)), el("div", { class: "place" }, g.kind ? PW.words(g.kind) : "", g.class ? [" · ", told(g.class, 100)] : "", g.site ? [" · ", told(g.site, 200)] : "")],
+      PW.number(g.count), sparkline(g.hours), Object.entries(g.outcomes).map(([o, n]) => [PW.badge(o), ` ${PW.number(n)} `]).flat(), told(g.binaries.join(", "), 100), PW.time(g.last_seen));
     const draw = () => {
-      const fits = all.filter((g) => `${g.title} ${g.class} ${g.site} ${g.binaries} ${g.fingerprint}`.toLowerCase().includes(filter.toLowerCase()));
-      count.textContent = `${PW.number(fits.length)} of ${PW.number(all.length)} groups`;
-      box.replaceChildren(fits.length ? PW.table("Groups", ["What", "Count", "Last 24 h", "Outcomes", "Binaries", "Last seen"], fits.slice(0, 500).map((g) => PW.row(
-        [el("a", { href: `#/incidents?fingerprint=${encodeURIComponent(g.fingerprint)}` }, told(g.title || g.fingerprint, 200)), el("div", { class: "place" }, g.kind ? PW.words(g.kind) : "", g.class ? [" · ", told(g.class, 100)] : "", g.site ? [" · ", told(g.site, 200)] : "")],
-        PW.number(g.count), sparkline(g.hours), Object.entries(g.outcomes).map(([o, n]) => [PW.badge(o), ` ${PW.number(n)} `]).flat(), told(g.binaries.join(", "), 100), PW.time(g.last_seen))))
-        : el("p", { class: "empty" }, all.length ? "No group fits the filter." : "No panic was seen yet. Groups appear here by themselves."));
+      const focused = box.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+      count.textContent = list.length < total ? `${PW.number(list.length)} of ${PW.number(total)} groups` : `${PW.number(total)} ${total === 1 ? "group" : "groups"}`;
+      box.replaceChildren(list.length ? PW.table("Groups", [["What", "wide"], ["Count", "tight"], ["Last 24 h", "tight"], "Outcomes", "Binaries", ["Last seen", "tight"]], list.map(row))
+        : el("p", { class: "empty" }, filter ? "No group matches the filter." : "No panic was seen yet. New groups appear here without a reload."),
+      next ? el("button", { type: "button", class: "more", onclick: () => enqueue(more) }, `Load ${PW.number(Math.min(GROUPS, total - list.length))} more`) : "");
+      if (focused) [...box.querySelectorAll("a")].find((a) => a.getAttribute("href") === focused)?.focus({ preventScroll: true });
     };
-    main.replaceChildren(el("h1", {}, "Groups"), el("div", { class: "tools" }, search("", (v) => { filter = v; draw(); }), count), missed, box);
-    draw();
+    const page = (limit, before) => get(`/api/v1/groups?${new URLSearchParams({ limit, ...(filter ? { text: filter } : {}), ...(before ? { before } : {}) })}`);
+    // As many as are shown, anew: counts change, and a group moves to the front with each incident.
+    const again = async (least) => { const all = await page(Math.max(GROUPS, least)); return () => { ({ groups: list, next, total } = all); draw(); }; };
+    const more = async () => {
+      const rest = await page(GROUPS, next), known = new Set(list.map((g) => g.fingerprint)), first = list.length;
+      return () => {
+        list = list.concat(rest.groups.filter((g) => !known.has(g.fingerprint))); ({ next, total } = rest); draw();
+        box.querySelectorAll("tbody a")[first]?.focus({ preventScroll: true });
+      };
+    };
+    // One question after the other: an answer must not undo a later one.
+    let queue = Promise.resolve();
+    const enqueue = (question) => (queue = queue.then(async () => { const show = turn === shown && await question(); if (show && turn === shown) show(); }).catch((error) => { if (turn === shown) complain(error); }));
+    main.replaceChildren(el("h1", {}, "Groups"), el("div", { class: "tools" }, search("", (v) => { filter = v.trim(); enqueue(() => again(0)); }), count), missed, box);
     drawGaps();
+    await enqueue(() => again(0));
     let waiting = false;
     onNews = (name, data) => {
       if (name === "gap") { gaps = [...gaps, data]; drawGaps(); return; }
       if (waiting) return;
       waiting = true;
-      setTimeout(async () => { waiting = false; if (turn === shown) { all = (await get("/api/v1/groups")).groups; if (turn === shown) draw(); } }, 500);
+      setTimeout(() => { waiting = false; enqueue(() => again(list.length)); }, 500);
     };
   }
 
   // --- Incidents: only the rows in sight are there --------------------------------------------------------------------
-  const ROW = 46;
+  const narrow = matchMedia("(max-width: 640px)");
+  // As page.css has the height of a row.
+  const height = () => (narrow.matches ? 84 : 46);
   const KINDS = ["panic", "fatal_error", "throw", "signal"], OUTCOMES = ["recovered", "fatal", "goexit", "exited", "unknown"];
   async function incidents(query, turn) {
     let all = [], next = null, loading = false;
@@ -151,12 +171,12 @@
       query.get("fingerprint") ? el("button", { type: "button", onclick: () => go("fingerprint", "") }, "Group ", told(query.get("fingerprint"), 40), " ✕") : "", status), grid);
     grid.append(el("div", { role: "rowgroup" }, el("div", { role: "row", class: "r head" }, ["What", "Outcome", "Process", "When"].map((h) => el("span", { role: "columnheader" }, h)))), view);
     const draw = () => {
-      const first = Math.max(0, Math.floor(view.scrollTop / ROW) - 10), last = Math.min(all.length, first + Math.ceil(view.clientHeight / ROW) + 20);
+      const ROW = height(), first = Math.max(0, Math.floor(view.scrollTop / ROW) - 10), last = Math.min(all.length, first + Math.ceil(view.clientHeight / ROW) + 20);
       sheet.style.height = `${all.length * ROW}px`;
       const focused = sheet.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
       sheet.replaceChildren(...all.slice(first, last).map((i, n) => {
         const row = el("div", { role: "row", class: "r", "aria-rowindex": first + n + 2 },
-          el("span", { role: "cell" }, el("a", { href: `#/incidents/${encodeURIComponent(i.id)}` }, i.message === null ? PW.words(i.kind) : told(i.message, 200)), el("div", { class: "place" }, i.panics[0]?.site ? told(i.panics[0].site.function, 120) : PW.words(i.kind))),
+          el("span", { role: "cell" }, el("a", { href: `#/incidents/${encodeURIComponent(i.id)}` }, told(i.title, 200)), el("div", { class: "place" }, i.panics[0]?.site ? told(i.panics[0].site.function, 120) : PW.words(i.kind))),
           el("span", { role: "cell" }, PW.badge(i.outcome)), el("span", { role: "cell" }, told(PW.base(i.process.exe), 60), el("span", { class: "note" }, ` ${i.process.pid}`)), el("span", { role: "cell" }, PW.time(i.time)));
         row.style.top = `${(first + n) * ROW}px`;
         return row;
@@ -179,6 +199,9 @@
       draw();
     };
     let frame = 0;
+    const resized = () => draw();
+    narrow.addEventListener("change", resized);
+    abort = () => narrow.removeEventListener("change", resized);
     view.addEventListener("scroll", () => { cancelAnimationFrame(frame); frame = requestAnimationFrame(draw); });
     view.addEventListener("keydown", (e) => {
       const step = { ArrowDown: 1, ArrowUp: -1 }[e.key];
@@ -194,7 +217,7 @@
       if (name !== "incident" || !plain || all.some((i) => i.id === data.id)) return;
       all.unshift(data);
       // What is being read stays where it is.
-      if (view.scrollTop > 0) view.scrollTop += ROW;
+      if (view.scrollTop > 0) view.scrollTop += height();
       status.textContent = `${PW.number(all.length)}${next ? " and more" : ""}`;
       draw();
     };
@@ -216,10 +239,10 @@
       main.replaceChildren(el("h1", {}, "Processes"),
         el("p", {}, PW.badge(status.ready ? "ready" : "fatal", status.ready ? "ready" : "not ready"), ` ${status.watched} of ${status.processes} Go processes watched · recording costs ${status.own.overhead_percent === null ? "not measured yet" : percent(status.own.overhead_percent) + " of a core"} · ${PW.number(Math.round(status.own.memory_bytes / 1048576))} MiB`),
         status.problems.length ? el("ul", { role: "alert" }, status.problems.map((p) => el("li", {}, told(p, 400)))) : "",
-        all.length ? PW.table("Processes", ["Process", "Pid", "Watched", "Go", "Overhead", "Incidents"], all.map((p) => { const b = by.get(p.binary); return PW.row(
+        all.length ? PW.table("Processes", ["Process", ["Pid", "tight"], "Watched", ["Go", "tight"], ["Overhead", "tight"], ["Incidents", "tight"]], all.map((p) => { const b = by.get(p.binary); return PW.row(
           [el("strong", {}, told(PW.base(p.exe) || "?", 60)), el("div", { class: "place" }, told((p.args || []).join(" "), 200))], p.pid, p.watched ? "yes" : ["no: ", told(p.reason ?? "not known", 200)], told(b?.go_version ?? "", 40), b ? percent(b.overhead_percent) : "", el("span", {}, PW.number(p.incidents))); })) : el("p", { class: "empty" }, "No Go process runs here."),
         gaps.length ? el("h2", {}, "Gaps") : "", gaps.length ? gapRows(gaps.slice(-50).reverse()) : "", el("h2", {}, "Probes"), ...binaries.map((b) => el("details", { "data-row": b.row, open: open.has(String(b.row)) }, el("summary", {}, told(b.path, 300), el("span", { class: "note" }, ` ${b.probes.length} probes, ${PW.number(Math.round(b.hits_per_second))} hits/s, ${percent(b.overhead_percent)}`)),
-          PW.table(`Probes of ${PW.plain(b.path, 100)}`, ["For", "Function", "Address", "Price"], b.probes.map((q) => PW.row(told(q.name, 60), el("code", {}, told(q.symbol, 200)), el("code", {}, told(q.address, 30)), told(q.price, 30)))),
+          PW.table(`Probes of ${PW.plain(b.path, 100)}`, ["For", "Function", ["Address", "tight"], ["Price", "tight"]], b.probes.map((q) => PW.row(told(q.name, 60), el("code", {}, told(q.symbol, 200)), el("code", {}, told(q.address, 30)), told(q.price, 30)))),
           b.refused.length ? PW.table("Without a probe", ["Function", "Why"], b.refused.map((r) => PW.row(el("code", {}, told(r.symbol, 200)), told(r.reason, 300)))) : "")));
     };
     await draw();

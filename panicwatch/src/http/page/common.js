@@ -69,11 +69,37 @@ PW.time = (text, now = Date.now()) => {
   return PW.el("time", { datetime: text, title: text }, `${words} ago`);
 };
 
-PW.table = (label, heads, rows) =>
-  PW.el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label },
-    PW.el("table", {},
+// Columns are named by `heads`; ["Count", "tight"] is a head with the class of its column. On a narrow screen a row becomes
+// a block in which each cell bears its head as a label. Roles are explicit: `display: block` takes a table's own away.
+PW.table = (label, heads, rows, kind = "") => {
+  const columns = heads.map((h) => (Array.isArray(h) ? { name: h[0], kind: h[1] } : { name: h, kind: null }));
+  for (const row of rows) columns.forEach(({ name, kind: of }, i) => {
+    const cell = row.children[i];
+    if (!cell) return;
+    if (i > 0 && name) cell.dataset.label = name;
+    if (of) cell.classList.add(of);
+  });
+  return PW.el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label },
+    PW.el("table", { role: "table", class: kind },
       PW.el("caption", { class: "hidden" }, label),
-      PW.el("thead", {}, PW.el("tr", {}, heads.map((h) => PW.el("th", { scope: "col" }, h)))),
-      PW.el("tbody", {}, rows)));
+      PW.el("thead", { role: "rowgroup" }, PW.el("tr", { role: "row" }, columns.map(({ name }) => PW.el("th", { scope: "col", role: "columnheader" }, name)))),
+      PW.el("tbody", { role: "rowgroup" }, rows)));
+};
 
-PW.row = (...cells) => PW.el("tr", {}, cells.map((c) => PW.el("td", {}, c)));
+PW.row = (...cells) => PW.el("tr", { role: "row" }, cells.map((c) => PW.el("td", { role: "cell" }, c)));
+
+// Text of several lines: line breaks are kept, everything else is as in PW.told.
+PW.lines = (text, max = PW.MAX_CHARS) => {
+  const whole = String(text), fragment = document.createDocumentFragment();
+  whole.slice(0, max).split("\n").forEach((line, i) => fragment.append(i ? "\n" : "", PW.told(line)));
+  if (whole.length > max) fragment.append(PW.el("span", { class: "note" }, ` … (${whole.length - max} more characters)`));
+  return fragment;
+};
+
+// Relative luminance of "#rrggbb": https://www.w3.org/TR/WCAG21/#dfn-relative-luminance
+PW.luminance = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16) / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+  .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+// Black or white, whichever has more contrast on this colour: at least 4.5 to 1 on any.
+PW.inkOn = (hex) => (PW.luminance(hex) > 0.179 ? "#000000" : "#ffffff");
+// A colour of this opacity on a background.
+PW.blend = (hex, on, alpha) => "#" + [1, 3, 5].map((i) => Math.round(parseInt(hex.slice(i, i + 2), 16) * alpha + parseInt(on.slice(i, i + 2), 16) * (1 - alpha)).toString(16).padStart(2, "0")).join("");

@@ -2,7 +2,7 @@
 "use strict";
 
 PW.showIncident = (main, view, links) => {
-  const { incident: doc, classes, site } = view;
+  const { incident: doc, classes, site, title, values } = view;
   const el = PW.el, told = PW.told;
   const classOf = (f) => classes[`${f.function}@${f.file ?? ""}`] || "runtime";
   const place = (f) => (f.file ? [told(f.file, 400), f.line === null ? "" : `:${f.line}`] : "");
@@ -13,22 +13,19 @@ PW.showIncident = (main, view, links) => {
   const p = doc.process, g = doc.goroutine;
   const ended = doc.exit && (doc.exit.signal !== null ? `signal ${doc.exit.signal}` : doc.exit.code !== null ? `status ${doc.exit.code}` : null);
   const head = el("header", { class: "incident" },
-    el("p", { class: "badges" }, PW.badge(doc.outcome), PW.badge(doc.kind), el("span", { class: "note" }, "in "), el("strong", {}, told(PW.base(p.exe), 120)), el("span", { class: "note" }, ` · process ${p.pid} · `), el("time", { datetime: doc.time }, told(doc.time, 40))),
-    el("h1", {}, doc.message === null ? el("span", { class: "note" }, "no message") : told(doc.message, 2000)));
-  if (links) {
-    const files = [["json", "JSON"], ["html", "HTML"], ["text", "Text"]].concat(doc.timeline ? [["perfetto", "Perfetto"], ["folded", "Folded stacks"], ["perf-script", "perf script"]] : []);
-    head.append(el("p", { class: "downloads", role: "group", "aria-label": "Downloads" }, files.map(([format, name]) => el("button", { type: "button", onclick: () => links.download(doc.id, format) }, name)),
-      el("a", { href: `#/incidents?fingerprint=${encodeURIComponent(doc.fingerprint)}` }, "All of this group")));
-  }
-
+    el("p", { class: "badges" }, PW.badge(doc.outcome), PW.badge(doc.kind), el("span", { class: "note" }, "in "), el("strong", {}, told(PW.base(p.exe), 120)), el("span", { class: "note" }, ` · process ${p.pid} · `), el("time", { datetime: doc.time }, told(doc.time, 40)),
+      links ? [el("a", { href: `#/incidents?fingerprint=${encodeURIComponent(doc.fingerprint)}` }, "All of this group"),
+        el("button", { type: "button", onclick: () => document.getElementById("h-raw").scrollIntoView() }, "Downloads")] : ""),
+    el("h1", { class: "title" }, told(title, 300)),
+    doc.message !== null && doc.message !== title ? el("details", { class: "message" }, el("summary", {}, `Whole message (${PW.number(doc.message.length)} characters)`), el("pre", { tabindex: 0 }, PW.lines(doc.message))) : "");
   const parts = [head];
-  if (doc.timeline) parts.push(section("h-timeline", `The last ${PW.ns(doc.timeline.window_ns)}`, PW.timeline(doc.timeline), summary(doc.timeline)));
-  else parts.push(section("h-timeline", "Timeline", el("p", { class: "note" }, "None: ", told(doc.missing.find((m) => m.what === "timeline")?.reason ?? "none was recorded"))));
-
   const stack = doc.stack.slice(0, 400).map((f, i) => el("li", { class: `f-${classOf(f)}${i === site ? " site" : ""}`, "aria-current": i === site ? "location" : null }, frame(f), f.inlined ? el("span", { class: "note" }, " inlined") : "", el("span", { class: "tag" }, classOf(f)), i === site ? el("span", { class: "tag here" }, "raised here") : ""));
   parts.push(section("h-stack", "Stack, innermost first", stack.length ? el("ol", { class: "stack" }, stack) : el("p", { class: "note" }, "none"),
     doc.stack.length > 400 ? el("p", { class: "note" }, `${doc.stack.length - 400} frames more are in the document.`) : "",
     doc.stack_elided !== 0 ? el("p", { class: "note" }, `${doc.stack_elided === null ? "An unknown number of" : PW.number(doc.stack_elided)} frames between the 50 innermost and the 50 outermost were left out.`) : ""));
+
+  if (doc.timeline) parts.push(section("h-timeline", `The last ${PW.ns(doc.timeline.window_ns)}`, PW.timeline(doc.timeline), summary(doc.timeline)));
+  else parts.push(section("h-timeline", "Timeline", el("p", { class: "note" }, "None: ", told(doc.missing.find((m) => m.what === "timeline")?.reason ?? "none was recorded"))));
 
   if (doc.panics.length) parts.push(section("h-chain", doc.panics.length > 1 ? `Chain of ${doc.panics.length} panics, oldest first` : "Panic", doc.panics.map(panic)));
   parts.push(section("h-process", "Process", facts([
@@ -43,24 +40,24 @@ PW.showIncident = (main, view, links) => {
     ["Labels", Object.keys(g.labels).length ? Object.entries(g.labels).map(([k, v]) => el("div", {}, told(k, 100), "=", told(v, 400))) : null]]),
     doc.ancestry.length ? el("ol", { class: "stack" }, doc.ancestry.map((a) => el("li", {}, `goroutine ${a.goroutine_id ?? "?"} at `, frame(a.created_at)))) : ""));
   if (doc.missing.length) parts.push(section("h-missing", "What could not be known", PW.table("What could not be known", ["What", "Why"], doc.missing.map((m) => PW.row(el("code", {}, told(m.what, 200)), told(m.reason, 1000))))));
-  parts.push(section("h-raw", "The document", facts([["Id", el("code", {}, told(doc.id, 60))], ["Fingerprint", el("code", {}, told(doc.fingerprint, 80))], ["Capture took", doc.capture.cost_ns === null ? null : PW.ns(doc.capture.cost_ns)]]), raw()));
+  parts.push(section("h-raw", "The document", downloads(), facts([["Id", el("code", {}, told(doc.id, 60))], ["Fingerprint", el("code", {}, told(doc.fingerprint, 80))], ["Capture took", doc.capture.cost_ns === null ? null : PW.ns(doc.capture.cost_ns)]]), raw()));
   main.replaceChildren(...parts);
-  document.title = `${PW.plain(doc.message ?? doc.kind, 80)} – panicwatch`;
+  document.title = `${PW.plain(title, 80)} – panicwatch`;
 
   function panic(it, i) {
     const v = it.value;
-    const caught = it.recover ? [frame(it.recover.by), ` ${PW.ns(it.recover.ns_after_raise)} after the raise`] : it.goexit ? null : el("span", { class: "note" }, "nobody");
-    const defers = it.defers.map((d) => el("li", {}, frame(d.function), d.registered_by ? [el("span", { class: "note" }, " deferred in "), frame(d.registered_by)] : "", " ", d.ended ? PW.badge(d.ended) : el("span", { class: "note" }, "still runs"), d.end_ns === null ? "" : ` ${PW.ns(d.end_ns - d.start_ns)}`));
+    const caught = it.recover ? [frame(it.recover.by), ` ${PW.ns(it.recover.ns_after_raise)} after the raise`] : it.goexit ? null : el("span", { class: "note" }, "not recovered");
+    const defers = it.defers.map((d) => el("li", {}, frame(d.function), d.registered_by ? [el("span", { class: "note" }, " deferred in "), frame(d.registered_by)] : "", " ", d.ended ? PW.badge(d.ended) : el("span", { class: "note" }, "still running"), d.end_ns === null ? "" : ` ${PW.ns(d.end_ns - d.start_ns)}`));
     return el("article", { class: "panic", "aria-label": `Panic ${i + 1}` },
-      el("h3", {}, `${i + 1}. `, it.goexit ? "runtime.Goexit" : told(v.printed ?? v.text ?? "value not known", 1000), " ", PW.badge(it.state)),
+      el("h3", {}, `${i + 1}. `, values[i] === null ? "value unknown" : told(values[i], 1000), " ", PW.badge(it.state)),
       facts([["Type", v.type && el("code", {}, told(v.type, 200))], ["Contents", v.detail && el("code", {}, told(v.detail, 2000))], ["Raised in", frame(it.site)], ["Check", it.check && told(it.check, 400)],
         ["Signal", it.signal && `${PW.plain(it.signal.name, 20)} code ${it.signal.code ?? "?"} at address ${it.signal.addr ?? "?"}`], ["Recovered by", caught]]),
       defers.length ? [el("h4", {}, "Deferred calls, as they ran"), el("ol", { class: "stack" }, defers)] : "",
-      it.instructions.length ? [el("h4", {}, "Instructions"), PW.table("Instructions", ["", "Address", "Bytes", "Instruction"], it.instructions.map((n) => {
+      it.instructions.length ? [el("h4", {}, "Instructions"), PW.table("Instructions", ["", ["Address", "tight"], ["Bytes", "tight"], "Instruction"], it.instructions.map((n) => {
         const row = PW.row(n.raised ? el("span", { class: "here", role: "img", "aria-label": "raised here" }, "▶") : "", el("code", {}, told(n.address, 30)), el("code", {}, told(n.bytes, 40)), el("code", {}, told(n.text, 300)));
         if (n.raised) row.className = "raised";
         return row;
-      }))] : "",
+      }), "code")] : "",
       Object.keys(it.registers).length ? el("details", {}, el("summary", {}, "Registers"), el("dl", { class: "registers" }, Object.entries(it.registers).map(([k, r]) => el("div", {}, el("dt", {}, told(k, 20)), el("dd", {}, told(r, 40)))))) : "");
   }
 
@@ -76,6 +73,12 @@ PW.showIncident = (main, view, links) => {
         ["Signals", s.signals.length ? s.signals.map((i) => `${PW.plain(i.name ?? i.number, 20)} × ${i.count}`).join(", ") : null]]),
       s.last.length ? [el("h3", {}, "Its last steps"), PW.table("Last steps", ["Before the raise", "What"], s.last.map((l) => PW.row(`${PW.ns(t.raise_ns - l.time_ns)}`, told(l.words, 300))))] : "",
       t.off.length || t.gaps.length ? el("ul", { class: "note" }, t.off.map((o) => el("li", {}, told(o.source, 60), ": ", told(o.reason, 300))), t.gaps.map((o) => el("li", {}, o.lost ? `${o.lost} records of CPU ${o.cpu} were lost for ${PW.ns(o.to_ns - o.from_ns)}` : `CPU ${o.cpu} was not recorded`))) : "");
+  }
+
+  function downloads() {
+    if (!links) return "";
+    const files = [["json", "JSON"], ["html", "HTML"], ["text", "Text"]].concat(doc.timeline ? [["perfetto", "Perfetto"], ["folded", "Folded stacks"], ["perf-script", "perf script"]] : []);
+    return el("p", { class: "downloads", role: "group", "aria-label": "Downloads" }, files.map(([format, name]) => el("button", { type: "button", onclick: () => links.download(doc.id, format) }, name)));
   }
 
   function raw() {

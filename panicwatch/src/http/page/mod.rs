@@ -3,7 +3,7 @@
 //! No framework, no outside asset. Text of the watched program reaches the page as JSON only, and the page puts it into
 //! text nodes only. Must not know requests.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD as STANDARD};
 use serde::Serialize;
@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     frame_class::{self, Class},
     incident::{Frame, Incident},
+    title,
 };
 
 /// `/`.
@@ -55,6 +56,10 @@ pub struct View<'a> {
     classes: BTreeMap<String, &'static str>,
     /// The frame of the stack that the first panic was raised in.
     site: Option<usize>,
+    /// What the incident is called.
+    title: String,
+    /// What each panic of the chain is called; null where neither its text nor its type is known.
+    values: Vec<Option<Cow<'a, str>>>,
 }
 
 impl<'a> View<'a> {
@@ -68,7 +73,9 @@ impl<'a> View<'a> {
         }
         let first = incident.panics.first().and_then(|panic| panic.site.as_ref());
         let site = first.and_then(|site| incident.stack.iter().position(|frame| frame == site));
-        View { incident, classes, site: site.or_else(|| frame_class::site(&incident.stack, module)) }
+        let site = site.or_else(|| frame_class::site(&incident.stack, module));
+        let values = incident.panics.iter().map(title::of_panic).collect();
+        View { incident, classes, site, title: title::title(incident), values }
     }
 }
 

@@ -24,14 +24,14 @@ PW.timeline = (timeline) => {
   const css = (name) => getComputedStyle(canvas).getPropertyValue(name).trim();
   function draw() {
     const scale = window.devicePixelRatio || 1;
-    width = Math.max(320, canvas.parentElement ? canvas.parentElement.clientWidth : 800);
+    width = Math.max(240, canvas.parentElement ? canvas.parentElement.clientWidth : 800);
     canvas.width = width * scale; canvas.height = (top + 6) * scale;
     const c = canvas.getContext("2d");
     c.scale(scale, scale);
     c.clearRect(0, 0, width, top + 6);
     c.font = "12px system-ui, sans-serif"; c.textBaseline = "middle";
     const colors = Object.fromEntries(PW.STATES.map((s) => [s, css(`--s-${s}`)]));
-    const ink = css("--ink"), faint = css("--line"), soft = css("--soft"), red = css("--bad");
+    const ink = css("--ink"), faint = css("--line"), soft = css("--soft"), red = css("--bad"), card = css("--card");
     axis(c, soft, faint);
     tracks.forEach((line, i) => {
       const { track } = line, y = line.top + 4;
@@ -48,7 +48,7 @@ PW.timeline = (timeline) => {
         c.fillStyle = colors[s.state] || colors.unknown;
         if (s.state === "ended") c.fillRect(a, y + BAR / 2, w, 1);
         else c.fillRect(a, thin ? y + BAR / 3 : y, w, thin ? BAR / 3 : BAR);
-        if (s.detail && w > 46 && !thin) { c.globalAlpha = 1; c.fillStyle = css("--on"); c.save(); c.beginPath(); c.rect(a, y, w - 3, BAR); c.clip(); c.fillText(PW.plain(s.detail, 60), a + 4, y + BAR / 2 + 1); c.restore(); }
+        if (s.detail && w > 46 && !thin) { c.globalAlpha = 1; c.fillStyle = PW.inkOn(PW.blend(c.fillStyle, card, s.inferred ? 0.6 : 1)); c.save(); c.beginPath(); c.rect(a, y, w - 3, BAR); c.clip(); c.fillText(PW.plain(s.detail, 60), a + 4, y + BAR / 2 + 1); c.restore(); }
       }
       c.globalAlpha = 1;
       for (const s of track.slices || []) {
@@ -152,7 +152,7 @@ PW.timeline = (timeline) => {
     PW.row(PW.told(label(track), 80), relative(s.from_ns), PW.ns(s.to_ns - s.from_ns), PW.words(s.state) + (s.inferred ? " (inferred)" : ""), PW.told(s.detail, 200), s.thread ?? "", s.cpu ?? "")));
   const table = PW.el("details", { class: "alternative", ontoggle: (event) => {
     // A long one is made only when somebody wants it.
-    if (event.target.open && event.target.children.length === 1) event.target.append(PW.table("States of all tracks", ["Track", "From", "For", "State", "Detail", "Thread", "CPU"], rows()));
+    if (event.target.open && event.target.children.length === 1) event.target.append(PW.table("States of all tracks", ["Track", ["From", "tight"], ["For", "tight"], "State", "Detail", "Thread", "CPU"], rows()));
   } }, PW.el("summary", {}, "The same as a table"));
   return PW.el("div", { class: "timeline" },
     PW.el("div", { class: "tools" }, button("+", "Zoom in", () => zoom(0.5, middle())), button("−", "Zoom out", () => zoom(2, middle())),

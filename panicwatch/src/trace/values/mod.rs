@@ -7,7 +7,7 @@ pub mod abi;
 pub mod fetch;
 pub mod render;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use panicwatch_common::trace::{FetchList, Hit, NO_COUNT, STEP_BYTES, Step, WORDS};
 
@@ -113,6 +113,14 @@ impl<'a> Values<'a> {
     /// Functions of which the debug information does not say what they take.
     pub fn unknown(&self) -> usize {
         self.entries.iter().filter(|site| site.is_none()).count()
+    }
+
+    /// Returns the names of all parameters of all functions, sorted, each once.
+    pub fn parameters(&self) -> Vec<&str> {
+        let slots = self.entries.iter().flatten().flat_map(|site| &site.slots);
+        let names: BTreeSet<&str> = slots.map(|slot| slot.name.as_str()).collect();
+        // The blank identifier names none.
+        names.into_iter().filter(|name| ![DICTIONARY, "_"].contains(name)).collect()
     }
 
     /// The arguments, or at an exit the results, of what was read. `bias`: how far the process has the binary above its
