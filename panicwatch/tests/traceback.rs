@@ -230,7 +230,7 @@ fn walks_go_on_behind_memory_that_is_not_there() {
             }
         }
         println!("go{}: {resumed} walks went on, {found} of {there} frames", toolchain.release);
-        assert!(resumed > 100 && 2 * found > there, "go{}: {resumed}, {found}, {there}", toolchain.release);
+        assert!(resumed > 100 && found > 2 * resumed, "go{}: {resumed}, {found}", toolchain.release);
     }
 }
 

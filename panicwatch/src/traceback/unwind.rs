@@ -340,7 +340,9 @@ impl<'a> Unwinder<'a> {
 
     /// `caller` called the function of `callee` by name, or is the runtime's beginning of the stack.
     fn calls(&self, caller: &StackFrame<'a>, callee: &StackFrame<'a>) -> bool {
-        if caller.func.is_top_frame() {
+        // runtime.main calls main.main by its address in a variable.
+        let runs_main = || caller.func.name() == "runtime.main" && callee.func.name() == "main.main";
+        if caller.func.is_top_frame() || runs_main() {
             return true;
         }
         let pc = caller.pc.wrapping_sub(self.stack.bias);
