@@ -187,7 +187,7 @@ impl Memory for Holed<'_> {
 fn walks_go_on_behind_memory_that_is_not_there() {
     let dir = tempfile::tempdir().expect("a directory");
     let exe = dir.path().join("stacks");
-    for toolchain in toolchains() {
+    for toolchain in toolchains().into_iter().filter(|go| [19, 22, 27].contains(&go.minor())) {
         toolchain.build(&fixture("stacks"), &[], &exe);
         let bin = GoBinary::open(&exe).expect("a Go program");
         let (bias, dumps, _) = run(&toolchain, &bin, &exe, "");
