@@ -327,9 +327,8 @@ impl<'a> Unwinder<'a> {
             let is_far =
                 |largest: u64| frames[inner].sp > readable.saturating_add(largest).saturating_add(32);
             // Looking for the largest frame takes time, and is in vain when even a page is too large.
-            if !self.calls(&frames[certain], &frames[inner])
-                && !(is_far(PAGE) && is_far(self.largest_frame()))
-            {
+            let called = self.calls(&frames[certain], &frames[inner]);
+            if !(called || is_far(PAGE) && is_far(self.largest_frame())) {
                 break;
             }
             certain = inner;
