@@ -17,6 +17,11 @@ pub const DEFAULT_MAX_FRAMES: u64 = 1 << 22;
 
 /// Captured memory is looked through in pieces of this.
 const PAGE: u64 = 4096;
+/// The stack's first function is called this close to its end: `newproc1` leaves four words and alignment.
+/// <https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go> (newproc1)
+const ABOVE_FIRST: u64 = 128;
+/// Opcode of `call rel32`.
+const CALL: u8 = 0xe8;
 /// Or of this, where a page is not there as a whole.
 const LINE: u64 = 64;
 
@@ -149,6 +154,8 @@ pub struct Unwinder<'a> {
     next: Result<Position<'a>, End>,
     user: Option<UserStack>,
     stack_hi: u64,
+    /// Size of the program's largest frame, once it was asked.
+    largest: Option<u64>,
     left: u64,
     max: u64,
     cache: Cache<'a>,
@@ -173,7 +180,7 @@ impl<'a> Unwinder<'a> {
             Arch::Amd64 => first(stack, start, &mut cache),
             other @ Arch::Arm64 => Err(End::UnsupportedArch(other.name())),
         };
-        Self { stack, next, user: start.user, stack_hi: start.stack_hi, left: max, max, cache }
+        Self { stack, next, user: start.user, stack_hi: start.stack_hi, largest: None, left: max, max, cache }
     }
 
     /// Why the walk ended; `None` while frames are left.
@@ -245,29 +252,34 @@ impl<'a> Unwinder<'a> {
 }
 
 /// Going on behind memory that is not there.
+///
+/// Go's functions save the caller's frame pointer below the return address, and it points to where that caller saved its
+/// own. So a return address is preceded by the address that follows from its function's frame size, and from such a pair the
+/// frame sizes lead to the stack's first function. That may be so by what a call left that is over, too: in an unused part of
+/// the frame of which the beginning is not there. So a frame is certain only when the one that it returns to is certain and
+/// called it by name, or when it is further away than any frame is large.
 impl<'a> Unwinder<'a> {
-    /// The innermost frame beyond `at`, where a return address should be but is not readable, that is certain to be one.
-    ///
-    /// Go's functions save the caller's frame pointer below the return address, and it points to where that caller saved
-    /// its own. So a return address is preceded by the address that follows from its function's frame size. Such a pair may
-    /// be left over from a call that is over; but a pair from which the frame sizes lead to the stack's first function is
-    /// none of those: where a left-over frame would join the stack, a live one is.
+    /// The innermost frame that is certain beyond `at`, where a return address should be but is not readable.
     fn beyond(&mut self, at: u64) -> Option<Position<'a>> {
+        let memory = self.stack.memory;
         let mut page = at & !(PAGE - 1);
+        // Where the memory begins that is looked through.
+        let mut readable = at + 8;
         while page < self.stack_hi {
             let next = (page + PAGE).min(self.stack_hi);
             // Of a page that is not there as a whole one end may be.
-            let memory = self.stack.memory;
             let size = match memory.u64(page).or_else(|| memory.u64(next - 8)) {
                 Some(_) if memory.bytes(page, (next - page) as usize).is_some() => PAGE,
                 Some(_) => LINE,
-                None => {
-                    page = next;
-                    continue;
-                }
+                None => next - page,
             };
             for piece in (page..next).step_by(size as usize) {
-                if let Some(found) = self.frame_in(piece, (piece + size).min(next), at) {
+                let end = (piece + size).min(next);
+                let Some(bytes) = memory.bytes(piece, (end - piece) as usize) else {
+                    readable = readable.max(end);
+                    continue;
+                };
+                if let Some(found) = self.certain_in(piece, &bytes, readable) {
                     return Some(Position { gap: found.sp - at, ..found });
                 }
             }
@@ -276,15 +288,14 @@ impl<'a> Unwinder<'a> {
         None
     }
 
-    /// The innermost certain frame whose callee saved its frame pointer between `from` and `to`, beyond `at`.
-    fn frame_in(&mut self, from: u64, to: u64, at: u64) -> Option<Position<'a>> {
-        let bytes = self.stack.memory.bytes(from, (to - from) as usize)?;
+    /// The innermost certain frame to which the saved frame pointers in `bytes`, found at `from`, lead.
+    fn certain_in(&mut self, from: u64, bytes: &[u8], readable: u64) -> Option<Position<'a>> {
         let words = bytes.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_le_bytes));
         words.zip((from..).step_by(8)).find_map(|(word, slot)| {
             // A frame pointer points outwards, into the same stack.
-            let plausible = slot > at && word > slot && word < self.stack_hi;
+            let plausible = slot >= readable && word > slot && word < self.stack_hi;
             let found = if plausible { self.saved_at(slot, word) } else { None };
-            found.filter(|found| self.leads_to_the_end(*found))
+            found.and_then(|found| self.certain_from(found, readable))
         })
     }
 
@@ -299,11 +310,52 @@ impl<'a> Unwinder<'a> {
         agrees.then_some(Position { func, pc, sp: slot + 16, trap, syscall, callee, gap })
     }
 
-    /// From there every return address is readable, up to the stack's first function.
-    fn leads_to_the_end(&self, from: Position<'a>) -> bool {
+    /// The innermost certain frame of the walk that begins at `from`, if it ends at the stack's first function.
+    fn certain_from(&mut self, from: Position<'a>, readable: u64) -> Option<Position<'a>> {
         let mut walk = Self { next: Ok(from), user: None, stack_hi: 0, left: self.left, ..self.clone() };
-        walk.by_ref().last().is_some_and(|last| last.fp <= self.stack_hi)
-            && matches!(walk.end(), Some(End::TopFrame | End::SpWrite))
+        let frames: Vec<_> = walk.by_ref().collect();
+        // What a call left may lead to anything, but not there.
+        let is_first = |last: &StackFrame<'_>| {
+            last.func.is_top_frame()
+                && self.stack_hi.checked_sub(last.fp).is_some_and(|left| left <= ABOVE_FIRST)
+        };
+        if !frames.last().is_some_and(is_first) {
+            return None;
+        }
+        let mut certain = frames.len() - 1;
+        while let Some(inner) = certain.checked_sub(1) {
+            let is_far =
+                |largest: u64| frames[inner].sp > readable.saturating_add(largest).saturating_add(32);
+            // Looking for the largest frame takes time, and is in vain when even a page is too large.
+            let called = self.calls(&frames[certain], &frames[inner]);
+            if !(called || is_far(PAGE) && is_far(self.largest_frame())) {
+                break;
+            }
+            certain = inner;
+        }
+        let StackFrame { func, pc, sp, trap, .. } = frames[certain];
+        Some(Position { func, pc, sp, trap, syscall: false, callee: FuncId::Normal, gap: 0 })
+    }
+
+    /// `caller` called the function of `callee` by name, or is the runtime's beginning of the stack.
+    fn calls(&self, caller: &StackFrame<'a>, callee: &StackFrame<'a>) -> bool {
+        // runtime.main calls main.main by its address in a variable.
+        let runs_main = || caller.func.name() == "runtime.main" && callee.func.name() == "main.main";
+        if caller.func.is_top_frame() || runs_main() {
+            return true;
+        }
+        let pc = caller.pc.wrapping_sub(self.stack.bias);
+        let code = pc.checked_sub(5).and_then(|call| self.stack.bin.code(call, pc));
+        let Some([CALL, distance @ ..]) = code else { return false };
+        let distance = distance.try_into().map_or(0, i32::from_le_bytes);
+        pc.wrapping_add_signed(distance.into()) == callee.func.entry()
+    }
+
+    /// Size of the program's largest frame.
+    fn largest_frame(&mut self) -> u64 {
+        let bin = self.stack.bin;
+        let find = || bin.functions().filter_map(|func| func.frame_size()).max().unwrap_or(u64::MAX);
+        *self.largest.get_or_insert_with(find)
     }
 }
 
