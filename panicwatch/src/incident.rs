@@ -59,6 +59,9 @@ pub struct Incident {
     pub message: Option<String>,
     /// The process it happened in.
     pub process: Process,
+    /// The machine it happened on; `None` in documents of versions that did not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<Host>,
     /// The goroutine it happened on; `None` for a deadlock or a crash with no goroutine.
     pub goroutine: Option<Goroutine>,
     /// The chain, oldest first; empty for fatal errors, throws and signals outside a panic.
@@ -144,6 +147,15 @@ pub struct Exit {
     pub code: Option<i32>,
     /// Signal number, when a signal killed it.
     pub signal: Option<i32>,
+}
+
+/// The machine that an incident happened on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Host {
+    /// Host name, as `uname -n` prints it outside containers.
+    pub name: Option<String>,
+    /// The kernel's boot id: incidents with the same one share a CLOCK_MONOTONIC.
+    pub boot_id: Option<String>,
 }
 
 /// The watched process.

@@ -244,14 +244,11 @@ pub struct Signals {
 
 /// Writes what waits in `outbox`, until it is stopped and has written what can be written.
 pub async fn run(outbox: Outbox, config: config::Jsonl, sink: metrics::Sink, mut signals: Signals) {
-    let mut worker = Worker { outbox, config, sink, lines: None, is_moved: false, problem: None };
+    let moved = signals.reopen.clone();
+    let mut worker = Worker { outbox, config, sink, lines: None, moved, problem: None };
     loop {
         // Without anybody who could stop it, it is to stop.
         let stopping = *signals.stop.borrow_and_update() || signals.stop.has_changed().is_err();
-        if signals.reopen.has_changed().unwrap_or(false) {
-            signals.reopen.borrow_and_update();
-            worker.is_moved = true;
-        }
         let work = tokio::task::spawn_blocking(move || {
             let pause = worker.drain();
             (worker, pause)
@@ -266,8 +263,8 @@ pub async fn run(outbox: Outbox, config: config::Jsonl, sink: metrics::Sink, mut
         }
         tokio::select! {
             () = risen(&mut signals.stored) => {}
-            // Marked as changed again, so that the loop's beginning sees it.
-            () = risen(&mut signals.reopen) => signals.reopen.mark_changed(),
+            // The worker has a receiver of its own.
+            () = risen(&mut signals.reopen) => {}
             _ = signals.stop.changed() => {}
             () = tokio::time::sleep(PAUSE), if failed => {}
         }
@@ -288,8 +285,8 @@ struct Worker {
     config: config::Jsonl,
     sink: metrics::Sink,
     lines: Option<JsonLines>,
-    /// The file is to be opened anew.
-    is_moved: bool,
+    /// Rises when the file is to be opened anew.
+    moved: watch::Receiver<u64>,
     /// The last that was told.
     problem: Option<String>,
 }
@@ -304,7 +301,7 @@ impl Worker {
                 Err(problem) => break Err(problem),
             }
         };
-        let trimmed = self.outbox.trim(MAX_QUEUE).unwrap_or(0);
+        let trimmed = self.outbox.trim(MAX_QUEUE, |_| false).unwrap_or(0);
         if trimmed > 0 {
             self.sink.dropped(trimmed);
             log::error!("{trimmed} incidents are not in the JSON lines: more than {MAX_QUEUE} waited");
@@ -333,11 +330,12 @@ impl Worker {
             Some(lines) => lines,
             none => none.insert(JsonLines::open(&self.config).map_err(of_file)?),
         };
-        if self.is_moved {
-            lines.reopen().map_err(of_file)?;
-            self.is_moved = false;
-        }
         let incidents = self.outbox.pending(0, BATCH)?;
+        // After they were read: what happened after the file was moved goes into the new one.
+        if self.moved.has_changed().unwrap_or(false) {
+            lines.reopen().map_err(of_file)?;
+            self.moved.mark_unchanged();
+        }
         if incidents.is_empty() {
             return Ok(false);
         }

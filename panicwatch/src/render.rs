@@ -6,8 +6,8 @@ use serde::Deserialize;
 use crate::{
     escape,
     http::page,
-    incident::Incident,
-    otlp::{self, encode::Host},
+    incident::{Host, Incident},
+    otlp,
     report::{self, Style},
     timeline::{self, Timeline},
 };

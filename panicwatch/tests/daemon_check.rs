@@ -26,6 +26,38 @@ fn a_sound_configuration_is_in_order() {
     assert!(check(&sample.expect("the sample")).is_ok());
 }
 
+/// Everything at once, sorted by line: keys, values, and what they name on this machine.
+#[test]
+fn all_problems_at_once_with_their_lines() {
+    let configuration = "[store]\npath = \"/dev/null/store\"\n[jsonl]\npath = \"/no/folder/lines\"\nkeep = \"x\"\n\
+        [[hook]]\nname = \"a\"\ncommand = [\"/no/command\"]\n[[hook]]\nname = \"b\"\ncommand = [\"no-such-command\"]\n\
+        [[hook]]\nname = \"c\"\nurl = \"https://box\"\nca_file = \"/no/ca.pem\"\n[http]\ntoken_file = \"/no/token\"\n\
+        unix_socket = \"/no/folder/socket\"\n";
+    let refused = check(configuration).expect_err("it is rejected");
+    let lines: Vec<&str> = refused
+        .lines()
+        .filter_map(|line| line.split_once("panicwatch.toml:"))
+        .map(|(_, rest)| rest)
+        .collect();
+    let expected = [
+        (2, "/dev/null is no folder"),
+        (4, "there is no folder /no/folder"),
+        (5, "jsonl.keep"),
+        (8, "hook a: there is no command /no/command"),
+        (11, "hook b: there is no command no-such-command in "),
+        (12, "/no/ca.pem"),
+        (17, "/no/token"),
+        (18, "there is no folder /no/folder"),
+    ];
+    assert_eq!(lines.len(), expected.len(), "{refused}");
+    for (line, (number, part)) in lines.iter().zip(expected) {
+        assert!(
+            line.starts_with(&format!("{number}: ")) && line.contains(part),
+            "{number} {part}\n{refused}"
+        );
+    }
+}
+
 #[test]
 fn what_cannot_work_is_said() {
     for (configuration, part) in [

@@ -1,6 +1,9 @@
 //! The incident documents that are shown to people, or stand for real ones in tests, are what the types say.
 
-use panicwatch::{fingerprint, incident::Incident};
+use panicwatch::{
+    fingerprint,
+    incident::{Host, Incident},
+};
 use serde_json::Value;
 
 /// Parses, and gives the same document again: no field is unknown to the types, misspelt or of another type.
@@ -33,6 +36,19 @@ fn the_example_in_the_manual() {
         manual.split("```json\n").skip(1).filter_map(|s| s.split("\n```").next()).collect();
     assert_eq!(examples.len(), 1);
     check("docs/incident.md", examples[0]);
+}
+
+/// Documents of versions that did not record the host are read and written as they are; the others keep it.
+#[test]
+fn the_host_is_optional() {
+    let old = include_str!("incidents/recovered.json");
+    let mut incident: Incident = serde_json::from_str(old).expect("a document");
+    assert_eq!(incident.host, None);
+    assert!(!serde_json::to_string(&incident).expect("JSON").contains("\"host\""));
+    incident.host = Some(Host { name: None, boot_id: Some("b".to_owned()) });
+    let value = serde_json::to_value(&incident).expect("JSON");
+    assert_eq!(value["host"], serde_json::json!({"name": null, "boot_id": "b"}));
+    assert_eq!(serde_json::from_value::<Incident>(value).expect("read again"), incident);
 }
 
 /// Every field of the types is in the manual.

@@ -21,20 +21,24 @@ use std::{
 use panicwatch::{
     config::{self, Selector, Span, Template},
     hook::{self, Hook},
-    incident::{Incident, Kind},
+    incident::{Host, Incident, Kind},
     metrics::Metrics,
-    store::{Outbox, Store},
+    store::{Batch, Outbox, Store},
 };
 use tokio::sync::watch;
 
 use front::Certificate;
 use made::{batch, id, incident, open};
 
+/// No second try.
+const NEVER: Span = Span(Duration::ZERO);
+
 /// A store with incidents that wait for a hook, and what became of them.
 struct Bench {
     dir: tempfile::TempDir,
     store: Arc<Store>,
     metrics: Metrics,
+    external_url: String,
 }
 
 impl Bench {
@@ -43,7 +47,7 @@ impl Bench {
         let store = Arc::new(open(&dir.path().join("store"), &["hook:h"]).store);
         store.append(&batch(0..incidents, 3)).expect("written");
         let metrics = Metrics::new(&config::Metrics::default(), &BTreeMap::new()).expect("metrics");
-        Bench { dir, store, metrics }
+        Bench { dir, store, metrics, external_url: String::new() }
     }
 
     fn script(&self, text: &str) -> PathBuf {
@@ -55,7 +59,7 @@ impl Bench {
 
     fn hook(&self, script: &str) -> config::Hook {
         let command = vec![self.script(script).display().to_string(), "$HOME; `id`".to_owned()];
-        config::Hook { name: "h".to_owned(), command, retries: 0, ..config::Hook::default() }
+        config::Hook { name: "h".to_owned(), command, retry_for: NEVER, ..config::Hook::default() }
     }
 
     fn outbox(&self) -> Outbox {
@@ -68,7 +72,12 @@ impl Bench {
 
     /// Runs the hook until nothing waits (or `enough`), and then as a daemon that ends does.
     fn run(&self, config: &config::Hook, enough: impl Fn() -> bool) {
-        let hook = Hook::new(config).expect("a hook");
+        self.run_until(config, || self.waiting() == 0 || enough());
+    }
+
+    /// Runs the hook until `enough`, and then as a daemon that ends does.
+    fn run_until(&self, config: &config::Hook, enough: impl Fn() -> bool) {
+        let hook = Hook::new(config).expect("a hook").linking_to(&self.external_url);
         let (_stored, of_task) = watch::channel(0);
         let (stop, stopping) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -76,7 +85,7 @@ impl Bench {
             let task =
                 tokio::spawn(hook::run(self.outbox(), hook, self.metrics.sink("h"), of_task, stopping));
             for _ in 0..3000 {
-                if self.waiting() == 0 || enough() {
+                if enough() {
                     break;
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -114,7 +123,14 @@ fn a_command_gets_the_incident_and_a_clean_environment() {
     assert_eq!(serde_json::from_slice::<Incident>(&document).expect("whole"), incident(0, 3));
     assert_eq!(bench.lines("args"), ["$HOME; `id`"], "no shell");
     let env = bench.lines("env");
-    let expected = ["PANICWATCH_FINGERPRINT", "PANICWATCH_ID", "PANICWATCH_KIND", "PANICWATCH_OUTCOME"];
+    let expected = [
+        "PANICWATCH_FINGERPRINT",
+        "PANICWATCH_GROUP_COUNT",
+        "PANICWATCH_ID",
+        "PANICWATCH_KIND",
+        "PANICWATCH_NEW",
+        "PANICWATCH_OUTCOME",
+    ];
     let others = ["PATH", "HOME", "LANG", "PWD", "OLDPWD", "_", "SHLVL"];
     for line in &env {
         let name = line.split('=').next().expect("a name");
@@ -124,10 +140,47 @@ fn a_command_gets_the_incident_and_a_clean_environment() {
         format!("PANICWATCH_ID={}", id(0)),
         "PANICWATCH_KIND=panic".to_owned(),
         "PANICWATCH_OUTCOME=recovered".to_owned(),
+        "PANICWATCH_GROUP_COUNT=1".to_owned(),
+        "PANICWATCH_NEW=true".to_owned(),
     ] {
         assert!(env.contains(&line), "{env:?}");
     }
     assert_eq!((bench.metric("sent_total"), bench.metric("dropped_total")), (1, 0));
+}
+
+/// Host and link are set where they are known; JSON on standard input has the notification too.
+#[test]
+fn a_command_is_told_the_host_and_the_link() {
+    let mut bench = Bench::new(0);
+    bench.external_url = "https://box/pw/".to_owned();
+    for n in 0..2 {
+        let mut incident = incident(n * 3, 3);
+        incident.host = Some(Host { name: Some("web-3".to_owned()), boot_id: None });
+        let incidents = vec![(Arc::new(incident), true)];
+        let batch = Batch { id: n + 1, incidents, ..Batch::default() };
+        bench.store.append(&batch).expect("written");
+    }
+    let hook =
+        config::Hook { concurrency: 1, ..bench.hook("cat >> documents; echo >> documents; env >> env") };
+    bench.until_done(&hook);
+    let env = bench.lines("env");
+    for n in [0, 3] {
+        assert!(env.contains(&format!("PANICWATCH_URL=https://box/pw/#/incidents/{}", id(n))), "{env:?}");
+    }
+    assert_eq!(env.iter().filter(|line| *line == "PANICWATCH_HOST=web-3").count(), 2);
+    assert!(
+        env.contains(&"PANICWATCH_NEW=true".to_owned()) && env.contains(&"PANICWATCH_NEW=false".to_owned())
+    );
+    let documents = bench.lines("documents");
+    let told: Vec<serde_json::Value> =
+        documents.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let of = |n: usize| &told[n]["notification"];
+    assert_eq!(
+        (&of(0)["new"], &of(1)["new"], &of(1)["group_count"]),
+        (&true.into(), &false.into(), &2.into())
+    );
+    assert_eq!(told[0]["host"]["name"], "web-3");
+    assert!(of(0)["url"].as_str().is_some_and(|url| url.ends_with(&id(0))), "{}", told[0]);
 }
 
 #[test]
@@ -181,7 +234,7 @@ fn one_that_takes_too_long_is_killed_with_all_it_started() {
 fn one_that_fails_is_tried_again() {
     let bench = Bench::new(1);
     let hook = bench.hook("echo x >> tries; head -c 1000000 /dev/zero; test $(wc -l < tries) -ge 2");
-    bench.until_done(&config::Hook { retries: 3, ..hook });
+    bench.until_done(&config::Hook { retry_for: config::Hook::default().retry_for, ..hook });
     assert_eq!(bench.lines("tries").len(), 2);
     assert_eq!((bench.metric("sent_total"), bench.metric("failures_total")), (1, 1));
 }
@@ -189,13 +242,49 @@ fn one_that_fails_is_tried_again() {
 #[test]
 fn what_fails_waits_for_the_next_daemon() {
     let bench = Bench::new(5);
-    let failing = config::Hook { retries: 10, ..bench.hook("echo x >> tries; exit 1") };
+    let failing = config::Hook {
+        retry_for: config::Hook::default().retry_for,
+        ..bench.hook("echo x >> tries; exit 1")
+    };
     bench.run(&failing, || bench.lines("tries").len() >= 2);
     assert_eq!((bench.waiting(), bench.metric("dropped_total")), (5, 0), "none is lost");
     bench.until_done(&bench.hook("echo $PANICWATCH_ID >> ids"));
     let mut ids = bench.lines("ids");
     ids.sort();
     assert_eq!(ids, (0..5).map(id).collect::<Vec<_>>());
+}
+
+/// One that always fails does not keep those behind it from their calls.
+#[test]
+fn one_that_always_fails_blocks_none_behind_it() {
+    let bench = Bench::new(40);
+    let hook = bench.hook(&format!("echo $PANICWATCH_ID >> ids; test $PANICWATCH_ID != {}", id(0)));
+    let hook = config::Hook { retry_for: config::Hook::default().retry_for, concurrency: 1, ..hook };
+    bench.run(&hook, || bench.metric("sent_total") == 39);
+    assert_eq!((bench.waiting(), bench.metric("dropped_total")), (1, 0));
+}
+
+/// Of more incidents than may wait the oldest are given up, also while all calls wait for their next try.
+#[test]
+fn a_hook_that_is_down_has_a_bounded_queue() {
+    const MAX: u64 = 10_000;
+    let bench = Bench::new(0);
+    let small: Incident = serde_json::from_str(include_str!("incidents/deadlock.json")).expect("a document");
+    let add = |numbers: std::ops::Range<u64>| {
+        let one = |n| (Arc::new(made::numbered(small.clone(), n, 3)), true);
+        let batch =
+            Batch { id: numbers.start + 1, incidents: numbers.map(one).collect(), ..Batch::default() };
+        bench.store.append(&batch).expect("written");
+    };
+    add(0..MAX + 5);
+    let down = config::Hook { retry_for: config::Hook::default().retry_for, ..bench.hook("exit 1") };
+    let tried = || bench.metric("failures_total") >= 32;
+    bench.run_until(&down, tried);
+    assert_eq!((bench.waiting(), bench.metric("dropped_total")), (MAX, 5));
+    assert_eq!(bench.outbox().pending(0, 1).expect("read")[0].id, id(5), "the oldest went");
+    add(MAX + 5..MAX + 8);
+    bench.run_until(&down, || bench.metric("dropped_total") == 8);
+    assert_eq!((bench.waiting(), bench.metric("dropped_total")), (MAX, 8));
 }
 
 #[test]

@@ -20,6 +20,8 @@ use panicwatch::{
     store::Counted,
 };
 
+/// Where runbook URLs lead.
+const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Metrics of which each has a value: what has none is not told of.
@@ -31,8 +33,13 @@ fn metrics() -> Metrics {
     let mut fatal = incident(include_str!("incidents/nil_dereference.json"));
     fatal.outcome = Outcome::Fatal;
     let recovered = incident(include_str!("incidents/recovered.json"));
-    for incident in [&recovered, &hostile, &fatal, &fatal, &fatal] {
-        metrics.add(&[metrics.of_incident(incident)]);
+    let deaths = [1, 2, 3].map(|pid| {
+        let mut death = fatal.clone();
+        death.process.pid = pid;
+        death
+    });
+    for incident in [&recovered, &hostile].into_iter().chain(&deaths) {
+        metrics.add(&metrics.of_incident(incident));
         metrics.observe(incident);
     }
     let counted = Counted { binary: "shop".to_owned(), function: None, count: 7 };
@@ -187,8 +194,15 @@ fn the_rules_ask_for_metrics_that_there_are_and_are_explained() {
     assert!(alerts.len() >= 11, "{alerts:?}");
     for alert in alerts {
         assert!(document.contains(&format!("### {alert}\n")), "docs/metrics.md does not explain {alert}");
-        assert!(rules.contains(&format!("runbook: docs/metrics.md#{}\n", alert.to_lowercase())), "{alert}");
-        assert!(tests.contains(&format!("alertname: {alert}\n")), "no test has {alert} fire");
+        let runbook =
+            format!("runbook_url: {REPOSITORY}/blob/main/docs/metrics.md#{}\n", alert.to_lowercase());
+        assert!(rules.contains(&runbook), "{alert} has no absolute runbook URL");
+        let fires = format!("alertname: {alert}\n        exp_alerts:\n          - exp_labels:");
+        assert!(tests.contains(&fires), "no test has {alert} fire");
+        let rests = format!("alertname: {alert}\n        exp_alerts: []\n");
+        let (values, absent) = tests.split_once("- name: series that are absent\n").expect("that test");
+        assert!(values.contains(&rests), "no test has {alert} not fire");
+        assert!(absent.contains(&rests), "no test has {alert} not fire without series");
     }
 }
 

@@ -4,7 +4,7 @@
 use expect_test::{expect, expect_file};
 use panicwatch::{
     escape,
-    incident::{Incident, Outcome},
+    incident::{Host, Incident, Outcome},
     report::{self, Style},
 };
 use unicode_width::UnicodeWidthStr as _;
@@ -55,6 +55,27 @@ fn recovered_in_60_columns() {
              (main.go:20)  pw1:02c0812eb4cb2bf5
     "#]]
     .assert_eq(&plain("recovered", 60));
+}
+
+#[test]
+fn the_host_is_named_below_the_process() {
+    let mut incident = incident("nil_dereference");
+    let without = report::full(&incident, &Style::new(false, 100));
+    assert!(!without.contains("\n  host "), "{without}");
+    let row = |incident: &Incident| {
+        let text = report::full(incident, &Style::new(false, 100));
+        let rows: Vec<String> =
+            text.lines().filter(|line| line.starts_with("  host ")).map(str::to_owned).collect();
+        assert_eq!(text.lines().count(), without.lines().count() + 1, "{text}");
+        rows.concat()
+    };
+    let boot_id = "0b6f2a1c-4d5e-4f60-8a7b-9c0d1e2f3a4b".to_owned();
+    incident.host = Some(Host { name: Some("web-3\u{1b}[31m".to_owned()), boot_id: Some(boot_id) });
+    let shown = row(&incident);
+    assert!(shown.starts_with("  host       web-3") && !shown.contains('\u{1b}'), "{shown}");
+    assert!(shown.ends_with(", boot 0b6f2a1c-4d5e-4f60-8a7b-9c0d1e2f3a4b"), "{shown}");
+    incident.host = Some(Host { name: None, boot_id: None });
+    assert_eq!(row(&incident), "  host       name not known");
 }
 
 #[test]

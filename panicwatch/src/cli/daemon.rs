@@ -7,7 +7,7 @@ use clap::Args as ClapArgs;
 
 use super::common::{Exit, print, unable};
 use crate::{
-    config::Config,
+    config::{Checked, Config},
     daemon::{self, Daemon, StartError, log},
 };
 
@@ -43,13 +43,10 @@ fn address(text: &str) -> Result<String, String> {
 /// # Errors
 /// Status 1 when the configuration is refused or something of it cannot be used, 3 when the machine cannot do it.
 pub fn run(args: &Args) -> Result<i32, Exit> {
-    let config = load(args)?;
     if args.check {
-        daemon::check(&config)?;
-        let name = args.config.as_ref().map_or("the defaults".to_owned(), |path| path.display().to_string());
-        print(&format!("{name}: in order\n"))?;
-        return Ok(0);
+        return check(args);
     }
+    let config = load(args)?;
     log::install(&config.log);
     crate::doctor::requirements_for_run().map_err(unable)?;
     let of_reload = args.clone();
@@ -62,7 +59,35 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     Ok(0)
 }
 
+/// Reports everything that is wrong, also with the files, folders and commands that the configuration names.
+fn check(args: &Args) -> Result<i32, Exit> {
+    let mut checked = read(args)?;
+    for (path, what) in daemon::check(&checked.config) {
+        checked.add(&path, what);
+    }
+    refuse(&checked)?;
+    let name = args.config.as_ref().map_or("the defaults".to_owned(), |path| path.display().to_string());
+    print(&format!("{name}: in order\n"))?;
+    Ok(0)
+}
+
 fn load(args: &Args) -> Result<Config, Exit> {
+    let checked = read(args)?;
+    refuse(&checked)?;
+    Ok(checked.config)
+}
+
+/// All problems as one error.
+fn refuse(checked: &Checked) -> Result<(), Exit> {
+    let lines: Vec<String> = checked.problems().iter().map(ToString::to_string).collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    Err(anyhow!("the configuration is rejected:\n  {}", lines.join("\n  ")).into())
+}
+
+/// The configuration with what the command line overrides.
+fn read(args: &Args) -> Result<Checked, Exit> {
     let (text, name) = match &args.config {
         Some(path) => {
             let name = path.display().to_string();
@@ -71,15 +96,12 @@ fn load(args: &Args) -> Result<Config, Exit> {
         None => (String::new(), String::new()),
     };
     let env = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-    let mut config = Config::load(&text, &name, env).map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        anyhow!("the configuration is refused:\n  {}", lines.join("\n  "))
-    })?;
+    let mut checked = Config::check(&text, &name, env);
     if !args.listen.is_empty() {
-        config.http.listen.clone_from(&args.listen);
+        checked.config.http.listen.clone_from(&args.listen);
     }
     if let Some(state) = &args.state {
-        config.store.path = state.display().to_string();
+        checked.config.store.path = state.display().to_string();
     }
-    Ok(config)
+    Ok(checked)
 }

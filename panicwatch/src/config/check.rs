@@ -1,43 +1,43 @@
-//! What a configuration that can be read may still have wrong.
+//! Finds what is wrong with a configuration whose keys and types are right.
 
 use std::net::ToSocketAddrs as _;
 
 use super::{Config, Selector, Selectors};
 use crate::{recorder::Source, trace::pattern::Pattern};
 
-/// Key and sentence of all that is wrong.
+/// Path (`hook[1].url`) and sentence of all that is wrong.
 pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut wrong = |key: &str, what: String| found.push((key.to_owned(), what));
-    selectors(&config.watch.include, "include", &mut wrong);
-    selectors(&config.watch.exclude, "exclude", &mut wrong);
+    selectors(&config.watch.include, "watch.include", &mut wrong);
+    selectors(&config.watch.exclude, "watch.exclude", &mut wrong);
     let recorder = &config.recorder;
     for name in &recorder.without {
         if Source::of_name(name).is_none() {
             let names = Source::ALL.map(Source::name).join(", ");
-            wrong("without", format!("there is no source {name}; there are {names}"));
+            wrong("recorder.without", format!("there is no source {name}; there are {names}"));
         }
     }
     for function in &recorder.functions {
         if let Err(error) = Pattern::parse(function) {
-            wrong("functions", error.to_string());
+            wrong("recorder.functions", error.to_string());
         }
     }
     if !(recorder.budget > 0.0 && recorder.budget <= 100.0) {
-        wrong("budget", "the budget is percent of CPU time: more than 0, at most 100".to_owned());
+        wrong("recorder.budget", "the budget is percent of CPU time: more than 0, at most 100".to_owned());
     }
     if !(recorder.core_limit > 0.0 && recorder.core_limit <= 100.0) {
-        wrong("core_limit", "the limit is percent of a core: more than 0, at most 100".to_owned());
+        wrong("recorder.core_limit", "the limit is percent of a core: more than 0, at most 100".to_owned());
     }
     if recorder.window.0.is_zero() || recorder.window.0.as_secs() > 60 {
-        wrong("window", "a window is longer than 0 and at most 60 s".to_owned());
+        wrong("recorder.window", "a window is longer than 0 and at most 60 s".to_owned());
     }
     if config.store.path.is_empty() {
-        wrong("path", "the store needs a directory".to_owned());
+        wrong("store.path", "the store needs a directory".to_owned());
     }
     http(config, &mut wrong);
     if !config.otlp.endpoint.is_empty() && !is_url(&config.otlp.endpoint) {
-        wrong("endpoint", "the endpoint is a URL that begins with http:// or https://".to_owned());
+        wrong("otlp.endpoint", "the endpoint is a URL that begins with http:// or https://".to_owned());
     }
     hooks(config, &mut wrong);
     found
@@ -51,41 +51,54 @@ fn selectors(selectors: &[Selector], key: &str, wrong: &mut impl FnMut(&str, Str
 
 fn http(config: &Config, wrong: &mut impl FnMut(&str, String)) {
     let http = &config.http;
-    for address in &http.listen {
+    for (i, address) in http.listen.iter().enumerate() {
         if address.to_socket_addrs().is_err() {
-            wrong("listen", format!("{address:?} is no address; write it as 127.0.0.1:9464 or [::1]:9464"));
+            wrong(
+                &format!("http.listen[{i}]"),
+                format!("{address:?} is no address; write it as 127.0.0.1:9464 or [::1]:9464"),
+            );
         }
     }
+    let is_base = |url: &str| is_url(url) && !url.contains(['?', '#', '<', '>', '|', '"']);
+    if !http.external_url.is_empty() && !is_base(&http.external_url) {
+        let what = "the external URL begins with http:// or https://, and has neither query nor fragment";
+        wrong("http.external_url", what.to_owned());
+    }
     if http.tls.cert.is_empty() != http.tls.key.is_empty() {
-        wrong("tls", "a certificate needs its key, and a key its certificate".to_owned());
+        wrong("http.tls", "a certificate needs its key, and a key its certificate".to_owned());
     }
 }
 
 fn hooks(config: &Config, wrong: &mut impl FnMut(&str, String)) {
     let mut names = Vec::new();
-    for hook in &config.hook {
+    for (i, hook) in config.hook.iter().enumerate() {
+        let of = |key: &str| format!("hook[{i}].{key}");
         let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if hook.name.is_empty() || !hook.name.chars().all(is_name) {
-            wrong("hook", "a hook needs a name of letters, digits, dots and dashes".to_owned());
+        if hook.name.is_empty() {
+            wrong(
+                &format!("hook[{i}]"),
+                "a hook needs a name of letters, digits, dots and dashes".to_owned(),
+            );
+        } else if !hook.name.chars().all(is_name) {
+            wrong(&of("name"), "a hook needs a name of letters, digits, dots and dashes".to_owned());
         } else if names.contains(&&hook.name) {
-            wrong("hook", format!("there are two hooks of the name {}", hook.name));
+            wrong(&of("name"), format!("there are two hooks of the name {}", hook.name));
         }
         names.push(&hook.name);
         if hook.command.is_empty() == hook.url.is_empty() {
-            wrong("hook", format!("hook {} needs either a command or a url", hook.name));
+            wrong(&format!("hook[{i}]"), format!("hook {} needs either a command or a url", hook.name));
         }
         if !hook.url.is_empty() && !is_url(&hook.url) {
-            wrong("url", "a url begins with http:// or https://".to_owned());
+            wrong(&of("url"), "a url begins with http:// or https://".to_owned());
         }
         if hook.concurrency == 0 {
-            wrong("concurrency", "a hook that may not be called once is of no use".to_owned());
+            wrong(&of("concurrency"), "a hook that may not be called once is of no use".to_owned());
         }
-        selectors(&hook.processes, "processes", wrong);
+        let processes = of("processes");
+        selectors(&hook.processes, &processes, wrong);
         if hook.processes.iter().any(|selector| !selector.cgroup.is_empty() || !selector.user.is_empty()) {
-            wrong(
-                "processes",
-                "an incident does not tell cgroup and user, so a hook cannot go by them".to_owned(),
-            );
+            let what = "an incident does not tell cgroup and user, so a hook cannot go by them";
+            wrong(&processes, what.to_owned());
         }
     }
 }

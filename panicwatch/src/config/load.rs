@@ -1,11 +1,14 @@
-//! Reading the configuration: TOML, then the environment on top, every problem told at once.
+//! Reads the configuration: TOML, then the environment on top. All problems are reported at once, each with its line.
 
-use std::{fmt, ops::Range};
+use std::fmt;
 
 use serde::Deserialize as _;
-use toml::{Table, Value};
+use toml::{Table, Value, de::DeTable};
 
-use super::{Config, check};
+use super::{
+    Config, check,
+    place::{self, Places},
+};
 
 /// Something that is wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,12 +21,47 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.at, self.what)
+        match self.at.as_str() {
+            "" => f.write_str(&self.what),
+            at => write!(f, "{at}: {}", self.what),
+        }
     }
 }
 
 /// Prefix of the variables that override keys.
 const PREFIX: &str = "PANICWATCH_";
+
+/// A configuration as far as it can be read, and what is wrong with it.
+#[derive(Debug)]
+pub struct Checked {
+    /// Keys with problems have their defaults.
+    pub config: Config,
+    /// The path of each problem's key, such as `hook[1].url`, and the problem as a sentence.
+    found: Vec<(String, Problem)>,
+    places: Places,
+}
+
+impl Checked {
+    /// Adds a problem of the key or table at `path`, unless something in it is wrong already: that may be the cause.
+    pub fn add(&mut self, path: &str, what: String) {
+        self.add_unless(self.found.len(), path, what);
+    }
+
+    /// The same, of the first `known` problems.
+    fn add_unless(&mut self, known: usize, path: &str, what: String) {
+        if !self.found[..known].iter().any(|(wrong, _)| place::is_within(wrong, path)) {
+            let at = self.places.at(path);
+            self.found.push((path.to_owned(), Problem { at, what }));
+        }
+    }
+
+    /// All problems, by line.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut found: Vec<&(String, Problem)> = self.found.iter().collect();
+        found.sort_by_key(|(path, _)| self.places.line(path));
+        found.into_iter().map(|(_, problem)| problem.clone()).collect()
+    }
+}
 
 impl Config {
     /// Reads `text`, the file `name` (empty: none, all defaults hold), and what of `env` overrides it:
@@ -36,45 +74,132 @@ impl Config {
         name: &str,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Config, Vec<Problem>> {
-        let mut table: Table = toml::from_str(text).map_err(|error| {
-            let what = error.message().lines().collect::<Vec<_>>().join(" ");
-            vec![Problem { at: position(name, text, error.span()), what }]
-        })?;
+        let checked = Config::check(text, name, env);
+        let problems = checked.problems();
+        if problems.is_empty() { Ok(checked.config) } else { Err(problems) }
+    }
+
+    /// As [`Config::load`], but gives what can be read of a file with problems.
+    pub fn check(text: &str, name: &str, env: impl IntoIterator<Item = (String, String)>) -> Checked {
+        let (parsed, errors) = DeTable::parse_recoverable(text);
+        let places = Places::of(name, text, parsed.get_ref());
+        let mut checked = Checked { config: Config::default(), found: Vec::new(), places };
+        if !errors.is_empty() {
+            let start = |error: &toml::de::Error| error.span().map(|span| span.start);
+            let mut errors = errors;
+            errors.sort_by_key(start);
+            let problem = |error: &toml::de::Error| {
+                let at = start(error).map(|byte| format!("{name}:{}", place::line(text, byte)));
+                let at = at.unwrap_or_else(|| name.to_owned());
+                (String::new(), Problem { at, what: one_line(error.message()) })
+            };
+            checked.found.extend(errors.iter().map(problem));
+            return checked;
+        }
+        let mut table: Table = toml::from_str(text).unwrap_or_default();
         let schema = schema();
-        let mut problems = Vec::new();
-        unknown_keys(&table, &schema, "", &mut |key, what| {
-            problems.push(Problem { at: line_of(name, text, key), what });
-        });
+        checked.set_all(&mut table, &schema, env);
+        let table = checked.readable("", table, &schema, &|table| table);
+        match Config::deserialize(table) {
+            Ok(config) => checked.config = config,
+            Err(error) => checked.add("", one_line(error.message())),
+        }
+        // A key that cannot be read has its default, which may be no sense together with the others.
+        let read = checked.found.len();
+        for (path, what) in check::problems(&checked.config) {
+            checked.add_unless(read, &path, what);
+        }
+        checked
+    }
+}
+
+fn one_line(message: &str) -> String {
+    message.lines().collect::<Vec<_>>().join(" ")
+}
+
+impl Checked {
+    fn set_all(
+        &mut self,
+        table: &mut Table,
+        schema: &Table,
+        env: impl IntoIterator<Item = (String, String)>,
+    ) {
         let mut env: Vec<_> = env.into_iter().filter(|(variable, _)| variable.starts_with(PREFIX)).collect();
         env.sort();
         for (variable, value) in env {
-            if let Err(what) = set(&mut table, &schema, &variable[PREFIX.len()..], &value) {
-                problems.push(Problem { at: variable, what });
+            match set(table, schema, "", &variable[PREFIX.len()..], &value) {
+                Ok(Some(path)) => self.places.overridden(path, variable),
+                Ok(None) => {}
+                Err(what) => self.found.push((variable.clone(), Problem { at: variable, what })),
             }
         }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        // One table after the other: each tells of what is wrong with it.
-        for (key, value) in &table {
-            let one = Table::from_iter([(key.clone(), value.clone())]);
-            if let Err(error) = Config::deserialize(one) {
-                let what = error.message().lines().collect::<Vec<_>>().join(" ");
-                problems.push(Problem { at: line_of(name, text, key), what: format!("[{key}] {what}") });
-            }
-        }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        let config = Config::deserialize(table)
-            .map_err(|error| vec![Problem { at: name.to_owned(), what: error.message().to_owned() }])?;
-        let wrong = check::problems(&config);
-        if wrong.is_empty() {
-            return Ok(config);
-        }
-        let located = |(key, what): (String, String)| Problem { at: line_of(name, text, &key), what };
-        Err(wrong.into_iter().map(located).collect())
     }
+
+    /// What of `table`, which is at `path`, is known and of the right type; the rest are problems. `whole` makes a
+    /// configuration of a part of that table.
+    fn readable(
+        &mut self,
+        path: &str,
+        table: Table,
+        schema: &Table,
+        whole: &dyn Fn(Table) -> Table,
+    ) -> Table {
+        let mut readable = Table::new();
+        for (key, value) in table {
+            let full = place::join(path, &key);
+            let Some(known) = schema.get(&key) else {
+                self.add(&full, format!("there is no key {}{}", plain(&full), nearest(&key, schema)));
+                continue;
+            };
+            let of_value = |value: Value| whole(Table::from_iter([(key.clone(), value)]));
+            let value = match (value, known) {
+                (Value::Table(inner), Value::Table(schema)) if !FREE.contains(&plain(&full).as_str()) => {
+                    let whole = |inner: Table| of_value(Value::Table(inner));
+                    Value::Table(self.readable(&full, inner, schema, &whole))
+                }
+                (Value::Array(list), Value::Array(schemas)) if is_of_tables(&list, schemas) => {
+                    let whole = |inner: Table| of_value(Value::Array(vec![Value::Table(inner)]));
+                    let mut elements = Vec::new();
+                    for (i, element) in list.into_iter().enumerate() {
+                        let (Value::Table(inner), Some(Value::Table(schema))) = (element, schemas.first())
+                        else {
+                            continue;
+                        };
+                        let element = self.readable(&format!("{full}[{i}]"), inner, schema, &whole);
+                        elements.push(Value::Table(element));
+                    }
+                    Value::Array(elements)
+                }
+                (value, _) => {
+                    if let Err(error) = Config::deserialize(of_value(value.clone())) {
+                        self.add(&full, format!("{}: {}", plain(&full), one_line(error.message())));
+                        continue;
+                    }
+                    value
+                }
+            };
+            readable.insert(key, value);
+        }
+        readable
+    }
+}
+
+fn is_of_tables(list: &[Value], schemas: &[Value]) -> bool {
+    schemas.first().is_some_and(Value::is_table) && list.iter().all(Value::is_table)
+}
+
+/// A path without the numbers of lists' elements.
+fn plain(path: &str) -> String {
+    let mut plain = String::new();
+    let mut is_number = false;
+    for c in path.chars() {
+        is_number = c == '[' || is_number;
+        if !is_number {
+            plain.push(c);
+        }
+        is_number = is_number && c != ']';
+    }
+    plain
 }
 
 /// Keys of which a change takes effect only when the daemon is started anew.
@@ -107,29 +232,6 @@ fn schema() -> Table {
 /// Tables whose keys are anybody's.
 const FREE: [&str; 2] = ["otlp.headers", "hook.headers"];
 
-fn unknown_keys(table: &Table, schema: &Table, path: &str, found: &mut impl FnMut(&str, String)) {
-    for (key, value) in table {
-        let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-        let Some(known) = schema.get(key) else {
-            found(key, format!("there is no key {full}{}", nearest(key, schema)));
-            continue;
-        };
-        if FREE.contains(&full.as_str()) {
-            continue;
-        }
-        match (value, known) {
-            (Value::Table(table), Value::Table(schema)) => unknown_keys(table, schema, &full, found),
-            (Value::Array(list), Value::Array(schemas)) => {
-                let Some(Value::Table(schema)) = schemas.first() else { continue };
-                for element in list.iter().filter_map(Value::as_table) {
-                    unknown_keys(element, schema, &full, found);
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
 fn nearest(key: &str, schema: &Table) -> String {
     let near = schema.keys().map(|known| (strsim::jaro_winkler(key, known), known));
     let best = near.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(likeness, _)| *likeness > 0.7);
@@ -139,25 +241,33 @@ fn nearest(key: &str, schema: &Table) -> String {
     )
 }
 
-/// Overrides a key: `name` is "STORE_MAX_BYTES", "HTTP_TLS_CERT". A name of no table is somebody else's.
-fn set(table: &mut Table, schema: &Table, name: &str, text: &str) -> Result<(), String> {
+/// Overrides a key of the table at `path` and returns the key's path: `name` is "STORE_MAX_BYTES", "HTTP_TLS_CERT". The name
+/// of no table belongs to another program.
+fn set(
+    table: &mut Table,
+    schema: &Table,
+    path: &str,
+    name: &str,
+    text: &str,
+) -> Result<Option<String>, String> {
     let name = name.to_ascii_lowercase();
     let of_table =
         |known: &&String| name.strip_prefix(known.as_str()).is_some_and(|rest| rest.starts_with('_'));
-    let Some(first) = schema.keys().find(of_table) else { return Ok(()) };
+    let Some(first) = schema.keys().find(of_table) else { return Ok(None) };
     let Some(Value::Table(keys)) = schema.get(first) else {
         return Err(format!("[[{first}]] cannot be set by the environment; write it into the file"));
     };
     let rest = &name[first.len() + 1..];
     // `PANICWATCH_RECORDER_SLOTS` and the like are switches of the recorder itself.
     if first == "recorder" && rest == "slots" {
-        return Ok(());
+        return Ok(None);
     }
+    let path = place::join(path, first);
     let inner = table.entry(first.clone()).or_insert_with(|| Value::Table(Table::new()));
     let Some(inner) = inner.as_table_mut() else { return Err(format!("{first} is no table")) };
     if let Some(known) = keys.get(rest).filter(|known| !known.is_table()) {
         inner.insert(rest.to_owned(), value(text, known)?);
-        return Ok(());
+        return Ok(Some(place::join(&path, rest)));
     }
     match keys.iter().find(|(key, known)| known.is_table() && rest.starts_with(&format!("{key}_"))) {
         Some((key, known)) => {
@@ -168,7 +278,7 @@ fn set(table: &mut Table, schema: &Table, name: &str, text: &str) -> Result<(), 
                     "{first}.{key} cannot be set by the environment; write it into the file"
                 ));
             }
-            set(inner, &nested, rest, text)
+            set(inner, &nested, &path, rest, text)
         }
         None => Err(format!("there is no key {rest} in [{first}]{}", nearest(rest, keys))),
     }
@@ -190,26 +300,6 @@ fn value(text: &str, known: &Value) -> Result<Value, String> {
         known => parsed()
             .filter(|value| value.same_type(known))
             .ok_or_else(|| format!("{text:?} is no {}", known.type_str())),
-    }
-}
-
-fn position(name: &str, text: &str, span: Option<Range<usize>>) -> String {
-    match span {
-        Some(span) => format!("{name}:{}", text[..span.start.min(text.len())].lines().count().max(1)),
-        None => name.to_owned(),
-    }
-}
-
-/// The line of a key, or of the table of that name, as far as one can be found.
-fn line_of(name: &str, text: &str, key: &str) -> String {
-    let last = key.rsplit('.').next().unwrap_or(key);
-    let is_it = |line: &str| {
-        let line = line.trim_start_matches([' ', '\t', '[']);
-        line.strip_prefix(last).is_some_and(|rest| rest.trim_start().starts_with(['=', ']', '.']))
-    };
-    match text.lines().position(is_it) {
-        Some(line) => format!("{name}:{}", line + 1),
-        None => name.to_owned(),
     }
 }
 

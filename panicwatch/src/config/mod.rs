@@ -5,6 +5,7 @@
 
 mod check;
 mod load;
+mod place;
 pub mod select;
 mod units;
 
@@ -16,7 +17,7 @@ use crate::{
     incident::{Kind, Outcome},
     recorder::Level,
 };
-pub use load::{Problem, needs_restart};
+pub use load::{Checked, Problem, needs_restart};
 pub use select::Selectors;
 pub use units::{Bytes, Span};
 
@@ -156,6 +157,8 @@ pub struct Http {
     /// File with the token that readers must show (`Authorization: Bearer …`); empty: none is asked for. `/healthz` and
     /// `/readyz` never ask, the Unix socket neither: its file's permissions decide.
     pub token_file: String,
+    /// URL at which people reach the page; hooks link to incidents below it. Empty: they have no links.
+    pub external_url: String,
     /// TLS.
     pub tls: Tls,
 }
@@ -166,6 +169,7 @@ impl Default for Http {
             listen: vec!["127.0.0.1:9464".to_owned()],
             unix_socket: String::new(),
             token_file: String::new(),
+            external_url: String::new(),
             tls: Tls::default(),
         }
     }
@@ -295,8 +299,8 @@ pub struct Hook {
     pub timeout: Span,
     /// Calls at once.
     pub concurrency: u32,
-    /// Further tries after one that failed, each after a longer pause.
-    pub retries: u32,
+    /// A call that fails is retried for so long, with exponential back-off; 0: never.
+    pub retry_for: Span,
 }
 
 impl Default for Hook {
@@ -314,7 +318,7 @@ impl Default for Hook {
             first_seen: false,
             timeout: Span(Duration::from_secs(10)),
             concurrency: 2,
-            retries: 3,
+            retry_for: Span(Duration::from_secs(3600)),
         }
     }
 }

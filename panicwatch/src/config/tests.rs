@@ -51,9 +51,9 @@ fn unknown_keys_with_the_nearest() {
     assert_eq!(
         refused(text, &[]),
         [
-            "p.toml:8: there is no key hook.comand; did you mean command?",
-            "p.toml:4: there is no key htpp; did you mean http?",
             "p.toml:2: there is no key store.max_byte; did you mean max_bytes?",
+            "p.toml:4: there is no key htpp; did you mean http?",
+            "p.toml:8: there is no key hook.comand; did you mean command?",
         ]
     );
 }
@@ -65,6 +65,44 @@ fn all_problems_at_once() {
     let problems = refused(text, &[]);
     assert_eq!(problems.len(), 7, "{problems:#?}");
     assert!(problems.iter().any(|p| p.starts_with("p.toml:2: the budget")), "{problems:#?}");
+}
+
+/// Keys that there are not, values of the wrong type, and values that make no sense: each with its own line, though other
+/// tables have keys of the same names.
+#[test]
+fn problems_of_every_kind_at_once_with_their_lines() {
+    let text = "[jsonl]\npath = \"/x\"\nkeep = \"five\"\n[store]\npath = \"\"\nmax_bytes = 5\nmax_age = 7\n\
+                [[hook]]\nname = \"a\"\nurl = \"https://box\"\ntimeout = \"10s\"\n\
+                [[hook]]\nname = \"b\"\nurl = \"box\"\ntimeout = 10\nconcurency = 1\n\
+                [[hook]]\nname = \"a\"\nurl = \"https://box\"\n\
+                [otlp]\ntimeout = \"10 parsecs\"\n[http]\nlisten = [\"127.0.0.1:1\",\n\"nowhere\"]\n\
+                external_url = \"https://box/#/\"\n[http.tls]\ncert = \"x\"\n";
+    let problems = refused(text, &[("PANICWATCH_RECORDER_BUDGET", "0"), ("PANICWATCH_LOG_LEVEL", "loud")]);
+    let found: Vec<&str> =
+        problems.iter().map(|problem| problem.split(": ").next().expect("a place")).collect();
+    let lines = [3, 5, 6, 7, 14, 15, 16, 18, 21, 24, 25, 26].map(|line| format!("p.toml:{line}"));
+    let expected: Vec<&str> = lines.iter().map(String::as_str).collect();
+    assert_eq!(found[..12], expected, "{problems:#?}");
+    let mut of_env = found[12..].to_vec();
+    of_env.sort_unstable();
+    assert_eq!(of_env, ["PANICWATCH_LOG_LEVEL", "PANICWATCH_RECORDER_BUDGET"], "{problems:#?}");
+    for (n, part) in [(0, "jsonl.keep: "), (3, "store.max_age: "), (7, "two hooks"), (8, "parsecs")] {
+        assert!(problems[n].contains(part), "{}", problems[n]);
+    }
+}
+
+/// A hook that has no command because its key is misspelt has one problem, not two.
+#[test]
+fn a_problem_hides_what_follows_from_it() {
+    assert_eq!(refused("[[hook]]\nname = \"x\"\ncomand = [\"x\"]\n", &[]).len(), 1);
+    assert_eq!(refused("[http.tls]\ncert = 5\nkey = \"/k\"\n", &[]).len(), 1);
+}
+
+#[test]
+fn what_is_no_toml_is_told_with_its_lines() {
+    let problems = refused("[store]\nmax_bytes = \n[log]\nlevel = \"info\"\nx y\n", &[]);
+    assert!(problems.len() >= 2 && problems[0].starts_with("p.toml:2"), "{problems:#?}");
+    assert!(problems.iter().any(|problem| problem.starts_with("p.toml:5")), "{problems:#?}");
 }
 
 #[test]

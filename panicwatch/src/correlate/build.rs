@@ -87,6 +87,7 @@ pub(super) fn blank(context: &Context, program: &Program, first: &Event) -> Inci
         exit: context.exit,
         message: None,
         process,
+        host: None,
         goroutine: None,
         panics: Vec::new(),
         stack: Vec::new(),

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Names of the outboxes of what is always of one kind.
-const JSONL: &str = "jsonl";
+pub(super) const JSONL: &str = "jsonl";
 const OTLP: &str = "otlp";
 
 /// Names of the outboxes that the configuration asks for.
@@ -45,6 +45,14 @@ pub(super) struct Plan {
     jsonl: Option<config::Jsonl>,
     otlp: Option<(config::Otlp, otlp::Exporter)>,
     hooks: Vec<(String, Hook)>,
+}
+
+/// Would the OTLP exporter start?
+///
+/// # Errors
+/// When its endpoint, headers or authorities cannot be used.
+pub(super) fn check_otlp(config: &Config) -> Result<(), StartError> {
+    Plan::new(&Config { hook: Vec::new(), ..config.clone() }).map(drop)
 }
 
 /// What an exporter may look at.
@@ -74,6 +82,7 @@ impl Plan {
     pub(super) fn new(config: &Config) -> Result<Plan, StartError> {
         let hook = |hook: &config::Hook| {
             let ready = Hook::new(hook).map_err(|error| format!("hook {}: {error}", hook.name));
+            let ready = ready.map(|ready| ready.linking_to(&config.http.external_url));
             ready.map(|ready| (hook.name.clone(), ready)).map_err(StartError::Config)
         };
         let runtime = runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build();

@@ -1,15 +1,17 @@
-//! Stores incidents, and tells of them once they are stored: metrics, listeners, exporters.
+//! Stores incidents, and passes them on: metrics, stream, exporters.
 //!
-//! A thread of its own, so that a slow disk holds up nobody. While the disk fails incidents wait in memory; when too many
-//! wait their timelines go first, then all but what their group needs to count them.
+//! A thread of its own, so that a slow disk delays only it. Incidents are passed on once they are stored. While the disk
+//! takes none, they wait in [`backlog`] and are passed on at once: counted, streamed, and sent by exporters from memory.
+
+mod backlog;
 
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -24,31 +26,27 @@ use crate::{
     store::{Batch, Counted, Error, Gap, GroupRate, Packed, Store},
     vital,
 };
+use backlog::{Backlog, MANY, NO_ROOM, TOO_MANY, counted_only};
 
 /// Incidents that are written at once.
 const BATCH: usize = 256;
-/// Beyond so many that wait timelines are not kept.
-const MANY: u64 = 64;
-/// Beyond so many documents are not kept. Packed, each takes some 3 KB.
-const TOO_MANY: u64 = 20_000;
-/// Beyond so many they are lost, counted.
-const NO_ROOM: u64 = 200_000;
-/// Before the disk is tried again.
+/// Before the disk is tried again. Each try after a failure opens the store anew and verifies all of it.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LAST_PAUSE: Duration = Duration::from_secs(2);
-/// Between two looks at the store's bounds.
+const LAST_PAUSE: Duration = Duration::from_secs(15);
+/// Between two checks of the store's bounds.
 const PRUNE: Duration = Duration::from_secs(30);
 
 /// What it is given.
 enum Job {
+    /// And whether its document is kept.
     Incident(Arc<Incident>, bool),
-    /// One that is kept and waits with many others: it takes a tenth of the room.
+    /// One that waits with many others: it takes a tenth of the room.
     Packed(Packed),
     Counted(feed::Counted),
     Flush,
 }
 
-/// The keeper's handle.
+/// The store writer's handle.
 pub struct Keeper {
     jobs: Mutex<Sender<Job>>,
     shared: Arc<Shared>,
@@ -60,13 +58,16 @@ struct Shared {
     store: Arc<Store>,
     metrics: Arc<Metrics>,
     feed: Feed,
-    /// Rises with every batch that was stored: for exporters to look at their outboxes.
+    /// Rises when exporters have something to send.
     stored: watch::Sender<u64>,
-    waiting: AtomicU64,
+    /// Jobs that the thread has not taken yet.
+    queued: AtomicU64,
+    /// Incidents that the disk has not taken.
+    unstored: AtomicU64,
     lost: AtomicU64,
     problem: Mutex<Option<String>>,
-    /// What the disk does not take now is given up.
-    ending: AtomicBool,
+    /// What could not be stored at the end.
+    left: Mutex<Vec<Arc<Packed>>>,
 }
 
 impl Keeper {
@@ -86,10 +87,11 @@ impl Keeper {
             metrics,
             feed,
             stored: watch::Sender::new(0),
-            waiting: AtomicU64::new(0),
+            queued: AtomicU64::new(0),
+            unstored: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             problem: Mutex::default(),
-            ending: AtomicBool::new(false),
+            left: Mutex::default(),
         });
         let of_thread = shared.clone();
         let thread = vital::spawn("keeper", move || Writer::new(of_thread, bounds).serve(&inbox))?;
@@ -98,16 +100,15 @@ impl Keeper {
 
     /// Takes an incident.
     pub fn incident(&self, mut incident: Incident) {
-        let waiting = self.shared.waiting.load(Ordering::Relaxed);
-        if waiting >= NO_ROOM {
+        let queued = self.shared.queued.load(Ordering::Relaxed);
+        if queued >= NO_ROOM {
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        if waiting >= MANY && incident.timeline.take().is_some() {
-            let reason = "it was not kept: the disk did not take incidents, and too many waited".to_owned();
-            incident.missing.push(Missing { what: "timeline".to_owned(), reason });
+        if queued >= MANY {
+            drop_timeline(&mut incident);
         }
-        self.give(match waiting {
+        self.give(match queued {
             ..MANY => Job::Incident(Arc::new(incident), true),
             MANY..TOO_MANY => match Packed::of(&incident) {
                 Ok(packed) => Job::Packed(packed),
@@ -123,14 +124,14 @@ impl Keeper {
     }
 
     fn give(&self, job: Job) {
-        self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+        self.shared.queued.fetch_add(1, Ordering::Relaxed);
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         if jobs.send(job).is_err() {
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Told whenever something was stored.
+    /// Rises when exporters have something to send.
     pub fn stored(&self) -> watch::Receiver<u64> {
         self.shared.stored.subscribe()
     }
@@ -142,10 +143,10 @@ impl Keeper {
 
     /// Incidents that wait for the disk.
     pub fn waiting(&self) -> u64 {
-        self.shared.waiting.load(Ordering::Relaxed)
+        self.shared.queued.load(Ordering::Relaxed) + self.shared.unstored.load(Ordering::Relaxed)
     }
 
-    /// Incidents that were lost because too many waited.
+    /// Incidents that were not stored because too many waited.
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)
     }
@@ -155,21 +156,23 @@ impl Keeper {
         self.shared.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Writes what waits and ends; what the disk does not take in one try is lost. How many that were.
-    pub fn finish(&self) -> u64 {
-        self.shared.ending.store(true, Ordering::Relaxed);
+    /// Writes what waits and ends; gives the incidents that the disk did not take in one try.
+    pub fn finish(&self) -> Vec<Incident> {
         let _ = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).send(Job::Flush);
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // A thread that panicked has told so.
+            // A thread that panicked has logged it.
             let _ = thread.join();
         }
-        self.waiting()
+        let left = self.shared.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.iter().filter_map(|packed| packed.unpack().ok()).collect()
     }
 }
 
-/// No more than its group needs.
-fn counted_only(incident: Incident) -> Incident {
-    Incident { stack: Vec::new(), panics: Vec::new(), ancestry: Vec::new(), goroutine: None, ..incident }
+fn drop_timeline(incident: &mut Incident) {
+    if incident.timeline.take().is_some() {
+        let reason = "it was not kept: the disk did not take incidents, and too many waited".to_owned();
+        incident.missing.push(Missing { what: "timeline".to_owned(), reason });
+    }
 }
 
 /// The thread.
@@ -178,6 +181,9 @@ struct Writer {
     bounds: config::Store,
     rate: GroupRate,
     pruned: Instant,
+    backlog: Backlog,
+    /// When the disk is tried again, and the pause after that try.
+    retry: (Instant, Duration),
     /// Of the next batch.
     batch: u64,
 }
@@ -187,12 +193,17 @@ impl Writer {
         let rate = GroupRate::new(bounds.group_rate);
         // Others than those of the daemon before.
         let batch = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or(1);
-        Writer { shared, bounds, rate, pruned: Instant::now(), batch }
+        let (now, backlog) = (Instant::now(), Backlog::default());
+        Writer { shared, bounds, rate, pruned: now, backlog, retry: (now, FIRST_PAUSE), batch }
     }
 
     fn serve(mut self, inbox: &Receiver<Job>) {
         loop {
-            let first = match inbox.recv_timeout(PRUNE) {
+            let patience = match self.backlog.is_empty() {
+                true => PRUNE,
+                false => self.retry.0.saturating_duration_since(Instant::now()).min(PRUNE),
+            };
+            let first = match inbox.recv_timeout(patience) {
                 Ok(job) => Some(job),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -200,9 +211,12 @@ impl Writer {
             let mut jobs: Vec<Job> = first.into_iter().collect();
             jobs.extend(inbox.try_iter().take(BATCH));
             let last = jobs.iter().any(|job| matches!(job, Job::Flush));
-            self.write(jobs);
+            self.take(jobs);
+            if !self.backlog.is_empty() && (last || Instant::now() >= self.retry.0) {
+                self.write_backlog();
+            }
             if last {
-                return;
+                return self.leave();
             }
             if self.pruned.elapsed() >= PRUNE {
                 self.prune();
@@ -210,28 +224,61 @@ impl Writer {
         }
     }
 
-    /// Writes until the disk takes it, or the end is asked for.
-    fn write(&mut self, jobs: Vec<Job>) {
+    /// Writes what is new; while the disk fails, it waits in the backlog.
+    fn take(&mut self, jobs: Vec<Job>) {
         let n = jobs.iter().filter(|job| !matches!(job, Job::Flush)).count() as u64;
         let (batch, counted) = self.batch(jobs);
         if n == 0 {
             return;
         }
-        let mut pause = FIRST_PAUSE;
-        loop {
+        self.shared.queued.fetch_sub(n, Ordering::Relaxed);
+        if self.backlog.is_empty() {
             match self.shared.store.append(&batch) {
-                Ok(_) => break,
-                Err(error) => self.failed(&error),
+                Ok(_) => {
+                    self.worked();
+                    return self.pass_on(batch, counted);
+                }
+                Err(error) => {
+                    self.failed(&error);
+                    self.retry = (Instant::now() + FIRST_PAUSE, FIRST_PAUSE * 2);
+                }
             }
-            if self.shared.ending.load(Ordering::Relaxed) {
-                return;
-            }
-            thread::sleep(pause);
-            pause = (pause * 2).min(LAST_PAUSE);
         }
-        self.shared.waiting.fetch_sub(n, Ordering::Relaxed);
+        let lost = self.backlog.add(&batch, &self.shared.store);
+        self.shared.lost.fetch_add(lost, Ordering::Relaxed);
+        self.count_unstored();
+        self.pass_on(batch, counted);
+    }
+
+    /// Writes what waits, oldest first, until it is written or the disk fails.
+    fn write_backlog(&mut self) {
+        while let Some((batch, unreadable)) = self.backlog.first() {
+            match self.shared.store.append(&batch) {
+                Ok(_) => {
+                    self.shared.lost.fetch_add(unreadable, Ordering::Relaxed);
+                    self.backlog.first_is_written();
+                    self.count_unstored();
+                    // Retries of what was sent meanwhile are known from the store now.
+                    self.shared.stored.send_modify(|n| *n += 1);
+                }
+                Err(error) => {
+                    self.failed(&error);
+                    let (_, pause) = self.retry;
+                    self.retry = (Instant::now() + pause, (pause * 2).min(LAST_PAUSE));
+                    return;
+                }
+            }
+        }
         self.worked();
-        self.tell(batch, counted);
+    }
+
+    fn count_unstored(&self) {
+        self.shared.unstored.store(self.backlog.len(), Ordering::Relaxed);
+    }
+
+    /// The end: what the disk has not taken is lost to the store.
+    fn leave(self) {
+        *self.shared.left.lock().unwrap_or_else(PoisonError::into_inner) = self.backlog.into_documents();
     }
 
     fn batch(&mut self, jobs: Vec<Job>) -> (Batch, Vec<feed::Counted>) {
@@ -253,7 +300,7 @@ impl Writer {
             match job {
                 Job::Incident(incident, whole) => {
                     let kept = whole && self.rate.keep(&incident.fingerprint, now);
-                    batch.counters.push(self.shared.metrics.of_incident(&incident));
+                    batch.counters.extend(self.shared.metrics.of_incident(&incident));
                     batch.incidents.push((incident, kept));
                 }
                 Job::Counted(counted) => {
@@ -269,13 +316,14 @@ impl Writer {
         (batch, told)
     }
 
-    fn tell(&self, batch: Batch, counted: Vec<feed::Counted>) {
+    /// To metrics, stream and exporters.
+    fn pass_on(&self, batch: Batch, counted: Vec<feed::Counted>) {
         let Shared { metrics, feed, stored, .. } = &*self.shared;
         metrics.add(&batch.counters);
         for (incident, kept) in batch.incidents {
             metrics.observe(&incident);
             if kept {
-                // Nobody may be listening.
+                // There may be no listener.
                 let _ = feed.send(News::Incident(incident));
             }
         }
@@ -289,7 +337,7 @@ impl Writer {
         let mut problem = self.shared.problem.lock().unwrap_or_else(PoisonError::into_inner);
         let sentence = error.to_string();
         if problem.as_ref() != Some(&sentence) {
-            log::error!("{sentence}; incidents wait in memory until it takes them");
+            log::error!("{sentence}; incidents wait in memory until it can be; counters and exporters go on");
             *problem = Some(sentence);
         }
     }
@@ -306,10 +354,14 @@ impl Writer {
             match self.shared.store.prune(&self.bounds, Timestamp::now()) {
                 Ok(0) => break,
                 Ok(gone) => log::debug!("{gone} incidents beyond the store's bounds are gone"),
-                Err(error) => {
-                    self.failed(&error);
-                    break;
-                }
+                Err(error) => return self.failed(&error),
+            }
+        }
+        // After a failure: perhaps nothing waits that would show that the disk works again.
+        if self.backlog.is_empty() {
+            match self.shared.store.note_deliveries() {
+                Ok(()) => self.worked(),
+                Err(error) => self.failed(&error),
             }
         }
     }

@@ -15,7 +15,7 @@ use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use super::{
-    Daemon, feed, log as own_log, options,
+    Daemon, feed, log as own_log, lost, options,
     paint::{Others, Painter},
 };
 use crate::{
@@ -40,7 +40,7 @@ impl Daemon {
     /// exporters.
     ///
     /// # Errors
-    /// When signals cannot be listened to.
+    /// When signals cannot be listened to, or the end lost incidents.
     pub fn run(mut self) -> anyhow::Result<()> {
         let asked = Arc::new(Asked::default());
         self.listen_to_signals(&asked).context("signals cannot be listened to")?;
@@ -78,8 +78,7 @@ impl Daemon {
                 Output::ChildExited(_) | Output::Stopped => break,
             }
         }
-        self.stop();
-        Ok(())
+        self.stop()
     }
 
     fn listen_to_signals(&self, asked: &Arc<Asked>) -> std::io::Result<()> {
@@ -182,20 +181,22 @@ impl Daemon {
     }
 
     /// The session has drained the ring and closed what was under way.
-    fn stop(self) {
+    fn stop(self) -> anyhow::Result<()> {
         let begun = Instant::now();
         let limit = self.config.limits.stop_timeout.0;
-        let unwritten = self.keeper.finish();
-        if unwritten > 0 {
-            log::error!("{unwritten} incidents could not be stored and are lost");
-        }
+        let unstored = self.keeper.finish();
         if let Err(error) = self.store.beat() {
             log::warn!("the sign of life cannot be written: {error}");
         }
         if !self.exporters.finish(limit.saturating_sub(begun.elapsed())) {
             log::warn!("exporters did not end in time; what they had not sent waits in the store");
         }
+        if let Err(error) = self.store.note_deliveries() {
+            log::warn!("{error}; incidents that were sent while it failed will be sent again");
+        }
+        let lost = lost::report(&unstored, &self.store, &self.config.jsonl);
         log::info!("stopped");
+        lost.map_err(anyhow::Error::msg)
     }
 }
 

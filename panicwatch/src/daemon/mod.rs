@@ -1,10 +1,12 @@
 //! The daemon: a session about the whole host, and what happens to its incidents. docs/daemon.md tells the order in which it
 //! starts and stops, and why.
 
+mod check;
 mod exporters;
 pub mod feed;
 pub mod keeper;
 pub mod log;
+mod lost;
 mod main_loop;
 mod options;
 pub mod paint;
@@ -24,6 +26,7 @@ use crate::{
     store::{self, Gap, Store},
     watch::session::{Scope, Session},
 };
+pub use check::check;
 use exporters::Exporters;
 use feed::Feed;
 use keeper::Keeper;
@@ -73,17 +76,6 @@ pub enum StartError {
     Config(String),
 }
 
-/// Would the daemon start with `config`, as far as files and addresses of others tell? Touches nothing.
-///
-/// # Errors
-/// What stands in its way.
-pub fn check(config: &Config) -> Result<(), StartError> {
-    Listeners::check(&config.http)?;
-    options::select(&config.watch).map_err(StartError::Config)?;
-    exporters::Plan::new(config)?;
-    Ok(())
-}
-
 impl Daemon {
     /// Starts watching. `reload` reads the configuration again when somebody asks for it.
     ///
@@ -114,6 +106,9 @@ impl Daemon {
         }
         let select = options::select(&config.watch).map_err(StartError::Config)?;
         let exporters = exporters::Plan::new(&config)?;
+        for (key, what) in check::places(&config) {
+            ::log::warn!("{key}: {what}");
+        }
         // The last thing to do alone: threads inherit what is left.
         privileges::drop_others().map_err(StartError::Config)?;
         let restored = store.counters()?;

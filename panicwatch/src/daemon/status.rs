@@ -11,12 +11,20 @@ pub struct Status {
     pub processes: Vec<Process>,
     /// Go binaries that they run or ran.
     pub binaries: Vec<Binary>,
-    /// All probes that should be in place are: the daemon is ready.
+    /// All processes were looked at, and their probes are in place.
     pub ready: bool,
     /// What keeps it from being ready, or from working, as sentences.
     pub problems: Vec<String>,
     /// The daemon's own numbers.
     pub own: Own,
+}
+
+impl Status {
+    /// Everything that should be watched is, and nothing keeps the daemon from working: what `/readyz`, `panicwatch_ready`
+    /// and the API report.
+    pub fn is_ready(&self) -> bool {
+        self.ready && self.problems.is_empty()
+    }
 }
 
 /// A Go process.

@@ -1,4 +1,4 @@
-//! A hook that is a command. Nothing that the program which panicked can choose is in its arguments or environment.
+//! A hook that is a command. Its arguments and environment hold nothing that the panicked program can choose.
 
 use std::{process::Stdio, time::Duration};
 
@@ -8,7 +8,7 @@ use tokio::{
     time,
 };
 
-use super::Failure;
+use super::{Body, Failure, Notification};
 use crate::{config, escape, incident::Incident};
 
 /// What is kept of what it prints, bytes.
@@ -18,10 +18,20 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 /// Where programs are looked for when our own environment does not say.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Folders in which programs are searched, separated by colons.
+pub(crate) fn search_path() -> String {
+    std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned())
+}
+
 /// Runs it with `incident` on its standard input.
-pub(super) async fn run(hook: &config::Hook, incident: &Incident) -> Result<(), Failure> {
-    let document = serde_json::to_vec(incident).map_err(|error| Failure::lasting(error.to_string()))?;
-    let mut child = start(hook, incident)?;
+pub(super) async fn run(
+    hook: &config::Hook,
+    incident: &Incident,
+    notification: &Notification,
+) -> Result<(), Failure> {
+    let document = serde_json::to_vec(&Body::new(incident, notification))
+        .map_err(|error| Failure::lasting(error.to_string()))?;
+    let mut child = start(hook, incident, notification)?;
     let mut group = Group::of(&child);
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -65,13 +75,13 @@ pub(super) async fn run(hook: &config::Hook, incident: &Incident) -> Result<(), 
     }
 }
 
-fn start(hook: &config::Hook, incident: &Incident) -> Result<Child, Failure> {
+fn start(hook: &config::Hook, incident: &Incident, notification: &Notification) -> Result<Child, Failure> {
     let [program, arguments @ ..] = hook.command.as_slice() else {
         return Err(Failure::lasting("it has no command"));
     };
     let mut command = Command::new(program);
-    command.args(arguments).env_clear().env("PATH", PATH);
-    for name in ["PATH", "HOME", "LANG"] {
+    command.args(arguments).env_clear().env("PATH", search_path());
+    for name in ["HOME", "LANG"] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }
@@ -81,12 +91,25 @@ fn start(hook: &config::Hook, incident: &Incident) -> Result<Child, Failure> {
         .env("PANICWATCH_KIND", incident.kind.name())
         .env("PANICWATCH_OUTCOME", incident.outcome.name())
         .env("PANICWATCH_FINGERPRINT", &incident.fingerprint)
+        .envs(known(incident, notification))
         .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
     command.spawn().map_err(|error| Failure::passing(format!("{program} cannot be started: {error}")))
+}
+
+/// Variables of which each is set only when its value is known.
+fn known(incident: &Incident, notification: &Notification) -> impl Iterator<Item = (&'static str, String)> {
+    let host = incident.host.as_ref().and_then(|host| host.name.clone());
+    let variables = [
+        ("PANICWATCH_HOST", host),
+        ("PANICWATCH_URL", notification.url.clone()),
+        ("PANICWATCH_GROUP_COUNT", notification.group_count.map(|count| count.to_string())),
+        ("PANICWATCH_NEW", notification.new.map(|new| new.to_string())),
+    ];
+    variables.into_iter().filter_map(|(name, value)| Some((name, value?)))
 }
 
 /// Gives it the document; it need not take it.

@@ -1,30 +1,37 @@
-//! Hooks: a command or a webhook that is called on incidents that fit.
+//! Hooks: a command or a webhook that is called for matching incidents.
 //!
-//! Knows the outbox and the rules; [`command`] and [`webhook`] do one call. An incident leaves the outbox when its call
-//! succeeded or was given up: after a crash it is called again, never forgotten.
+//! Knows the outbox and the rules; [`command`] and [`webhook`] make one call. An incident leaves the outbox when its call
+//! succeeded or was given up, so after a crash it is called again.
 
 mod command;
+mod notification;
 mod slack;
 mod webhook;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     task::{JoinSet, spawn_blocking},
+    time::Instant,
 };
 
 use crate::{
     config::{self, Selectors, select::Facts},
     incident::Incident,
     metrics,
-    store::{self, Outbox, risen},
+    store::{self, Outbox, Standing, risen},
 };
+pub(crate) use command::search_path;
+use notification::{Body, Notification};
 
 /// Incidents that are looked at at once.
 const BATCH: usize = 32;
-/// Incidents that may wait: of more the oldest go unsent, counted.
+/// Incidents that may wait: of more the oldest are given up, counted.
 const MAX_QUEUE: u64 = 10_000;
+/// Incidents that are called for or wait for their next try; further ones wait for their first. One that fails again and
+/// again does not block those behind it, and a dead server is not asked for thousands of incidents.
+const MAX_RETRYING: usize = 32;
 /// Before the second try, doubled for each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
@@ -57,6 +64,7 @@ pub struct Hook {
     config: config::Hook,
     processes: Selectors,
     client: Option<webhook::Client>,
+    external_url: String,
 }
 
 impl Hook {
@@ -71,7 +79,13 @@ impl Hook {
         } else {
             Some(webhook::Client::new(config).map_err(|e| e.to_string())?)
         };
-        Ok(Hook { config: config.clone(), processes, client })
+        Ok(Hook { config: config.clone(), processes, client, external_url: String::new() })
+    }
+
+    /// Links to incidents on the page at `external_url`; empty: no links.
+    #[must_use]
+    pub fn linking_to(self, external_url: &str) -> Hook {
+        Hook { external_url: external_url.to_owned(), ..self }
     }
 
     /// The name of its outbox.
@@ -104,12 +118,19 @@ impl Hook {
         })
     }
 
-    async fn call(&self, incident: &Incident) -> Result<(), Failure> {
+    async fn call(&self, incident: &Incident, notification: &Notification) -> Result<(), Failure> {
         match &self.client {
-            Some(client) => client.post(&self.config, incident).await,
-            None => command::run(&self.config, incident).await,
+            Some(client) => client.post(&self.config, incident, notification).await,
+            None => command::run(&self.config, incident, notification).await,
         }
     }
+}
+
+/// An incident that the hook is for.
+struct Found {
+    incident: Arc<Incident>,
+    /// `None` when its group cannot be read.
+    standing: Option<Standing>,
 }
 
 /// What became of an incident.
@@ -129,9 +150,17 @@ pub async fn run(
     mut stored: watch::Receiver<u64>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let hook = Arc::new(hook);
-    let mut runner =
-        Runner { outbox, hook, sink, stop: stop.clone(), calls: JoinSet::new(), under_way: HashSet::new() };
+    let most = usize::try_from(hook.config.concurrency).unwrap_or(1).max(1);
+    let mut runner = Runner {
+        outbox,
+        hook: Arc::new(hook),
+        sink,
+        stop: stop.clone(),
+        calls: JoinSet::new(),
+        at_once: Arc::new(Semaphore::new(most)),
+        under_way: HashSet::new(),
+        left: 0,
+    };
     loop {
         // Without anybody who could stop it, it is to stop.
         let stopping = *stop.borrow_and_update() || stop.has_changed().is_err();
@@ -162,41 +191,51 @@ struct Runner {
     hook: Arc<Hook>,
     sink: metrics::Sink,
     stop: watch::Receiver<bool>,
+    /// At most [`MAX_RETRYING`]: they call, or wait for their next try.
     calls: JoinSet<(String, Fate)>,
+    /// As many permits as calls may be made at once.
+    at_once: Arc<Semaphore>,
     /// Incidents that are not to be started again: those of `calls`, and those that are left for the next daemon.
     under_way: HashSet<String>,
+    /// Those that are left for the next daemon: after as many a dead server is asked no more.
+    left: usize,
 }
 
 impl Runner {
-    /// Starts as many calls as may be at once.
+    /// Starts calls for the oldest incidents, and gives up those beyond the queue's bound.
     async fn start(&mut self) -> Result<(), store::Error> {
-        let most = usize::try_from(self.hook.config.concurrency).unwrap_or(1).max(1);
-        while self.calls.len() < most {
-            let found = self.find(most - self.calls.len()).await?;
-            if found.is_empty() {
-                break;
-            }
-            for incident in found {
-                self.under_way.insert(incident.id.clone());
-                let (hook, sink, stop) = (self.hook.clone(), self.sink.clone(), self.stop.clone());
-                self.calls.spawn(async move {
-                    (incident.id.clone(), deliver(&hook, &incident, &sink, stop).await)
-                });
-            }
+        for found in self.find(MAX_RETRYING.saturating_sub(self.calls.len() + self.left)).await? {
+            let Found { incident, standing } = found;
+            self.under_way.insert(incident.id.clone());
+            let notification = Arc::new(Notification::of(&incident, standing, &self.hook.external_url));
+            let (hook, sink, stop) = (self.hook.clone(), self.sink.clone(), self.stop.clone());
+            let at_once = self.at_once.clone();
+            self.calls.spawn(async move {
+                let call = || {
+                    let (hook, incident) = (hook.clone(), incident.clone());
+                    let (notification, at_once) = (notification.clone(), at_once.clone());
+                    async move {
+                        // Never closed; without a permit the call would only be one too many.
+                        let _permit = at_once.acquire().await;
+                        hook.call(&incident, &notification).await
+                    }
+                };
+                (incident.id.clone(), deliver(&hook.config, &incident.id, call, &sink, stop).await)
+            });
         }
         Ok(())
     }
 
     /// The oldest `wanted` that the hook is for; those that it is not for leave the outbox.
-    async fn find(&self, wanted: usize) -> Result<Vec<Arc<Incident>>, store::Error> {
+    async fn find(&self, wanted: usize) -> Result<Vec<Found>, store::Error> {
         let (outbox, hook, under_way) = (self.outbox.clone(), self.hook.clone(), self.under_way.clone());
         let (sink, name) = (self.sink.clone(), self.hook.config.name.clone());
         let look = move || {
-            let trimmed = outbox.trim(MAX_QUEUE)?;
+            let trimmed = outbox.trim(MAX_QUEUE, |id| under_way.contains(id))?;
             if trimmed > 0 {
                 sink.dropped(trimmed);
                 log::error!(
-                    "hook {name} was not called for {trimmed} incidents: more than {MAX_QUEUE} waited"
+                    "hook {name} was not called for {trimmed} incidents: more than {MAX_QUEUE} were waiting"
                 );
             }
             let found = look(&outbox, &hook, &under_way, wanted);
@@ -209,28 +248,19 @@ impl Runner {
 
     async fn ended(&mut self, id: &str, fate: Fate) {
         if fate == Fate::Left {
+            self.left += 1;
             return;
         }
         match fate {
             Fate::Sent => self.sink.sent(1),
             _ => self.sink.dropped(1),
         }
-        loop {
-            let (outbox, of_task) = (self.outbox.clone(), id.to_owned());
-            match spawn_blocking(move || outbox.done(&[&of_task])).await {
-                Ok(Err(error)) => log::error!("hook {}: {error}", self.hook.config.name),
-                Ok(Ok(())) => {
-                    self.under_way.remove(id);
-                    return;
-                }
-                Err(_) => return,
-            }
-            if *self.stop.borrow() {
-                // The next daemon will call it once more.
-                return;
-            }
-            tokio::time::sleep(STORE_PAUSE).await;
+        let (outbox, of_task) = (self.outbox.clone(), id.to_owned());
+        // A blocking task ends other than by returning only with the runtime.
+        if let Ok(Err(error)) = spawn_blocking(move || outbox.done(&[&of_task])).await {
+            log::error!("hook {}: {error}", self.hook.config.name);
         }
+        self.under_way.remove(id);
     }
 }
 
@@ -239,7 +269,7 @@ fn look(
     hook: &Hook,
     under_way: &HashSet<String>,
     wanted: usize,
-) -> Result<Vec<Arc<Incident>>, store::Error> {
+) -> Result<Vec<Found>, store::Error> {
     let mut found = Vec::new();
     let mut skip = 0;
     while found.len() < wanted {
@@ -252,16 +282,18 @@ fn look(
             if found.len() >= wanted {
                 break;
             }
-            let is_for_it = under_way.contains(&incident.id)
-                || hook.fits(incident) && (!hook.config.first_seen || outbox.is_first(incident)?);
-            if !is_for_it {
+            if under_way.contains(&incident.id) {
+                skip += 1;
+                continue;
+            }
+            let standing = if hook.fits(incident) { outbox.standing(incident)? } else { None };
+            let is_first = standing.is_some_and(|standing| standing.is_first);
+            if !hook.fits(incident) || hook.config.first_seen && !is_first {
                 not_for_it.push(incident.id.as_str());
                 continue;
             }
             skip += 1;
-            if !under_way.contains(&incident.id) {
-                found.push(incident.clone());
-            }
+            found.push(Found { incident: incident.clone(), standing });
         }
         if !not_for_it.is_empty() {
             outbox.done(&not_for_it)?;
@@ -271,33 +303,34 @@ fn look(
 }
 
 /// Calls until it succeeds, is given up, or the daemon ends.
-async fn deliver(
-    hook: &Hook,
-    incident: &Incident,
+async fn deliver<C: Future<Output = Result<(), Failure>>>(
+    config: &config::Hook,
+    id: &str,
+    call: impl Fn() -> C,
     sink: &metrics::Sink,
     mut stop: watch::Receiver<bool>,
 ) -> Fate {
-    let name = &hook.config.name;
+    let name = &config.name;
+    let begun = Instant::now();
     let mut pause = FIRST_PAUSE;
-    for left in (0..=hook.config.retries).rev() {
-        let Err(Failure { reason, again }) = hook.call(incident).await else { return Fate::Sent };
+    loop {
+        let Err(Failure { reason, again }) = call().await else { return Fate::Sent };
         sink.failed();
-        let Some(asked) = again.filter(|_| left > 0) else {
-            log::error!("hook {name} is given up for incident {}: {reason}", incident.id);
+        let wait = again.map(|asked| asked.unwrap_or(pause).min(MAX_ASKED));
+        let Some(wait) = wait.filter(|wait| begun.elapsed() + *wait <= config.retry_for.0) else {
+            log::error!("hook {name} is given up for incident {id}: {reason}");
             return Fate::GivenUp;
         };
-        let wait = asked.unwrap_or(pause).min(MAX_ASKED);
-        log::warn!(
-            "hook {name} failed for incident {}, again in {} s: {reason}",
-            incident.id,
-            wait.as_secs()
-        );
+        log::warn!("hook {name} failed for incident {id}, retried in {} s: {reason}", wait.as_secs());
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            // Also when nobody is left who could say so.
+            // Also when the sender is gone.
             _ = stop.wait_for(|stop| *stop) => return Fate::Left,
         }
         pause = (pause * 2).min(LAST_PAUSE);
     }
-    Fate::GivenUp
 }
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,11 +1,12 @@
-//! An incident as a message for Slack and what is compatible with it. Pure.
+//! An incident as a message for Slack and compatible services. Pure.
 //!
-//! `&`, `<` and `>` are all that steers Slack besides its marks for bold and the like
-//! (<https://api.slack.com/reference/surfaces/formatting#escaping>); a program's text stands in code, without backticks, so
-//! that it can neither mention anybody nor pass for our own words.
+//! Slack interprets `&`, `<` and `>`, and marks such as `*bold*`
+//! (<https://api.slack.com/reference/surfaces/formatting#escaping>). Text of a program is formatted as code, without
+//! backticks, so that it can neither mention anyone nor look like text of panicwatch.
 
 use serde::Serialize;
 
+use super::Notification;
 use crate::{
     escape,
     incident::{Frame, Incident},
@@ -23,21 +24,45 @@ pub(super) struct Message {
 }
 
 /// The message.
-pub(super) fn message(incident: &Incident) -> Message {
+pub(super) fn message(incident: &Incident, notification: &Notification) -> Message {
     let process = &incident.process;
     let kind = incident.kind.name().replace('_', " ");
     let outcome = incident.outcome.name();
     let binary = process.binary_name().map_or_else(|| "an unknown program".to_owned(), code);
-    let mut text = format!("*{kind}, {outcome}* in {binary}, process {}, {}", process.pid, incident.time);
-    text.push('\n');
+    let new = if notification.new == Some(true) { "new: " } else { "" };
+    let mut text = format!("*{new}{kind}, {outcome}* in {binary}");
+    if let Some(version) = &notification.version {
+        text.push_str(&format!(" {}", code(version)));
+    }
+    if let Some(host) = incident.host.as_ref().and_then(|host| host.name.as_ref()) {
+        text.push_str(&format!(" on {}", code(host)));
+    }
+    text.push_str(&format!(", process {}, {}\n", process.pid, incident.time));
     text.push_str(&code(&title::text(incident)));
     let frames = incident.stack.iter().filter(|frame| !frame.function.starts_with("runtime."));
     for frame in frames.take(MAX_FRAMES) {
         text.push_str("\n• ");
         text.push_str(&code(&place(frame)));
     }
-    text.push_str(&format!("\nincident {}, group {}", code(&incident.id), code(&incident.fingerprint)));
+    text.push_str(&format!(
+        "\nincident {}, group {}",
+        link(incident, notification),
+        code(&incident.fingerprint)
+    ));
+    match notification.group_count {
+        Some(1) => text.push_str(", 1 incident"),
+        Some(count) => text.push_str(&format!(", {count} incidents")),
+        None => {}
+    }
     Message { text }
+}
+
+/// The incident's id, as a link to the page if there is one. A checked `[http] external_url` has no `<`, `>` or `|`.
+fn link(incident: &Incident, notification: &Notification) -> String {
+    match &notification.url {
+        Some(url) => format!("<{}|{}>", url.replace('&', "&amp;"), incident.id),
+        None => code(&incident.id),
+    }
 }
 
 fn place(frame: &Frame) -> String {
@@ -58,6 +83,11 @@ fn code(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{incident::Host, store::Standing};
+
+    fn plain(incident: &Incident) -> String {
+        message(incident, &Notification::of(incident, None, "")).text
+    }
 
     fn incident() -> Incident {
         serde_json::from_str(include_str!("../../tests/incidents/recovered.json")).expect("a document")
@@ -68,7 +98,8 @@ mod tests {
         let mut incident = incident();
         incident.message = Some("` <!channel> & *bold*\n\u{1b}[31m".to_owned() + &"x".repeat(10_000));
         incident.process.exe = Some("/tmp/a`<@U1>".to_owned());
-        let text = message(&incident).text;
+        incident.process.module_version = Some("` <!here>".to_owned());
+        let text = plain(&incident);
         assert!(!text.contains(['<', '>', '\u{1b}']), "{text}");
         assert!(text.contains("' &lt;!channel&gt; &amp; *bold*\\n\\x1b[31m"), "{text}");
         for line in text.lines() {
@@ -93,8 +124,26 @@ mod tests {
     #[test]
     fn what_and_where() {
         let incident = incident();
-        let text = message(&incident).text;
+        let text = plain(&incident);
         assert!(text.starts_with("*panic, recovered* in `"), "{text}");
         assert!(text.contains(&incident.id) && text.contains(&incident.fingerprint), "{text}");
+    }
+
+    #[test]
+    fn host_version_group_and_link() {
+        let mut incident = incident();
+        incident.host = Some(Host { name: Some("web-3".to_owned()), boot_id: None });
+        incident.process.module_version = Some("v1.4.2".to_owned());
+        let text = |count, is_first| {
+            let standing = Standing { count, is_first };
+            message(&incident, &Notification::of(&incident, Some(standing), "https://box/?a=1&b=2")).text
+        };
+        let (new, known) = (text(1, true), text(12, false));
+        assert!(new.starts_with("*new: panic, recovered* in `shop` `v1.4.2` on `web-3`, process "), "{new}");
+        assert!(new.ends_with(", 1 incident"), "{new}");
+        assert!(known.starts_with("*panic, recovered* in "), "{known}");
+        assert!(known.ends_with(", 12 incidents"), "{known}");
+        let link = format!("\nincident <https://box/?a=1&amp;b=2/#/incidents/{0}|{0}>, group", incident.id);
+        assert!(known.contains(&link), "{known}");
     }
 }

@@ -2,7 +2,7 @@
 
 use reqwest::{StatusCode, header::CONTENT_TYPE};
 
-use super::{Failure, slack};
+use super::{Body, Failure, Notification, slack};
 use crate::{
     config::{self, Template},
     escape,
@@ -25,10 +25,15 @@ impl Client {
     }
 
     /// POSTs `incident`.
-    pub(super) async fn post(&self, hook: &config::Hook, incident: &Incident) -> Result<(), Failure> {
+    pub(super) async fn post(
+        &self,
+        hook: &config::Hook,
+        incident: &Incident,
+        notification: &Notification,
+    ) -> Result<(), Failure> {
         let body = match hook.template {
-            Template::Incident => serde_json::to_vec(incident),
-            Template::Slack => serde_json::to_vec(&slack::message(incident)),
+            Template::Incident => serde_json::to_vec(&Body::new(incident, notification)),
+            Template::Slack => serde_json::to_vec(&slack::message(incident, notification)),
         };
         let body = body.map_err(|error| Failure::lasting(error.to_string()))?;
         let mut request = self.0.post(&hook.url).body(body);

@@ -42,7 +42,7 @@ pub(super) async fn healthz() -> Response {
 /// All that should be watched is.
 pub(super) async fn readyz(State(site): Shared) -> Response {
     let status = site.board.get();
-    if status.ready && status.problems.is_empty() {
+    if status.is_ready() {
         return reply::text(StatusCode::OK, "text/plain; charset=utf-8", "ready\n");
     }
     let mut lines = status.problems.clone();
@@ -215,7 +215,7 @@ pub(super) async fn status(State(site): Shared, headers: HeaderMap) -> Response 
     let status = site.board.get();
     let daemon = Daemon {
         version: env!("CARGO_PKG_VERSION"),
-        ready: status.ready,
+        ready: status.is_ready(),
         problems: &status.problems,
         processes: status.processes.len(),
         watched: status.processes.iter().filter(|process| process.watched).count(),

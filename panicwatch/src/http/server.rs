@@ -94,14 +94,11 @@ impl Listeners {
         Ok(Listeners { tcp, unix, tls })
     }
 
-    /// Would the certificate and the token do?
-    ///
-    /// # Errors
-    /// When one of their files would not.
-    pub fn check(config: &config::Http) -> Result<(), Error> {
-        tls(&config.tls)?;
-        token(&config.token_file)?;
-        Ok(())
+    /// What is wrong with the files of the certificate and the token, by the path of the key.
+    pub fn check(config: &config::Http) -> Vec<(&'static str, Error)> {
+        let certificate = tls(&config.tls).err().map(|error| ("http.tls", error));
+        let token = token(&config.token_file).err().map(|error| ("http.token_file", error));
+        certificate.into_iter().chain(token).collect()
     }
 
     /// The TCP addresses: with port 0 the system has chosen one.

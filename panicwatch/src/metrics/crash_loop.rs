@@ -1,11 +1,11 @@
-//! When a program keeps dying of the same defect. Pure: times go in.
+//! Detects programs that keep dying of the same defect. Pure: times are passed in.
 
 use std::{
     collections::{HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
-use super::labels::plain;
+use super::{deaths::Dead, labels::plain};
 use crate::incident::{Incident, Outcome};
 
 /// Deaths within this time belong together.
@@ -19,7 +19,14 @@ const MAX_DEATHS: usize = 1000;
 
 /// Deaths by program and fingerprint.
 #[derive(Debug, Default)]
-pub(super) struct CrashLoops(HashMap<(String, String), VecDeque<Instant>>);
+pub(super) struct CrashLoops(HashMap<(String, String), Deaths>);
+
+/// Deaths of one program by one defect: a process that dies with two incidents of it is one death.
+#[derive(Debug, Default)]
+struct Deaths {
+    at: VecDeque<Instant>,
+    processes: Dead,
+}
 
 impl CrashLoops {
     pub(super) fn incident(&mut self, incident: &Incident, now: Instant) {
@@ -33,18 +40,21 @@ impl CrashLoops {
         }
         if self.0.len() < MAX || self.0.contains_key(&key) {
             let deaths = self.0.entry(key).or_default();
-            deaths.push_back(now);
-            if deaths.len() > MAX_DEATHS {
-                deaths.pop_front();
+            if !deaths.processes.is_new(incident) {
+                return;
+            }
+            deaths.at.push_back(now);
+            if deaths.at.len() > MAX_DEATHS {
+                deaths.at.pop_front();
             }
         }
     }
 
     fn forget(&mut self, now: Instant) {
         for deaths in self.0.values_mut() {
-            deaths.retain(|at| now.duration_since(*at) < SPAN);
+            deaths.at.retain(|at| now.duration_since(*at) < SPAN);
         }
-        self.0.retain(|_, deaths| !deaths.is_empty());
+        self.0.retain(|_, deaths| !deaths.at.is_empty());
     }
 
     /// Programs in a loop, with the deaths by the defect that it dies of most.
@@ -52,9 +62,9 @@ impl CrashLoops {
         self.forget(now);
         let mut loops: HashMap<&str, usize> = HashMap::new();
         for ((binary, _), deaths) in &self.0 {
-            if deaths.len() >= DEATHS {
+            if deaths.at.len() >= DEATHS {
                 let most = loops.entry(binary).or_default();
-                *most = (*most).max(deaths.len());
+                *most = (*most).max(deaths.at.len());
             }
         }
         loops.into_iter().map(|(binary, deaths)| (binary.to_owned(), deaths)).collect()

@@ -4,6 +4,7 @@
 //! number that grows: whatever programs do, there are no more series than the configuration allows.
 
 mod crash_loop;
+mod deaths;
 mod labels;
 mod own;
 
@@ -20,6 +21,7 @@ use prometheus::{
 
 use crate::{config, daemon::status::Status, incident::Incident, store::Counted};
 use crash_loop::CrashLoops;
+use deaths::Deaths;
 use labels::{Labels, plain};
 pub use own::Sink;
 
@@ -42,6 +44,7 @@ pub struct Metrics {
     defers: Histogram,
     capture_cost: Histogram,
     capture_delay: Histogram,
+    deaths: Deaths,
     crash_loops: IntGaugeVec,
     loops: Mutex<CrashLoops>,
     own: own::Own,
@@ -109,6 +112,7 @@ impl Metrics {
                 "From a panic to the end of its capture",
                 &SECONDS,
             )?,
+            deaths: Deaths::new(&registry, bounds.max_series.max(1))?,
             crash_loops,
             loops: Mutex::default(),
             own: own::Own::new(&registry)?,
@@ -119,6 +123,7 @@ impl Metrics {
                 metrics.panics.with_label_values(&labels.values()).inc_by(*count);
                 metrics.series().insert(labels);
             }
+            metrics.deaths.add(name, *count);
         }
         Ok(metrics)
     }
@@ -136,9 +141,11 @@ impl Metrics {
         key
     }
 
-    /// What an incident adds to the persistent counters: to be stored with it, and then given to [`Metrics::add`].
-    pub fn of_incident(&self, incident: &Incident) -> (String, u64) {
-        (self.key(Labels::of(incident)), 1)
+    /// What an incident adds to the persistent counters: to be stored with it, and then given to [`Metrics::add`]. To be
+    /// called once per incident: of the fatal ones of a process only the first is its death.
+    pub fn of_incident(&self, incident: &Incident) -> Vec<(String, u64)> {
+        let panic = (self.key(Labels::of(incident)), 1);
+        std::iter::once(panic).chain(self.deaths.of_incident(incident)).collect()
     }
 
     /// The same for panics that were counted only.
@@ -149,6 +156,7 @@ impl Metrics {
     /// Adds what was stored.
     pub fn add(&self, counters: &[(String, u64)]) {
         for (name, more) in counters {
+            self.deaths.add(name, *more);
             let Some(labels) = name.strip_prefix(PANICS).and_then(Labels::of_key) else { continue };
             self.panics.with_label_values(&labels.values()).inc_by(*more);
             if labels == Labels::other() {

@@ -1,5 +1,6 @@
 //! How panicwatch itself is doing.
 
+use panicwatch_common::reason::Reason;
 use prometheus::{
     Counter, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
@@ -97,7 +98,11 @@ impl Own {
         }
         let own = Own {
             build: make!(IntGaugeVec, "build_info", "1, with the version as a label", "version"),
-            ready: make!(IntGauge, "ready", "1 when all that should be watched is"),
+            ready: make!(
+                IntGauge,
+                "ready",
+                "1 when all that should be watched is, and incidents can be stored: as /readyz"
+            ),
             processes: make!(
                 IntGaugeVec,
                 "processes",
@@ -181,13 +186,17 @@ impl Own {
             dropped: make!(IntCounterVec, "export_dropped_total", "Incidents given up", "sink"),
             waiting: make!(IntGaugeVec, "export_waiting", "Incidents that wait to be delivered", "sink"),
         };
+        // From the beginning: of a series that appears with its first value the first increase is not seen.
+        for reason in Reason::ALL.into_iter().filter(|reason| *reason != Reason::StackRead) {
+            own.lost.with_label_values(&[reason.sentence()]);
+        }
         own.build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(own)
     }
 
     pub(super) fn status(&self, status: &Status) {
         let set = |vec: &IntGaugeVec, label: &str, n: u64| vec.with_label_values(&[label]).set(int(n));
-        self.ready.set(i64::from(status.ready));
+        self.ready.set(i64::from(status.is_ready()));
         let watched = status.processes.iter().filter(|process| process.watched).count();
         set(&self.processes, "yes", watched as u64);
         set(&self.processes, "no", (status.processes.len() - watched) as u64);

@@ -10,14 +10,13 @@ use opentelemetry_proto::tonic::{
 };
 use serde::Serialize;
 
-pub use super::resource::Host;
 use super::{
     resource, stacktrace, trace,
     wall::{Attributes, MAX_NAME, MAX_TEXT, Wall, cut, span_id, trace_id},
 };
 use crate::{
     fingerprint, frame_class,
-    incident::{Frame, Incident, Kind, Outcome},
+    incident::{Frame, Host, Incident, Kind, Outcome},
     title,
 };
 
@@ -31,7 +30,7 @@ pub(super) const SAMPLED: u32 = 1;
 /// The log record, with the process as its resource.
 pub fn logs(incident: &Incident, host: &Host) -> ResourceLogs {
     ResourceLogs {
-        resource: Some(resource::of(&incident.process, host)),
+        resource: Some(resource::of(incident, host)),
         scope_logs: vec![ScopeLogs {
             scope: Some(scope()),
             log_records: vec![record(incident)],
@@ -44,7 +43,7 @@ pub fn logs(incident: &Incident, host: &Host) -> ResourceLogs {
 /// The trace, with the process as its resource.
 pub fn spans(incident: &Incident, host: &Host) -> ResourceSpans {
     ResourceSpans {
-        resource: Some(resource::of(&incident.process, host)),
+        resource: Some(resource::of(incident, host)),
         scope_spans: vec![ScopeSpans {
             scope: Some(scope()),
             spans: trace::spans(incident),
@@ -157,6 +156,8 @@ pub(super) fn described(incident: &Incident, attributes: &mut Attributes) {
     attributes.number("panicwatch.exit.signal", exit.and_then(|exit| exit.signal));
     attributes.text("panicwatch.build_id", incident.process.build_id.as_deref());
     attributes.text("panicwatch.vcs_revision", incident.process.vcs_revision.as_deref());
+    let boot_id = incident.host.as_ref().and_then(|host| host.boot_id.as_deref());
+    attributes.text("panicwatch.boot_id", boot_id);
     let Some(goroutine) = &incident.goroutine else { return };
     attributes.number("panicwatch.goroutine.id", Some(goroutine.id));
     attributes.number("panicwatch.goroutine.parent_id", goroutine.parent_id);

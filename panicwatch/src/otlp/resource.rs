@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use percent_encoding::percent_decode_str;
 
 use super::wall::{Attributes, MAX_NAME, cut};
-use crate::incident::{self, Process};
+use crate::incident::{self, Host, Incident, Process};
 
 /// Attributes that are taken from the environment.
 const MAX_OF_ENV: usize = 64;
@@ -17,14 +17,10 @@ const MAX_OF_ENV: usize = 64;
 const MAX_ARGS: usize = 128;
 const MAX_ARG: usize = 4 << 10;
 
-/// What is known of the host that panicwatch runs on, and the document does not tell.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Host {
-    /// Its name.
-    pub name: Option<String>,
-}
-
-pub(super) fn of(process: &Process, host: &Host) -> Resource {
+/// The resource of an incident. `host` is the machine's where the document, of an older version, does not name it.
+pub(super) fn of(incident: &Incident, host: &Host) -> Resource {
+    let process = &incident.process;
+    let host = incident.host.as_ref().unwrap_or(host);
     let mut said = said(process);
     let mut attributes = Attributes::default();
     let name = said.remove("service.name").or_else(|| name(process));

@@ -15,16 +15,17 @@ use opentelemetry_proto::tonic::collector::{
 use tokio::sync::watch;
 
 use super::{
-    encode::{self, Host},
+    encode,
     exporter::{Accepted, Exporter, Request},
     retry::{Next, Refusal, pause},
 };
 use crate::{
     config::Otlp,
     escape,
-    incident::Incident,
+    incident::{Host, Incident},
     metrics::Sink,
     store::{self, Outbox},
+    watch::host::Facts,
 };
 
 /// Incidents that are read from the outbox at once: whole documents, each of up to some megabytes.
@@ -46,14 +47,9 @@ pub async fn run(
     stored: watch::Receiver<u64>,
     stop: watch::Receiver<bool>,
 ) {
-    let host = Host { name: host_name() };
+    let host = Facts::read().host;
     let mut sender = Sender { outbox, config, sink, stored, stop, exporter, host, failures: 0 };
     sender.serve().await;
-}
-
-fn host_name() -> Option<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
 /// What is sent of an incident.
@@ -167,7 +163,9 @@ impl Sender {
     async fn look(&mut self) -> Result<Vec<Arc<Incident>>, store::Error> {
         let max = self.config.max_queue;
         let (given_up, waiting, batch) = self
-            .on_disk(move |outbox| Ok((outbox.trim(max)?, outbox.waiting()?, outbox.pending(0, BATCH)?)))
+            .on_disk(move |outbox| {
+                Ok((outbox.trim(max, |_| false)?, outbox.waiting()?, outbox.pending(0, BATCH)?))
+            })
             .await?;
         if given_up > 0 {
             self.sink.dropped(given_up);

@@ -34,8 +34,8 @@ fn of_record(incident: &Incident, key: &str) -> Option<String> {
 }
 
 fn of_resource(incident: &Incident, key: &str) -> Option<String> {
-    let host = Host { name: Some("node-1".to_owned()) };
-    attribute(&resource::of(&incident.process, &host).attributes, key)
+    let host = Host { name: Some("node-1".to_owned()), boot_id: None };
+    attribute(&resource::of(incident, &host).attributes, key)
 }
 
 fn spans_of(incident: &Incident) -> Vec<Span> {
@@ -62,6 +62,19 @@ fn a_value_without_text_is_named_by_type_and_fields() {
     assert!(text.starts_with("panic of unknown value in "), "{text}");
     let names: Vec<String> = spans_of(&custom).into_iter().map(|span| span.name).collect();
     assert!(names.iter().all(|name| !name.contains('?')), "{names:?}");
+}
+
+#[test]
+fn the_documents_host_wins_over_the_senders() {
+    let mut incident = incident("chain");
+    assert_eq!(of_resource(&incident, "host.name").as_deref(), Some("node-1"));
+    assert_eq!(of_record(&incident, "panicwatch.boot_id"), None);
+    let host = |name: Option<&str>| Host { name: name.map(str::to_owned), boot_id: Some("b-1".to_owned()) };
+    incident.host = Some(host(Some("web-3")));
+    assert_eq!(of_resource(&incident, "host.name").as_deref(), Some("web-3"));
+    assert_eq!(of_record(&incident, "panicwatch.boot_id").as_deref(), Some("b-1"));
+    incident.host = Some(host(None));
+    assert_eq!(of_resource(&incident, "host.name"), None, "not known is not the sender's");
 }
 
 #[test]

@@ -225,9 +225,27 @@ fn process(page: &mut Page<'_>, incident: &Incident) {
             row(page, label, fields(object));
         }
     }
+    host(page, incident);
     if let Some(env) = process.env.as_ref().filter(|e| !e.is_empty()) {
         row(page, "settings", env.iter().take(20).fold(Line::new(), |line, (k, v)| pair(line, k, v)));
     }
+}
+
+/// Nothing where the document does not name it.
+fn host(page: &mut Page<'_>, incident: &Incident) {
+    let Some(host) = &incident.host else { return };
+    let line = match &host.name {
+        Some(name) => Line::new().target(Tone::Plain, name),
+        None => Line::new().own(Tone::Note, "name not known"),
+    };
+    row(
+        page,
+        "host",
+        match &host.boot_id {
+            Some(boot) => line.own(Tone::Dim, ", boot ").target(Tone::Dim, boot),
+            None => line,
+        },
+    );
 }
 
 /// Twelve digits of a revision tell it apart.

@@ -1,12 +1,12 @@
 //! Writing incidents: the document, its group, the counters and the outboxes, all or nothing.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::{
-    Batch, Counted, Error, Gap, Group, Store,
+    Batch, Counted, Error, Gap, Group, Packed, Standing, Store,
     database::{
         BY_GROUP, BYTES, COUNT, COUNTERS, DOCUMENTS, GAPS, GROUPS, META, OUTBOX, SITES, TIMELINES, json,
         of_json, pack,
@@ -28,7 +28,7 @@ impl Store {
     /// When the disk is full or broken: then nothing was written.
     pub fn append(&self, batch: &Batch) -> Result<Vec<String>, Error> {
         let now = format!("{:.9}", Timestamp::now());
-        self.write(|transaction| {
+        let fresh = self.write(|transaction| {
             if transaction
                 .open_table(META)?
                 .insert(LAST_BATCH, batch.id)?
@@ -48,7 +48,50 @@ impl Store {
                 counters.insert(name.as_str(), before + more)?;
             }
             Ok(fresh)
-        })
+        })?;
+        let mut held = self.held();
+        for (incident, _) in batch.incidents.iter().filter(|(_, kept)| *kept) {
+            held.stored(&incident.id, &self.consumers);
+        }
+        Ok(fresh)
+    }
+
+    /// How many incidents each consumer has not sent that only this process's memory holds.
+    pub fn unsent_in_memory(&self) -> Vec<(String, u64)> {
+        let held = self.held();
+        let unsent = |consumer: &String| (consumer.clone(), held.waiting(consumer).count() as u64);
+        self.consumers.iter().map(unsent).filter(|(_, n)| *n > 0).collect()
+    }
+
+    /// Has `consumer` sent an incident that is not stored?
+    pub fn was_sent(&self, consumer: &str, id: &str) -> bool {
+        !self.held().is_wanted(consumer, id)
+    }
+
+    /// Keeps an incident in memory, for exporters to send and the API to show, until a batch with it is stored.
+    /// `is_kept`: that batch will keep its document.
+    pub fn hold(&self, id: &str, document: Arc<Packed>, is_kept: bool, standing: Option<Standing>) {
+        self.held().add(id, document, is_kept, standing, &self.consumers);
+    }
+
+    /// Notes deliveries that the disk took no note of while it failed.
+    ///
+    /// # Errors
+    /// When it still fails.
+    pub fn note_deliveries(&self) -> Result<(), Error> {
+        let unnoted = self.held().unnoted();
+        if unnoted.is_empty() {
+            return Ok(());
+        }
+        self.write(|transaction| {
+            let mut table = transaction.open_table(OUTBOX)?;
+            for (consumer, id) in &unnoted {
+                table.remove((consumer.as_str(), id.as_str()))?;
+            }
+            Ok(())
+        })?;
+        self.held().noted(&unnoted);
+        Ok(())
     }
 
     fn write_incidents(
@@ -99,7 +142,7 @@ impl Store {
                 timelines.insert(id, timeline.as_slice())?;
             }
             by_group.insert((incident.fingerprint.as_str(), id), ())?;
-            for consumer in &self.consumers {
+            for consumer in self.consumers.iter().filter(|consumer| self.held().is_wanted(consumer, id)) {
                 outbox.insert((consumer.as_str(), id), ())?;
             }
             count += 1;

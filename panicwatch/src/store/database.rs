@@ -6,7 +6,10 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -16,7 +19,7 @@ use jiff::Timestamp;
 use redb::{Database, ReadTransaction, ReadableDatabase as _, TableDefinition, WriteTransaction};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::Error;
+use super::{Error, held::Held};
 use crate::incident::Incident;
 
 /// Version of what is in the tables; another is not read.
@@ -63,6 +66,9 @@ pub struct Store {
     /// `None` after the disk has failed: it is opened anew when it is needed.
     database: Mutex<Option<Arc<Database>>>,
     pub(super) consumers: Vec<String>,
+    held: Mutex<Held>,
+    /// The last write failed.
+    is_failing: AtomicBool,
 }
 
 /// What opening found.
@@ -92,9 +98,21 @@ impl Store {
             dir: dir.to_owned(),
             database: Mutex::new(Some(Arc::new(database))),
             consumers: consumers.to_vec(),
+            held: Mutex::default(),
+            is_failing: AtomicBool::new(false),
         };
         let dropped = store.drop_strangers()?;
         Ok(Opened { store, damaged, dropped, last_beat })
+    }
+
+    /// What the disk has not taken yet.
+    pub(super) fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last write failed: another would most likely fail too.
+    pub(super) fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
     }
 
     /// The open file.
@@ -117,6 +135,15 @@ impl Store {
 
     /// Changes the store: all that `change` does, durably, or nothing.
     pub(super) fn write<R>(
+        &self,
+        change: impl FnOnce(&WriteTransaction) -> Result<R, redb::Error>,
+    ) -> Result<R, Error> {
+        let result = self.try_to_write(change);
+        self.is_failing.store(result.is_err(), Ordering::Relaxed);
+        result
+    }
+
+    fn try_to_write<R>(
         &self,
         change: impl FnOnce(&WriteTransaction) -> Result<R, redb::Error>,
     ) -> Result<R, Error> {
@@ -153,19 +180,21 @@ impl Store {
         failed(&self.dir, what, error)
     }
 
-    /// Says that the daemon is alive. Not forced to the disk: what it is for, a killed daemon, leaves the system's cache.
+    /// Records that the daemon is alive. Not forced to the disk: what it is for, a killed daemon, leaves the system's cache.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn beat(&self) -> io::Result<()> {
         let now = Timestamp::now().as_millisecond().to_string();
+        // In place: a file cut to nothing finds no room again on a full disk, and the time of the last beat would be lost.
         let mut file = OpenOptions::new()
             .create(true)
-            .truncate(true)
+            .truncate(false)
             .write(true)
             .mode(0o600)
             .open(self.dir.join(ALIVE))?;
-        file.write_all(now.as_bytes())
+        file.write_all(now.as_bytes())?;
+        file.set_len(now.len() as u64)
     }
 
     /// Bytes of the file.

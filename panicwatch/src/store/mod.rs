@@ -5,6 +5,7 @@
 mod append;
 mod database;
 mod group;
+mod held;
 mod outbox;
 mod rate;
 mod read;
@@ -85,6 +86,15 @@ pub struct Group {
     pub newest: Option<String>,
     /// Incidents an hour, oldest first, of the last hours: `(hours since 1970, number)`.
     pub hours: Vec<(u64, u64)>,
+}
+
+/// How an incident stands in its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Incidents of the group so far.
+    pub count: u64,
+    /// It opened the group.
+    pub is_first: bool,
 }
 
 /// A time in which nothing was watched.

@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, sync::Arc};
 use redb::ReadableTable;
 
 use super::{
-    Archive as _, Error, Store,
+    Archive as _, Error, Standing, Store,
     database::{DOCUMENTS, OUTBOX},
 };
 use crate::incident::Incident;
@@ -37,16 +37,20 @@ impl Outbox {
         (self.consumer.as_str(), "")..=(self.consumer.as_str(), LAST)
     }
 
-    /// The oldest that wait, at most `limit`, leaving out `skip` of them.
+    /// The oldest that wait, at most `limit`, leaving out `skip` of them: those in the store, then those that the disk has
+    /// not taken yet.
     ///
     /// # Errors
-    /// When the disk cannot be read.
+    /// When the disk cannot be read and no incident waits in memory.
     pub fn pending(&self, skip: usize, limit: usize) -> Result<Vec<Arc<Incident>>, Error> {
-        let ids: Vec<String> = self.store.read(|transaction| {
-            let table = transaction.open_table(OUTBOX)?;
-            let waiting = table.range::<(&str, &str)>(self.range())?.skip(skip).take(limit);
-            waiting.map(|entry| Ok(entry?.0.value().1.to_owned())).collect()
-        })?;
+        let stored = self.stored_ids(skip, limit);
+        let held = self.store.held().waiting(&self.consumer).next().is_some();
+        let (mut ids, skip) = match stored {
+            Err(error) if !held => return Err(error),
+            stored => stored.unwrap_or((Vec::new(), skip)),
+        };
+        let more = limit.saturating_sub(ids.len());
+        ids.extend(self.store.held().waiting(&self.consumer).skip(skip).take(more).map(str::to_owned));
         let (mut incidents, mut gone) = (Vec::new(), Vec::new());
         for id in &ids {
             match self.store.incident(id)? {
@@ -60,57 +64,95 @@ impl Outbox {
         Ok(incidents)
     }
 
-    /// Is it the first of its group?
+    /// IDs of those that wait in the store, oldest first, at most `limit` after the first `skip`; and how many of `skip` are
+    /// left to be skipped elsewhere.
+    fn stored_ids(&self, skip: usize, limit: usize) -> Result<(Vec<String>, usize), Error> {
+        self.store.read(|transaction| {
+            let table = transaction.open_table(OUTBOX)?;
+            let held = self.store.held();
+            let (mut ids, mut skip) = (Vec::new(), skip);
+            for entry in table.range::<(&str, &str)>(self.range())? {
+                let entry = entry?;
+                let id = entry.0.value().1;
+                if ids.len() >= limit {
+                    break;
+                }
+                match held.is_sent(&self.consumer, id) {
+                    true => {}
+                    false if skip > 0 => skip -= 1,
+                    false => ids.push(id.to_owned()),
+                }
+            }
+            Ok((ids, skip))
+        })
+    }
+
+    /// How an incident stands in its group; `None` when that is not known.
     ///
     /// # Errors
     /// When the disk cannot be read.
-    pub fn is_first(&self, incident: &Incident) -> Result<bool, Error> {
+    pub fn standing(&self, incident: &Incident) -> Result<Option<Standing>, Error> {
+        let held = self.store.held().standing(&incident.id);
+        if let Some(standing) = held {
+            return Ok(standing);
+        }
         let group = self.store.group(&incident.fingerprint)?;
-        Ok(group.is_some_and(|group| group.first_seen == incident.time))
+        Ok(group.map(|group| Standing { count: group.count, is_first: group.first_seen == incident.time }))
     }
 
-    /// These are sent.
+    /// These are sent. What a failing disk does not note is remembered in memory, and sent again only if the daemon ends
+    /// before the disk has noted it.
     ///
     /// # Errors
-    /// When the disk is full or broken: they will be sent again.
+    /// Never; a caller need not know how it is remembered.
     pub fn done(&self, ids: &[&str]) -> Result<(), Error> {
-        self.store.write(|transaction| {
-            let mut table = transaction.open_table(OUTBOX)?;
-            for id in ids {
-                table.remove((self.consumer.as_str(), *id))?;
+        let mut held = self.store.held();
+        for id in ids {
+            if !held.sent_one(&self.consumer, id) {
+                held.remember_sent(&self.consumer, id);
             }
-            Ok(())
-        })
+        }
+        drop(held);
+        if !self.store.is_failing()
+            && let Err(error) = self.store.note_deliveries()
+        {
+            log::warn!(
+                "{error}; {} has sent incidents and will send them again after a crash",
+                self.consumer
+            );
+        }
+        Ok(())
     }
 
     /// How many wait.
     ///
     /// # Errors
-    /// When the disk cannot be read.
+    /// When the disk cannot be read and no incident waits in memory.
     pub fn waiting(&self) -> Result<u64, Error> {
-        self.store.read(|transaction| {
-            let table = transaction.open_table(OUTBOX)?;
-            Ok(table.range::<(&str, &str)>(self.range())?.count() as u64)
-        })
+        let stored = self.stored_ids(0, usize::MAX).map(|(ids, _)| ids.len());
+        match (stored, self.store.held().waiting(&self.consumer).count()) {
+            (Err(error), 0) => Err(error),
+            (stored, held) => Ok((stored.unwrap_or(0) + held) as u64),
+        }
     }
 
-    /// Gives up the oldest beyond `max`; how many that were.
+    /// Gives up the oldest beyond `max`, except those that `keep` names; how many were given up since the last call.
     ///
     /// # Errors
-    /// When the disk is full or broken.
-    pub fn trim(&self, max: u64) -> Result<u64, Error> {
+    /// As [`Outbox::waiting`].
+    pub fn trim(&self, max: u64, keep: impl Fn(&str) -> bool) -> Result<u64, Error> {
+        let given_up = self.store.held().take_given_up(&self.consumer);
         let over = self.waiting()?.saturating_sub(max);
         if over == 0 {
-            return Ok(0);
+            return Ok(given_up);
         }
+        let (stored, _) = self.stored_ids(0, usize::MAX).unwrap_or_default();
+        let held: Vec<String> = self.store.held().waiting(&self.consumer).map(str::to_owned).collect();
         let over = usize::try_from(over).unwrap_or(usize::MAX);
-        let ids: Vec<String> = self.store.read(|transaction| {
-            let table = transaction.open_table(OUTBOX)?;
-            let oldest = table.range::<(&str, &str)>(self.range())?.take(over);
-            oldest.map(|entry| Ok(entry?.0.value().1.to_owned())).collect()
-        })?;
-        self.done(&ids.iter().map(String::as_str).collect::<Vec<_>>())?;
-        Ok(ids.len() as u64)
+        let going = stored.iter().chain(&held).filter(|id| !keep(id)).take(over);
+        let going: Vec<&str> = going.map(String::as_str).collect();
+        self.done(&going)?;
+        Ok(given_up + going.len() as u64)
     }
 }
 

@@ -21,6 +21,10 @@ const LAST: &str = "~";
 
 impl Archive for Store {
     fn incident(&self, id: &str) -> Result<Option<Incident>, Error> {
+        let held = self.held().document(id);
+        if let Some(document) = held {
+            return document.unpack().map(Some);
+        }
         self.read(|transaction| {
             let Some(document) = transaction.open_table(DOCUMENTS)?.get(id)? else { return Ok(None) };
             let mut incident: Incident = unpack(document.value())?;

@@ -9,6 +9,7 @@ pub mod census;
 mod flight;
 pub mod gate;
 pub mod governor;
+pub mod host;
 pub mod launch;
 mod names;
 pub mod procfs;

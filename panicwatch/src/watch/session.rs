@@ -23,6 +23,7 @@ use super::{
     flight::{Ear, Flight, Recorder},
     gate::{self, Gate},
     governor::{self, Account, Governed, Told},
+    host,
     reader::{Listener, QUEUE, Reader},
 };
 use crate::{
@@ -125,6 +126,8 @@ pub struct Session {
     init: Option<Collector>,
     /// Of a session that records.
     flight: Option<Flight>,
+    /// Added to every incident.
+    host: host::Current,
     /// Panics that were counted only, as far as they were told of, and when that was.
     counted: HashMap<Place, u64>,
     counted_at: Instant,
@@ -226,6 +229,7 @@ impl Session {
             launched: None,
             init: None,
             flight: recorder.map(Flight::new),
+            host: host::Current::default(),
             counted: HashMap::new(),
             counted_at: Instant::now(),
             census,

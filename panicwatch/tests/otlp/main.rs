@@ -284,7 +284,7 @@ fn opentelemetrys_own_classes_read_the_same_from_json() {
         let text = String::from_utf8(read.stdout).expect("text");
         let messages: Vec<Vec<u8>> = text.lines().map(bytes).collect();
         let incident: Incident = serde_json::from_str(document).expect("one");
-        let host = otlp::encode::Host::default();
+        let host = panicwatch::incident::Host::default();
         let logs = ExportLogsServiceRequest::decode(messages[0].as_slice()).expect("logs");
         assert_eq!(logs.resource_logs, [otlp::encode::logs(&incident, &host)]);
         let traces = ExportTraceServiceRequest::decode(messages[1].as_slice()).expect("traces");

@@ -1,42 +1,11 @@
 //! A disk that is full.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
-
 use panicwatch::store::{Archive as _, Error, Store};
 
-use crate::made::{batch, id, incident, open};
-
-/// A file system in memory of a few megabytes, gone with it.
-struct Small(tempfile::TempDir);
-
-impl Small {
-    /// `None` without the right to mount.
-    fn new() -> Option<Small> {
-        let dir = tempfile::tempdir().expect("a directory");
-        mount(&["-t", "tmpfs", "-o", "size=3m", "none"], dir.path()).then_some(Small(dir))
-    }
-
-    fn path(&self) -> PathBuf {
-        self.0.path().join("store")
-    }
-
-    fn grow(&self) {
-        assert!(mount(&["-o", "remount,size=32m"], self.0.path()), "it grows");
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0.path()).status();
-    }
-}
-
-fn mount(options: &[&str], at: &Path) -> bool {
-    Command::new("mount").args(options).arg(at).status().is_ok_and(|status| status.success())
-}
+use crate::{
+    made::{batch, id, incident, open},
+    small::Small,
+};
 
 fn whole(store: &Store, n: u64) {
     for n in 0..n {

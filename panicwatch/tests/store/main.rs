@@ -8,3 +8,4 @@ mod growth;
 mod made;
 mod outbox;
 mod query;
+mod small;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use panicwatch::{
     config::{self, Bytes, Span},
-    store::{Archive as _, Batch, Outbox, Store},
+    store::{Archive as _, Batch, Outbox, Standing, Store},
 };
 
 use crate::made::{batch, id, incident, numbered, open};
@@ -31,10 +31,12 @@ fn each_consumer_has_its_own() {
     a.done(&[&id(0), &id(1), &id(1), "unknown"]).expect("written");
     assert_eq!(a.pending(1, 1).expect("read")[0].id, id(3));
     assert_eq!((a.waiting().expect("a number"), b.waiting().expect("a number")), (28, 30));
-    assert_eq!(b.trim(20).expect("written"), 10);
+    assert_eq!(b.trim(20, |_| false).expect("written"), 10);
     assert_eq!(b.pending(0, 1).expect("read")[0].id, id(10));
-    assert_eq!(b.trim(20).expect("written"), 0);
-    assert!(a.is_first(&incident(2, 3)).expect("read") && !a.is_first(&incident(3, 3)).expect("read"));
+    assert_eq!(b.trim(20, |_| false).expect("written"), 0);
+    let standing = |n| a.standing(&incident(n, 3)).expect("read").expect("a group");
+    assert_eq!(standing(2), Standing { count: 10, is_first: true });
+    assert_eq!(standing(3), Standing { count: 10, is_first: false });
     drop((a, b, store));
     let opened = open(dir.path(), &["a"]);
     assert_eq!(opened.dropped, [("b".to_owned(), 20)], "nobody would ever send them");

@@ -133,6 +133,7 @@ impl Session {
 
     pub(super) fn flush(&mut self) {
         for mut incident in self.correlator.take() {
+            self.host.get().add_to(&mut incident);
             self.add_timeline(&mut incident);
             if let Some(census) = &self.census {
                 census.had_incident(incident.process.pid);

@@ -1,6 +1,7 @@
 //! The daemon on real programs, judged by the books that these keep themselves.
 
 mod collector;
+mod disk;
 mod host;
 mod soak;
 mod together;
@@ -33,6 +34,7 @@ const TESTS: &[(&str, Test)] = &[
     ("reloads", reloads),
     ("overwritten binaries", overwritten),
     ("two mounts of an image", mounts),
+    ("full disk", disk::full),
     ("adds up", soak::adds_up),
     ("all together", together::all),
 ];

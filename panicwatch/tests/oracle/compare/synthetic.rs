@@ -23,6 +23,7 @@ pub(crate) fn incident(account: &Account, expect: &Expect) -> Incident {
         exit: Some(expect.exit),
         message: message(account, expect.minor),
         process: Process { go_version: Some(format!("go1.{}.1", expect.minor)), ..Process::default() },
+        host: None,
         goroutine: None,
         panics: panics(account, expect),
         stack: subject.map(|g| g.frames.iter().map(frame).collect()).unwrap_or_default(),

@@ -1,0 +1,91 @@
+//! Deaths of processes, each counted once: a process whose goroutines panic at the same time dies with several fatal
+//! incidents.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::{Mutex, PoisonError},
+};
+
+use prometheus::{IntCounterVec, Opts, Registry};
+
+use super::labels::{OTHER, plain};
+use crate::incident::{Incident, Outcome};
+
+/// Prefix of the persistent counters' names.
+const PREFIX: &str = "deaths:";
+/// Processes that are remembered: the fatal incidents of one process follow each other at once.
+const MAX: usize = 256;
+/// Deaths further apart are of two processes, nanoseconds: a pid is used again.
+const APART_NS: u64 = 60_000_000_000;
+
+/// Tells whether a fatal incident is the first of its process.
+#[derive(Debug, Default)]
+pub(super) struct Dead(VecDeque<Process>);
+
+#[derive(Debug)]
+struct Process {
+    pid: u32,
+    start_time: Option<String>,
+    end_ns: u64,
+}
+
+impl Dead {
+    /// Is this the death of a process, and none that was seen before?
+    pub(super) fn is_new(&mut self, incident: &Incident) -> bool {
+        if incident.outcome != Outcome::Fatal {
+            return false;
+        }
+        let of = &incident.process;
+        let end_ns = incident.end_ns.unwrap_or(incident.start_ns);
+        let is_it = |dead: &Process| {
+            dead.pid == of.pid && dead.start_time == of.start_time && dead.end_ns.abs_diff(end_ns) < APART_NS
+        };
+        if self.0.iter().rev().any(is_it) {
+            return false;
+        }
+        if self.0.len() >= MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(Process { pid: of.pid, start_time: of.start_time.clone(), end_ns });
+        true
+    }
+}
+
+/// `panicwatch_deaths_total`.
+pub(super) struct Deaths {
+    total: IntCounterVec,
+    max_series: usize,
+    state: Mutex<(Dead, BTreeSet<String>)>,
+}
+
+impl Deaths {
+    pub(super) fn new(registry: &Registry, max_series: usize) -> Result<Deaths, prometheus::Error> {
+        let help = "Processes that died of a panic, fatal error, throw or signal, each counted once";
+        let total = IntCounterVec::new(Opts::new("panicwatch_deaths_total", help), &["binary"])?;
+        registry.register(Box::new(total.clone()))?;
+        Ok(Deaths { total, max_series, state: Mutex::default() })
+    }
+
+    /// The persistent counter of a death.
+    pub(super) fn of_incident(&self, incident: &Incident) -> Option<(String, u64)> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (dead, binaries) = &mut *state;
+        if !dead.is_new(incident) {
+            return None;
+        }
+        let binary = plain(incident.process.binary_name().unwrap_or_default());
+        let has_room = binaries.contains(&binary) || binaries.len() < self.max_series;
+        let binary = if has_room { binary } else { OTHER.to_owned() };
+        let name = format!("{PREFIX}{binary}");
+        binaries.insert(binary);
+        Some((name, 1))
+    }
+
+    /// Adds to that persistent counter, if it is one of deaths.
+    pub(super) fn add(&self, name: &str, more: u64) {
+        let Some(binary) = name.strip_prefix(PREFIX) else { return };
+        self.total.with_label_values(&[binary]).inc_by(more);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.1.insert(binary.to_owned());
+    }
+}
