@@ -12,6 +12,7 @@ pub mod inspect;
 pub mod run;
 pub mod show;
 mod signals;
+mod sink;
 pub mod symbolize;
 pub mod top;
 pub mod trace;

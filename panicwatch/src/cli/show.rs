@@ -82,8 +82,16 @@ fn read(args: &Args) -> anyhow::Result<Vec<u8>> {
         io::stdin().read_to_end(&mut bytes).context("standard input cannot be read")?;
         return Ok(bytes);
     }
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(bytes),
+    match std::fs::metadata(path) {
+        Ok(meta) if !meta.is_file() => Err(anyhow!(
+            "{} is not a regular file; what a pipe holds is shown from standard input: panicwatch show -",
+            path.display()
+        )),
+        Ok(_) => {
+            let mut bytes = Vec::new();
+            let read = common::open_regular(path)?.read_to_end(&mut bytes);
+            read.with_context(|| format!("cannot read {}", path.display())).map(|_| bytes)
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => match path.to_str() {
             Some(id) if ulid::Ulid::from_string(id).is_ok() => stored(&args.daemon, id),
             _ => Err(anyhow!(

@@ -39,6 +39,9 @@ impl Session {
             }
             _ => None,
         };
+        if exec.is_some() {
+            self.follower.exec(pid, event.head.time_ns);
+        }
         let is_probe = exec.is_none() && !ended;
         if is_probe
             && let Some(census) = &self.census
@@ -61,6 +64,7 @@ impl Session {
         }
         self.flush();
         if ended {
+            self.follower.ended(pid);
             if let Some(flight) = &mut self.flight {
                 flight.forget(pid);
             }
@@ -101,6 +105,11 @@ impl Session {
     pub(super) fn flush(&mut self) {
         for mut incident in self.correlator.take() {
             self.add_timeline(&mut incident);
+            if self.census.is_none()
+                && let Some(reason) = self.follower.late(incident.process.pid)
+            {
+                incident.missing.push(Missing { what: "start-up".to_owned(), reason });
+            }
             if let Some(census) = &self.census {
                 census.had_incident(incident.process.pid);
             }
