@@ -2,7 +2,8 @@
 //!
 //! Groups (the first part of a test's name): `oracle` judges the judges on bare runs and needs no privileges;
 //! `testprog` runs the Go runtime's own crash programs under panicwatch; `fixture` our own programs, which print
-//! their own ground truth; `exec` how programs are started, attached to and left; `cli` what the command says; `debian` servers of Debian
+//! their own ground truth; `exec` how programs are started, attached to and left; `start` Go code that nobody announces, programs that
+//! outlive their starter, full disks; `cli` what the command says; `debian` servers of Debian
 //! packages, which nobody here wrote; `daemon` a whole host watched; `inittrace` the time line of a program's initialisation; `timeline` what happened before
 //! a panic; `trace` live function tracing.
 //! One cell: `cargo test --test live -- testprog::1.24::StringPanic --exact`. PANICWATCH_TEST_FULL=1 for every
@@ -32,6 +33,7 @@ mod process;
 mod run;
 mod scenarios;
 mod special;
+mod start;
 mod testprog;
 mod timeline;
 mod toolchain;
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
     trials.extend(fixtures::trials());
     trials.extend(exec::trials());
     trials.extend(cli::trials());
+    trials.extend(start::trials());
     trials.extend(daemon::trials());
     trials.extend(debian::trials());
     trials.extend(inittrace::trials());
