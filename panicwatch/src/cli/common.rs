@@ -265,7 +265,7 @@ pub(super) fn open_regular(path: &Path) -> anyhow::Result<File> {
             return Ok(file);
         }
     }
-    Err(anyhow!("{} is not a regular file", path.display()))
+    Err(anyhow!("cannot read {}: it is not a regular file", path.display()))
 }
 
 /// Prints on standard output; a closed pipe is no error.

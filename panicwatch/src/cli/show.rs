@@ -84,7 +84,7 @@ fn read(args: &Args) -> anyhow::Result<Vec<u8>> {
     }
     match std::fs::metadata(path) {
         Ok(meta) if !meta.is_file() => Err(anyhow!(
-            "{} is not a regular file; what a pipe holds is shown from standard input: panicwatch show -",
+            "cannot read {}: it is not a regular file; what a pipe holds is shown from standard input: panicwatch show -",
             path.display()
         )),
         Ok(_) => {
