@@ -8,6 +8,10 @@ pub struct Config {
     pub task_mm: u32,
     /// `task_struct.exit_code`.
     pub task_exit_code: u32,
+    /// `task_struct.signal`: what the threads of a process share.
+    pub task_signal: u32,
+    /// `signal_struct.live`: threads that have not begun to exit.
+    pub signal_live: u32,
     /// `mm_struct.arg_start`.
     pub mm_arg_start: u32,
     /// `mm_struct.arg_end`.
@@ -45,4 +49,4 @@ pub struct Config {
 /// "The kernel did not tell."
 pub const UNKNOWN: u32 = u32::MAX;
 
-const _: () = assert!(size_of::<Config>() == 76);
+const _: () = assert!(size_of::<Config>() == 84);

@@ -15,7 +15,7 @@ use aya_ebpf::{
 };
 use panicwatch_common::{
     binary::row,
-    config::UNKNOWN,
+    config::{Config, UNKNOWN},
     event::{Exec, Head, kind},
     reason::Reason,
     recorder::{self, pair},
@@ -98,26 +98,52 @@ pub(crate) fn sched_process_exit(_ctx: RawTracePointContext) -> i32 {
     {
         record(recorder::kind::THREAD_END, who, 0, [0; 3]);
     }
-    if tgid != tid {
+    // SAFETY: the value is copied at once.
+    let Some(row) = unsafe { WATCHED.get(&tgid) }.copied() else { return 0 };
+    if !is_last_thread(config, tgid == tid) {
         return 0;
     }
-    if let Some(mut entry) = begin(kind::PROCESS_EXIT, false) {
+    // Two last threads can both get here: the process ends once.
+    if WATCHED.remove(&tgid).is_err() || row == row::IGNORED {
+        return 0;
+    }
+    if let Some(mut entry) = reserve(kind::PROCESS_EXIT) {
         // SAFETY: the reservation has the size of Exec.
         unsafe { (*entry.as_mut_ptr()).code = field32(task(), config.task_exit_code).unwrap_or(UNKNOWN) };
         entry.submit(WAKEUP);
     }
-    let _ = WATCHED.remove(&tgid);
     0
+}
+
+/// Does the process end with the current thread? Not every exit of a first thread is the end: it also exits when another thread
+/// executes a program and takes over its identity (de_thread), and before threads that go on without it. Where the kernel's BTF has
+/// no counter, `first` decides.
+/// <https://github.com/torvalds/linux/blob/v6.12/kernel/exit.c> (do_exit counts down `live` before the tracepoint),
+/// <https://github.com/torvalds/linux/blob/v6.12/fs/exec.c> (de_thread)
+#[inline(always)]
+fn is_last_thread(config: &Config, first: bool) -> bool {
+    let signal = field(task(), config.task_signal).unwrap_or(0);
+    match field32(signal, config.signal_live) {
+        Some(live) => live == 0,
+        None => first,
+    }
 }
 
 /// Reserves a record for the current process, if it is watched or `all` are told of.
 #[inline(always)]
 fn begin(kind: u32, all: bool) -> Option<RingBufEntry<Exec>> {
-    let id = bpf_get_current_pid_tgid();
-    let (tgid, tid) = ((id >> 32) as u32, id as u32);
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     if !all && watched(tgid).is_none() {
         return None;
     }
+    reserve(kind)
+}
+
+/// Reserves a record for the current process.
+#[inline(always)]
+fn reserve(kind: u32) -> Option<RingBufEntry<Exec>> {
+    let id = bpf_get_current_pid_tgid();
+    let (tgid, tid) = ((id >> 32) as u32, id as u32);
     let Some(mut entry) = EVENTS.reserve::<Exec>(0) else {
         failed(Reason::RingFull);
         return None;

@@ -12,13 +12,16 @@ use anyhow::{Context, anyhow};
 use clap::Args as ClapArgs;
 
 use super::{
-    common::{Exit, OutputArgs, RecorderArgs, pid, say, say_counted, say_functions, unable, unreadable},
+    common::{
+        Exit, FAILED, OutputArgs, RecorderArgs, open_regular, pid, say, say_counted, say_functions, say_late,
+        unable, unreadable,
+    },
     signals,
 };
 use crate::watch::{
     armed::Armed,
-    armory::ArmError,
-    procfs,
+    armory::{self, ArmError},
+    follow, procfs,
     session::{Input, Output, Scope, Session},
 };
 
@@ -47,31 +50,27 @@ struct Target {
 /// Attaches until Ctrl-C, or until the process ends.
 ///
 /// # Errors
-/// Status 1 when there is no such process or it is not Go, 3 when the machine cannot do it.
+/// Status 1 when there is no such process, or no Go code in it, 3 when the machine cannot do it.
 pub fn run(args: &Args) -> Result<i32, Exit> {
-    let (link, shown) = match (&args.target.pid, &args.target.exe) {
-        (Some(pid), _) => {
-            let exe = procfs::executable(*pid).map_err(|error| unreadable(*pid, error))?;
-            (exe.link, exe.shown)
-        }
-        (None, Some(path)) => (path.clone(), path.clone()),
-        (None, None) => return Err(anyhow!("give --pid or --exe").into()),
-    };
-    let file = File::open(&link).with_context(|| format!("cannot read {}", shown.display()))?;
+    let files = files(&args.target)?;
     if args.output.dry_run {
-        return super::inspect::dry_run(&file, &shown, false).map(|()| 0);
+        let plan = |(file, shown): &(File, PathBuf)| super::inspect::dry_run(file, shown, false);
+        return files.iter().try_for_each(plan).map(|()| 0);
     }
     crate::doctor::requirements_for_run().map_err(unable)?;
     let mut sink = args.output.sink()?;
     let options = args.recorder.options();
     let scope = if args.target.exe.is_some() { Scope::Binaries } else { Scope::Chosen };
     let mut session = Session::start(scope, &options).map_err(unable)?;
-    let armed = arm(&session, &file, &shown)?;
-    say_functions(&armed.program.plan, &options);
+    let armed: Result<Vec<_>, Exit> = files.iter().map(|(file, shown)| arm(&session, file, shown)).collect();
+    let armed = armed?;
+    armed.iter().for_each(|armed| say_functions(&armed.program.plan, &options));
     let sender = session.sender();
     if let Some(pid) = args.target.pid {
         session.describe(procfs::process(pid));
-        session.watch(pid, Some(&armed)).map_err(unable)?;
+        // With several, the one whose probes are hit says which it is.
+        let runs = if let [only] = &*armed { Some(&**only) } else { None };
+        session.follow(pid, runs).map_err(unable)?;
         let sender = sender.clone();
         let process = pidfd(pid)?;
         thread::spawn(move || {
@@ -79,26 +78,54 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
             let _ = sender.send(Input::Stop);
         });
     }
-    if args.target.exe.is_some() {
-        for pid in procfs::running(&file) {
+    if let (Some(_), [(file, _)], [armed]) = (&args.target.exe, &*files, &*armed) {
+        for pid in procfs::running(file) {
             session.describe(procfs::process(pid));
-            session.watch(pid, Some(&armed)).map_err(unable)?;
+            session.watch(pid, Some(armed)).map_err(unable)?;
         }
     }
     signals::on_stop(session.gate(), move || {
         let _ = sender.send(Input::Stop);
     })?;
-    say(&format!("watching {}; Ctrl-C ends it", shown.display()));
+    let shown: Vec<String> = files.iter().map(|(_, shown)| shown.display().to_string()).collect();
+    say(&format!("watching {}; Ctrl-C ends it", shown.join(", ")));
     loop {
         match session.wait() {
-            Output::Incident(incident) => sink.write(&incident)?,
+            Output::Incident(incident) => sink.write(&incident),
             Output::Note(note) => say(&note),
             Output::Counted(counted) => say_counted(&counted),
             Output::Aside(aside) => say(&aside),
             Output::Init(..) | Output::Tick => {}
-            Output::ChildExited(_) | Output::Stopped => return Ok(0),
+            Output::ChildExited(_) | Output::Stopped => {
+                say_late(&session.unseen());
+                return Ok(if sink.finish() == 0 { 0 } else { i32::from(FAILED) });
+            }
         }
     }
+}
+
+/// The Go files to watch: the executable, or what a process that is not a Go program has loaded.
+fn files(target: &Target) -> Result<Vec<(File, PathBuf)>, Exit> {
+    let pid = match (target.pid, &target.exe) {
+        (Some(pid), _) => pid,
+        (None, Some(path)) => return Ok(vec![(open_regular(path)?, path.clone())]),
+        (None, None) => return Err(anyhow!("give --pid or --exe").into()),
+    };
+    let exe = procfs::executable(pid).map_err(|error| unreadable(pid, error))?;
+    let file = File::open(&exe.link).with_context(|| format!("cannot read {}", exe.shown.display()))?;
+    if !armory::open(&file).is_err_and(|error| error.is_not_go()) {
+        return Ok(vec![(file, exe.shown)]);
+    }
+    let loaded = follow::mapped_go(pid);
+    if loaded.is_empty() {
+        return Err(anyhow!(
+            "{} (process {pid}) is not a Go program, and has loaded no Go library; a library that it will load is watched by \
+             panicwatch attach --exe FILE",
+            exe.shown.display()
+        )
+        .into());
+    }
+    Ok(loaded)
 }
 
 fn arm(session: &Session, file: &File, path: &Path) -> Result<Arc<Armed>, Exit> {

@@ -1,13 +1,22 @@
-//! What the commands that start a program share: starting it armed, and waiting for its end.
+//! What the commands that start a program share: attaching probes to it, starting it, and waiting for its end.
 
-use std::{fs::File, path::Path, process::Child, sync::Arc, thread};
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io::Read as _,
+    path::Path,
+    process::Child,
+    sync::Arc,
+    thread,
+};
 
 use super::{
     common::{Exit, say, unable},
-    signals,
+    signals::{self, Forwarding},
 };
 use crate::{
     clock::Clock,
+    escape,
     incident::Process,
     probe::error::ProbeError,
     watch::{
@@ -27,36 +36,55 @@ pub(super) struct Watched {
     pub(super) armed: Option<Arc<Armed>>,
 }
 
-/// Starts `command`, found at `path` and opened as `file`, with every probe armed before its first instruction.
+/// How a program is started.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct How {
+    /// The kernel kills the program when panicwatch ends.
+    pub(super) dies_with_us: bool,
+}
+
+/// Starts `command`, found at `path` and opened as `file`, with every probe attached before its first instruction.
 ///
 /// # Errors
 /// Status 1 when the program cannot be started, 3 when the machine cannot do it.
 pub(super) fn start(
     mut session: Session,
-    command: &[String],
+    command: &[OsString],
     path: &Path,
     file: &File,
+    how: How,
 ) -> Result<Watched, Exit> {
     let Some((program, rest)) = command.split_first() else {
         return Err(anyhow::anyhow!("no program was given").into());
     };
     let shown = std::path::absolute(path)?;
     let armed = arm(&session, file, &shown)?;
+    if armed.is_none() {
+        arm_arguments(&session, rest);
+    }
     if let Some(problem) = session.gate_problem() {
-        say(&format!("Go programs that {program} starts are not covered: {problem}"));
+        let program = escape::one_line(&program.to_string_lossy());
+        say(&format!(
+            "Go programs that {program} starts are watched only from some milliseconds after their exec: {problem}"
+        ));
     }
 
     let watching = |start: Start<'_>| session.watching_forks(start);
-    let mut child = spawn(path, program, rest, session.gate(), watching)?;
+    let start = || launch::start(path, program, rest, how.dies_with_us);
+    let (mut child, forwarding) = spawn(start, session.gate(), watching)?;
     session.launched(Process {
-        args: Some(command.to_vec()),
+        args: Some(command.iter().map(|arg| arg.to_string_lossy().into_owned()).collect()),
         env: Some(procfs::own_go_variables()),
         start_time: Some(Clock::measure().rfc3339(Clock::monotonic_ns())),
         ..procfs::process(child.id())
     });
     let sender = session.sender();
+    let stop = sender.clone();
+    forwarding.after_the_child(move || drop(stop.send(Input::Stop)));
     thread::spawn(move || {
-        if let Ok(status) = child.wait() {
+        let ended = child.wait();
+        forwarding.child_ended();
+        if let Ok(status) = ended {
             let _ = sender.send(Input::ChildExited(status));
         }
     });
@@ -66,30 +94,56 @@ pub(super) fn start(
 /// Starts the program, once.
 pub(super) type Start<'a> = &'a mut dyn FnMut() -> Result<Child, LaunchError>;
 
-/// Starts a program whose signals are ours from then on. `watching` calls what starts it, and has our own process in the
-/// table of watched ones meanwhile: the kernel programs follow the forks of whom they watch.
+/// Starts a program by `start`, and forwards to it the signals that panicwatch gets from then on. `watching` calls what starts it,
+/// and has our own process in the table of watched ones meanwhile: the programs in the kernel follow the forks of watched processes.
 ///
 /// # Errors
 /// Status 1 when the program cannot be started, 3 when the machine cannot do it.
 pub(super) fn spawn(
-    path: &Path,
-    program: &str,
-    args: &[String],
+    mut start: impl FnMut() -> Result<Child, LaunchError>,
     gate: Option<Arc<Gate>>,
     watching: impl FnOnce(Start<'_>) -> Result<Result<Child, LaunchError>, ProbeError>,
-) -> Result<Child, Exit> {
+) -> Result<(Child, Forwarding), Exit> {
     let forwarding = signals::forward_to_child(gate)?;
-    let child = watching(&mut || launch::start(path, program, args)).map_err(unable)??;
+    let child = watching(&mut start).map_err(unable)??;
     forwarding.child_is(child.id());
-    Ok(child)
+    Ok((child, forwarding))
 }
 
-/// Arms the program itself; none when it is not Go (a script, say), which is no error: what it starts may be.
+/// Attaches probes to the program itself; none when it is not Go (a script, say), which is no error: what it starts may be.
 fn arm(session: &Session, file: &File, path: &Path) -> Result<Option<Arc<Armed>>, Exit> {
     match session.arm(file, path) {
         Ok(armed) => Ok(Some(armed)),
         Err(ArmError::NotGo(_)) => Ok(None),
         Err(ArmError::Probe(error)) => Err(unable(error)),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Arguments that are looked at, and Go files among them that get probes.
+const MAX_ARGUMENTS: usize = 64;
+const MAX_ARMED: usize = 4;
+
+/// Attaches probes to the Go files among the arguments of a program that is not Go: the program that a loader or a launcher will
+/// run, the library that a host will load. Their first instructions are covered then; found later, they are not.
+fn arm_arguments(session: &Session, arguments: &[OsString]) {
+    let mut armed = 0;
+    for argument in arguments.iter().take(MAX_ARGUMENTS) {
+        let path = Path::new(argument);
+        // What is no regular file must not be opened.
+        if !fs::metadata(path).is_ok_and(|meta| meta.is_file()) {
+            continue;
+        }
+        let Ok(mut file) = File::open(path) else { continue };
+        let mut magic = [0; 4];
+        if file.read_exact(&mut magic).is_err() || magic != *b"\x7fELF" {
+            continue;
+        }
+        let shown = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        // What cannot be watched is reported when it runs.
+        armed += usize::from(session.arm(&file, &shown).is_ok());
+        if armed == MAX_ARMED {
+            return;
+        }
     }
 }

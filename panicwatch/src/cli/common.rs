@@ -4,6 +4,7 @@ use std::{
     ffi::OsStr,
     fs::File,
     io::{self, IsTerminal, Write},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -11,14 +12,15 @@ use std::{
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 
+use super::sink::Sink;
 use crate::{
     escape,
-    incident::{Frame, Incident},
+    incident::Frame,
     probe::plan::ProbePlan,
     recorder::{self, Level, Source},
     report,
     trace::pattern::Pattern,
-    watch::session::Counted,
+    watch::{follow::Unseen, session::Counted},
 };
 
 /// Exit status of a failure.
@@ -130,13 +132,6 @@ fn source(name: &str) -> Result<Source, String> {
     Source::of_name(name).ok_or_else(|| format!("there is no such source; there are {}", names()))
 }
 
-/// Where incidents go.
-pub struct Sink {
-    to: Box<dyn Write>,
-    format: Format,
-    style: report::Style,
-}
-
 impl OutputArgs {
     /// Opens the file, if there is one.
     ///
@@ -144,34 +139,9 @@ impl OutputArgs {
     /// When it cannot be created.
     pub fn sink(&self) -> anyhow::Result<Sink> {
         let style = stderr_style();
-        let (to, default): (Box<dyn Write>, _) = match &self.output {
-            Some(path) => {
-                let file =
-                    File::create(path).with_context(|| format!("cannot write to {}", path.display()))?;
-                (Box::new(file), Format::Jsonl)
-            }
-            None => (Box::new(io::stderr()), Format::Text),
-        };
-        Ok(Sink { to, format: self.format.unwrap_or(default), style })
-    }
-}
-
-impl Sink {
-    /// Writes one incident.
-    ///
-    /// # Errors
-    /// When the disk is full or the like; a closed pipe is not an error.
-    pub fn write(&mut self, incident: &Incident) -> anyhow::Result<()> {
-        let text = match self.format {
-            // The program may have left the terminal's last line unfinished.
-            Format::Text => format!("\n{}", report::render(incident, &self.style)),
-            Format::Jsonl => {
-                serde_json::to_string(incident).context("an incident could not be written as JSON")? + "\n"
-            }
-        };
-        match self.to.write_all(text.as_bytes()).and_then(|()| self.to.flush()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            result => result.context("writing an incident failed"),
+        match &self.output {
+            Some(path) => Sink::file(path, self.format.unwrap_or(Format::Jsonl), style),
+            None => Ok(Sink::stderr(self.format.unwrap_or(Format::Text), style)),
         }
     }
 }
@@ -212,6 +182,33 @@ pub(super) fn say_counted(counted: &Counted) {
     let s = if *count == 1 { "" } else { "s" };
     say(&format!(
         "{count} more panic{s} {at} in process {pid}: counted only, they come faster than --max-captures"
+    ));
+}
+
+/// "; 2 programs ended before their files could be read", or nothing.
+pub(super) fn unread(unseen: &Unseen) -> String {
+    match unseen.unread {
+        0 => String::new(),
+        1 => "; a program that it started ended before its file could be read: whether that was Go is not known".to_owned(),
+        n => format!(
+            "; {n} programs that it started ended before their files could be read: whether those were Go is not known"
+        ),
+    }
+}
+
+/// Tells of Go code whose probes came late.
+pub(super) fn say_late(unseen: &Unseen) {
+    if unseen.late == 0 {
+        return;
+    }
+    let files: Vec<String> =
+        unseen.late_files.iter().map(|file| escape::one_line(&file.to_string_lossy())).collect();
+    let (processes, their) = if unseen.late == 1 { ("process", "its") } else { ("processes", "their") };
+    say(&format!(
+        "{} {processes} with Go code had begun before {their} probes were attached: panics before that are not known ({}); \
+         panicwatch attach --exe FILE attaches before the start",
+        unseen.late,
+        files.join(", ")
     ));
 }
 
@@ -281,6 +278,24 @@ pub(super) fn unreadable(pid: u32, error: io::Error) -> Exit {
         io::ErrorKind::NotFound => anyhow!("there is no process {pid}").into(),
         _ => anyhow!(error).context(format!("process {pid} cannot be read")).into(),
     }
+}
+
+/// Opens a regular file for reading. Anything else could block for ever (a FIFO), have side effects (a device), or never end.
+///
+/// # Errors
+/// When it is not a regular file, or cannot be opened.
+pub(super) fn open_regular(path: &Path) -> anyhow::Result<File> {
+    let cannot = || format!("cannot read {}", path.display());
+    // Checked before, so that nothing but a regular file is opened, and after, because the name can mean another file by then.
+    let before = std::fs::metadata(path).with_context(cannot)?;
+    if before.is_file() {
+        let file =
+            File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).with_context(cannot)?;
+        if file.metadata().with_context(cannot)?.is_file() {
+            return Ok(file);
+        }
+    }
+    Err(anyhow!("cannot read {}: it is not a regular file", path.display()))
 }
 
 /// Prints on standard output; a closed pipe is no error.

@@ -1,6 +1,7 @@
 //! `panicwatch init-trace -- PROGRAM`: what happens before main.main, and how long it takes.
 
 use std::{
+    ffi::OsString,
     fs::File,
     io::{self, Write},
     path::PathBuf,
@@ -10,16 +11,18 @@ use anyhow::{Context, anyhow};
 use clap::{Args as ClapArgs, ValueEnum};
 
 use super::{
-    child::{self, Watched},
-    common::{self, Exit, say, say_counted, unable},
+    child::{self, How, Watched},
+    common::{self, Exit, say, say_counted, sentence, unable},
 };
 use crate::{
     clock::Clock,
     correlate::Program,
+    escape,
     incident::Incident,
     init_trace::{self, Collected, InitTrace},
     recorder, report,
     watch::{
+        follow::Unseen,
         launch,
         session::{Output, Scope, Session},
     },
@@ -43,9 +46,9 @@ pub struct Args {
     /// Print the probe plan and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// The program and its arguments
-    #[arg(last = true, required = true, value_name = "PROGRAM")]
-    command: Vec<String>,
+    /// The program and its arguments; options after PROGRAM are the program's
+    #[arg(trailing_var_arg = true, required = true, value_name = "PROGRAM")]
+    command: Vec<OsString>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -67,6 +70,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
         return Err(common::usage(error));
     }
     let path = launch::resolve(program)?;
+    let program = escape::one_line(&program.to_string_lossy());
     let file = File::open(&path)?;
     if args.dry_run {
         return super::inspect::dry_run(&file, &path, true).map(|()| 0);
@@ -75,10 +79,10 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     let mut writer = Writer::open(args)?;
     let mut session = Session::start(Scope::Chosen, &recorder::Options::off()).map_err(unable)?;
     session.trace_init();
-    let Watched { mut session, armed } = child::start(session, &args.command, &path, &file)?;
+    let Watched { mut session, armed } = child::start(session, &args.command, &path, &file, How::default())?;
     loop {
         match session.wait() {
-            Output::Incident(incident) => writer.incident(*incident)?,
+            Output::Incident(incident) => writer.incident(*incident),
             Output::Note(note) => say(&note),
             Output::Counted(counted) => say_counted(&counted),
             Output::Aside(_) | Output::Tick => {}
@@ -86,17 +90,16 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
                 if armed.is_none() {
                     say(&format!("{program} is not a Go program; this is the first that it started"));
                 }
-                writer.trace(&collected, &binary)?;
+                // The program goes on, and panicwatch with it.
+                if let Err(error) = writer.trace(&collected, &binary) {
+                    say(&sentence(&error));
+                }
             }
             Output::ChildExited(status) => {
-                if !writer.is_done() && session.saw_no_go() {
-                    say(&format!(
-                        "{program} is not a Go program and started none: there is nothing to trace"
-                    ));
-                } else if !writer.is_done() {
-                    say(&format!("{program} ended before any Go code of it ran: there is nothing to trace"));
+                if !writer.is_done() {
+                    say(&nothing_traced(&program, armed.is_some(), &session.unseen()));
                 }
-                writer.finish()?;
+                writer.finish();
                 return Ok(launch::shell_status(status));
             }
             Output::Stopped => return Ok(1),
@@ -136,13 +139,12 @@ impl Writer {
         self.waiting.is_none()
     }
 
-    fn incident(&mut self, incident: Incident) -> anyhow::Result<()> {
+    fn incident(&mut self, incident: Incident) {
         match &mut self.waiting {
             Some(waiting) => waiting.push(incident),
-            None if incident.start_ns < self.over_ns => report(&incident)?,
+            None if incident.start_ns < self.over_ns => report(&incident),
             None => {}
         }
-        Ok(())
     }
 
     fn trace(&mut self, collected: &Collected, program: &Program) -> anyhow::Result<()> {
@@ -151,8 +153,9 @@ impl Writer {
         if let Some(end) = trace.chain.last().filter(|_| trace.stopped.is_none()) {
             self.over_ns = end.time_ns;
         }
-        self.write(&mut trace)?;
-        incidents.iter().try_for_each(report)
+        let written = self.write(&mut trace);
+        incidents.iter().for_each(report);
+        written
     }
 
     fn write(&mut self, trace: &mut InitTrace) -> anyhow::Result<()> {
@@ -176,21 +179,41 @@ impl Writer {
     }
 
     /// Incidents of a program whose initialisation was never seen.
-    fn finish(&mut self) -> anyhow::Result<()> {
-        self.waiting.take().unwrap_or_default().iter().try_for_each(report)
+    fn finish(&mut self) {
+        self.waiting.take().unwrap_or_default().iter().for_each(report);
     }
 }
 
-/// Reports as `run` does.
-fn report(incident: &Incident) -> anyhow::Result<()> {
+/// Why there is no trace.
+fn nothing_traced(program: &str, is_go: bool, unseen: &Unseen) -> String {
+    match (is_go, unseen) {
+        (true, _) => format!("{program} ended before any Go code of it ran: there is nothing to trace"),
+        (false, Unseen { late: 1.., .. }) => format!(
+            "{program} is not a Go program, and the Go programs that it started were found only after they had begun: their \
+             initialisation was not seen"
+        ),
+        (false, Unseen { ran_go: true, .. }) => {
+            format!(
+                "the Go program that {program} started ended before any Go code of it ran: there is nothing to trace"
+            )
+        }
+        (false, _) => format!(
+            "{program} is not a Go program, and it was not seen to start one: there is nothing to trace{}",
+            common::unread(unseen)
+        ),
+    }
+}
+
+/// Reports as `run` does. Standard error that cannot be written to cannot be complained about.
+fn report(incident: &Incident) {
     let text = format!("\n{}", report::render(incident, &common::stderr_style()));
-    written(io::stderr().write_all(text.as_bytes()))
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 /// A closed pipe is not an error.
 fn written(result: io::Result<()>) -> anyhow::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("writing failed"),
+        result => result.context("writing the trace failed"),
     }
 }

@@ -13,6 +13,7 @@ pub mod manual;
 pub mod run;
 pub mod show;
 mod signals;
+mod sink;
 pub mod symbolize;
 pub mod top;
 pub mod trace;

@@ -83,8 +83,18 @@ fn read(args: &Args) -> Result<Vec<u8>, Exit> {
         io::stdin().read_to_end(&mut bytes).context("standard input cannot be read")?;
         return Ok(bytes);
     }
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(bytes),
+    match std::fs::metadata(path) {
+        Ok(meta) if !meta.is_file() => Err(anyhow!(
+            "cannot read {}: it is not a regular file; what a pipe holds is shown from standard input: panicwatch show -",
+            path.display()
+        )
+        .into()),
+        Ok(_) => {
+            let mut bytes = Vec::new();
+            let read = common::open_regular(path)?.read_to_end(&mut bytes);
+            read.with_context(|| format!("cannot read {}", path.display()))?;
+            Ok(bytes)
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => match path.to_str() {
             Some(id) if ulid::Ulid::from_string(id).is_ok() => stored(&args.daemon, id),
             _ => Err(anyhow!(

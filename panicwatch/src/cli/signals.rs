@@ -6,7 +6,7 @@
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
     thread,
@@ -23,15 +23,30 @@ use signal_hook::{
 
 use crate::watch::gate::Gate;
 
-/// Passes signals on to the child, once it is known.
+/// Passes signals on to the child, once it is known and until it has ended.
 pub(super) struct Forwarding {
     child: Arc<AtomicU32>,
+    stop: Arc<OnceLock<Box<dyn Fn() + Send + Sync>>>,
 }
+
+/// In the place of a child's pid: it has ended.
+const ENDED: u32 = u32::MAX;
 
 impl Forwarding {
     /// Says who the child is.
     pub(super) fn child_is(&self, pid: u32) {
         self.child.store(pid, Ordering::SeqCst);
+    }
+
+    /// The child has ended and was waited for: its pid can be another's from now on.
+    pub(super) fn child_ended(&self) {
+        self.child.store(ENDED, Ordering::SeqCst);
+    }
+
+    /// Sets what SIGINT, SIGTERM, SIGHUP and SIGQUIT do once the child has ended.
+    pub(super) fn after_the_child(&self, stop: impl Fn() + Send + Sync + 'static) {
+        // It is set once.
+        let _ = self.stop.set(Box::new(stop));
     }
 }
 
@@ -40,10 +55,21 @@ pub(super) fn forward_to_child(gate: Option<Arc<Gate>>) -> io::Result<Forwarding
     let all = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH, SIGTSTP];
     let mut signals = SignalsInfo::<WithOrigin>::new(all)?;
     let child = Arc::new(AtomicU32::new(0));
-    let to = child.clone();
+    let stop: Arc<OnceLock<Box<dyn Fn() + Send + Sync>>> = Arc::default();
+    let (to, at_end) = (child.clone(), stop.clone());
     thread::Builder::new().name("signals".into()).spawn(move || {
         for origin in signals.forever() {
-            let pid = to.load(Ordering::SeqCst);
+            let pid = match to.load(Ordering::SeqCst) {
+                ENDED => {
+                    if matches!(origin.signal, SIGINT | SIGTERM | SIGHUP | SIGQUIT)
+                        && let Some(stop) = at_end.get()
+                    {
+                        stop();
+                    }
+                    0
+                }
+                pid => pid,
+            };
             if pid != 0 && was_sent_to_us(&origin) {
                 // SAFETY: plain system call. The pid is our child's; after its end nothing waits to be forwarded.
                 unsafe { libc::kill(pid as libc::pid_t, origin.signal) };
@@ -57,7 +83,7 @@ pub(super) fn forward_to_child(gate: Option<Arc<Gate>>) -> io::Result<Forwarding
             }
         }
     })?;
-    Ok(Forwarding { child })
+    Ok(Forwarding { child, stop })
 }
 
 /// Returns when somebody lets us go on.

@@ -4,13 +4,13 @@ mod budget;
 mod output;
 mod target;
 
-use std::{cell::RefCell, path::PathBuf, time::Duration};
+use std::{cell::RefCell, ffi::OsString, path::PathBuf, time::Duration};
 
 use anyhow::{Context, anyhow};
 use clap::{Args as ClapArgs, ValueEnum};
 
 use self::{output::Output, target::Target};
-use super::common::{Exit, say, unable, usage};
+use super::common::{Exit, say, sentence, unable, usage};
 use crate::{
     gobin::{CodeFrame, Func, GoBinary},
     probe::{
@@ -92,7 +92,7 @@ pub struct Args {
     dry_run: bool,
     /// The program to start, and its arguments
     #[arg(last = true, value_name = "PROGRAM")]
-    command: Vec<String>,
+    command: Vec<OsString>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -174,7 +174,11 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     }
     let stop = Stop::new()?;
     let running = target.start(&mut tracing, &stop)?;
-    follow(args, &bin, &plan, values.as_mut(), &mut tracing, &stop, output)?;
+    match follow(args, &bin, &plan, values.as_mut(), &mut tracing, &stop, output) {
+        // The status is the program's own, which has ended.
+        Err(exit) if target.is_started() => say(&sentence(&exit.error)),
+        followed => followed?,
+    }
     Ok(running.status())
 }
 
@@ -310,11 +314,11 @@ fn follow(
     if tracer.damaged > 0 {
         say(&format!("{} events could not be read", tracer.damaged));
     }
-    output.finish(&summary, args.count)?;
+    let written = output.finish(&summary, args.count);
     if !args.count {
         say(&text::summary(&summary, args.exits()));
     }
-    Ok(())
+    Ok(written?)
 }
 
 fn summary(

@@ -117,7 +117,7 @@ mod tests {
             detail: Some("&{Limit:5 Name:\"<b>\"}".to_owned()),
             ..crate::incident::Value::default()
         };
-        let text = message(&incident).text;
+        let text = plain(&incident);
         assert!(text.contains("`*main.QuotaError{Limit:5 Name:\"&lt;b&gt;\"}`"), "{text}");
     }
 

@@ -69,6 +69,8 @@ fn config() -> Config {
     Config {
         task_mm: offset("task_struct", "mm"),
         task_exit_code: offset("task_struct", "exit_code"),
+        task_signal: offset("task_struct", "signal"),
+        signal_live: offset("signal_struct", "live"),
         mm_arg_start: offset("mm_struct", "arg_start"),
         mm_arg_end: offset("mm_struct", "arg_end"),
         mm_env_start: offset("mm_struct", "env_start"),

@@ -15,6 +15,8 @@ pub struct Armed {
     pub program: Arc<Program>,
     /// Its row.
     pub index: u32,
+    /// When its probes were in, CLOCK_MONOTONIC nanoseconds: of a process that began before, the start is not covered.
+    pub since_ns: u64,
     /// The probes of the panic path, and where it records that which tells that a process begins.
     pub(super) probes: Mutex<Vec<Attached>>,
     /// For probes that are put in later; without it there will be none.

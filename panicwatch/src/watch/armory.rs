@@ -13,6 +13,7 @@ use super::{
     procfs,
 };
 use crate::{
+    clock::Clock,
     correlate::Program,
     gobin::{self, GoBinary, dwarf},
     probe::{
@@ -77,6 +78,13 @@ pub enum KnownFile {
     Armed(Arc<Armed>),
     /// It has none.
     Unarmed(Unarmed),
+}
+
+impl KnownFile {
+    /// Would attaching probes change anything?
+    pub fn may_be_armed(&self) -> bool {
+        matches!(self, KnownFile::Unarmed(Unarmed::Go { .. }))
+    }
 }
 
 /// A file without probes.
@@ -221,11 +229,6 @@ impl Armory {
             return Some(KnownFile::Armed(armed));
         }
         state.others.get(&id).cloned().map(KnownFile::Unarmed)
-    }
-
-    /// May arming `file` change anything?
-    pub fn may_arm(&self, file: &File) -> bool {
-        matches!(self.known(file), None | Some(KnownFile::Unarmed(Unarmed::Go { .. })))
     }
 
     /// Reads `file` without arming it. `name` is for people.
@@ -394,6 +397,7 @@ impl State {
         Ok(Arc::new(Armed {
             program,
             index,
+            since_ns: Clock::monotonic_ns(),
             file: file.try_clone().ok(),
             probes: Mutex::new(probes),
             recorder: Mutex::new(recorder),

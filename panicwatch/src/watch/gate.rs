@@ -1,42 +1,31 @@
-//! Arms Go binaries that watched processes are about to execute, before their first instruction.
+//! The exec gate: attaches probes to Go binaries that watched processes are about to execute, before their first instruction.
 //!
-//! fanotify asks us before a file is opened for execution (FAN_OPEN_EXEC_PERM) and waits for the answer, which is
-//! always yes. Processes that are not watched are answered at once. When panicwatch dies, however it dies, the kernel
-//! closes the descriptor and lets everyone who waits go on: nobody is ever left stopped.
+//! fanotify reports a file before it is opened for execution (FAN_OPEN_EXEC_PERM) and waits for an answer, which is always yes. An
+//! exec by an unwatched process is answered at once. When panicwatch dies, the kernel closes the descriptor and lets every held exec
+//! go on. Which file systems are marked is decided by [`mounts`]; execs on others are not held, and `follow` attaches after them.
 //! <https://man7.org/linux/man-pages/man7/fanotify.7.html>
 
+mod marks;
+
 use std::{
-    ffi::CString,
+    collections::HashMap,
     fs::{self, File},
     io::{self, Read, Write},
     os::fd::{AsRawFd, FromRawFd},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
-use super::armory::{ArmError, Armory};
-use crate::vital;
-
-/// Filesystems that hold no programs.
-const PSEUDO: [&str; 16] = [
-    "proc",
-    "sysfs",
-    "devpts",
-    "cgroup",
-    "cgroup2",
-    "securityfs",
-    "debugfs",
-    "tracefs",
-    "bpf",
-    "pstore",
-    "mqueue",
-    "hugetlbfs",
-    "configfs",
-    "fusectl",
-    "autofs",
-    "efivarfs",
-];
+use self::marks::Marks;
+use super::{
+    armed::lock,
+    armory::{ArmError, Armory, KnownFile},
+};
+use crate::{clock::Clock, vital};
 
 /// One event, as in the kernel's fanotify.h (metadata version 3).
 #[repr(C)]
@@ -51,32 +40,60 @@ struct Metadata {
     pid: i32,
 }
 
-/// Is this process to be watched?
+/// Decides whether a process is watched.
 pub(super) type IsWatched = dyn Fn(u32) -> bool + Send + Sync;
-/// Arms what a process is about to execute, if that is wanted.
+/// Attaches probes to the file that a process is about to execute, if that is wanted.
 pub(super) type Arm = dyn Fn(u32, &File, &Path) -> Result<(), ArmError> + Send + Sync;
-/// Told of binaries that could not be armed.
+/// Called with binaries to which probes could not be attached.
 pub(super) type OnRefusal = dyn Fn(ArmError) + Send + Sync;
+
+/// Execs of watched processes that the gate saw, by process: CLOCK_MONOTONIC nanoseconds, until [`Gate::saw`] consumes them.
+type Seen = Mutex<HashMap<u32, Vec<u64>>>;
+/// Processes in [`Seen`]; with more, all are forgotten, and their execs count as unseen.
+const MAX_SEEN: usize = 65_536;
 
 /// The running gate.
 pub struct Gate {
-    fanotify: Arc<File>,
+    marks: Arc<Marks>,
+    seen: Arc<Seen>,
+    ran_go: Arc<AtomicBool>,
 }
 
 impl Gate {
-    /// Lets everybody pass unasked, before panicwatch is stopped: while it is, nobody would answer.
+    /// Removes all marks: while panicwatch is stopped no exec would be answered.
     pub fn open(&self) {
-        let how = libc::FAN_MARK_FLUSH | libc::FAN_MARK_FILESYSTEM;
-        // SAFETY: plain system call; flushing takes no path.
-        unsafe { libc::fanotify_mark(self.fanotify.as_raw_fd(), how, 0, libc::AT_FDCWD, std::ptr::null()) };
-        // Who asked before is answered by the thread meanwhile.
+        self.marks.remove();
+        // Execs that were held before are answered by the thread meanwhile.
         thread::sleep(std::time::Duration::from_millis(20));
     }
 
-    /// Asks again.
+    /// Sets the marks again.
     pub fn close(&self) {
-        // Marks that were there a moment ago; should one fail now, that filesystem's programs go unwatched.
-        let _ = mark_filesystems(&self.fanotify);
+        self.marks.set_again();
+    }
+
+    /// Marks the file systems of the mount namespace of process `pid`, if that is not panicwatch's own.
+    pub(super) fn cover(&self, pid: u32) {
+        self.marks.cover(pid);
+    }
+
+    /// Did the gate see the exec of process `pid` that the kernel reported at `exec_ns`? Consumes what it saw until then.
+    pub(super) fn saw(&self, pid: u32, exec_ns: u64) -> bool {
+        let mut seen = lock(&self.seen);
+        let Some(times) = seen.get_mut(&pid) else { return false };
+        let before = times.len();
+        times.retain(|time| *time > exec_ns);
+        before > times.len()
+    }
+
+    /// Has a watched process executed a Go program that has probes?
+    pub(super) fn ran_go(&self) -> bool {
+        self.ran_go.load(Ordering::Relaxed)
+    }
+
+    /// Process `pid` has ended.
+    pub(super) fn forget(&self, pid: u32) {
+        lock(&self.seen).remove(&pid);
     }
 }
 
@@ -105,120 +122,90 @@ pub(super) fn start(
     }
     // SAFETY: a new descriptor that is ours.
     let fanotify = unsafe { File::from_raw_fd(fd) };
-    if mark_filesystems(&fanotify)? == 0 {
-        return Err(io::Error::other("no mounted filesystem takes fanotify permission events"));
-    }
     let answers = Arc::new(fanotify.try_clone()?);
-    let gate = Gate { fanotify: answers.clone() };
-    vital::spawn("exec gate", move || {
-        serve(fanotify, &answers, &armory, &watched, &arm, &refused);
-    })?;
+    let marks = marks::start(answers.clone())?;
+    let seen = Arc::new(Seen::default());
+    let ran_go = Arc::new(AtomicBool::new(false));
+    let gate = Gate { marks, seen: seen.clone(), ran_go: ran_go.clone() };
+    let server = Server { answers, armory, watched, arm, refused, seen, ran_go };
+    vital::spawn("exec gate", move || server.serve(fanotify))?;
     Ok(gate)
 }
 
-/// Marks every mounted filesystem that can hold programs; gives their number.
-fn mark_filesystems(fanotify: &File) -> io::Result<usize> {
-    let mut marked = 0;
-    for line in fs::read_to_string("/proc/self/mountinfo")?.lines() {
-        // "36 35 98:0 / /mnt rw,noatime shared:1 - ext3 /dev/root rw"
-        let (Some(point), Some(kind)) =
-            (line.split(' ').nth(4), line.split(" - ").nth(1).and_then(|rest| rest.split(' ').next()))
-        else {
-            continue;
-        };
-        if PSEUDO.contains(&kind) {
-            continue;
-        }
-        let Ok(path) = CString::new(unescape(point)) else { continue };
-        let how = libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM;
-        // SAFETY: the path is NUL-terminated and outlives the call.
-        let done = unsafe {
-            libc::fanotify_mark(
-                fanotify.as_raw_fd(),
-                how,
-                libc::FAN_OPEN_EXEC_PERM,
-                libc::AT_FDCWD,
-                path.as_ptr(),
-            )
-        };
-        marked += usize::from(done == 0);
+/// Remembers that the gate saw an exec of watched process `pid`.
+fn remember(seen: &Seen, pid: u32) {
+    let mut seen = lock(seen);
+    if seen.len() >= MAX_SEEN {
+        seen.clear();
     }
-    Ok(marked)
+    seen.entry(pid).or_default().push(Clock::monotonic_ns());
 }
 
-/// mountinfo writes space, tab, newline and backslash as octal.
-fn unescape(text: &str) -> Vec<u8> {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut i = 0;
-    while i < bytes.len() {
-        let octal =
-            bytes.get(i + 1..i + 4).and_then(|d| u8::from_str_radix(std::str::from_utf8(d).ok()?, 8).ok());
-        match octal {
-            Some(byte) if bytes[i] == b'\\' => {
-                out.push(byte);
-                i += 4;
-            }
-            _ => {
-                out.push(bytes[i]);
-                i += 1;
-            }
-        }
-    }
-    out
+/// What answers.
+struct Server {
+    answers: Arc<File>,
+    armory: Arc<Armory>,
+    watched: Arc<IsWatched>,
+    arm: Arc<Arm>,
+    refused: Arc<OnRefusal>,
+    seen: Arc<Seen>,
+    ran_go: Arc<AtomicBool>,
 }
 
-fn serve(
-    mut events: File,
-    answers: &Arc<File>,
-    armory: &Arc<Armory>,
-    watched: &Arc<IsWatched>,
-    arm: &Arc<Arm>,
-    refused: &Arc<OnRefusal>,
-) {
-    let mut buffer = vec![0u8; 64 << 10];
-    loop {
-        let n = match events.read(&mut buffer) {
-            Ok(n) => n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(_) => return,
-        };
-        let mut rest = &buffer[..n];
-        while rest.len() >= size_of::<Metadata>() {
-            // SAFETY: there are enough bytes; any bytes are a Metadata; unaligned reading is allowed for.
-            let event = unsafe { rest.as_ptr().cast::<Metadata>().read_unaligned() };
-            let Some(next) = rest.get(event.event_len as usize..).filter(|_| event.event_len > 0) else {
-                break;
+impl Server {
+    fn serve(&self, mut events: File) {
+        let mut buffer = vec![0u8; 64 << 10];
+        loop {
+            let n = match events.read(&mut buffer) {
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => return,
             };
-            rest = next;
-            if event.fd < 0 {
-                continue;
-            }
-            // SAFETY: the event brings a descriptor that is ours to close.
-            let file = unsafe { File::from_raw_fd(event.fd) };
-            let pid = event.pid as u32;
-            if pid == std::process::id() || !watched(pid) || !armory.may_arm(&file) {
-                allow(answers, &file);
-                continue;
-            }
-            // Reading a large binary takes a while; others must not wait for it.
-            let (answers, arm, refused) = (answers.clone(), arm.clone(), refused.clone());
-            let arm = move || {
-                let pass = Pass { answers, file };
-                let name = fs::read_link(format!("/proc/self/fd/{}", pass.file.as_raw_fd()));
-                let name = name.unwrap_or_else(|_| PathBuf::from("(unknown)"));
-                match arm(pid, &pass.file, &name) {
-                    Ok(()) | Err(ArmError::NotGo(_)) => {}
-                    Err(error) => refused(error),
+            let mut rest = &buffer[..n];
+            while rest.len() >= size_of::<Metadata>() {
+                // SAFETY: there are enough bytes; any bytes are a Metadata; unaligned reading is allowed for.
+                let event = unsafe { rest.as_ptr().cast::<Metadata>().read_unaligned() };
+                let Some(next) = rest.get(event.event_len as usize..).filter(|_| event.event_len > 0) else {
+                    break;
+                };
+                rest = next;
+                if event.fd >= 0 {
+                    // SAFETY: the event brings a descriptor that is ours to close.
+                    let file = unsafe { File::from_raw_fd(event.fd) };
+                    self.answer(event.pid as u32, Pass { answers: self.answers.clone(), file });
                 }
-            };
-            // Without a thread the closure is dropped, and with it the pass: the process goes on.
-            let _ = thread::Builder::new().name("arming".into()).spawn(arm);
+            }
         }
+    }
+
+    /// Lets process `pid` execute the file of `pass`: at once, unless it is watched and the file may need probes.
+    fn answer(&self, pid: u32, pass: Pass) {
+        if pid == std::process::id() || !(self.watched)(pid) {
+            return;
+        }
+        remember(&self.seen, pid);
+        match self.armory.known(&pass.file) {
+            Some(KnownFile::Armed(_)) => return self.ran_go.store(true, Ordering::Relaxed),
+            Some(known) if !known.may_be_armed() => return,
+            _ => {}
+        }
+        // Reading a large binary takes a while; other execs must not wait for it.
+        let (arm, refused, ran_go) = (self.arm.clone(), self.refused.clone(), self.ran_go.clone());
+        let arm = move || {
+            let name = fs::read_link(format!("/proc/self/fd/{}", pass.file.as_raw_fd()));
+            let name = name.unwrap_or_else(|_| PathBuf::from("(unknown)"));
+            match arm(pid, &pass.file, &name) {
+                Ok(()) => ran_go.store(true, Ordering::Relaxed),
+                Err(ArmError::NotGo(_)) => {}
+                Err(error) => refused(error),
+            }
+        };
+        // Without a thread the closure is dropped, and with it the pass: the process goes on.
+        let _ = thread::Builder::new().name("arming".into()).spawn(arm);
     }
 }
 
-/// Lets the process go on when dropped, whatever happened.
+/// A held exec; dropping lets it go on.
 struct Pass {
     answers: Arc<File>,
     file: File,
@@ -236,15 +223,4 @@ fn allow(answers: &File, file: &File) {
     answer[4..].copy_from_slice(&libc::FAN_ALLOW.to_ne_bytes());
     let mut answers: &File = answers;
     let _ = answers.write_all(&answer);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mount_points_with_spaces() {
-        assert_eq!(unescape("/mnt/a\\040b\\134c"), b"/mnt/a b\\c");
-        assert_eq!(unescape("/x\\04"), b"/x\\04");
-    }
 }

@@ -1,18 +1,22 @@
-//! Watching programs: launching one, arming binaries before they run, and reading what the probes say.
+//! Watching programs: launching one, attaching probes to binaries before they run, and reading the event ring.
 //!
-//! [`armory`] holds the probes, `gate` arms binaries that watched processes are about to execute, `reader` drains
-//! the event ring, [`launch`] starts the program, [`session`] ties them to the correlator.
+//! [`armory`] holds the probes, `gate` attaches them to binaries that watched processes are about to execute, `follow` after an exec
+//! that the gate did not hold and to Go libraries that a process loads, `reader` drains the event ring, [`launch`] starts the
+//! program, [`session`] connects them to the correlator.
 
 pub mod armed;
 pub mod armory;
 pub mod census;
 mod flight;
+pub mod follow;
 pub mod gate;
 pub mod governor;
 pub mod host;
 pub mod launch;
+mod mounts;
 mod names;
 pub mod procfs;
 pub mod reader;
 pub mod session;
+mod signals;
 pub mod tracing;

@@ -56,6 +56,67 @@ pub fn maps(pid: u32) -> io::Result<Vec<Mapping>> {
     Ok(mappings::parse(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/maps"))?)))
 }
 
+/// Which file a process has mapped, as the kernel lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct MappedId {
+    /// Major and minor number of its device.
+    dev: (u32, u32),
+    inode: u64,
+    /// Its path in the process's mount namespace.
+    pub path: PathBuf,
+}
+
+/// A file that a process has mapped as code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MappedCode {
+    /// The file: the same for every process of one mount namespace that has mapped it.
+    pub id: MappedId,
+    /// First address and first address beyond one of its mappings.
+    range: (u64, u64),
+}
+
+impl MappedCode {
+    /// Opens the very file. Without the right to (CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE) the file that has its path now, if that has
+    /// the same inode.
+    /// <https://man7.org/linux/man-pages/man5/proc_pid_map_files.5.html>
+    ///
+    /// # Errors
+    /// When it is unmapped by now, or cannot be read.
+    pub fn open(&self, pid: u32) -> io::Result<fs::File> {
+        let (start, end) = self.range;
+        let very = fs::File::open(format!("/proc/{pid}/map_files/{start:x}-{end:x}"));
+        match very {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let path = self.id.path.strip_prefix("/").unwrap_or(&self.id.path);
+                let path = PathBuf::from(format!("/proc/{pid}/root")).join(path);
+                let meta = fs::metadata(&path)?;
+                if !meta.is_file() || meta.ino() != self.id.inode {
+                    return Err(io::Error::new(io::ErrorKind::NotFound, "its path leads to another file"));
+                }
+                fs::File::open(&path)
+            }
+            very => very,
+        }
+    }
+}
+
+/// The files that `pid` has mapped as code, each once.
+///
+/// # Errors
+/// As [`executable`].
+pub fn mapped_code(pid: u32) -> io::Result<Vec<MappedCode>> {
+    let mut files: Vec<MappedCode> = Vec::new();
+    for mapping in maps(pid)?.iter().filter(|mapping| mapping.is_executable() && mapping.is_file()) {
+        let is_known = |file: &MappedCode| (file.id.dev, file.id.inode) == (mapping.dev, mapping.inode);
+        if !files.iter().any(is_known) {
+            let path = PathBuf::from(&mapping.path);
+            let id = MappedId { dev: mapping.dev, inode: mapping.inode, path };
+            files.push(MappedCode { id, range: (mapping.start, mapping.end) });
+        }
+    }
+    Ok(files)
+}
+
 /// The variables that shape how Go behaves (mission: GODEBUG and the like).
 /// And OpenTelemetry's, which say what the service is called.
 pub const GO_VARIABLES: [&str; 7] = [

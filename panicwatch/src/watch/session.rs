@@ -1,5 +1,6 @@
 //! One watching session: probes, processes and events of `run` or `attach`, until the program ends.
 
+mod descendants;
 mod incidents;
 
 use std::{
@@ -7,6 +8,7 @@ use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
+    process::ExitStatus,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
@@ -21,6 +23,7 @@ use super::{
     armory::{ArmError, Armory},
     census::{Census, Select},
     flight::{Ear, Flight, Recorder},
+    follow::{self, Follower},
     gate::{self, Gate},
     governor::{self, Account, Governed, Told},
     host,
@@ -66,7 +69,7 @@ pub enum Input {
     /// A binary about to be executed could not be armed.
     Refused(ArmError),
     /// The program that `run` started has ended.
-    ChildExited(std::process::ExitStatus),
+    ChildExited(ExitStatus),
     /// Something a person should know.
     Note(String),
     /// Something that the next incident will tell too.
@@ -89,7 +92,7 @@ pub enum Output {
     /// The initialisation of the traced program is over, with the binary it ran. Incidents of its end come before.
     Init(Box<Collected>, Arc<Program>),
     /// The program has ended, with everything before it reported.
-    ChildExited(std::process::ExitStatus),
+    ChildExited(ExitStatus),
     /// Stopped, with everything before it reported.
     Stopped,
     /// Of a session about the whole host, once a second: nothing is wrong, and time to look around.
@@ -120,6 +123,11 @@ pub struct Session {
     correlator: Correlator,
     outputs: VecDeque<Output>,
     gate: Result<Arc<Gate>, io::Error>,
+    follower: Arc<Follower>,
+    /// The end of the program that `run` started is not the end of the session.
+    waits_for_descendants: bool,
+    /// How that program ended, when it has.
+    child_status: Option<ExitStatus>,
     /// What we started ourselves, until its image is seen.
     launched: Option<Process>,
     /// Of a session that traces an initialisation, until it is over.
@@ -142,6 +150,7 @@ pub struct Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.follower.stop();
         self.armory.take_all_off();
     }
 }
@@ -198,6 +207,7 @@ impl Session {
         let refused: Arc<gate::OnRefusal> = Arc::new(move |error| {
             let _ = refusals.send(Input::Refused(error));
         });
+        let on_refusal: Arc<follow::OnRefusal> = refused.clone();
         let (census, gate) = match scope {
             Scope::Host { select, hold } => {
                 let census = Census::start(armory.clone(), select).map_err(failed)?;
@@ -217,6 +227,20 @@ impl Session {
                 (None, gate::start(armory.clone(), is_watched, Arc::new(arm), refused))
             }
         };
+        let gate = gate.map(Arc::new);
+        let attach: Box<follow::Attach> = match census.clone() {
+            Some(census) => Box::new(move |pid, file, path| census.mapped(pid, file, path)),
+            None => {
+                let armory = armory.clone();
+                Box::new(move |_, file, path| armory.arm(file, path).map(Some))
+            }
+        };
+        let of_follower = gate.as_ref().ok().cloned();
+        let follower = Follower::start(armory.clone(), of_follower, attach, on_refusal, census.is_none());
+        let follower = follower.map_err(failed)?;
+        if census.is_some() {
+            follower.all_running();
+        }
         Ok(Session {
             armory,
             reader,
@@ -225,7 +249,10 @@ impl Session {
             assembler: Assembler::new(),
             correlator: Correlator::new(Clock::measure()),
             outputs,
-            gate: gate.map(Arc::new),
+            gate,
+            follower,
+            waits_for_descendants: false,
+            child_status: None,
             launched: None,
             init: None,
             flight: recorder.map(Flight::new),
@@ -294,11 +321,6 @@ impl Session {
         self.armory.arm(file, name)
     }
 
-    /// No Go binary has been armed so far.
-    pub fn saw_no_go(&self) -> bool {
-        self.armory.is_empty()
-    }
-
     /// Watches a process and all that it will start; `runs` is the binary that it runs already, if it does.
     ///
     /// # Errors
@@ -348,6 +370,11 @@ impl Session {
             if self.counted_at.elapsed() >= COUNTED_PACE {
                 self.tell_counted();
                 self.look_for_vanished();
+                if let Some(status) = self.child_status.filter(|_| self.alive().is_empty()) {
+                    self.drain();
+                    self.outputs.push_back(Output::ChildExited(status));
+                    continue;
+                }
                 if self.census.is_some() {
                     // Wall time is set now and then.
                     self.correlator.set_clock(Clock::measure());
@@ -357,10 +384,7 @@ impl Session {
             }
             match self.inputs.recv_timeout(COUNTED_PACE) {
                 Err(RecvTimeoutError::Timeout) => {}
-                Ok(Input::ChildExited(status)) => {
-                    self.drain();
-                    self.outputs.push_back(Output::ChildExited(status));
-                }
+                Ok(Input::ChildExited(status)) => self.child_exited(status),
                 Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => {
                     self.drain();
                     self.outputs.push_back(Output::Stopped);
@@ -410,6 +434,10 @@ impl Session {
     fn tell_counted(&mut self) {
         self.counted_at = Instant::now();
         let watched = self.armory.with_programs(Programs::watched).unwrap_or_default();
+        if self.census.is_none() {
+            // Children that execute nothing are met here.
+            watched.iter().for_each(|pid| self.follower.running(*pid));
+        }
         for (place, count) in self.armory.with_programs(Programs::counted).unwrap_or_default() {
             let before = self.counted.insert(place, count).unwrap_or(0);
             if count > before {

@@ -2,8 +2,10 @@
 //!
 //! Groups (the first part of a test's name): `oracle` judges the judges on bare runs and needs no privileges;
 //! `testprog` runs the Go runtime's own crash programs under panicwatch; `fixture` our own programs, which print
-//! their own ground truth; `exec` how programs are started, attached to and left; `cli` what the command says; `debian` servers of Debian
-//! packages, which nobody here wrote; `daemon` a whole host watched; `inittrace` the time line of a program's initialisation; `report` situations from bug reports; `timeline` what happened before
+//! their own ground truth; `exec` how programs are started, attached to and left; `start` Go code that starts without notice,
+//! programs that outlive their starter, full disks; `cli` what the command prints; `debian` servers of Debian packages,
+//! which nobody here wrote; `daemon` a whole host watched; `inittrace` the time line of a program's initialisation;
+//! `report` situations from bug reports; `timeline` what happened before
 //! a panic; `trace` live function tracing.
 //! One cell: `cargo test --test live -- testprog::1.24::StringPanic --exact`. PANICWATCH_TEST_FULL=1 for every
 //! build of every fixture. What cannot run here is skipped, with its reason, and counted.
@@ -34,6 +36,7 @@ mod reports;
 mod run;
 mod scenarios;
 mod special;
+mod start;
 mod testprog;
 mod timeline;
 mod toolchain;
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
     trials.extend(fixtures::trials());
     trials.extend(exec::trials());
     trials.extend(cli::trials());
+    trials.extend(start::trials());
     trials.extend(daemon::trials());
     trials.extend(debian::trials());
     trials.extend(inittrace::trials());

@@ -36,6 +36,8 @@ pub(super) struct Output {
     failed: Option<io::Error>,
     /// Lines that the file has no room for.
     left_out: u64,
+    /// The program was started here: it must not be left alone when nothing can be written.
+    goes_on: bool,
 }
 
 impl Output {
@@ -60,7 +62,8 @@ impl Output {
                 Shape::Perfetto(Box::new(Perfetto::new(&name, args.exits(), Some(offset))))
             }
         };
-        Ok(Output { to: BufWriter::with_capacity(1 << 16, to), shape, failed: None, left_out: 0 })
+        let (to, goes_on) = (BufWriter::with_capacity(1 << 16, to), target.is_started());
+        Ok(Output { to, shape, failed: None, left_out: 0, goes_on })
     }
 
     /// One event.
@@ -76,15 +79,26 @@ impl Output {
                 Ok(())
             }
         };
-        self.failed = written.err();
+        self.has_written(written);
     }
 
-    /// Shows what was written; false when nobody reads it any more.
+    /// Shows what was written; false when tracing is to end because nothing more can be.
     pub(super) fn flush(&mut self) -> bool {
         if self.failed.is_none() {
-            self.failed = self.to.flush().err();
+            let written = self.to.flush();
+            self.has_written(written);
         }
-        self.failed.is_none()
+        self.failed.is_none() || self.goes_on
+    }
+
+    fn has_written(&mut self, written: io::Result<()>) {
+        let Err(error) = written else { return };
+        if self.goes_on && error.kind() != io::ErrorKind::BrokenPipe {
+            say(&format!(
+                "writing the trace failed: {error}; the program goes on, and its calls are counted until it ends"
+            ));
+        }
+        self.failed = Some(error);
     }
 
     /// The end; with the counts where they are what was asked for.
@@ -92,6 +106,10 @@ impl Output {
     /// # Errors
     /// When something could not be written; a closed pipe is not an error.
     pub(super) fn finish(mut self, summary: &Summary, count: bool) -> anyhow::Result<()> {
+        if self.goes_on && self.failed.is_some() {
+            // It was reported when it failed.
+            return Ok(());
+        }
         let written = match (self.failed.take(), self.shape) {
             (Some(error), _) => Err(error),
             (None, Shape::Text { .. }) if count => self.to.write_all(text::counts(summary).as_bytes()),

@@ -1,6 +1,7 @@
 //! Whose functions: a running process, every process of an executable, or a program that is started.
 
 use std::{
+    ffi::OsString,
     fs::File,
     path::PathBuf,
     process::ExitStatus,
@@ -13,7 +14,7 @@ use clap::Args as ClapArgs;
 
 use super::super::{
     attach, child,
-    common::{self, Exit, say, unable, unreadable, usage},
+    common::{self, Exit, open_regular, say, unable, unreadable, usage},
     signals,
 };
 use crate::watch::{
@@ -36,7 +37,7 @@ pub(super) struct TargetArgs {
 enum Which {
     Process(u32),
     Executable,
-    Command(Vec<String>),
+    Command(Vec<OsString>),
 }
 
 /// What to trace, and its opened file.
@@ -64,7 +65,7 @@ impl Running {
 impl Target {
     /// # Errors
     /// Status 1 when there is no such thing, 2 when it is not said once.
-    pub(super) fn find(args: &TargetArgs, command: &[String]) -> Result<Target, Exit> {
+    pub(super) fn find(args: &TargetArgs, command: &[OsString]) -> Result<Target, Exit> {
         let (which, path, shown) = match (args.pid, &args.exe, command.first()) {
             (Some(pid), None, None) => {
                 let exe = procfs::executable(pid).map_err(|error| unreadable(pid, error))?;
@@ -82,7 +83,10 @@ impl Target {
                 return Err(usage(error));
             }
         };
-        let file = File::open(&path).with_context(|| format!("cannot read {}", shown.display()))?;
+        let file = match which {
+            Which::Executable => open_regular(&path)?,
+            _ => File::open(&path).with_context(|| format!("cannot read {}", shown.display()))?,
+        };
         Ok(Target { which, path, shown, file })
     }
 
@@ -116,11 +120,14 @@ impl Target {
                     tracing.unwatch(us)?;
                     Ok(started)
                 };
-                let mut child = child::spawn(&self.path, program, rest, None, watching)?;
+                let start = || launch::start(&self.path, program, rest, false);
+                let (mut child, forwarding) = child::spawn(start, None, watching)?;
                 tracing.prefer(child.id()).map_err(unable)?;
                 let (told, stop) = (status.clone(), stop.try_clone()?);
                 thread::spawn(move || {
-                    if let Ok(ended) = child.wait() {
+                    let ended = child.wait();
+                    forwarding.child_ended();
+                    if let Ok(ended) = ended {
                         let _ = told.set(ended);
                     }
                     stop.request();

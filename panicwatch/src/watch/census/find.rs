@@ -109,6 +109,41 @@ impl Census {
         }
     }
 
+    /// Process `pid` has mapped the Go file `file`, which is not its executable or may not be: attaches probes to it, and enters the
+    /// process, if that is selected. `None` where it is not.
+    ///
+    /// # Errors
+    /// When it is no Go file, or probes cannot be attached.
+    pub(in crate::watch) fn mapped(
+        &self,
+        pid: u32,
+        file: &File,
+        path: &Path,
+    ) -> Result<Option<Arc<Armed>>, ArmError> {
+        let row = match self.state().known.get(&pid) {
+            Some(known) if known.left_out.is_some() => return Ok(None),
+            Some(known) => known.row,
+            None => None,
+        };
+        if let Some(armed) = row.and_then(|row| self.armory.get(row)) {
+            return Ok(Some(armed));
+        }
+        let module = match self.file(file, path) {
+            Some(KnownFile::Armed(armed)) => armed.module(),
+            Some(KnownFile::Unarmed(Unarmed::Go { module })) => module,
+            Some(KnownFile::Unarmed(Unarmed::NotGo)) => {
+                return Err(ArmError::NotGo(path.display().to_string()));
+            }
+            Some(KnownFile::Unarmed(Unarmed::Refused(_))) | None => return Ok(None),
+        };
+        let mut known = self.meet(pid, module.as_deref(), None);
+        let Some(started) = known.started.filter(|_| known.left_out.is_none()) else { return Ok(None) };
+        let armed = self.armory.arm(file, path)?;
+        self.enter(pid, started, &armed, &mut known);
+        self.state().known.entry(pid).or_insert(known);
+        Ok(Some(armed))
+    }
+
     /// The binary of that process cannot be watched.
     fn cannot(&self, path: &str, reason: &str, known: &mut Known) {
         self.state().refused.insert(path.to_owned(), reason.to_owned());

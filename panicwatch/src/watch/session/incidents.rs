@@ -42,6 +42,9 @@ impl Session {
             }
             _ => None,
         };
+        if exec.is_some() {
+            self.follower.exec(pid, event.head.time_ns);
+        }
         let is_probe = exec.is_none() && !ended;
         if is_probe
             && let Some(census) = &self.census
@@ -67,6 +70,7 @@ impl Session {
         }
         self.flush();
         if ended {
+            self.follower.ended(pid);
             if let Some(flight) = &mut self.flight {
                 flight.forget(pid);
             }
@@ -135,6 +139,11 @@ impl Session {
         for mut incident in self.correlator.take() {
             self.host.get().add_to(&mut incident);
             self.add_timeline(&mut incident);
+            if self.census.is_none()
+                && let Some(reason) = self.follower.late(incident.process.pid)
+            {
+                incident.missing.push(Missing { what: "start-up".to_owned(), reason });
+            }
             if let Some(census) = &self.census {
                 census.had_incident(incident.process.pid);
             }

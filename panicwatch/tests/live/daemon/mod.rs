@@ -6,17 +6,18 @@ mod host;
 mod soak;
 mod together;
 
-use std::{fs, path::Path, thread, time::Duration};
+use std::{fs, path::Path, process::Command, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use panicwatch::incident::Outcome;
+use tempfile::TempDir;
 
 use crate::{
     fixtures,
     gobuild::DEFAULT,
     ledger::{End, Verdict, cell},
-    need, run,
+    need, run, start,
     toolchain::{self, Toolchain},
 };
 use host::{Host, until};
@@ -52,8 +53,53 @@ pub(crate) fn trials() -> Vec<Trial> {
             let toolchain = toolchain.clone();
             trials.push(cell("daemon", &version, name, move || watched(*test, &toolchain)));
         }
+        if version == "1.27" {
+            trials.push(cell("daemon", &version, "Go library of a C host", move || library(&toolchain)));
+        }
     }
     trials
+}
+
+/// A process that is no Go program until it loads a Go library.
+fn library(toolchain: &std::result::Result<Toolchain, String>) -> Verdict {
+    let toolchain = match toolchain {
+        Ok(toolchain) => toolchain,
+        Err(reason) => return Ok(End::Skipped(reason.clone())),
+    };
+    if let Some(reason) = need::probes() {
+        return Ok(End::Skipped(reason));
+    }
+    if !need::on_path("gcc") {
+        return Ok(End::Skipped("gcc is not installed".to_owned()));
+    }
+    let dir = TempDir::new()?;
+    let (library, built) = start::host(toolchain, dir.path())?;
+    let mut host = Host::new("")?;
+    let program = host.program("host", Path::new(&built))?;
+    let mut daemon = host.start()?;
+    let go = dir.path().join("go");
+    let mut command = Command::new(&program);
+    command.env("LIBRARY", &library).env("GO", &go);
+    let mut running = run::Running::start(command)?;
+    let pid = running.child.id();
+    until("the process among those that are watched", || {
+        let answer = daemon.json("/api/v1/processes")?;
+        let all = answer["processes"].as_array().context("processes")?;
+        Ok(all.iter().any(|it| it["pid"] == pid && it["watched"] == true).then_some(()))
+    })?;
+    fs::write(&go, "")?;
+    ensure!(running.finish()?.status == 134, "it dies of its panic");
+    let incidents = until("six panics", || {
+        let incidents = daemon.incidents()?;
+        Ok((incidents.len() == 6).then_some(incidents))
+    })?;
+    let fatal = incidents.iter().filter(|incident| incident.outcome == Outcome::Fatal).count();
+    ensure!(fatal == 1, "{fatal} are fatal");
+    for incident in &incidents {
+        ensure!(incident.process.exe.as_deref() == program.to_str(), "{:?}", incident.process);
+    }
+    daemon.stop()?;
+    Ok(End::Passed)
 }
 
 fn watched(test: Test, toolchain: &std::result::Result<Toolchain, String>) -> Verdict {
@@ -324,7 +370,7 @@ fn overwritten(built: &Path) -> Result<()> {
 /// Two containers of one image: the same file by two mounts. Each panic is told once, by its own process.
 fn mounts(built: &Path) -> Result<()> {
     let mut host = Host::new("")?;
-    let image = tempfile::TempDir::new()?;
+    let image = TempDir::new()?;
     fs::create_dir(image.path().join("empty"))?;
     fs::create_dir(image.path().join("lower"))?;
     fs::copy(built, image.path().join("lower/shop"))?;
@@ -373,10 +419,8 @@ struct Mount(std::path::PathBuf);
 impl Mount {
     fn overlay(at: &Path, layers: &str) -> Result<Mount> {
         fs::create_dir(at)?;
-        let status = std::process::Command::new("mount")
-            .args(["-t", "overlay", "-o", layers, "overlay"])
-            .arg(at)
-            .status()?;
+        let status =
+            Command::new("mount").args(["-t", "overlay", "-o", layers, "overlay"]).arg(at).status()?;
         ensure!(status.success(), "an overlay cannot be mounted: {status}");
         Ok(Mount(at.to_owned()))
     }
@@ -385,6 +429,6 @@ impl Mount {
 impl Drop for Mount {
     fn drop(&mut self) {
         // Lazily: a daemon of a test that failed may still have it.
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }

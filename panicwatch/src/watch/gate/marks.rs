@@ -1,0 +1,185 @@
+//! The marks of the exec gate: which file systems have one, kept up to date while file systems are mounted.
+
+use std::{
+    ffi::CString,
+    fs::{self, File},
+    io::{self, Read as _, Seek as _},
+    os::{
+        fd::{AsRawFd, FromRawFd},
+        unix::fs::MetadataExt,
+    },
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use super::super::{
+    armed::lock,
+    mounts::{self, Marked, Mount},
+};
+
+/// The marks of one fanotify group.
+pub(super) struct Marks {
+    fanotify: Arc<File>,
+    state: Mutex<State>,
+    /// Inode of panicwatch's own mount namespace.
+    own: u64,
+}
+
+#[derive(Default)]
+struct State {
+    marked: Marked,
+    /// The marks are removed for now: none may be added.
+    removed: bool,
+}
+
+/// Marks the file systems that are mounted in panicwatch's own mount namespace, and from then on those that are mounted later.
+///
+/// # Errors
+/// When none can be marked, or there are no threads.
+pub(super) fn start(fanotify: Arc<File>) -> io::Result<Arc<Marks>> {
+    let own = namespace("/proc/self/ns/mnt").unwrap_or(0);
+    let marks = Arc::new(Marks { fanotify, state: Mutex::default(), own });
+    let mut list = File::open("/proc/self/mountinfo")?;
+    if marks.add(&read(&mut list)?) == 0 {
+        return Err(io::Error::other(
+            "no mounted file system is one on which execs may be held (local, and with permission events)",
+        ));
+    }
+    let of_thread = marks.clone();
+    thread::Builder::new().name("mounts".into()).spawn(move || {
+        while wait_for_change(&list) {
+            let Ok(text) = read(&mut list) else { return };
+            of_thread.add(&text);
+        }
+    })?;
+    Ok(marks)
+}
+
+impl Marks {
+    /// Removes all marks until [`Marks::set_again`].
+    pub(super) fn remove(&self) {
+        let mut state = lock(&self.state);
+        state.removed = true;
+        state.marked.forget();
+        let how = libc::FAN_MARK_FLUSH | libc::FAN_MARK_FILESYSTEM;
+        // SAFETY: plain system call; flushing takes no path.
+        unsafe { libc::fanotify_mark(self.fanotify.as_raw_fd(), how, 0, libc::AT_FDCWD, std::ptr::null()) };
+    }
+
+    /// Sets them again; those of other mount namespaces when a watched process of theirs executes a program.
+    pub(super) fn set_again(&self) {
+        lock(&self.state).removed = false;
+        // Without the list no exec is held: programs are then found after their exec.
+        if let Ok(text) = fs::read_to_string("/proc/self/mountinfo") {
+            self.add(&text);
+        }
+    }
+
+    /// Marks what is new in the mount namespace of process `pid`, unless that is panicwatch's own.
+    pub(super) fn cover(&self, pid: u32) {
+        let Some(namespace) = namespace(&format!("/proc/{pid}/ns/mnt")).filter(|ns| *ns != self.own) else {
+            return;
+        };
+        let Ok(text) = fs::read_to_string(format!("/proc/{pid}/mountinfo")) else { return };
+        let all = mounts::parse(&text);
+        self.mark_new(namespace, &all, &format!("/proc/{pid}/root"));
+    }
+
+    /// Marks what is new in the list of the own namespace; returns the number of marks that were added.
+    fn add(&self, text: &str) -> usize {
+        self.mark_new(self.own, &mounts::parse(text), "/")
+    }
+
+    fn mark_new(&self, namespace: u64, all: &[Mount], root: &str) -> usize {
+        let mut state = lock(&self.state);
+        if state.removed {
+            return 0;
+        }
+        let new = state.marked.new_ones(namespace, all, namespace == self.own);
+        let layers_are_local =
+            |mount: &&Mount| mount.layers(all).iter().all(|(point, rest)| resolves_within(root, point, rest));
+        new.iter().filter(layers_are_local).filter(|mount| self.mark(mount, root)).count()
+    }
+
+    /// Marks the file system of one mount; `false` when the path leads elsewhere, or the kernel refuses.
+    fn mark(&self, mount: &Mount, root: &str) -> bool {
+        let Some(point) = open_below(root, &mount.point, libc::RESOLVE_NO_SYMLINKS) else { return false };
+        // The path of a mount with another one on top of it leads to that.
+        if mount_id(&point) != Some(mount.id) {
+            return false;
+        }
+        let Ok(path) = CString::new(format!("/proc/self/fd/{}", point.as_raw_fd())) else { return false };
+        let how = libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM;
+        let (group, mask) = (self.fanotify.as_raw_fd(), libc::FAN_OPEN_EXEC_PERM);
+        // SAFETY: the path is NUL-terminated and outlives the call.
+        unsafe { libc::fanotify_mark(group, how, mask, libc::AT_FDCWD, path.as_ptr()) == 0 }
+    }
+}
+
+/// Does the path `rest` below the mount point `point` stay within that mount, through symbolic links as well?
+fn resolves_within(root: &str, point: &[u8], rest: &[u8]) -> bool {
+    let Some(point) = open_below(root, point, libc::RESOLVE_NO_SYMLINKS) else { return false };
+    let rest = if rest.is_empty() { b"." } else { rest };
+    open_path(point.as_raw_fd(), rest, libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS).is_some()
+}
+
+/// Opens `path`, taken as below the directory `root`, without opening the file behind it (O_PATH).
+fn open_below(root: &str, path: &[u8], resolve: u64) -> Option<File> {
+    let root = CString::new(root).ok()?;
+    // SAFETY: the path is NUL-terminated; the result is checked.
+    let fd = unsafe { libc::open(root.as_ptr(), libc::O_PATH | libc::O_CLOEXEC | libc::O_DIRECTORY) };
+    if fd < 0 {
+        return None;
+    }
+    // SAFETY: a new descriptor that is ours.
+    let root = unsafe { File::from_raw_fd(fd) };
+    let path = path.strip_prefix(b"/").filter(|rest| !rest.is_empty()).unwrap_or(b".");
+    open_path(root.as_raw_fd(), path, resolve)
+}
+
+/// <https://man7.org/linux/man-pages/man2/openat2.2.html>
+fn open_path(at: i32, path: &[u8], resolve: u64) -> Option<File> {
+    let path = CString::new(path).ok()?;
+    // SAFETY: an all-zero open_how is a value of that type.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
+    how.resolve = resolve;
+    let size = size_of::<libc::open_how>();
+    // SAFETY: path and struct outlive the call; the result is checked.
+    let fd = unsafe { libc::syscall(libc::SYS_openat2, at, path.as_ptr(), &raw const how, size) };
+    // SAFETY: a new descriptor that is ours.
+    (fd >= 0).then(|| unsafe { File::from_raw_fd(fd as i32) })
+}
+
+/// Identifier of the mount that an open file is on.
+fn mount_id(file: &File) -> Option<u32> {
+    let info = fs::read_to_string(PathBuf::from(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
+}
+
+/// Inode of a namespace.
+fn namespace(link: &str) -> Option<u64> {
+    fs::metadata(link).ok().map(|meta| meta.ino())
+}
+
+/// The whole list, from its beginning.
+fn read(list: &mut File) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    list.rewind()?;
+    list.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Returns true when something was mounted or unmounted, false when the kernel reports no changes.
+fn wait_for_change(list: &File) -> bool {
+    let mut fd = libc::pollfd { fd: list.as_raw_fd(), events: libc::POLLPRI, revents: 0 };
+    loop {
+        // SAFETY: the struct outlives the call.
+        match unsafe { libc::poll(&raw mut fd, 1, -1) } {
+            n if n > 0 => return fd.revents & libc::POLLPRI != 0,
+            _ if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+            _ => return false,
+        }
+    }
+}
