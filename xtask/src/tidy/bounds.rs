@@ -5,7 +5,8 @@
 
 use super::{File, Remark};
 
-const PROGRAMS: &str = "panicwatch-ebpf/src/";
+/// The programs, and what they share with user space.
+const PROGRAMS: [&str; 2] = ["panicwatch-ebpf/src/", "panicwatch-common/src/"];
 const TESTS: &str = "panicwatch/tests/";
 const CROSSED: &str = "Crossed by `";
 
@@ -14,7 +15,7 @@ pub(super) fn check(files: &[File]) -> Vec<(String, Remark)> {
     let (programs, others): (Vec<&File>, Vec<&File>) = files
         .iter()
         .filter(|file| file.path.ends_with(".rs"))
-        .partition(|file| file.path.starts_with(PROGRAMS));
+        .partition(|file| PROGRAMS.iter().any(|of| file.path.starts_with(of)));
     let tests: Vec<&File> = others.into_iter().filter(|file| file.path.starts_with(TESTS)).collect();
     let mut remarks = Vec::new();
     for file in &programs {
@@ -59,7 +60,7 @@ fn declarations(text: &str) -> Vec<(usize, &str, String)> {
 /// Whether the constant ends a loop or limits a length, or the map has a number of entries of its own.
 fn is_bound(text: &str, name: &str) -> bool {
     let whole_word = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
-    let limits = ["..", "> ", "1) * "].iter().any(|before| {
+    let limits = ["..", " > "].iter().any(|before| {
         let pattern = format!("{before}{name}");
         text.match_indices(&pattern).any(|(at, _)| whole_word(&text[at + pattern.len()..]))
     });
