@@ -14,7 +14,7 @@ use crate::{
     escape,
     incident::{Frame, Incident},
     probe::plan::ProbePlan,
-    recorder::{self, Level, Source},
+    recorder::{self, Level, OverheadBudget, Source},
     report,
     trace::pattern::Pattern,
     watch::session::Counted,
@@ -57,7 +57,7 @@ pub struct RecorderArgs {
     /// Record nothing and report no timeline
     #[arg(long)]
     no_timeline: bool,
-    /// How much is recorded (docs/recorder.md has what each costs)
+    /// How much is recorded; any level but default in full (docs/recorder.md has what each costs)
     #[arg(long, value_enum, default_value_t, conflicts_with = "no_timeline")]
     level: Level,
     /// Sources that are left out: switch, wakeup, migrate, signal, syscall, fault, sample, gc, assist, goroutine
@@ -66,12 +66,18 @@ pub struct RecorderArgs {
     /// Functions whose entries are recorded: globs, or regular expressions between slashes
     #[arg(long = "function", value_name = "PATTERN", value_parser = Pattern::parse)]
     functions: Vec<Pattern>,
-    /// What recording may cost, in percent of the CPU time of what is watched; the dearest sources go when it is exceeded
-    #[arg(long, value_name = "PERCENT", default_value_t = 1.0)]
-    budget: f64,
-    /// The most that recording may cost of each core, in percent, whatever the budget says
-    #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
-    core_limit: f64,
+    /// Target budget: what recording may cost watched processes, in percent of their CPU time, or off. Sources are paused, the
+    /// least valuable first, while it costs more [auto: 1 with level default, off with any other]
+    #[arg(long, value_name = "PERCENT|off", default_value_t)]
+    budget: OverheadBudget,
+    /// Host budget: what recording may cost all other processes, in percent of the machine's CPU capacity, or off
+    /// [auto: 0.5 with level default, off with any other]
+    #[arg(long, value_name = "PERCENT|off", default_value_t)]
+    host_budget: OverheadBudget,
+    /// What recording may cost watched processes of each core, in percent, whatever the target budget allows, or off
+    /// [auto: 5 with level default, off with any other]
+    #[arg(long, value_name = "PERCENT|off", default_value_t)]
+    core_limit: OverheadBudget,
     /// Panics of a program that are captured a second, over some seconds; more are counted. 0: all are captured
     #[arg(long, value_name = "PER_SECOND", default_value_t = 200)]
     max_captures: u32,
@@ -85,8 +91,9 @@ impl RecorderArgs {
             level: if self.no_timeline { Level::Off } else { self.level },
             without: self.without.clone(),
             functions: self.functions.clone(),
-            budget_percent: self.budget,
-            core_limit_percent: self.core_limit,
+            budget: self.budget,
+            host_budget: self.host_budget,
+            core_limit: self.core_limit,
             captures_per_second: self.max_captures,
         }
     }

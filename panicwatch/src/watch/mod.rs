@@ -14,4 +14,5 @@ mod names;
 pub mod procfs;
 pub mod reader;
 pub mod session;
+mod shares;
 pub mod tracing;
