@@ -57,6 +57,8 @@ pub mod row {
     pub const UNKNOWN: u32 = 0;
     /// It is not to be reported, though its binary has probes.
     pub const IGNORED: u32 = u32::MAX;
+    /// Stands for a process that is not in the table; never in it.
+    pub const ABSENT: u32 = u32::MAX - 1;
 }
 
 /// A probe's cookie: the binary's row in the low half, site flags in the high half.

@@ -50,3 +50,22 @@ pub struct Config {
 pub const UNKNOWN: u32 = u32::MAX;
 
 const _: () = assert!(size_of::<Config>() == 84);
+
+/// Facts about tasks that the programs at the scheduler's BTF tracepoints have as constants, because the verifier allows
+/// direct loads from a `task_struct` at constant offsets only: the one global of the object. Offsets in bytes.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TaskLayout {
+    /// `task_struct.pid`: the thread.
+    pub pid: u32,
+    /// `task_struct.tgid`: the process.
+    pub tgid: u32,
+    /// `task_struct.comm`.
+    pub comm: u32,
+    /// `task_struct.__state`, before 5.14 `state`.
+    pub state: u32,
+    /// Not zero: the tracepoint sched_switch passes the state (Linux 5.18).
+    pub switch_has_state: u32,
+}
+
+const _: () = assert!(size_of::<TaskLayout>() == 20);

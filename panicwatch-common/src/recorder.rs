@@ -36,6 +36,8 @@ pub mod kind {
 
     /// A sample was taken (counted under this number; written as a [`Sample`](super::Sample)).
     pub const SAMPLE: u32 = 12;
+    /// A timer expired while an unwatched process ran (counted only): what sampling in ticks costs that process.
+    pub const TIMER: u32 = 13;
 
     /// A garbage collection begins (`runtime.gcBgMarkStartWorkers`, the first thing it does once it is decided).
     pub const GC_START: u32 = 20;
@@ -142,6 +144,19 @@ pub struct Sample {
 
 const _: () = assert!(size_of::<Sample>() == 40 + 8 * (USER_FRAMES + KERNEL_FRAMES));
 
+/// Whose CPU time a run of a tracepoint's program takes: that of the process in whose context it runs.
+pub mod payer {
+    /// A watched process.
+    pub const TARGET: usize = 0;
+    /// Any other process, or an idle CPU.
+    pub const HOST: usize = 1;
+    /// Number of payers.
+    pub const PAYERS: usize = 2;
+}
+
+/// Nanoseconds or counts by payer and kind.
+pub type ByPayer = [[u64; KINDS as usize]; payer::PAYERS];
+
 /// Counters of one CPU, on cache lines of their own.
 #[repr(C, align(64))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,18 +167,35 @@ pub struct Head {
     pub samples: u64,
     /// When the last sample was taken.
     pub sampled_ns: u64,
+    /// Since when a watched thread has had this CPU; 0: none has it. Kept by the program at sched_switch.
+    pub watched_since_ns: u64,
+    /// CPU time that watched threads had on this CPU before that, nanoseconds.
+    pub watched_ns: u64,
     /// Keeps the hits off this line.
-    pub reserved: [u64; 5],
-    /// Runs of the programs by the first kind of record that they make; what recording costs is estimated from it. Those at the
-    /// kernel's tracepoints run for every process of the machine.
+    pub reserved: [u64; 3],
+    /// Runs of the programs by the first kind of record that they make. Those at the kernel's tracepoints run for every
+    /// process of the machine.
     pub hits: [u64; KINDS as usize],
-    /// Of those, by kind, how many were timed: one of [`TIMED_EVERY`], and every sample.
-    pub timed: [u64; KINDS as usize],
+    /// Of those, the runs that were timed: one in [`TIMED_EVERY`], and every sample.
+    pub timed: ByPayer,
     /// Nanoseconds that those took.
-    pub timed_ns: [u64; KINDS as usize],
+    pub timed_ns: ByPayer,
 }
 
-const _: () = assert!(size_of::<Head>() == 64 + 3 * 8 * KINDS as usize);
+const _: () = assert!(size_of::<Head>() == 64 + 5 * 8 * KINDS as usize);
 
 /// One run of so many is timed, a power of two.
 pub const TIMED_EVERY: u64 = 64;
+
+/// Reports whether run number `n` is timed. Multiplying by 2^64 divided by the golden ratio spreads the timed runs evenly
+/// over every arithmetic sequence of numbers: a program whose runs alternate between two payers is not timed at one of them only.
+#[inline(always)]
+pub const fn is_timed(n: u64) -> bool {
+    n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - TIMED_EVERY.trailing_zeros()) == 0
+}
+
+/// Bits of the table of processes that may be watched: one for each process number that Linux can assign
+/// (`PID_MAX_LIMIT`, <https://github.com/torvalds/linux/blob/v6.12/include/linux/threads.h>).
+pub const PROCESS_BITS: u32 = 1 << 22;
+/// Its 64-bit words.
+pub const PROCESS_WORDS: u32 = PROCESS_BITS / 64;

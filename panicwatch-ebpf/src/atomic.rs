@@ -22,3 +22,17 @@ pub(crate) fn increment(counter: *mut u64) {
     // SAFETY: the caller's counter is in a map value, aligned to 8 bytes.
     unsafe { asm!("lock *(u64 *)({counter} + 0) += {one}", counter = in(reg) counter, one = in(reg) 1u64) };
 }
+
+/// Sets bits of a word in a map value.
+#[inline(always)]
+pub(crate) fn set(word: *mut u64, bits: u64) {
+    // SAFETY: the caller's word is in a map value, aligned to 8 bytes.
+    unsafe { asm!("lock *(u64 *)({word} + 0) |= {bits}", word = in(reg) word, bits = in(reg) bits) };
+}
+
+/// Clears bits of a word in a map value.
+#[inline(always)]
+pub(crate) fn clear(word: *mut u64, bits: u64) {
+    // SAFETY: the caller's word is in a map value, aligned to 8 bytes.
+    unsafe { asm!("lock *(u64 *)({word} + 0) &= {bits}", word = in(reg) word, bits = in(reg) !bits) };
+}

@@ -15,7 +15,7 @@ use panicwatch_common::{
 
 use crate::{
     loss::lost_so_far,
-    maps::{BINARIES, HITS, WATCHED, failed},
+    maps::{BINARIES, HITS, WATCHED, failed, watch},
     read,
 };
 
@@ -46,22 +46,24 @@ impl Hit {
             return None;
         };
         let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+        // A number also where it is absent: the payload of None is not set, and the compiler may spill it, which the
+        // verifier refuses.
         // SAFETY: the value is copied at once.
-        let bound = unsafe { WATCHED.get(&tgid) }.copied();
+        let bound = unsafe { WATCHED.get(&tgid) }.map_or(row::ABSENT, |row| *row);
         match bound {
-            None if binary.watch_all == 0 => return None,
-            None | Some(row::UNKNOWN) => {}
+            row::ABSENT if binary.watch_all == 0 => return None,
+            row::ABSENT | row::UNKNOWN => {}
             // The same file by two mounts of an image has the probes of both rows; the first that was hit tells.
             // https://github.com/torvalds/linux/blob/v6.12/kernel/trace/bpf_trace.c (d_real_inode)
-            Some(row) if row != binary_index + 1 => return None,
-            Some(_) => {}
+            row if row != binary_index + 1 => return None,
+            _ => {}
         }
         if let Some(hits) = HITS.get_ptr_mut(binary_index) {
             // SAFETY: the pointer is to this CPU's slot of a map value of this type.
             unsafe { *hits += 1 };
         }
         // Where all of a binary are watched, from now on by itself: so that its end is told as well.
-        if bound != Some(binary_index + 1) && WATCHED.insert(&tgid, &(binary_index + 1), 0).is_err() {
+        if bound != binary_index + 1 && !watch(tgid, binary_index + 1) {
             failed(Reason::WatchedFull);
         }
         let hit = Hit { regs: ctx.regs as *const u64, binary, site, binary_index };

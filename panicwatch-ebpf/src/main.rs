@@ -41,6 +41,8 @@ mod read;
 #[cfg(target_arch = "bpf")]
 mod recorder;
 #[cfg(target_arch = "bpf")]
+mod task;
+#[cfg(target_arch = "bpf")]
 mod trace;
 
 #[cfg(target_arch = "bpf")]

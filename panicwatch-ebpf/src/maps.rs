@@ -12,6 +12,8 @@ use panicwatch_common::{
     recorder::{Head, Sample, Slot},
 };
 
+use crate::atomic;
+
 /// Programs → user space, in order. The loader may change the size. Full: the event is lost and counted.
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
@@ -37,6 +39,41 @@ pub(crate) fn watched(tgid: u32) -> Option<u32> {
     // SAFETY: the value is copied at once.
     let row = *unsafe { WATCHED.get(&tgid) }?;
     (row != row::IGNORED).then_some(row)
+}
+
+/// A bit per process number: clear for every process that is not reported. User space and the process programs keep it: a bit
+/// is set before its process enters [`WATCHED`] and cleared after it has left. The loader sets the size: one word
+/// when nothing is recorded.
+#[map]
+pub(crate) static MAY_BE_WATCHED: Array<u64> = Array::with_max_entries(1, MMAPABLE);
+
+/// Reports whether process `tgid` may be in [`WATCHED`]: one load, so that runs for other processes end at once.
+#[inline(always)]
+pub(crate) fn may_be_watched(tgid: u32) -> bool {
+    // The verifier turns a lookup in an array into a load, without a call.
+    MAY_BE_WATCHED.get(tgid / 64).is_none_or(|word| *word >> (tgid % 64) & 1 != 0)
+}
+
+/// Enters a process; `false` when the table is full. Not inlined: the compiler would merge its paths with the caller's, and
+/// spill a register that not all of them have set, which the verifier refuses.
+#[inline(never)]
+pub(crate) fn watch(tgid: u32, row: u32) -> bool {
+    if row != row::IGNORED
+        && let Some(word) = MAY_BE_WATCHED.get_ptr_mut(tgid / 64)
+    {
+        atomic::set(word, 1 << (tgid % 64));
+    }
+    WATCHED.insert(&tgid, &row, 0).is_ok()
+}
+
+/// Removes a process; `false` when it was not there. Not inlined, as above.
+#[inline(never)]
+pub(crate) fn unwatch(tgid: u32) -> bool {
+    let was_there = WATCHED.remove(&tgid).is_ok();
+    if let Some(word) = MAY_BE_WATCHED.get_ptr_mut(tgid / 64) {
+        atomic::clear(word, 1 << (tgid % 64));
+    }
+    was_there
 }
 
 /// Programs: captures by binary, see [`Rate`].

@@ -12,13 +12,13 @@ use aya_ebpf::helpers::{
 use panicwatch_common::{
     config::{Config, UNKNOWN},
     reason::Reason,
-    recorder::{Head, KINDS, Slot, TIMED_EVERY, pair},
+    recorder::{Head, KINDS, Slot, is_timed, pair, payer},
 };
 
 use crate::{
     atomic::next,
     context::G_M,
-    maps::{BINARIES, CONFIG, HEADS, SLOTS, failed, watched},
+    maps::{BINARIES, CONFIG, HEADS, SLOTS, failed, may_be_watched, watched},
     read,
 };
 
@@ -44,46 +44,89 @@ impl Who {
     pub(crate) fn watched() -> Option<Who> {
         let id = bpf_get_current_pid_tgid();
         let (tgid, tid) = ((id >> 32) as u32, id as u32);
+        if !may_be_watched(tgid) {
+            return None;
+        }
         let row = watched(tgid)?;
         let time_ns = now();
         Some(Who { tgid, tid, goid: goid(row), time_ns })
     }
 
-    /// The thread of the `task_struct` at `task`, without its goroutine, if its process is watched.
+    /// The thread `tid` of process `tgid` without its goroutine, if its process is watched.
     #[inline(always)]
-    pub(crate) fn of_task(task: u64) -> Option<Who> {
-        let (tid, tgid) = ids(CONFIG.get(0)?, task);
+    pub(crate) fn of_thread(tid: u32, tgid: u32) -> Option<Who> {
         watched(tgid)?;
         Some(Who { tgid, tid, goid: 0, time_ns: now() })
     }
 }
 
-/// Runs a program that stands at a tracepoint of the kernel, which strikes for every process: counted under `kind`, and one
-/// in [`TIMED_EVERY`] timed, whether it records anything or not. That too is what recording costs.
+/// Runs the program of a tracepoint, which runs for every process of the machine: counted under `kind`, and one run in
+/// [`TIMED_EVERY`](panicwatch_common::recorder::TIMED_EVERY) timed, whether it records anything or not. That too is part of the
+/// cost of recording.
 #[inline(always)]
 pub(crate) fn at_tracepoint(kind: u32, program: impl FnOnce()) -> i32 {
-    // SAFETY: no preconditions.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
-    let head = HEADS.get_ptr_mut(cpu);
+    let head = head();
     let began = match head {
-        Some(head) if count(head, kind) & (TIMED_EVERY - 1) == 0 => now(),
+        Some(head) if is_timed(count(head, kind)) => now(),
         _ => 0,
     };
     program();
     if let Some(head) = head
         && began != 0
     {
-        took(head, kind, now() - began, LONGEST_NS);
+        let ns = now() - began;
+        took(head, kind, payer(0), ns, LONGEST_NS);
     }
     0
+}
+
+/// [`at_tracepoint`] for the scheduler's programs, whose runs for unwatched processes cost most: inlined as a whole. The program
+/// gets this CPU's counters (null: it has none) and returns the process that the run was about, or 0.
+#[inline(always)]
+pub(crate) fn with_head(kind: u32, program: impl FnOnce(*mut Head) -> u32) -> i32 {
+    let counters = head().map_or(0, |head| head as u64);
+    let head = opaque(counters) as *mut Head;
+    let timed = !head.is_null() && is_timed(count(head, kind));
+    let began = opaque(if timed { now() } else { 0 });
+    let about = program(opaque(counters) as *mut Head);
+    let head = opaque(counters) as *mut Head;
+    if began != 0 && !head.is_null() {
+        let ns = now() - began;
+        took(head, kind, payer(about), ns, LONGEST_NS);
+    }
+    0
+}
+
+/// The same number, of which the compiler no longer knows where it comes from. Else it makes several copies of what follows, one for
+/// timed runs and one for CPUs without counters, and calls the program from all of them instead of inlining it.
+#[inline(always)]
+fn opaque(number: u64) -> u64 {
+    let mut number = number;
+    // SAFETY: no instruction at all.
+    unsafe { core::arch::asm!("/* {0} */", inout(reg) number, options(nomem, nostack, preserves_flags)) };
+    number
+}
+
+/// Who pays for this run: the process in whose context it is. An idle CPU runs no process; there a run delays the process that it
+/// is about, `about`, which is about to run.
+#[inline(always)]
+pub(crate) fn payer(about: u32) -> usize {
+    let current = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let payer = if current == 0 { about } else { current };
+    if may_be_watched(payer) { payer::TARGET } else { payer::HOST }
+}
+
+/// The counters of this CPU.
+#[inline(always)]
+pub(crate) fn head() -> Option<*mut Head> {
+    // SAFETY: no preconditions.
+    HEADS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() })
 }
 
 /// Counts a hit of a probe in a program.
 #[inline(always)]
 pub(crate) fn hit(kind: u32) {
-    // SAFETY: no preconditions.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
-    if let Some(head) = HEADS.get_ptr_mut(cpu) {
+    if let Some(head) = head() {
         count(head, kind);
     }
 }
@@ -105,14 +148,14 @@ pub(crate) fn record(kind: u32, who: Who, extra: u32, args: [u64; 3]) {
 /// What takes longer was interrupted.
 const LONGEST_NS: u64 = 10_000;
 
-/// Counts what a hit took.
+/// Charges a timed run to a payer.
 #[inline(always)]
-pub(crate) fn took(head: *mut Head, kind: u32, ns: u64, longest: u64) {
+pub(crate) fn took(head: *mut Head, kind: u32, payer: usize, ns: u64, longest: u64) {
     let ns = if ns < longest { ns } else { longest };
-    // SAFETY: the head is a map value.
+    // SAFETY: the head is a map value, and the mask keeps the payer below PAYERS.
     unsafe {
-        add(&raw mut (*head).timed, kind, 1);
-        add(&raw mut (*head).timed_ns, kind, ns);
+        add((&raw mut (*head).timed).cast::<[u64; KINDS as usize]>().add(payer & 1), kind, 1);
+        add((&raw mut (*head).timed_ns).cast::<[u64; KINDS as usize]>().add(payer & 1), kind, ns);
     }
 }
 
@@ -213,28 +256,4 @@ pub(crate) fn word(at: u64) -> Option<u64> {
 pub(crate) fn word32(at: u64) -> Option<u32> {
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel(at as *const u32) }.ok()
-}
-
-/// Thread and process of a task.
-#[inline(always)]
-pub(crate) fn ids(config: &Config, task: u64) -> (u32, u32) {
-    let at = task + config.task_pid as u64;
-    if config.task_tgid == config.task_pid + 4 {
-        // As it is everywhere: one look for both.
-        let both = word(at).unwrap_or(0);
-        return (both as u32, (both >> 32) as u32);
-    }
-    (word32(at).unwrap_or(0), word32(task + config.task_tgid as u64).unwrap_or(0))
-}
-
-/// The other task of a record, and its name in two words; an idle CPU's own needs none.
-#[inline(always)]
-pub(crate) fn other(config: &Config, task: u64, tid: u32, tgid: u32) -> [u64; 3] {
-    if tid == 0 {
-        return [0; 3];
-    }
-    let at = (task + config.task_comm as u64) as *const [u64; 2];
-    // SAFETY: the helper checks the address.
-    let name = unsafe { bpf_probe_read_kernel(at) }.unwrap_or([0; 2]);
-    [pair(tid, tgid), name[0], name[1]]
 }

@@ -2,13 +2,16 @@
 //!
 //! Run by `cargo xtask bench recorder`. Every run with panicwatch stands between two without and is compared with
 //! them alone; what is printed is the median of these ratios, their quartiles, and how far off the median may be. What a server
-//! pays for each source is told more finely by `turns`.
+//! pays for each source is told more finely by `turns`. `unwatched` measures what processes pay that are not watched, and `neighbours`
+//! shows what is known of incidents beside such processes.
 //! `--rounds N` for more of them, a word for the loads whose name contains it, `--only WORD` for the ways to watch whose
 //! name does.
 
 #![expect(clippy::print_stdout, reason = "its figures are what a benchmark is for")]
 
 mod load;
+#[path = "load/neighbours.rs"]
+mod neighbours;
 #[path = "../tests/support/mod.rs"]
 #[expect(dead_code, reason = "shared with the tests, which use more of it")]
 mod support;
@@ -27,7 +30,7 @@ const SERVER_SECONDS: u32 = 3;
 /// Of the others, milliseconds.
 const LOAD_MS: u32 = 700;
 /// Nothing is shed while a price is measured.
-const NO_LIMIT: &[&str] = &["--budget", "100", "--core-limit", "100"];
+const NO_LIMIT: &[&str] = &["--budget", "off", "--host-budget", "off"];
 /// What there is to record, by the names that `--without` takes.
 const SOURCES: [&str; 10] =
     ["switch", "wakeup", "migrate", "signal", "syscall", "fault", "sample", "gc", "assist", "goroutine"];
@@ -59,6 +62,15 @@ fn main() {
         Ok(program) => program,
         Err(why) => return println!("SKIPPED all: {why}"),
     };
+    if wanted("neighbours") {
+        match load::fixture("neighbours") {
+            Ok(server) => neighbours::incidents(&server),
+            Err(why) => println!("SKIPPED neighbours: {why}"),
+        }
+    }
+    if wanted("unwatched") {
+        neighbours::unwatched(&program, rounds);
+    }
     if wanted("turns")
         && let Some(wrk) = Wrk::find()
     {
@@ -83,7 +95,7 @@ fn main() {
 
 fn way(name: &str, options: &[&[&str]]) -> Way {
     let options: Vec<String> = options.concat().iter().map(|o| (*o).to_owned()).collect();
-    let settles = !options.iter().any(|option| NO_LIMIT.contains(&option.as_str()));
+    let settles = !options.iter().any(|option| option == "off");
     Way { name: name.to_owned(), options, settles }
 }
 
@@ -97,7 +109,7 @@ fn levels() -> Vec<Way> {
     vec![
         way("--no-timeline", &[&["--no-timeline"]]),
         way("budgeted", &[]),
-        way("budgeted --level full", &[&["--level", "full"]]),
+        way("budgeted --level full", &[&["--level", "full", "--budget", "1", "--host-budget", "0.5"]]),
         way("default", &[NO_LIMIT]),
         way("--level kernel", &[&["--level", "kernel"], NO_LIMIT]),
         way("--level runtime", &[&["--level", "runtime"], NO_LIMIT]),

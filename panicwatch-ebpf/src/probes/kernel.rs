@@ -8,9 +8,10 @@ use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use panicwatch_common::recorder::{kind, pair};
 
 use crate::{
-    maps::watched,
+    maps::{may_be_watched, watched},
     pt_regs,
     recorder::{Who, at_tracepoint, goid, record, word, word32},
+    task::{self, Helper},
 };
 
 /// `kernel_siginfo.si_code`.
@@ -31,7 +32,12 @@ fn si_code(info: u64) -> u64 {
 #[raw_tracepoint]
 pub(crate) fn signal_generate(ctx: RawTracePointContext) -> i32 {
     at_tracepoint(kind::SIGNAL_SENT, || {
-        let Some(who) = Who::of_task(ctx.arg::<u64>(2)) else { return };
+        let task = ctx.arg::<u64>(2);
+        let tgid = task::tgid::<Helper>(task);
+        if !may_be_watched(tgid) {
+            return;
+        }
+        let Some(who) = Who::of_thread(task::tid::<Helper>(task), tgid) else { return };
         let id = aya_ebpf::helpers::bpf_get_current_pid_tgid();
         let who = Who { goid: goid(watched((id >> 32) as u32).unwrap_or(0)), ..who };
         let sender = pair(id as u32, (id >> 32) as u32);

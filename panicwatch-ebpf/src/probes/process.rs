@@ -22,7 +22,7 @@ use panicwatch_common::{
 };
 
 use crate::{
-    maps::{CONFIG, EVENTS, WAKEUP, WATCHED, failed, watched},
+    maps::{CONFIG, EVENTS, WAKEUP, WATCHED, failed, unwatch, watch, watched},
     memory,
     recorder::{Who, goid, now, record},
 };
@@ -40,7 +40,7 @@ pub(crate) fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
         return 0;
     };
     if tid == child_tgid {
-        if WATCHED.insert(&tid, &row, 0).is_err() {
+        if !watch(tid, row) {
             failed(Reason::WatchedFull);
         }
     } else if config.slot_mask != 0 {
@@ -57,9 +57,9 @@ pub(crate) fn sched_process_exec(_ctx: RawTracePointContext) -> i32 {
     let Some(config) = CONFIG.get(0) else { return 0 };
     // What the new image is, it will say itself.
     if config.exec_all != 0 {
-        let _ = WATCHED.remove(&tgid);
+        unwatch(tgid);
     } else if watched(tgid).is_some() {
-        let _ = WATCHED.insert(&tgid, &row::UNKNOWN, 0);
+        let _ = watch(tgid, row::UNKNOWN);
     }
     let Some(mut entry) = begin(kind::EXEC, config.exec_all != 0) else { return 0 };
     let exec = entry.as_mut_ptr();
@@ -104,7 +104,7 @@ pub(crate) fn sched_process_exit(_ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     // Two last threads can both get here: the process ends once.
-    if WATCHED.remove(&tgid).is_err() || row == row::IGNORED {
+    if !unwatch(tgid) || row == row::IGNORED {
         return 0;
     }
     if let Some(mut entry) = reserve(kind::PROCESS_EXIT) {

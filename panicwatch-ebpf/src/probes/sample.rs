@@ -11,12 +11,12 @@ use aya_ebpf::{
     macros::{perf_event, raw_tracepoint},
     programs::{PerfEventContext, RawTracePointContext},
 };
-use panicwatch_common::recorder::{IN_TICK, KERNEL_FRAMES, SAMPLE_GAP_NS, USER_FRAMES, kind};
+use panicwatch_common::recorder::{IN_TICK, KERNEL_FRAMES, SAMPLE_GAP_NS, USER_FRAMES, kind, payer};
 
 use crate::{
     atomic::next,
     maps::{CONFIG, HEADS, SAMPLES, watched},
-    recorder::{count, goid, no_ring, now, took, word},
+    recorder::{at_tracepoint, count, goid, no_ring, now, payer, took, word},
 };
 
 /// `BPF_F_USER_STACK`.
@@ -36,6 +36,9 @@ pub(crate) fn sample(ctx: PerfEventContext) -> u32 {
 /// <https://github.com/torvalds/linux/blob/v6.12/kernel/time/hrtimer.c> __run_hrtimer
 #[raw_tracepoint]
 pub(crate) fn hrtimer_expire_entry(ctx: RawTracePointContext) -> i32 {
+    if payer(0) == payer::HOST {
+        return at_tracepoint(kind::TIMER, || {});
+    }
     let Some(config) = CONFIG.get(0) else { return 0 };
     let tick = config.tick[0] as u64 | (config.tick[1] as u64) << 32;
     if word(ctx.arg::<u64>(0) + config.hrtimer_function as u64) == Some(tick) {
@@ -79,6 +82,6 @@ fn take(ctx: *mut core::ffi::c_void, flags: u32) {
         (*sample).user_frames = if user > 0 { user as u32 / 8 } else { 0 };
         (*sample).kernel_frames = if kernel > 0 { kernel as u32 / 8 } else { 0 } | flags;
         core::ptr::write_volatile(&raw mut (*sample).seq, n + 1);
-        took(head, kind::SAMPLE, now() - since, LONGEST_NS);
+        took(head, kind::SAMPLE, payer::TARGET, now() - since, LONGEST_NS);
     }
 }

@@ -1,67 +1,114 @@
-//! The kernel's scheduler: who gets a CPU, who loses it, who wakes whom, who is moved where.
+//! The kernel's scheduler: threads that get a CPU, lose it, are woken, or are moved to another CPU.
 //!
-//! Raw tracepoints, so they strike for every thread of the machine; those of unwatched processes leave at once, and count as cost.
+//! These tracepoints strike for every thread of the machine, so what a run for an unwatched process takes is what other programs
+//! pay: it ends after loads of the task's process and of one word of the table of processes. Each program is there twice: for
+//! the BTF tracepoint, where reading a task is a load, and for the raw tracepoint, where the kernel has no BTF
+//! tracepoints.
 //! <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/sched.h>
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
-    helpers::generated::bpf_task_pt_regs, macros::raw_tracepoint, programs::RawTracePointContext,
+    EbpfContext as _,
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_task_pt_regs},
+    macros::{btf_tracepoint, raw_tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext},
 };
-use panicwatch_common::{
-    config::{Config, UNKNOWN},
-    recorder::{NO_SYSCALL, PREEMPTED, kind, pair},
-};
+use panicwatch_common::recorder::{Head, NO_SYSCALL, PREEMPTED, kind, pair};
 
 use crate::{
-    maps::{CONFIG, watched},
+    maps::{may_be_watched, watched},
     pt_regs,
-    recorder::{Who, at_tracepoint, goid, ids, now, other, record, word, word32},
+    recorder::{Who, goid, now, record, with_head, word},
+    task::{Helper, Loads, Reads, arg, other, state, tgid, tid},
 };
 
+#[btf_tracepoint(function = "sched_switch")]
+pub(crate) fn sched_switch(ctx: BtfTracePointContext) -> i32 {
+    with_head(kind::SWITCH_OUT, |head| switch::<Loads>(ctx.as_ptr(), head))
+}
+
+#[raw_tracepoint]
+pub(crate) fn sched_switch_raw(ctx: RawTracePointContext) -> i32 {
+    with_head(kind::SWITCH_OUT, |head| switch::<Helper>(ctx.as_ptr(), head))
+}
+
 /// Arguments: preempt, prev, next, and from Linux 5.18 on prev's state. Runs as prev.
-#[raw_tracepoint]
-pub(crate) fn sched_switch(ctx: RawTracePointContext) -> i32 {
-    at_tracepoint(kind::SWITCH_OUT, || {
-        let Some(config) = CONFIG.get(0) else { return };
-        let (prev, next) = (ctx.arg::<u64>(1), ctx.arg::<u64>(2));
-        let (next_tid, next_tgid) = ids(config, next);
-        let prev_watched = Who::watched();
-        if let Some(who) = prev_watched {
-            let state = state(&ctx, config, prev);
-            let preempted = if ctx.arg::<u64>(0) & 1 != 0 { PREEMPTED } else { 0 };
-            record(kind::SWITCH_OUT, who, state | preempted, other(config, next, next_tid, next_tgid));
-        }
-        if watched(next_tgid).is_some() {
-            let (tid, tgid) = ids(config, prev);
-            let time_ns = prev_watched.map_or_else(now, |who| who.time_ns);
-            let who = Who { tgid: next_tgid, tid: next_tid, goid: 0, time_ns };
-            record(kind::SWITCH_IN, who, 0, other(config, prev, tid, tgid));
-        }
-    })
-}
-
 #[inline(always)]
-fn state(ctx: &RawTracePointContext, config: &Config, prev: u64) -> u32 {
-    let state = if config.switch_has_state != 0 {
-        ctx.arg::<u64>(3) as u32
-    } else if config.task_state != UNKNOWN {
-        word32(prev + config.task_state as u64).unwrap_or(0)
-    } else {
-        0
-    };
-    state & !PREEMPTED
+fn switch<R: Reads>(ctx: *mut c_void, head: *mut Head) -> u32 {
+    let (prev, next) = (arg(ctx, 1), arg(ctx, 2));
+    let (prev_tgid, next_tgid) = (tgid::<R>(prev), tgid::<R>(next));
+    if !may_be_watched(prev_tgid) && !may_be_watched(next_tgid) {
+        no_longer_watched(head);
+        return next_tgid;
+    }
+    let next_tid = tid::<R>(next);
+    let time_ns = now();
+    if let Some(row) = watched(prev_tgid) {
+        let preempted = if arg(ctx, 0) & 1 != 0 { PREEMPTED } else { 0 };
+        let who = Who { tgid: prev_tgid, tid: tid::<R>(prev), goid: goid(row), time_ns };
+        let state = state::<R>(ctx, prev) & !PREEMPTED;
+        record(kind::SWITCH_OUT, who, state | preempted, other::<R>(next, next_tid, next_tgid));
+    }
+    let next_watched = watched(next_tgid).is_some();
+    if !head.is_null() {
+        account(head, time_ns, next_watched);
+    }
+    if next_watched {
+        let who = Who { tgid: next_tgid, tid: next_tid, goid: 0, time_ns };
+        record(kind::SWITCH_IN, who, 0, other::<R>(prev, tid::<R>(prev), prev_tgid));
+    }
+    next_tgid
 }
 
-/// Argument: the task. Runs as whoever wakes it, or as whoever was interrupted by what wakes it.
+/// Adds up the CPU time of watched threads.
+#[inline(always)]
+fn account(head: *mut Head, time_ns: u64, next_watched: bool) {
+    // SAFETY: the head is a map value; only this program, which nothing interrupts to run itself, writes these words.
+    unsafe {
+        let since = (*head).watched_since_ns;
+        if since != 0 {
+            (*head).watched_ns += time_ns - since;
+        }
+        (*head).watched_since_ns = if next_watched { time_ns } else { 0 };
+    }
+}
+
+/// Neither thread is watched: if the one that leaves was when it got the CPU, its time ends here.
+#[inline(always)]
+fn no_longer_watched(head: *mut Head) {
+    if !head.is_null()
+        // SAFETY: the head is a map value.
+        && unsafe { (*head).watched_since_ns } != 0
+    {
+        account(head, now(), false);
+    }
+}
+
+#[btf_tracepoint(function = "sched_waking")]
+pub(crate) fn sched_waking(ctx: BtfTracePointContext) -> i32 {
+    with_head(kind::WAKING, |_| waking::<Loads>(ctx.as_ptr()))
+}
+
 #[raw_tracepoint]
-pub(crate) fn sched_waking(ctx: RawTracePointContext) -> i32 {
-    at_tracepoint(kind::WAKING, || {
-        let Some(who) = Who::of_task(ctx.arg::<u64>(0)) else { return };
-        let id = aya_ebpf::helpers::bpf_get_current_pid_tgid();
-        let (waker, waker_tgid) = (id as u32, (id >> 32) as u32);
-        let row = if waker == 0 { 0 } else { watched(waker_tgid).unwrap_or(0) };
-        let goid = goid(row);
-        record(kind::WAKING, who, syscall(), [pair(waker, waker_tgid), goid, 0]);
-    })
+pub(crate) fn sched_waking_raw(ctx: RawTracePointContext) -> i32 {
+    with_head(kind::WAKING, |_| waking::<Helper>(ctx.as_ptr()))
+}
+
+/// Argument: the task. Runs as the waker, or as the thread that was interrupted by what wakes it.
+#[inline(always)]
+fn waking<R: Reads>(ctx: *mut c_void) -> u32 {
+    let task = arg(ctx, 0);
+    let tgid = tgid::<R>(task);
+    if !may_be_watched(tgid) || watched(tgid).is_none() {
+        return tgid;
+    }
+    let who = Who { tgid, tid: tid::<R>(task), goid: 0, time_ns: now() };
+    let id = bpf_get_current_pid_tgid();
+    let (waker, waker_tgid) = (id as u32, (id >> 32) as u32);
+    let row = if may_be_watched(waker_tgid) { watched(waker_tgid).unwrap_or(0) } else { 0 };
+    record(kind::WAKING, who, syscall(), [pair(waker, waker_tgid), goid(row), 0]);
+    tgid
 }
 
 /// Numbers of system calls are below.
@@ -80,12 +127,25 @@ fn syscall() -> u32 {
     }
 }
 
-/// Arguments: the task, the CPU it goes to.
+#[btf_tracepoint(function = "sched_migrate_task")]
+pub(crate) fn sched_migrate_task(ctx: BtfTracePointContext) -> i32 {
+    with_head(kind::MIGRATE, |_| migrate::<Loads>(ctx.as_ptr()))
+}
+
 #[raw_tracepoint]
-pub(crate) fn sched_migrate_task(ctx: RawTracePointContext) -> i32 {
-    at_tracepoint(kind::MIGRATE, || {
-        let Some(who) = Who::of_task(ctx.arg::<u64>(0)) else { return };
-        let to = ctx.arg::<u64>(1) as u32;
-        record(kind::MIGRATE, who, 0, [to as u64, 0, 0]);
-    })
+pub(crate) fn sched_migrate_task_raw(ctx: RawTracePointContext) -> i32 {
+    with_head(kind::MIGRATE, |_| migrate::<Helper>(ctx.as_ptr()))
+}
+
+/// Arguments: the task, the CPU it is moved to.
+#[inline(always)]
+fn migrate<R: Reads>(ctx: *mut c_void) -> u32 {
+    let task = arg(ctx, 0);
+    let tgid = tgid::<R>(task);
+    if !may_be_watched(tgid) || watched(tgid).is_none() {
+        return tgid;
+    }
+    let who = Who { tgid, tid: tid::<R>(task), goid: 0, time_ns: now() };
+    record(kind::MIGRATE, who, 0, [arg(ctx, 1) as u32 as u64, 0, 0]);
+    tgid
 }

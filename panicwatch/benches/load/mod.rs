@@ -22,11 +22,16 @@ pub(crate) fn obstacle() -> Option<&'static str> {
 
 /// The fixture `load`, built by the newest toolchain.
 pub(crate) fn program() -> Result<PathBuf, &'static str> {
+    fixture("load")
+}
+
+/// A fixture, built by the newest toolchain.
+pub(crate) fn fixture(name: &str) -> Result<PathBuf, &'static str> {
     let toolchain: Toolchain =
         support::toolchains().pop().ok_or("no Go toolchain is at hand; run `cargo xtask setup`")?;
-    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-load");
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-{name}"));
     let env = [("GO111MODULE", "on"), ("GOFLAGS", "-mod=mod -buildvcs=false"), ("GOPROXY", "off")];
-    toolchain.build_with(&env, &support::fixture("load"), &[], &out);
+    toolchain.build_with(&env, &support::fixture(name), &[], &out);
     Ok(out)
 }
 
@@ -150,7 +155,8 @@ impl Attached {
 pub(crate) struct Figures(pub(crate) Vec<f64>);
 
 impl Figures {
-    fn at(&self, part: f64) -> f64 {
+    /// The figure below which that part of them lies.
+    pub(crate) fn at(&self, part: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
         let last = sorted.len().saturating_sub(1);

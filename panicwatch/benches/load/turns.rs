@@ -59,12 +59,7 @@ pub(crate) fn run(program: &Path, wrk: &Wrk, only: Option<&str>, rounds: usize) 
     let mut sets = sets();
     sets.retain(|set| only.is_none_or(|only| only.split(',').any(|word| set.name.contains(word))));
     let mut load = Load::start(program, "server");
-    let options = Options {
-        level: Level::Full,
-        budget_percent: 100.0,
-        core_limit_percent: 100.0,
-        ..Options::default()
-    };
+    let options = Options { level: Level::Full, ..Options::default() };
     let session = Session::start(Scope::Chosen, &options).expect("recording starts");
     let exe = format!("/proc/{}/exe", load.pid());
     let armed = session.arm(&File::open(&exe).expect("it runs"), program).expect("it can be armed");

@@ -17,7 +17,7 @@ use crate::{
     escape,
     incident::Frame,
     probe::plan::ProbePlan,
-    recorder::{self, Level, Source},
+    recorder::{self, Level, OverheadBudget, Source},
     report,
     trace::pattern::Pattern,
     watch::{follow::Unseen, session::Counted},
@@ -62,7 +62,7 @@ pub struct RecorderArgs {
     /// Record nothing and report no timeline
     #[arg(long)]
     no_timeline: bool,
-    /// How much is recorded (docs/recorder.md has what each costs)
+    /// How much is recorded; any level but default in full (docs/recorder.md has what each costs)
     #[arg(long, value_enum, default_value_t, conflicts_with = "no_timeline")]
     level: Level,
     /// Sources that are left out: switch, wakeup, migrate, signal, syscall, fault, sample, gc, assist, goroutine
@@ -71,12 +71,18 @@ pub struct RecorderArgs {
     /// Functions whose entries are recorded: globs, or regular expressions between slashes
     #[arg(long = "function", value_name = "PATTERN", value_parser = Pattern::parse)]
     functions: Vec<Pattern>,
-    /// What recording may cost, in percent of the CPU time of what is watched; the dearest sources go when it is exceeded
-    #[arg(long, value_name = "PERCENT", default_value_t = 1.0, value_parser = percent)]
-    budget: f64,
-    /// The most that recording may cost of each core, in percent, whatever the budget says
-    #[arg(long, value_name = "PERCENT", default_value_t = 5.0, value_parser = percent)]
-    core_limit: f64,
+    /// Target budget: what recording may cost watched processes, in percent of their CPU time, or off. Sources are paused, the
+    /// least valuable first, while it costs more [auto: 1 with level default, off with any other]
+    #[arg(long, value_name = "PERCENT|off", default_value_t)]
+    budget: OverheadBudget,
+    /// Host budget: what recording may cost all other processes, in percent of the machine's CPU capacity, or off
+    /// [auto: 0.5 with level default, off with any other]
+    #[arg(long, value_name = "PERCENT|off", default_value_t)]
+    host_budget: OverheadBudget,
+    /// What recording may cost watched processes of each core, in percent, whatever the target budget allows, or off
+    /// [auto: 5 with level default, off with any other]
+    #[arg(long, value_name = "PERCENT|off", default_value_t)]
+    core_limit: OverheadBudget,
     /// Panics of a program that are captured a second, over some seconds; more are counted. 0: all are captured
     #[arg(long, value_name = "PER_SECOND", default_value_t = 200)]
     max_captures: u32,
@@ -90,8 +96,9 @@ impl RecorderArgs {
             level: if self.no_timeline { Level::Off } else { self.level },
             without: self.without.clone(),
             functions: self.functions.clone(),
-            budget_percent: self.budget,
-            core_limit_percent: self.core_limit,
+            budget: self.budget,
+            host_budget: self.host_budget,
+            core_limit: self.core_limit,
             captures_per_second: self.max_captures,
         }
     }
@@ -119,12 +126,6 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         return Err(format!("at most {} s", MAX_WINDOW.as_secs()));
     }
     Ok(window)
-}
-
-/// A share of CPU time, as the daemon's configuration takes it.
-fn percent(text: &str) -> Result<f64, String> {
-    let share = text.parse().ok().filter(|share| *share > 0.0 && *share <= 100.0);
-    share.ok_or_else(|| "a percentage: more than 0, at most 100".to_owned())
 }
 
 fn source(name: &str) -> Result<Source, String> {

@@ -23,11 +23,14 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
             wrong("recorder.functions", error.to_string());
         }
     }
-    if !(recorder.budget > 0.0 && recorder.budget <= 100.0) {
-        wrong("recorder.budget", "the budget is percent of CPU time: more than 0, at most 100".to_owned());
-    }
-    if !(recorder.core_limit > 0.0 && recorder.core_limit <= 100.0) {
-        wrong("recorder.core_limit", "the limit is percent of a core: more than 0, at most 100".to_owned());
+    let budgets = [
+        ("recorder.budget", recorder.budget, "CPU time of watched processes"),
+        ("recorder.host_budget", recorder.host_budget, "the machine's CPU capacity"),
+        ("recorder.core_limit", recorder.core_limit, "each core"),
+    ];
+    for (key, _, of) in budgets.into_iter().filter(|(_, budget, _)| !budget.is_possible()) {
+        let what = key.trim_start_matches("recorder.").replace('_', " ");
+        wrong(key, format!("the {what} is a percentage of {of}: more than 0, at most 100, or \"off\""));
     }
     if recorder.window.0.is_zero() || recorder.window.0.as_secs() > 60 {
         wrong("recorder.window", "a window is longer than 0 and at most 60 s".to_owned());

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     incident::{Kind, Outcome},
-    recorder::Level,
+    recorder::{Level, OverheadBudget},
 };
 pub use load::{Checked, Problem, needs_restart};
 pub use select::Selectors;
@@ -96,10 +96,12 @@ pub struct Recorder {
     pub without: Vec<String>,
     /// Functions whose entries are recorded.
     pub functions: Vec<String>,
-    /// Percent of the CPU time of what is watched.
-    pub budget: f64,
-    /// Percent of each core that is never exceeded, whatever the budget says.
-    pub core_limit: f64,
+    /// What watched processes may pay: percent of their CPU time, "off", or "auto".
+    pub budget: OverheadBudget,
+    /// What everybody else may pay: percent of the machine's CPU capacity, "off", or "auto".
+    pub host_budget: OverheadBudget,
+    /// What watched processes may pay of each core, whatever their budget allows: percent, "off", or "auto".
+    pub core_limit: OverheadBudget,
     /// Panics of a program that are captured a second; more are counted. 0: all are captured.
     pub max_captures: u32,
 }
@@ -111,8 +113,9 @@ impl Default for Recorder {
             level: Level::Default,
             without: Vec::new(),
             functions: Vec::new(),
-            budget: 1.0,
-            core_limit: 5.0,
+            budget: OverheadBudget::Auto,
+            host_budget: OverheadBudget::Auto,
+            core_limit: OverheadBudget::Auto,
             max_captures: 200,
         }
     }

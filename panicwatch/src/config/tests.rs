@@ -1,7 +1,10 @@
 //! Configurations as people write them, and what they are told.
 
 use super::*;
-use crate::config::{Bytes, Hook, Protocol};
+use crate::{
+    config::{Bytes, Hook, Protocol},
+    recorder::OverheadBudget,
+};
 
 fn load(text: &str, env: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -134,7 +137,7 @@ fn the_environment_wins() {
     assert_eq!(config.http.listen, ["127.0.0.1:1", "[::1]:2"]);
     assert_eq!((config.http.tls.cert.as_str(), config.http.tls.key.as_str()), ("/c", "/k"));
     assert_eq!(config.otlp.protocol, Protocol::HttpProtobuf);
-    assert_eq!((config.recorder.budget, config.jsonl.keep), (2.0, 9));
+    assert_eq!((config.recorder.budget, config.jsonl.keep), (OverheadBudget::Percent(2.0), 9));
     assert!(config.watch.hold_new_binaries);
 }
 

@@ -17,8 +17,9 @@ pub(super) fn recorder(config: &config::Recorder) -> Options {
         // Both were checked when the configuration was read.
         without: config.without.iter().filter_map(|name| Source::of_name(name)).collect(),
         functions: config.functions.iter().filter_map(|text| Pattern::parse(text).ok()).collect(),
-        budget_percent: config.budget,
-        core_limit_percent: config.core_limit,
+        budget: config.budget,
+        host_budget: config.host_budget,
+        core_limit: config.core_limit,
         captures_per_second: config.max_captures,
     }
 }

@@ -109,6 +109,12 @@ impl Painter {
         // A row that is another's now begins anew.
         let more = hits.saturating_sub(before) as f64;
         binary.hits_per_second = if seconds > 0.0 { more / seconds } else { 0.0 };
+        if more == 0.0 {
+            // Nothing to compare with, and asking takes time for each process.
+            self.cpu_ns.remove(&binary.row);
+            binary.overhead_percent = hit_ns.map(|_| 0.0);
+            return;
+        }
         let of_row = known.iter().filter(|known| known.row == Some(binary.row) && known.left_out.is_none());
         let used: HashMap<u32, u64> = of_row
             .filter_map(|known| Some((known.process.pid, Clock::process_cpu_ns(known.process.pid)?)))
@@ -146,6 +152,7 @@ impl Painter {
             shed: governor.shed,
             governor_actions: governor.actions,
             overhead_percent: governor.cost_percent,
+            host_overhead_percent: governor.host_percent,
             prices: governor.prices,
             memory_bytes: procfs::own_resident().unwrap_or(0),
             cpu_seconds: Clock::process_cpu_ns(std::process::id()).map_or(0.0, |ns| ns as f64 / 1e9),

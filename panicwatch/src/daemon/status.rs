@@ -117,12 +117,14 @@ pub struct Own {
     pub to_store: u64,
     /// Binaries that could not be armed, by reason.
     pub refused_binaries: Vec<(String, u64)>,
-    /// Sources that the budget took off now.
+    /// Sources that are disabled now to keep within the overhead budgets.
     pub shed: Vec<String>,
-    /// Times that the governor took a source off or put it back.
+    /// Times that the governor disabled a source or enabled it again.
     pub governor_actions: u64,
-    /// What recording costs in all: percent of a core; `None` until measured.
+    /// What recording costs watched processes: percent of their CPU time; `None` until measured, and while they hardly use any.
     pub overhead_percent: Option<f64>,
+    /// What recording costs everybody else: percent of the machine's CPU capacity; `None` until measured.
+    pub host_overhead_percent: Option<f64>,
     /// What a run of each source's programs costs on this machine, nanoseconds; of those that were measured.
     pub prices: Vec<(String, f64)>,
     /// Resident memory, bytes.

@@ -24,6 +24,7 @@ pub(super) struct Own {
     overhead: GaugeVec,
     hits: GaugeVec,
     recorder_cost: Gauge,
+    recorder_host_cost: Gauge,
     record_price: GaugeVec,
     governor_actions: IntCounter,
     shed: IntGaugeVec,
@@ -140,12 +141,17 @@ impl Own {
             recorder_cost: make!(
                 Gauge,
                 "recorder_cost_percent",
-                "What recording costs, percent of the CPU time of what is watched"
+                "What recording costs watched processes, percent of their CPU time"
+            ),
+            recorder_host_cost: make!(
+                Gauge,
+                "recorder_host_cost_percent",
+                "What recording costs all other processes, percent of the machine's CPU capacity"
             ),
             governor_actions: make!(
                 IntCounter,
                 "governor_actions_total",
-                "Times that the budget took a source off or put it back"
+                "Times that a source was disabled, or enabled again, to keep within the overhead budgets"
             ),
             record_price: make!(
                 GaugeVec,
@@ -153,7 +159,12 @@ impl Own {
                 "What a run of each source's programs costs on this machine, as measured so far",
                 "source"
             ),
-            shed: make!(IntGaugeVec, "source_off", "1 for each source that the budget took off", "source"),
+            shed: make!(
+                IntGaugeVec,
+                "source_off",
+                "1 for each source that is disabled to keep within the overhead budgets",
+                "source"
+            ),
             memory: make!(IntGauge, "resident_memory_bytes", "Memory of the daemon"),
             cpu: make!(Counter, "cpu_seconds_total", "CPU time of the daemon"),
             readers: make!(IntGauge, "stream_readers", "Readers of the live stream"),
@@ -226,6 +237,7 @@ impl Own {
             self.hits.with_label_values(&[name.as_str()]).add(binary.hits_per_second);
         }
         self.recorder_cost.set(own.overhead_percent.unwrap_or(f64::NAN));
+        self.recorder_host_cost.set(own.host_overhead_percent.unwrap_or(f64::NAN));
         for (source, ns) in &own.prices {
             self.record_price.with_label_values(&[source.as_str()]).set(ns / 1e9);
         }

@@ -68,15 +68,21 @@ impl<'a> Btf<'a> {
 
     /// Number of arguments of the tracepoint `name`, the first of every tracepoint's (private data) not counted.
     pub(super) fn tracepoint_args(&self, name: &str) -> Option<u32> {
-        let wanted = format!("btf_trace_{name}");
-        let typedef = self.types.iter().find(|t| {
-            word(t, 4).is_some_and(|info| kind(info) == KIND_TYPEDEF)
-                && word(t, 0).and_then(|n| self.name(n)) == Some(wanted.as_bytes())
-        })?;
         let target = |t: &[u8]| self.types.get((word(t, 8)? as usize).checked_sub(1)?).copied();
+        let typedef = *self.types.get((self.tracepoint_id(name)? as usize).checked_sub(1)?)?;
         let function = target(target(typedef)?)?;
         let info = word(function, 4)?;
         (kind(info) == KIND_FUNC_PROTO).then_some((info & 0xffff).checked_sub(1))?
+    }
+
+    /// Number of the type by which a program names the tracepoint `name` when it is loaded.
+    pub(super) fn tracepoint_id(&self, name: &str) -> Option<u32> {
+        let wanted = format!("btf_trace_{name}");
+        let is_wanted = |t: &&[u8]| {
+            word(t, 4).is_some_and(|info| kind(info) == KIND_TYPEDEF)
+                && word(t, 0).and_then(|n| self.name(n)) == Some(wanted.as_bytes())
+        };
+        u32::try_from(self.types.iter().position(|t| is_wanted(&t))? + 1).ok()
     }
 
     fn find(&self, structure: &[u8], field: &str, depth: u32) -> Option<u32> {

@@ -14,7 +14,7 @@ use std::{
 
 use panicwatch_common::{
     binary::{Binary, MAX_BINARIES},
-    recorder::kind,
+    recorder::{kind, payer},
 };
 
 use super::{
@@ -25,7 +25,7 @@ use super::{
     plan::{Price, ProbePlan, Site},
     rings::MappedRings,
 };
-use crate::recorder::{Source, budget::Prices};
+use crate::recorder::{Source, cost::Prices};
 
 /// The row of our own code; never a watched binary's.
 pub(super) const OWN_ROW: u32 = MAX_BINARIES - 1;
@@ -101,7 +101,10 @@ fn a_call(programs: &impl Shared) -> Result<f64, ProbeError> {
 
 /// The interrupt of a sampling clock, without what is done in it, nanoseconds.
 fn an_interrupt(programs: &impl Shared, rings: &MappedRings) -> Result<f64, ProbeError> {
-    let samples = || (rings.hits()[kind::SAMPLE as usize], rings.timed().ns[kind::SAMPLE as usize]);
+    let samples = || {
+        let counters = rings.counters();
+        (counters.hits[kind::SAMPLE as usize], counters.timed_ns[payer::TARGET][kind::SAMPLE as usize])
+    };
     let without = spin(Duration::ZERO);
     let clocks = programs.with(|programs| programs.start_clocks(FAST))?;
     let (hits_before, ns_before) = samples();

@@ -12,6 +12,8 @@ use aya::programs::{
 pub(super) enum Link {
     /// A uprobe_multi link.
     Multi(OwnedFd),
+    /// A link of a BTF tracepoint.
+    Tracing(OwnedFd),
     /// A uprobe's perf event.
     Perf(UProbeLink),
     /// At one of the kernel's tracepoints.
@@ -23,7 +25,7 @@ pub(super) enum Link {
 impl Link {
     fn close(self) {
         match self {
-            Link::Multi(fd) => drop(fd),
+            Link::Multi(fd) | Link::Tracing(fd) => drop(fd),
             // Whether it came off or was off already.
             Link::Perf(link) => drop(link.detach()),
             Link::Tracepoint(link) => drop(link.detach()),

@@ -53,6 +53,9 @@ pub enum ProbeError {
     /// The rings or the sampling clock cannot be had.
     #[error("the flight recorder cannot be set up: {0}")]
     Recorder(io::Error),
+    /// The kernel cannot record a source of a level that was asked for.
+    #[error("{0} is not possible on this kernel: {1}; leave it out with --without {2}")]
+    Source(&'static str, Box<ProbeError>, &'static str),
     /// The rings of that many CPUs are too large for one map.
     #[error("the flight recorder's rings of {0} CPUs do not fit into one map: choose a shorter window")]
     TooManyCpus(u32),

@@ -5,7 +5,7 @@ use std::{
     io::{BufRead as _, BufReader},
 };
 
-use panicwatch_common::config::{Config, UNKNOWN};
+use panicwatch_common::config::{Config, TaskLayout, UNKNOWN};
 
 use super::{btf::Btf, multi};
 
@@ -16,13 +16,39 @@ pub struct KernelFacts {
     pub uprobe_multi: bool,
     /// Offsets for the eBPF programs.
     pub config: Config,
+    /// The same of tasks, for the programs at BTF tracepoints.
+    pub task: TaskLayout,
+    /// Numbers of the tracepoints in [`BTF_TRACEPOINTS`]; `None` where the kernel's BTF does not describe them.
+    pub tracepoints: [Option<u32>; BTF_TRACEPOINTS.len()],
 }
+
+/// The tracepoints that are attached to as BTF tracepoints where the kernel has them.
+pub const BTF_TRACEPOINTS: [&str; 3] = ["sched_switch", "sched_waking", "sched_migrate_task"];
+
+/// Environment variable that makes the scheduler's programs use raw tracepoints, as on kernels without BTF tracepoints.
+const NO_BTF_TRACEPOINTS: &str = "PANICWATCH_NO_BTF_TRACEPOINTS";
 
 impl KernelFacts {
     /// Asks the running kernel.
     pub fn detect() -> KernelFacts {
         let forced_off = std::env::var_os("PANICWATCH_NO_UPROBE_MULTI").is_some();
-        KernelFacts { uprobe_multi: !forced_off && multi::supported(), config: config() }
+        let bytes = fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
+        let btf = Btf::parse(&bytes);
+        let config = config(btf.as_ref());
+        let id = |name: &str| btf.as_ref().and_then(|btf| btf.tracepoint_id(name));
+        let raw_only = std::env::var_os(NO_BTF_TRACEPOINTS).is_some();
+        KernelFacts {
+            uprobe_multi: !forced_off && multi::supported(),
+            config,
+            task: TaskLayout {
+                pid: config.task_pid,
+                tgid: config.task_tgid,
+                comm: config.task_comm,
+                state: config.task_state,
+                switch_has_state: config.switch_has_state,
+            },
+            tracepoints: BTF_TRACEPOINTS.map(|name| if raw_only { None } else { id(name) }),
+        }
     }
 }
 
@@ -60,11 +86,9 @@ fn ticks() -> bool {
 }
 
 /// Field offsets from the kernel's BTF; unknown ones only cost the facts that need them.
-fn config() -> Config {
-    let bytes = fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
-    let btf = Btf::parse(&bytes);
+fn config(btf: Option<&Btf<'_>>) -> Config {
     let offset = |structure: &str, field: &str| {
-        btf.as_ref().and_then(|btf| btf.member_offset(structure, field)).unwrap_or(UNKNOWN)
+        btf.and_then(|btf| btf.member_offset(structure, field)).unwrap_or(UNKNOWN)
     };
     Config {
         task_mm: offset("task_struct", "mm"),
@@ -90,7 +114,7 @@ fn config() -> Config {
         },
         // https://github.com/torvalds/linux/commit/fa2c3254d7cfff5f7a916ab928a562d1165f17bb added the argument.
         switch_has_state: u32::from(
-            btf.as_ref().and_then(|btf| btf.tracepoint_args("sched_switch")).is_some_and(|n| n >= 4),
+            btf.and_then(|btf| btf.tracepoint_args("sched_switch")).is_some_and(|n| n >= 4),
         ),
         slot_mask: 0,
         sample_mask: 0,

@@ -26,6 +26,10 @@ use super::error::ProbeError;
 const UPROBE_MULTI: u32 = 48;
 /// `BPF_PROG_TYPE_KPROBE`.
 const PROG_TYPE_KPROBE: u32 = 2;
+/// `BPF_PROG_TYPE_TRACING`.
+const PROG_TYPE_TRACING: u32 = 26;
+/// `BPF_TRACE_RAW_TP`.
+const TRACE_RAW_TP: u32 = 23;
 const LOG_BYTES: usize = 1 << 20;
 
 fn bpf(cmd: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
@@ -43,11 +47,40 @@ fn zeroed() -> bpf_attr {
     unsafe { std::mem::zeroed() }
 }
 
-/// Loads the programs `names` of `object`, with `maps` (name → descriptor) as their maps.
+/// What a program is loaded for.
+#[derive(Debug, Clone, Copy)]
+enum For {
+    /// uprobe_multi links.
+    Uprobes,
+    /// The BTF tracepoint whose type has this number in the kernel's BTF.
+    Tracepoint(u32),
+}
+
+/// Loads the uprobe programs `names` of `object`, with `maps` (name → descriptor) as their maps.
 pub(super) fn load(
     object: &[u8],
     maps: &BTreeMap<String, RawFd>,
     names: &[&'static str],
+) -> Result<BTreeMap<&'static str, OwnedFd>, ProbeError> {
+    let names: Vec<_> = names.iter().map(|name| (*name, For::Uprobes)).collect();
+    load_all(object, maps, &names)
+}
+
+/// Loads the programs of BTF tracepoints: each name with the number of the tracepoint's type in the kernel's BTF. aya could, had it
+/// parsed all of the kernel's BTF once more, which takes 20 MB.
+pub(super) fn load_tracepoints(
+    object: &[u8],
+    maps: &BTreeMap<String, RawFd>,
+    names: &[(&'static str, u32)],
+) -> Result<BTreeMap<&'static str, OwnedFd>, ProbeError> {
+    let names: Vec<_> = names.iter().map(|(name, id)| (*name, For::Tracepoint(*id))).collect();
+    load_all(object, maps, &names)
+}
+
+fn load_all(
+    object: &[u8],
+    maps: &BTreeMap<String, RawFd>,
+    names: &[(&'static str, For)],
 ) -> Result<BTreeMap<&'static str, OwnedFd>, ProbeError> {
     let parse = |error: &dyn std::fmt::Display| ProbeError::Parse(error.to_string());
     let mut object = aya_obj::Object::parse(object).map_err(|e| parse(&e))?;
@@ -57,18 +90,20 @@ pub(super) fn load(
         definitions.iter().filter_map(|(name, map)| maps.get(name).map(|fd| (name.as_str(), *fd, map)));
     object.relocate_maps(known, &text).map_err(|e| parse(&e))?;
     object.relocate_calls(&text).map_err(|e| parse(&e))?;
-    let types = types(&mut object);
+    let types = &types(&mut object);
     let mut functions = Vec::new();
-    for &name in names {
+    for &(name, purpose) in names {
         let program = object.programs.get(name).ok_or(ProbeError::Object(name))?;
-        functions
-            .push((name, object.functions.get(&program.function_key()).ok_or(ProbeError::Object(name))?));
+        let function = object.functions.get(&program.function_key()).ok_or(ProbeError::Object(name))?;
+        functions.push((name, purpose, function));
     }
     // Verifying is most of the time panicwatch takes to start, and the kernel verifies in parallel.
     std::thread::scope(|scope| {
         let threads: Vec<_> = functions
             .into_iter()
-            .map(|(name, function)| (name, scope.spawn(|| load_one(name, function, types.as_ref()))))
+            .map(|(name, purpose, function)| {
+                (name, scope.spawn(move || load_one(name, purpose, function, types.as_ref())))
+            })
             .collect();
         let load = |(name, thread): (_, std::thread::ScopedJoinHandle<'_, _>)| {
             let fd: Result<OwnedFd, ProbeError> = thread.join().unwrap_or(Err(ProbeError::Object(name)));
@@ -95,6 +130,7 @@ fn types(object: &mut aya_obj::Object) -> Option<OwnedFd> {
 
 fn load_one(
     name: &str,
+    purpose: For,
     function: &aya_obj::Function,
     types: Option<&OwnedFd>,
 ) -> Result<OwnedFd, ProbeError> {
@@ -102,9 +138,9 @@ fn load_one(
     let functions = function.func_info.func_info_bytes();
     let types = types.map(|types| (types, functions.as_slice(), function.func_info_rec_size));
     // The log is asked for only after a refusal: writing it costs more than verifying.
-    try_load(instructions, types, &mut []).or_else(|_| {
+    try_load(purpose, instructions, types, &mut []).or_else(|_| {
         let mut log = vec![0; LOG_BYTES];
-        try_load(instructions, types, &mut log).map_err(|error| {
+        try_load(purpose, instructions, types, &mut log).map_err(|error| {
             let end = log.iter().position(|b| *b == 0).unwrap_or(log.len());
             let tail = &log[end.saturating_sub(2000)..end];
             ProbeError::Verifier {
@@ -120,6 +156,7 @@ fn load_one(
 type Types<'a> = (&'a OwnedFd, &'a [u8], usize);
 
 fn try_load(
+    purpose: For,
     instructions: &[aya_obj::generated::bpf_insn],
     types: Option<Types<'_>>,
     log: &mut [u8],
@@ -127,8 +164,17 @@ fn try_load(
     let mut attr = zeroed();
     // SAFETY: PROG_LOAD reads this member of the union, and every bit pattern of it is valid.
     let load = unsafe { &mut attr.__bindgen_anon_3 };
-    load.prog_type = PROG_TYPE_KPROBE;
-    load.expected_attach_type = UPROBE_MULTI;
+    match purpose {
+        For::Uprobes => {
+            load.prog_type = PROG_TYPE_KPROBE;
+            load.expected_attach_type = UPROBE_MULTI;
+        }
+        For::Tracepoint(id) => {
+            load.prog_type = PROG_TYPE_TRACING;
+            load.expected_attach_type = TRACE_RAW_TP;
+            load.attach_btf_id = id;
+        }
+    }
     load.insns = instructions.as_ptr() as u64;
     load.insn_cnt = instructions.len() as u32;
     load.license = c"GPL".as_ptr() as u64;
@@ -164,6 +210,16 @@ pub(super) fn attach(program: &OwnedFd, path: &Path, sites: &[(u64, u64)]) -> io
     bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)
 }
 
+/// Attaches `program` to the BTF tracepoint it was loaded for. Dropping detaches.
+/// <https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/syscall.c> (bpf_raw_tracepoint_open)
+pub(super) fn attach_tracepoint(program: &OwnedFd) -> io::Result<OwnedFd> {
+    let mut attr = zeroed();
+    // SAFETY: RAW_TRACEPOINT_OPEN reads this member of the union; the name is null because the program has it.
+    let open = unsafe { &mut attr.raw_tracepoint };
+    open.prog_fd = program.as_raw_fd() as u32;
+    bpf(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr)
+}
+
 /// Has this kernel uprobe_multi links? Asked by making one that must fail: with a bad path a kernel that knows them
 /// answers EBADF-like errors about the program first, so a real program is loaded.
 pub(super) fn supported() -> bool {
@@ -179,7 +235,7 @@ pub(super) fn empty_program() -> io::Result<OwnedFd> {
     // mov r0, 0; exit
     let mov = bpf_insn { code: 0xb7, ..bpf_insn_zero() };
     let exit = bpf_insn { code: 0x95, ..bpf_insn_zero() };
-    try_load(&[mov, exit], None, &mut [])
+    try_load(For::Uprobes, &[mov, exit], None, &mut [])
 }
 
 fn bpf_insn_zero() -> aya_obj::generated::bpf_insn {

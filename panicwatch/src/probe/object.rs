@@ -15,16 +15,18 @@ use aya::{
 };
 use panicwatch_common::{
     binary::{Binary, row},
-    config::{Config, UNKNOWN},
+    config::{Config, TaskLayout, UNKNOWN},
     counted::{Goroutine, Place},
     reason::Reason,
+    recorder::PROCESS_WORDS,
 };
 
 use super::{
     attach::Attached,
     closing::{self, Link},
     error::ProbeError,
-    kernel::{self, KernelFacts},
+    kernel::{self, BTF_TRACEPOINTS, KernelFacts},
+    marks::Marks,
     multi,
     rings::{MappedRings, RingSizes},
     sources::Attachments,
@@ -66,6 +68,8 @@ unsafe impl Pod for Crossing<Binary> {}
 unsafe impl Pod for Crossing<Config> {}
 // SAFETY: `Goroutine` is two 64-bit integers.
 unsafe impl Pod for Crossing<Goroutine> {}
+// SAFETY: so does `TaskLayout`.
+unsafe impl Pod for Crossing<TaskLayout> {}
 // SAFETY: `Place` is two 32-bit and three 64-bit integers, without padding.
 unsafe impl Pod for Crossing<Place> {}
 
@@ -76,6 +80,11 @@ pub struct Programs {
     multi: BTreeMap<&'static str, OwnedFd>,
     uprobe_multi: bool,
     config: Config,
+    /// Numbers of the BTF tracepoints, see [`KernelFacts`].
+    tracepoints: [Option<u32>; BTF_TRACEPOINTS.len()],
+    /// Programs of BTF tracepoints that were loaded, by name.
+    at_tracepoints: BTreeMap<&'static str, OwnedFd>,
+    marks: Marks,
     pub(super) sources: Attachments,
 }
 
@@ -95,6 +104,7 @@ impl Programs {
         if let Some(RingSizes { cpus, slots, samples }) = recorder {
             let all = |one: u32| one.checked_mul(cpus).ok_or(ProbeError::TooManyCpus(cpus));
             maps.extend([("SLOTS", all(slots)?), ("SAMPLES", all(samples)?), ("HEADS", cpus)]);
+            maps.push(("MAY_BE_WATCHED", PROCESS_WORDS));
             (config.slot_mask, config.sample_mask) = (slots - 1, samples - 1);
         }
         let mut programs = Programs::load_some(&KernelFacts { config, ..*kernel }, &UPROBES, &maps)?;
@@ -114,6 +124,8 @@ impl Programs {
         for &(map, size) in sizes {
             loader.map_max_entries(map, size);
         }
+        let task = Crossing(kernel.task);
+        loader.override_global("TASK", &task, true);
         let mut ebpf = loader.load(ebpf::object())?;
         let mut multi = BTreeMap::new();
         if kernel.uprobe_multi {
@@ -123,8 +135,20 @@ impl Programs {
                 uprobe(&mut ebpf, name)?.load()?;
             }
         }
-        let (uprobe_multi, sources) = (kernel.uprobe_multi, Attachments::default());
-        let mut programs = Programs { ebpf, multi, uprobe_multi, config: kernel.config, sources };
+        let marks = match ebpf.map("MAY_BE_WATCHED") {
+            Some(Map::Array(data)) => Marks::map(data)?,
+            _ => return Err(ProbeError::Object("MAY_BE_WATCHED")),
+        };
+        let mut programs = Programs {
+            ebpf,
+            multi,
+            uprobe_multi: kernel.uprobe_multi,
+            config: kernel.config,
+            tracepoints: kernel.tracepoints,
+            at_tracepoints: BTreeMap::new(),
+            marks,
+            sources: Attachments::default(),
+        };
         programs.configure()?;
         for name in TRACEPOINTS {
             let program: &mut RawTracePoint =
@@ -144,6 +168,21 @@ impl Programs {
             return Ok(());
         }
         names.iter().try_for_each(|name| Ok(uprobe(&mut self.ebpf, name)?.load()?))
+    }
+
+    /// The program at the BTF tracepoint `name`; `None` where the kernel has no such tracepoint.
+    pub(super) fn at_tracepoint(&mut self, name: &str) -> Result<Option<&OwnedFd>, ProbeError> {
+        let Some(at) = BTF_TRACEPOINTS.iter().position(|tracepoint| *tracepoint == name) else {
+            return Ok(None);
+        };
+        let (Some(name), Some(Some(id))) = (BTF_TRACEPOINTS.get(at), self.tracepoints.get(at)) else {
+            return Ok(None);
+        };
+        if !self.at_tracepoints.contains_key(name) {
+            let loaded = multi::load_tracepoints(ebpf::object(), &map_fds(&self.ebpf), &[(name, *id)])?;
+            self.at_tracepoints.extend(loaded);
+        }
+        Ok(self.at_tracepoints.get(name))
     }
 
     /// Takes everything off: what stands at the kernel's tracepoints, and `attached` in binaries. Nothing is watched afterwards.
@@ -185,6 +224,12 @@ impl Programs {
         Ok(watched.map(|(tgid, _)| tgid).collect())
     }
 
+    /// Reports whether any process is watched.
+    pub fn watches_any(&mut self) -> Result<bool, ProbeError> {
+        let map: HashMap<_, u32, u32> = self.map("WATCHED")?.try_into()?;
+        Ok(map.iter().filter_map(Result::ok).any(|(_, row)| row != row::IGNORED))
+    }
+
     /// The event ring, once.
     pub fn take_events(&mut self) -> Result<RingBuf<MapData>, ProbeError> {
         self.take_ring("EVENTS")
@@ -198,6 +243,7 @@ impl Programs {
 
     /// Watches process `tgid`, and what it will start. `runs` is the row of the binary that it runs already, if it is known.
     pub fn watch(&mut self, tgid: u32, runs: Option<u32>) -> Result<(), ProbeError> {
+        self.marks.set(tgid);
         let mut map: HashMap<_, u32, u32> = self.map("WATCHED")?.try_into()?;
         Ok(map.insert(tgid, runs.map_or(0, |row| row + 1), 0)?)
     }
@@ -205,7 +251,9 @@ impl Programs {
     /// Process `tgid` is not reported, though its binary has probes.
     pub fn ignore(&mut self, tgid: u32) -> Result<(), ProbeError> {
         let mut map: HashMap<_, u32, u32> = self.map("WATCHED")?.try_into()?;
-        Ok(map.insert(tgid, row::IGNORED, 0)?)
+        map.insert(tgid, row::IGNORED, 0)?;
+        self.marks.clear(tgid);
+        Ok(())
     }
 
     /// Hits of the probes of the first `binaries` rows, in reported processes, since loading.
@@ -217,7 +265,9 @@ impl Programs {
     /// Takes process `tgid` out of the table; what it has started stays.
     pub fn unwatch(&mut self, tgid: u32) -> Result<(), ProbeError> {
         let mut map: HashMap<_, u32, u32> = self.map("WATCHED")?.try_into()?;
-        Ok(map.remove(&tgid)?)
+        map.remove(&tgid)?;
+        self.marks.clear(tgid);
+        Ok(())
     }
 
     /// A handle of the table of watched processes, for asking from another thread.

@@ -8,10 +8,10 @@ use std::{
 };
 
 use memmap2::{MmapOptions, MmapRaw};
-use panicwatch_common::recorder::{Head, KINDS, Sample, Slot};
+use panicwatch_common::recorder::{Head, Sample, Slot};
 
 use super::error::ProbeError;
-use crate::recorder::{Options, budget::Timed, history::Rings};
+use crate::recorder::{Options, cost::Counters, history::Rings};
 
 /// How many of each there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,29 +70,47 @@ impl MappedRings {
         })
     }
 
-    /// Hits of the recorder's probes so far, by the kind of record.
-    pub fn hits(&self) -> Vec<u64> {
-        // SAFETY: `sum` gives heads that are mapped.
-        self.sum(|head| unsafe { &raw const (*head).hits })
-    }
-
-    /// What those that were timed took.
-    pub fn timed(&self) -> Timed {
-        // SAFETY: `sum` gives heads that are mapped.
-        let (hits, ns) = unsafe {
-            (self.sum(|head| &raw const (*head).timed), self.sum(|head| &raw const (*head).timed_ns))
-        };
-        Timed { hits, ns }
-    }
-
-    fn sum(&self, table: impl Fn(*const Head) -> *const [u64; KINDS as usize]) -> Vec<u64> {
-        let mut all = vec![0; KINDS as usize];
+    /// The counters of all CPUs, by the kind of record.
+    pub fn counters(&self) -> Counters {
+        let mut all = Counters::default();
         for cpu in 0..self.sizes.cpus {
-            // SAFETY: the table is in a mapped head, and any bytes are one.
-            let table = unsafe { table(self.head(cpu)).read_volatile() };
-            all.iter_mut().zip(table).for_each(|(all, one)| *all += one);
+            let head = self.head(cpu);
+            // SAFETY: the tables are in a mapped head, and any bytes are one.
+            let (hits, timed, timed_ns) = unsafe {
+                (
+                    (&raw const (*head).hits).read_volatile(),
+                    (&raw const (*head).timed).read_volatile(),
+                    (&raw const (*head).timed_ns).read_volatile(),
+                )
+            };
+            add(&mut all.hits, &hits);
+            all.timed.iter_mut().zip(&timed).for_each(|(all, one)| add(all, one));
+            all.timed_ns.iter_mut().zip(&timed_ns).for_each(|(all, one)| add(all, one));
         }
         all
+    }
+
+    /// CPU time that watched threads have used up to `now_ns`, as the program at sched_switch has counted it.
+    pub fn watched_cpu_ns(&self, now_ns: u64) -> u64 {
+        // Read again when a thread got the CPU or lost it meanwhile.
+        const TRIES: u32 = 8;
+        let of = |cpu| {
+            let head = self.head(cpu);
+            // SAFETY: the head is mapped.
+            let since = || unsafe { (&raw const (*head).watched_since_ns).read_volatile() };
+            // SAFETY: likewise.
+            let ended = || unsafe { (&raw const (*head).watched_ns).read_volatile() };
+            let mut read = (since(), ended());
+            for _ in 0..TRIES {
+                if since() == read.0 {
+                    break;
+                }
+                read = (since(), ended());
+            }
+            let (since, ended) = read;
+            ended + if since == 0 { 0 } else { now_ns.saturating_sub(since) }
+        };
+        (0..self.sizes.cpus).map(of).sum()
     }
 
     /// Read no more of it than is needed: each line that is read here is one that the programs on its CPU have to fetch again.
@@ -101,6 +119,10 @@ impl MappedRings {
         // SAFETY: the index is below the number that was mapped.
         unsafe { self.heads.as_ptr().cast::<Head>().add(cpu as usize) }
     }
+}
+
+fn add(all: &mut [u64], one: &[u64]) {
+    all.iter_mut().zip(one).for_each(|(all, one)| *all += one);
 }
 
 /// Copies a record that another CPU may be writing; `None` unless it is number `n`, whole.

@@ -10,6 +10,7 @@ use aya::programs::{
 use super::{
     closing::{self, Link},
     error::ProbeError,
+    multi,
     object::Programs,
 };
 use crate::recorder::Source;
@@ -33,16 +34,16 @@ impl Attachments {
 /// Samples a second of each CPU where it takes a clock of our own; no divisor of anybody's tick.
 const CLOCK_PER_SECOND: u32 = 199;
 
-/// The raw tracepoints of a source, each of the name of its program.
-fn tracepoints(source: Source) -> &'static [&'static str] {
+/// The tracepoints of a source, each with its program for a raw tracepoint.
+fn tracepoints(source: Source) -> &'static [(&'static str, &'static str)] {
     match source {
-        Source::Switch => &["sched_switch"],
-        Source::Wakeup => &["sched_waking"],
-        Source::Migrate => &["sched_migrate_task"],
-        Source::Signal => &["signal_generate", "signal_deliver"],
-        Source::Syscall => &["sys_enter", "sys_exit"],
-        Source::Fault => &["page_fault_user"],
-        Source::Sample => &["hrtimer_expire_entry"],
+        Source::Switch => &[("sched_switch", "sched_switch_raw")],
+        Source::Wakeup => &[("sched_waking", "sched_waking_raw")],
+        Source::Migrate => &[("sched_migrate_task", "sched_migrate_task_raw")],
+        Source::Signal => &[("signal_generate", "signal_generate"), ("signal_deliver", "signal_deliver")],
+        Source::Syscall => &[("sys_enter", "sys_enter"), ("sys_exit", "sys_exit")],
+        Source::Fault => &[("page_fault_user", "page_fault_user")],
+        Source::Sample => &[("hrtimer_expire_entry", "hrtimer_expire_entry")],
         Source::Gc | Source::Assist | Source::Goroutine | Source::Function => &[],
     }
 }
@@ -62,17 +63,26 @@ impl Programs {
             self.sources.by_source.insert(source, clocks.into_iter().map(Link::Clock).collect());
             return Ok(());
         }
-        for &name in tracepoints(source) {
-            let program: &mut RawTracePoint =
-                self.ebpf().program_mut(name).ok_or(ProbeError::Object(name))?.try_into()?;
-            if program.fd().is_err() {
-                program.load()?;
-            }
-            let id = program.attach(name)?;
-            links.push(Link::Tracepoint(program.take_link(id)?));
+        for &(tracepoint, raw) in tracepoints(source) {
+            links.push(match self.at_tracepoint(tracepoint)? {
+                Some(program) => {
+                    Link::Tracing(multi::attach_tracepoint(program).map_err(ProbeError::Recorder)?)
+                }
+                None => self.attach_raw(tracepoint, raw)?,
+            });
         }
         self.sources.by_source.insert(source, links);
         Ok(())
+    }
+
+    fn attach_raw(&mut self, tracepoint: &str, name: &'static str) -> Result<Link, ProbeError> {
+        let program: &mut RawTracePoint =
+            self.ebpf().program_mut(name).ok_or(ProbeError::Object(name))?.try_into()?;
+        if program.fd().is_err() {
+            program.load()?;
+        }
+        let id = program.attach(tracepoint)?;
+        Ok(Link::Tracepoint(program.take_link(id)?))
     }
 
     /// One sampling clock a CPU, which strikes so often a second.

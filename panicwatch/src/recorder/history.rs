@@ -56,6 +56,8 @@ pub struct History {
     gaps: VecDeque<Gap>,
     /// How far the rings had come at moments of the past.
     polls: VecDeque<Poll>,
+    /// Records before this moment were dropped.
+    kept_from_ns: u64,
 }
 
 /// How far every CPU's ring had come.
@@ -154,7 +156,13 @@ impl History {
         position.samples = end;
     }
 
+    /// Reports whether nothing after the moment `from_ns` was dropped.
+    pub fn reaches(&self, from_ns: u64) -> bool {
+        self.kept_from_ns <= from_ns
+    }
+
     fn drop_before(&mut self, keep_ns: u64) {
+        self.kept_from_ns = self.kept_from_ns.max(keep_ns);
         while self.slots.front().is_some_and(|(_, slot)| slot.time_ns < keep_ns) {
             self.slots.pop_front();
         }

@@ -4,10 +4,11 @@
 //! for an incident (`timeline`).
 
 pub mod budget;
+pub mod cost;
 pub mod history;
 mod options;
 
-pub use options::{Level, Options};
+pub use options::{Level, Options, OverheadBudget};
 use panicwatch_common::recorder::kind;
 
 /// One thing the recorder can listen to; each can be switched off.
@@ -70,6 +71,23 @@ impl Source {
         }
     }
 
+    /// What recording it is called in messages.
+    pub fn recording(self) -> &'static str {
+        match self {
+            Source::Switch => "scheduler-switch recording",
+            Source::Wakeup => "wake-up recording",
+            Source::Migrate => "thread-migration recording",
+            Source::Signal => "signal recording",
+            Source::Syscall => "system-call recording",
+            Source::Fault => "page-fault recording",
+            Source::Sample => "sampling",
+            Source::Gc => "garbage-collector recording",
+            Source::Assist => "GC-assist recording",
+            Source::Goroutine => "goroutine recording",
+            Source::Function => "function recording",
+        }
+    }
+
     /// The source of that name.
     pub fn of_name(name: &str) -> Option<Source> {
         Source::ALL.into_iter().find(|source| source.name() == name)
@@ -84,7 +102,7 @@ impl Source {
             Source::Signal => &[kind::SIGNAL_SENT, kind::SIGNAL_DELIVERED],
             Source::Syscall => &[kind::SYSCALL_ENTER, kind::SYSCALL_EXIT],
             Source::Fault => &[kind::PAGE_FAULT],
-            Source::Sample => &[kind::SAMPLE],
+            Source::Sample => &[kind::SAMPLE, kind::TIMER],
             Source::Gc => {
                 &[kind::GC_START, kind::GC_MARK_DONE, kind::STW_BEGIN, kind::STW_END, kind::GC_WORKER]
             }

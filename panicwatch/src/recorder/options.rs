@@ -1,10 +1,11 @@
 //! What is recorded: a level, sources taken away from it, and for how long back.
 
-use std::time::Duration;
+use std::{fmt, str::FromStr, time::Duration};
 
 use panicwatch_common::{counted::WINDOW_NS, recorder::SAMPLE_GAP_NS};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Source;
+use super::{Source, budget::Limits};
 use crate::trace::pattern::Pattern;
 
 /// How much is recorded.
@@ -14,10 +15,10 @@ use crate::trace::pattern::Pattern;
 pub enum Level {
     /// Nothing.
     Off,
-    /// What the kernel tells at a low price, and the collector's phases; the budget keeps the cost down.
+    /// Scheduling, page faults, signals, samples and the collector's phases, within the overhead budgets.
     #[default]
     Default,
-    /// All that the kernel tells, system calls included.
+    /// All that the kernel reports, system calls included.
     Kernel,
     /// And what Go's runtime does with goroutines.
     Runtime,
@@ -49,6 +50,89 @@ const DEFAULT: &[Source] = &[
     Source::Switch,
 ];
 
+/// A bound on what recording costs.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum OverheadBudget {
+    /// The default with [`Level::Default`]; none with any other level, which is recorded in full.
+    #[default]
+    Auto,
+    /// None.
+    Off,
+    /// So many percent, more than 0 and at most 100.
+    Percent(f64),
+}
+
+impl OverheadBudget {
+    /// Reports whether a percentage is one that can be kept.
+    pub fn is_possible(self) -> bool {
+        !matches!(self, OverheadBudget::Percent(percent) if !(percent > 0.0 && percent <= 100.0))
+    }
+
+    fn or(self, level: Level, default: f64) -> Option<f64> {
+        match self {
+            OverheadBudget::Auto => (level == Level::Default).then_some(default),
+            OverheadBudget::Off => None,
+            OverheadBudget::Percent(percent) => Some(percent),
+        }
+    }
+}
+
+impl fmt::Display for OverheadBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OverheadBudget::Auto => f.write_str("auto"),
+            OverheadBudget::Off => f.write_str("off"),
+            OverheadBudget::Percent(percent) => percent.fmt(f),
+        }
+    }
+}
+
+impl FromStr for OverheadBudget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<OverheadBudget, String> {
+        match text {
+            "auto" => Ok(OverheadBudget::Auto),
+            "off" => Ok(OverheadBudget::Off),
+            _ => match text.parse() {
+                Ok(percent) if OverheadBudget::Percent(percent).is_possible() => {
+                    Ok(OverheadBudget::Percent(percent))
+                }
+                _ => Err("write a percentage, more than 0 and at most 100, or off, or auto".to_owned()),
+            },
+        }
+    }
+}
+
+impl Serialize for OverheadBudget {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for OverheadBudget {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<OverheadBudget, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Number(f64),
+            Word(String),
+        }
+        match Written::deserialize(deserializer)? {
+            // Its range is checked with everything else that may be wrong, so that all of it is reported.
+            Written::Number(percent) => Ok(OverheadBudget::Percent(percent)),
+            Written::Word(word) => word.parse().map_err(serde::de::Error::custom),
+        }
+    }
+}
+
+/// The default target budget, percent of the watched processes' CPU time.
+const BUDGET_PERCENT: f64 = 1.0;
+/// The default host budget, percent of the machine's CPU capacity.
+const HOST_BUDGET_PERCENT: f64 = 0.5;
+/// The default limit of each core, percent.
+const CORE_LIMIT_PERCENT: f64 = 5.0;
+
 /// The recorder's settings.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -60,10 +144,12 @@ pub struct Options {
     pub without: Vec<Source>,
     /// Functions whose entries are recorded.
     pub functions: Vec<Pattern>,
-    /// What recording may cost: percent of the watched processes' CPU time.
-    pub budget_percent: f64,
-    /// The most that is spent of each core's time, whatever the budget says: percent.
-    pub core_limit_percent: f64,
+    /// What watched processes may pay: percent of their CPU time.
+    pub budget: OverheadBudget,
+    /// What everybody else may pay: percent of the machine's CPU capacity.
+    pub host_budget: OverheadBudget,
+    /// What watched processes may pay of each core, whatever their budget allows: percent.
+    pub core_limit: OverheadBudget,
     /// Panics of one binary that are captured a second, over some seconds; what is beyond is counted. 0: all are.
     pub captures_per_second: u32,
 }
@@ -75,8 +161,9 @@ impl Default for Options {
             level: Level::Default,
             without: Vec::new(),
             functions: Vec::new(),
-            budget_percent: 1.0,
-            core_limit_percent: 5.0,
+            budget: OverheadBudget::Auto,
+            host_budget: OverheadBudget::Auto,
+            core_limit: OverheadBudget::Auto,
             captures_per_second: 200,
         }
     }
@@ -93,6 +180,26 @@ impl Options {
     /// Nothing is recorded.
     pub fn off() -> Options {
         Options { level: Level::Off, ..Options::default() }
+    }
+
+    /// What recording may cost on a machine of so many cores.
+    pub fn limits(&self, cores: u32) -> Limits {
+        // Who turns the target budget off wants no other limit in its place.
+        let core_limit = match (self.budget, self.core_limit) {
+            (OverheadBudget::Off, OverheadBudget::Auto) => OverheadBudget::Off,
+            (_, limit) => limit,
+        };
+        Limits {
+            target_percent: self.budget.or(self.level, BUDGET_PERCENT),
+            core_percent: core_limit.or(self.level, CORE_LIMIT_PERCENT),
+            host_percent: self.host_budget.or(self.level, HOST_BUDGET_PERCENT),
+            cores,
+        }
+    }
+
+    /// The level is recorded in full: a source of it that cannot be recorded is an error.
+    pub fn is_exact(&self) -> bool {
+        !matches!(self.level, Level::Off | Level::Default)
     }
 
     /// What is listened to.
@@ -130,6 +237,8 @@ impl Options {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -140,6 +249,35 @@ mod tests {
         assert!(!sources.contains(&Source::Syscall) && !sources.contains(&Source::Gc));
         assert!(sources.contains(&Source::Goroutine) && sources.contains(&Source::Switch));
         assert_eq!(Options::off().sources(), []);
+    }
+
+    #[test]
+    fn the_default_level_has_budgets_and_every_other_level_is_recorded_in_full() {
+        let limits = |level, budget: &str, host: &str| {
+            let (budget, host_budget) = (budget.parse().unwrap(), host.parse().unwrap());
+            let limits = Options { level, budget, host_budget, ..Options::default() }.limits(2);
+            (limits.target_percent, limits.host_percent, limits.core_percent)
+        };
+        assert_eq!(limits(Level::Default, "auto", "auto"), (Some(1.0), Some(0.5), Some(5.0)));
+        assert_eq!(limits(Level::Full, "auto", "auto"), (None, None, None));
+        // A budget that is asked for holds all the same, and alone.
+        assert_eq!(limits(Level::Full, "3", "auto"), (Some(3.0), None, None));
+        assert_eq!(limits(Level::Default, "off", "off"), (None, None, None));
+        assert_eq!(limits(Level::Default, "2.5", "off"), (Some(2.5), None, Some(5.0)));
+    }
+
+    #[test]
+    fn budgets_are_percentages_or_words() {
+        for wrong in ["0", "-1", "101", "NaN", "inf", "", "none"] {
+            assert!(wrong.parse::<OverheadBudget>().is_err(), "{wrong}");
+        }
+        let read = |text: &str| toml::from_str::<BTreeMap<String, OverheadBudget>>(text).ok();
+        let all = read("a = 1\nb = 0.5\nc = \"off\"\nd = \"auto\"\ne = \"2\"\n").unwrap();
+        let expected = [1.0, 0.5].map(OverheadBudget::Percent);
+        assert_eq!((all["a"], all["b"], all["c"]), (expected[0], expected[1], OverheadBudget::Off));
+        assert_eq!((all["d"], all["e"]), (OverheadBudget::Auto, OverheadBudget::Percent(2.0)));
+        assert!(read("a = true\n").is_none() && read("a = \"0\"\n").is_none());
+        assert!(!read("a = 0\n").unwrap()["a"].is_possible());
     }
 
     #[test]

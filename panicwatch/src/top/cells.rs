@@ -118,6 +118,13 @@ fn processes(snapshot: &Snapshot) -> List {
     List { title: "Processes", heads, spare: &[2, 4], rows: snapshot.processes.iter().map(row).collect() }
 }
 
+/// What recording costs watched processes and all others.
+fn recording(target: Option<f64>, host: Option<f64>) -> String {
+    let percent =
+        |value: Option<f64>| value.map_or("not measured".to_owned(), |value| format!("{value:.2} %"));
+    format!("costs {} of watched CPU time, {} of the machine", percent(target), percent(host))
+}
+
 /// The daemon, as lines; problems each on one of their own.
 pub(super) fn health(snapshot: &Snapshot) -> Vec<String> {
     let health = &snapshot.health;
@@ -129,7 +136,7 @@ pub(super) fn health(snapshot: &Snapshot) -> Vec<String> {
         if health.ready { "ready" } else { "not ready" },
         health.watched,
         health.processes,
-        own.overhead_percent.map_or("not measured".to_owned(), |value| format!("{value:.2} % of a core")),
+        recording(own.overhead_percent, own.host_overhead_percent),
         own.memory_bytes >> 20,
         own.cpu_seconds,
         own.events,

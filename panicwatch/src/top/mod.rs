@@ -166,7 +166,12 @@ pub(crate) mod tests {
             reason: Some("it is not selected".into()),
             ..Process::default()
         };
-        let own = Own { overhead_percent: Some(0.5), memory_bytes: 64 << 20, ..Own::default() };
+        let own = Own {
+            overhead_percent: Some(0.5),
+            host_overhead_percent: Some(0.02),
+            memory_bytes: 64 << 20,
+            ..Own::default()
+        };
         let health = Health {
             version: "0.1.0".into(),
             ready: true,

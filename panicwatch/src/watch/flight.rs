@@ -6,7 +6,6 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
 };
 
 use panicwatch_common::{
@@ -17,12 +16,13 @@ use panicwatch_common::{
 use super::{
     names::{KernelNames, Names},
     reader::Listener,
+    shares::{self, Shares},
 };
 use crate::{
     clock::Clock,
     correlate::Program,
     event::Event,
-    incident::Incident,
+    incident::{Incident, Outcome},
     probe::rings::MappedRings,
     recorder::{
         Options, Source,
@@ -66,6 +66,8 @@ pub(super) struct Cut {
     tgid: u32,
     /// The process began to die then.
     dies: bool,
+    /// See [`shares::group`].
+    group: u64,
     /// The raise.
     pub(super) at_ns: u64,
     pub(super) slots: Vec<(u32, Slot)>,
@@ -162,10 +164,6 @@ fn begins(kind: u32) -> bool {
     )
 }
 
-/// Timelines that are made a second, at most, and how many may be saved up: of a storm of panics a few tell enough.
-const TIMELINES_PER_SECOND: f64 = 20.0;
-const MAX_SAVED: f64 = 100.0;
-
 /// The cuts of a session, and the timelines that become of them.
 pub(super) struct Flight {
     recorder: Arc<Recorder>,
@@ -173,8 +171,7 @@ pub(super) struct Flight {
     /// What processes run: the binary's row, and run-time address minus link-time address.
     runs: HashMap<u32, (u32, u64)>,
     kernel: KernelNames,
-    /// Timelines that may be made now, and when that was reckoned.
-    saved: (f64, Instant),
+    shares: Shares,
 }
 
 impl Flight {
@@ -184,7 +181,7 @@ impl Flight {
             cuts: VecDeque::new(),
             runs: HashMap::new(),
             kernel: KernelNames::default(),
-            saved: (MAX_SAVED, Instant::now()),
+            shares: Shares::default(),
         }
     }
 
@@ -196,14 +193,28 @@ impl Flight {
         }
         // There is one death only.
         let dies = matches!(head.kind, kind::THROW | kind::DIE | kind::FATAL_SIGNAL);
-        if !begins(head.kind) || !(self.may_make_one() || dies) {
+        if !begins(head.kind) {
             return;
         }
-        let cut = self.cut(head.tgid, head.time_ns, dies);
-        self.cuts.push_back(cut);
-        while self.cuts.len() > MAX_CUTS {
-            self.cuts.pop_front();
+        let bias = self.runs.get(&head.tgid).map_or(0, |(_, bias)| *bias);
+        let group = shares::group(event, bias);
+        if !self.shares.take(group, head.time_ns) && !dies {
+            return;
         }
+        let cut = self.cut(head.tgid, head.time_ns, dies, group);
+        self.cuts.push_back(cut);
+        if self.cuts.len() > MAX_CUTS {
+            self.evict();
+        }
+    }
+
+    /// Drops the oldest cut of the group that has most of them.
+    fn evict(&mut self) {
+        let mut cuts: HashMap<u64, usize> = HashMap::new();
+        self.cuts.iter().filter(|cut| !cut.dies).for_each(|cut| *cuts.entry(cut.group).or_default() += 1);
+        let most = cuts.into_iter().max_by_key(|(_, n)| *n).map(|(group, _)| group);
+        let oldest = self.cuts.iter().position(|cut| !cut.dies && Some(cut.group) == most);
+        self.cuts.remove(oldest.unwrap_or(0));
     }
 
     /// The process is gone.
@@ -217,16 +228,7 @@ impl Flight {
         self.runs.get(&pid).map(|(row, _)| *row)
     }
 
-    fn may_make_one(&mut self) -> bool {
-        let (saved, since) = self.saved;
-        let now = Instant::now();
-        let saved = (saved + (now - since).as_secs_f64() * TIMELINES_PER_SECOND).min(MAX_SAVED);
-        let may = saved >= 1.0;
-        self.saved = (if may { saved - 1.0 } else { saved }, now);
-        may
-    }
-
-    fn cut(&self, tgid: u32, at_ns: u64, dies: bool) -> Cut {
+    fn cut(&self, tgid: u32, at_ns: u64, dies: bool, group: u64) -> Cut {
         let from_ns = at_ns.saturating_sub(self.recorder.window_ns);
         let mut history = self.recorder.history();
         let until = history.slots_until(at_ns);
@@ -239,13 +241,14 @@ impl Flight {
         // A gap between the records before the window and the window undoes what those say.
         let reaches_ns = slots.first().map_or(from_ns, |(_, slot)| slot.time_ns.min(from_ns));
         let gaps = history.gaps_between(reaches_ns, at_ns);
-        Cut { tgid, dies, at_ns, slots, samples, gaps }
+        Cut { tgid, dies, group, at_ns, slots, samples, gaps }
     }
 
     /// What led to the incident of process `tgid` that began at `raise_ns`, and what followed until `end_ns`, for another
-    /// window at most; `None` when it was not kept. Where incidents come too fast a death is kept all the same, by the
-    /// time at which the process began to die: that serves, if the raise lies in its window.
-    fn take(&mut self, tgid: u32, raise_ns: u64, end_ns: u64) -> Option<(Cut, u64)> {
+    /// window at most; `None` when it was not kept. A fatal incident has one although its group's share was used up at
+    /// the raise: what led to it is still there if the process has died soon, and was kept when the process began to die, which
+    /// serves if the raise lies in that window.
+    fn take(&mut self, tgid: u32, raise_ns: u64, end_ns: u64, fatal: bool) -> Option<(Cut, u64)> {
         let window_ns = self.recorder.window_ns;
         let exact = |cut: &Cut| cut.tgid == tgid && cut.at_ns == raise_ns;
         let dying = |cut: &Cut| {
@@ -253,8 +256,12 @@ impl Flight {
                 && cut.dies
                 && (raise_ns..raise_ns.saturating_add(window_ns).min(end_ns)).contains(&cut.at_ns)
         };
-        let at = self.cuts.iter().position(exact).or_else(|| self.cuts.iter().rposition(dying))?;
-        let mut cut = self.cuts.remove(at)?;
+        let from_ns = raise_ns.saturating_sub(window_ns);
+        let mut cut = match self.cuts.iter().position(exact) {
+            Some(at) => self.cuts.remove(at)?,
+            None if fatal && self.recorder.history().reaches(from_ns) => self.cut(tgid, raise_ns, true, 0),
+            None => self.cuts.iter().rposition(dying).and_then(|at| self.cuts.remove(at))?,
+        };
         let at_ns = cut.at_ns;
         let to_ns = end_ns.min(raise_ns.saturating_add(window_ns)).max(at_ns);
         self.recorder.catch_up();
@@ -275,8 +282,10 @@ impl Flight {
         let pid = incident.process.pid;
         let raise_ns = incident.start_ns;
         let end_ns = incident.end_ns.unwrap_or(u64::MAX);
-        let (cut, to_ns) = self.take(pid, raise_ns, end_ns).ok_or_else(|| {
-            format!("incidents came faster than {TIMELINES_PER_SECOND} a second: this one's was not made")
+        let fatal = incident.outcome == Outcome::Fatal;
+        let (cut, to_ns) = self.take(pid, raise_ns, end_ns, fatal).ok_or_else(|| {
+            let most = shares::PER_SECOND;
+            format!("at most {most} timelines are made a second, and this group's share was used up")
         })?;
         let bias = self.runs.get(&pid).map_or(0, |(_, bias)| *bias);
         let from_ns = cut.at_ns.saturating_sub(self.recorder.window_ns);

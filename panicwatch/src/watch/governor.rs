@@ -1,5 +1,5 @@
-//! Keeps the recorder within its budget, on a thread of its own: reads the counters, asks `recorder::budget`, takes
-//! sources off and puts them back, and says so.
+//! Keeps the recorder within its overhead budgets, on a thread of its own: reads the counters, asks `recorder::budget`, disables
+//! sources and enables them again, and reports it.
 
 use std::{
     collections::HashMap,
@@ -11,33 +11,38 @@ use std::{
 use super::{armory::Armory, flight::Recorder, session::Input};
 use crate::{
     clock::Clock,
-    probe::{calibrate, error::ProbeError, object::Programs, rings::MappedRings},
+    probe::calibrate,
     recorder::{
         Options, Source,
-        budget::{Action, Budget, Reading},
+        budget::{Action, Budget, FLOOR, Limit, Limits, Reading},
+        cost::{self, Counters, Prices},
     },
     vital,
 };
 
 /// Between two readings.
 const TICK: Duration = Duration::from_millis(250);
+/// Between two readings of the CPU time of every watched process, where the kernel does not add it up.
+const ASK_NS: u64 = 1_000_000_000;
 
-/// What the governor tells of itself.
+/// What the governor reports of itself.
 #[derive(Debug, Clone, Default)]
 pub struct Told {
-    /// Sources that are off now.
+    /// Sources that are disabled now.
     pub shed: Vec<String>,
-    /// Times that it took one off or put one back.
+    /// Times that it disabled a source or enabled it again.
     pub actions: u64,
-    /// What recording costs, percent of the watched processes' CPU time; `None` until measured.
+    /// What watched processes pay, percent of their CPU time; `None` until measured, and while they hardly use any.
     pub cost_percent: Option<f64>,
+    /// What everybody else pays, percent of the machine's CPU capacity; `None` until measured.
+    pub host_percent: Option<f64>,
     /// What a hit of a probe in a program costs here, nanoseconds; `None` until measured.
     pub hit_ns: Option<f64>,
     /// What a run of each source's programs costs here, nanoseconds; of those that were measured.
     pub prices: Vec<(String, f64)>,
 }
 
-/// Where it tells that.
+/// Where it reports that.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Account(Arc<Mutex<Told>>);
 
@@ -62,7 +67,7 @@ pub(super) struct Governed {
 pub(super) fn start(governed: Governed) {
     let notes = governed.notes.clone();
     if let Err(error) = vital::spawn("governor", move || governed.run()) {
-        let _ = notes.try_send(Input::Note(format!("the recorder's budget is not kept: {error}")));
+        let _ = notes.try_send(Input::Note(format!("the overhead budgets are not enforced: {error}")));
     }
 }
 
@@ -76,70 +81,59 @@ impl Governed {
         drop(ourselves);
         let calibrated = match prices {
             Ok(prices) => prices,
-            Err(error) => return self.note(format!("the recorder's budget is not kept: {error}")),
+            Err(error) => return self.note(format!("the overhead budgets are not enforced: {error}")),
         };
         self.account.get().hit_ns = calibrated.in_program();
         let cores = thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
-        let limit = (self.options.core_limit_percent, cores);
-        let mut budget =
-            Budget::new(self.options.budget_percent, limit, calibrated.felt(), self.sources.clone());
-        let mut meter = Meter::default();
-        let _ = self.armory.with_programs(|programs| meter.read(programs, &self.recorder.rings));
+        let limits = self.options.limits(cores);
+        let mut budget = Budget::new(limits, self.sources.clone());
+        let mut meter = Meter::new(&self, calibrated);
         loop {
             thread::sleep(TICK);
             if Arc::strong_count(&self.recorder) == 1 {
                 return; // The session is over.
             }
-            let Ok((reading, elapsed_ns)) =
-                self.armory.with_programs(|programs| meter.read(programs, &self.recorder.rings))
-            else {
-                continue;
-            };
-            let prices = calibrated.with(&self.recorder.rings.timed());
-            budget.reprice(prices.felt());
-            for action in budget.judge(reading, elapsed_ns) {
-                self.account.get().actions += 1;
-                self.act(action);
+            let adds_up = budget.active().contains(&Source::Switch);
+            let reading = meter.read(&self, adds_up);
+            let watches_any = || self.armory.with_programs(|programs| programs.watches_any()).unwrap_or(true);
+            for action in budget.judge(reading, watches_any) {
+                self.act(action, &limits);
             }
             let mut told = self.account.get();
-            told.cost_percent = Some(budget.cost_percent());
-            let price = |source: &Source| Some((source.name().to_owned(), prices.of_source(*source)?));
-            told.prices = self.sources.iter().filter_map(price).collect();
+            (told.cost_percent, told.host_percent) = (budget.target_percent(), budget.host_percent());
+            told.prices = meter.prices(&self.sources);
         }
     }
 
-    fn act(&self, action: Action) {
+    fn act(&self, action: Action, limits: &Limits) {
         match action {
-            Action::Shed { source, cost, capped } => {
+            Action::Pause { source, pause_ns, over, again } => {
+                self.account.get().actions += 1;
                 self.armory.with_programs(|programs| programs.detach_source(source));
                 self.armory.stop_source(source);
-                let limit = if capped {
-                    format!(
-                        "no more than {} % of a core is spent, whatever the budget",
-                        self.options.core_limit_percent
-                    )
-                } else {
-                    format!("the budget is {} %", self.options.budget_percent)
-                };
-                let why = format!("it cost {cost:.1} % of the CPU time of what is watched; {limit}");
-                self.aside(format!("{} is not recorded for a while: {why}", source.name()));
-                self.recorder.is_off(source, why);
+                let why = over.sentence(limits);
+                self.recorder.is_off(source, format!("paused: {why}"));
                 self.account.get().shed.push(source.name().to_owned());
+                if !again {
+                    let seconds = pause_ns / 1_000_000_000;
+                    self.aside(format!("{} paused for {seconds} s: {why}", source.recording()));
+                }
             }
             Action::Resume(source) => {
-                let again = self
+                self.account.get().actions += 1;
+                let resumed = self
                     .armory
                     .with_programs(|programs| programs.attach_source(source))
                     .and_then(|()| self.armory.start_source(source));
-                match again {
+                match resumed {
                     Ok(()) => {
                         self.recorder.is_on(source);
                         self.account.get().shed.retain(|shed| shed != source.name());
-                        self.aside(format!("{} is recorded again", source.name()));
                     }
-                    Err(error) => self.note(format!("{} is not recorded any more: {error}", source.name())),
+                    Err(error) => self.note(format!("{} cannot be resumed: {error}", source.recording())),
                 }
             }
+            Action::Settled(source) => self.aside(format!("{} resumed", source.recording())),
         }
     }
 
@@ -153,31 +147,76 @@ impl Governed {
     }
 }
 
+impl Limit {
+    /// "over the 1 % overhead budget"
+    fn sentence(self, limits: &Limits) -> String {
+        let (percent, what) = match self {
+            Limit::Target => (limits.target_percent, "overhead budget"),
+            Limit::Core => (limits.core_percent, "limit of each core"),
+            Limit::Host => (limits.host_percent, "host budget"),
+        };
+        percent.map_or_else(|| format!("over the {what}"), |percent| format!("over the {percent} % {what}"))
+    }
+}
+
 /// The counters as they were at the last reading.
-#[derive(Default)]
 struct Meter {
+    calibrated: Prices,
     time_ns: u64,
-    hits: Vec<u64>,
-    cpu_ns: HashMap<u32, u64>,
+    counters: Counters,
+    /// CPU time that the program at sched_switch had added up; `None` while it was not attached.
+    added_up_ns: Option<u64>,
+    /// CPU time of each watched process when all were last asked, and when that was.
+    asked: Option<(u64, HashMap<u32, u64>)>,
 }
 
 impl Meter {
-    /// What happened since the last reading, and how long ago that was, nanoseconds.
-    fn read(&mut self, programs: &mut Programs, rings: &MappedRings) -> Result<(Reading, u64), ProbeError> {
-        let now = Clock::monotonic_ns();
-        let hits = rings.hits();
-        let mut cpu_ns = 0;
-        let mut seen = HashMap::new();
-        for pid in programs.watched()? {
-            let Some(used) = Clock::process_cpu_ns(pid) else { continue };
-            // Of a new one, all that it used so far.
-            cpu_ns += used.saturating_sub(self.cpu_ns.get(&pid).copied().unwrap_or(0));
-            seen.insert(pid, used);
+    fn new(governed: &Governed, calibrated: Prices) -> Meter {
+        let counters = governed.recorder.rings.counters();
+        Meter { calibrated, time_ns: Clock::monotonic_ns(), counters, added_up_ns: None, asked: None }
+    }
+
+    /// What happened since the last reading. `adds_up`: the program at sched_switch is attached.
+    fn read(&mut self, governed: &Governed, adds_up: bool) -> Reading {
+        let rings = &governed.recorder.rings;
+        let (time_ns, counters) = (Clock::monotonic_ns(), rings.counters());
+        let elapsed_ns = time_ns.saturating_sub(self.time_ns);
+        let costs = cost::costs(&self.counters, &counters, &self.calibrated);
+        let now_ns = adds_up.then(|| rings.watched_cpu_ns(time_ns));
+        let before_ns = std::mem::replace(&mut self.added_up_ns, now_ns);
+        let added_up = now_ns.zip(before_ns).map(|(now, before)| now.saturating_sub(before));
+        let target_ns: f64 = costs.values().map(|cost| cost.target_ns).sum();
+        let cpu_ns = added_up.or_else(|| {
+            // Within the floor it does not matter, and asking takes time for each process.
+            (target_ns > FLOOR * elapsed_ns as f64).then(|| self.ask(governed, time_ns))
+        });
+        (self.time_ns, self.counters) = (time_ns, counters);
+        Reading { time_ns, elapsed_ns, costs, cpu_ns }
+    }
+
+    /// CPU time that all watched processes have used since they were last asked; 0 unless that is due again.
+    fn ask(&mut self, governed: &Governed, time_ns: u64) -> u64 {
+        if self.asked.as_ref().is_some_and(|(asked_ns, _)| asked_ns + ASK_NS > time_ns) {
+            return 0;
         }
-        let since = |kind: usize, hits: u64| hits - self.hits.get(kind).copied().unwrap_or(0);
-        let delta = hits.iter().enumerate().map(|(kind, n)| since(kind, *n)).collect();
-        let elapsed = now - self.time_ns;
-        (self.time_ns, self.hits, self.cpu_ns) = (now, hits, seen);
-        Ok((Reading { time_ns: now, hits: delta, cpu_ns }, elapsed))
+        let watched = governed.armory.with_programs(|programs| programs.watched()).unwrap_or_default();
+        let used: HashMap<u32, u64> =
+            watched.into_iter().filter_map(|pid| Some((pid, Clock::process_cpu_ns(pid)?))).collect();
+        let before = self.asked.as_ref().map(|(_, before)| before);
+        // Of a process that was not there the last time, all that it has used; of none when nobody was asked before.
+        let since = |(pid, used): (&u32, &u64)| match before {
+            Some(before) => used.saturating_sub(before.get(pid).copied().unwrap_or(0)),
+            None => 0,
+        };
+        let spent = used.iter().map(since).sum();
+        self.asked = Some((time_ns, used));
+        spent
+    }
+
+    fn prices(&self, sources: &[Source]) -> Vec<(String, f64)> {
+        let price = |source: &Source| {
+            Some((source.name().to_owned(), self.calibrated.of_source(*source, &self.counters)?))
+        };
+        sources.iter().filter_map(price).collect()
     }
 }

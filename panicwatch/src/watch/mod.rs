@@ -18,5 +18,6 @@ mod names;
 pub mod procfs;
 pub mod reader;
 pub mod session;
+mod shares;
 mod signals;
 pub mod tracing;

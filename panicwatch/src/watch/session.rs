@@ -178,6 +178,9 @@ impl Session {
         let mut recorded = sources.clone();
         for source in sources.iter().filter(|source| !source.is_in_program()) {
             if let (Err(error), Some(recorder)) = (programs.attach_source(*source), &recorder) {
+                if options.is_exact() {
+                    return Err(ProbeError::Source(source.recording(), Box::new(error), source.name()));
+                }
                 recorded.retain(|recorded| recorded != source);
                 recorder.is_off(*source, error.to_string());
                 outputs.push_back(Output::Note(format!("{} is not recorded: {error}", source.name())));
@@ -433,12 +436,16 @@ impl Session {
     /// Panics that were counted only since the last look.
     fn tell_counted(&mut self) {
         self.counted_at = Instant::now();
+        let counted = self.armory.with_programs(Programs::counted).unwrap_or_default();
+        if counted.is_empty() && self.census.is_some() {
+            return;
+        }
         let watched = self.armory.with_programs(Programs::watched).unwrap_or_default();
         if self.census.is_none() {
             // Children that execute nothing are met here.
             watched.iter().for_each(|pid| self.follower.running(*pid));
         }
-        for (place, count) in self.armory.with_programs(Programs::counted).unwrap_or_default() {
+        for (place, count) in counted {
             let before = self.counted.insert(place, count).unwrap_or(0);
             if count > before {
                 let site = program(&self.armory, place.binary).and_then(|program| program.raised_at(place));

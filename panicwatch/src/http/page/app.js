@@ -237,7 +237,7 @@
       if (turn !== shown) return;
       const by = new Map(binaries.map((b) => [b.row, b])), open = new Set([...main.querySelectorAll("details[open]")].map((d) => d.dataset.row));
       main.replaceChildren(el("h1", {}, "Processes"),
-        el("p", {}, PW.badge(status.ready ? "ready" : "fatal", status.ready ? "ready" : "not ready"), ` ${status.watched} of ${status.processes} Go processes watched · recording costs ${status.own.overhead_percent === null ? "not measured yet" : percent(status.own.overhead_percent) + " of a core"} · ${PW.number(Math.round(status.own.memory_bytes / 1048576))} MiB`),
+        el("p", {}, PW.badge(status.ready ? "ready" : "fatal", status.ready ? "ready" : "not ready"), ` ${status.watched} of ${status.processes} Go processes watched · recording costs watched processes ${percent(status.own.overhead_percent)} of their CPU time, all others ${percent(status.own.host_overhead_percent)} of the machine · ${PW.number(Math.round(status.own.memory_bytes / 1048576))} MiB`),
         status.problems.length ? el("ul", { role: "alert" }, status.problems.map((p) => el("li", {}, told(p, 400)))) : "",
         all.length ? PW.table("Processes", ["Process", ["Pid", "tight"], "Watched", ["Go", "tight"], ["Overhead", "tight"], ["Incidents", "tight"]], all.map((p) => { const b = by.get(p.binary); return PW.row(
           [el("strong", {}, told(PW.base(p.exe) || "?", 60)), el("div", { class: "place" }, told((p.args || []).join(" "), 200))], p.pid, p.watched ? "yes" : ["no: ", told(p.reason ?? "not known", 200)], told(b?.go_version ?? "", 40), b ? percent(b.overhead_percent) : "", el("span", {}, PW.number(p.incidents))); })) : el("p", { class: "empty" }, "No Go process runs here."),

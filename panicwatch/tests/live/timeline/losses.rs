@@ -21,7 +21,7 @@ pub(crate) const ENDINGS: [&str; 3] = ["crash", "exit", "kill"];
 /// The goroutine's last milliseconds are told though nobody is left to ask.
 pub(crate) fn outlives(built: &Built, ending: &str) -> Verdict {
     let program = Program::new(&built.path, &["channel", "-", ending]);
-    let run = run::watched(&program.with(&["--level", "runtime", "--budget", "100"]))?;
+    let run = run::watched(&program.with(&["--level", "runtime"]))?;
     let status = match ending {
         "crash" => 2,
         "exit" => 3,
@@ -104,7 +104,7 @@ struct Flooded {
 }
 
 fn flooded(built: &Built, seconds: &str, slots: Option<&str>) -> Result<Vec<Flooded>> {
-    let options = ["--level", "kernel", "--budget", "100", "--core-limit", "100"];
+    let options = ["--level", "kernel"];
     let mut program = Program::new(&built.path, &["flood", seconds]).with(&options);
     program.env.extend(slots.map(|slots| ("PANICWATCH_RECORDER_SLOTS".to_owned(), slots.to_owned())));
     let Watched { output, incidents } = run::watched_within(&program, run::DEADLINE * 2)?;

@@ -54,6 +54,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             add("flood".to_owned(), losses::flood, "16384");
             add("functions by name".to_owned(), functions::entries, "main.spin");
             add("budget kept".to_owned(), budget::sheds, "3");
+            add("idle beside neighbours".to_owned(), budget::idle_beside_neighbours, "60");
+            add("level kept".to_owned(), budget::honours_a_level, "3");
             add("flood, small ring".to_owned(), losses::small_ring, "64");
         }
         if version == "1.27" || need::full() {
