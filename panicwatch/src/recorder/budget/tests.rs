@@ -1,3 +1,5 @@
+//! The arithmetic of both overhead budgets, tick by tick.
+
 use super::*;
 
 /// Between two readings.
