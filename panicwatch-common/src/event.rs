@@ -95,9 +95,9 @@ pub mod flag {
     pub const SOME_COUNTED: u32 = 2;
 }
 
-/// `_panic`s of the dying goroutine that are copied, newest first.
+/// `_panic`s of the dying goroutine that are copied, newest first. Crossed by `fatal chains around every bound`.
 pub const CHAIN: usize = 64;
-/// Ancestors of a goroutine that are copied, nearest first.
+/// Ancestors of a goroutine that are copied, nearest first. Crossed by `"ancestors", ancestors`.
 pub const ANCESTORS: usize = 64;
 /// Bytes of a `runtime.ancestorInfo`, in every release from 1.19 to 1.27.
 pub const ANCESTOR_BYTES: usize = 40;

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A stack of at most this many bytes is copied whole; of a larger one, this many from the innermost end less
-/// [`memory::OUTER`], and those from the outermost.
+/// [`memory::OUTER`], and those from the outermost. Crossed by `stack beyond what is copied`.
 const WHOLE: u64 = 8 << 20;
 const INNER: u64 = WHOLE - memory::OUTER;
 

@@ -127,7 +127,7 @@ pub(crate) const NO_WAKEUP: u64 = 1;
 pub(crate) const WAKEUP: u64 = 2;
 /// For `bpf_ringbuf_query`: bytes that wait for the reader.
 const AVAILABLE: u64 = 0;
-/// More than this is not left to the reader's own pace.
+/// The reader is woken when more bytes than this wait for it. No bound: nothing is left out beyond it.
 const FILLING_UP: u64 = 2 << 20;
 
 /// The flag for an ordinary event.

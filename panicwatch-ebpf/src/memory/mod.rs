@@ -35,10 +35,10 @@ struct Mem<const N: usize> {
 const MAX_PIECE: u64 = 65_496;
 /// Longer ranges are copied in blocks first, which keeps the number of steps low. Crossed by `cold memory`.
 const BLOCK: u64 = 8 * MAX_PIECE;
-/// Most blocks of one copy: eight megabytes.
+/// Most blocks of one copy: eight megabytes. Crossed by `stack beyond what is copied`.
 const MAX_BLOCKS: u64 = 16;
 const PAGE: u64 = 4096;
-/// Pages that a block may touch: one more than it fills.
+/// Pages that a block may touch: one more than it fills. Crossed by `cold memory`.
 const BLOCK_PAGES: u64 = BLOCK.div_ceil(PAGE) + 1;
 /// Longest text that is copied: the value's own string, or what a throw says. Copying takes the target's time.
 /// Crossed by `bound of texts`.

@@ -14,8 +14,10 @@ use crate::{
 
 /// Words of one object that are copied and searched for pointers. Crossed by `bound of objects`.
 const OBJECT_WORDS: usize = 32;
+/// Bytes of one object. Crossed by `bound of objects`.
 const OBJECT_BYTES: u64 = OBJECT_WORDS as u64 * 8;
-/// Objects of [`OBJECT_BYTES`] that a larger one is copied as; what is beyond them is left out. Crossed by `bound of objects`.
+/// Objects of [`OBJECT_BYTES`] that a larger one is copied as; what is beyond them is left out.
+/// Crossed by `bound of objects`.
 const PARTS: u64 = 4;
 /// Objects of one value, one place of the queue included that is never visited. Each takes some 100 ns of the target's time.
 /// Crossed by `bound of objects`.

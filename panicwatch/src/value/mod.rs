@@ -287,7 +287,9 @@ impl<'a> Decoder<'a> {
         self.string(place).or_else(|unknown| {
             let memory = self.types.memory;
             let (ptr, len) = (place.word(memory)?, place.offset(8).word(memory)?);
-            let known = prefix(memory, ptr, len, MAX_PREFIX);
+            // No address space holds a longer one: the header is damaged.
+            let len_is_possible = len < 1 << 47;
+            let known = if len_is_possible { prefix(memory, ptr, len, MAX_PREFIX) } else { Vec::new() };
             if known.is_empty() {
                 return Err(unknown);
             }
