@@ -29,7 +29,7 @@ pub(crate) static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(MAX_BIN
 /// Processes to report, by tgid; the value is the row of `BINARIES` that the process runs, plus one, and 0 until a probe in
 /// that binary was hit: programs that do not stand in a binary need it; or `row::IGNORED`. User space and the process
 /// programs write it.
-/// Full: the process goes unwatched, counted.
+/// Full: the process goes unwatched, counted. Crossed by `bound of processes`.
 #[map]
 pub(crate) static WATCHED: HashMap<u32, u32> = HashMap::with_max_entries(65_536, 0);
 
@@ -80,7 +80,7 @@ pub(crate) fn unwatch(tgid: u32) -> bool {
 #[map]
 pub(crate) static RATES: Array<Rate> = Array::with_max_entries(MAX_BINARIES, 0);
 
-/// Programs → user space: panics that were counted only, by place. Full: counted under the place 0 of the process.
+/// Programs → user space: panics that were counted only, by place. Full: counted under the place 0 of the process. Crossed by `bound of places`.
 #[map]
 pub(crate) static COUNTED: HashMap<Place, u64> = HashMap::with_max_entries(8192, 0);
 

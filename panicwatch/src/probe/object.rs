@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    env,
     os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
 };
 
@@ -88,6 +89,10 @@ pub struct Programs {
     pub(super) sources: Attachments,
 }
 
+/// Environment variable: rows of the tables that the programs fill, to test what happens when they are full.
+const FORCED_ROWS: &str = "PANICWATCH_TABLE_ROWS";
+const FILLED: [&str; 4] = ["WATCHED", "COUNTED", "QUIET", "LOST"];
+
 impl Programs {
     /// Loads what every session needs and attaches the process tracepoints.
     ///
@@ -100,6 +105,9 @@ impl Programs {
         max_captures: u32,
     ) -> Result<Programs, ProbeError> {
         let mut maps = vec![("EVENTS", ring_bytes)];
+        if let Some(rows) = env::var(FORCED_ROWS).ok().and_then(|rows| rows.parse().ok()) {
+            maps.extend(FILLED.map(|map| (map, rows)));
+        }
         let mut config = Config { max_captures, ..kernel.config };
         if let Some(RingSizes { cpus, slots, samples }) = recorder {
             let all = |one: u32| one.checked_mul(cpus).ok_or(ProbeError::TooManyCpus(cpus));

@@ -2,6 +2,8 @@
 //!
 //! The program (`tests/fixtures/go/bounds`) recovers one panic, or dies of it; its arguments say which bound and how far.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, bail, ensure};
 use panicwatch::incident::{Exit, Incident, Kind, Outcome};
 
@@ -12,6 +14,9 @@ use crate::{
     ledger::none,
     run::{self, Program, Watched},
 };
+
+/// Rows of the tables that the eBPF programs fill.
+const TABLE_ROWS: &str = "PANICWATCH_TABLE_ROWS";
 
 /// The only incident of the program run with these arguments.
 fn incident(built: &Built, args: &[&str]) -> Result<Incident> {
@@ -26,11 +31,12 @@ fn reason<'a>(incident: &'a Incident, what: &str) -> Option<&'a str> {
     incident.missing.iter().find(|missing| missing.what == what).map(|missing| missing.reason.as_str())
 }
 
-/// Go 1.24 and later: 64 labels, 984 bytes of each text. Before: 8 buckets of a map, which at least 50 labels fit into.
+/// Go 1.24 and later: 64 labels, 984 bytes of each text. Before: 32 buckets of a map, which at least 50
+/// labels fit into.
 pub(crate) fn labels(built: &Built) -> Result<()> {
     let mut d = Differences::default();
     let is_list = built.toolchain.minor >= 24;
-    for (count, die) in [(17, false), (17, true), (50, false), (64, false), (65, false), (200, true)] {
+    for (count, die) in [(17, false), (17, true), (50, false), (64, false), (65, false), (500, true)] {
         let arg = format!("labels={count}");
         let args = [arg.as_str(), "die"];
         let found = incident(built, &args[..1 + usize::from(die)])?;
@@ -173,4 +179,43 @@ fn fatal_of(run: &Watched) -> Result<(Account, &Incident)> {
     let fatal: Vec<&Incident> = run.incidents.iter().filter(|i| i.outcome == Outcome::Fatal).collect();
     let [incident] = fatal[..] else { bail!("{} fatal incidents", fatal.len()) };
     Ok((account, incident))
+}
+
+/// Tables of two rows. Of panics beyond the rate at four places, each is captured, counted at its place, or reported as one
+/// that could not be counted.
+pub(crate) fn places(built: &Built) -> Result<()> {
+    const EACH: usize = 500;
+    let arg = format!("places={EACH}");
+    let mut program = Program::new(&built.path, &[&arg]).with(&["--max-captures", "1", "--no-timeline"]);
+    program.env.push((TABLE_ROWS.into(), "2".into()));
+    let run = run::watched(&program)?;
+    ensure!(run.output.status == 0, "exit status {}: {}", run.output.status, run.output.stderr);
+    let said = |what: &str| -> usize {
+        let lines = run.output.stderr.lines().filter(|line| line.contains(what));
+        let counts = lines
+            .filter_map(|line| line.strip_prefix("panicwatch: ")?.split(' ').next()?.parse::<usize>().ok());
+        counts.sum::<usize>()
+    };
+    let (captured, counted) = (run.incidents.len(), said(" more panic"));
+    let uncounted = said("a panic could not even be counted");
+    let stderr = &run.output.stderr;
+    ensure!(counted > 0 && uncounted > 0, "{counted} counted, {uncounted} not: {stderr}");
+    let all = captured + counted + uncounted;
+    ensure!(all == 4 * EACH, "{captured} captured, {counted} counted, {uncounted} not: {stderr}");
+    Ok(())
+}
+
+/// A table of two watched processes, and five of them: who finds no row is counted.
+pub(crate) fn processes(built: &Built) -> Result<()> {
+    let path = built.path.display().to_string();
+    let five = "for i in 1 2 3 4 5; do \"$0\" text=8 & done; wait";
+    let mut program = Program::new(Path::new("/bin/sh"), &["-c", five, &path]).with(&["--no-timeline"]);
+    program.env.push((TABLE_ROWS.into(), "2".into()));
+    let run = run::watched(&program)?;
+    ensure!(run.output.status == 0, "exit status {}: {}", run.output.status, run.output.stderr);
+    ensure!(run.output.stdout.matches("done").count() == 5, "changed: {:?}", run.output);
+    let said = run.output.stderr.contains("the table of watched processes is full");
+    ensure!(said || run.incidents.len() == 5, "{} incidents, {}", run.incidents.len(), run.output.stderr);
+    ensure!(said, "the table was never full: {}", run.output.stderr);
+    Ok(())
 }

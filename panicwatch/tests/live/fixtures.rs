@@ -67,6 +67,8 @@ const SHAPES: &[Shape] = &[
     shape("bound of labels", "bounds", &[], Judge::By(bounds::labels)),
     shape("bound of texts", "bounds", &[], Judge::By(bounds::texts)),
     shape("bound of objects", "bounds", &[], Judge::By(bounds::objects)),
+    shape("bound of places", "bounds", &[], Judge::By(bounds::places)),
+    shape("bound of processes", "bounds", &[], Judge::By(bounds::processes)),
     shape("bound of defers", "bounds", &[], Judge::By(bounds::defers)),
     every_build(shape("failed type assertion", "bounds", &[], Judge::By(bounds::assertion))),
     shape("initvar", "initvar", &[], Judge::By(special::init_variable)),
