@@ -24,6 +24,12 @@ const PARTS: u64 = 4;
 const OBJECTS: usize = 128;
 /// Bytes copied of an object whose size is not known. Crossed by `bound of objects`.
 const UNKNOWN: u64 = 128;
+/// Words of an object that a small record holds: most errors are no larger.
+const SMALL_WORDS: usize = 8;
+const SMALL_BYTES: u64 = SMALL_WORDS as u64 * 8;
+/// Most bytes of all strings that a value refers to. A chain of errors has the text of each part again in the next.
+/// Crossed by `chains around every bound`.
+const STRINGS: u64 = 32 << 10;
 /// Longest length that is taken for one.
 const MAX_LEN: u64 = 1 << 20;
 
@@ -40,6 +46,8 @@ const KIND_STRUCT: u64 = 25;
 #[repr(C)]
 struct Queue {
     len: u64,
+    /// Bytes of strings that may still be copied.
+    strings: u64,
     /// The binary's bytes that never change: user space reads them from the file.
     image: u64,
     image_end: u64,
@@ -94,6 +102,7 @@ extern "C" fn object(head: *mut Head, type_word: u64, data: u64, image: u64, ima
     // SAFETY: the reservation has the size of Queue.
     unsafe {
         core::ptr::write_volatile(&raw mut (*queue).len, 0);
+        core::ptr::write_volatile(&raw mut (*queue).strings, STRINGS);
         core::ptr::write_volatile(&raw mut (*queue).image, image);
         core::ptr::write_volatile(&raw mut (*queue).image_end, image_end);
     }
@@ -230,24 +239,48 @@ extern "C" fn visit(head: *mut Head, addr: u64, size: u64, queue: *mut Queue) ->
         return 0;
     }
     if size & LEAF != 0 {
-        small(head, addr, size & (LEAF - 1));
-        return 0;
+        nested_string(head, addr, size & (LEAF - 1), queue);
+    } else if size <= SMALL_BYTES {
+        search::<{ SMALL_BYTES as usize }, SMALL_WORDS>(head, addr, size, queue);
+    } else {
+        search::<{ OBJECT_BYTES as usize }, OBJECT_WORDS>(head, addr, size, queue);
     }
-    let Some(mut entry) = EVENTS.reserve::<Mem<{ OBJECT_BYTES as usize }>>(0) else {
+    0
+}
+
+/// Copies a string that the value refers to, as far as the value's share of strings goes.
+#[inline(always)]
+fn nested_string(head: *mut Head, addr: u64, len: u64, queue: *mut Queue) {
+    // SAFETY: the reservation has the size of Queue.
+    let left = unsafe { core::ptr::read_volatile(&raw const (*queue).strings) };
+    let len = if len > left { left } else { len };
+    // SAFETY: as above.
+    unsafe { core::ptr::write_volatile(&raw mut (*queue).strings, left - len) };
+    if len > 0 {
+        small(head, addr, len);
+    } else {
+        failed(Reason::ValueTooLarge);
+    }
+}
+
+/// Copies an object of up to `BYTES`, which are `WORDS` words, and queues what its words point to.
+#[inline(always)]
+fn search<const BYTES: usize, const WORDS: usize>(head: *mut Head, addr: u64, size: u64, queue: *mut Queue) {
+    let Some(mut entry) = EVENTS.reserve::<Mem<BYTES>>(0) else {
         lost(head);
-        return 0;
+        return;
     };
     let mem = entry.as_mut_ptr();
-    let mut len = if size > OBJECT_BYTES { OBJECT_BYTES } else { size };
-    // SAFETY: the reservation has the size of Mem<OBJECT_BYTES>.
+    let mut len = if size > BYTES as u64 { BYTES as u64 } else { size };
+    // SAFETY: the reservation has the size of Mem<BYTES>.
     let data: *mut u64 = unsafe { (&raw mut (*mem).data).cast() };
     if !read::copy(data.cast(), len as u32, addr) {
         let to_page_end = PAGE - (addr & (PAGE - 1));
         // Opaque: the compiler knows the outcome of the next comparison, verifiers before Linux 6.8 need it.
         len = core::hint::black_box(if len > to_page_end { to_page_end } else { len });
-        if len > OBJECT_BYTES || !read::copy(data.cast(), len as u32, addr) {
+        if len > BYTES as u64 || !read::copy(data.cast(), len as u32, addr) {
             entry.discard(NO_WAKEUP);
-            return 0;
+            return;
         }
     }
     // SAFETY: as above.
@@ -255,15 +288,15 @@ extern "C" fn visit(head: *mut Head, addr: u64, size: u64, queue: *mut Queue) ->
     emitted(head);
     let words = len / 8;
     let mut before = 0;
-    for i in 0..OBJECT_WORDS {
+    for i in 0..WORDS {
         if i as u64 >= words {
             break;
         }
         // Past `len` the record holds old bytes: they are no neighbours.
         let at = |n: usize| {
             let index = i + n;
-            if index < OBJECT_WORDS && (index as u64) < words {
-                // SAFETY: the index is below OBJECT_WORDS, the record's size in words.
+            if index < WORDS && (index as u64) < words {
+                // SAFETY: the index is below WORDS, the record's size in words.
                 unsafe { core::ptr::read_volatile(data.add(index)) }
             } else {
                 0
@@ -274,5 +307,4 @@ extern "C" fn visit(head: *mut Head, addr: u64, size: u64, queue: *mut Queue) ->
         before = word;
     }
     entry.submit(NO_WAKEUP);
-    0
 }
