@@ -145,8 +145,8 @@ impl Ear {
 }
 
 impl Listener for Ear {
-    fn looking(&mut self) {
-        self.recorder.history().poll(&self.recorder.rings, Clock::monotonic_ns());
+    fn looking(&mut self) -> bool {
+        self.recorder.history().poll(&self.recorder.rings, Clock::monotonic_ns())
     }
 
     fn found(&mut self, kind: u32) {
