@@ -15,7 +15,7 @@ use panicwatch_common::{
 
 use super::{
     names::{KernelNames, Names},
-    reader::Listener,
+    reader::{Listener, begins},
     shares::{self, Shares},
 };
 use crate::{
@@ -154,14 +154,6 @@ impl Listener for Ear {
             self.recorder.catch_up();
         }
     }
-}
-
-/// May an incident begin with an event of that kind?
-fn begins(kind: u32) -> bool {
-    matches!(
-        kind,
-        kind::PANIC | kind::THROW | kind::DIE | kind::SIGNAL | kind::FATAL_SIGNAL | kind::START_PANIC
-    )
 }
 
 /// The cuts of a session, and the timelines that become of them.

@@ -132,14 +132,14 @@ struct Passing<T> {
     batch: Vec<Vec<u8>>,
     passed: Arc<AtomicU64>,
     may_slow_down: bool,
-    /// A record other than of a process's exec or end was found since the ring was last empty.
+    /// A record that an incident may begin with was found since the ring was last empty.
     busy: bool,
 }
 
 impl<T> Passing<T> {
     /// Takes a record; `None`: there are no more for now.
     fn take(&mut self, record: Option<&[u8]>) -> Next {
-        self.busy |= record.and_then(kind_of).is_some_and(|kind| !is_of_process(kind));
+        self.busy |= record.and_then(kind_of).is_some_and(begins);
         self.batch.extend(record.map(<[u8]>::to_vec));
         if record.is_some() && self.batch.len() < BATCH {
             return Next::Soon;
@@ -218,9 +218,12 @@ impl Pace {
     }
 }
 
-/// Records of these kinds wake the reader: they need no short wait.
-fn is_of_process(kind: u32) -> bool {
-    matches!(kind, kind::EXEC | kind::PROCESS_EXIT)
+/// May an incident begin with an event of that kind?
+pub(super) fn begins(kind: u32) -> bool {
+    matches!(
+        kind,
+        kind::PANIC | kind::THROW | kind::DIE | kind::SIGNAL | kind::FATAL_SIGNAL | kind::START_PANIC
+    )
 }
 
 fn kind_of(record: &[u8]) -> Option<u32> {
@@ -279,9 +282,10 @@ mod tests {
     }
 
     #[test]
-    fn only_execs_and_ends_of_processes_leave_it_quiet() {
+    fn only_what_may_begin_an_incident_counts() {
         assert_eq!(next(&[], true), Next::Later);
-        assert_eq!(next(&[kind::EXEC, kind::PROCESS_EXIT], true), Next::Later);
+        // The arguments of an exec follow it as records of their own.
+        assert_eq!(next(&[kind::EXEC, kind::MEMORY, kind::PROCESS_EXIT], true), Next::Later);
         assert_eq!(next(&[kind::EXEC, kind::PANIC, kind::EXEC], true), Next::Soon);
         assert_eq!(next(&[], false), Next::Soon);
     }
