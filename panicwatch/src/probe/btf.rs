@@ -82,7 +82,7 @@ impl<'a> Btf<'a> {
             word(t, 4).is_some_and(|info| kind(info) == KIND_TYPEDEF)
                 && word(t, 0).and_then(|n| self.name(n)) == Some(wanted.as_bytes())
         };
-        u32::try_from(self.types.iter().position(|t| is_wanted(t))? + 1).ok()
+        u32::try_from(self.types.iter().position(is_wanted)? + 1).ok()
     }
 
     fn find(&self, structure: &[u8], field: &str, depth: u32) -> Option<u32> {

@@ -69,6 +69,8 @@ struct Poll {
 
 /// Gaps that are remembered.
 const MAX_GAPS: usize = 1024;
+/// Part of a ring's slots that is a long way between two polls.
+const FAR: u64 = 16;
 /// Moments that are remembered.
 const MAX_POLLS: usize = 64;
 
@@ -78,13 +80,18 @@ impl History {
         History::default()
     }
 
-    /// Remembers how far the rings have come now: should records be overwritten, it is known when they were written.
-    pub fn poll(&mut self, rings: &dyn Rings, now_ns: u64) {
-        let begun = (0..rings.cpus()).map(|cpu| rings.slots_begun(cpu)).collect();
+    /// Remembers how far the rings have come now: should records be overwritten, it is known when they were written. Returns
+    /// whether a ring has come far since the last time: a sixteenth of its slots ([`FAR`]).
+    pub fn poll(&mut self, rings: &dyn Rings, now_ns: u64) -> bool {
+        let begun: Vec<u64> = (0..rings.cpus()).map(|cpu| rings.slots_begun(cpu)).collect();
+        let before = self.polls.back().map_or(&[][..], |poll| &poll.begun);
+        let far = |(begun, before): (&u64, &u64)| begun.saturating_sub(*before) > rings.slots() / FAR;
+        let come_far = begun.iter().zip(before).any(far);
         self.polls.push_back(Poll { time_ns: now_ns, begun });
         while self.polls.len() > MAX_POLLS {
             self.polls.pop_front();
         }
+        come_far
     }
 
     /// Reads what was written since the last time. What is older than `keep_ns` (a moment) is dropped.

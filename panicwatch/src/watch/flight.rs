@@ -15,7 +15,7 @@ use panicwatch_common::{
 
 use super::{
     names::{KernelNames, Names},
-    reader::Listener,
+    reader::{Listener, begins},
     shares::{self, Shares},
 };
 use crate::{
@@ -145,8 +145,8 @@ impl Ear {
 }
 
 impl Listener for Ear {
-    fn looking(&mut self) {
-        self.recorder.history().poll(&self.recorder.rings, Clock::monotonic_ns());
+    fn looking(&mut self) -> bool {
+        self.recorder.history().poll(&self.recorder.rings, Clock::monotonic_ns())
     }
 
     fn found(&mut self, kind: u32) {
@@ -154,14 +154,6 @@ impl Listener for Ear {
             self.recorder.catch_up();
         }
     }
-}
-
-/// May an incident begin with an event of that kind?
-fn begins(kind: u32) -> bool {
-    matches!(
-        kind,
-        kind::PANIC | kind::THROW | kind::DIE | kind::SIGNAL | kind::FATAL_SIGNAL | kind::START_PANIC
-    )
 }
 
 /// The cuts of a session, and the timelines that become of them.

@@ -40,15 +40,25 @@ struct Pace {
     growth: u32,
     /// The longest pause.
     longest: Duration,
+    /// Between two rounds of the thread, which handles everything that is due: each round wakes it once.
+    round: Duration,
 }
 
 impl Pace {
     /// Of sessions that watch the processes of one program.
-    const PROGRAM: Pace =
-        Pace { first: Duration::from_millis(4), growth: 2, longest: Duration::from_secs(1) };
+    const PROGRAM: Pace = Pace {
+        first: Duration::from_millis(4),
+        growth: 2,
+        longest: Duration::from_secs(1),
+        round: Duration::ZERO,
+    };
     /// Of the daemon: most processes of a host are short-lived, and are gone before the first time.
-    const HOST: Pace =
-        Pace { first: Duration::from_millis(250), growth: 4, longest: Duration::from_secs(60) };
+    const HOST: Pace = Pace {
+        first: Duration::from_millis(250),
+        growth: 4,
+        longest: Duration::from_secs(60),
+        round: Duration::from_millis(250),
+    };
 }
 
 /// Attaches probes to a Go file that process `pid` runs; `None` where the process is not selected.
@@ -221,18 +231,37 @@ impl Follower {
         let mut agenda = Agenda::default();
         loop {
             match asked.recv_timeout(agenda.next()) {
-                Ok(Ask::Exec { pid, exec_ns }) => self.look(&mut agenda, pid, exec_ns),
-                Ok(Ask::Running(pid)) => self.meet(&mut agenda, pid),
-                Ok(Ask::AllRunning) => self.meet_all(&mut agenda),
-                Ok(Ask::Settle(done)) => drop(done.send(())),
-                Ok(Ask::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(ask) => {
+                    if !self.serves(&mut agenda, ask) {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
+            }
+            while let Ok(ask) = asked.try_recv() {
+                if !self.serves(&mut agenda, ask) {
+                    return;
+                }
             }
             while let Some((pid, visit)) = agenda.take_due() {
                 let pause = (visit.pause * self.pace.growth).min(self.pace.longest);
                 self.scan(&mut agenda, pid, Visit { pause, ..visit });
             }
+            thread::sleep(self.pace.round);
         }
+    }
+
+    /// Does what is asked; `false` when that is to end.
+    fn serves(&self, agenda: &mut Agenda, ask: Ask) -> bool {
+        match ask {
+            Ask::Exec { pid, exec_ns } => self.look(agenda, pid, exec_ns),
+            Ask::Running(pid) => self.meet(agenda, pid),
+            Ask::AllRunning => self.meet_all(agenda),
+            Ask::Settle(done) => drop(done.send(())),
+            Ask::Stop => return false,
+        }
+        true
     }
 
     /// Every process of the host, one after the other: process discovery, which has the same files to read, comes first.

@@ -14,6 +14,7 @@ use std::{
 };
 
 use aya::maps::{MapData, RingBuf};
+use panicwatch_common::event::kind;
 
 use crate::vital;
 
@@ -22,8 +23,8 @@ pub(super) const QUEUE: usize = 65_536;
 
 /// Told what the reader does, on its thread.
 pub(super) trait Listener: Send {
-    /// It looks at the ring, now and then.
-    fn looking(&mut self);
+    /// The ring is empty for now. Returns whether it should be drained again soon: the recorder's rings fill fast.
+    fn looking(&mut self) -> bool;
     /// It found a record of that kind; records before this one have not been passed on yet.
     fn found(&mut self, kind: u32);
 }
@@ -85,20 +86,24 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Starts reading; each record becomes `wrap(bytes)` on `to`.
+    /// Starts reading; each record becomes `wrap(bytes)` on `to`. `may_slow_down`: while nothing happens, the ring is drained less
+    /// often.
     pub(super) fn start<T: Send + 'static>(
         mut ring: RingBuf<MapData>,
         to: SyncSender<T>,
         wrap: fn(Vec<u8>) -> T,
         listener: Option<Box<dyn Listener>>,
+        may_slow_down: bool,
     ) -> io::Result<Reader> {
         let stop = Stop::new()?;
         let stop_here = stop.try_clone()?;
         let passed = Arc::new(AtomicU64::new(0));
-        let mut passing = Passing { to, wrap, listener, batch: Vec::new(), passed: passed.clone() };
+        let batch = Vec::new();
+        let mut passing =
+            Passing { to, wrap, listener, batch, passed: passed.clone(), may_slow_down, busy: false };
         let thread = vital::spawn("ring reader", move || {
             vital::in_no_hurry();
-            read(&mut ring, &stop_here, |record| passing.take(record));
+            drain(&mut ring, &stop_here, |record| passing.take(record));
         })?;
         Ok(Reader { stop, thread, passed })
     }
@@ -126,40 +131,99 @@ struct Passing<T> {
     listener: Option<Box<dyn Listener>>,
     batch: Vec<Vec<u8>>,
     passed: Arc<AtomicU64>,
+    may_slow_down: bool,
+    /// A record that an incident may begin with was found since the ring was last empty.
+    busy: bool,
 }
 
 impl<T> Passing<T> {
-    /// A record, or that there are no more for now; false when nobody will ever ask for them.
-    fn take(&mut self, record: Option<&[u8]>) -> bool {
+    /// Takes a record; `None`: there are no more for now.
+    fn take(&mut self, record: Option<&[u8]>) -> Next {
+        self.busy |= record.and_then(kind_of).is_some_and(begins);
         self.batch.extend(record.map(<[u8]>::to_vec));
         if record.is_some() && self.batch.len() < BATCH {
-            return true;
+            return Next::Soon;
+        }
+        let mut busy = !self.may_slow_down;
+        if record.is_none() {
+            busy |= std::mem::take(&mut self.busy);
         }
         if let Some(listener) = &mut self.listener {
             if record.is_none() {
-                listener.looking();
+                busy |= listener.looking();
             }
             self.batch.iter().filter_map(|record| kind_of(record)).for_each(|kind| listener.found(kind));
         }
         self.passed.fetch_add(self.batch.len() as u64, Ordering::Relaxed);
-        self.batch.drain(..).all(|record| self.to.send((self.wrap)(record)).is_ok())
+        let sent = self.batch.drain(..).all(|record| self.to.send((self.wrap)(record)).is_ok());
+        match (sent, busy) {
+            (false, _) => Next::End,
+            (true, true) => Next::Soon,
+            (true, false) => Next::Later,
+        }
     }
+}
+
+/// What the consumer of the records wants next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Nothing: no one will receive them.
+    End,
+    /// The next records within [`PACE_MS`].
+    Soon,
+    /// The next records within [`QUIET_PACE_MS`], if that goes on for a while.
+    Later,
 }
 
 /// Reads until somebody asks to stop and the ring is empty then, or `each` gives false. `each` gets every record, and
 /// `None` whenever there are no more for now.
 pub fn read(ring: &mut RingBuf<MapData>, stop: &Stop, mut each: impl FnMut(Option<&[u8]>) -> bool) {
+    drain(ring, stop, |record| if each(record) { Next::Soon } else { Next::End });
+}
+
+/// [`read`], at the pace that `each` asks for.
+fn drain(ring: &mut RingBuf<MapData>, stop: &Stop, mut each: impl FnMut(Option<&[u8]>) -> Next) {
+    let mut pace = Pace::default();
     loop {
-        let stopping = wait(ring, &stop.0);
+        let stopping = wait(ring, &stop.0, pace.ms());
         while let Some(record) = ring.next() {
-            if !each(Some(&record)) {
+            if each(Some(&record)) == Next::End {
                 return;
             }
         }
-        if !each(None) || stopping {
+        let next = each(None);
+        if next == Next::End || stopping {
             return;
         }
+        pace.after(next);
     }
+}
+
+/// How often the ring is drained.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Times in a row that nothing had happened.
+    quiet: u32,
+}
+
+impl Pace {
+    /// The longest wait for records, milliseconds.
+    fn ms(&self) -> i32 {
+        if self.quiet < QUIET { PACE_MS } else { QUIET_PACE_MS }
+    }
+
+    /// The ring was drained.
+    fn after(&mut self, next: Next) {
+        self.quiet = if next == Next::Later { self.quiet.saturating_add(1) } else { 0 };
+    }
+}
+
+/// May an incident begin with an event of that kind?
+pub(super) fn begins(kind: u32) -> bool {
+    matches!(
+        kind,
+        kind::PANIC | kind::THROW | kind::DIE | kind::SIGNAL | kind::FATAL_SIGNAL | kind::START_PANIC
+    )
 }
 
 fn kind_of(record: &[u8]) -> Option<u32> {
@@ -169,12 +233,60 @@ fn kind_of(record: &[u8]) -> Option<u32> {
 /// How long an event may wait for us, milliseconds: the programs wake us only for deaths and for a ring that fills up
 /// (see `panicwatch-ebpf/src/maps.rs`).
 const PACE_MS: i32 = 20;
+/// The same while nothing happens. The recorder's rings, which are read when an event is found, must not be overwritten meanwhile:
+/// they hold 160 ms of a hundred thousand records a second.
+const QUIET_PACE_MS: i32 = 60;
+/// Times that nothing must have happened, a second.
+const QUIET: u32 = 50;
 
 /// Waits until it is time to look at the ring, or reading shall stop; true for the latter.
-fn wait(ring: &RingBuf<MapData>, stop: &OwnedFd) -> bool {
+fn wait(ring: &RingBuf<MapData>, stop: &OwnedFd, at_most_ms: i32) -> bool {
     let poll = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     let mut fds = [poll(ring.as_raw_fd()), poll(stop.as_raw_fd())];
     // SAFETY: the array lives through the call.
-    unsafe { libc::poll(fds.as_mut_ptr(), 2, PACE_MS) };
+    unsafe { libc::poll(fds.as_mut_ptr(), 2, at_most_ms) };
     fds[1].revents != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ring_is_drained_less_often_only_after_a_quiet_second() {
+        let mut pace = Pace::default();
+        for _ in 0..QUIET {
+            assert_eq!(pace.ms(), PACE_MS);
+            pace.after(Next::Later);
+        }
+        assert_eq!(pace.ms(), QUIET_PACE_MS);
+        pace.after(Next::Soon);
+        assert_eq!(pace.ms(), PACE_MS);
+    }
+
+    /// Records of these kinds, then an empty ring: what the reader does next.
+    fn next(kinds: &[u32], may_slow_down: bool) -> Next {
+        let (to, _received) = std::sync::mpsc::sync_channel(QUEUE);
+        let passed = Arc::new(AtomicU64::new(0));
+        let mut passing = Passing {
+            to,
+            wrap: |record| record,
+            listener: None,
+            batch: Vec::new(),
+            passed,
+            may_slow_down,
+            busy: false,
+        };
+        kinds.iter().for_each(|kind| assert_eq!(passing.take(Some(&kind.to_ne_bytes())), Next::Soon));
+        passing.take(None)
+    }
+
+    #[test]
+    fn only_what_may_begin_an_incident_counts() {
+        assert_eq!(next(&[], true), Next::Later);
+        // The arguments of an exec follow it as records of their own.
+        assert_eq!(next(&[kind::EXEC, kind::MEMORY, kind::PROCESS_EXIT], true), Next::Later);
+        assert_eq!(next(&[kind::EXEC, kind::PANIC, kind::EXEC], true), Next::Soon);
+        assert_eq!(next(&[], false), Next::Soon);
+    }
 }

@@ -189,8 +189,8 @@ impl Session {
         let (sender, inputs) = sync_channel(QUEUE);
         let failed = |error| ProbeError::Attach { name: "event ring".into(), path: PathBuf::new(), error };
         let ear = recorder.clone().map(|recorder| Box::new(Ear::new(recorder)) as Box<dyn Listener>);
-        let reader =
-            Reader::start(programs.take_events()?, sender.clone(), Input::Record, ear).map_err(failed)?;
+        let reader = Reader::start(programs.take_events()?, sender.clone(), Input::Record, ear, on_host)
+            .map_err(failed)?;
         let watched = programs.take_watched()?;
         let account = Account::default();
         let armory = Arc::new(Armory::new(programs, !matches!(scope, Scope::Chosen)));
