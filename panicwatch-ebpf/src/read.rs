@@ -9,6 +9,14 @@ pub(crate) fn word(addr: u64) -> Option<u64> {
     unsafe { bpf_probe_read_user(addr as *const u64) }.ok()
 }
 
+/// The 64-bit word at `addr`, 0 when it cannot be read. Visible from outside the object, so that a loop that follows
+/// pointers has one path through a step and not two.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn word_or_zero(addr: u64) -> u64 {
+    word(addr).unwrap_or(0)
+}
+
 /// The two 64-bit words at `addr`.
 #[inline(always)]
 pub(crate) fn words(addr: u64) -> Option<[u64; 2]> {

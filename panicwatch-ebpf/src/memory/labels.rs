@@ -5,7 +5,7 @@ use panicwatch_common::event::Head;
 use super::{PAGE, small, tiny};
 use crate::{
     context::{Hit, get},
-    read,
+    read::{self, word_or_zero},
 };
 
 /// Most labels of a list that are copied. Crossed by `bound of labels`.
@@ -75,23 +75,23 @@ extern "C" fn label_map(head: *mut Head, labels: u64) -> u64 {
 #[inline(never)]
 extern "C" fn bucket_array(head: *mut Head, first: u64, count: u64) -> u64 {
     for i in 0..BUCKETS {
-        if i >= count || !read::plausible(first) {
+        if i >= count {
             break;
         }
         let at = first + i * BUCKET;
         bucket(head, at);
-        let overflow = read::word(at + BUCKET - 8).unwrap_or(0);
-        if read::plausible(overflow) {
-            bucket(head, overflow);
-        }
+        bucket(head, word_or_zero(at + BUCKET - 8));
     }
     0
 }
 
-/// Copies one bucket with its keys and values.
+/// Copies the bucket at `at`, if there can be one, with its keys and values.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn bucket(head: *mut Head, at: u64) -> u64 {
+    if !read::plausible(at) {
+        return 0;
+    }
     small(head, at, BUCKET);
     for i in 0..16 {
         label(head, at + 8 + i * 16);

@@ -41,7 +41,7 @@ pub(crate) fn dopanic(ctx: ProbeContext) -> u32 {
         && let Some(mut capture) = OpenCapture::new(&hit, kind::DIE, hit.current_g())
     {
         let head = capture.head();
-        chain(head, &hit, true);
+        chain(head, &hit);
         // The text of the last panic; those before it went with the chain, as far as 4 KiB.
         let p = read::word(get!(head, g) + G_PANIC).unwrap_or(0);
         memory::long_string(head, p + hit.binary.panic_arg as u64);

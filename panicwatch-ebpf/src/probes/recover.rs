@@ -14,7 +14,8 @@ use panicwatch_common::{
 use crate::{
     capture::OpenPoint,
     context::{G_PANIC, Hit, RFLAGS_ZF, get},
-    memory, read,
+    memory,
+    read::{self, word_or_zero},
 };
 
 /// args: the words at RSP (a return address where gorecover has no frame) and RBP + 8, the frame pointer, RSP.
@@ -50,26 +51,37 @@ pub(crate) fn recovery(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// Copies the newest [`CHAIN`] `_panic`s of the goroutine; with `values` also what they hold.
+/// Copies the newest [`CHAIN`] `_panic`s of the goroutine and the strings that they hold.
 #[inline(always)]
-pub(crate) fn chain(head: *mut Head, hit: &Hit, values: bool) {
+pub(crate) fn chain(head: *mut Head, hit: &Hit) {
     let g = get!(head, g);
     if g == 0 {
         return;
     }
-    let mut p = read::word(g + G_PANIC).unwrap_or(0);
+    let (arg, link) = (hit.binary.panic_arg as u64, hit.binary.panic_link as u64);
+    let mut p = word_or_zero(g + G_PANIC);
     for _ in 0..CHAIN {
         if !read::plausible(p) {
             break;
         }
-        memory::tiny(head, p, PANIC_BYTES as u64);
-        if values {
-            let data = read::word(p + hit.binary.panic_arg as u64 + 8).unwrap_or(0);
-            if read::plausible(data) {
-                memory::tiny(head, data, 16);
-                memory::short_string(head, data);
-            }
-        }
-        p = read::word(p + hit.binary.panic_link as u64).unwrap_or(0);
+        panic_record(head, p, p + arg);
+        p = word_or_zero(p + link);
     }
+}
+
+/// Copies the `_panic` at `p`, and the string that the `any` at `arg` may hold. Visible from outside the object: in the
+/// loop, its outcomes would multiply the verifier's paths at each step.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn panic_record(head: *mut Head, p: u64, arg: u64) -> u64 {
+    if head.is_null() {
+        return 0;
+    }
+    memory::tiny(head, p, PANIC_BYTES as u64);
+    let data = read::word(arg + 8).unwrap_or(0);
+    if read::plausible(data) {
+        memory::tiny(head, data, 16);
+        memory::short_string(head, data);
+    }
+    0
 }
