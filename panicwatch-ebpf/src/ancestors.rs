@@ -18,7 +18,7 @@ impl Hit {
     }
 }
 
-/// Visible from outside the object, so that the verifier takes it by itself, once.
+/// Visible from outside the object, so that the verifier checks it once, alone.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn copy_ancestors(head: *mut Head, slice: u64) -> u64 {

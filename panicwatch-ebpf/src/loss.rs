@@ -49,7 +49,7 @@ fn increment(row: u32) {
     }
 }
 
-/// Visible from outside the object, like the next, so that the verifier takes each by itself, once.
+/// Visible from outside the object, like the next, so that the verifier checks each once, alone.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn count_lost(goid: u64) -> u64 {

@@ -97,7 +97,7 @@ pub(crate) fn with_head(kind: u32, program: impl FnOnce(*mut Head) -> u32) -> i3
     0
 }
 
-/// The same number, of which the compiler no longer knows where it comes from. Else it makes several copies of what follows, one for
+/// Returns the same number, whose origin the compiler no longer knows. Otherwise it makes several copies of what follows, one for
 /// timed runs and one for CPUs without counters, and calls the program from all of them instead of inlining it.
 #[inline(always)]
 fn opaque(number: u64) -> u64 {

@@ -2,7 +2,7 @@
 //!
 //! Run by `cargo xtask bench recorder`. Every run with panicwatch stands between two without and is compared with
 //! them alone; what is printed is the median of these ratios, their quartiles, and how far off the median may be. What a server
-//! pays for each source is told more finely by `turns`. `unwatched` measures what processes pay that are not watched, and `neighbours`
+//! pays for each source is measured more finely by `turns`. `unwatched` measures what unwatched processes pay, and `neighbours`
 //! shows what is known of incidents beside such processes.
 //! `--rounds N` for more of them, a word for the loads whose name contains it, `--only WORD` for the ways to watch whose
 //! name does.

@@ -359,7 +359,7 @@ fn correlate(program: &Arc<Program>, events: &[Event], dropped: &[usize]) -> Vec
     correlator.take()
 }
 
-/// What is wrong with the incidents of a process of which records were lost.
+/// Returns what is wrong with the incidents of a process that lost records.
 fn wrong(process: &Process<'_>, incidents: &[Incident]) -> Option<String> {
     let mut seen = Vec::new();
     for incident in incidents {

@@ -168,7 +168,7 @@ fn compare_crash(toolchain: &Toolchain, mode: &str, exe: &Path, label: &str) {
     same(&format!("go{} {mode}: crash at {label}", toolchain.release), &ours, &theirs, &errors);
 }
 
-/// A stack of which a part is not there.
+/// A stack with an absent part.
 struct Holed<'a> {
     memory: &'a Snapshot,
     from: u64,

@@ -29,7 +29,7 @@ enum List {
     None,
     /// It could not be read.
     Unread,
-    /// Nearest first; `len` of them, of which not all may have been captured.
+    /// Nearest first; `len` of them, possibly not all captured.
     Kept { kept: Vec<Kept>, len: u64 },
 }
 
@@ -84,7 +84,7 @@ pub(super) fn fill(
     }
     let reason = match kept.len() as u64 {
         read if read < len.min(ANCESTORS as u64) => UNREAD.to_owned(),
-        read if read < len => format!("Go keeps {len} ancestors, of which the nearest {ANCESTORS} are read"),
+        read if read < len => format!("Go keeps {len} ancestors; the nearest {ANCESTORS} are read"),
         _ => format!("GODEBUG=tracebackancestors keeps no more than {len}"),
     };
     // Where the outermost that is known was created is known, in which goroutine is not.

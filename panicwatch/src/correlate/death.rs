@@ -36,7 +36,7 @@ fn dying_stack(view: &View<'_>, context: &Context, throwing: bool) -> Stacks {
     let visibility = goroutine::visibility(&context.info, throwing);
     let gp = regs(view.event, reg::RAX);
     if view.event.head.g == 0 {
-        return Stacks { elided: Some(0), ..Stacks::default() }; // A deadlock: nobody's stack.
+        return Stacks { elided: Some(0), ..Stacks::default() }; // A deadlock: no goroutine's stack.
     }
     if gp != view.event.head.g || goroutine::in_syscall(view) {
         return goroutine::saved_stack(view, visibility);

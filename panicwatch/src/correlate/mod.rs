@@ -71,7 +71,7 @@ impl Correlator {
         std::mem::take(&mut self.done)
     }
 
-    /// Processes of which something is known.
+    /// Processes with known facts.
     pub fn pids(&self) -> impl Iterator<Item = u32> {
         self.processes.keys().copied()
     }

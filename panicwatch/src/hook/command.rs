@@ -100,7 +100,7 @@ fn start(hook: &config::Hook, incident: &Incident, notification: &Notification) 
     command.spawn().map_err(|error| Failure::passing(format!("{program} cannot be started: {error}")))
 }
 
-/// Variables of which each is set only when its value is known.
+/// Variables, each set only when its value is known.
 fn known(incident: &Incident, notification: &Notification) -> impl Iterator<Item = (&'static str, String)> {
     let host = incident.host.as_ref().and_then(|host| host.name.clone());
     let variables = [

@@ -1,4 +1,4 @@
-//! What a hook is told beside the document: a link, and how the incident stands in its group. Pure.
+//! What a hook receives beside the document: a link, and the incident's place in its group. Pure.
 
 use serde::Serialize;
 

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::store::{Archive, Group};
 
-/// Which groups.
+/// Filter and page of a request for groups.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Query {
@@ -56,7 +56,7 @@ pub(super) async fn groups(
     either(groups.map(|groups| reply::json(&headers, &page(groups, &query))))
 }
 
-/// One group.
+/// `GET /api/v1/groups/{fingerprint}`: the group with its newest incidents.
 pub(super) async fn group(
     State(site): State<Arc<Site>>,
     Path(fingerprint): Path<String>,

@@ -49,7 +49,7 @@ pub struct Reading {
 /// What to do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Disable it.
+    /// Stop recording the source for a while.
     Pause {
         /// Which.
         source: Source,
@@ -75,7 +75,7 @@ const SPAN_NS: u64 = 1_000_000_000;
 const GROSS: f64 = 3.0;
 /// The first pause of a source; doubled whenever it is over the budget again as soon as it is resumed.
 const FIRST_PAUSE_NS: u64 = 5_000_000_000;
-/// The longest.
+/// Longest pause of a source.
 const LAST_PAUSE_NS: u64 = 20_000_000_000;
 /// A resumed source that has been within the budgets for so long is settled.
 const SETTLED_NS: u64 = 2_000_000_000;

@@ -12,7 +12,7 @@ use panicwatch_common::recorder::{KINDS, TIMED_EVERY, kind, payer};
 use super::Source;
 
 /// Nanoseconds to call a program at a tracepoint, which it cannot time itself. An estimate: on an idle Intel Xeon with Linux
-/// 6.18, loops timed with and without a program measured 221 ns for a system call of which the program itself saw 149.
+/// 6.18, loops timed with and without a program measured 221 ns for a system call; the program itself saw 149 of them.
 const BEFORE_NS: f64 = 40.0;
 
 /// Ratio of the slowdown that a watched program sees to the measured time of our programs (cache effects). Measured with a
@@ -23,7 +23,7 @@ const FELT: f64 = 2.0;
 /// The counters of all CPUs, by kind of record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counters {
-    /// Runs.
+    /// Runs of each program, timed or not.
     pub hits: Vec<u64>,
     /// Of those, timed runs, by payer.
     pub timed: [Vec<u64>; payer::PAYERS],

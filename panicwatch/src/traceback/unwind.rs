@@ -256,7 +256,7 @@ impl<'a> Unwinder<'a> {
 /// Go's functions save the caller's frame pointer below the return address, and it points to where that caller saved its
 /// own. So a return address is preceded by the address that follows from its function's frame size, and from such a pair the
 /// frame sizes lead to the stack's first function. That may be so by what a call left that is over, too: in an unused part of
-/// the frame of which the beginning is not there. So a frame is certain only when the one that it returns to is certain and
+/// the frame whose beginning is absent. So a frame is certain only when the one that it returns to is certain and
 /// called it by name, or when it is further away than any frame is large.
 impl<'a> Unwinder<'a> {
     /// The innermost frame that is certain beyond `at`, where a return address should be but is not readable.

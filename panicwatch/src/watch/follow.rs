@@ -252,7 +252,7 @@ impl Follower {
         }
     }
 
-    /// Does what is asked; `false` when that is to end.
+    /// Carries out one request; `false` when it asks the thread to end.
     fn serves(&self, agenda: &mut Agenda, ask: Ask) -> bool {
         match ask {
             Ask::Exec { pid, exec_ns } => self.look(agenda, pid, exec_ns),
@@ -302,7 +302,7 @@ impl Follower {
         }
         match self.armory.known(&file) {
             Some(KnownFile::Unarmed(Unarmed::NotGo)) => {}
-            // The gate, or whoever met it first, reported why.
+            // The gate, or the first caller that met it, reported why.
             Some(KnownFile::Unarmed(Unarmed::Refused(_))) => return,
             Some(KnownFile::Armed(armed)) => return self.program(pid, exec_ns, &armed, held),
             Some(KnownFile::Unarmed(Unarmed::Go { .. })) | None => match (self.attach)(pid, &file, &shown) {

@@ -203,7 +203,7 @@ impl Meter {
         let used: HashMap<u32, u64> =
             watched.into_iter().filter_map(|pid| Some((pid, Clock::process_cpu_ns(pid)?))).collect();
         let before = self.asked.as_ref().map(|(_, before)| before);
-        // Of a process that was not there the last time, all that it has used; of none when nobody was asked before.
+        // A process that was absent the last time counts with all that it has used, except at the first reading.
         let since = |(pid, used): (&u32, &u64)| match before {
             Some(before) => used.saturating_sub(before.get(pid).copied().unwrap_or(0)),
             None => 0,

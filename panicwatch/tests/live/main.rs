@@ -4,7 +4,7 @@
 //! `testprog` runs the Go runtime's own crash programs under panicwatch; `fixture` our own programs, which print
 //! their own ground truth; `exec` how programs are started, attached to and left; `start` Go code that starts without notice,
 //! programs that outlive their starter, full disks; `cli` what the command prints; `debian` servers of Debian packages,
-//! which nobody here wrote; `daemon` a whole host watched; `inittrace` the time line of a program's initialisation;
+//! written by others; `daemon` a whole host watched; `inittrace` the time line of a program's initialisation;
 //! `report` situations from bug reports; `timeline` what happened before
 //! a panic; `trace` live function tracing.
 //! One cell: `cargo test --test live -- testprog::1.24::StringPanic --exact`. PANICWATCH_TEST_FULL=1 for every

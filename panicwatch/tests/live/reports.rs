@@ -67,7 +67,7 @@ fn reason<'a>(incident: &'a Incident, what: &str) -> Option<&'a str> {
     incident.missing.iter().find(|missing| missing.what == what).map(|missing| missing.reason.as_str())
 }
 
-/// One chain: its message, what is kept of it, and that the rest is told of.
+/// Checks one chain: its message, which panics are kept, and that the rest is counted in `missing`.
 fn chain(incident: &Incident, all: &[String], outcome: Outcome) -> Result<()> {
     ensure!(incident.outcome == outcome, "outcome {:?}", incident.outcome);
     ensure!(incident.message.as_ref() == all.first(), "message {:?}", incident.message);
@@ -325,7 +325,7 @@ fn endless(built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// With an event ring that is much too small nothing wrong is told: an incident that lacks records says so.
+/// With an event ring that is much too small no incident is wrong: one that lacks records says so.
 fn lost(built: &Built) -> Result<()> {
     for (ring, args) in [("65536", ["3000", "die"]), ("16384", ["3000", "die"]), ("32768", ["300", "die"])] {
         let mut program = Program::new(&built.path, &args).with(&["--max-captures", "0", "--no-timeline"]);

@@ -1,7 +1,7 @@
 //! Incidents that the disk has not taken, in the order in which they are to be written.
 //!
 //! They are packed: some 3 KB each without a timeline. Of the first ones everything is kept, then timelines are left out,
-//! then all but what counts an incident in its group, and at last they are lost to the store. What exporters send
+//! then all but what counts an incident in its group, and finally they are lost to the store. What exporters send
 //! meanwhile is bounded by the store's own memory of them.
 
 use std::{
@@ -167,7 +167,7 @@ mod tests {
         Arc::new(incident)
     }
 
-    /// Each bound is crossed: timelines, documents, and at last incidents.
+    /// Each bound is crossed: timelines, documents, finally incidents.
     #[test]
     fn less_and_less_is_kept() {
         let dir = tempfile::tempdir().expect("a directory");

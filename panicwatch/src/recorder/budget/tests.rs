@@ -56,7 +56,7 @@ fn paused(done: &[(f64, Action)]) -> Vec<(Source, Limit)> {
 #[test]
 fn an_idle_target_on_a_busy_host_is_recorded() {
     let mut budget = Budget::new(limits(), default_sources());
-    // 20 000 switches and wake-ups a second of others: 0.8 % of a core, of which two have 1 %. The service itself uses 0.01 %.
+    // 20 000 switches and wake-ups a second of others: 0.8 % of a core; the budget of two cores is 1 %. The service uses 0.01 %.
     let load = Load {
         costs: &[(Source::Switch, 0.03, 0.4), (Source::Wakeup, 0.03, 0.4)],
         cores: 0.0001,

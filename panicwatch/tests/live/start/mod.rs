@@ -232,7 +232,7 @@ fn full_disk_attach(toolchain: &Toolchain) -> Result<()> {
     ensure!(output.status == 1, "what it was for is lost: {output:?}");
     ensure!(output.stderr.matches("No space left on device").count() == 1, "{output:?}");
     ensure!(output.stderr.contains(" incidents could not be written"), "{output:?}");
-    ensure!(ticker.finish()?.status == 0, "it ends by itself");
+    ensure!(ticker.finish()?.status == 0, "it ends without a signal");
     Ok(())
 }
 
@@ -263,7 +263,7 @@ fn left_running(toolchain: &Toolchain) -> Result<()> {
     let pid = output.stdout.trim();
     let named = output.stderr.contains(&format!("(pid {pid})"))
         && output.stderr.contains(&format!("panicwatch attach --pid {pid}"));
-    // It was started for this test, and may have ended by itself.
+    // It was started for this test, and may have ended already.
     let _ = run::signal(pid.parse()?, libc::SIGKILL);
     ensure!(output.status == 3 && named, "{output:?}");
     Ok(())
