@@ -56,7 +56,7 @@ pub(super) async fn groups(
     either(groups.map(|groups| reply::json(&headers, &page(groups, &query))))
 }
 
-/// `GET /api/v1/groups/{fingerprint}`: the group with its newest incidents.
+/// `GET /api/v1/groups/{fingerprint}`: one group.
 pub(super) async fn group(
     State(site): State<Arc<Site>>,
     Path(fingerprint): Path<String>,
