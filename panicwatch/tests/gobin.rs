@@ -62,6 +62,19 @@ fn compare_symbols(toolchain: &Toolchain, mode: &str, exe: &Path) -> usize {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     let module = bin.moduledata();
+    let constant = bin.constant_range(module.text);
+    for (name, address, is_constant) in [
+        ("text", module.text, true),
+        ("rodata", module.rodata, true),
+        ("types", module.types, true),
+        ("the last type", module.etypes - 1, true),
+        ("noptrdata", module.noptrdata.0, false),
+        ("the end of data", module.data.1 - 1, false),
+        ("bss", module.bss.0, false),
+    ] {
+        let what = format!("go{} {mode}: {name} at {address:#x}, {constant:x?}", toolchain.release);
+        assert_eq!(constant.contains(&address), is_constant, "{what}");
+    }
     let (mut functions, mut places) = (0, 0);
     for line in text.lines() {
         let mut words = line.split_whitespace();
