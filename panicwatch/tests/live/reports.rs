@@ -49,6 +49,14 @@ fn watched(built: &Built, args: &[&str], options: &[&str]) -> Result<Watched> {
     run::watched(&Program::new(&built.path, args).with(options))
 }
 
+/// The same with an event ring that holds all records of a long chain: each of its panics copies the stack of all before
+/// it, and on a busy machine the reader may get no CPU meanwhile.
+fn watched_whole(built: &Built, args: &[&str]) -> Result<Watched> {
+    let mut program = Program::new(&built.path, args).with(&["--no-timeline"]);
+    program.env.push(("PANICWATCH_EVENT_RING_BYTES".into(), (256_u32 << 20).to_string()));
+    run::watched(&program)
+}
+
 /// The texts of an incident's panics.
 fn texts(incident: &Incident) -> Vec<String> {
     incident.panics.iter().map(|panic| panic.value.text.clone().unwrap_or_default()).collect()
@@ -86,7 +94,7 @@ fn chain(incident: &Incident, all: &[String], outcome: Outcome) -> Result<()> {
 fn chains(built: &Built) -> Result<()> {
     for &length in lengths(built) {
         let depth = length - 2;
-        let run = watched(built, &[&depth.to_string(), "recovered"], &["--no-timeline"])?;
+        let run = watched_whole(built, &[&depth.to_string(), "recovered"])?;
         ensure!(run.output.status == 2, "exit status {}", run.output.status);
         let mut wrapped = vec!["unknown operator".to_owned()];
         for depth in 0..=depth {
@@ -113,12 +121,12 @@ fn fatal_chains(built: &Built) -> Result<()> {
     for &length in lengths(built) {
         let depth = (length - 1).to_string();
         let all: Vec<String> = (0..length).map(|n| format!("level {n}")).collect();
-        let run = watched(built, &[&depth, "fatal"], &["--no-timeline"])?;
+        let run = watched_whole(built, &[&depth, "fatal"])?;
         let last = run.incidents.last().context("no incident")?;
         chain(last, &all, Outcome::Fatal).with_context(|| format!("a fatal chain of {length}"))?;
         ensure!(run.incidents.len() == 3, "{} incidents", run.incidents.len());
         // Errors: only the runtime could tell their texts, and those of the newest are copied.
-        let run = watched(built, &[&depth, "resolved"], &["--no-timeline"])?;
+        let run = watched_whole(built, &[&depth, "resolved"])?;
         let last = run.incidents.last().context("no incident")?;
         let known: Vec<bool> = (0..length).map(|n| n + COPIED >= length).collect();
         let half = KEPT / 2;

@@ -2,6 +2,8 @@
 
 use std::process::ExitStatus;
 
+use panicwatch_common::binary::MAX_BINARIES;
+
 use super::{Output, Session};
 use crate::{
     incident::Process,
@@ -13,7 +15,16 @@ impl Session {
     /// What was not seen of the watched programs so far.
     pub fn unseen(&self) -> Unseen {
         self.follower.settle();
-        self.follower.unseen()
+        let unseen = self.follower.unseen();
+        Unseen { ran_go: unseen.ran_go || self.some_probe_was_hit(), ..unseen }
+    }
+
+    /// A program that ends before its mappings were read may still have run Go code: named in the arguments of its loader,
+    /// its file had probes from the beginning.
+    fn some_probe_was_hit(&self) -> bool {
+        // The last row is panicwatch's own: it measures costs with it.
+        let hits = self.armory.with_programs(|programs| programs.hits(MAX_BINARIES - 1));
+        hits.is_ok_and(|hits| hits.iter().any(|hits| *hits > 0))
     }
 
     /// Watched processes that run Go code now, as far as [`Session::unseen`] has found them.
