@@ -1,7 +1,7 @@
 //! Who created the goroutine's creator, and so on: `g.ancestors`, which Go keeps with `GODEBUG=tracebackancestors=N`.
 //!
 //! `*[]ancestorInfo{pcs []uintptr; goid uint64; gopc uintptr}`, the nearest first. The pcs are not followed: the go
-//! statements tell who created whom.
+//! statements give the creator of each goroutine.
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go> (saveAncestors)
 
 use panicwatch_common::event::{ANCESTOR_BYTES, ANCESTORS, Head};

@@ -37,7 +37,7 @@ struct Listed {
     goexit: bool,
 }
 
-/// Makes the events of a process that does what it is told, and keeps the truth.
+/// Makes the events of a scripted process, and keeps the incidents that they must become.
 struct Process<'a> {
     program: &'a Program,
     goroutines: BTreeMap<u64, Goroutine>,

@@ -171,7 +171,7 @@ mod tests {
         assert!(held.sent_one("a", "1") && held.sent_one("a", "2") && held.sent_one("b", "2"));
         assert_eq!((waiting(&held, "a"), waiting(&held, "b")), (vec![], vec!["1".to_owned()]));
         assert!(held.document("1").is_some(), "the store will take it");
-        assert!(held.document("2").is_none() && held.standing("2").is_none(), "nobody needs it");
+        assert!(held.document("2").is_none() && held.standing("2").is_none(), "no exporter needs it");
         assert!(!held.is_wanted("a", "1") && held.is_wanted("b", "1"));
         held.stored("1", &both);
         // Its outbox entry may be there, if a write succeeded that was taken for a failure.
