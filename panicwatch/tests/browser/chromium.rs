@@ -93,6 +93,20 @@ impl Chromium {
         self.until("document.readyState === 'complete' && location.href !== 'about:blank'");
     }
 
+    /// Delays the page's requests to `path`: each is sent `before` ms late, and its answer handed over `after` ms late.
+    /// `window.answered` counts the answers that have arrived. Holds for pages opened from now on.
+    pub(crate) fn delay(&mut self, path: &str, before: u32, after: u32) {
+        let source = format!(
+            "(() => {{ const send = window.fetch, wait = (ms) => new Promise((done) => setTimeout(done, ms)); \
+             window.answered = 0; \
+             window.fetch = async (url, options) => {{ \
+               if (!String(url).startsWith('{path}')) return send(url, options); \
+               await wait({before}); const answer = await send(url, options); window.answered += 1; \
+               await wait({after}); return answer; }}; }})()"
+        );
+        self.call("Page.addScriptToEvaluateOnNewDocument", json!({ "source": source }));
+    }
+
     /// The value of an expression.
     pub(crate) fn eval(&mut self, expression: &str) -> Value {
         let params = json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });

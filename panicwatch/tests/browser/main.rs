@@ -301,6 +301,34 @@ fn news_come_by_themselves() {
     nothing_wrong(&mut browser, &served.base);
 }
 
+/// Opens `view` with the requests to `path` delayed, lets an incident happen once `when` is true, and waits for it.
+fn arrives(path: &str, (before, after): (u32, u32), view: &str, when: &str, rows: &str) {
+    let Some((mut browser, _one)) = browser() else { return };
+    let served = Served::start(vec![numbered(&sample("recovered"), 1)]);
+    browser.delay(path, before, after);
+    browser.open(&format!("{}/#/{view}", served.base));
+    browser.until(when);
+    served.happens(Incident { fingerprint: "fresh".into(), ..numbered(&sample("slow_read"), 2) });
+    browser.until(&format!("document.querySelectorAll('{rows}').length === 2"));
+    nothing_wrong(&mut browser, &served.base);
+}
+
+const LIVE: &str = "document.getElementById('live')?.textContent === 'live'";
+
+#[test]
+fn an_incident_during_the_first_request_is_shown() {
+    let when = format!("window.answered > 0 && {LIVE}");
+    arrives("/api/v1/groups", (0, 2000), "groups", &when, "main tbody tr");
+    arrives("/api/v1/incidents", (0, 2000), "incidents", &when, ".sheet .r");
+}
+
+#[test]
+fn an_incident_before_the_stream_is_connected_is_shown() {
+    let when = |rows: &str| format!("document.querySelectorAll('{rows}').length === 1");
+    arrives("/api/v1/stream", (2000, 0), "groups", &when("main tbody tr"), "main tbody tr");
+    arrives("/api/v1/stream", (2000, 0), "incidents", &when(".sheet .r"), ".sheet .r");
+}
+
 #[test]
 fn a_token_is_asked_for_and_kept() {
     let Some((mut browser, _one)) = browser() else { return };

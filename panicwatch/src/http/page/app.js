@@ -4,7 +4,7 @@
   const { el, told } = PW;
   const main = document.getElementById("main"), live = document.getElementById("live");
   let token = sessionStorage.getItem("panicwatch-token") || "";
-  let onNews = () => {}, lastId = "", shown = 0, abort = null;
+  let onNews = () => {}, held = [], lastId = "", shown = 0, abort = null;
 
   // --- The API -----------------------------------------------------------------------------------------------------
   class Refused extends Error { constructor(status, text) { super(text); this.status = status; } }
@@ -35,6 +35,8 @@
         const answer = await fetch("/api/v1/stream", { headers: { ...headers(), ...(lastId ? { "Last-Event-ID": lastId } : {}) } });
         if (!answer.ok) throw new Refused(answer.status, "");
         live.textContent = "live"; live.className = "live on";
+        // The stream replays at most 1000 incidents, and none before the first one it sent: views ask for the rest.
+        onNews("connected");
         const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
         let rest = "";
         for (;;) {
@@ -56,13 +58,21 @@
     if (fields.event) onNews(fields.event, JSON.parse(fields.data));
   }
 
+  // Subscribes a view to the stream. Events that arrived while it was loading come first.
+  function subscribe(turn, handler) {
+    if (turn !== shown) return;
+    onNews = handler;
+    held.splice(0).forEach((news) => handler(...news));
+  }
+
   // --- Routes --------------------------------------------------------------------------------------------------------
   const ROUTES = { groups, incidents, processes };
   async function route() {
     const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
     const [name, id] = path.split("/");
     const turn = ++shown;
-    onNews = () => {};
+    held = [];
+    onNews = (...news) => held.push(news);
     if (abort) abort();
     abort = null;
     for (const link of document.querySelectorAll("nav a")) {
@@ -146,12 +156,12 @@
     drawGaps();
     await enqueue(() => again(0));
     let waiting = false;
-    onNews = (name, data) => {
+    subscribe(turn, (name, data) => {
       if (name === "gap") { gaps = [...gaps, data]; drawGaps(); return; }
       if (waiting) return;
       waiting = true;
       setTimeout(() => { waiting = false; enqueue(() => again(list.length)); }, 500);
-    };
+    });
   }
 
   // --- Incidents: only the rows in sight are there --------------------------------------------------------------------
@@ -212,15 +222,29 @@
       if (to) { to.focus({ preventScroll: true }); to.scrollIntoView({ block: "nearest" }); }
     });
     await more();
-    onNews = (name, data) => {
-      const plain = ["from", "to", "pid", "exe", "text", "fingerprint", "kind", "outcome"].every((k) => !query.get(k) || (k === "kind" || k === "outcome" || k === "fingerprint") && data[k] === query.get(k));
-      if (name !== "incident" || !plain || all.some((i) => i.id === data.id)) return;
-      all.unshift(data);
-      // What is being read stays where it is.
-      if (view.scrollTop > 0) view.scrollTop += height();
+    // Rows that are not listed yet go to the front; the row being read keeps its position.
+    const prepend = (rows) => {
+      const fresh = rows.filter((row) => !all.some((i) => i.id === row.id));
+      if (fresh.length === 0) return;
+      all = fresh.concat(all);
+      if (view.scrollTop > 0) view.scrollTop += fresh.length * height();
       status.textContent = `${PW.number(all.length)}${next ? " and more" : ""}`;
       draw();
     };
+    const newest = async () => {
+      const keys = new URLSearchParams(query);
+      keys.set("limit", "500");
+      const page = await get(`/api/v1/incidents?${keys}`);
+      if (turn !== shown) return;
+      // With a whole page of unknown rows there may be more between it and the listed ones: start over.
+      if (page.next && !page.incidents.some((row) => all.some((i) => i.id === row.id))) { all = []; next = page.next; }
+      prepend(page.incidents);
+    };
+    subscribe(turn, (name, data) => {
+      if (name === "connected" || name === "lagged") return newest().catch((error) => { if (turn === shown) complain(error); });
+      const plain = ["from", "to", "pid", "exe", "text", "fingerprint", "kind", "outcome"].every((k) => !query.get(k) || (k === "kind" || k === "outcome" || k === "fingerprint") && data[k] === query.get(k));
+      if (name === "incident" && plain) prepend([data]);
+    });
   }
   async function incident(id, turn) {
     const view = await get(`/api/v1/incidents/${encodeURIComponent(id)}?format=view`);
