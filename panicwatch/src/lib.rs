@@ -40,6 +40,8 @@ pub mod frame_class;
 pub mod gobin;
 pub mod gotype;
 #[cfg(feature = "host")]
+pub mod helper;
+#[cfg(feature = "host")]
 pub mod hook;
 #[cfg(feature = "host")]
 pub mod http;

@@ -8,6 +8,7 @@ use panicwatch::cli::{
     common::{say, sentence},
     daemon, doctor, generated, init_trace, inspect, run, show, symbolize, top, trace,
 };
+use panicwatch::helper;
 
 /// A flight recorder for Go panics: watches Go programs from outside, without changing them
 #[derive(Debug, Parser)]
@@ -34,6 +35,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Some(status) = helper::dispatch() {
+        return status;
+    }
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Attach(args) => attach::run(&args),
