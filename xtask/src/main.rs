@@ -8,6 +8,7 @@ mod build;
 mod check_go_runtime;
 mod demo;
 mod fuzz;
+mod harm;
 mod host;
 mod paths;
 mod service;
@@ -41,6 +42,8 @@ enum Task {
     Service(service::Args),
     /// Run the decoders on damaged input under libFuzzer
     Fuzz(fuzz::Args),
+    /// Try to hurt watched programs and the host, and count what happens
+    Harm(harm::Args),
     /// Check the house rules that no compiler knows
     Tidy,
     /// Measure what panicwatch costs, beside what one would use instead
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Service(args) => service::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
+        Task::Harm(args) => harm::run(&args),
         Task::Tidy => tidy::run(),
         Task::Bench(args) => bench::run(&args),
         Task::CheckGoRuntime => check_go_runtime::run(),

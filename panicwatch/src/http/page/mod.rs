@@ -10,6 +10,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    escape,
     frame_class::{self, Class},
     incident::{Frame, Incident},
     title,
@@ -123,17 +124,14 @@ pub fn file(incident: &Incident) -> Result<String, serde_json::Error> {
 
 /// JSON as the text of a `<script>` element: with `<` and `&` written as escapes no end tag or comment can begin in it
 /// (<https://www.w3.org/TR/2011/WD-html5-author-20110809/the-script-element.html>). JSON has
-/// these characters in strings only.
+/// these characters in strings only. Characters that steer a terminal are escaped as well: people print files.
 fn embeddable(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
-        match c {
-            '<' => out.push_str("\\u003c"),
-            '>' => out.push_str("\\u003e"),
-            '&' => out.push_str("\\u0026"),
-            '\u{2028}' => out.push_str("\\u2028"),
-            '\u{2029}' => out.push_str("\\u2029"),
-            c => out.push(c),
+        if matches!(c, '<' | '>' | '&') || escape::is_unsafe(c) {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            out.push(c);
         }
     }
     out
@@ -142,4 +140,21 @@ fn embeddable(json: &str) -> String {
 /// As a policy names a script or style: base64 of SHA-256.
 fn hash(text: &str) -> String {
     STANDARD.encode(Sha256::digest(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::embeddable;
+
+    #[test]
+    fn nothing_in_the_data_ends_the_element_or_steers_a_terminal() {
+        let json = serde_json::to_string("</script>&\u{85}\u{9b}31m\u{2028}\u{202e}\u{e0041}").expect("JSON");
+        let embedded = embeddable(&json);
+        assert!(embedded.is_ascii(), "{embedded}");
+        assert!(!embedded.contains(['<', '>', '&']), "{embedded}");
+        assert_eq!(
+            serde_json::from_str::<String>(&embedded).expect("the same JSON"),
+            serde_json::from_str::<String>(&json).expect("JSON")
+        );
+    }
 }

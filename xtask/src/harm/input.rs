@@ -1,0 +1,276 @@
+//! Damaged binaries, hostile values and hostile HTTP clients.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::{
+    Context, End, Scenario,
+    programs::{self, PATIENCE, Running},
+};
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "damaged binaries", run: damaged },
+    Scenario { name: "damaged binaries under the daemon", run: damaged_under_daemon },
+    Scenario { name: "hostile values", run: hostile_values },
+    Scenario { name: "http clients", run: http_clients },
+];
+
+/// `inspect` of a damaged file ends by itself with a result or an error.
+const INSPECT_LIMIT: Duration = Duration::from_secs(60);
+
+/// A copy of `original` with 1 to 64 bytes changed: of the headers, of the Go tables, or anywhere; or cut short.
+fn damage(original: &[u8], random: &mut super::Random) -> Vec<u8> {
+    let mut bytes = original.to_vec();
+    let length = bytes.len() as u64;
+    // Ranges from which positions are drawn: ELF and program headers, section headers, the whole file.
+    let ranges = [0..4096.min(length), length.saturating_sub(4096)..length, 0..length];
+    let range = &ranges[random.below(3) as usize];
+    for _ in 0..=random.below(64) {
+        let at = range.start + random.below(range.end - range.start);
+        bytes[at as usize] = random.next() as u8;
+    }
+    if random.below(10) == 0 {
+        bytes.truncate(random.below(length) as usize);
+    }
+    bytes
+}
+
+/// Writes an executable file.
+fn executable(path: &Path, bytes: &[u8]) -> Result<()> {
+    fs::write(path, bytes)?;
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
+}
+
+fn damaged(context: &Context) -> Result<End> {
+    let original = fs::read(programs::book(context)?)?;
+    let mut random = context.random("damaged");
+    let path = context.scratch.join("damaged");
+    let (rounds, run_every) = context.size((100_u64, 10), (1000, 10));
+    let (mut read, mut refused, mut ran) = (0, 0, 0);
+    for round in 0..rounds {
+        let bytes = damage(&original, &mut random);
+        let _ = fs::remove_file(&path);
+        executable(&path, &bytes)?;
+        let keep = |what: &str| -> Result<End> {
+            let kept = std::env::temp_dir().join(format!("damaged-{}-{round}", context.seed));
+            fs::copy(&path, &kept)?;
+            bail!("{what}; the file is kept as {}", kept.display())
+        };
+        let mut inspect = Command::new(&context.panicwatch);
+        let inspected =
+            programs::run(context, inspect.args(["inspect", "--format", "json"]).arg(&path), INSPECT_LIMIT)?;
+        match inspected.status {
+            0 => read += 1,
+            1..=3 => refused += 1,
+            status => return keep(&format!("inspect ended with {status}: {}", inspected.stderr)),
+        }
+        if round % run_every == 0 {
+            let alone = programs::run(
+                context,
+                Command::new("timeout").args(["-s", "KILL", "10"]).arg(&path),
+                PATIENCE,
+            )?;
+            let mut watched = Command::new(&context.panicwatch);
+            watched.args(["run", "-o", "/dev/null", "--", "timeout", "-s", "KILL", "10"]).arg(&path);
+            let watched = programs::run(context, &mut watched, PATIENCE)?;
+            if alone.status != watched.status || alone.stdout != watched.stdout {
+                return keep(&format!(
+                    "status {} became {}: {}",
+                    alone.status, watched.status, watched.stderr
+                ));
+            }
+            ran += 1;
+        }
+    }
+    Ok(End::Passed(format!(
+        "{rounds} files: {read} read, {refused} refused with an error; {ran} run with equal results"
+    )))
+}
+
+/// A daemon with its state and its port in the scratch folder.
+struct Daemon {
+    running: Running,
+    address: String,
+}
+
+impl Daemon {
+    fn start(context: &Context) -> Result<Daemon> {
+        let state = context.scratch.join("daemon");
+        fs::create_dir_all(&state)?;
+        let address = format!("127.0.0.1:{}", free_port()?);
+        let config = state.join("panicwatch.toml");
+        let include = context.scratch.display();
+        let text = format!(
+            "[watch]\ninclude = [{{ exe = [\"{include}/*\"] }}]\n[store]\npath = \"{}/store\"\n[http]\nlisten = [\"{address}\"]\nunix_socket = \"\"\n",
+            state.display()
+        );
+        fs::write(&config, text)?;
+        let mut daemon = Command::new(&context.panicwatch);
+        let running = programs::start(context, daemon.args(["daemon", "--config"]).arg(&config))?;
+        let mut daemon = Daemon { running, address };
+        let deadline = Instant::now() + PATIENCE;
+        while !daemon.get("/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+            if let Some(status) = daemon.running.child.try_wait()? {
+                bail!("the daemon ended ({status}): {}", daemon.running.stderr());
+            }
+            ensure!(Instant::now() < deadline, "the daemon is never ready: {}", daemon.running.stderr());
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(daemon)
+    }
+
+    /// The whole answer to a request.
+    fn get(&self, path: &str) -> Result<String> {
+        let mut stream = TcpStream::connect(&self.address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+
+    /// Stops it in order.
+    fn stop(self) -> Result<()> {
+        self.running.signal("TERM")?;
+        let ended = self.running.wait(Duration::from_secs(60))?;
+        ensure!(ended.status == 0, "the daemon ended with {}: {}", ended.status, ended.stderr);
+        Ok(())
+    }
+}
+
+fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn damaged_under_daemon(context: &Context) -> Result<End> {
+    let original = fs::read(programs::book(context)?)?;
+    let mut random = context.random("damaged under the daemon");
+    let daemon = Daemon::start(context)?;
+    let rounds = context.size(50, 1000);
+    for round in 0..rounds {
+        let path = context.scratch.join(format!("damaged-{round}"));
+        executable(&path, &damage(&original, &mut random))?;
+        drop(programs::run(
+            context,
+            Command::new("timeout").args(["-s", "KILL", "2"]).arg(&path).arg("-panics=3"),
+            PATIENCE,
+        )?);
+        fs::remove_file(&path)?;
+    }
+    let ended =
+        programs::run(context, Command::new(programs::book(context)?).args(["-begin", "2s"]), PATIENCE)?;
+    ensure!(ended.status == 7, "the program ended with {}", ended.status);
+    let health = daemon.get("/healthz")?;
+    ensure!(health.starts_with("HTTP/1.1 200"), "not healthy: {health}");
+    daemon.stop()?;
+    Ok(End::Passed(format!("{rounds} files executed; the daemon is healthy and stops in order")))
+}
+
+/// Every output of incidents whose texts try to steer a terminal or a browser.
+fn hostile_values(context: &Context) -> Result<End> {
+    let program = programs::build(context, "xtask/harm/hostile", "hostile", &[])?;
+    let file = context.scratch.join("hostile.jsonl");
+    let _ = fs::remove_file(&file);
+    let mut run = Command::new(&context.panicwatch);
+    let ended = programs::run(context, run.args(["run", "-o"]).arg(&file).arg("--").arg(&program), PATIENCE)?;
+    ensure!(ended.status == 2, "status {}: {}", ended.status, ended.stderr);
+    let text = fs::read_to_string(&file)?;
+    let incidents: Vec<&str> = text.lines().collect();
+    let expected: usize = ended.stdout.trim().parse().context("the program prints its number of panics")?;
+    ensure!(incidents.len() == expected, "{} incidents of {expected}: {}", incidents.len(), ended.stderr);
+    let mut outputs = 0;
+    for (at, incident) in incidents.iter().enumerate() {
+        let one: PathBuf = context.scratch.join(format!("hostile-{at}.json"));
+        fs::write(&one, incident)?;
+        for format in ["text", "json", "html", "perfetto", "folded", "perf-script", "otlp"] {
+            let mut show = Command::new(&context.panicwatch);
+            let output = show.args(["show", "--format", format]).arg(&one).output()?;
+            let status = output.status;
+            let words = String::from_utf8_lossy(&output.stderr);
+            if status.code() == Some(1) && words.contains("nothing to") {
+                // The formats of profiles need samples, which a short run may lack.
+                continue;
+            }
+            ensure!(
+                status.success(),
+                "show --format {format}: {status} {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            if !matches!(format, "perfetto" | "otlp") {
+                let text = harmless(&output.stdout).with_context(|| format!("incident {at} as {format}"))?;
+                ensure!(
+                    format != "html" || !text.contains("<script>alert"),
+                    "incident {at}: markup of the program"
+                );
+            }
+            outputs += 1;
+        }
+    }
+    Ok(End::Passed(format!(
+        "{expected} values in 7 formats: {outputs} outputs, none with a control character or markup of the program"
+    )))
+}
+
+/// No control characters but line feeds and tabs.
+fn harmless(output: &[u8]) -> Result<&str> {
+    let text = std::str::from_utf8(output).context("not UTF-8")?;
+    let control = text.char_indices().find(|(_, c)| c.is_control() && !matches!(c, '\n' | '\t'));
+    if let Some((at, control)) = control {
+        bail!("control character {control:?} at byte {at}");
+    }
+    Ok(text)
+}
+
+/// Slow, many and malformed clients: health and metrics answer all the time, and the daemon stops in order.
+fn http_clients(context: &Context) -> Result<End> {
+    let daemon = Daemon::start(context)?;
+    let mut random = context.random("http clients");
+    let many = context.size(700, 3000);
+    let mut open = Vec::new();
+    let mut slowest = Duration::ZERO;
+    for number in 0..many {
+        if let Ok(mut stream) = TcpStream::connect(&daemon.address) {
+            let request = match random.below(4) {
+                0 => "GET /api/v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(),
+                1 => "GET /api/v1/incidents HTTP/1.1\r\nHost: loc".to_owned(),
+                2 => format!(
+                    "GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                    "a".repeat(random.below(100_000) as usize)
+                ),
+                _ => String::from_utf8_lossy(&random.next().to_le_bytes()).into_owned(),
+            };
+            // A server that closes early is right.
+            drop(stream.set_write_timeout(Some(Duration::from_secs(1))));
+            drop(stream.write_all(request.as_bytes()));
+            open.push(stream);
+        }
+        if number % 50 == 49 {
+            for path in ["/healthz", "/metrics"] {
+                let began = Instant::now();
+                let answer =
+                    daemon.get(path).with_context(|| format!("{path} beside {} clients", open.len()))?;
+                ensure!(
+                    answer.starts_with("HTTP/1.1 200"),
+                    "{path} beside {} clients: {answer:.200}",
+                    open.len()
+                );
+                slowest = slowest.max(began.elapsed());
+            }
+        }
+    }
+    daemon.stop()?;
+    Ok(End::Passed(format!(
+        "{many} clients; health and metrics answered within {} ms; orderly stop",
+        slowest.as_millis()
+    )))
+}

@@ -1,0 +1,213 @@
+//! Go programs that scenarios run, with and without panicwatch, and what panicwatch reported of them.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use super::Context;
+use crate::{paths, setup, shell};
+
+/// Generous: the machine is loaded on purpose.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How a program ended and what it wrote.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// Exit status, or 128 + the signal's number.
+    pub(crate) status: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Debian's package, the oldest release that panicwatch supports.
+pub(crate) const DEBIAN_GO: &str = "1.19";
+
+/// A command set up for a Go release, without the user's Go settings and without a network.
+pub(crate) fn go_command(version: &str) -> Result<Command> {
+    let cache = paths::cache()?;
+    let goroot = match version {
+        DEBIAN_GO => PathBuf::from("/usr/lib/go-1.19"),
+        _ => setup::go_root(&cache, version),
+    };
+    let mut go = Command::new(goroot.join("bin/go"));
+    go.env("GOROOT", &goroot)
+        .env("GO111MODULE", "on")
+        .env("GOPROXY", "off")
+        .env("GOWORK", "off")
+        .env("GOTOOLCHAIN", "local")
+        .env("GOFLAGS", "-buildvcs=false")
+        .env("GOCACHE", cache.join("gocache"));
+    Ok(go)
+}
+
+/// The newest Go release that `setup` installs.
+pub(crate) fn newest_go() -> Result<&'static str> {
+    setup::GO_VERSIONS.last().copied().context("no Go release is known")
+}
+
+/// Builds the Go module in `folder` (below the repository) as the file `name`, with additional build flags.
+pub(crate) fn build(context: &Context, folder: &str, name: &str, flags: &[&str]) -> Result<PathBuf> {
+    build_with(context, newest_go()?, folder, name, flags)
+}
+
+/// [`build`], with a given Go release.
+pub(crate) fn build_with(
+    context: &Context,
+    version: &str,
+    folder: &str,
+    name: &str,
+    flags: &[&str],
+) -> Result<PathBuf> {
+    let program = context.scratch.join(name);
+    let mut go = go_command(version)?;
+    go.current_dir(paths::root().join(folder)).arg("build").args(flags).arg("-o").arg(&program).arg(".");
+    shell::run(&mut go)?;
+    Ok(program)
+}
+
+/// The program that keeps its own count of panics.
+pub(crate) fn book(context: &Context) -> Result<PathBuf> {
+    let program = context.scratch.join("book");
+    if program.exists() { Ok(program) } else { build(context, "xtask/harm/book", "book", &[]) }
+}
+
+/// Runs a command to its end; one that does not end within `limit` is killed, and that is an error.
+pub(crate) fn run(context: &Context, command: &mut Command, limit: Duration) -> Result<Ended> {
+    let running = start(context, command)?;
+    running.wait(limit)
+}
+
+/// A command that runs, with its output going to files.
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    shown: String,
+    stdout: PathBuf,
+    stderr: PathBuf,
+}
+
+/// Starts a command with nothing on its standard input.
+pub(crate) fn start(context: &Context, command: &mut Command) -> Result<Running> {
+    let shown = shell::show(command);
+    let number = RUNS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let file = |what: &str| context.scratch.join(format!("{number}.{what}"));
+    let (stdout, stderr) = (file("stdout"), file("stderr"));
+    command.stdin(Stdio::null()).stdout(File::create(&stdout)?).stderr(File::create(&stderr)?);
+    let child = command.spawn().with_context(|| format!("cannot run {shown}"))?;
+    Ok(Running { child, shown, stdout, stderr })
+}
+
+static RUNS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+impl Running {
+    /// What it has written to standard error so far.
+    pub(crate) fn stderr(&self) -> String {
+        fs::read(&self.stderr).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// Waits until standard error contains `text`.
+    pub(crate) fn until(&mut self, text: &str) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.stderr().contains(text) {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended early ({status}): {}", self.shown, self.stderr());
+            }
+            ensure!(Instant::now() < deadline, "{} never wrote {text:?}: {}", self.shown, self.stderr());
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, name: &str) -> Result<()> {
+        let pid = self.child.id().to_string();
+        shell::capture(Command::new("kill").args(["-s", name, &pid])).map(drop)
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(mut self, limit: Duration) -> Result<Ended> {
+        let deadline = Instant::now() + limit;
+        let status = loop {
+            if let Some(status) = self.child.try_wait()? {
+                break status;
+            }
+            if Instant::now() > deadline {
+                self.child.kill()?;
+                self.child.wait()?;
+                bail!("{} did not end within {limit:?}: {}", self.shown, self.stderr());
+            }
+            thread::sleep(Duration::from_millis(10));
+        };
+        let text =
+            |path: &Path| -> Result<String> { Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned()) };
+        Ok(Ended { status: number(status), stdout: text(&self.stdout)?, stderr: text(&self.stderr)? })
+    }
+}
+
+fn number(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
+/// What panicwatch reported in JSON lines.
+#[derive(Debug, Default)]
+pub(crate) struct Reported {
+    /// Incidents by outcome.
+    pub(crate) outcomes: BTreeMap<String, u64>,
+    /// Calls of panic that the incidents show: a chain has several, and runtime.Goexit and throw are none.
+    pub(crate) panics: u64,
+}
+
+impl Reported {
+    /// Reads a JSON lines file; a file that was never made is an empty one.
+    pub(crate) fn read(path: &Path) -> Result<Reported> {
+        let mut reported = Reported::default();
+        let text = fs::read_to_string(path).unwrap_or_default();
+        for line in text.lines() {
+            let incident: Value = serde_json::from_str(line).with_context(|| path.display().to_string())?;
+            let outcome = incident["outcome"].as_str().context("an incident has an outcome")?;
+            *reported.outcomes.entry(outcome.to_owned()).or_default() += 1;
+            let panics = incident["panics"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let raised = panics.iter().filter(|panic| panic["goexit"] != true).count() as u64;
+            reported.panics += raised;
+        }
+        Ok(reported)
+    }
+
+    /// Incidents with this outcome.
+    pub(crate) fn of(&self, outcome: &str) -> u64 {
+        self.outcomes.get(outcome).copied().unwrap_or(0)
+    }
+}
+
+/// The number behind `word` in the program's output.
+pub(crate) fn printed(ended: &Ended, word: &str) -> Result<u64> {
+    let number = ended.stdout.lines().find_map(|line| line.strip_prefix(word)?.trim().parse().ok());
+    number.with_context(|| format!("no line {word:?} in {:?}; {}", ended.stdout, ended.stderr))
+}
+
+/// Numbers of a sentence that panicwatch prints at its end, such as "3 panics were only counted": the sum of the numbers that
+/// precede `words`.
+pub(crate) fn stated(stderr: &str, words: &str) -> u64 {
+    let before = stderr.match_indices(words).map(|(at, _)| stderr[..at].trim_end());
+    before.filter_map(|text| text.rsplit(|c: char| !c.is_ascii_digit()).next()?.parse::<u64>().ok()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stated;
+
+    #[test]
+    fn numbers_of_sentences_are_added() {
+        let text = "panicwatch: 12 panics counted in main.one\npanicwatch: 3 panics counted\n";
+        assert_eq!(stated(text, " panics counted"), 15);
+        assert_eq!(stated(text, " records lost"), 0);
+    }
+}
