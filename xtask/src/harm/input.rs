@@ -28,6 +28,19 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 /// `inspect` of a damaged file ends by itself with a result or an error.
 const INSPECT_LIMIT: Duration = Duration::from_secs(60);
 
+/// Runs a damaged program, which may do anything, without rights, for at most 10 s.
+const CONFINED: [&str; 9] = [
+    "setpriv",
+    "--reuid=65534",
+    "--regid=65534",
+    "--clear-groups",
+    "--no-new-privs",
+    "timeout",
+    "-s",
+    "KILL",
+    "10",
+];
+
 /// A copy of `original` with 1 to 64 bytes changed: of the headers, of the Go tables, or anywhere; or cut short.
 fn damage(original: &[u8], random: &mut super::Random) -> Vec<u8> {
     let mut bytes = original.to_vec();
@@ -75,13 +88,11 @@ fn damaged(context: &Context) -> Result<End> {
             status => return keep(&format!("inspect ended with {status}: {}", inspected.stderr)),
         }
         if round % run_every == 0 {
-            let alone = programs::run(
-                context,
-                Command::new("timeout").args(["-s", "KILL", "10"]).arg(&path),
-                PATIENCE,
-            )?;
+            let mut line = Command::new(CONFINED[0]);
+            line.args(&CONFINED[1..]).arg(&path).current_dir("/proc");
+            let alone = programs::run(context, &mut line, PATIENCE)?;
             let mut watched = Command::new(&context.panicwatch);
-            watched.args(["run", "-o", "/dev/null", "--", "timeout", "-s", "KILL", "10"]).arg(&path);
+            watched.args(["run", "-o", "/dev/null", "--"]).args(CONFINED).arg(&path).current_dir("/proc");
             let watched = programs::run(context, &mut watched, PATIENCE)?;
             if alone.status != watched.status || alone.stdout != watched.stdout {
                 return keep(&format!(
@@ -160,11 +171,9 @@ fn damaged_under_daemon(context: &Context) -> Result<End> {
     for round in 0..rounds {
         let path = context.scratch.join(format!("damaged-{round}"));
         executable(&path, &damage(&original, &mut random))?;
-        drop(programs::run(
-            context,
-            Command::new("timeout").args(["-s", "KILL", "2"]).arg(&path).arg("-panics=3"),
-            PATIENCE,
-        )?);
+        let mut line = Command::new(CONFINED[0]);
+        line.args(&CONFINED[1..]).arg(&path).arg("-panics=3").current_dir("/proc");
+        drop(programs::run(context, &mut line, PATIENCE)?);
         fs::remove_file(&path)?;
     }
     let ended =
