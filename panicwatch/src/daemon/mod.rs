@@ -11,6 +11,7 @@ mod main_loop;
 mod options;
 pub mod paint;
 pub mod privileges;
+pub mod seccomp;
 pub mod status;
 pub mod truncated;
 
@@ -111,6 +112,7 @@ impl Daemon {
         }
         // The last thing to do alone: threads inherit what is left.
         privileges::drop_others().map_err(StartError::Config)?;
+        seccomp::apply().map_err(StartError::Config)?;
         let restored = store.counters()?;
         let metrics =
             Metrics::new(&config.metrics, &restored).map_err(|e| StartError::Config(e.to_string()))?;

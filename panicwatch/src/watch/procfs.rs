@@ -1,6 +1,11 @@
 //! What /proc tells of a process, read when it is first seen. Anything may have vanished: that gives `None`.
 
-use std::{collections::BTreeMap, fs, io, os::unix::fs::MetadataExt, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::{MetadataExt, OpenOptionsExt as _},
+    path::PathBuf,
+};
 
 use crate::{
     incident::Process,
@@ -89,11 +94,13 @@ impl MappedCode {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 let path = self.id.path.strip_prefix("/").unwrap_or(&self.id.path);
                 let path = PathBuf::from(format!("/proc/{pid}/root")).join(path);
-                let meta = fs::metadata(&path)?;
+                // The process may have put a FIFO there: an open that waits would wait for it.
+                let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path)?;
+                let meta = file.metadata()?;
                 if !meta.is_file() || meta.ino() != self.id.inode {
                     return Err(io::Error::new(io::ErrorKind::NotFound, "its path leads to another file"));
                 }
-                fs::File::open(&path)
+                Ok(file)
             }
             very => very,
         }

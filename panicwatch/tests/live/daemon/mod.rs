@@ -1,6 +1,7 @@
 //! The daemon on real programs, judged by the books that these keep themselves.
 
 mod collector;
+mod confined;
 mod disk;
 mod host;
 mod soak;
@@ -35,6 +36,7 @@ const TESTS: &[(&str, Test)] = &[
     ("reloads", reloads),
     ("overwritten binaries", overwritten),
     ("two mounts of an image", mounts),
+    ("confined", confined::confined),
     ("full disk", disk::full),
     ("adds up", soak::adds_up),
     ("all together", together::all),
