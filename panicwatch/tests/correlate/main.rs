@@ -1,216 +1,25 @@
 //! Incidents from tables of events: every scenario whole, and with each record and each pair of records lost in turn. What
 //! lacks records may lack an outcome; it may not have a wrong one, nor another incident's panics.
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod process;
+mod random;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use panicwatch::{
     clock::Clock,
     correlate::{Correlator, Lost, Program},
-    event::{Body, Capture, Event, Point, ProcessEvent},
+    event::Event,
     gobin::GoBinary,
     incident::{Incident, Outcome, State},
-    memory::Snapshot,
     probe::plan::plan,
 };
-use panicwatch_common::{
-    Regs,
-    event::{Head, kind},
-    reg,
-};
+use panicwatch_common::event::kind;
+use process::{HI, PID, Process};
 use support::{fixture, toolchains};
-
-const PID: u32 = 4711;
-const HI: u64 = 0xc000_0800_0000;
-
-/// A goroutine as Go's runtime has it: the stack addresses of its panics, oldest first.
-#[derive(Default)]
-struct Goroutine {
-    listed: Vec<Listed>,
-}
-
-#[derive(Clone, Copy)]
-struct Listed {
-    at: u64,
-    start_sp: u64,
-    goexit: bool,
-}
-
-/// Makes the events of a scripted process, and keeps the incidents that they must become.
-struct Process<'a> {
-    program: &'a Program,
-    goroutines: BTreeMap<u64, Goroutine>,
-    events: Vec<Event>,
-    now: u64,
-    /// Outcome by raise.
-    truth: BTreeMap<u64, (usize, Outcome)>,
-    incidents: usize,
-}
-
-impl<'a> Process<'a> {
-    fn new(program: &'a Program) -> Self {
-        let (goroutines, events, truth) = Default::default();
-        Self { program, goroutines, events, now: 1000, truth, incidents: 0 }
-    }
-
-    fn g(goid: u64) -> u64 {
-        0xc000_0000_0000 + goid * 0x1000
-    }
-
-    fn head(&mut self, goid: u64, kind: u32, sp: u64) -> Head {
-        self.now += 1000;
-        let g = Self::g(goid);
-        let (tgid, tid, time_ns) = (PID, PID + goid as u32, self.now);
-        Head { kind, time_ns, tgid, tid, sp, g, goid, stack_hi: HI, ..Head::default() }
-    }
-
-    fn top(&self, goid: u64) -> Option<Listed> {
-        self.goroutines.get(&goid)?.listed.last().copied()
-    }
-
-    fn capture(&mut self, goid: u64, kind: u32, sp: u64) -> Event {
-        let head = self.head(goid, kind, sp);
-        let layout = self.program.bin.layout();
-        let mut memory = Snapshot::new();
-        let mut g = vec![0; 512];
-        let top = self.top(goid).map_or(0, |top| top.at);
-        for (field, word) in [(layout.g.panic, top), (layout.g.stack_hi, HI)] {
-            g[usize::from(field)..][..8].copy_from_slice(&word.to_le_bytes());
-        }
-        memory.add(head.g, g);
-        let goroutine = self.goroutines.entry(goid).or_default();
-        for listed in &goroutine.listed {
-            memory.add(listed.at, panic_bytes(self.program, listed, goroutine.below(listed)));
-        }
-        let m = vec![0; 512];
-        memory.add(0x5000_0000, m);
-        let capture =
-            Capture { regs: Regs::default(), m_addr: 0x5000_0000, p_addr: 0, stack_addr: sp, stack_end: HI };
-        Event { head, body: Body::Capture(Box::new(capture)), memory, lost_memory: 0 }
-    }
-
-    fn point(&mut self, goid: u64, kind: u32, args: [u64; 6], sp: u64) {
-        let head = self.head(goid, kind, sp);
-        let mut memory = Snapshot::new();
-        let mut panic_addr = 0;
-        if let Some(top) = self.top(goid) {
-            panic_addr = top.at;
-            memory.add(top.at, panic_bytes(self.program, &top, self.goroutines[&goid].below(&top)));
-        }
-        let body = Body::Point(Box::new(Point { args, panic_addr, defer_addr: 0 }));
-        self.events.push(Event { head, body, memory, lost_memory: 0 });
-    }
-
-    /// gopanic is called by a function whose stack pointer is `start_sp`.
-    fn raise(&mut self, goid: u64, start_sp: u64) -> u64 {
-        let event = self.capture(goid, kind::PANIC, start_sp - 8);
-        let at = start_sp - 8 - 0x40;
-        self.events.push(event);
-        self.goroutines.entry(goid).or_default().listed.push(Listed { at, start_sp, goexit: false });
-        self.now
-    }
-
-    /// The newest panic's deferred call begins; its stack pointer is in gopanic's frame.
-    fn begin(&mut self, goid: u64) {
-        self.point(goid, kind::DEFER_BEGIN, [1, 2, 0, 0, 0, 0], 0);
-    }
-
-    fn end(&mut self, goid: u64, recovered: bool) {
-        self.point(goid, kind::DEFER_END, [recovered.into(), 0, 0, 0, 0, 0], 0);
-    }
-
-    /// recover() catches it, the deferred call returns, and the frame at `sp` goes on: what was raised below ends.
-    fn recover(&mut self, goid: u64, sp: u64) {
-        self.point(goid, kind::RECOVER, [0; 6], 0);
-        self.end(goid, true);
-        self.recovery(goid, sp);
-    }
-
-    fn recovery(&mut self, goid: u64, sp: u64) {
-        let g = self.goroutines.entry(goid).or_default();
-        // What is compared is gopanic's own stack pointer, below that of its caller.
-        let stays = |listed: &Listed| listed.goexit || listed.start_sp > sp;
-        let keep = g.listed.iter().rposition(stays).map_or(0, |last| last + 1);
-        if self.program.bin.version().minor < 22 {
-            g.listed.truncate(keep);
-            self.point(goid, kind::RECOVERY, [0; 6], 0);
-        } else {
-            self.point(goid, kind::RECOVERY, [0; 6], 0);
-            // `_panic.sp` of the newest is the frame that goes on.
-            let sp_field = u64::from(self.program.bin.layout().panic.sp);
-            if let (Some(top), Some(event)) = (self.top(goid), self.events.last_mut()) {
-                let mut memory = Snapshot::new();
-                memory.add(top.at + sp_field, sp.to_le_bytes());
-                for (at, bytes) in event.memory.segments() {
-                    memory.add(at, bytes);
-                }
-                event.memory = memory;
-            }
-            self.goroutines.entry(goid).or_default().listed.truncate(keep);
-        }
-    }
-
-    fn goexit(&mut self, goid: u64, start_sp: u64) {
-        self.point(goid, kind::GOEXIT, [0; 6], start_sp - 8);
-        let at = start_sp - 8 - 0x40;
-        self.goroutines.entry(goid).or_default().listed.push(Listed { at, start_sp, goexit: true });
-    }
-
-    fn exit(&mut self, goid: u64, status: u64) {
-        self.point(goid, kind::EXIT, [status, 0, 0, 0, 0, 0], 0);
-    }
-
-    fn throw(&mut self, goid: u64) {
-        let mut event = self.capture(goid, kind::THROW, HI - 0x2000);
-        event.head.site = panicwatch_common::binary::site::IS_FATAL;
-        self.events.push(event);
-    }
-
-    fn die(&mut self, goid: u64, throwing: u32) {
-        let mut event = self.capture(goid, kind::DIE, HI - 0x2000);
-        let mut memory = Snapshot::new();
-        memory.add(0x5000_0000 + u64::from(self.program.bin.layout().m.throwing), throwing.to_le_bytes());
-        for (at, bytes) in event.memory.segments() {
-            memory.add(at, bytes);
-        }
-        event.memory = memory;
-        if let Body::Capture(capture) = &mut event.body {
-            capture.regs.words[reg::RAX] = event.head.g;
-        }
-        self.events.push(event);
-    }
-
-    fn gone(&mut self, kind: u32, status: Option<u32>) {
-        let mut head = self.head(0, kind, 0);
-        (head.g, head.goid, head.stack_hi) = (0, 0, 0);
-        let body = Body::Process(ProcessEvent { wait_status: status, args: None, env: None });
-        self.events.push(Event { head, body, memory: Snapshot::new(), lost_memory: 0 });
-    }
-
-    /// Those raises were one incident, of that outcome.
-    fn was(&mut self, raises: &[u64], outcome: Outcome) {
-        for raise in raises {
-            self.truth.insert(*raise, (self.incidents, outcome));
-        }
-        self.incidents += 1;
-    }
-}
-
-impl Goroutine {
-    fn below(&self, of: &Listed) -> u64 {
-        let at = self.listed.iter().position(|listed| listed.at == of.at).expect("it is listed");
-        at.checked_sub(1).map_or(0, |older| self.listed[older].at)
-    }
-}
-
-fn panic_bytes(program: &Program, listed: &Listed, link: u64) -> Vec<u8> {
-    let layout = program.bin.layout().panic;
-    let mut bytes = vec![0; 112];
-    bytes[usize::from(layout.link)..][..8].copy_from_slice(&link.to_le_bytes());
-    bytes[usize::from(layout.goexit)] = listed.goexit.into();
-    bytes
-}
 
 type Scenario = fn(&mut Process<'_>);
 
