@@ -45,6 +45,9 @@ struct Way {
 }
 
 fn main() {
+    if panicwatch::helper::dispatch().is_some() {
+        return;
+    }
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let option = |name: &str| {
         let at = arguments.iter().position(|a| a == name)?;

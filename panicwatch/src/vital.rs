@@ -1,7 +1,7 @@
 //! Threads without which the rest is worth nothing, or does harm: should one panic, the process ends at once.
 //!
-//! The kernel then takes the probes off and lets every held exec go on, and whoever looks after us (systemd, a kubelet) starts
-//! us anew; what is in the store is safe. A process that went on without its reader, or with an exec gate that nobody answers
+//! The helper process then detaches the probes and the kernel lets every held exec go on, and whoever looks after us (systemd, a
+//! kubelet) starts us anew; what is in the store is safe. A process that went on without its reader, or with an exec gate that nobody answers
 //! at, would do neither.
 
 use std::{

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use panicwatch::helper::{self, Kind, spawn};
+use panicwatch::helper::{Kind, spawn};
 
 const PANICWATCH: &str = env!("CARGO_BIN_EXE_panicwatch");
 
@@ -53,7 +53,7 @@ fn signals_of_a_terminal_or_a_service_manager_do_not_end_it() {
 
 #[test]
 fn a_program_that_would_not_become_a_helper_is_not_started_again() {
-    let error = helper::spawn(Kind::Probes).expect_err("this is a test program");
+    let error = spawn(Kind::Probes).expect_err("this is a test program");
     assert!(error.to_string().contains("helper::dispatch"), "{error}");
 }
 

@@ -24,7 +24,9 @@ enum Format {
 /// # Errors
 /// When standard output cannot be written to; a closed pipe is no error.
 pub fn run(args: &Args) -> Result<i32, Exit> {
-    let diagnosis = diagnose(&Facts::gather());
+    let mut facts = Facts::gather();
+    facts.clean_up();
+    let diagnosis = diagnose(&facts);
     let mut output = match args.format {
         Format::Text => text(&diagnosis, &stdout_style()),
         Format::Json => json(&diagnosis)?,

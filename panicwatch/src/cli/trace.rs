@@ -14,6 +14,7 @@ use super::common::{Exit, say, sentence, unable, usage};
 use crate::{
     gobin::{CodeFrame, Func, GoBinary},
     probe::{
+        links,
         plan::trace::{Tells, TracePlan, Wanted, is_named, trace_plan},
         trace::HitPrices,
     },
@@ -165,11 +166,12 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     let buffer = args.buffer << 20;
     let whom = target.whom(args.goroutine);
     let mut tracing = Tracing::load(&bin, &plan, args.exits(), whom, &reads, buffer).map_err(unable)?;
+    links::take_notes().iter().for_each(|note| say(note));
     tell_price(&plan, args, tracing.prices());
     tracing.attach(&plan, (&target.file, target.shown.as_path())).map_err(unable)?;
-    for function in tracing.refused() {
+    for (function, reason) in tracing.refused() {
         if let Some(function) = plan.functions.get(*function as usize) {
-            say(&format!("{} is not traced in full: the kernel takes no probe on its code", function.name));
+            say(&format!("{} is not traced in full: {reason}", function.name));
         }
     }
     let stop = Stop::new()?;

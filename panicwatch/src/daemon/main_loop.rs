@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     config, incident,
+    probe::links,
     watch::session::{Counted, Input, Output},
 };
 
@@ -196,7 +197,10 @@ impl Daemon {
         }
         let lost = lost::report(&unstored, &self.store, &self.config.jsonl);
         log::info!("stopped");
-        lost.map_err(anyhow::Error::msg)
+        lost.map_err(anyhow::Error::msg)?;
+        // A failure, so that the service manager starts the daemon again.
+        anyhow::ensure!(!links::has_ended(), "the process that holds the probes was killed");
+        Ok(())
     }
 }
 

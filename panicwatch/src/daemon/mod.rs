@@ -23,7 +23,7 @@ use crate::{
     config::Config,
     http::{self, server::Listeners},
     metrics::Metrics,
-    probe::error::ProbeError,
+    probe::{error::ProbeError, links},
     store::{self, Gap, Store},
     watch::session::{Scope, Session},
 };
@@ -110,6 +110,8 @@ impl Daemon {
         for (key, what) in check::places(&config) {
             ::log::warn!("{key}: {what}");
         }
+        // Executed before ambient capabilities are dropped, which it inherits.
+        links::holder().map_err(ProbeError::Helper)?;
         // The last thing to do alone: threads inherit what is left.
         privileges::drop_others().map_err(StartError::Config)?;
         seccomp::apply().map_err(StartError::Config)?;

@@ -169,7 +169,7 @@ fn binary(armed: &Armed) -> Binary {
         address: format!("{:#x}", site.address),
         price: site.price.as_str().to_owned(),
     };
-    let refused = |left: &LeftOut| Refused { symbol: left.symbol.to_owned(), reason: left.reason.clone() };
+    let refused = |left: &LeftOut| Refused { symbol: left.symbol.clone(), reason: left.reason.clone() };
     Binary {
         row: armed.index,
         path: program.path.display().to_string(),

@@ -323,6 +323,17 @@ fn surroundings(facts: &Facts) -> Vec<Check> {
             required: true,
         },
         plain(
+            "leaked probes",
+            facts.leaked_probes.as_ref().is_ok_and(|cleaned_up| !cleaned_up.some_are_left),
+            match &facts.leaked_probes {
+                Ok(cleaned_up) if cleaned_up.notes.is_empty() => "none".to_owned(),
+                Ok(cleaned_up) => cleaned_up.notes.join("; "),
+                Err(error) => format!("not known: {error}"),
+            },
+            "breakpoints of a panicwatch that was killed slow programs down, and break them when their file is overwritten",
+            "as root, run panicwatch doctor again; restart the programs that it names",
+        ),
+        plain(
             "lockdown",
             !confidential(facts),
             facts

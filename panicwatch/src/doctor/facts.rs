@@ -3,6 +3,7 @@
 use std::{fs, io};
 
 use super::bpf;
+use crate::probe::links::{self, CleanedUp};
 
 /// A feature that was tried: it works, or this is what the kernel said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +65,8 @@ pub struct Facts {
     pub initial_pid_namespace: Option<bool>,
     /// /proc/kallsyms shows addresses.
     pub kernel_addresses: bool,
+    /// What instances of panicwatch that were killed had left in programs, after it was removed; or why it was not looked at.
+    pub leaked_probes: Result<CleanedUp, String>,
 }
 
 /// PROC_PID_INIT_INO of include/uapi/linux/nsfs.h (before: include/linux/proc_ns.h).
@@ -102,7 +105,13 @@ impl Facts {
                 .ok()
                 .map(|link| link.as_os_str() == INITIAL_PID_NAMESPACE),
             kernel_addresses: kernel_addresses(),
+            leaked_probes: Ok(CleanedUp::default()),
         }
+    }
+
+    /// Removes the probes that instances of panicwatch which were killed have left in programs.
+    pub fn clean_up(&mut self) {
+        self.leaked_probes = links::clean_up().map_err(|error| error.to_string());
     }
 }
 

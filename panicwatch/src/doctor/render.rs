@@ -88,6 +88,7 @@ mod tests {
             ok      tracefs                   /sys/kernel/tracing
             ok      BTF                       /sys/kernel/btf/vmlinux
             ok      pid namespace             the initial one
+            ok      leaked probes             none
             ok      lockdown                  none
             ok      unprivileged_bpf_disabled 2
             ok      perf_event_paranoid       4
@@ -172,6 +173,7 @@ mod tests {
             ok      tracefs                   /sys/kernel/tracing
             ok      BTF                       /sys/kernel/btf/vmlinux
             ok      pid namespace             the initial one
+            ok      leaked probes             none
             ok      lockdown                  none
             missing unprivileged_bpf_disabled 2
                       lost: without CAP_BPF the bpf system call is closed

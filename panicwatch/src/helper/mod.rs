@@ -15,6 +15,8 @@ use std::{
     process::ExitCode,
 };
 
+use crate::probe::links;
+
 pub use socket::{Message, Socket};
 pub use spawn::{Child, spawn};
 
@@ -46,7 +48,7 @@ impl Kind {
     /// Runs in the helper until the main process has closed its socket.
     fn serve(self, socket: &Socket) {
         match self {
-            Kind::Probes => while let Ok(Some(_)) = socket.receive() {},
+            Kind::Probes => links::service::serve(socket),
         }
     }
 }

@@ -122,7 +122,7 @@ pub fn probes(plan: &ProbePlan) -> Vec<Probe> {
     });
     let left_out = plan.left_out.iter().map(|left| Probe {
         name: left.name,
-        symbol: left.symbol.to_owned(),
+        symbol: left.symbol.clone(),
         address: None,
         offset: None,
         file_offset: None,

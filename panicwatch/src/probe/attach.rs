@@ -3,24 +3,17 @@
 //! Per inode, for every process that maps it: a probe with a pid slows all of them just the same. The programs look
 //! up whether a process is watched.
 
-use std::{
-    collections::BTreeSet,
-    fs::File,
-    io, mem,
-    os::{fd::AsRawFd, unix::fs::FileExt},
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, fs::File, io, mem, os::unix::fs::FileExt, path::Path};
 
-use aya::programs::uprobe::{UProbeAttachPoint, UProbeScope};
 use panicwatch_common::binary::{Binary, cookie};
 
 use super::{
     calibrate::OWN_ROW,
     closing::{self, Link},
     error::ProbeError,
-    multi,
+    links::{self, Target},
     object::Programs,
-    plan::{self, ProbePlan, Site},
+    plan::{self, LeftOut, ProbePlan, Site},
 };
 use crate::gobin::GoBinary;
 
@@ -88,6 +81,31 @@ pub fn obstacle(bin: &GoBinary, plan: &ProbePlan) -> Option<String> {
     refused.then(|| "its runtime's g struct is laid out as no release known here".to_owned())
 }
 
+/// `plan` without the sites that are not to be attached to now: a debugger has a breakpoint there, or a running process has changed
+/// its code. They are left out with the reason, for as long as these probes are attached.
+///
+/// # Errors
+/// When nothing is left to attach for.
+pub fn admitted(mut plan: ProbePlan, file: &File, name: &Path) -> Result<ProbePlan, ProbeError> {
+    let was_useful = plan.is_useful();
+    let sites = plan.sites.iter().map(|site| (site.file_offset, site.bytes.clone())).collect();
+    let mut refused = links::refused(Target { file, name }, sites);
+    let (sites, out): (Vec<Site>, Vec<Site>) =
+        plan.sites.into_iter().partition(|site| !refused.contains_key(&site.file_offset));
+    plan.sites = sites;
+    if let Some(site) = out.iter().find(|site| was_useful && site.program == "gopanic") {
+        let reason = refused.remove(&site.file_offset).unwrap_or_default();
+        return Err(ProbeError::Occupied { symbol: site.symbol.clone(), path: name.to_owned(), reason });
+    }
+    plan.left_out.extend(out.into_iter().map(|site| LeftOut {
+        name: site.name,
+        symbol: site.symbol,
+        reason: refused.get(&site.file_offset).cloned().unwrap_or_default(),
+        lost: "what this probe would have recorded",
+    }));
+    Ok(plan)
+}
+
 /// Attaches `plan` to the opened `file`, as row `index`.
 ///
 /// The file is addressed by its descriptor, so it cannot be exchanged between checking and attaching.
@@ -115,9 +133,8 @@ pub(super) fn attach_row(
     for site in &plan.sites {
         verify(file, name, site)?;
     }
-    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
     let mut attached = Attached(Vec::new());
-    let programs_of_plan: BTreeSet<&str> = plan.sites.iter().map(|site| site.program).collect();
+    let programs_of_plan: BTreeSet<&'static str> = plan.sites.iter().map(|site| site.program).collect();
     for program in programs_of_plan {
         let sites: Vec<(u64, u64)> = plan
             .sites
@@ -125,20 +142,9 @@ pub(super) fn attach_row(
             .filter(|site| site.program == program)
             .map(|site| (site.file_offset, cookie(index, site.flags)))
             .collect();
-        if sites.is_empty() {
-            continue;
-        }
         let failed = |error| ProbeError::Attach { name: program.to_owned(), path: name.to_owned(), error };
-        if let Some(fd) = programs.multi(program) {
-            attached.0.push(Link::Multi(multi::attach(fd, &path, &sites).map_err(failed)?));
-            continue;
-        }
-        for (offset, cookie) in sites {
-            let uprobe = programs.uprobe(program)?;
-            let point = UProbeAttachPoint { location: offset.into(), cookie: Some(cookie) };
-            let id = uprobe.attach(point, &path, UProbeScope::AllProcesses)?;
-            attached.0.push(Link::Perf(uprobe.take_link(id)?));
-        }
+        let links = programs.attach_uprobes(program, Target { file, name }, &sites)?.map_err(failed)?;
+        attached.0.extend(links.into_iter().map(Link::Held));
     }
     Ok(attached)
 }

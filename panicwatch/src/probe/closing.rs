@@ -1,21 +1,19 @@
-//! Taking probes off. For each one the kernel waits for grace periods, some tens of milliseconds, one after the other when a process
+//! Detaching. For each probe the kernel waits for grace periods, some tens of milliseconds, one after the other when a process
 //! just ends; those that are closed at the same time wait together.
 //! <https://github.com/torvalds/linux/blob/v6.18/kernel/events/uprobes.c> (uprobe_unregister_sync)
 
 use std::{os::fd::OwnedFd, thread};
 
-use aya::programs::{
-    Link as _, perf_event::PerfEventLink, raw_trace_point::RawTracePointLink, uprobe::UProbeLink,
-};
+use aya::programs::{Link as _, perf_event::PerfEventLink, raw_trace_point::RawTracePointLink};
+
+use super::links;
 
 /// What keeps a probe where it is.
 pub(super) enum Link {
-    /// A uprobe_multi link.
-    Multi(OwnedFd),
+    /// A breakpoint in programs; the helper process has it.
+    Held(links::Link),
     /// A link of a BTF tracepoint.
     Tracing(OwnedFd),
-    /// A uprobe's perf event.
-    Perf(UProbeLink),
     /// At one of the kernel's tracepoints.
     Tracepoint(RawTracePointLink),
     /// A sampling clock.
@@ -25,9 +23,9 @@ pub(super) enum Link {
 impl Link {
     fn close(self) {
         match self {
-            Link::Multi(fd) | Link::Tracing(fd) => drop(fd),
+            Link::Held(link) => links::detach(vec![link]),
+            Link::Tracing(fd) => drop(fd),
             // Whether it came off or was off already.
-            Link::Perf(link) => drop(link.detach()),
             Link::Tracepoint(link) => drop(link.detach()),
             Link::Clock(link) => drop(link.detach()),
         }
@@ -37,20 +35,39 @@ impl Link {
 /// Threads that close, at most.
 const THREADS: usize = 64;
 
-/// Returns when all of these probes are off.
-pub(super) fn close(links: Vec<Link>) {
-    if links.len() < 2 {
-        return links.into_iter().for_each(Link::close);
+/// Returns when all of these probes are detached.
+pub(super) fn close(all: Vec<Link>) {
+    let (mut held, mut local) = (Vec::new(), Vec::new());
+    for link in all {
+        match link {
+            Link::Held(link) => held.push(link),
+            link => local.push(link),
+        }
     }
-    let each = links.len().div_ceil(THREADS);
-    let mut links = links.into_iter();
+    thread::scope(|scope| {
+        if !held.is_empty() && !local.is_empty() {
+            scope.spawn(|| links::detach(held));
+        } else {
+            links::detach(held);
+        }
+        side_by_side(local, Link::close);
+    });
+}
+
+/// Closes all of these with up to [`THREADS`] threads.
+pub(super) fn side_by_side<T: Send>(all: Vec<T>, close: fn(T)) {
+    if all.len() < 2 {
+        return all.into_iter().for_each(close);
+    }
+    let each = all.len().div_ceil(THREADS);
+    let mut all = all.into_iter();
     thread::scope(|scope| {
         loop {
-            let some: Vec<Link> = links.by_ref().take(each).collect();
+            let some: Vec<T> = all.by_ref().take(each).collect();
             if some.is_empty() {
                 break;
             }
-            scope.spawn(move || some.into_iter().for_each(Link::close));
+            scope.spawn(move || some.into_iter().for_each(close));
         }
     });
 }

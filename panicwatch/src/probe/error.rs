@@ -41,6 +41,19 @@ pub enum ProbeError {
         /// errno.
         error: io::Error,
     },
+    /// The process that holds the probes cannot be started.
+    #[error("starting the process that holds the probes failed: {0}")]
+    Helper(io::Error),
+    /// The site without which nothing is to be seen is another's now.
+    #[error("no probe can be placed at {symbol} of {}: {reason}; start panicwatch again without it", path.display())]
+    Occupied {
+        /// Go function.
+        symbol: String,
+        /// Binary.
+        path: PathBuf,
+        /// Who has what there.
+        reason: String,
+    },
     /// More functions than the tables hold.
     #[error("more than {0} functions match; give a narrower pattern")]
     TooManyFunctions(u32),

@@ -15,6 +15,8 @@ pub mod error;
 #[cfg(feature = "host")]
 pub mod kernel;
 #[cfg(feature = "host")]
+pub mod links;
+#[cfg(feature = "host")]
 mod marks;
 #[cfg(feature = "host")]
 mod multi;

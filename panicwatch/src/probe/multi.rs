@@ -6,13 +6,9 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    ffi::CString,
+    ffi::CStr,
     io,
-    os::{
-        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
-        unix::ffi::OsStrExt,
-    },
-    path::Path,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
 };
 
 use aya_obj::{
@@ -32,7 +28,8 @@ const PROG_TYPE_TRACING: u32 = 26;
 const TRACE_RAW_TP: u32 = 23;
 const LOG_BYTES: usize = 1 << 20;
 
-fn bpf(cmd: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
+/// The system call, of a command that returns a new descriptor.
+pub(super) fn bpf(cmd: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
     // SAFETY: `attr` is valid for its size, and the pointers in it outlive the call (they are the caller's locals).
     let fd = unsafe { libc::syscall(libc::SYS_bpf, cmd, std::ptr::from_mut(attr), size_of::<bpf_attr>()) };
     if fd < 0 {
@@ -42,7 +39,8 @@ fn bpf(cmd: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
-fn zeroed() -> bpf_attr {
+/// Attributes without a value.
+pub(super) fn zeroed() -> bpf_attr {
     // SAFETY: bpf_attr is a union of plain C structs; all zeroes is its documented empty value.
     unsafe { std::mem::zeroed() }
 }
@@ -52,6 +50,8 @@ fn zeroed() -> bpf_attr {
 enum For {
     /// uprobe_multi links.
     Uprobes,
+    /// Perf events.
+    PerfEvents,
     /// The BTF tracepoint whose type has this number in the kernel's BTF.
     Tracepoint(u32),
 }
@@ -169,6 +169,7 @@ fn try_load(
             load.prog_type = PROG_TYPE_KPROBE;
             load.expected_attach_type = UPROBE_MULTI;
         }
+        For::PerfEvents => load.prog_type = PROG_TYPE_KPROBE,
         For::Tracepoint(id) => {
             load.prog_type = PROG_TYPE_TRACING;
             load.expected_attach_type = TRACE_RAW_TP;
@@ -192,9 +193,9 @@ fn try_load(
     bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)
 }
 
-/// Attaches `program` at the file offsets of `path`, each with its cookie, for every process. Dropping detaches.
-pub(super) fn attach(program: &OwnedFd, path: &Path, sites: &[(u64, u64)]) -> io::Result<OwnedFd> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
+/// Attaches `program` at the file offsets of `path`, each with its cookie, for every process, by a link of this process. Dropping
+/// detaches, and fails to if the thread has been killed: probes in programs are attached by `links`.
+pub(super) fn attach(program: &OwnedFd, path: &CStr, sites: &[(u64, u64)]) -> io::Result<OwnedFd> {
     let (offsets, cookies): (Vec<u64>, Vec<u64>) = sites.iter().copied().unzip();
     let mut attr = zeroed();
     // SAFETY: LINK_CREATE reads this member of the union.
@@ -220,22 +221,29 @@ pub(super) fn attach_tracepoint(program: &OwnedFd) -> io::Result<OwnedFd> {
     bpf(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr)
 }
 
-/// Has this kernel uprobe_multi links? Asked by making one that must fail: with a bad path a kernel that knows them
-/// answers EBADF-like errors about the program first, so a real program is loaded.
+/// Reports whether this kernel has uprobe_multi links. Nothing is attached: a kernel that knows them gets as far as refusing a
+/// folder with EBADF, as libbpf asks too; those before 6.6 refuse the attach type with EINVAL.
 pub(super) fn supported() -> bool {
     let Ok(program) = empty_program() else { return false };
-    // Offset 0 of ourselves is the ELF header: never executed, so nothing is disturbed. Kernels before 6.6 refuse the
-    // attach type with EINVAL.
-    attach(&program, Path::new("/proc/self/exe"), &[(0, 0)]).is_ok()
+    attach(&program, c"/", &[(0, 0)]).is_err_and(|error| error.raw_os_error() == Some(libc::EBADF))
 }
 
-/// A program that does nothing.
+/// A program that does nothing, for uprobe_multi links.
 pub(super) fn empty_program() -> io::Result<OwnedFd> {
+    empty(For::Uprobes)
+}
+
+/// A program that does nothing, for perf events.
+pub(super) fn empty_uprobe_program() -> io::Result<OwnedFd> {
+    empty(For::PerfEvents)
+}
+
+fn empty(purpose: For) -> io::Result<OwnedFd> {
     use aya_obj::generated::bpf_insn;
     // mov r0, 0; exit
     let mov = bpf_insn { code: 0xb7, ..bpf_insn_zero() };
     let exit = bpf_insn { code: 0x95, ..bpf_insn_zero() };
-    try_load(For::Uprobes, &[mov, exit], None, &mut [])
+    try_load(purpose, &[mov, exit], None, &mut [])
 }
 
 fn bpf_insn_zero() -> aya_obj::generated::bpf_insn {

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    env,
+    env, io,
     os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
 };
 
@@ -27,6 +27,7 @@ use super::{
     closing::{self, Link},
     error::ProbeError,
     kernel::{self, BTF_TRACEPOINTS, KernelFacts},
+    links::{self, Target},
     marks::Marks,
     multi,
     rings::{MappedRings, RingSizes},
@@ -323,14 +324,27 @@ impl Programs {
         Ok(Some(Lost { by_goroutine, unattributed }))
     }
 
-    /// The file descriptor of uprobe program `name` for a multi link; `None` without such links.
-    pub(super) fn multi(&self, name: &str) -> Option<&OwnedFd> {
-        self.multi.get(name)
+    /// Attaches uprobe program `name` at file offsets, each with its cookie: by one link where the kernel has uprobe_multi links, else
+    /// by one a site, in their order.
+    ///
+    /// # Errors
+    /// When the object has no such program. The inner error is the kernel's refusal.
+    pub(super) fn attach_uprobes(
+        &mut self,
+        name: &'static str,
+        target: Target<'_>,
+        sites: &[(u64, u64)],
+    ) -> Result<io::Result<Vec<links::Link>>, ProbeError> {
+        if let Some(program) = self.multi.get(name) {
+            return Ok(links::attach_multi(program, target, sites).map(|link| vec![link]));
+        }
+        let program = uprobe(&mut self.ebpf, name)?.fd()?.as_fd().try_clone_to_owned();
+        Ok(program.and_then(|program| links::attach_perf(&program, target, sites)))
     }
 
-    /// The uprobe program `name` as aya loaded it.
-    pub(super) fn uprobe(&mut self, name: &'static str) -> Result<&mut UProbe, ProbeError> {
-        uprobe(&mut self.ebpf, name)
+    /// Uprobe program `name` is attached by one link for all sites.
+    pub(super) fn has_multi(&self, name: &str) -> bool {
+        self.multi.contains_key(name)
     }
 
     /// Lets samples be taken in the scheduler's tick; `false` where that cannot be.

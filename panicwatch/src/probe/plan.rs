@@ -74,7 +74,7 @@ pub struct LeftOut {
     /// What would have been reported.
     pub name: &'static str,
     /// Go function.
-    pub symbol: &'static str,
+    pub symbol: String,
     /// Why not.
     pub reason: String,
     /// What is lost.
@@ -219,7 +219,7 @@ struct Purpose {
 
 impl Planner<'_> {
     fn leave_out(&mut self, purpose: &Purpose, reason: impl Into<String>) {
-        let (name, symbol, lost) = (purpose.name, purpose.symbol, purpose.lost);
+        let (name, symbol, lost) = (purpose.name, purpose.symbol.to_owned(), purpose.lost);
         self.plan.left_out.push(LeftOut { name, symbol, reason: reason.into(), lost });
     }
 

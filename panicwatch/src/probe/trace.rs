@@ -7,16 +7,16 @@ mod price;
 mod rings;
 
 use std::{
+    ffi::CString,
     fs::File,
     io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
     path::{Path, PathBuf},
 };
 
 use aya::{
     Pod,
     maps::{Array, MapData, PerCpuArray, RingBuf},
-    programs::uprobe::{UProbeAttachPoint, UProbeLink, UProbeScope},
 };
 use panicwatch_common::trace::{Counts, FetchList, ON_STACK_CHECK, Slot, TraceConfig, cookie};
 
@@ -25,6 +25,7 @@ use super::{
     closing::{Link, close},
     error::ProbeError,
     kernel::KernelFacts,
+    links::{self, Target},
     multi,
     object::{Crossing, Programs},
     plan::trace::{Tells, TracePlan, TraceSite},
@@ -232,6 +233,10 @@ impl TracePrograms {
                 error,
             })?;
         }
+        let sites = plan.sites.iter().chain(extra.iter().map(|(_, site)| site));
+        let sites = sites.map(|site| (site.file_offset, site.bytes.clone())).collect();
+        let occupied = links::refused(Target { file, name }, sites);
+        let is_free = |site: &TraceSite| !occupied.contains_key(&site.file_offset);
         let mut probes = TraceProbes {
             file: file.try_clone().map_err(|error| failed("trace", name, error))?,
             name: name.to_owned(),
@@ -239,14 +244,18 @@ impl TracePrograms {
             perf: Vec::new(),
             refused: Vec::new(),
         };
+        let reasons = plan.sites.iter().map(|site| (site.function, occupied.get(&site.file_offset)));
+        probes.refused.extend(reasons.filter_map(|(function, reason)| Some((function, reason?.clone()))));
+        probes.refused.dedup();
         let (entry, exit) = (
             if self.full_entries { ENTRY_FULL } else { ENTRY },
             if self.full_exits { EXIT_FULL } else { EXIT },
         );
         let of = |entries: bool| -> Vec<TraceSite> {
-            plan.sites.iter().filter(|site| (site.tells == Tells::Entry) == entries).cloned().collect()
+            let wanted = |site: &&TraceSite| (site.tells == Tells::Entry) == entries && is_free(site);
+            plan.sites.iter().filter(wanted).cloned().collect()
         };
-        for (program, site) in extra {
+        for (program, site) in extra.iter().filter(|(_, site)| is_free(site)) {
             probes.add(self, program, vec![site.clone()])?;
         }
         // Exits first: a call that begins in between has an end.
@@ -263,7 +272,7 @@ fn failed(program: &str, path: &Path, error: io::Error) -> ProbeError {
 struct Group {
     program: &'static str,
     sites: Vec<TraceSite>,
-    link: OwnedFd,
+    link: links::Link,
 }
 
 /// Attached probes; dropping takes them off.
@@ -271,21 +280,21 @@ pub struct TraceProbes {
     file: File,
     name: PathBuf,
     multi: Vec<Group>,
-    perf: Vec<(u32, UProbeLink)>,
-    refused: Vec<u32>,
+    perf: Vec<(u32, links::Link)>,
+    refused: Vec<(u32, String)>,
 }
 
 impl Drop for TraceProbes {
     fn drop(&mut self) {
-        let multi = self.multi.drain(..).map(|group| Link::Multi(group.link));
-        let perf = self.perf.drain(..).map(|(_, link)| Link::Perf(link));
+        let multi = self.multi.drain(..).map(|group| Link::Held(group.link));
+        let perf = self.perf.drain(..).map(|(_, link)| Link::Held(link));
         close(multi.chain(perf).collect());
     }
 }
 
 impl TraceProbes {
-    /// Functions with a site that the kernel took no probe on.
-    pub fn refused(&self) -> &[u32] {
+    /// Functions with a site that has no probe, and why.
+    pub fn refused(&self) -> &[(u32, String)] {
         &self.refused
     }
 
@@ -298,7 +307,7 @@ impl TraceProbes {
         let (hit, rest): (Vec<Group>, Vec<Group>) =
             self.multi.drain(..).partition(|group| group.sites.iter().any(gone));
         self.multi = rest;
-        let parts = |Group { program, sites, link }| (Link::Multi(link), (program, sites));
+        let parts = |Group { program, sites, link }| (Link::Held(link), (program, sites));
         let (links, sites): (Vec<Link>, Vec<_>) = hit.into_iter().map(parts).unzip();
         close(links);
         for (program, mut sites) in sites {
@@ -307,8 +316,8 @@ impl TraceProbes {
         }
         let (off, rest) = self.perf.drain(..).partition(|(function, _)| functions.contains(function));
         self.perf = rest;
-        let off: Vec<(u32, UProbeLink)> = off;
-        close(off.into_iter().map(|(_, link)| Link::Perf(link)).collect());
+        let off: Vec<(u32, links::Link)> = off;
+        close(off.into_iter().map(|(_, link)| Link::Held(link)).collect());
         Ok(())
     }
 
@@ -321,32 +330,36 @@ impl TraceProbes {
         if sites.is_empty() {
             return Ok(());
         }
-        let path = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
-        if let Some(fd) = programs.programs.multi(program) {
-            let mut waiting = vec![sites];
-            // One instruction that the kernel takes no probe on fails them all: it is found by halving.
-            while let Some(mut sites) = waiting.pop() {
-                let places: Vec<_> = sites.iter().map(|site| (site.file_offset, site_cookie(site))).collect();
-                match multi::attach(fd, &path, &places) {
-                    Ok(link) => self.multi.push(Group { program, sites, link }),
-                    Err(error) if !refuses_instruction(&error) => {
-                        return Err(failed(program, &self.name, error));
-                    }
-                    Err(_) if sites.len() == 1 => self.refused.extend(sites.iter().map(|site| site.function)),
-                    Err(_) => {
-                        let half = sites.split_off(sites.len() / 2);
-                        waiting.extend([half, sites]);
-                    }
+        let one_link = programs.programs.has_multi(program);
+        // One instruction that the kernel takes no probe on fails them all: it is found by halving.
+        let mut waiting = vec![sites];
+        while let Some(mut sites) = waiting.pop() {
+            let target = Target { file: &self.file, name: &self.name };
+            let places: Vec<_> = sites.iter().map(|site| (site.file_offset, site_cookie(site))).collect();
+            match programs.programs.attach_uprobes(program, target, &places)? {
+                Ok(links) if one_link => {
+                    self.multi.extend(links.into_iter().map(|link| Group {
+                        program,
+                        sites: sites.clone(),
+                        link,
+                    }));
+                }
+                Ok(links) => {
+                    let functions = sites.iter().map(|site| site.function);
+                    self.perf.extend(functions.zip(links));
+                }
+                Err(error) if !refuses_instruction(&error) => {
+                    return Err(failed(program, &self.name, error));
+                }
+                Err(_) if sites.len() == 1 => {
+                    let reason = || "the kernel takes no probe on its code".to_owned();
+                    self.refused.extend(sites.iter().map(|site| (site.function, reason())));
+                }
+                Err(_) => {
+                    let half = sites.split_off(sites.len() / 2);
+                    waiting.extend([half, sites]);
                 }
             }
-            return Ok(());
-        }
-        for site in sites {
-            let uprobe = programs.programs.uprobe(program)?;
-            let point =
-                UProbeAttachPoint { location: site.file_offset.into(), cookie: Some(site_cookie(&site)) };
-            let id = uprobe.attach(point, &path, UProbeScope::AllProcesses)?;
-            self.perf.push((site.function, uprobe.take_link(id)?));
         }
         Ok(())
     }
@@ -374,6 +387,7 @@ impl EmptyProbe {
     /// When the kernel refuses, or has no uprobe_multi links.
     pub fn attach(path: &Path, file_offsets: &[u64]) -> io::Result<EmptyProbe> {
         let sites: Vec<_> = file_offsets.iter().map(|offset| (*offset, 0)).collect();
-        multi::attach(&multi::empty_program()?, path, &sites).map(|link| EmptyProbe { _link: link })
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        multi::attach(&multi::empty_program()?, &path, &sites).map(|link| EmptyProbe { _link: link })
     }
 }

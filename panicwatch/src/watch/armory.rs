@@ -195,7 +195,7 @@ impl Armory {
             }
             let (bin, path) = (&armed.program.bin, &armed.program.path);
             let Some(file) = &armed.file else { continue };
-            let plan = recorder_plan(bin, source, functions);
+            let plan = attach::admitted(recorder_plan(bin, source, functions), file, path)?;
             sources.insert(source, attach::attach(programs, &plan, file, path, armed.index)?);
         }
         Ok(())
@@ -371,24 +371,25 @@ impl State {
                 return Err(ArmError::NoProbe { path: path(), reason: reason.unwrap_or_default() });
             }
         };
+        let plan = attach::admitted(plan, file, name)?;
         let free = self.armed.iter().position(Option::is_none).unwrap_or(self.armed.len());
         let index = free as u32;
         self.programs.set_binary(index, row)?;
         let mut probes = vec![attach::attach(&mut self.programs, &plan, file, name, index)?];
         let (mut plan, mut init) = (plan, None);
         if self.init {
-            let more = init_plan(&bin);
+            let more = attach::admitted(init_plan(&bin), file, name)?;
             init = Some(attach::attach(&mut self.programs, &more, file, name, index)?);
             plan = plan.and(&more);
         }
         let mut recorder = BTreeMap::new();
         if let Some(sources) = self.recorded.clone() {
             let functions = self.functions.clone();
-            let more = begin_plan(&bin);
+            let more = attach::admitted(begin_plan(&bin), file, name)?;
             probes.push(attach::attach(&mut self.programs, &more, file, name, index)?);
             plan = plan.and(&more);
             for source in sources {
-                let more = recorder_plan(&bin, source, &functions);
+                let more = attach::admitted(recorder_plan(&bin, source, &functions), file, name)?;
                 recorder.insert(source, attach::attach(&mut self.programs, &more, file, name, index)?);
                 plan = plan.and(&more);
             }

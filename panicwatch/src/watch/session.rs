@@ -13,6 +13,7 @@ use std::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -35,7 +36,13 @@ use crate::{
     event::Assembler,
     incident::{Frame, Incident, Process},
     init_trace::{Collected, Collector},
-    probe::{error::ProbeError, kernel::KernelFacts, object::Programs, rings::RingSizes},
+    probe::{
+        error::ProbeError,
+        kernel::KernelFacts,
+        links::{self, Holder},
+        object::Programs,
+        rings::RingSizes,
+    },
     recorder::Options,
 };
 
@@ -161,6 +168,8 @@ impl Session {
     /// # Errors
     /// When the kernel refuses.
     pub fn start(scope: Scope, options: &Options) -> Result<Session, ProbeError> {
+        // Before anything is watched, and before programs are started whose forks are followed.
+        let holder = links::holder().map_err(ProbeError::Helper)?;
         let mut kernel = KernelFacts::detect();
         let on_host = matches!(scope, Scope::Host { .. });
         kernel.config.exec_all = u32::from(on_host);
@@ -170,7 +179,7 @@ impl Session {
         let sources = options.sources();
         let sizes = (!sources.is_empty()).then(|| RingSizes::of(options)).transpose()?;
         let mut programs = Programs::load(&kernel, ring_bytes, sizes, options.captures_per_window())?;
-        let mut outputs = VecDeque::new();
+        let mut outputs: VecDeque<Output> = links::take_notes().into_iter().map(Output::Note).collect();
         let recorder = match sizes {
             Some(sizes) => Some(Arc::new(Recorder::new(programs.map_rings(sizes)?, options))),
             None => None,
@@ -187,6 +196,7 @@ impl Session {
             }
         }
         let (sender, inputs) = sync_channel(QUEUE);
+        tell_of_its_end(holder, sender.clone(), on_host);
         let failed = |error| ProbeError::Attach { name: "event ring".into(), path: PathBuf::new(), error };
         let ear = recorder.clone().map(|recorder| Box::new(Ear::new(recorder)) as Box<dyn Listener>);
         let reader = Reader::start(programs.take_events()?, sender.clone(), Input::Record, ear, on_host)
@@ -475,6 +485,19 @@ impl Session {
             Input::ChildExited(_) | Input::Stop => {}
         }
     }
+}
+
+/// Reports the end of the helper that holds the probes: the kernel has detached them, and nothing is seen any more. A session that
+/// `stops` ends then, to be started again.
+fn tell_of_its_end(holder: Arc<Holder>, session: SyncSender<Input>, stops: bool) {
+    thread::spawn(move || {
+        holder.wait_for_end();
+        let note = "the process that holds the probes was killed: nothing is watched any more; start panicwatch again";
+        let _ = session.send(Input::Note(note.to_owned()));
+        if stops {
+            let _ = session.send(Input::Stop);
+        }
+    });
 }
 
 fn program(armory: &Armory, index: u32) -> Option<Arc<Program>> {

@@ -18,6 +18,7 @@ use crate::{
     probe::{
         attach::binary_row,
         error::ProbeError,
+        links,
         plan::trace::{TracePlan, TraceSite, Wanted, trace_plan},
         trace::{GONE, HitPrices, RECOVERY, Source, TraceNeeds, TraceProbes, TracePrograms, TraceRings},
     },
@@ -86,6 +87,7 @@ impl Tracing {
             exits,
             full_exits: reads.exits.is_some(),
         };
+        links::holder().map_err(ProbeError::Helper)?;
         let mut programs = TracePrograms::load(&needs)?;
         let mut source = programs.take_source()?;
         let config = config(bin, whom, reads)?;
@@ -140,8 +142,8 @@ impl Tracing {
         self.programs.configure(self.config)
     }
 
-    /// Functions with a site that the kernel takes no probe on, by number.
-    pub fn refused(&self) -> &[u32] {
+    /// Functions with a site that has no probe, by number, and why.
+    pub fn refused(&self) -> &[(u32, String)] {
         self.probes.as_ref().map_or(&[], TraceProbes::refused)
     }
 

@@ -3,7 +3,7 @@
 //! Groups (the first part of a test's name): `oracle` judges the judges on bare runs and needs no privileges;
 //! `testprog` runs the Go runtime's own crash programs under panicwatch; `fixture` our own programs, which print
 //! their own ground truth; `exec` how programs are started, attached to and left; `start` Go code that starts without notice,
-//! programs that outlive their starter, full disks; `cli` what the command prints; `debian` servers of Debian packages,
+//! programs that outlive their starter, full disks; `cli` what the command prints; `breakpoints` what stays in programs when panicwatch is killed; `debian` servers of Debian packages,
 //! written by others; `daemon` a whole host watched; `inittrace` the time line of a program's initialisation;
 //! `report` situations from bug reports; `timeline` what happened before
 //! a panic; `trace` live function tracing.
@@ -11,6 +11,7 @@
 //! build of every fixture. What cannot run here is skipped, with its reason, and counted.
 
 mod bounds;
+mod breakpoints;
 #[expect(dead_code, reason = "the browser's own tests use all of it")]
 #[path = "../browser/chromium.rs"]
 mod chromium;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
     trials.extend(fixtures::trials());
     trials.extend(exec::trials());
     trials.extend(cli::trials());
+    trials.extend(breakpoints::trials());
     trials.extend(start::trials());
     trials.extend(daemon::trials());
     trials.extend(debian::trials());

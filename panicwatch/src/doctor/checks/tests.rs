@@ -1,6 +1,7 @@
 //! Each check on facts made up for it: what is found, what it costs, what remedies it. Knows no machine.
 
 use super::*;
+use crate::probe::links::CleanedUp;
 
 pub(in crate::doctor) fn good() -> Facts {
     let works = || Feature(Ok(()));
@@ -26,6 +27,7 @@ pub(in crate::doctor) fn good() -> Facts {
         perf_event_paranoid: Some(4),
         initial_pid_namespace: Some(true),
         kernel_addresses: true,
+        leaked_probes: Ok(CleanedUp::default()),
     }
 }
 
@@ -44,6 +46,7 @@ pub(in crate::doctor) fn unprivileged() -> Facts {
         sampling: refused(),
         hold_exec: refused(),
         kernel_addresses: false,
+        leaked_probes: Ok(CleanedUp::default()),
         ..good()
     }
 }

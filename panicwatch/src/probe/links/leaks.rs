@@ -1,0 +1,158 @@
+//! Breakpoints that a helper which was killed has left: found by its record, removed by an orderly attach and detach.
+//!
+//! The kernel keeps such a probe by file and offset, with the instruction that was there. It costs every process of the file, and
+//! once the file has another content the old instruction is executed in place of the new one.
+//! <https://github.com/torvalds/linux/blob/v6.12/kernel/events/uprobes.c> (alloc_uprobe, prepare_uprobe)
+
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io,
+    os::{fd::OwnedFd, unix::fs::FileExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    Holder, Target,
+    record::{self, Owner, RecordedFile, Sites, Stale},
+    text,
+    wire::Method,
+};
+use crate::{escape, probe::multi, watch::procfs};
+
+/// Longest instruction.
+const MAX_INSTRUCTION: usize = 15;
+
+/// What was done about stale records.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CleanedUp {
+    /// A sentence for each file that had breakpoints left in a process.
+    pub notes: Vec<String>,
+    /// Some are left.
+    pub some_are_left: bool,
+}
+
+/// Removes what instances that were killed have left. The records of living ones stay.
+pub(super) fn clean_up(holder: &Arc<Holder>) -> CleanedUp {
+    let mut done = CleanedUp::default();
+    for stale in record::stale(&record::folder()) {
+        let left = clean_record(holder, &stale, &mut done.notes);
+        done.some_are_left |= left;
+        if !left {
+            stale.remove();
+        }
+    }
+    done
+}
+
+/// Reports whether helpers that were killed have left records.
+pub(super) fn some_are_stale() -> bool {
+    !record::stale(&record::folder()).is_empty()
+}
+
+/// Returns whether breakpoints are left.
+fn clean_record(holder: &Arc<Holder>, stale: &Stale, notes: &mut Vec<String>) -> bool {
+    let mut some_are_left = false;
+    for sites in &stale.content.files {
+        let Some(file) = find(&sites.file) else { continue };
+        let name = escape::one_line(&sites.file.path.to_string_lossy());
+        let whose = whose(&stale.content.owner);
+        let before = left(&file, sites);
+        if !may_touch(&file, sites) {
+            some_are_left = true;
+            notes.push(format!(
+                "{whose} has left breakpoints in {name}, which was overwritten since: its processes may compute wrongly; \
+                 end them, replace the file by a copy of itself, and start them again"
+            ));
+            continue;
+        }
+        if let Err(error) = attach_and_detach(holder, &file, sites) {
+            some_are_left = true;
+            notes.push(format!("the breakpoints that {whose} has left in {name} cannot be removed: {error}"));
+            continue;
+        }
+        let after = left(&file, sites);
+        if before.is_empty() && after.is_empty() {
+            continue;
+        }
+        let removed = before.difference(&after).count();
+        notes.push(format!("{whose} had left {removed} breakpoints in {name}; they were removed"));
+    }
+    some_are_left
+}
+
+fn whose(owner: &Owner) -> String {
+    format!("panicwatch (process {}), which was killed,", owner.pid)
+}
+
+/// Opens the very file: by its path, else by a process that runs it.
+fn find(wanted: &RecordedFile) -> Option<File> {
+    let by_processes = || procfs::all().into_iter().map(|pid| PathBuf::from(format!("/proc/{pid}/exe")));
+    let is_it = |path: PathBuf| {
+        let meta = std::fs::metadata(&path).ok().filter(std::fs::Metadata::is_file)?;
+        use std::os::unix::fs::MetadataExt as _;
+        if (meta.dev(), meta.ino()) != (wanted.dev, wanted.ino) {
+            return None;
+        }
+        let file = File::open(&path).ok()?;
+        RecordedFile::of(&file, &path).is_ok_and(|now| now.is_same_file(wanted)).then_some(file)
+    };
+    is_it(wanted.path.clone()).or_else(|| by_processes().find_map(is_it))
+}
+
+/// The recorded sites where a process that runs the file has a breakpoint now.
+fn left(file: &File, sites: &Sites) -> BTreeSet<u64> {
+    let with_bytes: Vec<(u64, Vec<u8>)> = sites
+        .offsets
+        .iter()
+        .filter_map(|offset| {
+            let mut bytes = vec![0; MAX_INSTRUCTION];
+            let n = file.read_at(&mut bytes, *offset).ok()?;
+            // How long the instruction is, is not recorded: the next site's breakpoint may be within these bytes.
+            bytes.truncate(n.min(1));
+            (n > 0).then_some((*offset, bytes))
+        })
+        .collect();
+    text::running(file).iter_mut().flat_map(|process| process.breakpoints(&with_bytes)).collect()
+}
+
+/// An offset recorded of another content may be in the middle of an instruction: where that runs, nothing is attached.
+fn may_touch(file: &File, sites: &Sites) -> bool {
+    let now = RecordedFile::of(file, &sites.file.path);
+    now.is_ok_and(|now| now.is_unchanged(&sites.file)) || text::running(file).is_empty()
+}
+
+fn attach_and_detach(holder: &Arc<Holder>, file: &File, sites: &Sites) -> io::Result<()> {
+    let (method, program) = if multi::supported() {
+        (Method::Multi, multi::empty_program()?)
+    } else {
+        (Method::Perf, multi::empty_uprobe_program()?)
+    };
+    let target = Target { file, name: Path::new(&sites.file.path) };
+    let sites: Vec<(u64, u64)> = sites.offsets.iter().map(|offset| (*offset, 0)).collect();
+    pass(holder, method, &program, target, &sites)
+}
+
+/// Where the kernel takes no probe there is none: those are found by halving.
+fn pass(
+    holder: &Arc<Holder>,
+    method: Method,
+    program: &OwnedFd,
+    target: Target<'_>,
+    sites: &[(u64, u64)],
+) -> io::Result<()> {
+    match holder.attach(method, program, target, sites) {
+        Ok(links) => {
+            super::detach(links);
+            Ok(())
+        }
+        Err(_) if sites.len() > 1 => {
+            let (first, second) = sites.split_at(sites.len() / 2);
+            pass(holder, method, program, target, first)?;
+            pass(holder, method, program, target, second)
+        }
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES) | None) => Err(error),
+        Err(_) => Ok(()),
+    }
+}

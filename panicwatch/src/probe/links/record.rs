@@ -1,0 +1,327 @@
+//! The record of probe sites: which breakpoints a process of panicwatch has put where, on disk for the case that it is
+//! killed before it takes them out.
+//!
+//! A file for each helper, written before it attaches and removed after it has detached in order. The helper holds a lock on
+//! it (flock), which ends with the helper whatever ends it: a record without a lock is a stale one. Process ids would not do,
+//! because instances in several PID namespaces share the folder.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env,
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    },
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// Names the folder of the records instead of those below.
+const FOLDER_VARIABLE: &str = "PANICWATCH_RECORDS";
+/// The folder; the services' manager makes its parent.
+const FOLDER: &str = "/run/panicwatch/probes";
+/// Offsets that a record holds at most, those attached last. Crossed by `a_record_is_bounded`.
+const MAX_OFFSETS: usize = 1 << 20;
+/// Bytes that are read of a record.
+const MAX_BYTES: u64 = 32 << 20;
+
+/// A file with probe sites, as it was when it was attached to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(super) struct RecordedFile {
+    /// Where it was; in another mount namespace it may be elsewhere.
+    pub(super) path: PathBuf,
+    pub(super) dev: u64,
+    pub(super) ino: u64,
+    /// Bytes.
+    pub(super) size: u64,
+    /// Time of modification, nanoseconds since 1970.
+    pub(super) mtime_ns: i64,
+}
+
+impl RecordedFile {
+    /// Describes an opened file, which is shown as `path`.
+    pub(super) fn of(file: &File, path: &Path) -> io::Result<RecordedFile> {
+        let meta = file.metadata()?;
+        let mtime_ns = meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec());
+        Ok(RecordedFile {
+            path: path.to_owned(),
+            dev: meta.dev(),
+            ino: meta.ino(),
+            size: meta.size(),
+            mtime_ns,
+        })
+    }
+
+    /// The same file, whatever its content.
+    pub(super) fn is_same_file(&self, other: &RecordedFile) -> bool {
+        (self.dev, self.ino) == (other.dev, other.ino)
+    }
+
+    /// The same file with the same content, as far as size and time tell.
+    pub(super) fn is_unchanged(&self, now: &RecordedFile) -> bool {
+        self.is_same_file(now) && (self.size, self.mtime_ns) == (now.size, now.mtime_ns)
+    }
+}
+
+/// A process, found again although its number may be used again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Owner {
+    pub(super) pid: u32,
+    /// Clock ticks since boot, as in /proc/PID/stat.
+    pub(super) started: Option<u64>,
+    /// Its command line.
+    pub(super) command: Vec<String>,
+}
+
+/// The sites in one file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Sites {
+    #[serde(flatten)]
+    pub(super) file: RecordedFile,
+    /// File offsets, ascending.
+    pub(super) offsets: Vec<u64>,
+}
+
+/// What a record's file contains.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Content {
+    /// Breakpoints do not survive the system.
+    pub(super) boot_id: String,
+    /// The main process.
+    pub(super) owner: Owner,
+    /// The process that held the probes.
+    pub(super) helper: Owner,
+    pub(super) files: Vec<Sites>,
+}
+
+/// The folder's path.
+pub(super) fn folder() -> PathBuf {
+    if let Some(folder) = env::var_os(FOLDER_VARIABLE).filter(|folder| !folder.is_empty()) {
+        return folder.into();
+    }
+    // SAFETY: no preconditions.
+    let is_root = unsafe { libc::geteuid() } == 0;
+    match env::var_os("XDG_RUNTIME_DIR").filter(|_| !is_root) {
+        Some(runtime) => Path::new(&runtime).join("panicwatch/probes"),
+        None => FOLDER.into(),
+    }
+}
+
+/// Creates the folder, readable for its owner alone.
+///
+/// # Errors
+/// When the file system refuses.
+pub(super) fn create_folder() -> io::Result<PathBuf> {
+    let folder = folder();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+    Ok(folder)
+}
+
+/// The identity of this boot.
+pub(super) fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// The helper's own record.
+pub(super) struct Record {
+    path: PathBuf,
+    /// Holds the lock on the file that has the path; `None` before the first write.
+    file: Option<File>,
+    content: Content,
+    /// What each attachment put where, by a number of its own.
+    attachments: BTreeMap<u64, (RecordedFile, Vec<u64>)>,
+}
+
+impl Record {
+    /// An empty record, not written yet.
+    pub(super) fn new(folder: &Path, owner: Owner, helper: Owner) -> Record {
+        let started = helper.started.unwrap_or_default();
+        let path = folder.join(format!("{}-{started}.json", helper.pid));
+        let content = Content { boot_id: boot_id(), owner, helper, files: Vec::new() };
+        Record { path, file: None, content, attachments: BTreeMap::new() }
+    }
+
+    /// Writes that attachment `number` is about to be made.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn add(&mut self, number: u64, file: RecordedFile, offsets: Vec<u64>) -> io::Result<()> {
+        self.attachments.insert(number, (file, offsets));
+        self.write()
+    }
+
+    /// Writes that these attachments are gone.
+    ///
+    /// # Errors
+    /// When it cannot be written: sites that are gone stay in it, which does no harm.
+    pub(super) fn remove(&mut self, numbers: &[u64]) -> io::Result<()> {
+        let before = self.attachments.len();
+        self.attachments.retain(|number, _| !numbers.contains(number));
+        if self.attachments.len() == before { Ok(()) } else { self.write() }
+    }
+
+    /// The sites of all attachments by file, as many as a record holds.
+    fn files(&self) -> Vec<Sites> {
+        let mut room = MAX_OFFSETS;
+        let mut by_file: BTreeMap<&RecordedFile, BTreeSet<u64>> = BTreeMap::new();
+        for (file, offsets) in self.attachments.values().rev() {
+            by_file.entry(file).or_default().extend(offsets.iter().take(room));
+            room = room.saturating_sub(offsets.len());
+        }
+        let sites = |(file, offsets): (&RecordedFile, BTreeSet<u64>)| Sites {
+            file: file.clone(),
+            offsets: offsets.into_iter().collect(),
+        };
+        by_file.into_iter().map(sites).collect()
+    }
+
+    /// Replaces the file at once: whoever reads it finds the one before or this one, and a lock on either.
+    fn write(&mut self) -> io::Result<()> {
+        self.content.files = self.files();
+        if self.content.files.is_empty() {
+            self.file = None;
+            return match fs::remove_file(&self.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            };
+        }
+        let new = self.path.with_extension("new");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        lock(&file)?;
+        file.write_all(&serde_json::to_vec(&self.content)?)?;
+        fs::rename(&new, &self.path)?;
+        self.file = Some(file);
+        Ok(())
+    }
+}
+
+/// A record whose helper has ended without removing it. Locked against other instances that clean up.
+#[derive(Debug)]
+pub(super) struct Stale {
+    path: PathBuf,
+    _lock: File,
+    pub(super) content: Content,
+}
+
+impl Stale {
+    /// Removes it: nothing of it is left in any process.
+    pub(super) fn remove(self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// The stale records in `folder`. What is no record of this boot is removed.
+pub(super) fn stale(folder: &Path) -> Vec<Stale> {
+    let mut found = Vec::new();
+    for path in records(folder) {
+        let Some(file) = File::open(&path).ok().filter(|file| lock(file).is_ok()) else { continue };
+        if !names(&path, &file) {
+            continue;
+        }
+        match read(&file).filter(|content| content.boot_id == boot_id()) {
+            Some(content) => found.push(Stale { path, _lock: file, content }),
+            None => drop(fs::remove_file(&path)),
+        }
+    }
+    found
+}
+
+/// The sites of all living instances in the file `wanted`.
+pub(super) fn living(folder: &Path, wanted: &RecordedFile) -> BTreeSet<u64> {
+    let contents = records(folder).into_iter().filter_map(|path| read(&File::open(path).ok()?));
+    let files = contents.flat_map(|content| content.files);
+    files.filter(|sites| sites.file.is_same_file(wanted)).flat_map(|sites| sites.offsets).collect()
+}
+
+fn records(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "json")).collect()
+}
+
+fn read(file: &File) -> Option<Content> {
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// Is `file` still the one that has the path?
+fn names(path: &Path, file: &File) -> bool {
+    let id = |meta: io::Result<fs::Metadata>| meta.map(|meta| (meta.dev(), meta.ino())).ok();
+    id(fs::metadata(path)).is_some_and(|there| Some(there) == id(file.metadata()))
+}
+
+fn lock(file: &File) -> io::Result<()> {
+    // SAFETY: the descriptor is open.
+    match unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner(pid: u32) -> Owner {
+        Owner { pid, started: Some(1), command: vec!["panicwatch".to_owned()] }
+    }
+
+    fn file(ino: u64) -> RecordedFile {
+        RecordedFile { path: format!("/p/{ino}").into(), dev: 1, ino, size: 3, mtime_ns: 4 }
+    }
+
+    #[test]
+    fn a_record_is_there_while_something_is_attached_and_stale_without_its_lock() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut record = Record::new(folder.path(), owner(7), owner(8));
+        assert!(records(folder.path()).is_empty(), "nothing is attached");
+        record.add(1, file(1), vec![30, 10]).expect("it is written");
+        record.add(2, file(1), vec![10, 20]).expect("it is written");
+        record.add(3, file(2), vec![5]).expect("it is written");
+        assert!(stale(folder.path()).is_empty(), "its lock is held");
+        assert_eq!(living(folder.path(), &file(1)), BTreeSet::from([10, 20, 30]));
+        record.remove(&[2]).expect("it is written");
+        assert_eq!(living(folder.path(), &file(1)), BTreeSet::from([10, 30]));
+        drop(record);
+        let [stale] = &mut *stale(folder.path()) else { panic!("one record") };
+        assert_eq!((stale.content.owner.pid, stale.content.helper.pid), (7, 8));
+        let found: Vec<_> = stale.content.files.iter().map(|f| (f.file.ino, f.offsets.clone())).collect();
+        assert_eq!(found, [(1, vec![10, 30]), (2, vec![5])]);
+        assert!(super::stale(folder.path()).is_empty(), "who found it cleans up alone");
+    }
+
+    #[test]
+    fn nothing_stays_after_an_orderly_end() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut record = Record::new(folder.path(), owner(7), owner(8));
+        record.add(1, file(1), vec![1]).expect("it is written");
+        record.remove(&[1]).expect("it is removed");
+        record.remove(&[1]).expect("twice does no harm");
+        assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 0);
+    }
+
+    #[test]
+    fn damaged_records_and_those_of_another_boot_are_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("a.json"), b"{").expect("a file");
+        let content =
+            Content { boot_id: "another".into(), owner: owner(1), helper: owner(2), files: Vec::new() };
+        let bytes = serde_json::to_vec(&content).expect("JSON");
+        fs::write(folder.path().join("b.json"), bytes).expect("a file");
+        assert!(stale(folder.path()).is_empty());
+        assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 0);
+    }
+
+    #[test]
+    fn a_record_is_bounded() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut record = Record::new(folder.path(), owner(7), owner(8));
+        record.add(1, file(1), (0..10).collect()).expect("it is written");
+        record.add(2, file(2), (0..MAX_OFFSETS as u64 - 4).collect()).expect("it is written");
+        assert_eq!(living(folder.path(), &file(1)), (0..4).collect(), "room is left for four");
+    }
+}

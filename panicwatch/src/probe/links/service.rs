@@ -1,0 +1,188 @@
+//! The helper's side: creates and owns the links that put breakpoints into programs.
+//!
+//! A thread with a fatal signal pending cannot write the pages of another process, and the kernel then leaves the breakpoint where
+//! it is, for good. So links are not made or closed in a process that people and service managers kill, but in this one, which
+//! detaches in order when the main process has ended.
+//! <https://github.com/torvalds/linux/blob/v6.12/kernel/events/uprobes.c> (uprobe_write_opcode, register_for_each_vma)
+
+use std::{
+    collections::BTreeMap,
+    ffi::CString,
+    fs, io,
+    os::fd::{AsRawFd as _, OwnedFd},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use super::{
+    perf,
+    record::{self, Owner, Record},
+    wire::{Method, Reply, Request},
+};
+use crate::{
+    daemon::privileges,
+    helper::{Message, Socket},
+    probe::{closing, multi},
+    watch::procfs,
+};
+
+/// Serves the main process until it has closed its socket, then detaches everything.
+pub(crate) fn serve(socket: &Socket) {
+    // Any that stay do no harm: nothing here needs them.
+    let _ = privileges::drop_others();
+    raise_file_limit();
+    let service = Service::new();
+    thread::scope(|scope| {
+        while let Ok(Some(message)) = socket.receive() {
+            // Detaching waits for the kernel, and must not hold up attaching.
+            scope.spawn(|| service.answer(message));
+        }
+    });
+    service.detach_all();
+}
+
+/// A link, and the attachment that it belongs to.
+type Held = (OwnedFd, u64);
+
+struct Service {
+    /// By number.
+    links: Mutex<BTreeMap<u64, Held>>,
+    /// `None` where it cannot be written.
+    record: Mutex<Option<Record>>,
+    numbers: AtomicU64,
+}
+
+impl Service {
+    fn new() -> Service {
+        // SAFETY: no preconditions.
+        let parent = unsafe { libc::getppid() } as u32;
+        let folder = record::create_folder().ok();
+        let record = folder.map(|folder| Record::new(&folder, owner(parent), owner(std::process::id())));
+        Service { links: Mutex::default(), record: Mutex::new(record), numbers: AtomicU64::new(0) }
+    }
+
+    fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Does what a message asks for. One without a socket for the reply is nobody's.
+    fn answer(&self, message: Message) {
+        let mut fds = message.fds.into_iter();
+        let Some(reply_to) = fds.next().map(Socket::from) else { return };
+        let reply = match (Request::decode(&message.bytes), fds.next(), fds.next()) {
+            (Ok(request @ Request::Attach { .. }), Some(program), Some(file)) => {
+                match self.attach(request, &program, file) {
+                    Ok(links) => Reply::Attached(links),
+                    Err(error) => Reply::Failed(error.raw_os_error().unwrap_or(libc::EIO)),
+                }
+            }
+            (Ok(Request::Detach(links)), None, None) => {
+                self.detach(&links);
+                Reply::Detached
+            }
+            _ => Reply::Failed(libc::EBADMSG),
+        };
+        // The main process may have ended meanwhile.
+        let _ = reply_to.send(&reply.encode(), &[]);
+    }
+
+    fn attach(&self, request: Request, program: &OwnedFd, file: OwnedFd) -> io::Result<Vec<u64>> {
+        let Request::Attach { method, file: recorded, sites } = request else {
+            return Err(io::Error::from_raw_os_error(libc::EBADMSG));
+        };
+        let attachment = self.number();
+        // Before, so that it is known whatever ends this process. Without a record probes are as safe as this process is.
+        if let Some(record) = &mut *lock(&self.record) {
+            let _ = record.add(attachment, recorded, sites.iter().map(|(offset, _)| *offset).collect());
+        }
+        let made = make(method, program, &file, &sites);
+        let made = match made {
+            Ok(made) => made,
+            Err(error) => {
+                self.forget(&[attachment]);
+                return Err(error);
+            }
+        };
+        let numbered: Vec<(u64, Held)> =
+            made.into_iter().map(|link| (self.number(), (link, attachment))).collect();
+        let numbers = numbered.iter().map(|(number, _)| *number).collect();
+        lock(&self.links).extend(numbered);
+        Ok(numbers)
+    }
+
+    fn detach(&self, numbers: &[u64]) {
+        let taken: Vec<Held> = {
+            let mut links = lock(&self.links);
+            numbers.iter().filter_map(|number| links.remove(number)).collect()
+        };
+        self.close(taken);
+    }
+
+    fn detach_all(&self) {
+        let all = std::mem::take(&mut *lock(&self.links));
+        self.close(all.into_values().collect());
+    }
+
+    fn close(&self, links: Vec<Held>) {
+        let (links, mut attachments): (Vec<OwnedFd>, Vec<u64>) = links.into_iter().unzip();
+        attachments.sort_unstable();
+        attachments.dedup();
+        closing::side_by_side(links, drop);
+        {
+            let held = lock(&self.links);
+            let is_held = |attachment: &u64| held.values().any(|(_, of)| of == attachment);
+            attachments.retain(|attachment| !is_held(attachment));
+        }
+        self.forget(&attachments);
+    }
+
+    fn forget(&self, attachments: &[u64]) {
+        if let Some(record) = &mut *lock(&self.record) {
+            // What stays in it is found to be gone by the next instance.
+            let _ = record.remove(attachments);
+        }
+    }
+}
+
+/// Makes the links of one attachment: all, or none.
+fn make(method: Method, program: &OwnedFd, file: &OwnedFd, sites: &[(u64, u64)]) -> io::Result<Vec<OwnedFd>> {
+    let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    if method == Method::Multi {
+        return Ok(vec![multi::attach(program, &path, sites)?]);
+    }
+    let pmu = perf::pmu()?;
+    let mut links = Vec::with_capacity(sites.len());
+    for (offset, cookie) in sites {
+        match perf::attach(pmu, program, &path, *offset, *cookie) {
+            Ok(link) => links.push(link),
+            Err(error) => {
+                closing::side_by_side(links, drop);
+                return Err(error);
+            }
+        }
+    }
+    Ok(links)
+}
+
+fn owner(pid: u32) -> Owner {
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    Owner { pid, started: procfs::started(pid), command: procfs::strings(&command) }
+}
+
+/// A descriptor for each site on kernels without uprobe_multi links.
+fn raise_file_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the struct outlives the call.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 {
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: likewise. Should it be refused, the limit stays.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,208 @@
+//! The code of running processes at probe sites, compared with the file's: who else has changed it.
+//!
+//! The kernel does not look. Where a debugger has put its own breakpoint, attaching leaves the debugger without it, and detaching
+//! removes it; where the code was changed, the kernel executes the file's instruction instead.
+//! <https://github.com/torvalds/linux/blob/v6.12/kernel/events/uprobes.c> (verify_opcode, copy_insn)
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File, Metadata},
+    os::unix::fs::{FileExt as _, MetadataExt as _},
+};
+
+use crate::{escape, mappings::Mapping, watch::procfs};
+
+/// Untraced processes that are compared: what is a probe or was changed in one is so in all, as a rule.
+const MAX_UNTRACED: usize = 4;
+const PAGE: u64 = 4096;
+
+/// A process that has mapped the file as code.
+pub(super) struct Running {
+    pub(super) pid: u32,
+    /// The process that traces it (ptrace).
+    tracer: Option<u32>,
+    memory: File,
+    code: Vec<Mapping>,
+    /// Offset of a page in the file, and its bytes in the process.
+    page: Option<(u64, Vec<u8>)>,
+}
+
+/// What a process has at a site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Same,
+    Breakpoint,
+    /// A jump into the kernel's trampoline: no debugger's.
+    KernelProbe,
+    Other,
+}
+
+/// The processes that run `file`, and those that are traced and have mapped it otherwise.
+pub(super) fn running(file: &File) -> Vec<Running> {
+    let Ok(wanted) = file.metadata() else { return Vec::new() };
+    let mut untraced = 0;
+    let mut found = Vec::new();
+    for pid in procfs::all() {
+        let runs = is(&wanted, &format!("/proc/{pid}/exe"));
+        let tracer = tracer(pid);
+        if (!runs && tracer.is_none()) || (tracer.is_none() && untraced >= MAX_UNTRACED) {
+            continue;
+        }
+        if let Some(running) = Running::open(pid, tracer, &wanted, runs) {
+            untraced += usize::from(tracer.is_none());
+            found.push(running);
+        }
+    }
+    found
+}
+
+fn is(wanted: &Metadata, path: &str) -> bool {
+    fs::metadata(path).is_ok_and(|meta| (meta.dev(), meta.ino()) == (wanted.dev(), wanted.ino()))
+}
+
+fn tracer(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?;
+    line.trim().parse().ok().filter(|tracer| *tracer != 0)
+}
+
+impl Running {
+    fn open(pid: u32, tracer: Option<u32>, wanted: &Metadata, runs: bool) -> Option<Running> {
+        let is_wanted = |mapping: &Mapping| {
+            let (start, end) = (mapping.start, mapping.end);
+            mapping.is_executable()
+                && mapping.inode == wanted.ino()
+                && (runs || is(wanted, &format!("/proc/{pid}/map_files/{start:x}-{end:x}")))
+        };
+        let code: Vec<Mapping> = procfs::maps(pid).ok()?.into_iter().filter(is_wanted).collect();
+        let memory = File::open(format!("/proc/{pid}/mem")).ok()?;
+        (!code.is_empty()).then_some(Running { pid, tracer, memory, code, page: None })
+    }
+
+    /// `length` bytes of the process at an offset of the file; `None` where it has not mapped them. Quick for ascending offsets.
+    fn bytes(&mut self, offset: u64, length: usize) -> Option<Vec<u8>> {
+        let mapping =
+            self.code.iter().find(|m| (m.offset..m.offset + (m.end - m.start)).contains(&offset))?;
+        let address = mapping.start + (offset - mapping.offset);
+        let (page, at) = (offset - offset % PAGE, (offset % PAGE) as usize);
+        if at + length > PAGE as usize {
+            let mut bytes = vec![0; length];
+            return self.memory.read_exact_at(&mut bytes, address).ok().map(|()| bytes);
+        }
+        if self.page.as_ref().is_none_or(|(cached, _)| *cached != page) {
+            let mut bytes = vec![0; PAGE as usize];
+            self.memory.read_exact_at(&mut bytes, address - at as u64).ok()?;
+            self.page = Some((page, bytes));
+        }
+        Some(self.page.as_ref()?.1.get(at..at + length)?.to_vec())
+    }
+
+    /// The sites, with the bytes that they have in the file, where this process has a breakpoint.
+    pub(super) fn breakpoints(&mut self, sites: &[(u64, Vec<u8>)]) -> BTreeSet<u64> {
+        let has = |(offset, bytes): &&(u64, Vec<u8>)| {
+            let here = self.bytes(*offset, bytes.len());
+            here.is_some_and(|here| matches!(compare(bytes, &here), Found::Breakpoint | Found::KernelProbe))
+        };
+        sites.iter().filter(has).map(|(offset, _)| *offset).collect()
+    }
+}
+
+#[cfg(not(target_arch = "aarch64"))]
+fn compare(file: &[u8], here: &[u8]) -> Found {
+    const INT3: u8 = 0xcc;
+    /// The first byte of a nop of five bytes, and of the call that replaces it (Linux 6.18).
+    const NOP_CALL: (u8, u8) = (0x0f, 0xe8);
+    match (file.first(), here.first()) {
+        _ if file == here => Found::Same,
+        (_, Some(&INT3)) if file.get(1..) == here.get(1..) => Found::Breakpoint,
+        (Some(nop), Some(call)) if (*nop, *call) == NOP_CALL && file.len() == 5 => Found::KernelProbe,
+        _ => Found::Other,
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+fn compare(file: &[u8], here: &[u8]) -> Found {
+    let brk = |bytes: &[u8]| {
+        bytes.first_chunk().is_some_and(|word| u32::from_le_bytes(*word) & 0xffe0_001f == 0xd420_0000)
+    };
+    match () {
+        () if file == here => Found::Same,
+        () if brk(here) => Found::Breakpoint,
+        () => Found::Other,
+    }
+}
+
+/// The sites (offset and the file's bytes, ascending) that are not to be probed now, each with the reason. `ours` returns those that
+/// instances of panicwatch have probes at.
+pub(super) fn refused(
+    file: &File,
+    sites: &[(u64, Vec<u8>)],
+    ours: impl FnOnce() -> BTreeSet<u64>,
+) -> BTreeMap<u64, String> {
+    let mut refused = BTreeMap::new();
+    let (mut probes, mut debuggers) = (BTreeSet::new(), BTreeMap::new());
+    for process in &mut running(file) {
+        for (offset, bytes) in sites {
+            let Some(here) = process.bytes(*offset, bytes.len()) else { continue };
+            match (compare(bytes, &here), process.tracer) {
+                (Found::Same, _) => {}
+                (Found::Breakpoint, Some(tracer)) => {
+                    debuggers.insert(*offset, (process.pid, tracer));
+                }
+                (Found::Breakpoint | Found::KernelProbe, _) => {
+                    probes.insert(*offset);
+                }
+                (Found::Other, _) => {
+                    let reason = format!("process {} has changed its code there", process.pid);
+                    refused.insert(*offset, reason);
+                }
+            }
+        }
+    }
+    if debuggers.is_empty() {
+        return refused;
+    }
+    probes.extend(ours());
+    for (offset, (pid, tracer)) in debuggers {
+        if !probes.contains(&offset) {
+            let name = fs::read_to_string(format!("/proc/{tracer}/comm")).unwrap_or_default();
+            let name = escape::one_line(name.trim_end());
+            let reason = format!("{name} (process {tracer}) has a breakpoint there in process {pid}");
+            refused.insert(offset, reason);
+        }
+    }
+    refused
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_process_has_at_a_site() {
+        let (nop, push) = ([0x0f, 0x1f, 0x44, 0, 0], [0x48, 0x89, 0xe5]);
+        assert_eq!(compare(&push, &push), Found::Same);
+        assert_eq!(compare(&push, &[0xcc, 0x89, 0xe5]), Found::Breakpoint);
+        assert_eq!(compare(&push, &[0xcc, 0, 0xe5]), Found::Other, "more than its first byte differs");
+        assert_eq!(compare(&push, &[0x48, 0x89, 0xe4]), Found::Other);
+        assert_eq!(compare(&nop, &[0xe8, 1, 2, 3, 4]), Found::KernelProbe);
+        assert_eq!(compare(&nop, &[0xcc, 0x1f, 0x44, 0, 0]), Found::Breakpoint);
+    }
+
+    #[test]
+    fn our_own_code_is_the_files() {
+        let file = File::open("/proc/self/exe").expect("our executable");
+        let us = std::process::id();
+        let mut all = running(&file);
+        let process = all.iter_mut().find(|process| process.pid == us).expect("this process");
+        let (offset, end) = (process.code[0].offset, process.code[0].offset + 3 * PAGE);
+        let mut bytes = vec![0; (end - offset) as usize];
+        file.read_exact_at(&mut bytes, offset).expect("the file");
+        let sites: Vec<(u64, Vec<u8>)> =
+            (0..bytes.len() - 8).map(|at| (offset + at as u64, bytes[at..at + 8].to_vec())).collect();
+        for (offset, bytes) in &sites {
+            assert!(process.bytes(*offset, 8).as_ref() == Some(bytes), "at {offset:#x}");
+        }
+        assert!(process.breakpoints(&sites).is_empty());
+    }
+}
