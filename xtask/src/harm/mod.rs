@@ -7,6 +7,7 @@
 mod conditions;
 mod figures;
 mod input;
+mod kills;
 mod programs;
 mod random;
 mod suites;
@@ -83,6 +84,7 @@ const GROUPS: &[(&str, &[Scenario])] = &[
     ("conditions", conditions::SCENARIOS),
     ("tools", tools::SCENARIOS),
     ("input", input::SCENARIOS),
+    ("kills", kills::SCENARIOS),
 ];
 
 /// Runs the campaign.
