@@ -1,28 +1,23 @@
 //! The probes: which binaries have them, by inode, and the table of watched processes.
 
+mod arming;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     fs::File,
     os::unix::fs::MetadataExt,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
 };
 
+use self::arming::Reading;
 use super::{
     armed::{Armed, lock},
     procfs,
 };
 use crate::{
-    clock::Clock,
-    correlate::Program,
     gobin::{self, GoBinary, dwarf},
-    probe::{
-        attach,
-        calibrate::Shared,
-        error::ProbeError,
-        object::Programs,
-        plan::{begin_plan, init_plan, plan, recorder_plan},
-    },
+    probe::{attach, calibrate::Shared, error::ProbeError, object::Programs, plan::recorder_plan},
     recorder::Source,
     trace::pattern::Pattern,
 };
@@ -126,6 +121,10 @@ pub struct Armory {
     watch_all: bool,
     /// Held by whoever has our own process watched for a moment.
     ourselves: Mutex<()>,
+    /// Files that are being read now.
+    reading: Reading,
+    /// Called when a binary has lost its probes.
+    on_retire: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Armory {
@@ -140,7 +139,18 @@ impl Armory {
             recorded: None,
             functions: Vec::new(),
         };
-        Armory { state: Mutex::new(state), watch_all, ourselves: Mutex::new(()) }
+        Armory {
+            state: Mutex::new(state),
+            watch_all,
+            ourselves: Mutex::new(()),
+            reading: Reading::default(),
+            on_retire: OnceLock::new(),
+        }
+    }
+
+    /// Calls `call` whenever a binary has lost its probes; set once.
+    pub(super) fn on_retire(&self, call: impl Fn() + Send + Sync + 'static) {
+        let _ = self.on_retire.set(Box::new(call));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -296,6 +306,9 @@ impl Armory {
         // Taking probes off waits for the kernel: not with the lock held.
         drop(state);
         drop(retired);
+        if let Some(call) = self.on_retire.get() {
+            call();
+        }
     }
 
     /// Takes all probes off, for good: what ends with us ends at once, and not one after the other when the process exits.
@@ -309,39 +322,6 @@ impl Armory {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-
-    /// Reads `file` and puts probes into it, unless it has them already. `name` is for people.
-    ///
-    /// # Errors
-    /// When it is not Go, cannot be read, or the kernel refuses.
-    pub fn arm(&self, file: &File, name: &Path) -> Result<Arc<Armed>, ArmError> {
-        let path = || name.display().to_string();
-        let io = |source| ArmError::Binary {
-            path: path(),
-            source: gobin::Error::Io { path: name.into(), source },
-        };
-        let id = FileId::of(file).map_err(io)?;
-        let mut state = self.state();
-        if let Some(armed) = state.by_file.get(&id).and_then(|index| state.get(*index)) {
-            return Ok(armed);
-        }
-        let armed = state.arm(file, name, self.watch_all);
-        match &armed {
-            Ok(armed) => {
-                let row = armed.index as usize;
-                if state.armed.len() <= row {
-                    state.armed.resize(row + 1, None);
-                }
-                state.armed[row] = Some(armed.clone());
-                state.by_file.insert(id, armed.index);
-            }
-            // The kernel may change its mind.
-            Err(ArmError::Probe(_)) => {}
-            Err(ArmError::NotGo(_)) => state.remember(id, Unarmed::NotGo),
-            Err(error) => state.remember(id, Unarmed::Refused(error.to_string())),
-        }
-        armed
-    }
 }
 
 impl State {
@@ -354,56 +334,6 @@ impl State {
             self.others.clear();
         }
         self.others.insert(id, unarmed);
-    }
-
-    /// [`Armory::arm`] of a file that is not armed.
-    fn arm(&mut self, file: &File, name: &Path, watch_all: bool) -> Result<Arc<Armed>, ArmError> {
-        let path = || name.display().to_string();
-        // By descriptor, not by name: what is read is what will run.
-        let bin = open(file).map_err(|source| match source {
-            source if source.is_not_go() => ArmError::NotGo(path()),
-            source => ArmError::Binary { path: path(), source },
-        })?;
-        let plan = plan(&bin);
-        let row = match (attach::obstacle(&bin, &plan), attach::binary_row(&bin, Some(&plan), watch_all)) {
-            (None, Some(row)) => row,
-            (reason, _) => {
-                return Err(ArmError::NoProbe { path: path(), reason: reason.unwrap_or_default() });
-            }
-        };
-        let plan = attach::admitted(plan, file, name)?;
-        let free = self.armed.iter().position(Option::is_none).unwrap_or(self.armed.len());
-        let index = free as u32;
-        self.programs.set_binary(index, row)?;
-        let mut probes = vec![attach::attach(&mut self.programs, &plan, file, name, index)?];
-        let (mut plan, mut init) = (plan, None);
-        if self.init {
-            let more = attach::admitted(init_plan(&bin), file, name)?;
-            init = Some(attach::attach(&mut self.programs, &more, file, name, index)?);
-            plan = plan.and(&more);
-        }
-        let mut recorder = BTreeMap::new();
-        if let Some(sources) = self.recorded.clone() {
-            let functions = self.functions.clone();
-            let more = attach::admitted(begin_plan(&bin), file, name)?;
-            probes.push(attach::attach(&mut self.programs, &more, file, name, index)?);
-            plan = plan.and(&more);
-            for source in sources {
-                let more = attach::admitted(recorder_plan(&bin, source, &functions), file, name)?;
-                recorder.insert(source, attach::attach(&mut self.programs, &more, file, name, index)?);
-                plan = plan.and(&more);
-            }
-        }
-        let program = Arc::new(Program::new(bin, plan, name.to_owned()));
-        Ok(Arc::new(Armed {
-            program,
-            index,
-            since_ns: Clock::monotonic_ns(),
-            file: file.try_clone().ok(),
-            probes: Mutex::new(probes),
-            recorder: Mutex::new(recorder),
-            init: Mutex::new(init),
-        }))
     }
 }
 

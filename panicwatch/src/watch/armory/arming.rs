@@ -1,0 +1,197 @@
+//! Attaching probes to a file: it is read first, without the lock on the state of all binaries, for a large file takes seconds.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    env,
+    fs::File,
+    path::Path,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use super::{ArmError, Armory, FileId, State, Unarmed, open};
+use crate::{
+    clock::Clock,
+    correlate::Program,
+    gobin::{self, GoBinary},
+    probe::{
+        attach,
+        plan::{ProbePlan, begin_plan, init_plan, plan, recorder_plan},
+    },
+    watch::armed::{Armed, lock},
+};
+
+/// For tests: milliseconds that reading a Go binary takes longer.
+const DELAY_MS: &str = "PANICWATCH_ATTACH_DELAY_MS";
+
+/// Files that are being read now: each by one thread, for which the others wait.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    files: Mutex<HashSet<FileId>>,
+    was_read: Condvar,
+}
+
+impl Reading {
+    /// Waits until no other thread reads that file.
+    fn begin(&self, id: FileId) -> Turn<'_> {
+        let mut files = lock(&self.files);
+        while !files.insert(id) {
+            files = self.was_read.wait(files).unwrap_or_else(PoisonError::into_inner);
+        }
+        Turn { reading: self, id }
+    }
+}
+
+/// The right to read a file.
+struct Turn<'a> {
+    reading: &'a Reading,
+    id: FileId,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        lock(&self.reading.files).remove(&self.id);
+        self.reading.was_read.notify_all();
+    }
+}
+
+/// A file that was read.
+struct Read {
+    bin: GoBinary,
+    plan: ProbePlan,
+    begin: ProbePlan,
+}
+
+impl Read {
+    fn of(file: &File, name: &Path) -> Result<Read, ArmError> {
+        let path = || name.display().to_string();
+        // By descriptor, not by name: what is read is what will run.
+        let bin = open(file).map_err(|source| match source {
+            source if source.is_not_go() => ArmError::NotGo(path()),
+            source => ArmError::Binary { path: path(), source },
+        })?;
+        let (plan, begin) = (plan(&bin), begin_plan(&bin));
+        if let Some(delay) = env::var(DELAY_MS).ok().and_then(|ms| ms.parse().ok()) {
+            thread::sleep(Duration::from_millis(delay));
+        }
+        Ok(Read { bin, plan, begin })
+    }
+}
+
+impl Armory {
+    /// Reads `file` and puts probes into it, unless it has them already. `name` is for people.
+    ///
+    /// # Errors
+    /// When it is not Go, cannot be read, or the kernel refuses.
+    pub fn arm(&self, file: &File, name: &Path) -> Result<Arc<Armed>, ArmError> {
+        let path = || name.display().to_string();
+        let io = |source| ArmError::Binary {
+            path: path(),
+            source: gobin::Error::Io { path: name.into(), source },
+        };
+        let id = FileId::of(file).map_err(io)?;
+        let _turn = self.reading.begin(id);
+        if let Some(armed) = self.state().by_id(id) {
+            return Ok(armed);
+        }
+        let read = Read::of(file, name);
+        let mut state = self.state();
+        let armed = read.and_then(|read| state.arm(read, file, name, self.watch_all));
+        match &armed {
+            Ok(armed) => state.enter(id, armed),
+            // The kernel may change its mind.
+            Err(ArmError::Probe(_)) => {}
+            Err(ArmError::NotGo(_)) => state.remember(id, Unarmed::NotGo),
+            Err(error) => state.remember(id, Unarmed::Refused(error.to_string())),
+        }
+        armed
+    }
+}
+
+impl State {
+    fn by_id(&self, id: FileId) -> Option<Arc<Armed>> {
+        self.by_file.get(&id).and_then(|index| self.get(*index))
+    }
+
+    fn enter(&mut self, id: FileId, armed: &Arc<Armed>) {
+        let row = armed.index as usize;
+        if self.armed.len() <= row {
+            self.armed.resize(row + 1, None);
+        }
+        self.armed[row] = Some(armed.clone());
+        self.by_file.insert(id, armed.index);
+    }
+
+    /// [`Armory::arm`] of a file that is not armed.
+    fn arm(&mut self, read: Read, file: &File, name: &Path, watch_all: bool) -> Result<Arc<Armed>, ArmError> {
+        let Read { bin, plan, begin } = read;
+        let row = match (attach::obstacle(&bin, &plan), attach::binary_row(&bin, Some(&plan), watch_all)) {
+            (None, Some(row)) => row,
+            (reason, _) => {
+                let (path, reason) = (name.display().to_string(), reason.unwrap_or_default());
+                return Err(ArmError::NoProbe { path, reason });
+            }
+        };
+        let mut plan = attach::admitted(plan, file, name)?;
+        let free = self.armed.iter().position(Option::is_none).unwrap_or(self.armed.len());
+        let index = free as u32;
+        self.programs.set_binary(index, row)?;
+        let mut probes = vec![attach::attach(&mut self.programs, &plan, file, name, index)?];
+        let mut init = None;
+        if self.init {
+            let more = attach::admitted(init_plan(&bin), file, name)?;
+            init = Some(attach::attach(&mut self.programs, &more, file, name, index)?);
+            plan = plan.and(&more);
+        }
+        let mut recorder = BTreeMap::new();
+        if let Some(sources) = self.recorded.clone() {
+            let functions = self.functions.clone();
+            let more = attach::admitted(begin, file, name)?;
+            probes.push(attach::attach(&mut self.programs, &more, file, name, index)?);
+            plan = plan.and(&more);
+            for source in sources {
+                let more = attach::admitted(recorder_plan(&bin, source, &functions), file, name)?;
+                recorder.insert(source, attach::attach(&mut self.programs, &more, file, name, index)?);
+                plan = plan.and(&more);
+            }
+        }
+        let program = Arc::new(Program::new(bin, plan, name.to_owned()));
+        Ok(Arc::new(Armed {
+            program,
+            index,
+            since_ns: Clock::monotonic_ns(),
+            file: file.try_clone().ok(),
+            probes: Mutex::new(probes),
+            recorder: Mutex::new(recorder),
+            init: Mutex::new(init),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_by_one_thread_at_a_time() {
+        let id = |ino| FileId { dev: 1, ino, size: 1, mtime_ns: 1 };
+        let reading = Reading::default();
+        let first = reading.begin(id(1));
+        drop(reading.begin(id(2)));
+        let (began, has_begun) = channel();
+        thread::scope(|scope| {
+            let second = scope.spawn(|| {
+                began.send(()).expect("the test waits");
+                drop(reading.begin(id(1)));
+            });
+            has_begun.recv().expect("the thread runs");
+            thread::sleep(Duration::from_millis(50));
+            assert!(!second.is_finished(), "it waits");
+            drop(first);
+        });
+        assert!(lock(&reading.files).is_empty());
+    }
+}
