@@ -55,6 +55,7 @@ fn metrics() -> Metrics {
     let own = Own {
         events: 12,
         lost: some("ring full"),
+        execs_released: some("deadline"),
         refused_binaries: some("no symbols \"\\\n"),
         shed: vec!["samples".to_owned()],
         prices: vec![("samples".to_owned(), 4000.0)],

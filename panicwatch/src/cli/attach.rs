@@ -84,7 +84,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
             session.watch(pid, Some(armed)).map_err(unable)?;
         }
     }
-    signals::on_stop(session.gate(), move || {
+    signals::on_stop(move || {
         let _ = sender.send(Input::Stop);
     })?;
     let shown: Vec<String> = files.iter().map(|(_, shown)| shown.display().to_string()).collect();

@@ -22,7 +22,6 @@ use crate::{
     watch::{
         armed::Armed,
         armory::ArmError,
-        gate::Gate,
         launch::{self, LaunchError},
         procfs,
         session::{Input, Session},
@@ -71,7 +70,7 @@ pub(super) fn start(
 
     let watching = |start: Start<'_>| session.watching_forks(start);
     let start = || launch::start(path, program, rest, how.dies_with_us);
-    let (mut child, forwarding) = spawn(start, session.gate(), watching)?;
+    let (mut child, forwarding) = spawn(start, watching)?;
     session.launched(Process {
         args: Some(command.iter().map(|arg| arg.to_string_lossy().into_owned()).collect()),
         env: Some(procfs::own_go_variables()),
@@ -101,10 +100,9 @@ pub(super) type Start<'a> = &'a mut dyn FnMut() -> Result<Child, LaunchError>;
 /// Status 1 when the program cannot be started, 3 when the machine cannot do it.
 pub(super) fn spawn(
     mut start: impl FnMut() -> Result<Child, LaunchError>,
-    gate: Option<Arc<Gate>>,
     watching: impl FnOnce(Start<'_>) -> Result<Result<Child, LaunchError>, ProbeError>,
 ) -> Result<(Child, Forwarding), Exit> {
-    let forwarding = signals::forward_to_child(gate)?;
+    let forwarding = signals::forward_to_child()?;
     let child = watching(&mut start).map_err(unable)??;
     forwarding.child_is(child.id());
     Ok((child, forwarding))

@@ -21,8 +21,6 @@ use signal_hook::{
     low_level::siginfo::{Cause, Sent},
 };
 
-use crate::watch::gate::Gate;
-
 /// Passes signals on to the child, once it is known and until it has ended.
 pub(super) struct Forwarding {
     child: Arc<AtomicU32>,
@@ -50,8 +48,8 @@ impl Forwarding {
     }
 }
 
-/// Starts the thread. When we are to be stopped (Ctrl-Z), `gate` is opened first: who waits at it would wait for us.
-pub(super) fn forward_to_child(gate: Option<Arc<Gate>>) -> io::Result<Forwarding> {
+/// Starts the thread.
+pub(super) fn forward_to_child() -> io::Result<Forwarding> {
     let all = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH, SIGTSTP];
     let mut signals = SignalsInfo::<WithOrigin>::new(all)?;
     let child = Arc::new(AtomicU32::new(0));
@@ -75,7 +73,9 @@ pub(super) fn forward_to_child(gate: Option<Arc<Gate>>) -> io::Result<Forwarding
                 unsafe { libc::kill(pid as libc::pid_t, origin.signal) };
             }
             if origin.signal == SIGTSTP {
-                stop_ourselves(gate.as_deref());
+                // Returns when somebody lets us go on.
+                // SAFETY: plain system call.
+                unsafe { libc::raise(libc::SIGSTOP) };
                 if pid != 0 {
                     // SAFETY: as above. The terminal's SIGCONT reaches it anyway; one sent to us must too.
                     unsafe { libc::kill(pid as libc::pid_t, libc::SIGCONT) };
@@ -86,28 +86,15 @@ pub(super) fn forward_to_child(gate: Option<Arc<Gate>>) -> io::Result<Forwarding
     Ok(Forwarding { child, stop })
 }
 
-/// Returns when somebody lets us go on.
-fn stop_ourselves(gate: Option<&Gate>) {
-    gate.inspect(|gate| gate.open());
-    // SAFETY: plain system call.
-    unsafe { libc::raise(libc::SIGSTOP) };
-    gate.inspect(|gate| gate.close());
-}
-
 fn was_sent_to_us(origin: &Origin) -> bool {
     matches!(origin.cause, Cause::Sent(Sent::User | Sent::Queue | Sent::TKill))
 }
 
 /// Calls `stop` when somebody wants us to end.
-pub(super) fn on_stop(gate: Option<Arc<Gate>>, stop: impl Fn() + Send + 'static) -> io::Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP, SIGTSTP])?;
-    thread::Builder::new().name("signals".into()).spawn(move || {
-        for signal in signals.forever() {
-            match signal {
-                SIGTSTP => stop_ourselves(gate.as_deref()),
-                _ => stop(),
-            }
-        }
-    })?;
-    Ok(())
+pub(super) fn on_stop(stop: impl Fn() + Send + 'static) -> io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || signals.forever().for_each(|_| stop()))
+        .map(drop)
 }

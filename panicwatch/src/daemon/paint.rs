@@ -143,6 +143,7 @@ impl Painter {
         }
         let mut refused_binaries: Vec<_> = refused_binaries.into_iter().collect();
         refused_binaries.sort();
+        let gate = session.gate().map(|gate| gate.counts()).unwrap_or_default();
         Own {
             events: session.records(),
             lost,
@@ -151,6 +152,9 @@ impl Painter {
             refused_binaries,
             shed: governor.shed,
             governor_actions: governor.actions,
+            execs_held: gate.held,
+            execs_released: gate.by_reason(),
+            exec_gate_resets: gate.resets,
             overhead_percent: governor.cost_percent,
             host_overhead_percent: governor.host_percent,
             prices: governor.prices,

@@ -121,6 +121,12 @@ pub struct Own {
     pub shed: Vec<String>,
     /// Times that the governor disabled a source or enabled it again.
     pub governor_actions: u64,
+    /// Execs that the exec gate held until they were answered.
+    pub execs_held: u64,
+    /// Execs that it let go before their probes were attached, by reason.
+    pub execs_released: Vec<(String, u64)>,
+    /// Times that a watchdog removed the exec gate's marks.
+    pub exec_gate_resets: u64,
     /// What recording costs watched processes: percent of their CPU time; `None` until measured, and while they hardly use any.
     pub overhead_percent: Option<f64>,
     /// What recording costs everybody else: percent of the machine's CPU capacity; `None` until measured.

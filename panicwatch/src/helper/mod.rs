@@ -15,8 +15,7 @@ use std::{
     process::ExitCode,
 };
 
-use crate::probe::links;
-
+use crate::{probe::links, watch::gate};
 pub use socket::{Message, Socket};
 pub use spawn::{Child, spawn};
 
@@ -25,15 +24,18 @@ pub use spawn::{Child, spawn};
 pub enum Kind {
     /// Attaches and detaches probes.
     Probes,
+    /// Answers execs that wait.
+    ExecGate,
 }
 
 impl Kind {
-    const ALL: [Kind; 1] = [Kind::Probes];
+    const ALL: [Kind; 2] = [Kind::Probes, Kind::ExecGate];
 
     /// The helper's only argument, as `ps` shows it.
     fn title(self) -> &'static str {
         match self {
             Kind::Probes => "panicwatch: probes",
+            Kind::ExecGate => "panicwatch: exec gate",
         }
     }
 
@@ -42,6 +44,7 @@ impl Kind {
     fn task_name(self) -> &'static CStr {
         match self {
             Kind::Probes => c"pw: probes",
+            Kind::ExecGate => c"pw: exec gate",
         }
     }
 
@@ -49,6 +52,7 @@ impl Kind {
     fn serve(self, socket: &Socket) {
         match self {
             Kind::Probes => links::service::serve(socket),
+            Kind::ExecGate => gate::process::serve(socket),
         }
     }
 }

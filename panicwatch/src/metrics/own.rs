@@ -27,6 +27,9 @@ pub(super) struct Own {
     recorder_host_cost: Gauge,
     record_price: GaugeVec,
     governor_actions: IntCounter,
+    execs_held: IntCounter,
+    execs_released: IntCounterVec,
+    exec_gate_resets: IntCounter,
     shed: IntGaugeVec,
     memory: IntGauge,
     cpu: Counter,
@@ -153,6 +156,22 @@ impl Own {
                 "governor_actions_total",
                 "Times that a source was disabled, or enabled again, to keep within the overhead budgets"
             ),
+            execs_held: make!(
+                IntCounter,
+                "execs_held_total",
+                "Execs that waited until the daemon knew whether to attach probes to their file"
+            ),
+            execs_released: make!(
+                IntCounterVec,
+                "execs_released_total",
+                "Execs that the exec gate let go on before their probes were attached, by reason",
+                "reason"
+            ),
+            exec_gate_resets: make!(
+                IntCounter,
+                "exec_gate_resets_total",
+                "Times that a watchdog removed the exec gate's marks because an exec had waited for more than 100 ms"
+            ),
             record_price: make!(
                 GaugeVec,
                 "record_price_seconds",
@@ -242,6 +261,11 @@ impl Own {
             self.record_price.with_label_values(&[source.as_str()]).set(ns / 1e9);
         }
         raise(&self.governor_actions, own.governor_actions);
+        raise(&self.execs_held, own.execs_held);
+        for (reason, n) in &own.execs_released {
+            raise(&self.execs_released.with_label_values(&[reason.as_str()]), *n);
+        }
+        raise(&self.exec_gate_resets, own.exec_gate_resets);
         self.shed.reset();
         own.shed.iter().for_each(|source| set(&self.shed, source, 1));
         self.memory.set(int(own.memory_bytes));

@@ -279,11 +279,10 @@ impl Programs {
         Ok(())
     }
 
-    /// A handle of the table of watched processes, for asking from another thread.
-    pub fn take_watched(&mut self) -> Result<Watched, ProbeError> {
+    /// A descriptor of the table of watched processes, for [`Watched::from_fd`] in whatever process.
+    pub fn watched_fd(&mut self) -> Result<OwnedFd, ProbeError> {
         let Map::HashMap(data) = self.map("WATCHED")? else { return Err(ProbeError::Object("WATCHED")) };
-        let again = MapData::from_fd(data.fd().as_fd().try_clone_to_owned().map_err(MapError::from)?)?;
-        Ok(Watched(Map::HashMap(again).try_into()?))
+        Ok(data.fd().as_fd().try_clone_to_owned().map_err(MapError::from)?)
     }
 
     /// Writes the kernel's facts.
@@ -381,6 +380,14 @@ impl Programs {
 pub struct Watched(HashMap<MapData, u32, u32>);
 
 impl Watched {
+    /// The table of that descriptor, which [`Programs::watched_fd`] gave.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn from_fd(fd: OwnedFd) -> Result<Watched, ProbeError> {
+        Ok(Watched(Map::HashMap(MapData::from_fd(fd)?).try_into()?))
+    }
+
     /// Is process `tgid` watched: was it, or an ancestor of it, given to [`Programs::watch`]?
     pub fn contains(&self, tgid: u32) -> bool {
         self.0.get(&tgid, 0).is_ok()

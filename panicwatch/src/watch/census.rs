@@ -197,6 +197,11 @@ impl Census {
         state.known.get(&pid).map_or_else(|| procfs::process(pid), |known| known.process.clone())
     }
 
+    /// Row of the binary that process `pid` runs, if that has probes.
+    pub(super) fn row(&self, pid: u32) -> Option<u32> {
+        self.state().known.get(&pid)?.row
+    }
+
     /// Nobody will ask what the kernel told of that exec.
     fn forget_exec(&self, pid: u32) {
         self.state().execs.retain(|exec| exec.pid != pid);

@@ -26,7 +26,7 @@ use self::found::{Found, Late};
 use super::{
     armed::{Armed, lock},
     armory::{ArmError, Armory, KnownFile, Unarmed},
-    gate::Gate,
+    gate::{Gate, Sight},
     procfs::{self, MappedCode, MappedId},
 };
 use crate::clock::Clock;
@@ -76,6 +76,8 @@ enum Ask {
     Exec {
         pid: u32,
         exec_ns: u64,
+        /// What the gate did with it.
+        sight: Sight,
     },
     /// This process runs already.
     Running(u32),
@@ -176,8 +178,14 @@ impl Follower {
 
     /// The kernel reports an exec.
     pub(super) fn exec(&self, pid: u32, exec_ns: u64) {
-        self.found().forget(pid);
-        self.ask(Ask::Exec { pid, exec_ns });
+        let sight = self.sight(pid, exec_ns);
+        let mut found = self.found();
+        found.forget(pid);
+        if !self.finds_programs {
+            found.sight(pid, exec_ns, sight);
+        }
+        drop(found);
+        self.ask(Ask::Exec { pid, exec_ns, sight });
     }
 
     /// The kernel reports the end of a process.
@@ -186,6 +194,11 @@ impl Follower {
         if let Some(gate) = &self.gate {
             gate.forget(pid);
         }
+    }
+
+    /// What the gate did with the exec of process `pid` at `exec_ns`.
+    fn sight(&self, pid: u32, exec_ns: u64) -> Sight {
+        self.gate.as_ref().map_or(Sight::Unseen, |gate| gate.saw(pid, exec_ns))
     }
 
     /// Looks for Go code in a process that runs already.
@@ -219,6 +232,11 @@ impl Follower {
     /// Why the start of process `pid` is not covered, if it is not.
     pub(super) fn late(&self, pid: u32) -> Option<String> {
         self.found().late(pid)
+    }
+
+    /// Of a session about the whole host: why the probes in `armed` came too late for process `pid`, if its exec was to be held.
+    pub(super) fn released(&self, pid: u32, armed: &Armed) -> Option<String> {
+        self.found().released(pid, armed)
     }
 
     /// What was not seen so far.
@@ -255,7 +273,7 @@ impl Follower {
     /// Carries out one request; `false` when it asks the thread to end.
     fn serves(&self, agenda: &mut Agenda, ask: Ask) -> bool {
         match ask {
-            Ask::Exec { pid, exec_ns } => self.look(agenda, pid, exec_ns),
+            Ask::Exec { pid, exec_ns, sight } => self.look(agenda, pid, exec_ns, sight),
             Ask::Running(pid) => self.meet(agenda, pid),
             Ask::AllRunning => self.meet_all(agenda),
             Ask::Settle(done) => drop(done.send(())),
@@ -282,17 +300,17 @@ impl Follower {
     }
 
     /// A process has executed a program: is it Go, and were its probes in?
-    fn look(&self, agenda: &mut Agenda, pid: u32, exec_ns: u64) {
+    fn look(&self, agenda: &mut Agenda, pid: u32, exec_ns: u64, sight: Sight) {
         agenda.visits.remove(&pid);
-        self.found().forget(pid);
+        // Its program before may have been found since.
+        self.found().runs_another(pid);
         let later = Visit { pause: self.pace.first, exec_ns: Some(exec_ns) };
         if !self.finds_programs {
             return agenda.plan(pid, later);
         }
-        let held = self.gate.as_ref().is_some_and(|gate| gate.saw(pid, exec_ns));
         let opened = procfs::executable(pid).and_then(|exe| Ok((File::open(&exe.link)?, exe.shown)));
         let Ok((file, shown)) = opened else {
-            if !held {
+            if sight != Sight::Held {
                 self.found().unread();
             }
             return;
@@ -304,9 +322,9 @@ impl Follower {
             Some(KnownFile::Unarmed(Unarmed::NotGo)) => {}
             // The gate, or the first caller that met it, reported why.
             Some(KnownFile::Unarmed(Unarmed::Refused(_))) => return,
-            Some(KnownFile::Armed(armed)) => return self.program(pid, exec_ns, &armed, held),
+            Some(KnownFile::Armed(armed)) => return self.program(pid, exec_ns, &armed, sight),
             Some(KnownFile::Unarmed(Unarmed::Go { .. })) | None => match (self.attach)(pid, &file, &shown) {
-                Ok(Some(armed)) => return self.program(pid, exec_ns, &armed, held),
+                Ok(Some(armed)) => return self.program(pid, exec_ns, &armed, sight),
                 Ok(None) => return,
                 Err(ArmError::NotGo(_)) => {}
                 Err(error) => return (self.refused)(error),
@@ -316,8 +334,10 @@ impl Follower {
     }
 
     /// Process `pid` runs the Go program `armed`.
-    fn program(&self, pid: u32, exec_ns: u64, armed: &Armed, held: bool) {
-        let late = Late::program(exec_ns, armed, held, self.gate.is_some());
+    fn program(&self, pid: u32, exec_ns: u64, armed: &Armed, sight: Sight) {
+        // After a time in which this process was stopped, the kernel's report can come before the gate's.
+        let sight = if sight == Sight::Unseen { self.sight(pid, exec_ns) } else { sight };
+        let late = Late::program(exec_ns, armed, self.gate.is_some().then_some(sight));
         self.found().go(pid, late);
     }
 

@@ -1,6 +1,7 @@
 //! One watching session: probes, processes and events of `run` or `attach`, until the program ends.
 
 mod descendants;
+mod holding;
 mod incidents;
 
 use std::{
@@ -19,6 +20,7 @@ use std::{
 
 use panicwatch_common::{counted::Place, reason::Reason};
 
+use self::holding::Holding;
 use super::{
     armed::Armed,
     armory::{ArmError, Armory},
@@ -201,7 +203,7 @@ impl Session {
         let ear = recorder.clone().map(|recorder| Box::new(Ear::new(recorder)) as Box<dyn Listener>);
         let reader = Reader::start(programs.take_events()?, sender.clone(), Input::Record, ear, on_host)
             .map_err(failed)?;
-        let watched = programs.take_watched()?;
+        let watched = programs.watched_fd()?;
         let account = Account::default();
         let armory = Arc::new(Armory::new(programs, !matches!(scope, Scope::Chosen)));
         if let Some(recorder) = &recorder {
@@ -221,26 +223,8 @@ impl Session {
             let _ = refusals.send(Input::Refused(error));
         });
         let on_refusal: Arc<follow::OnRefusal> = refused.clone();
-        let (census, gate) = match scope {
-            Scope::Host { select, hold } => {
-                let census = Census::start(armory.clone(), select).map_err(failed)?;
-                let gate = if hold {
-                    let arming = census.clone();
-                    let arm = move |pid: u32, file: &File, name: &Path| arming.before_exec(pid, file, name);
-                    gate::start(armory.clone(), Arc::new(|_| true), Arc::new(arm), refused)
-                } else {
-                    Err(io::Error::other("it was not asked for"))
-                };
-                (Some(census), gate)
-            }
-            Scope::Chosen | Scope::Binaries => {
-                let is_watched = Arc::new(move |pid| watched.contains(pid));
-                let arming = armory.clone();
-                let arm = move |_, file: &File, name: &Path| arming.arm(file, name).map(drop);
-                (None, gate::start(armory.clone(), is_watched, Arc::new(arm), refused))
-            }
-        };
-        let gate = gate.map(Arc::new);
+        let holding = holding::start(scope, &armory, watched, refused, &sender).map_err(failed)?;
+        let Holding { census, gate } = holding;
         let attach: Box<follow::Attach> = match census.clone() {
             Some(census) => Box::new(move |pid, file, path| census.mapped(pid, file, path)),
             None => {

@@ -3,7 +3,8 @@
 //! Groups (the first part of a test's name): `oracle` judges the judges on bare runs and needs no privileges;
 //! `testprog` runs the Go runtime's own crash programs under panicwatch; `fixture` our own programs, which print
 //! their own ground truth; `exec` how programs are started, attached to and left; `start` Go code that starts without notice,
-//! programs that outlive their starter, full disks; `cli` what the command prints; `breakpoints` what stays in programs when panicwatch is killed; `debian` servers of Debian packages,
+//! programs that outlive their starter, full disks; `gate` the exec gate when it, or panicwatch, does not respond; `cli` what the
+//! command prints; `breakpoints` what stays in programs when panicwatch is killed; `debian` servers of Debian packages,
 //! written by others; `daemon` a whole host watched; `inittrace` the time line of a program's initialisation;
 //! `report` situations from bug reports; `timeline` what happened before
 //! a panic; `trace` live function tracing.
@@ -22,6 +23,7 @@ mod daemon;
 mod debian;
 mod exec;
 mod fixtures;
+mod gate;
 #[path = "../oracle/go_text/mod.rs"]
 mod go_text;
 mod gobuild;
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
     trials.extend(cli::trials());
     trials.extend(breakpoints::trials());
     trials.extend(start::trials());
+    trials.extend(gate::trials());
     trials.extend(daemon::trials());
     trials.extend(debian::trials());
     trials.extend(inittrace::trials());

@@ -17,6 +17,12 @@ pub(crate) fn running(exe: &Path, ancestor: u32) -> Result<u32> {
         .with_context(|| format!("no process under {ancestor} runs {}", exe.display()))
 }
 
+/// The processes that `parent` has started, and that have not ended.
+pub(crate) fn children(parent: u32) -> Result<Vec<u32>> {
+    let all = fs::read_dir("/proc")?.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
+    Ok(all.filter(|pid| stat(*pid).is_some_and(|(_, of)| of == parent)).collect())
+}
+
 /// One-letter state: R, S, T (stopped), t (traced) …
 pub(crate) fn state(pid: u32) -> Option<char> {
     stat(pid)?.0

@@ -121,7 +121,7 @@ impl Target {
                     Ok(started)
                 };
                 let start = || launch::start(&self.path, program, rest, false);
-                let (mut child, forwarding) = child::spawn(start, None, watching)?;
+                let (mut child, forwarding) = child::spawn(start, watching)?;
                 tracing.prefer(child.id()).map_err(unable)?;
                 let (told, stop) = (status.clone(), stop.try_clone()?);
                 thread::spawn(move || {
@@ -146,7 +146,7 @@ impl Target {
             Which::Executable => {}
         }
         let stop = stop.try_clone()?;
-        signals::on_stop(None, move || stop.request())?;
+        signals::on_stop(move || stop.request())?;
         say(&format!("{}; Ctrl-C ends it", self.shown.display()));
         Ok(Running { status })
     }

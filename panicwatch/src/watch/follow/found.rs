@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::Armed;
+use crate::watch::gate::{self, LetGo, Sight};
 
 /// Go code whose probes were attached after it could begin to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,15 +16,12 @@ pub(super) struct Late {
 }
 
 impl Late {
-    /// Of a program executed at `exec_ns`; `None` when its probes were in by then. `held`: the exec gate saw its exec.
-    pub(super) fn program(exec_ns: u64, armed: &Armed, held: bool, gate: bool) -> Option<Late> {
+    /// Of a program executed at `exec_ns`; `None` when its probes were in by then. `sight`: what the exec gate did with its exec;
+    /// `None` where there is no gate.
+    pub(super) fn program(exec_ns: u64, armed: &Armed, sight: Option<Sight>) -> Option<Late> {
         let after = after(exec_ns, armed.since_ns)?;
         let path = armed.program.path.clone();
-        let why = match (gate, held) {
-            (false, _) => "there is no exec gate here",
-            (true, false) => "the exec gate does not cover its file system",
-            (true, true) => "they could not be attached while the exec was held",
-        };
+        let why = sight.map_or_else(|| "there is no exec gate here".to_owned(), why);
         let reason = format!(
             "the probes were attached {after} after the exec because {why}: panics before that are not known"
         );
@@ -40,6 +38,24 @@ impl Late {
             crate::escape::one_line(&path.to_string_lossy())
         );
         Some(Late { path, reason })
+    }
+}
+
+/// Why the exec gate did not have the probes attached before the exec.
+fn why(sight: Sight) -> String {
+    match sight {
+        Sight::Unseen => "the exec gate does not cover its file system".to_owned(),
+        Sight::Held => "they could not be attached while the exec was held".to_owned(),
+        Sight::Unknown => "the exec gate did not hold it".to_owned(),
+        Sight::Released(LetGo::Deadline) => format!(
+            "attaching took longer than the {} ms for which an exec is held",
+            gate::deadline().as_millis()
+        ),
+        Sight::Released(LetGo::Unresponsive) => {
+            "panicwatch was stopped or too busy to attach them while the exec was held".to_owned()
+        }
+        Sight::Released(LetGo::Watchdog) => "the exec gate did not respond in time and was opened".to_owned(),
+        Sight::Released(LetGo::Full) => "too many execs were held at that time".to_owned(),
     }
 }
 
@@ -70,6 +86,8 @@ const MAX_FILES: usize = 4;
 pub(super) struct Found {
     /// Processes that run Go code, with what they lack.
     running: HashMap<u32, Option<Late>>,
+    /// Of a session about the whole host: processes whose exec the gate let go, and when that was.
+    released: HashMap<u32, (u64, Sight)>,
     unseen: Unseen,
     /// What was counted as late: one program can be met twice, by its exec and among its mappings.
     counted: HashSet<(u32, PathBuf)>,
@@ -90,14 +108,33 @@ impl Found {
         self.running.insert(pid, late);
     }
 
+    /// The gate saw the exec of process `pid` at `exec_ns`.
+    pub(super) fn sight(&mut self, pid: u32, exec_ns: u64, sight: Sight) {
+        if matches!(sight, Sight::Released(_)) {
+            self.released.insert(pid, (exec_ns, sight));
+        }
+    }
+
+    /// Why the probes in `armed` came too late for process `pid`, if the gate let it go before they were attached.
+    pub(super) fn released(&self, pid: u32, armed: &Armed) -> Option<String> {
+        let (exec_ns, sight) = self.released.get(&pid)?;
+        Late::program(*exec_ns, armed, Some(*sight)).map(|late| late.reason)
+    }
+
     /// A program had ended before its file could be read.
     pub(super) fn unread(&mut self) {
         self.unseen.unread += 1;
     }
 
+    /// Process `pid` runs another program now.
+    pub(super) fn runs_another(&mut self, pid: u32) {
+        self.running.remove(&pid);
+    }
+
     /// Process `pid` runs something else now, or nothing.
     pub(super) fn forget(&mut self, pid: u32) {
-        self.running.remove(&pid);
+        self.runs_another(pid);
+        self.released.remove(&pid);
     }
 
     pub(super) fn runs_go(&self, pid: u32) -> bool {

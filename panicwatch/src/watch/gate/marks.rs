@@ -5,71 +5,78 @@ use std::{
     fs::{self, File},
     io::{self, Read as _, Seek as _},
     os::{
-        fd::{AsRawFd, FromRawFd},
+        fd::{AsFd as _, AsRawFd, FromRawFd},
         unix::fs::MetadataExt,
     },
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc::Receiver},
     thread,
+    time::{Duration, Instant},
 };
 
-use super::super::{
-    armed::lock,
-    mounts::{self, Marked, Mount},
+use super::{
+    super::{
+        armed::lock,
+        mounts::{self, Marked, Mount},
+    },
+    link::Link,
 };
 
-/// The marks of one fanotify group.
+/// How long the gate's process may take to set the first marks.
+const FIRST_MARKS: Duration = Duration::from_secs(5);
+
+/// The marks of the gate's fanotify group. Paths are walked here, in the main process; the gate's process gets descriptors.
 pub(super) struct Marks {
-    fanotify: Arc<File>,
-    state: Mutex<State>,
+    link: Arc<Link>,
+    /// For each mark that was asked for, whether it was set; until the first were.
+    is_marked: Mutex<Option<Receiver<bool>>>,
+    marked: Mutex<Marked>,
     /// Inode of panicwatch's own mount namespace.
     own: u64,
 }
 
-#[derive(Default)]
-struct State {
-    marked: Marked,
-    /// The marks are removed for now: none may be added.
-    removed: bool,
-}
-
-/// Marks the file systems that are mounted in panicwatch's own mount namespace, and from then on those that are mounted later.
-///
-/// # Errors
-/// When none can be marked, or there are no threads.
-pub(super) fn start(fanotify: Arc<File>) -> io::Result<Arc<Marks>> {
-    let own = namespace("/proc/self/ns/mnt").unwrap_or(0);
-    let marks = Arc::new(Marks { fanotify, state: Mutex::default(), own });
-    let mut list = File::open("/proc/self/mountinfo")?;
-    if marks.add(&read(&mut list)?) == 0 {
-        return Err(io::Error::other(
-            "no mounted file system is one on which execs may be held (local, and with permission events)",
-        ));
-    }
-    let of_thread = marks.clone();
-    thread::Builder::new().name("mounts".into()).spawn(move || {
-        while wait_for_change(&list) {
-            let Ok(text) = read(&mut list) else { return };
-            of_thread.add(&text);
-        }
-    })?;
-    Ok(marks)
-}
-
 impl Marks {
-    /// Removes all marks until [`Marks::set_again`].
-    pub(super) fn remove(&self) {
-        let mut state = lock(&self.state);
-        state.removed = true;
-        state.marked.forget();
-        let how = libc::FAN_MARK_FLUSH | libc::FAN_MARK_FILESYSTEM;
-        // SAFETY: plain system call; flushing takes no path.
-        unsafe { libc::fanotify_mark(self.fanotify.as_raw_fd(), how, 0, libc::AT_FDCWD, std::ptr::null()) };
+    pub(super) fn new(link: Arc<Link>, is_marked: Receiver<bool>) -> Marks {
+        let own = namespace("/proc/self/ns/mnt").unwrap_or(0);
+        Marks { link, is_marked: Mutex::new(Some(is_marked)), marked: Mutex::default(), own }
     }
 
-    /// Sets them again; those of other mount namespaces when a watched process of theirs executes a program.
+    /// Marks the file systems that are mounted in panicwatch's own mount namespace, and from then on those that are mounted later.
+    ///
+    /// # Errors
+    /// When none can be marked, or there are no threads.
+    pub(super) fn watch(self: &Arc<Marks>) -> io::Result<()> {
+        let mut list = File::open("/proc/self/mountinfo")?;
+        let asked = self.add(&read(&mut list)?);
+        if !self.is_one_set(asked) {
+            return Err(io::Error::other(
+                "no mounted file system is one on which execs may be held (local, and with permission events)",
+            ));
+        }
+        let of_thread = Arc::downgrade(self);
+        thread::Builder::new().name("mounts".into()).spawn(move || {
+            while wait_for_change(&list) {
+                let (Ok(text), Some(marks)) = (read(&mut list), of_thread.upgrade()) else { return };
+                marks.add(&text);
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Waits for the answers to the first `asked` marks: was one of them set?
+    fn is_one_set(&self, asked: usize) -> bool {
+        let Some(is_marked) = lock(&self.is_marked).take() else { return false };
+        let until = Instant::now() + FIRST_MARKS;
+        let answers = (0..asked)
+            .map_while(|_| is_marked.recv_timeout(until.saturating_duration_since(Instant::now())).ok());
+        // All are waited for: an exec that follows is held.
+        answers.filter(|done| *done).count() > 0
+    }
+
+    /// Sets all marks again, after they were removed; those of other mount namespaces when a watched process of theirs executes a
+    /// program.
     pub(super) fn set_again(&self) {
-        lock(&self.state).removed = false;
+        lock(&self.marked).forget();
         // Without the list no exec is held: programs are then found after their exec.
         if let Ok(text) = fs::read_to_string("/proc/self/mountinfo") {
             self.add(&text);
@@ -86,34 +93,24 @@ impl Marks {
         self.mark_new(namespace, &all, &format!("/proc/{pid}/root"));
     }
 
-    /// Marks what is new in the list of the own namespace; returns the number of marks that were added.
+    /// Marks what is new in the list of the own namespace; returns the number of marks that were asked for.
     fn add(&self, text: &str) -> usize {
         self.mark_new(self.own, &mounts::parse(text), "/")
     }
 
     fn mark_new(&self, namespace: u64, all: &[Mount], root: &str) -> usize {
-        let mut state = lock(&self.state);
-        if state.removed {
-            return 0;
-        }
-        let new = state.marked.new_ones(namespace, all, namespace == self.own);
+        let mut marked = lock(&self.marked);
+        let new = marked.new_ones(namespace, all, namespace == self.own);
         let layers_are_local =
             |mount: &&Mount| mount.layers(all).iter().all(|(point, rest)| resolves_within(root, point, rest));
         new.iter().filter(layers_are_local).filter(|mount| self.mark(mount, root)).count()
     }
 
-    /// Marks the file system of one mount; `false` when the path leads elsewhere, or the kernel refuses.
+    /// Has the file system of one mount marked; `false` when the path leads elsewhere, or there is no gate.
     fn mark(&self, mount: &Mount, root: &str) -> bool {
         let Some(point) = open_below(root, &mount.point, libc::RESOLVE_NO_SYMLINKS) else { return false };
         // The path of a mount with another one on top of it leads to that.
-        if mount_id(&point) != Some(mount.id) {
-            return false;
-        }
-        let Ok(path) = CString::new(format!("/proc/self/fd/{}", point.as_raw_fd())) else { return false };
-        let how = libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM;
-        let (group, mask) = (self.fanotify.as_raw_fd(), libc::FAN_OPEN_EXEC_PERM);
-        // SAFETY: the path is NUL-terminated and outlives the call.
-        unsafe { libc::fanotify_mark(group, how, mask, libc::AT_FDCWD, path.as_ptr()) == 0 }
+        mount_id(&point) == Some(mount.id) && self.link.mark(point.as_fd()).is_ok()
     }
 }
 

@@ -135,13 +135,18 @@ impl Session {
         }
     }
 
+    /// Why the start of process `pid` is not covered, if that is known.
+    fn late(&self, pid: u32) -> Option<String> {
+        let Some(census) = &self.census else { return self.follower.late(pid) };
+        let armed = census.row(pid).and_then(|row| self.armory.get(row))?;
+        self.follower.released(pid, &armed)
+    }
+
     pub(super) fn flush(&mut self) {
         for mut incident in self.correlator.take() {
             self.host.get().add_to(&mut incident);
             self.add_timeline(&mut incident);
-            if self.census.is_none()
-                && let Some(reason) = self.follower.late(incident.process.pid)
-            {
+            if let Some(reason) = self.late(incident.process.pid) {
                 incident.missing.push(Missing { what: "start-up".to_owned(), reason });
             }
             if let Some(census) = &self.census {

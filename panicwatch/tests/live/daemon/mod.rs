@@ -15,7 +15,7 @@ use panicwatch::incident::Outcome;
 use tempfile::TempDir;
 
 use crate::{
-    fixtures,
+    fixtures, gate,
     gobuild::DEFAULT,
     ledger::{End, Verdict, cell},
     need, run, start,
@@ -30,6 +30,7 @@ const TESTS: &[(&str, Test)] = &[
     ("replaced and deleted binaries", replaced),
     ("selects", selects),
     ("holds new binaries", holds),
+    ("stopped while it holds", stopped),
     ("dies at once", dies_at_once),
     ("killed and started again", killed),
     ("stops in order", stops),
@@ -231,6 +232,33 @@ fn holds(built: &Path) -> Result<()> {
     let program = host.program("last", built)?;
     ensure!(host.run(&program, &["1", "0s", "die"])?.finish()? == (2, (1, 1)), "it ends as it would alone");
     Ok(())
+}
+
+/// SIGSTOP of a daemon that holds new binaries: execs of files that it knows, and of new ones, go on.
+fn stopped(built: &Path) -> Result<()> {
+    let mut host = Host::holding()?;
+    let daemon = host.start()?;
+    let pid = daemon.running.child.id();
+    let _guard = gate::Guard::of(pid);
+    run::signal(pid, libc::SIGSTOP)?;
+    let go_on = gate::execs_go_on("the daemon is stopped").and_then(|()| {
+        let program = host.program("unheld", built)?;
+        host.run(&program, &["1", "0s", "die"])?.finish()
+    });
+    run::signal(pid, libc::SIGCONT)?;
+    ensure!(go_on? == (2, (1, 1)), "it ends as it would alone");
+    let released = || {
+        let (_, text) = daemon.get("/metrics")?;
+        let released = "panicwatch_execs_released_total{reason=\"unresponsive\"} ";
+        Ok(text.lines().find_map(|line| line.strip_prefix(released)?.parse::<u64>().ok()).filter(|n| *n > 0))
+    };
+    until("the exec to be counted as released", released)?;
+    // It responds again, and holds.
+    let program = host.program("held", built)?;
+    ensure!(host.run(&program, &["1", "0s", "die"])?.finish()? == (2, (1, 1)), "it ends as it would alone");
+    let held =
+        || Ok(daemon.incidents()?.iter().any(|incident| incident.outcome == Outcome::Fatal).then_some(()));
+    until("the death of a program that was held", held)
 }
 
 /// Programs that are gone before anybody looks at them, of a binary that has its probes.

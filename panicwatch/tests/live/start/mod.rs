@@ -97,13 +97,13 @@ fn messages(incidents: &[Incident]) -> Vec<&str> {
 }
 
 /// Why the start of its process is not covered, as the incident says.
-fn start_up(incident: &Incident) -> Option<&str> {
+pub(crate) fn start_up(incident: &Incident) -> Option<&str> {
     incident.missing.iter().find(|missing| missing.what == "start-up").map(|missing| missing.reason.as_str())
 }
 
 /// The counts of a `ticker` seen at least once in each of its last moments: none is missing from the first one seen on. Where the
 /// first is not the ticker's first, every incident says that the start was not covered.
-fn ticks(incidents: &[Incident], stdout: &str) -> Result<()> {
+pub(crate) fn ticks(incidents: &[Incident], stdout: &str) -> Result<()> {
     let total: u64 =
         stdout.rsplit(' ').next().unwrap_or_default().trim().parse().context(stdout.to_owned())?;
     let counts: Vec<u64> = incidents.iter().filter_map(|i| i.message.as_deref()?.parse().ok()).collect();
