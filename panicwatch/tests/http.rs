@@ -64,13 +64,20 @@ fn serve(with: impl FnOnce(&Path, &mut config::Http)) -> Served {
     Served { dir, address, stop, thread: Some(thread) }
 }
 
-impl Drop for Served {
-    fn drop(&mut self) {
+impl Served {
+    /// Ends the server, and waits for it.
+    fn stop(&mut self) {
         self.stop.send_replace(true);
         if let Some(thread) = self.thread.take() {
             let ended = thread.join();
             assert!(ended.is_ok() || thread::panicking(), "the server panicked");
         }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
@@ -202,6 +209,117 @@ fn no_bytes_stop_it() {
     let silent: Vec<_> = (0..100).filter_map(|_| TcpStream::connect(served.address).ok()).collect();
     assert_eq!(served.get(LIST, "").0, 200);
     drop(silent);
+}
+
+/// Opens `n` connections and sends `bytes` on each; small receive buffers, so that little fits on the way.
+fn connections(address: SocketAddr, n: usize, bytes: &[u8]) -> Vec<TcpStream> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let connect = async || {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a size");
+        let mut stream = socket.connect(address).await.expect("it listens").into_std().expect("a socket");
+        // The kernel may take a part only.
+        let _ = stream.write(bytes);
+        stream
+    };
+    (0..n).map(|_| runtime.block_on(connect())).collect()
+}
+
+/// Whether the server has closed `stream`.
+fn is_closed(mut stream: &TcpStream) -> bool {
+    !matches!(stream.read(&mut [0; 512]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+/// Waits until `condition` holds.
+fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+impl Served {
+    /// Health and metrics are answered, each on a connection of its own, while others hold what they can.
+    fn assert_healthy(&self) {
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            let stream = TcpStream::connect(self.address).expect("it listens");
+            stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
+            let (status, _, body) = exchange(stream, &request(&format!("GET {path}"), ""));
+            // Nothing is watched here: not ready is the right answer.
+            let expected = if path == "/readyz" { 503 } else { 200 };
+            assert_eq!(status, expected, "{path}: {body}");
+        }
+    }
+}
+
+#[test]
+fn slow_clients_do_not_block_health() {
+    let mut served = serve(|_, _| {});
+    // More than there is room for, and each comes back as soon as it is disconnected.
+    let mut slow = connections(served.address, 600, b"GET /metrics HTTP/1.1\r\nHo");
+    served.assert_healthy();
+    let closed = slow.iter().filter(|stream| is_closed(stream)).count();
+    // Those that have waited longest made room, one for each; no time-out has.
+    assert!((600 - 512..600 - 512 + 50).contains(&closed), "{closed} are disconnected");
+    for _ in 0..5 {
+        let closed = slow.iter().filter(|stream| is_closed(stream)).count();
+        slow.retain(|stream| !is_closed(stream));
+        slow.extend(connections(served.address, closed, b"GET /metr"));
+        served.assert_healthy();
+        assert_eq!(served.get(LIST, "").0, 200, "requests are answered as well");
+    }
+    served.stop();
+    assert!(slow.iter().all(is_closed), "none holds up the end");
+}
+
+#[test]
+fn streams_have_their_own_limit() {
+    let mut served = serve(|_, _| {});
+    let streams = connections(served.address, 600, &request("GET /api/v1/stream", ""));
+    let mut answers = vec![String::new(); streams.len()];
+    wait_for("each gets an answer", || {
+        for (mut stream, answer) in streams.iter().zip(&mut answers) {
+            let mut bytes = [0; 2048];
+            if let Ok(n) = stream.read(&mut bytes) {
+                answer.push_str(&String::from_utf8_lossy(&bytes[..n]));
+            }
+        }
+        answers.iter().all(|answer| answer.contains("\r\n\r\n"))
+    });
+    let accepted = answers.iter().filter(|answer| answer.starts_with("HTTP/1.1 200")).count();
+    assert_eq!(accepted, 128);
+    for answer in answers.iter().filter(|answer| !answer.starts_with("HTTP/1.1 200")) {
+        let lower = answer.to_lowercase();
+        assert!(answer.starts_with("HTTP/1.1 503") && lower.contains("retry-after: 10"), "{answer}");
+        assert!(answer.contains("128 readers of the stream"), "{answer}");
+    }
+    served.assert_healthy();
+    assert_eq!(served.get(LIST, "").0, 200);
+    served.stop();
+    assert!(streams.iter().all(is_closed), "none holds up the end");
+}
+
+#[test]
+fn clients_that_read_nothing_do_not_block_others() {
+    let mut served = serve(|_, _| {});
+    // So many responses do not fit into the kernel's buffers: the connection stays in the midst of one.
+    let page = b"GET /page/app.js HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2000);
+    let streams = connections(served.address, 80, &page);
+    wait_for("too many requests are in progress", || {
+        let (status, head, body) = served.get(LIST, "");
+        assert!(status == 200 || status == 503, "{status}: {body}");
+        assert!(status == 200 || (head.contains("retry-after: 1") && body.contains("too many")), "{head}");
+        status == 503
+    });
+    served.assert_healthy();
+    wait_for("the slowest make room", || served.get(LIST, "").0 == 200);
+    // Likewise metrics, which are not limited: connections are.
+    let metrics = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(20_000);
+    let more = connections(served.address, 600, &metrics);
+    served.assert_healthy();
+    served.stop();
+    drop((streams, more));
 }
 
 #[test]

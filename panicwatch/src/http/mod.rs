@@ -5,9 +5,11 @@
 
 mod api;
 pub mod client;
+mod connection;
 mod groups;
 mod guard;
 pub mod page;
+mod pool;
 mod reply;
 pub mod server;
 mod stream;

@@ -11,37 +11,30 @@ use std::{
 };
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-    service::TowerToHyperService,
-};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
-    sync::{Semaphore, watch},
+    sync::watch,
     time::timeout,
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::{Site, Way, router};
+use super::{
+    Site, Way, connection,
+    pool::{Member, Pool},
+    router,
+};
 use crate::config;
 
-/// Connections at once; the next one waits.
-const CONNECTIONS: usize = 512;
-/// Whoever has not sent a request's head by then is sent away.
-const HEAD: Duration = Duration::from_secs(10);
-/// Likewise the beginning of TLS.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Whoever takes nothing of an answer for so long is sent away.
-const STALL: Duration = Duration::from_secs(30);
-/// Answers under way are given so much time at the end.
-const LAST: Duration = Duration::from_secs(2);
-/// Bytes of a request's head.
-const HEAD_BYTES: usize = 16 << 10;
+/// A client that has not completed the TLS handshake by then is disconnected.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// A client that reads nothing of a response for so long is disconnected.
+const STALL: Duration = Duration::from_secs(10);
+/// Time for responses in progress when the server stops.
+const LAST: Duration = Duration::from_secs(1);
 
 /// Why nothing can be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -116,13 +109,13 @@ impl Listeners {
     /// # Errors
     /// When the runtime refuses a listener.
     pub async fn serve(self, site: Arc<Site>, stop: watch::Receiver<bool>) -> io::Result<()> {
-        let room = Arc::new(Semaphore::new(CONNECTIONS));
+        let pool = Pool::new();
         let mut accepting = tokio::task::JoinSet::new();
         for (listener, way) in self.tcp {
             let listener = TcpListener::from_std(listener)?;
-            let (router, room, stop, tls) =
-                (router(site.clone(), way), room.clone(), stop.clone(), self.tls.clone());
-            accepting.spawn(serve(router, room, stop, tls, async move || {
+            let (router, pool, stop, tls) =
+                (router(site.clone(), way), pool.clone(), stop.clone(), self.tls.clone());
+            accepting.spawn(serve(router, pool, stop, tls, async move || {
                 let (stream, _) = listener.accept().await?;
                 // Small answers go at once.
                 let _ = stream.set_nodelay(true);
@@ -131,9 +124,9 @@ impl Listeners {
         }
         if let Some((listener, path)) = self.unix {
             let listener = UnixListener::from_std(listener)?;
-            let (router, room, stop) = (router(site, Way::Unix), room, stop);
+            let (router, stop) = (router(site, Way::Unix), stop);
             accepting.spawn(async move {
-                serve(router, room, stop, None, async move || Ok(listener.accept().await?.0)).await;
+                serve(router, pool, stop, None, async move || Ok(listener.accept().await?.0)).await;
                 // Somebody may have put another there.
                 let _ = fs::remove_file(path);
             });
@@ -143,17 +136,17 @@ impl Listeners {
     }
 }
 
-/// Accepts and serves connections until `stop` is true, then lets those under way end.
+/// Accepts and serves connections until `stop` is true. Then closes those without a request at once, and the others after
+/// [`LAST`].
 async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     router: Router,
-    room: Arc<Semaphore>,
+    pool: Arc<Pool>,
     mut stop: watch::Receiver<bool>,
     tls: Option<TlsAcceptor>,
     mut accept: impl AsyncFnMut() -> io::Result<S>,
 ) {
     let graceful = GracefulShutdown::new();
     loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
         let stream = tokio::select! {
             stream = accept() => stream,
             _ = stop.wait_for(|stop| *stop) => break,
@@ -168,34 +161,35 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let (router, watcher, tls) = (router.clone(), graceful.watcher(), tls.clone());
+        let (router, watcher, tls, entry) = (router.clone(), graceful.watcher(), tls.clone(), pool.enter());
         tokio::spawn(async move {
-            let _permit = permit;
-            match tls {
-                None => connection(stream, router, watcher).await,
-                Some(tls) => {
-                    if let Ok(Ok(stream)) = timeout(HANDSHAKE, tls.accept(stream)).await {
-                        connection(stream, router, watcher).await;
-                    }
-                }
+            tokio::select! {
+                () = entry.member.closed() => {}
+                () = handshake_and_serve(stream, router, tls, &entry.member, watcher) => {}
             }
         });
     }
-    let _ = timeout(LAST, graceful.shutdown()).await;
+    pool.close_idle();
+    if timeout(LAST, graceful.shutdown()).await.is_err() {
+        pool.close_all();
+    }
 }
 
-async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+async fn handshake_and_serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     router: Router,
-    watcher: hyper_util::server::graceful::Watcher,
+    tls: Option<TlsAcceptor>,
+    member: &Arc<Member>,
+    watcher: Watcher,
 ) {
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    // How a caller goes is its own business.
-    let _ = watcher.watch(connection).await;
+    match tls {
+        None => connection::serve(stream, router, member, watcher).await,
+        Some(tls) => {
+            if let Ok(Ok(stream)) = timeout(HANDSHAKE, tls.accept(stream)).await {
+                connection::serve(stream, router, member, watcher).await;
+            }
+        }
+    }
 }
 
 fn tls(config: &config::Tls) -> Result<Option<TlsAcceptor>, Error> {
@@ -255,31 +249,126 @@ pub fn token(path: &str) -> Result<Option<String>, Error> {
 #[cfg(test)]
 mod tests {
     use axum::routing::get;
-    use tokio::io::AsyncWriteExt as _;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
+        task::JoinHandle,
+        time::Instant,
+    };
 
     use super::*;
+    use crate::http::{connection::HEAD, pool::CONNECTIONS};
 
-    #[tokio::test(start_paused = true)]
-    async fn who_takes_nothing_is_sent_away() {
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+
+    struct Served {
+        pool: Arc<Pool>,
+        stop: watch::Sender<bool>,
+        serving: JoinHandle<()>,
+        clients: Vec<DuplexStream>,
+    }
+
+    /// Serves a megabyte at `/` to `n` clients, and waits until all are accepted.
+    async fn served(n: usize) -> Served {
         let router = Router::new().route("/", get(|| async { vec![0u8; 1 << 20] }));
-        let room = Arc::new(Semaphore::new(2));
+        let pool = Pool::new();
         let (stop, stopping) = watch::channel(false);
-        let (mut caller, stream) = tokio::io::duplex(4096);
-        let mut streams = vec![stream];
-        let of_task = room.clone();
+        let (clients, mut streams): (Vec<_>, Vec<_>) = (0..n).map(|_| tokio::io::duplex(4096)).unzip();
+        let of_task = pool.clone();
         let serving =
             tokio::spawn(serve(router, of_task, stopping, None, async move || match streams.pop() {
                 Some(stream) => Ok(stream),
                 None => std::future::pending().await,
             }));
-        caller.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("written");
+        while pool.len() < n {
+            tokio::task::yield_now().await;
+        }
+        Served { pool, stop, serving, clients }
+    }
+
+    /// Waits until `pool` has `n` connections, and returns how long that took.
+    async fn until(pool: &Pool, n: usize) -> Duration {
+        let begun = Instant::now();
+        while pool.len() != n {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{} connections stay", pool.len());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_nothing_is_disconnected() {
+        let mut served = served(1).await;
+        served.clients[0].write_all(REQUEST).await.expect("written");
         tokio::time::sleep(STALL / 2).await;
-        // One place is kept for the next caller already.
-        assert_eq!(room.available_permits(), 0, "it is waited for");
-        tokio::time::sleep(STALL).await;
-        assert_eq!(room.available_permits(), 1, "its place is free");
-        stop.send(true).expect("it listens");
-        serving.await.expect("it ended");
-        drop(caller);
+        assert_eq!(served.pool.len(), 1, "the server waits for it");
+        assert!(until(&served.pool, 0).await <= STALL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_trickles_is_disconnected() {
+        let mut served = served(2).await;
+        let mut first = served.clients.remove(0);
+        let trickling = tokio::spawn(async move {
+            // A byte a second is progress, but no request.
+            for byte in REQUEST {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if first.write_all(&[*byte]).await.is_err() {
+                    return true;
+                }
+            }
+            false
+        });
+        let took = until(&served.pool, 0).await;
+        assert!(took <= HEAD + Duration::from_secs(1), "{took:?}");
+        assert!(trickling.await.expect("it ends"), "it was disconnected before its request was complete");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_response_that_was_read_leaves_the_connection_idle() {
+        let mut served = served(1).await;
+        for _ in 0..3 {
+            served.clients[0].write_all(REQUEST).await.expect("written");
+            let mut bytes = vec![0; 1 << 20];
+            served.clients[0].read_exact(&mut bytes).await.expect("a response");
+            assert!(bytes.starts_with(b"HTTP/1.1 200"));
+            // The rest: the head's length.
+            while let Ok(Ok(n)) = timeout(Duration::from_millis(10), served.clients[0].read(&mut bytes)).await
+            {
+                assert!(n > 0, "it stays open");
+            }
+        }
+        served.pool.close_idle();
+        assert!(until(&served.pool, 0).await < HEAD, "it counted as idle");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stopping_waits_for_requests_only() {
+        let mut idle = served(CONNECTIONS).await;
+        for client in &mut idle.clients {
+            client.write_all(b"GET / HT").await.expect("written");
+        }
+        let begun = Instant::now();
+        idle.stop.send(true).expect("it listens");
+        idle.serving.await.expect("it ended");
+        assert_eq!(begun.elapsed(), Duration::ZERO, "with all connections in use");
+
+        let mut busy = served(2).await;
+        for client in &mut busy.clients {
+            client.write_all(REQUEST).await.expect("written");
+        }
+        let mut read = busy.clients.remove(0);
+        let reading = tokio::spawn(async move {
+            tokio::time::sleep(LAST / 2).await;
+            let mut bytes = Vec::new();
+            read.read_to_end(&mut bytes).await.expect("a response");
+            bytes.len()
+        });
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let begun = Instant::now();
+        busy.stop.send(true).expect("it listens");
+        busy.serving.await.expect("it ended");
+        assert_eq!(begun.elapsed().as_secs(), LAST.as_secs(), "one reads nothing");
+        assert!(reading.await.expect("it ends") > 1 << 20, "the other got its response whole");
+        until(&busy.pool, 0).await;
     }
 }

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration}
 
 use axum::{
     extract::State,
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{
         IntoResponse as _, Response,
         sse::{Event, KeepAlive, Sse},
@@ -17,7 +17,12 @@ use axum::{
 use futures_util::stream::{self, Stream};
 use tokio::sync::{broadcast::error::RecvError, watch};
 
-use super::{Site, api::Titled, reply};
+use super::{
+    Site,
+    api::{Titled, ask},
+    connection::Endless,
+    reply,
+};
 use crate::{
     daemon::feed::News,
     incident::Incident,
@@ -26,34 +31,44 @@ use crate::{
 
 /// Between two signs of life.
 const BEAT: Duration = Duration::from_secs(15);
-/// Incidents that one who comes back is given.
+/// Incidents that a reader who comes back is sent from the store.
 const MAX_MISSED: usize = 1000;
-/// Readers at once.
-const MAX_READERS: usize = 1000;
+/// Readers at once: each holds a connection for as long as it stays. Crossed by `streams_have_their_own_limit` in tests/http.rs.
+const MAX_READERS: usize = 128;
+/// Seconds after which a rejected reader may try again.
+const RETRY: &str = "10";
 
 /// `GET /api/v1/stream`.
 pub(super) async fn stream(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
     if site.feed.receiver_count() >= MAX_READERS {
-        return reply::error(StatusCode::SERVICE_UNAVAILABLE, "there are too many readers of the stream");
+        let sentence =
+            "there are 128 readers of the stream already; try again in 10 seconds, or poll /api/v1/incidents";
+        let mut response = reply::error(StatusCode::SERVICE_UNAVAILABLE, sentence);
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        return response;
     }
-    // First a place in the feed, then the past: what happens meanwhile comes twice rather than never.
+    // Subscribes before it asks the store: an incident of the time between comes twice rather than never.
     let news = site.feed.subscribe();
     let mut missed = VecDeque::new();
     if let Some(last) = headers.get("last-event-id").and_then(|value| value.to_str().ok()) {
-        let (archive, last) = (site.archive.clone(), last.to_owned());
-        missed = match tokio::task::spawn_blocking(move || since(&*archive, &last)).await {
-            Ok(Ok(missed)) => missed,
-            Ok(Err(error)) => return reply::store_error(&error),
-            Err(error) => return reply::error(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        let last = last.to_owned();
+        missed = match ask(&site, move |archive| since(archive, &last)).await {
+            Ok(missed) => missed,
+            Err(response) => return response,
         };
     }
-    let last = missed.back().map(|incident| incident.id.clone());
-    let reader = Reader { missed, last, news, stop: site.stop.clone(), over: false };
-    Sse::new(events(reader)).keep_alive(KeepAlive::new().interval(BEAT)).into_response()
+    let last = missed.back().cloned();
+    let stop = site.stop.clone();
+    let reader = Reader { site, missed, last, news, stop, over: false };
+    let mut response = Sse::new(events(reader)).keep_alive(KeepAlive::new().interval(BEAT)).into_response();
+    response.extensions_mut().insert(Endless);
+    response
 }
 
-/// Incidents that are newer than `last`, oldest first.
-fn since(archive: &dyn Archive, last: &str) -> Result<VecDeque<Incident>, crate::store::Error> {
+/// IDs of incidents that are newer than `last`, oldest first.
+fn since(archive: &dyn Archive, last: &str) -> Result<VecDeque<String>, crate::store::Error> {
     let mut found = VecDeque::new();
     let mut query = Query::default();
     loop {
@@ -62,7 +77,7 @@ fn since(archive: &dyn Archive, last: &str) -> Result<VecDeque<Incident>, crate:
             if incident.id.as_str() <= last || found.len() >= MAX_MISSED {
                 return Ok(found);
             }
-            found.push_front(incident);
+            found.push_front(incident.id);
         }
         match page.next {
             Some(next) if next.as_str() > last => query.before = Some(next),
@@ -72,7 +87,9 @@ fn since(archive: &dyn Archive, last: &str) -> Result<VecDeque<Incident>, crate:
 }
 
 struct Reader {
-    missed: VecDeque<Incident>,
+    site: Arc<Site>,
+    /// IDs, oldest first: the documents are read one at a time, so that a reader takes little memory.
+    missed: VecDeque<String>,
     /// The newest of those from the store.
     last: Option<String>,
     news: tokio::sync::broadcast::Receiver<News>,
@@ -82,8 +99,11 @@ struct Reader {
 
 impl Reader {
     async fn next(&mut self) -> Option<Event> {
-        if let Some(incident) = self.missed.pop_front() {
-            return Some(of_incident(&incident));
+        while let Some(id) = self.missed.pop_front() {
+            // One that the store has dropped meanwhile is left out, as it would be without a break.
+            if let Ok(Some(incident)) = ask(&self.site, move |archive| archive.incident(&id)).await {
+                return Some(of_incident(&incident));
+            }
         }
         loop {
             if self.over {
