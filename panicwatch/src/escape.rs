@@ -53,6 +53,34 @@ pub fn lines(text: &str, max: usize) -> (Vec<String>, usize) {
     (shown, rest.count())
 }
 
+/// `text` as it is printed, its line ends kept, and with `color` the colours of our own: escape sequences that set colours and
+/// weights (SGR) and nothing else. The last gate before a terminal: what a text is made of has been escaped where it was put together.
+pub fn screen(text: &str, color: bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(|c| c != '\n' && is_unsafe(c)) {
+        let (safe, unsafe_) = rest.split_at(at);
+        out.push_str(safe);
+        let sequence = if color { sgr(unsafe_) } else { 0 };
+        let mut chars = unsafe_.chars();
+        if sequence > 0 {
+            out.push_str(&unsafe_[..sequence]);
+            rest = &unsafe_[sequence..];
+        } else {
+            chars.next().into_iter().for_each(|c| push_escaped(&mut out, c));
+            rest = chars.as_str();
+        }
+    }
+    out + rest
+}
+
+/// Length of the SGR sequence that `text` begins with; 0: it begins with none.
+fn sgr(text: &str) -> usize {
+    let parameters = text.strip_prefix("\x1b[").unwrap_or_default();
+    let end = parameters.find(|c: char| !c.is_ascii_digit() && c != ';').unwrap_or(parameters.len());
+    if parameters[end..].starts_with('m') { "\x1b[".len() + end + 1 } else { 0 }
+}
+
 /// Whether a terminal would act on `c`, hide it, or let it reorder its neighbours.
 pub fn is_unsafe(c: char) -> bool {
     c.is_control()
@@ -90,6 +118,16 @@ mod tests {
             "readable text stays"
         );
         assert_eq!(one_line(r"C:\tmp\new"), r"C:\tmp\new");
+    }
+
+    #[test]
+    fn the_screen_gets_lines_and_colours() {
+        assert_eq!(screen("a\n\x1b[1;31mb\x1b[0m\n", true), "a\n\x1b[1;31mb\x1b[0m\n");
+        assert_eq!(screen("\x1b[31mb", false), r"\x1b[31mb");
+        for hostile in ["\x1b[2Jx", "\x1b]0;t\x07", "\x1b[31", "\u{9b}31m", "\x1b", "\x1b[?25lm", "\u{202e}"]
+        {
+            assert!(!screen(hostile, true).contains(is_unsafe), "{hostile:?}");
+        }
     }
 
     #[test]

@@ -50,6 +50,7 @@ pub mod init_trace;
 pub mod inittasks;
 #[cfg(feature = "host")]
 pub mod inspect;
+pub mod json;
 #[cfg(feature = "host")]
 pub mod jsonl;
 pub mod mappings;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use panicwatch::cli::{
     attach,
-    common::{say, sentence},
+    common::{say_error, say_usage},
     daemon, doctor, generated, init_trace, inspect, run, show, symbolize, top, trace,
 };
 use panicwatch::helper;
@@ -38,7 +38,11 @@ fn main() -> ExitCode {
     if let Some(status) = helper::dispatch() {
         return status;
     }
-    let result = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return ExitCode::from(say_usage(&error, |args| Cli::try_parse_from(args).map(drop))),
+    };
+    let result = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Attach(args) => attach::run(&args),
         Command::Daemon(args) => daemon::run(&args),
@@ -55,7 +59,7 @@ fn main() -> ExitCode {
     match result {
         Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(1)),
         Err(exit) => {
-            say(&sentence(&exit.error));
+            say_error(&exit.error);
             ExitCode::from(exit.status)
         }
     }

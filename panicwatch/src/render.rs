@@ -7,7 +7,7 @@ use crate::{
     escape,
     http::page,
     incident::{Host, Incident},
-    otlp,
+    json, otlp,
     report::{self, Style},
     timeline::{self, Timeline},
 };
@@ -75,13 +75,13 @@ pub fn render(
     Ok(match format {
         Format::Text => report::full(incident, style).into_bytes(),
         Format::Json => match document {
-            Some(document) => json(document)?,
-            None => json(&serde_json::to_value(incident).map_err(not_json)?)?,
+            Some(document) => indented(document)?,
+            None => indented(&serde_json::to_value(incident).map_err(not_json)?)?,
         }
         .into_bytes(),
         Format::Otlp => {
             let text = otlp::encode::json(incident, &Host::default()).map_err(not_json)?;
-            safe(&text).into_bytes()
+            (json::safe(text) + "\n").into_bytes()
         }
         Format::Html => page::file(incident).map_err(not_json)?.into_bytes(),
         Format::Perfetto => timeline::perfetto(incident, timeline_of(incident)?),
@@ -115,22 +115,8 @@ fn timeline_of(incident: &Incident) -> Result<&Timeline, RenderError> {
 }
 
 /// The document, indented.
-fn json(document: &serde_json::Value) -> Result<String, RenderError> {
-    Ok(safe(&serde_json::to_string_pretty(document).map_err(not_json)?))
-}
-
-/// JSON on lines of its own. Characters that would steer a terminal are written as escapes: the same JSON.
-fn safe(json: &str) -> String {
-    let mut out = String::with_capacity(json.len() + 1);
-    for c in json.chars() {
-        if c != '\n' && escape::is_unsafe(c) {
-            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
-        } else {
-            out.push(c);
-        }
-    }
-    out.push('\n');
-    out
+fn indented(document: &serde_json::Value) -> Result<String, RenderError> {
+    Ok(json::to_string_pretty(document).map_err(not_json)? + "\n")
 }
 
 fn not_json(error: serde_json::Error) -> RenderError {

@@ -213,9 +213,46 @@ pub(super) fn say_late(unseen: &Unseen) {
     ));
 }
 
-/// Tells a sentence on standard error.
+/// Prints a sentence on standard error, on one line: names of files, what a binary says of itself and what servers answer
+/// cannot steer the terminal, nor pass for a line of our own.
 pub fn say(sentence: &str) {
-    let _ = writeln!(io::stderr(), "panicwatch: {sentence}");
+    let _ = writeln!(io::stderr(), "panicwatch: {}", escape::one_line(sentence));
+}
+
+/// Prints an error and its causes; [`Listed`] as lines.
+pub fn say_error(error: &anyhow::Error) {
+    say(&sentence(error));
+    let listed = error.downcast_ref::<Listed>().map(|listed| listed.problems.as_slice());
+    for problem in listed.unwrap_or_default() {
+        let _ = writeln!(io::stderr(), "  {}", escape::one_line(problem));
+    }
+}
+
+/// Prints clap's account of a wrong command line, or the help that was asked for, and returns the exit status. It repeats
+/// arguments, which may be names of files: so the account is that of `parse`, given the same arguments made safe.
+pub fn say_usage(error: &clap::Error, parse: impl Fn(Vec<String>) -> Result<(), clap::Error>) -> u8 {
+    if !error.use_stderr() {
+        // A closed pipe: nobody is left to be told.
+        let _ = error.print();
+        return 0;
+    }
+    let safe = std::env::args_os().map(|arg| escape::one_line(&arg.to_string_lossy())).collect();
+    if let Err(same) = parse(safe) {
+        let _ = same.print();
+    } else {
+        say("the arguments have characters that cannot be meant; panicwatch --help shows the usage");
+    }
+    USAGE
+}
+
+/// Several problems, each with a line of its own.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}:")]
+pub struct Listed {
+    /// What they have in common.
+    pub what: &'static str,
+    /// A sentence each.
+    pub problems: Vec<String>,
 }
 
 /// An error and its causes on one line. A cause that its effect already tells is not told again.
@@ -301,7 +338,12 @@ pub(super) fn open_regular(path: &Path) -> anyhow::Result<File> {
 
 /// Prints on standard output; a closed pipe is no error.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
-    match io::stdout().write_all(text.as_bytes()) {
+    print_own(escape::screen(text, stdout_style().color).as_bytes())
+}
+
+/// [`print`] for bytes that are panicwatch's own, as they are.
+pub(super) fn print_own(bytes: &[u8]) -> anyhow::Result<()> {
+    match io::stdout().write_all(bytes) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.context("standard output cannot be written to"),
     }

@@ -2,10 +2,10 @@
 
 use std::{fs, net::ToSocketAddrs as _, path::PathBuf};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use clap::Args as ClapArgs;
 
-use super::common::{Exit, print, unable};
+use super::common::{Exit, Listed, print, sentence, unable};
 use crate::{
     config::{Checked, Config},
     daemon::{self, Daemon, StartError, log},
@@ -50,13 +50,21 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     log::install(&config.log);
     crate::doctor::requirements_for_run().map_err(unable)?;
     let of_reload = args.clone();
-    let reload = move || load(&of_reload).map_err(|exit| format!("{:#}", exit.error));
+    let reload = move || load(&of_reload).map_err(|exit| on_one_line(&exit.error));
     let daemon = Daemon::start(config, Box::new(reload)).map_err(|error| match error {
         StartError::Probe(error) => unable(error),
         error => error.into(),
     })?;
     daemon.run()?;
     Ok(0)
+}
+
+/// For the log: the error, its causes, and all that it lists.
+fn on_one_line(error: &anyhow::Error) -> String {
+    match error.downcast_ref::<Listed>() {
+        Some(listed) => format!("{} {}", sentence(error), listed.problems.join("; ")),
+        None => sentence(error),
+    }
 }
 
 /// Reports everything that is wrong, also with the files, folders and commands that the configuration names.
@@ -83,7 +91,7 @@ fn refuse(checked: &Checked) -> Result<(), Exit> {
     if lines.is_empty() {
         return Ok(());
     }
-    Err(anyhow!("the configuration is rejected:\n  {}", lines.join("\n  ")).into())
+    Err(Listed { what: "the configuration is rejected", problems: lines }.into())
 }
 
 /// The configuration with what the command line overrides.

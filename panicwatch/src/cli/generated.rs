@@ -7,7 +7,7 @@ use clap::{Args as ClapArgs, Command};
 use clap_complete::Shell;
 
 use super::{
-    common::{Exit, print},
+    common::{Exit, print_own},
     manual,
 };
 
@@ -35,7 +35,7 @@ pub fn completions(mut command: Command, args: &CompletionsArgs) -> Result<i32, 
     let mut script = Vec::new();
     let name = command.get_name().to_owned();
     clap_complete::generate(args.shell, &mut command, name, &mut script);
-    print(&String::from_utf8_lossy(&script))?;
+    print_own(&script)?;
     Ok(0)
 }
 
@@ -49,7 +49,7 @@ pub fn man(command: Command, args: &ManArgs) -> Result<i32, Exit> {
             .with_context(|| format!("cannot write manual pages to {}", dir.display()))?,
         None => {
             let page = manual::page(command, "").context("the page cannot be made")?;
-            print(&String::from_utf8_lossy(&page))?;
+            print_own(&page)?;
         }
     }
     Ok(0)

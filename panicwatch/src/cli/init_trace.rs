@@ -169,9 +169,8 @@ impl Writer {
                 if self.slowest {
                     trace.packages = trace.slowest().into_iter().cloned().collect();
                 }
-                let mut text = serde_json::to_vec(trace).context("the trace could not be written as JSON")?;
-                text.push(b'\n');
-                text
+                let text = crate::json::to_string(trace).context("the trace could not be written as JSON")?;
+                (text + "\n").into_bytes()
             }
             Format::Perfetto => init_trace::perfetto::encode(trace, Some(Clock::measure().offset_ns)),
         };

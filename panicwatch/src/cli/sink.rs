@@ -64,7 +64,7 @@ impl Sink {
         Ok(match self.format {
             // The program may have left the terminal's last line unfinished.
             Format::Text => format!("\n{}", report::render(incident, &self.style)),
-            Format::Jsonl => serde_json::to_string(incident)? + "\n",
+            Format::Jsonl => crate::json::to_string(incident)? + "\n",
         })
     }
 

@@ -249,7 +249,7 @@ impl Args {
         let text = match self.format {
             Format::Text => answer.text(&mut answer::SourceFiles::default()),
             Format::Json => {
-                serde_json::to_string(answer).context("an answer could not be written as JSON")? + "\n"
+                crate::json::to_string(answer).context("an answer could not be written as JSON")? + "\n"
             }
         };
         Ok(out.write_all(text.as_bytes())?)
@@ -262,7 +262,7 @@ impl Args {
             Format::Json => {
                 let mut answer = serde_json::json!(Resolved::unknown(0, &reason));
                 answer["address"] = text.into();
-                format!("{answer}\n")
+                crate::json::safe(format!("{answer}\n"))
             }
         };
         Ok(out.write_all(line.as_bytes())?)

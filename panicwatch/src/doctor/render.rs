@@ -52,7 +52,7 @@ fn abilities(able: &Able) -> [(bool, &'static str); 7] {
 
 /// For programs: `{checks: […], able: {…}}`, one line without its end.
 pub fn json(diagnosis: &Diagnosis) -> serde_json::Result<String> {
-    serde_json::to_string(diagnosis)
+    crate::json::to_string(diagnosis)
 }
 
 #[cfg(test)]

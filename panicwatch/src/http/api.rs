@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{Site, page, reply};
 use crate::{
     daemon::status::{Binary, Process},
+    escape,
     incident::Incident,
     render::{self, Format},
     report::Style,
@@ -49,7 +50,11 @@ pub(super) async fn readyz(State(site): Shared) -> Response {
     if !status.ready {
         lines.push("not all processes have been looked at yet".to_owned());
     }
-    reply::text(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", lines.join("\n") + "\n")
+    reply::text(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "text/plain; charset=utf-8",
+        escape::screen(&lines.join("\n"), false) + "\n",
+    )
 }
 
 /// Prometheus's text format.

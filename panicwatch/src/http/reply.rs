@@ -8,7 +8,7 @@ use axum::{
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::store;
+use crate::{json, store};
 
 /// An answer.
 pub(super) fn text(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Response {
@@ -21,7 +21,7 @@ pub(super) fn text(status: StatusCode, kind: &'static str, body: impl Into<Body>
 
 /// A sentence that says what is wrong.
 pub(super) fn error(status: StatusCode, sentence: &str) -> Response {
-    text(status, "application/json", serde_json::json!({ "error": sentence }).to_string())
+    text(status, "application/json", json::safe(serde_json::json!({ "error": sentence }).to_string()))
 }
 
 /// What the store could not do.
@@ -34,8 +34,8 @@ pub(super) fn store_error(error: &store::Error) -> Response {
 
 /// A value; nothing but 304 when the reader has it already.
 pub(super) fn json(request: &HeaderMap, value: &impl Serialize) -> Response {
-    match serde_json::to_vec(value) {
-        Ok(body) => bytes(request, "application/json", body),
+    match json::to_string(value) {
+        Ok(body) => bytes(request, "application/json", body.into_bytes()),
         Err(failed) => error(StatusCode::INTERNAL_SERVER_ERROR, &failed.to_string()),
     }
 }

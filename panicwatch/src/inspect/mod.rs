@@ -21,5 +21,5 @@ pub use text::{plan, text};
 /// # Errors
 /// None in practice: no field can fail to be written.
 pub fn json(inspection: &Inspection) -> serde_json::Result<String> {
-    serde_json::to_string(inspection)
+    crate::json::to_string(inspection)
 }

@@ -23,6 +23,18 @@ const IMPURE: &[&str] = &[
 /// Where a pure module may open a file all the same: the door through which its bytes come in.
 const DOORS: &[&str] = &["panicwatch/src/gobin/mod.rs"];
 
+/// Modules that write to a terminal, all of it escaped.
+const TERMINALS: &[&str] = &[
+    "panicwatch/src/cli/common.rs",
+    "panicwatch/src/cli/init_trace.rs",
+    "panicwatch/src/cli/show.rs",
+    "panicwatch/src/cli/sink.rs",
+    "panicwatch/src/cli/symbolize.rs",
+    "panicwatch/src/cli/trace/output.rs",
+    "panicwatch/src/daemon/log.rs",
+    "panicwatch/src/jsonl.rs",
+];
+
 /// Hosts that files may link to. Package registries are reached by their clients, never by a URL of ours.
 const HOSTS: &[&str] = &[
     "127.0.0.1",
@@ -70,6 +82,7 @@ pub(super) fn all(file: &File, private: &[String]) -> Vec<Remark> {
         remarks.extend(ignored_tests(file));
         remarks.extend(purity(file));
         remarks.extend(offsets(file));
+        remarks.extend(terminals(file));
     }
     remarks.extend(private_paths(file, private));
     remarks.extend(hosts(file));
@@ -124,6 +137,27 @@ fn purity(file: &File) -> Vec<Remark> {
         .filter_map(|(at, line)| {
             let what = IMPURE.iter().find(|name| line.contains(*name))?;
             Some(violation(at, &format!("{module} does no I/O and reads no clock: no {what}")))
+        })
+        .collect()
+}
+
+/// What a file, a name or a server says reaches a terminal through few functions, which escape it.
+fn terminals(file: &File) -> Vec<Remark> {
+    if !file.path.starts_with("panicwatch/src/") || TERMINALS.contains(&file.path.as_str()) {
+        return Vec::new();
+    }
+    let writes = |line: &str| {
+        ["io::stdout()", "io::stderr()"]
+            .iter()
+            .any(|it| line.find(it).is_some_and(|at| !line[at + it.len()..].starts_with(".is_terminal()")))
+    };
+    code(file)
+        .filter(|(_, line)| writes(line))
+        .map(|(at, _)| {
+            violation(
+                at,
+                "standard output and error are written by say and print of cli::common, which escape",
+            )
         })
         .collect()
 }
@@ -208,6 +242,7 @@ mod tests {
             ("a.rs", "use std::fmt;\n", "begins without"),
             ("a.rs", "//! A.\n#[ignore]\n", "no #[ignore]"),
             ("panicwatch/src/gobin/elf.rs", "//! A.\nuse std::fs;\n", "does no I/O"),
+            ("panicwatch/src/cli/run.rs", "//! A.\nlet _ = io::stderr().write_all(b);\n", "which escape"),
             ("panicwatch/src/probe/plan.rs", "//! A.\nconst G_GOID_OFFSET: u64 = 152;\n", "offsets.rs alone"),
             ("a.md", "see /somebody/panicwatch/x\n", "this machine only"),
             ("a.md", concat!("https:/", "/registry.invalid/x\n"), "registry.invalid is not among"),

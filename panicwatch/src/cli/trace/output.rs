@@ -128,8 +128,8 @@ impl Output {
 }
 
 fn json(to: &mut impl Write, value: &impl serde::Serialize) -> io::Result<()> {
-    serde_json::to_writer(&mut *to, value).map_err(io::Error::from)?;
-    to.write_all(b"\n")
+    let text = crate::json::to_string(value).map_err(io::Error::from)?;
+    to.write_all((text + "\n").as_bytes())
 }
 
 /// The functions, their sites, and those that cannot be traced.
