@@ -22,7 +22,7 @@ pub enum ProbeError {
     #[error("an eBPF map could not be used")]
     Map(#[from] aya::maps::MapError),
     /// The verifier refused a program that we loaded ourselves.
-    #[error("the kernel refused eBPF program {name}: {error}\n{log}")]
+    #[error("the kernel refused eBPF program {name}: {error}; the verifier's last lines: {}", log.trim().replace('\n', " | "))]
     Verifier {
         /// Program.
         name: String,
@@ -54,6 +54,11 @@ pub enum ProbeError {
         /// Who has what there.
         reason: String,
     },
+    /// One of our threads cannot be started: descriptors or threads are used up, as a rule.
+    #[error(
+        "starting the {0} failed: {1}; raise the limits on open files and processes (ulimit -n, ulimit -u)"
+    )]
+    Thread(&'static str, io::Error),
     /// More functions than the tables hold.
     #[error("more than {0} functions match; give a narrower pattern")]
     TooManyFunctions(u32),
@@ -72,4 +77,24 @@ pub enum ProbeError {
     /// The rings of that many CPUs are too large for one map.
     #[error("the flight recorder's rings of {0} CPUs do not fit into one map: choose a shorter window")]
     TooManyCpus(u32),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_what_failed_on_one_line() {
+        let errno = || io::Error::from_raw_os_error(libc::EMFILE);
+        let name = || "gopanic".to_owned();
+        let errors = [
+            ProbeError::Thread("event ring reader", errno()),
+            ProbeError::Attach { name: name(), path: "/bin/x".into(), error: errno() },
+            ProbeError::Verifier { name: name(), error: errno(), log: "1: r0 = 0\n2: exit\n".to_owned() },
+        ];
+        for error in errors.map(|error| error.to_string()) {
+            assert!(!error.contains("  ") && !error.contains('\n'), "{error:?}");
+            assert!(error.contains("Too many open files"), "{error:?}");
+        }
+    }
 }

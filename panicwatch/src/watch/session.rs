@@ -8,7 +8,7 @@ use std::{
     collections::{HashMap, VecDeque},
     fs::File,
     io,
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitStatus,
     sync::{
         Arc,
@@ -199,10 +199,9 @@ impl Session {
         }
         let (sender, inputs) = sync_channel(QUEUE);
         tell_of_its_end(holder, sender.clone(), on_host);
-        let failed = |error| ProbeError::Attach { name: "event ring".into(), path: PathBuf::new(), error };
         let ear = recorder.clone().map(|recorder| Box::new(Ear::new(recorder)) as Box<dyn Listener>);
         let reader = Reader::start(programs.take_events()?, sender.clone(), Input::Record, ear, on_host)
-            .map_err(failed)?;
+            .map_err(|error| ProbeError::Thread("event ring reader", error))?;
         let watched = programs.watched_fd()?;
         let account = Account::default();
         let armory = Arc::new(Armory::new(programs, !matches!(scope, Scope::Chosen)));
@@ -223,7 +222,8 @@ impl Session {
             let _ = refusals.send(Input::Refused(error));
         });
         let on_refusal: Arc<follow::OnRefusal> = refused.clone();
-        let holding = holding::start(scope, &armory, watched, refused, &sender).map_err(failed)?;
+        let holding = holding::start(scope, &armory, watched, refused, &sender)
+            .map_err(|error| ProbeError::Thread("process discovery", error))?;
         let Holding { census, gate } = holding;
         let attach: Box<follow::Attach> = match census.clone() {
             Some(census) => Box::new(move |pid, file, path| census.mapped(pid, file, path)),
@@ -234,7 +234,7 @@ impl Session {
         };
         let of_follower = gate.as_ref().ok().cloned();
         let follower = Follower::start(armory.clone(), of_follower, attach, on_refusal, census.is_none());
-        let follower = follower.map_err(failed)?;
+        let follower = follower.map_err(|error| ProbeError::Thread("search for libraries", error))?;
         if census.is_some() {
             follower.all_running();
         }
