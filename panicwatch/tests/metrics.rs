@@ -56,6 +56,7 @@ fn metrics() -> Metrics {
         events: 12,
         lost: some("ring full"),
         execs_released: some("deadline"),
+        unread_programs: some("its path is not known"),
         refused_binaries: some("no symbols \"\\\n"),
         shed: vec!["samples".to_owned()],
         prices: vec![("samples".to_owned(), 4000.0)],

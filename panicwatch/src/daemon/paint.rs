@@ -150,6 +150,11 @@ impl Painter {
             queue: session.queued(),
             to_store,
             refused_binaries,
+            unread_programs: census
+                .unread()
+                .into_iter()
+                .map(|(unread, n)| (unread.sentence().to_owned(), n))
+                .collect(),
             shed: governor.shed,
             governor_actions: governor.actions,
             execs_held: gate.held,

@@ -117,6 +117,8 @@ pub struct Own {
     pub to_store: u64,
     /// Binaries that could not be armed, by reason.
     pub refused_binaries: Vec<(String, u64)>,
+    /// Programs that ended before their file could be read, by reason: whether those were Go is not known.
+    pub unread_programs: Vec<(String, u64)>,
     /// Sources that are disabled now to keep within the overhead budgets.
     pub shed: Vec<String>,
     /// Times that the governor disabled a source or enabled it again.

@@ -20,6 +20,7 @@ pub(super) struct Own {
     refused: IntGaugeVec,
     events: IntCounter,
     lost: IntCounterVec,
+    unread: IntCounterVec,
     queue: IntGaugeVec,
     overhead: GaugeVec,
     hits: GaugeVec,
@@ -122,6 +123,12 @@ impl Own {
                 "reason"
             ),
             events: make!(IntCounter, "events_total", "Records read from the kernel"),
+            unread: make!(
+                IntCounterVec,
+                "unread_programs_total",
+                "Programs that ended before their file could be read, by reason: whether those were Go is not known",
+                "reason"
+            ),
             lost: make!(
                 IntCounterVec,
                 "lost_total",
@@ -241,6 +248,9 @@ impl Own {
         for (i, (reason, n)) in own.refused_binaries.iter().enumerate() {
             let reason = if i < MAX_REASONS { plain(reason) } else { OTHER.to_owned() };
             self.refused.with_label_values(&[reason.as_str()]).add(int(*n));
+        }
+        for (reason, n) in &own.unread_programs {
+            raise(&self.unread.with_label_values(&[reason.as_str()]), *n);
         }
         raise(&self.events, own.events);
         own.lost.iter().for_each(|(reason, n)| raise(&self.lost.with_label_values(&[reason.as_str()]), *n));

@@ -5,13 +5,14 @@
 
 mod cri;
 mod find;
+mod gone;
 mod place;
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     time::{Duration, Instant},
@@ -19,6 +20,8 @@ use std::{
 
 use super::{armed::Armed, armory::Armory, procfs};
 use crate::{container::Place, incident, vital};
+
+pub use gone::Unread;
 
 /// Between two looks at all of /proc: a net under the exec events, which can be lost.
 const SWEEP: Duration = Duration::from_secs(30);
@@ -108,6 +111,8 @@ pub struct Census {
     names: place::Names,
     queue: Mutex<Sender<Look>>,
     looked: AtomicBool,
+    /// Programs that ended before their file could be read, by [`Unread`].
+    unread: [AtomicU64; Unread::ALL.len()],
 }
 
 impl Census {
@@ -124,6 +129,7 @@ impl Census {
             names: place::Names::default(),
             queue: Mutex::new(queue),
             looked: AtomicBool::new(false),
+            unread: Default::default(),
         });
         census.ask(Look::AtAll);
         let of_thread = census.clone();
@@ -229,12 +235,21 @@ impl Census {
         self.state().refused.iter().map(|(path, reason)| (path.clone(), reason.clone())).collect()
     }
 
+    /// Programs that ended before their file could be read, by reason.
+    pub fn unread(&self) -> Vec<(Unread, u64)> {
+        Unread::ALL.map(|unread| (unread, self.unread[unread as usize].load(Ordering::Relaxed))).to_vec()
+    }
+
     fn serve(&self, looks: &Receiver<Look>) {
         let mut swept = Instant::now();
         let mut retired = Instant::now();
         loop {
             match looks.recv_timeout(Duration::from_secs(1)) {
-                Ok(Look::At(pid)) => self.look(pid),
+                Ok(Look::At(pid)) => {
+                    if let Err(unread) = self.look(pid) {
+                        self.unread[unread as usize].fetch_add(1, Ordering::Relaxed);
+                    }
+                }
                 Ok(Look::AtAll) => {
                     self.look_at_all();
                     self.looked.store(true, Ordering::Release);

@@ -1,12 +1,8 @@
 //! Looking at a process: is it Go, is it selected; and arming what it runs.
 
-use std::{
-    fs::File,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fs::File, path::Path, sync::Arc};
 
-use super::{Candidate, Census, Known, Seen};
+use super::{Candidate, Census, Known, Seen, gone::Unread};
 use crate::{
     container::Place,
     incident::Process,
@@ -20,18 +16,29 @@ use crate::{
 impl Census {
     pub(super) fn look_at_all(&self) {
         for pid in procfs::all() {
-            self.look(pid);
+            // Kernel threads have no executable either.
+            let _ = self.look(pid);
         }
     }
 
     /// Looks at a process, unless it is known. One that vanishes meanwhile is none.
-    pub(super) fn look(&self, pid: u32) {
+    ///
+    /// # Errors
+    /// When it has ended and its file cannot be found.
+    pub(super) fn look(&self, pid: u32) -> Result<(), Unread> {
         if pid == std::process::id() || self.state().known.contains_key(&pid) {
-            return;
+            return Ok(());
         }
         let Ok(exe) = procfs::executable(pid) else { return self.for_the_next(pid) };
         let Ok(file) = File::open(&exe.link) else { return self.for_the_next(pid) };
-        let Some(file_known) = self.file(&file, &exe.shown) else { return };
+        if let Some(known) = self.file(&file, &exe.shown) {
+            self.look_at(pid, &exe, &file, known);
+        }
+        Ok(())
+    }
+
+    /// Looks at a process that runs `file`.
+    fn look_at(&self, pid: u32, exe: &procfs::Executable, file: &File, file_known: KnownFile) {
         let (module, armed) = match &file_known {
             KnownFile::Unarmed(Unarmed::NotGo) => return self.forget_exec(pid),
             KnownFile::Unarmed(Unarmed::Refused(_)) => (None, None),
@@ -39,14 +46,20 @@ impl Census {
             KnownFile::Armed(armed) => (armed.module(), Some(armed.clone())),
         };
         let mut known = self.meet(pid, module.as_deref(), Some(&exe.shown));
-        let Some(started) = known.started else { return };
+        let Some(started) = known.started else {
+            // It has ended since its file was opened.
+            if file_known.may_be_armed() {
+                self.arm_for_the_next(file, &exe.shown, &known);
+            }
+            return;
+        };
         let armed = match file_known {
             KnownFile::Unarmed(Unarmed::Refused(reason)) => {
                 self.cannot(&exe.shown.to_string_lossy(), &reason, &mut known);
                 None
             }
             _ if known.left_out.is_some() || armed.is_some() => armed,
-            _ => match self.armory.arm(&file, &exe.shown) {
+            _ => match self.armory.arm(file, &exe.shown) {
                 Ok(armed) => Some(armed),
                 Err(error) => {
                     self.cannot(&exe.shown.to_string_lossy(), &error.to_string(), &mut known);
@@ -58,39 +71,15 @@ impl Census {
             self.enter(pid, started, &armed, &mut known);
         }
         // Meanwhile it can have begun another program, of which an event tells.
-        if procfs::started(pid) == Some(started) && procfs::executable(pid).is_ok_and(|now| now == exe) {
+        if procfs::started(pid) == Some(started) && procfs::executable(pid).is_ok_and(|now| now == *exe) {
             self.state().known.entry(pid).or_insert(known);
         }
     }
 
     /// What is known of a file, read if need be.
-    fn file(&self, file: &File, shown: &Path) -> Option<KnownFile> {
+    pub(super) fn file(&self, file: &File, shown: &Path) -> Option<KnownFile> {
         let known = self.armory.known(file);
         known.or_else(|| self.armory.look_into(file, shown).ok().map(KnownFile::Unarmed))
-    }
-
-    /// A process was gone before it was looked at. Whoever is started so may be so again: its binary is armed, if the
-    /// exec's first argument says where that is.
-    fn for_the_next(&self, pid: u32) {
-        let mut known = self.meet(pid, None, None);
-        let Some(path) = known.process.args.as_ref().and_then(|args| args.first()).map(PathBuf::from) else {
-            return;
-        };
-        if !path.is_absolute() {
-            return;
-        }
-        let Ok(file) = File::open(&path) else { return };
-        let module = match self.file(&file, &path) {
-            Some(KnownFile::Unarmed(Unarmed::Go { module })) => module,
-            Some(KnownFile::Unarmed(Unarmed::NotGo)) => return self.forget_exec(pid),
-            _ => return,
-        };
-        known.process.exe = Some(path.to_string_lossy().into_owned());
-        let candidate = |place| self.selected(&known.process, module.as_deref(), place, None);
-        if candidate(&Place::default()).is_ok() {
-            // What cannot be watched is told when one of its processes is looked at.
-            let _ = self.armory.arm(&file, &path);
-        }
     }
 
     /// A process is about to execute `file`, which has no probes: arms it, if whom it will run is selected as far as that can
@@ -166,7 +155,7 @@ impl Census {
         }
     }
 
-    fn selected(
+    pub(super) fn selected(
         &self,
         process: &Process,
         module: Option<&str>,

@@ -4,6 +4,7 @@ mod collector;
 mod confined;
 mod disk;
 mod host;
+mod short;
 mod soak;
 mod together;
 
@@ -32,6 +33,7 @@ const TESTS: &[(&str, Test)] = &[
     ("holds new binaries", holds),
     ("stopped while it holds", stopped),
     ("dies at once", dies_at_once),
+    ("short-lived new binaries", short::binaries),
     ("killed and started again", killed),
     ("stops in order", stops),
     ("reloads", reloads),

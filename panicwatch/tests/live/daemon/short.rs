@@ -1,0 +1,67 @@
+//! New binaries whose first process ends before it is looked at: the next process of each is watched.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result};
+
+use super::host::{Daemon, Host, until};
+
+const BINARIES: usize = 60;
+
+/// Runs `program` with `name` as its first argument, to its end: it panics twice, and dies of the second.
+fn run(program: &Path, name: &str, dir: &Path) -> Result<()> {
+    let mut command = Command::new(name);
+    command.args(["1", "0s", "die"]).current_dir(dir).env("PATH", dir);
+    let ended = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    ended.map(drop).with_context(|| format!("running {}", program.display()))
+}
+
+pub(super) fn binaries(built: &Path) -> Result<()> {
+    let mut host = Host::new("")?;
+    host.everything();
+    let names: Vec<String> = (0..BINARIES).map(|n| format!("short{n:02}")).collect();
+    let programs: Vec<PathBuf> = names.iter().map(|name| host.program(name, built)).collect::<Result<_>>()?;
+    let daemon = host.start()?;
+    let dir = host.dir.path();
+    for (n, (program, name)) in programs.iter().zip(&names).enumerate() {
+        // By its path, and as a shell starts it: by its name, found on PATH.
+        let path = program.to_string_lossy();
+        run(program, if n % 2 == 0 { &path } else { name }, dir)?;
+    }
+    until("all binaries to have probes", || {
+        let probes = daemon.json("/api/v1/probes")?;
+        let paths: Vec<&str> =
+            probes["binaries"].as_array().into_iter().flatten().filter_map(|b| b["path"].as_str()).collect();
+        Ok(programs.iter().all(|program| paths.iter().any(|path| program == Path::new(path))).then_some(()))
+    })?;
+    for program in &programs {
+        run(program, &program.to_string_lossy(), dir)?;
+    }
+    let daemon = counts_what_it_cannot_read(daemon, &programs[0], dir)?;
+    let seen = || {
+        let incidents = daemon.incidents()?;
+        let exes: BTreeSet<&str> =
+            incidents.iter().filter_map(|incident| incident.process.exe.as_deref()).collect();
+        let unseen = programs.iter().find(|program| !exes.contains(&*program.to_string_lossy()));
+        Ok(unseen.is_none().then_some(()))
+    };
+    until("the second run of each to be seen", seen)
+}
+
+fn counts_what_it_cannot_read(daemon: Daemon, program: &Path, dir: &Path) -> Result<Daemon> {
+    let counted = || {
+        run(program, "./short00", dir)?;
+        let (_, text) = daemon.get("/metrics")?;
+        let line = text.lines().find(|line| {
+            line.starts_with("panicwatch_unread_programs_total{reason=\"its path is not known\"}")
+        });
+        let n = line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        Ok(n.filter(|n| *n > 0.0).map(drop))
+    };
+    until("a program that was started as ./short00 to be counted", counted)?;
+    Ok(daemon)
+}
