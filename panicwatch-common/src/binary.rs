@@ -47,9 +47,11 @@ pub struct Binary {
     pub image_above: u32,
     /// `runtime.g.ancestors`.
     pub g_ancestors: u32,
+    /// `runtime.g.trackingSeq`.
+    pub g_tracking_seq: u32,
 }
 
-const _: () = assert!(size_of::<Binary>() == 76);
+const _: () = assert!(size_of::<Binary>() == 80);
 
 /// What the table of watched processes has for a process: the row of its binary plus one, or one of these.
 pub mod row {

@@ -8,8 +8,9 @@
 /// What a [`Slot`] tells. Zero is never used. `goid` is the goroutine the thread was running, 0 when it ran none or
 /// that could not be read; "the other" is a pair of [`pair`].
 pub mod kind {
-    /// The thread leaves its CPU. `extra`: the task state it leaves in (0: it could run on), with
-    /// [`PREEMPTED`](super::PREEMPTED). args: the thread that follows it, its name in two words.
+    /// The thread leaves its CPU. `extra`: the [task state](super::TASK_STATE) it leaves in (0: it could run on), with
+    /// [`PREEMPTED`](super::PREEMPTED). With [`RAN_LAST`](super::RAN_LAST) the thread is in the Go scheduler, and `goid` is the
+    /// goroutine that ran last on it. args: the thread that follows it, its name in two words.
     pub const SWITCH_OUT: u32 = 1;
     /// The thread gets a CPU. args: the thread before it, its name in two words.
     pub const SWITCH_IN: u32 = 2;
@@ -75,6 +76,13 @@ pub const KINDS: u32 = 64;
 
 /// In `extra` of a [`kind::SWITCH_OUT`]: the scheduler took the CPU away.
 pub const PREEMPTED: u32 = 1 << 31;
+/// In `extra` of a [`kind::SWITCH_OUT`]: the task state.
+pub const TASK_STATE: u32 = 0xf_ffff;
+/// In `extra` of a [`kind::SWITCH_OUT`]: the thread runs no goroutine. `goid` is the one that ran last on it, and the byte at
+/// [`TIMES_RUN_SHIFT`] counts how often that one has stopped running anywhere (`g.trackingSeq`).
+pub const RAN_LAST: u32 = 1 << 30;
+/// See [`RAN_LAST`].
+pub const TIMES_RUN_SHIFT: u32 = 20;
 /// "In no system call, or not known."
 pub const NO_SYSCALL: u32 = u32::MAX;
 

@@ -25,6 +25,8 @@ mod capture;
 #[cfg(target_arch = "bpf")]
 mod context;
 #[cfg(target_arch = "bpf")]
+mod goroutine;
+#[cfg(target_arch = "bpf")]
 mod loss;
 #[cfg(target_arch = "bpf")]
 mod maps;

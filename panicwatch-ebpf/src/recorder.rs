@@ -10,16 +10,15 @@ use aya_ebpf::helpers::{
     bpf_probe_read_kernel,
 };
 use panicwatch_common::{
-    config::{Config, UNKNOWN},
+    config::Config,
     reason::Reason,
     recorder::{Head, KINDS, Slot, is_timed, pair, payer},
 };
 
 use crate::{
     atomic::next,
-    context::G_M,
-    maps::{BINARIES, CONFIG, HEADS, SLOTS, failed, may_be_watched, watched},
-    read,
+    goroutine::goid,
+    maps::{CONFIG, HEADS, SLOTS, failed, may_be_watched, watched},
 };
 
 /// Whom a record tells of, and when it happened.
@@ -202,39 +201,6 @@ fn add(table: *mut [u64; KINDS as usize], kind: u32, n: u64) -> u64 {
         entry.write_volatile(before + n);
         before
     }
-}
-
-/// The goroutine that the current thread runs, 0 when it runs none (the scheduler, a signal's handler before one, C).
-/// `row` is what `WATCHED` has for its process.
-#[inline(always)]
-pub(crate) fn goid(row: u32) -> u64 {
-    current(row).unwrap_or(0)
-}
-
-/// The thread's own data has its current g. Only goroutines have a goid; of another, the thread's own, the goroutine is
-/// what its m calls curg.
-#[inline(always)]
-fn current(row: u32) -> Option<u64> {
-    if row == 0 {
-        return None;
-    }
-    let config = CONFIG.get(0)?;
-    let binary = BINARIES.get(row - 1)?;
-    if config.task_fsbase == UNKNOWN || binary.tls_g == 0 {
-        return None;
-    }
-    let base = word(task() + config.task_fsbase as u64)?;
-    let g = read::word(base.wrapping_add(binary.tls_g as i64 as u64))?;
-    let goid = read::word(g + binary.g_goid as u64)?;
-    if goid != 0 {
-        return Some(goid);
-    }
-    let m = read::word(g + G_M)?;
-    let curg = read::word(m + binary.m_curg as u64)?;
-    if curg == 0 {
-        return None;
-    }
-    read::word(curg + binary.g_goid as u64)
 }
 
 /// The current `task_struct`.

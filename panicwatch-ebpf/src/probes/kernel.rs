@@ -8,9 +8,10 @@ use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use panicwatch_common::recorder::{kind, pair};
 
 use crate::{
+    goroutine::goid,
     maps::{may_be_watched, watched},
     pt_regs,
-    recorder::{Who, at_tracepoint, goid, record, word, word32},
+    recorder::{Who, at_tracepoint, record, word, word32},
     task::{self, Helper},
 };
 

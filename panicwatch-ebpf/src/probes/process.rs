@@ -22,9 +22,10 @@ use panicwatch_common::{
 };
 
 use crate::{
+    goroutine::goid,
     maps::{CONFIG, EVENTS, WAKEUP, WATCHED, failed, unwatch, watch, watched},
     memory,
-    recorder::{Who, goid, now, record},
+    recorder::{Who, now, record},
 };
 
 /// Arguments: parent, child. The processes that a watched process starts are watched.

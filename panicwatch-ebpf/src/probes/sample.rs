@@ -15,8 +15,9 @@ use panicwatch_common::recorder::{IN_TICK, KERNEL_FRAMES, SAMPLE_GAP_NS, USER_FR
 
 use crate::{
     atomic::next,
+    goroutine::goid,
     maps::{CONFIG, HEADS, SAMPLES, watched},
-    recorder::{at_tracepoint, count, goid, no_ring, now, payer, took, word},
+    recorder::{at_tracepoint, count, no_ring, now, payer, took, word},
 };
 
 /// `BPF_F_USER_STACK`.

@@ -14,12 +14,13 @@ use aya_ebpf::{
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
-use panicwatch_common::recorder::{Head, NO_SYSCALL, PREEMPTED, kind, pair};
+use panicwatch_common::recorder::{Head, NO_SYSCALL, PREEMPTED, TASK_STATE, kind, pair};
 
 use crate::{
+    goroutine::{goid, goid_or_last},
     maps::{may_be_watched, watched},
     pt_regs,
-    recorder::{Who, goid, now, record, with_head, word},
+    recorder::{Who, now, record, with_head, word},
     task::{Helper, Loads, Reads, arg, other, state, tgid, tid},
 };
 
@@ -46,9 +47,10 @@ fn switch<R: Reads>(ctx: *mut c_void, head: *mut Head) -> u32 {
     let time_ns = now();
     if let Some(row) = watched(prev_tgid) {
         let preempted = if arg(ctx, 0) & 1 != 0 { PREEMPTED } else { 0 };
-        let who = Who { tgid: prev_tgid, tid: tid::<R>(prev), goid: goid(row), time_ns };
-        let state = state::<R>(ctx, prev) & !PREEMPTED;
-        record(kind::SWITCH_OUT, who, state | preempted, other::<R>(next, next_tid, next_tgid));
+        let (goid, last) = goid_or_last(row);
+        let who = Who { tgid: prev_tgid, tid: tid::<R>(prev), goid, time_ns };
+        let state = state::<R>(ctx, prev) & TASK_STATE;
+        record(kind::SWITCH_OUT, who, state | preempted | last, other::<R>(next, next_tid, next_tgid));
     }
     let next_watched = watched(next_tgid).is_some();
     if !head.is_null() {

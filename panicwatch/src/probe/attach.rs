@@ -48,7 +48,8 @@ pub fn binary_row(bin: &GoBinary, plan: Option<&ProbePlan>, watch_all: bool) -> 
     // A binary of more than 4 GiB has all of its constants copied.
     let distance = |from: u64, to: u64| u32::try_from(to - from).unwrap_or(0);
     let fixed = (layout.g.m, layout.g.panic, layout.g.defer, layout.g.stack_lo, layout.g.stack_hi);
-    (fixed == (48, 32, 40, 0, 8)).then(|| Binary {
+    let gobuf = layout.g.sched_g == layout.g.sched_sp + 16;
+    (fixed == (48, 32, 40, 0, 8) && gobuf).then(|| Binary {
         watch_all: u32::from(watch_all),
         g_goid: layout.g.goid.into(),
         m_curg: layout.m.curg.into(),
@@ -68,6 +69,7 @@ pub fn binary_row(bin: &GoBinary, plan: Option<&ProbePlan>, watch_all: bool) -> 
         image_below: distance(constant.start, gopanic),
         image_above: distance(gopanic, constant.end),
         g_ancestors: layout.g.ancestors.into(),
+        g_tracking_seq: layout.g.tracking_seq.into(),
     })
 }
 

@@ -158,6 +158,10 @@ fn numbers(page: &mut Page<'_>, timeline: &Timeline) {
         line = line.own(Tone::Note, "; inferred, of the time it ran: ");
         line = line.number(Tone::Note, Nanos(summary.inferred_ns));
     }
+    if summary.not_running_inferred_ns > 0 {
+        line = line.own(Tone::Note, "; inferred, of the time it was on no thread: ");
+        line = line.number(Tone::Note, Nanos(summary.not_running_inferred_ns));
+    }
     page.push_wrapped(&line, 4, LINES);
 }
 

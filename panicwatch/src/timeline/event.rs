@@ -9,6 +9,7 @@ use crate::incident::Addr;
 #[serde(rename_all = "snake_case")]
 pub enum What {
     /// The thread left its CPU, `name`: "preempted", "yielded" or "blocked". `other_thread`: the one that follows.
+    /// `other_goroutine`: in the Go scheduler, the goroutine that ran last on it.
     SwitchOut,
     /// The thread got a CPU. `other_thread`: the one before.
     SwitchIn,

@@ -7,7 +7,7 @@ use super::{
     event::{Event, What},
     panics::said,
     replay::Replay,
-    thread::Task,
+    thread::{RanLast, Task},
     words,
 };
 use crate::incident::{Addr, DeferEnd, Outcome, Panic};
@@ -99,7 +99,9 @@ fn task(event: Event, pair: u64) -> Event {
 fn record(input: &Input<'_>, replay: &Replay, cpu: u32, slot: &Slot) -> Option<Event> {
     let had = replay.goroutine_of(slot.tid, slot.time_ns);
     let told = Some(slot.goid).filter(|id| *id != 0);
+    let ran_last = RanLast::of(slot).map(|last| last.goid);
     let goroutine = match slot.kind {
+        kind::SWITCH_OUT if ran_last.is_some() => None,
         kind::SIGNAL_SENT | kind::THREAD_BEGIN | kind::MIGRATE | kind::WAKING => had,
         _ => told.or(had),
     };
@@ -113,7 +115,9 @@ fn record(input: &Input<'_>, replay: &Replay, cpu: u32, slot: &Slot) -> Option<E
     Some(match slot.kind {
         kind::SWITCH_OUT => {
             let name = Some(words::leaving(slot).to_owned());
-            task(Event { name, ..new(What::SwitchOut, words::left(slot, cpu)) }, slot.args[0])
+            let event =
+                Event { name, other_goroutine: ran_last, ..new(What::SwitchOut, words::left(slot, cpu)) };
+            task(event, slot.args[0])
         }
         kind::SWITCH_IN => {
             let words = match Task(slot.args) {

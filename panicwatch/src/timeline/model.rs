@@ -98,6 +98,8 @@ pub struct Summary {
     pub unknown_ns: u64,
     /// So much of `running_ns` is inferred from what was seen before and after.
     pub inferred_ns: u64,
+    /// So much of `not_running_ns` is inferred from which other goroutines were seen on the threads that ran.
+    pub not_running_inferred_ns: u64,
     /// The kernel took the CPU away from its thread.
     pub preemptions: Option<u64>,
     /// The Go scheduler took the thread away from it, or it gave it up.

@@ -4,12 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use panicwatch_common::recorder::{PREEMPTED, Sample, Slot, kind};
+use panicwatch_common::recorder::{PREEMPTED, Sample, Slot, TASK_STATE, kind, pair};
 
 use super::{
     Input,
     steps::Steps,
-    thread::{Blind, Call, Cause, SOME_CPU, Sched, Sees, Task, Thread, Why},
+    thread::{Blind, Call, Cause, RanLast, SOME_CPU, Sched, Sees, Task, Thread, Why},
 };
 use crate::recorder::Source;
 
@@ -178,7 +178,10 @@ impl State<'_> {
         match slot.kind {
             kind::SWITCH_OUT => self.thread(slot.tid).leaves(at, cpu, slot, blind),
             kind::SWITCH_IN => self.thread(slot.tid).switched_in(at, cpu, goid, blind),
-            kind::WAKING => self.thread(slot.tid).woken(at, blind),
+            kind::WAKING => {
+                self.thread(slot.tid).woken(at, blind);
+                self.wakes(cpu, slot);
+            }
             kind::THREAD_BEGIN => self.thread(slot.tid).begins(at, blind),
             kind::THREAD_END => self.thread(slot.tid).ends(at, cpu, blind),
             kind::SYSCALL_ENTER | kind::SYSCALL_EXIT => {
@@ -238,6 +241,18 @@ impl State<'_> {
         }
     }
 
+    /// A waker's goroutine is the one that its thread has, even if an interrupt wakes and not the thread.
+    fn wakes(&mut self, cpu: u32, slot: &Slot) {
+        let (waker, goid) = (slot.args[0], slot.args[1]);
+        let tid = waker as u32;
+        if goid != 0 && waker == pair(tid, self.input.pid) && tid != slot.tid {
+            let blind = self.blind(cpu);
+            let thread = self.thread(tid);
+            thread.executes(slot.time_ns, cpu, blind);
+            thread.holds(slot.time_ns, goid, blind);
+        }
+    }
+
     /// The goroutine leaves its thread.
     fn gives_up(&mut self, cpu: u32, slot: &Slot, to: Go) {
         self.own(cpu, slot, slot.goid, true);
@@ -261,9 +276,12 @@ impl State<'_> {
 
 impl Thread {
     fn leaves(&mut self, at: u64, cpu: u32, slot: &Slot, blind: Blind) {
-        self.holds(at, slot.goid, blind);
+        match RanLast::of(slot) {
+            Some(last) => self.rests(at, last, blind),
+            None => self.holds(at, slot.goid, blind),
+        }
         let follows = Task(slot.args);
-        let to = match slot.extra {
+        let to = match slot.extra & (PREEMPTED | TASK_STATE) {
             state if state & PREEMPTED != 0 => Sched::Ready(Cause::Preempted(follows)),
             0 => Sched::Ready(Cause::Yielded(follows)),
             state => Sched::Blocked(state),

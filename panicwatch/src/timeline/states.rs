@@ -162,9 +162,12 @@ impl Track {
 /// A track a goroutine, the panicking one first.
 pub(super) fn goroutines(input: &Input<'_>, replay: &Replay, gc: &Gc) -> Vec<Track> {
     let mut on_threads: BTreeMap<u64, Vec<Piece>> = BTreeMap::new();
-    let mut dark: Vec<(u64, u64)> = Vec::new();
+    let (mut dark, mut dim): (Vec<(u64, u64)>, Vec<(u64, u64)>) = (Vec::new(), Vec::new());
     for (&tid, thread) in &replay.threads {
         for piece in pieces(input, tid, thread) {
+            if piece.may_hide_turns() {
+                dim.push((piece.from, piece.to));
+            }
             let (first, second) = match piece.holds {
                 Holds::One { id, .. } => (id, 0),
                 Holds::Between(a, b) => (a, b),
@@ -179,7 +182,7 @@ pub(super) fn goroutines(input: &Input<'_>, replay: &Replay, gc: &Gc) -> Vec<Tra
             }
         }
     }
-    let off = Off { gc, dark: joined(dark) };
+    let off = Off { gc, dark: joined(dark), dim: joined(dim) };
     let mut ids: Vec<u64> = input.goroutine.into_iter().collect();
     let known = on_threads.keys().chain(replay.goroutines.keys()).copied();
     let mut others: Vec<u64> = known.filter(|id| Some(*id) != input.goroutine).collect();
@@ -251,6 +254,31 @@ struct Off<'a> {
     gc: &'a Gc,
     /// When a thread ran and nobody saw which goroutines had their turns; in order, apart from each other.
     dark: Vec<(u64, u64)>,
+    /// When a thread ran and some goroutines were seen on it, but others may have had their turns unseen; the same.
+    dim: Vec<(u64, u64)>,
+}
+
+impl Off<'_> {
+    /// It was on no thread; that is inferred where it may have had a short turn between the goroutines that were seen.
+    fn not_running(&self, from: u64, to: u64, lane: &mut Lane) {
+        for (from, to, inferred) in split(from, to, &self.dim) {
+            lane.push(State { inferred, ..state(from, to, Doing::NotRunning, None) });
+        }
+    }
+}
+
+/// `[from, to)` in parts, each inside one of the stretches, which are in order and apart from each other, or outside of all.
+fn split(from: u64, to: u64, stretches: &[(u64, u64)]) -> Vec<(u64, u64, bool)> {
+    let (mut out, mut at) = (Vec::new(), from);
+    let first = stretches.partition_point(|(_, end)| *end <= from);
+    for (begin, end) in stretches[first..].iter().take_while(|(begin, _)| *begin < to) {
+        let (begin, end) = ((*begin).max(at), (*end).min(to));
+        out.extend([(at, begin, false), (begin, end, true)]);
+        at = end;
+    }
+    out.push((at, to, false));
+    out.retain(|(from, to, _)| from < to);
+    out
 }
 
 /// Stretches in order, those that touch joined.
@@ -274,15 +302,13 @@ fn unseen(input: &Input<'_>, from: u64, to: u64, off: &Off<'_>, lane: &mut Lane)
             lane.push(state(from, to, Doing::Unknown, Some(reason(input, Some(i)))));
             continue;
         }
-        let mut at = from;
-        let first = off.dark.partition_point(|(_, end)| *end <= from);
-        for (begin, end) in off.dark[first..].iter().take_while(|(begin, _)| *begin < to) {
-            let (begin, end) = ((*begin).max(at), (*end).min(to));
-            lane.push(state(at, begin, Doing::NotRunning, None));
-            lane.push(state(begin, end, Doing::Unknown, Some(TURNS.to_owned())));
-            at = end;
+        for (from, to, dark) in split(from, to, &off.dark) {
+            if dark {
+                lane.push(state(from, to, Doing::Unknown, Some(TURNS.to_owned())));
+            } else {
+                off.not_running(from, to, lane);
+            }
         }
-        lane.push(state(at, to, Doing::NotRunning, None));
     }
 }
 

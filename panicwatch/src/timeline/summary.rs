@@ -65,8 +65,10 @@ fn times(input: &Input<'_>, track: &Track, out: &mut Summary) {
             Doing::Other | Doing::Marking | Doing::Idle | Doing::Unknown => &mut out.unknown_ns,
         };
         *total += ns;
-        if state.inferred && state.state == Doing::Running {
-            out.inferred_ns += ns;
+        match state.state {
+            Doing::Running if state.inferred => out.inferred_ns += ns,
+            Doing::NotRunning if state.inferred => out.not_running_inferred_ns += ns,
+            _ => {}
         }
         if state.thread.is_some() && state.state != Doing::Unknown {
             out.thread_changes += u64::from(thread.is_some() && thread != state.thread);

@@ -3,7 +3,7 @@
 //! What records say is kept apart in three values over time. What must have held before a record, because nothing else
 //! was recorded, is filled in; what may have held is not. Knows no names.
 
-use panicwatch_common::recorder::NO_SYSCALL;
+use panicwatch_common::recorder::{NO_SYSCALL, RAN_LAST, Slot, TIMES_RUN_SHIFT, kind};
 
 use super::steps::Steps;
 
@@ -80,6 +80,25 @@ pub(super) enum Known {
     Before,
     /// It was seen to have it before and later; whether another had its turn between was not recorded.
     Around,
+    /// It had it at some time within, at neither end.
+    Within,
+}
+
+/// A thread in the Go scheduler, where it leaves its CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RanLast {
+    /// The goroutine that ran last on it.
+    pub(super) goid: u64,
+    /// How often that one has stopped running, on any thread, modulo 256: whenever it parks, yields or enters a system call.
+    pub(super) stops: u8,
+}
+
+impl RanLast {
+    /// What a record says of that.
+    pub(super) fn of(slot: &Slot) -> Option<RanLast> {
+        let is = slot.kind == kind::SWITCH_OUT && slot.extra & RAN_LAST != 0;
+        is.then(|| RanLast { goid: slot.goid, stops: (slot.extra >> TIMES_RUN_SHIFT) as u8 })
+    }
 }
 
 /// For shorter than that no other goroutine is taken to have had its turn, nanoseconds.
@@ -102,6 +121,8 @@ pub(super) struct Thread {
     pub(super) holds: Steps<Holds>,
     /// When the goroutine was last known for certain.
     sighted_ns: u64,
+    /// The goroutine that ran last when it was last seen in the Go scheduler without a gap since.
+    ran_last: Option<RanLast>,
     sees: Sees,
     /// The call it may be in, where calls were not recorded all the time.
     entered: Option<(u64, u32)>,
@@ -131,6 +152,7 @@ impl Thread {
             call: Steps::new(from, Call::Unknown(why)),
             holds: Steps::new(from, Holds::Unknown(why)),
             sighted_ns: from,
+            ran_last: None,
             sees,
             entered: None,
         }
@@ -285,6 +307,30 @@ impl Thread {
         self.sighted_ns = at;
     }
 
+    /// It is in the Go scheduler, and this goroutine ran last. If that is so since it was last seen there, no goroutine ran on it
+    /// in between; for longer than a [`MOMENT`] that is inferred, because 256 stops look like none, and a goroutine that is stopped
+    /// for the collector is not counted.
+    pub(super) fn rests(&mut self, at: u64, last: RanLast, blind: Blind) {
+        let before = self.ran_last.replace(last);
+        if matches!(self.call.last(), Call::In(_)) {
+            self.stayed(at);
+        }
+        let since = self.sighted_ns.max(self.holds.since());
+        let one = |id, known| Holds::One { id, known };
+        let held = match (before, *self.holds.last()) {
+            _ if self.sees.turns || since >= at => None,
+            (Some(before), Holds::One { id: 0, .. }) if before != last => Some(one(last.goid, Known::Within)),
+            (Some(_), Holds::One { id: 0, .. }) => (at - since > MOMENT).then_some(one(0, Known::Around)),
+            (_, Holds::One { id, .. }) if id != 0 && id == last.goid => Some(one(id, Known::Before)),
+            (_, Holds::One { id, .. }) if id != 0 => Some(Holds::Between(id, last.goid)),
+            _ => return self.holds(at, 0, blind),
+        };
+        if let Some(held) = held {
+            self.holds.rewrite(since, held);
+        }
+        self.became(at, 0);
+    }
+
     /// From this very moment on it has this goroutine, 0: none.
     pub(super) fn became(&mut self, at: u64, goid: u64) {
         self.holds.set(at, Holds::One { id: goid, known: Known::Recorded });
@@ -315,6 +361,7 @@ impl Thread {
         self.call.set(at, Call::Unknown(Some(gap)));
         self.holds.set(at, Holds::Unknown(Some(gap)));
         self.sighted_ns = at;
+        self.ran_last = None;
         self.entered = None;
     }
 }

@@ -18,7 +18,15 @@ pub(super) struct Piece {
 
 impl Piece {
     pub(super) fn inferred(&self) -> bool {
-        matches!(self.holds, Holds::One { known: Known::Later | Known::Before | Known::Around, .. })
+        matches!(
+            self.holds,
+            Holds::One { known: Known::Later | Known::Before | Known::Around | Known::Within, .. }
+        )
+    }
+
+    /// The thread ran, and goroutines other than those that it was seen with may have had their turns on it.
+    pub(super) fn may_hide_turns(&self) -> bool {
+        matches!(self.sched, Sched::On(_)) && (self.inferred() || matches!(self.holds, Holds::Between(..)))
     }
 
     fn known(&self) -> Known {
@@ -35,9 +43,11 @@ pub(super) fn in_turn(pieces: Vec<Piece>) -> Vec<Piece> {
     let of = |known| move |piece: &&Piece| piece.known() == known;
     let mut out = recorded(pieces.iter().filter(of(Known::Recorded)).copied().collect());
     let sure = out.clone();
-    for known in [Known::Before, Known::Later] {
-        let cut = |piece: &Piece| {
-            if known == Known::Before { until_seen(*piece, &sure) } else { since_seen(*piece, &sure) }
+    for known in [Known::Before, Known::Later, Known::Within] {
+        let cut = |piece: &Piece| match known {
+            Known::Before => until_seen(*piece, &sure),
+            Known::Later => since_seen(*piece, &sure),
+            _ => Some(*piece),
         };
         let mut guessed: Vec<Piece> = pieces.iter().filter(of(known)).filter_map(cut).collect();
         guessed.sort_by_key(|piece| (piece.from, piece.tid));

@@ -1,6 +1,6 @@
 //! What records say, in words. All text is ours but for the names of threads and functions, which the reader escapes.
 
-use panicwatch_common::recorder::{NO_SYSCALL, PREEMPTED, Slot};
+use panicwatch_common::recorder::{NO_SYSCALL, PREEMPTED, Slot, TASK_STATE};
 
 use super::{
     Input,
@@ -98,7 +98,7 @@ pub(super) const PREEMPTION: &str = "preempted";
 
 /// How a thread left its CPU.
 pub(super) fn leaving(slot: &Slot) -> &'static str {
-    match slot.extra {
+    match slot.extra & (PREEMPTED | TASK_STATE) {
         state if state & PREEMPTED != 0 => PREEMPTION,
         0 => "yielded",
         _ => "blocked",
@@ -107,7 +107,7 @@ pub(super) fn leaving(slot: &Slot) -> &'static str {
 
 pub(super) fn left(slot: &Slot, cpu: u32) -> String {
     let follows = task(Task(slot.args));
-    match slot.extra {
+    match slot.extra & (PREEMPTED | TASK_STATE) {
         state if state & PREEMPTED != 0 => format!("CPU {cpu} was taken away, for {follows}"),
         0 => format!("left CPU {cpu} to {follows}, ready to run on"),
         _ => format!("left CPU {cpu} to wait"),

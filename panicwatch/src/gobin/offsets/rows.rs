@@ -36,6 +36,7 @@ layout! {
         waitsince "waitsince"       [ 168,  168,  168,  176,  176,  168,  168,  168];
         waitreason "waitreason"     [ 176,  176,  176,  184,  184,  176,  176,  176];
         paniconfault "paniconfault" [ 181,  181,  181,  189,  189,  181,  181,  181];
+        tracking_seq "trackingSeq"  [ 189,  188,  191,  199,  199,  191,  191,  191];
         lockedm "lockedm"           [ 232,  208,  208,  216,  216,  208,  208,  208];
         sig "sig"                   [ 240,  216,  216,  224,  228,  220,  224,  224];
         sigcode0 "sigcode0"         [ 272,  248,  248,  256,  256,  248,  256,  256];

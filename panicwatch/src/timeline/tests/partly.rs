@@ -110,7 +110,8 @@ fn a_thread_that_ran_unseen_goroutines() {
     assert_eq!(
         states,
         [
-            "1000000 not_running",
+            "1000000 not_running inferred",
+            "1100000 not_running",
             "1200000 unknown: a thread ran, and which goroutines had it was not recorded",
             "1500000 not_running",
             "1900000 running t101 c0 inferred",

@@ -82,7 +82,7 @@ fn check(timeline: &Timeline) {
     assert_eq!(sum, RAISE - FROM);
     assert_eq!(s.waiting.iter().map(|w| w.ns).sum::<u64>(), s.waiting_ns);
     assert_eq!(s.syscalls.iter().map(|w| w.ns).sum::<u64>(), s.syscall_ns);
-    assert!(s.inferred_ns <= s.running_ns);
+    assert!(s.inferred_ns <= s.running_ns && s.not_running_inferred_ns <= s.not_running_ns);
     assert!(timeline.events.is_sorted_by_key(|e| e.time_ns));
     assert!(timeline.events.iter().all(|e| (FROM..=TO).contains(&e.time_ns)));
 }

@@ -1,6 +1,8 @@
 //! Records written down as people think of them: moments in nanoseconds, threads, what happened.
 
-use panicwatch_common::recorder::{NO_SYSCALL, PREEMPTED, Sample, Slot, kind, pair};
+use panicwatch_common::recorder::{
+    NO_SYSCALL, PREEMPTED, RAN_LAST, Sample, Slot, TIMES_RUN_SHIFT, kind, pair,
+};
 
 use super::super::{Gap, Input, Names, Off, State, Timeline, Track, TrackKind, build};
 use crate::{
@@ -104,6 +106,12 @@ impl Scene {
     /// The thread leaves its CPU for thread `next`.
     pub(super) fn out(self, at: u64, cpu: u32, tid: u32, goid: u64, state: u32, next: u32) -> Self {
         self.slot(at, (cpu, tid), kind::SWITCH_OUT, goid, state, Self::other(next))
+    }
+
+    /// The thread leaves its CPU and sleeps, in the Go scheduler, after `last` has stopped running for the `stops`th time.
+    pub(super) fn rests(self, at: u64, tid: u32, last: u64, stops: u8) -> Self {
+        let extra = SLEEPS | RAN_LAST | u32::from(stops) << TIMES_RUN_SHIFT;
+        self.out(at, 0, tid, last, extra, 0)
     }
 
     pub(super) fn preempted(self, at: u64, cpu: u32, tid: u32, goid: u64, next: u32) -> Self {

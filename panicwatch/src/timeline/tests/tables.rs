@@ -100,7 +100,8 @@ fn a_thread_changes_goroutines_unseen() {
     assert_eq!(
         its(&scene),
         [
-            "10000 not_running",
+            "10000 not_running inferred",
+            "12000 not_running",
             "12500 unknown t101: thread 101 had goroutine 9, then goroutine 7",
             "15000 syscall t101 c0: read",
             "20000 running t101 c0",
@@ -131,7 +132,8 @@ fn a_thread_without_a_goroutine_gets_one_unseen() {
     assert_eq!(
         its(&scene),
         [
-            "10000 not_running",
+            "10000 not_running inferred",
+            "11000 not_running",
             "14100 running t101 c0 inferred",
             "16000 syscall t101 c0: read",
             "16100 running t101 c0",

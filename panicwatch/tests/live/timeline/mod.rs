@@ -3,6 +3,7 @@
 
 mod budget;
 mod functions;
+mod last_ran;
 mod losses;
 mod sources;
 mod told;
@@ -41,6 +42,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             let toolchain = toolchain.clone();
             trials.push(cell("timeline", &version, &name, move || judge(test, argument, toolchain.clone())));
         };
+        add("last to run".to_owned(), last_ran::is_the_one_executed_last, "channel");
         for scenario in tracer::SCENARIOS {
             add(format!("{scenario} as the tracer"), tracer::agrees, scenario);
             if some {
