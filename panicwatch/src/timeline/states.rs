@@ -162,7 +162,7 @@ impl Track {
 /// A track a goroutine, the panicking one first.
 pub(super) fn goroutines(input: &Input<'_>, replay: &Replay, gc: &Gc) -> Vec<Track> {
     let mut on_threads: BTreeMap<u64, Vec<Piece>> = BTreeMap::new();
-    let (mut dark, mut dim): (Vec<(u64, u64)>, Vec<(u64, u64)>) = (Vec::new(), Vec::new());
+    let (mut dark, mut dim) = (Vec::new(), Vec::new());
     for (&tid, thread) in &replay.threads {
         for piece in pieces(input, tid, thread) {
             if piece.may_hide_turns() {

@@ -97,7 +97,7 @@ impl RanLast {
     /// What a record says of that.
     pub(super) fn of(slot: &Slot) -> Option<RanLast> {
         let is = slot.kind == kind::SWITCH_OUT && slot.extra & RAN_LAST != 0;
-        is.then(|| RanLast { goid: slot.goid, stops: (slot.extra >> TIMES_RUN_SHIFT) as u8 })
+        is.then_some(RanLast { goid: slot.goid, stops: (slot.extra >> TIMES_RUN_SHIFT) as u8 })
     }
 }
 
