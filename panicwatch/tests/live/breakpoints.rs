@@ -3,13 +3,13 @@
 use std::{
     fs::{self, File},
     os::unix::fs::{FileExt as _, MetadataExt as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use serde_json::Value;
 use tempfile::TempDir;
