@@ -116,7 +116,8 @@ fn random_scripts_with_random_losses() {
                 raised.filter(|(at, _)| !dropped.contains(at)).map(|(_, event)| event.head.time_ns).collect();
             let mut told: Vec<u64> =
                 incidents.iter().flat_map(|incident| &incident.panics).map(|panic| panic.raised_ns).collect();
-            (kept.sort_unstable(), told.sort_unstable());
+            kept.sort_unstable();
+            told.sort_unstable();
             assert_eq!(told, kept, "{what}: panics swallowed or invented");
             if dropped.is_empty() {
                 assert_eq!(incidents.len(), process.incidents, "{what}");
