@@ -49,6 +49,14 @@ pub(crate) fn systemd(kernel: &str, files: &[PathBuf], shell_line: &str) -> Resu
     Ok(command)
 }
 
+/// The command that runs a line of the shell in a guest with FUSE; `files` lie in /test.
+pub(crate) fn harm(kernel: &str, files: &[&Path], shell_line: &str) -> Result<Command> {
+    let mut command = vm_run()?;
+    command.args(["--memory", "2048", "--timeout", "900", "--module", "fuse", kernel]).args(files);
+    command.arg("--").arg(shell_line);
+    Ok(command)
+}
+
 /// The command that runs the live tests in the guest.
 ///
 /// No Go program is compiled in there, that would take hours: what the tests compiled here goes along on a

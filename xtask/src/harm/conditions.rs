@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::{
     Context, End, Scenario,
     programs::{self, Ended, PATIENCE, Reported, printed},
+    reuse,
     sums::{adds_up, sums},
 };
 use crate::{paths, shell};
@@ -24,6 +25,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "no tracefs", run: no_tracefs },
     Scenario { name: "exec from a thread", run: exec_from_thread },
     Scenario { name: "fork bomb", run: fork_bomb },
+    Scenario { name: "reused process ids", run: reuse::reuse },
     Scenario { name: "many goroutines", run: many_goroutines },
     Scenario { name: "stopped", run: stopped },
 ];

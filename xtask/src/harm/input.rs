@@ -2,12 +2,11 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::Write as _,
     net::TcpStream,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -15,7 +14,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{
     Context, End, Scenario,
-    programs::{self, PATIENCE, Running},
+    daemon::Daemon,
+    programs::{self, PATIENCE},
 };
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -106,61 +106,6 @@ fn damaged(context: &Context) -> Result<End> {
     Ok(End::Passed(format!(
         "{rounds} files: {read} read, {refused} refused with an error; {ran} run with equal results"
     )))
-}
-
-/// A daemon with its state and its port in the scratch folder.
-struct Daemon {
-    running: Running,
-    address: String,
-}
-
-impl Daemon {
-    fn start(context: &Context) -> Result<Daemon> {
-        let state = context.scratch.join("daemon");
-        fs::create_dir_all(&state)?;
-        let address = format!("127.0.0.1:{}", free_port()?);
-        let config = state.join("panicwatch.toml");
-        let include = context.scratch.display();
-        let text = format!(
-            "[watch]\ninclude = [{{ exe = [\"{include}/*\"] }}]\n[store]\npath = \"{}/store\"\n[http]\nlisten = [\"{address}\"]\nunix_socket = \"\"\n",
-            state.display()
-        );
-        fs::write(&config, text)?;
-        let mut daemon = Command::new(&context.panicwatch);
-        let running = programs::start(context, daemon.args(["daemon", "--config"]).arg(&config))?;
-        let mut daemon = Daemon { running, address };
-        let deadline = Instant::now() + PATIENCE;
-        while !daemon.get("/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
-            if let Some(status) = daemon.running.child.try_wait()? {
-                bail!("the daemon ended ({status}): {}", daemon.running.stderr());
-            }
-            ensure!(Instant::now() < deadline, "the daemon is never ready: {}", daemon.running.stderr());
-            thread::sleep(Duration::from_millis(50));
-        }
-        Ok(daemon)
-    }
-
-    /// The whole answer to a request.
-    fn get(&self, path: &str) -> Result<String> {
-        let mut stream = TcpStream::connect(&self.address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        Ok(String::from_utf8_lossy(&answer).into_owned())
-    }
-
-    /// Stops it in order.
-    fn stop(self) -> Result<()> {
-        self.running.signal("TERM")?;
-        let ended = self.running.wait(Duration::from_secs(60))?;
-        ensure!(ended.status == 0, "the daemon ended with {}: {}", ended.status, ended.stderr);
-        Ok(())
-    }
-}
-
-fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 fn damaged_under_daemon(context: &Context) -> Result<End> {

@@ -5,11 +5,14 @@
 //! Random choices come from a seed that is printed; `--seed` repeats them.
 
 mod conditions;
+mod daemon;
 mod figures;
 mod input;
 mod kills;
+mod machine;
 mod programs;
 mod random;
+mod reuse;
 mod suites;
 mod sums;
 mod tools;
@@ -85,6 +88,7 @@ const GROUPS: &[(&str, &[Scenario])] = &[
     ("tools", tools::SCENARIOS),
     ("input", input::SCENARIOS),
     ("kills", kills::SCENARIOS),
+    ("machine", machine::SCENARIOS),
 ];
 
 /// Runs the campaign.

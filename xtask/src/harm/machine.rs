@@ -1,0 +1,31 @@
+//! What would harm the host, in a virtual machine: FUSE servers beside the exec gate, a clock that jumps, a CPU that goes and comes.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Context, End, Scenario, programs};
+use crate::{paths, shell, vm};
+
+pub(super) const SCENARIOS: &[Scenario] = &[Scenario { name: "virtual machine", run: machine }];
+
+/// The kernel it boots.
+const KERNEL: &str = "6.12";
+/// Results that xtask/harm/machine.sh prints.
+const RESULTS: usize = 4;
+
+fn machine(context: &Context) -> Result<End> {
+    if context.quick {
+        return Ok(End::Skipped("an emulated machine takes minutes: run the whole campaign".into()));
+    }
+    let fuse = programs::build(context, "xtask/harm/fuse", "fuse", &[])?;
+    let book = programs::book(context)?;
+    let script = paths::root().join("xtask/harm/machine.sh");
+    let files: [&Path; 4] = [&context.panicwatch, &fuse, &book, &script];
+    let mut run: Command = vm::harm(KERNEL, &files, "sh ./machine.sh")?;
+    let output =
+        shell::capture(&mut run).context("an exec that is blocked ends with the machine's time-out")?;
+    let results: Vec<&str> = output.lines().filter(|line| line.contains(": ")).collect();
+    ensure!(!output.contains("failed") && results.len() == RESULTS, "{output}");
+    Ok(End::Passed(format!("Linux {KERNEL}: {}", results.join("; "))))
+}
