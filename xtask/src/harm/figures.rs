@@ -20,7 +20,7 @@ pub(crate) struct Figures {
 
 impl Figures {
     /// Adds and prints one result.
-    pub(crate) fn add(&mut self, group: &str, scenario: &str, end: Result<End>) {
+    pub(crate) fn add(&mut self, name: &str, end: Result<End>) {
         let text = match end {
             Ok(End::Passed(text)) => text,
             Ok(End::Skipped(why)) => {
@@ -32,8 +32,8 @@ impl Figures {
                 format!("FAILED: {error:#}")
             }
         };
-        shell::say(&format!("{group}::{scenario}: {text}"));
-        self.rows.push((format!("{group}::{scenario}"), text));
+        shell::say(&format!("{name}: {text}"));
+        self.rows.push((name.to_owned(), text));
     }
 
     /// Replaces the table in docs/reliability.md.

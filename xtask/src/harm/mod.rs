@@ -48,12 +48,23 @@ pub(crate) struct Context {
     panicwatch: PathBuf,
     quick: bool,
     seed: u64,
-    only: Option<String>,
-    /// Scratch files of this run.
+    /// Scratch files of this run, removed at its end.
     scratch: PathBuf,
 }
 
+impl Drop for Context {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.scratch));
+    }
+}
+
 impl Context {
+    fn create(panicwatch: PathBuf, quick: bool, seed: u64) -> Result<Context> {
+        let scratch = std::env::temp_dir().join(format!("panicwatch-harm-{}", std::process::id()));
+        std::fs::create_dir_all(&scratch)?;
+        Ok(Context { panicwatch, quick, seed, scratch })
+    }
+
     /// A generator for the scenario `name`: the same seed gives it the same numbers, whatever else runs.
     fn random(&self, name: &str) -> Random {
         Random::new(self.seed, name)
@@ -62,10 +73,6 @@ impl Context {
     /// `quick` in the quick set, `whole` otherwise.
     fn size<T>(&self, quick: T, whole: T) -> T {
         if self.quick { quick } else { whole }
-    }
-
-    fn wants(&self, group: &str, scenario: &str) -> bool {
-        self.only.as_ref().is_none_or(|only| *only == group || *only == format!("{group}::{scenario}"))
     }
 }
 
@@ -104,29 +111,45 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     };
     let seed = args.seed.unwrap_or_else(random::fresh_seed);
-    let scratch = std::env::temp_dir().join(format!("panicwatch-harm-{}", std::process::id()));
-    std::fs::create_dir_all(&scratch)?;
-    let context = Context { panicwatch, quick: args.quick, seed, only: args.only.clone(), scratch };
+    let context = Context::create(panicwatch, args.quick, seed)?;
     shell::say(&format!("seed {seed}; repeat with --seed {seed}"));
-    let figures = run_groups(&context);
-    drop(std::fs::remove_dir_all(&context.scratch));
+    let mut figures = Figures::default();
+    let wanted = |group: &str, scenario: &str| match &args.only {
+        Some(only) => only == group || *only == format!("{group}::{scenario}"),
+        None => true,
+    };
+    run_groups(&context, wanted, |name, end| figures.add(name, end));
+    drop(context);
     if args.only.is_none() && !args.quick {
         figures.write(seed)?;
     }
     figures.verdict()
 }
 
-fn run_groups(context: &Context) -> Figures {
-    let mut figures = Figures::default();
+/// Runs the scenarios of the quick set whose name contains `filter`; `each` gets the name and the end of each.
+pub(crate) fn quick(
+    panicwatch: PathBuf,
+    filter: Option<&str>,
+    each: impl FnMut(&str, Result<End>),
+) -> Result<()> {
+    let seed = random::fresh_seed();
+    let context = Context::create(panicwatch, true, seed)?;
+    shell::say(&format!("seed {seed}; repeat with cargo xtask harm --quick --seed {seed}"));
+    let wanted = |group: &str, scenario: &str| {
+        filter.is_none_or(|filter| format!("harm {group}::{scenario}").contains(filter))
+    };
+    run_groups(&context, wanted, each);
+    Ok(())
+}
+
+fn run_groups(
+    context: &Context,
+    wanted: impl Fn(&str, &str) -> bool,
+    mut each: impl FnMut(&str, Result<End>),
+) {
     for (group, scenarios) in GROUPS {
-        let wanted = scenarios.iter().filter(|scenario| context.wants(group, scenario.name));
-        for (at, scenario) in wanted.enumerate() {
-            if at == 0 {
-                shell::headline(group);
-            }
-            let end = (scenario.run)(context);
-            figures.add(group, scenario.name, end);
+        for scenario in scenarios.iter().filter(|scenario| wanted(group, scenario.name)) {
+            each(&format!("{group}::{}", scenario.name), (scenario.run)(context));
         }
     }
-    figures
 }

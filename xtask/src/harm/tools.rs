@@ -176,7 +176,7 @@ fn gdb(context: &Context) -> Result<End> {
     Ok(End::Passed(format!("attached before and after gdb: {}", figures.join("; "))))
 }
 
-/// gdb has a breakpoint on the very instruction panicwatch would probe: panicwatch ends first, and the target goes on.
+/// gdb has a breakpoint on the very instruction panicwatch would probe: panicwatch refuses, and the target goes on.
 fn gdb_at_site(context: &Context) -> Result<End> {
     if !has("gdb") {
         return missing("gdb");
@@ -194,14 +194,16 @@ fn gdb_at_site(context: &Context) -> Result<End> {
     let words = tool.get_args().map(|word| word.to_string_lossy().replace("PID", &target.pid()));
     let mut gdb = programs::start(context, Command::new("sh").args(words))?;
     gdb.until("ready")?;
-    let file = context.scratch.join("site.jsonl");
-    let attached = attach(context, &target, &file)?;
-    attached.signal("INT")?;
-    let attached = attached.wait(PATIENCE)?;
+    let mut attach = Command::new(&context.panicwatch);
+    attach.args(["attach", "--pid", &target.pid(), "-o", "/dev/null"]);
+    let attached = programs::run(context, &mut attach, PATIENCE)?;
+    let is_refused = attached.status == 3 && attached.stderr.contains("gdb");
+    ensure!(is_refused, "attach ended with {}: {}", attached.status, attached.stderr);
     target.finish()?;
     gdb.wait(PATIENCE)?;
-    ensure!(attached.status == 0, "attach: {}", attached.stderr);
-    Ok(End::Passed(format!("the target panicked {PANICS} times and ended as it does alone")))
+    Ok(End::Passed(format!(
+        "attach refuses and names gdb; {PANICS} panics, the target ends as it does alone"
+    )))
 }
 
 /// Debian's delve knows releases up to Go 1.20.
