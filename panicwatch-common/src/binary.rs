@@ -47,7 +47,7 @@ pub struct Binary {
     pub image_above: u32,
     /// `runtime.g.ancestors`.
     pub g_ancestors: u32,
-    /// `runtime.g.trackingSeq`.
+    /// Offset of `runtime.g.trackingSeq`, a byte that counts how often the goroutine has stopped running.
     pub g_tracking_seq: u32,
 }
 

@@ -81,7 +81,7 @@ pub const TASK_STATE: u32 = 0xf_ffff;
 /// In `extra` of a [`kind::SWITCH_OUT`]: the thread runs no goroutine. `goid` is the one that ran last on it, and the byte at
 /// [`TIMES_RUN_SHIFT`] counts how often that one has stopped running anywhere (`g.trackingSeq`).
 pub const RAN_LAST: u32 = 1 << 30;
-/// See [`RAN_LAST`].
+/// Lowest bit in `extra` of the byte that [`RAN_LAST`] describes.
 pub const TIMES_RUN_SHIFT: u32 = 20;
 /// "In no system call, or not known."
 pub const NO_SYSCALL: u32 = u32::MAX;

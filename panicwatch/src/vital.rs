@@ -1,8 +1,8 @@
 //! Threads without which the rest is worth nothing, or does harm: should one panic, the process ends at once.
 //!
-//! The helper process then detaches the probes and the kernel lets every held exec go on, and whoever looks after us (systemd, a
-//! kubelet) starts us anew; what is in the store is safe. A process that went on without its reader, or with an exec gate that nobody answers
-//! at, would do neither.
+//! The helper process then detaches the probes and the kernel lets every held exec go on, and the service manager (systemd, a
+//! kubelet) restarts panicwatch; what is in the store is safe. A process that went on without its reader, or without the thread that answers
+//! held execs, would do neither.
 
 use std::{
     io, panic,

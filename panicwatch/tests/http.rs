@@ -211,6 +211,18 @@ fn no_bytes_stop_it() {
     drop(silent);
 }
 
+#[test]
+fn a_request_head_has_at_most_16_kib() {
+    let served = serve(|_, _| {});
+    let header = |bytes: usize| format!("X-Long: {}\r\n", "a".repeat(bytes));
+    assert_eq!(served.get(LIST, &header(15 << 10)).0, 200);
+    let mut head = request(&format!("GET {LIST}"), &header(16 << 10));
+    // No more than is read: closing a connection with unread bytes would discard the answer.
+    head.truncate(16 << 10);
+    let stream = TcpStream::connect(served.address).expect("it listens");
+    assert_eq!(exchange(stream, &head).0, 431);
+}
+
 /// Opens `n` connections and sends `bytes` on each; small receive buffers, so that little fits on the way.
 fn connections(address: SocketAddr, n: usize, bytes: &[u8]) -> Vec<TcpStream> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -232,7 +232,7 @@ pub fn say_error(error: &anyhow::Error) {
 /// arguments, which may be names of files: so the account is that of `parse`, given the same arguments made safe.
 pub fn say_usage(error: &clap::Error, parse: impl Fn(Vec<String>) -> Result<(), clap::Error>) -> u8 {
     if !error.use_stderr() {
-        // A closed pipe: nobody is left to be told.
+        // A closed pipe is not an error.
         let _ = error.print();
         return 0;
     }

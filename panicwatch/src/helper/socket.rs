@@ -30,7 +30,7 @@ pub struct Socket(OwnedFd);
 /// What one [`Socket::send`] sent.
 #[derive(Debug, Default)]
 pub struct Message {
-    /// Bytes.
+    /// The payload, at most 64 MiB.
     pub bytes: Vec<u8>,
     /// Descriptors, in the sender's order, closed on exec.
     pub fds: Vec<OwnedFd>,

@@ -55,7 +55,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .header_read_timeout(HEAD)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(Tracked { inner: stream, member: member.clone() }), service);
-    // However the client ends it: there is nobody to tell.
+    // An error here is the client's doing, and its connection is gone: there is nothing to report it on.
     let _ = watcher.watch(connection).await;
 }
 

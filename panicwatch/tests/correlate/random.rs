@@ -15,7 +15,7 @@ use super::{
 /// Scripts of each release.
 const SCRIPTS: u64 = 3000;
 
-/// splitmix64
+/// A generator whose numbers a seed repeats (splitmix64).
 struct Random(u64);
 
 impl Random {

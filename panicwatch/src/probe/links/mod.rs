@@ -57,7 +57,7 @@ pub fn holder() -> io::Result<Arc<Holder>> {
     Ok(holder.insert(started).clone())
 }
 
-/// Reports whether the helper was seen to have ended by itself.
+/// Reports whether the helper has ended although the main process still runs.
 pub fn has_ended() -> bool {
     lock(&HOLDER).as_ref().is_some_and(|holder| holder.has_ended())
 }
@@ -114,7 +114,7 @@ impl Holder {
         self.pid
     }
 
-    /// Waits until the helper has ended, which nobody asks it to.
+    /// Waits until the helper has ended. It does so only when it is killed or fails.
     pub fn wait_for_end(&self) {
         // The helper sends nothing here: there is something to receive when its end is closed.
         while self.socket.receive().is_ok_and(|message| message.is_some()) {}

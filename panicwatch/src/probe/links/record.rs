@@ -178,7 +178,7 @@ impl Record {
         by_file.into_iter().map(sites).collect()
     }
 
-    /// Replaces the file at once: whoever reads it finds the one before or this one, and a lock on either.
+    /// Replaces the file atomically: a reader sees either the old file or the new one, and can lock either.
     fn write(&mut self) -> io::Result<()> {
         self.content.files = self.files();
         if self.content.files.is_empty() {

@@ -68,7 +68,7 @@ impl Service {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Does what a message asks for. One without a socket for the reply is nobody's.
+    /// Executes a request and sends the reply to the socket that came with it. A message without a socket is dropped.
     fn answer(&self, message: Message) {
         let mut fds = message.fds.into_iter();
         let Some(reply_to) = fds.next().map(Socket::from) else { return };
