@@ -24,10 +24,13 @@ const PACKAGES: &[Package] = &[
     Package { name: "libzstd-dev", why: "that LLVM needs it" },
     Package { name: "bpftrace", why: "to measure its entry probes beside ours" },
     Package { name: "chromium-headless-shell", why: "shows the daemon's page in a test" },
+    Package { name: "gdb", why: "debugs a program beside panicwatch in harm" },
     Package { name: "golang-1.19-go", why: "the oldest Go that panicwatch supports, for tests" },
     Package { name: "libpython3.11", why: "the OpenTelemetry collector of the tests needs it" },
+    Package { name: "linux-perf", why: "samples a program beside panicwatch in harm" },
     Package { name: "openssl", why: "makes certificates for tests" },
     Package { name: "python3", why: "runs OpenTelemetry's own reader of its messages" },
+    Package { name: "strace", why: "traces a program beside panicwatch in harm" },
 ];
 
 /// Go toolchains and a few small things are fetched by pip. Any pip will do, so this one is wanted only when there is none.
