@@ -22,6 +22,16 @@ pub(super) struct Daemon {
     pub(super) address: String,
 }
 
+/// A scenario that fails must leave no daemon behind: it would attach to the programs of the next ones.
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Ok(None) = self.running.child.try_wait() {
+            drop(self.running.signal("TERM"));
+            drop(self.running.child.wait());
+        }
+    }
+}
+
 impl Daemon {
     pub(super) fn start(context: &Context) -> Result<Daemon> {
         let state = context.scratch.join("daemon");
@@ -59,10 +69,10 @@ impl Daemon {
     }
 
     /// Stops it in order.
-    pub(super) fn stop(self) -> Result<()> {
+    pub(super) fn stop(mut self) -> Result<()> {
         self.running.signal("TERM")?;
-        let ended = self.running.wait(Duration::from_secs(60))?;
-        ensure!(ended.status == 0, "the daemon ended with {}: {}", ended.status, ended.stderr);
+        let status = self.running.child.wait()?;
+        ensure!(status.success(), "the daemon ended with {status}: {}", self.running.stderr());
         Ok(())
     }
 }

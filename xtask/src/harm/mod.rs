@@ -28,7 +28,7 @@ use random::Random;
 /// Options of `cargo xtask harm`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Run the five-minute set that CI runs
+    /// Run a set of about five minutes
     #[arg(long)]
     quick: bool,
     /// Run only this group, or this scenario of it (GROUP::SCENARIO)
@@ -124,22 +124,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         figures.write(seed)?;
     }
     figures.verdict()
-}
-
-/// Runs the scenarios of the quick set whose name contains `filter`; `each` gets the name and the end of each.
-pub(crate) fn quick(
-    panicwatch: PathBuf,
-    filter: Option<&str>,
-    each: impl FnMut(&str, Result<End>),
-) -> Result<()> {
-    let seed = random::fresh_seed();
-    let context = Context::create(panicwatch, true, seed)?;
-    shell::say(&format!("seed {seed}; repeat with cargo xtask harm --quick --seed {seed}"));
-    let wanted = |group: &str, scenario: &str| {
-        filter.is_none_or(|filter| format!("harm {group}::{scenario}").contains(filter))
-    };
-    run_groups(&context, wanted, each);
-    Ok(())
 }
 
 fn run_groups(

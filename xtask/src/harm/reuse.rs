@@ -83,9 +83,10 @@ fn expect(daemon: &Daemon, pid: u32, program: &Path) -> Result<()> {
         if found == PANICS {
             return Ok(());
         }
+        let all: Vec<_> = incidents.iter().map(|incident| incident["process"]["exe"].to_string()).collect();
         ensure!(
             Instant::now() < deadline,
-            "{found} of {PANICS} incidents of process {pid}, {}",
+            "{found} of {PANICS} incidents of process {pid}, {}; there are {all:?}",
             program.display()
         );
         thread::sleep(Duration::from_millis(100));

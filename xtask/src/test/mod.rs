@@ -1,10 +1,9 @@
 //! `cargo xtask test`: everything that must hold, in one command with one summary.
 //!
-//! Set-up, format, clippy, house rules, every test, the quick set of harm, and a minute of fuzzing. cargo never runs as root: the test programs
+//! Set-up, format, clippy, house rules, every test, and a minute of fuzzing. cargo never runs as root: the test programs
 //! are built first, and the privileged one alone is run through sudo or in a virtual machine.
 
 mod binaries;
-mod harm;
 mod live;
 mod output;
 mod tally;
@@ -57,7 +56,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             }
             binaries::run_doc_tests(args.filter.as_deref(), &mut tally);
             live::run(&binaries, args, &mut tally);
-            harm::run(&binaries, args.filter.as_deref(), &mut tally);
         }
     }
     fuzz_targets(args.filter.as_deref(), &mut tally);
