@@ -40,6 +40,8 @@ pub struct Config {
     pub sample_mask: u32,
     /// Panics of one binary that are captured in one window ([`crate::counted::WINDOW_NS`]); more are counted.
     pub max_captures: u32,
+    /// Longest time that a capture may take in the target, nanoseconds; 0: any.
+    pub max_capture_ns: u32,
     /// `hrtimer.function`.
     pub hrtimer_function: u32,
     /// Address of the kernel's function that the scheduler's tick is, low half first; 0 when it is not known.
@@ -49,7 +51,7 @@ pub struct Config {
 /// "The kernel did not tell."
 pub const UNKNOWN: u32 = u32::MAX;
 
-const _: () = assert!(size_of::<Config>() == 84);
+const _: () = assert!(size_of::<Config>() == 88);
 
 /// Facts about tasks that the programs at the scheduler's BTF tracepoints have as constants, because the verifier allows
 /// direct loads from a `task_struct` at constant offsets only: the one global of the object. Offsets in bytes.

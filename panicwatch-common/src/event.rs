@@ -93,6 +93,9 @@ pub mod flag {
     pub const COUNTED_ONLY: u32 = 1;
     /// Some panic of this binary was counted only.
     pub const SOME_COUNTED: u32 = 2;
+    /// The capture reached [`Config::max_capture_ns`](crate::config::Config::max_capture_ns): what would have followed was
+    /// not copied.
+    pub const OUT_OF_TIME: u32 = 4;
 }
 
 /// `_panic`s of the dying goroutine that are copied, newest first. Crossed by `fatal chains around every bound`.

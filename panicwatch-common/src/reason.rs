@@ -1,7 +1,7 @@
 //! Why an eBPF program could not do its work: one number and one sentence for both sides.
 
 /// Number of [`Reason`]s.
-pub const REASONS: u32 = 9;
+pub const REASONS: u32 = 10;
 
 macro_rules! reasons {
     ($($name:ident = $n:literal, $text:literal;)*) => {
@@ -32,4 +32,5 @@ reasons! {
     PlacesFull = 6, "a panic could not even be counted: the table of places is full";
     NoRing = 7, "a record was lost on a CPU that came after panicwatch had begun: it has no ring there";
     ValueTooLarge = 8, "a panic value refers to more objects than are copied";
+    CaptureTime = 9, "a capture reached its time limit and the rest was not copied";
 }

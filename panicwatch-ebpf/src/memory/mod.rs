@@ -10,8 +10,9 @@
 mod labels;
 mod object;
 
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use panicwatch_common::{
-    event::{Head, MemHead, kind},
+    event::{Head, MemHead, flag, kind},
     reason::Reason,
 };
 
@@ -21,7 +22,7 @@ pub(crate) use self::{
 };
 use crate::{
     context::get,
-    maps::{EVENTS, NO_WAKEUP, failed},
+    maps::{CONFIG, EVENTS, NO_WAKEUP, failed},
     read,
 };
 
@@ -70,6 +71,27 @@ fn lost(head: *mut Head) {
     unsafe { core::ptr::write_volatile(&raw mut (*head).mem_lost, get!(head, mem_lost) + 1) };
 }
 
+/// Reports whether the capture has reached its time limit, and marks and counts it when it does for the first time.
+///
+/// Copies of more than a page ask first. The smaller ones are few enough not to: 128 objects of a value, 128 deferred
+/// calls, 64 labels, ancestors and panics of a chain.
+#[inline(always)]
+fn is_out_of_time(head: *mut Head) -> bool {
+    let max = CONFIG.get(0).map_or(0, |config| config.max_capture_ns);
+    // SAFETY: no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if max == 0 || now.wrapping_sub(get!(head, time_ns)) < max as u64 {
+        return false;
+    }
+    let flags = get!(head, flags);
+    if flags & flag::OUT_OF_TIME == 0 {
+        failed(Reason::CaptureTime);
+        // SAFETY: the head is in a reservation.
+        unsafe { core::ptr::write_volatile(&raw mut (*head).flags, flags | flag::OUT_OF_TIME) };
+    }
+    true
+}
+
 /// One record of class `N`; false when the memory could not be read.
 #[inline(always)]
 fn put<const N: usize>(head: *mut Head, addr: u64, len: u64) -> bool {
@@ -93,8 +115,11 @@ fn put<const N: usize>(head: *mut Head, addr: u64, len: u64) -> bool {
 }
 
 /// Defines functions that copy into one record, of the first class that is large enough, or page by page when that
-/// record could not be read. With a reason, such a range is counted under it.
-macro_rules! records { ($($(#[$doc:meta])* $name:ident $(or $reason:ident)? => $($below:literal)* .. $largest:expr;)*) => { $(
+/// record could not be read. With a reason, such a range is counted under it. With `in time`, nothing is copied after the
+/// time limit.
+macro_rules! records { ($(
+    $(#[$doc:meta])* $name:ident $(or $reason:ident)? $(in $time:ident)? => $($below:literal)* .. $largest:expr;
+)*) => { $(
     $(#[$doc])*
     #[unsafe(no_mangle)]
     #[inline(never)]
@@ -102,6 +127,7 @@ macro_rules! records { ($($(#[$doc:meta])* $name:ident $(or $reason:ident)? => $
         if head.is_null() {
             return 0;
         }
+        $(records!(@$time head);)?
         let was_read = 'classes: {
             $(if len <= $below {
                 break 'classes put::<$below>(head, addr, len);
@@ -114,7 +140,13 @@ macro_rules! records { ($($(#[$doc:meta])* $name:ident $(or $reason:ident)? => $
         }
         0
     }
-)* } }
+)* };
+    (@time $head:ident) => {
+        if is_out_of_time($head) {
+            return 0;
+        }
+    };
+}
 
 records! {
     /// At most 216 bytes.
@@ -122,11 +154,13 @@ records! {
     /// At most a page.
     small => 216 984 .. PAGE;
     /// At most [`MAX_PIECE`] of a stack or a string.
-    put_piece or StackRead => .. MAX_PIECE;
+    put_piece or StackRead in time => .. MAX_PIECE;
+    /// Likewise, whatever time it takes.
+    put_outer or StackRead => .. MAX_PIECE;
     /// Likewise, in the smallest class that does.
-    put_sized or StackRead => 216 984 2008 4056 16_344 .. MAX_PIECE;
+    put_sized or StackRead in time => 216 984 2008 4056 16_344 .. MAX_PIECE;
     /// At most [`BLOCK`].
-    put_block or StackRead => .. BLOCK;
+    put_block or StackRead in time => .. BLOCK;
 }
 
 /// Copies those pages of a range that can be read, a record each, lowest address first. A stack grows down, so that is
@@ -159,7 +193,7 @@ extern "C" fn page(head: *mut Head, start: u64, from: u64, to: u64) -> u64 {
     let from = if start > from { start } else { from };
     let end = start + PAGE;
     let to = if end < to { end } else { to };
-    if to > from {
+    if to > from && !is_out_of_time(head) {
         put::<{ PAGE as usize }>(head, from, to - from);
     }
     0
@@ -219,7 +253,7 @@ pub(crate) const OUTER: u64 = 3 * MAX_PIECE;
 #[inline(always)]
 pub(crate) fn outer(head: *mut Head, hi: u64) {
     for i in 1..4 {
-        put_piece(head, hi - i * MAX_PIECE, MAX_PIECE);
+        put_outer(head, hi - i * MAX_PIECE, MAX_PIECE);
     }
 }
 

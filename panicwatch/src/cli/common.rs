@@ -86,6 +86,9 @@ pub struct RecorderArgs {
     /// Panics of a program that are captured a second, over some seconds; more are counted. 0: all are captured
     #[arg(long, value_name = "PER_SECOND", default_value_t = 200)]
     max_captures: u32,
+    /// Longest time that one capture may take in the program; what is not copied by then is reported as missing
+    #[arg(long, value_name = "DURATION", default_value = "5ms", value_parser = capture_time)]
+    max_capture_time: Duration,
 }
 
 impl RecorderArgs {
@@ -100,12 +103,18 @@ impl RecorderArgs {
             host_budget: self.host_budget,
             core_limit: self.core_limit,
             captures_per_second: self.max_captures,
+            capture_time: self.max_capture_time,
         }
     }
 }
 
 /// The longest window: what comes before is no part of a moment any more.
 const MAX_WINDOW: Duration = Duration::from_secs(60);
+
+/// A time limit of captures, as [`duration`] reads it.
+fn capture_time(text: &str) -> Result<Duration, String> {
+    recorder::check_capture_time(duration(text)?)
+}
 
 /// "10ms", "1.5s", "200us".
 pub(super) fn duration(text: &str) -> Result<Duration, String> {

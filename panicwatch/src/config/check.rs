@@ -3,7 +3,10 @@
 use std::net::ToSocketAddrs as _;
 
 use super::{Config, Selector, Selectors};
-use crate::{recorder::Source, trace::pattern::Pattern};
+use crate::{
+    recorder::{Source, check_capture_time},
+    trace::pattern::Pattern,
+};
 
 /// Path (`hook[1].url`) and sentence of all that is wrong.
 pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
@@ -31,6 +34,9 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     for (key, _, of) in budgets.into_iter().filter(|(_, budget, _)| !budget.is_possible()) {
         let what = key.trim_start_matches("recorder.").replace('_', " ");
         wrong(key, format!("the {what} is a percentage of {of}: more than 0, at most 100, or \"off\""));
+    }
+    if let Err(reason) = check_capture_time(recorder.max_capture_time.0) {
+        wrong("recorder.max_capture_time", reason);
     }
     if recorder.window.0.is_zero() || recorder.window.0.as_secs() > 60 {
         wrong("recorder.window", "a window is longer than 0 and at most 60 s".to_owned());

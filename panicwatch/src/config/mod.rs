@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     incident::{Kind, Outcome},
-    recorder::{Level, OverheadBudget},
+    recorder::{CAPTURE_TIME, Level, OverheadBudget},
 };
 pub use load::{Checked, Problem, needs_restart};
 pub use select::Selectors;
@@ -104,6 +104,8 @@ pub struct Recorder {
     pub core_limit: OverheadBudget,
     /// Panics of a program that are captured a second; more are counted. 0: all are captured.
     pub max_captures: u32,
+    /// Longest time that one capture may take in the target; the rest is not copied.
+    pub max_capture_time: Span,
 }
 
 impl Default for Recorder {
@@ -117,6 +119,7 @@ impl Default for Recorder {
             host_budget: OverheadBudget::Auto,
             core_limit: OverheadBudget::Auto,
             max_captures: 200,
+            max_capture_time: Span(CAPTURE_TIME),
         }
     }
 }

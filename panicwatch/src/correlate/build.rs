@@ -1,5 +1,7 @@
 //! Building the incident document out of what was seen. The only place that fills in [`Incident`].
 
+use panicwatch_common::event::{flag, kind};
+
 use super::{
     chain::MAX_CHAIN,
     death,
@@ -186,6 +188,10 @@ pub(super) fn describe_goroutine(
     goroutine::set_labels(incident, first);
     incident.stack = stacks.shown.clone();
     incident.stack_elided = stacks.elided;
+    // What a raise lacks is stated with its panic.
+    if view.event.head.kind != kind::PANIC {
+        lacks_memory(incident, "stack", view.event);
+    }
     if incident.goroutine.is_none() {
         incident.missing.push(lack("goroutine", NO_GOROUTINE));
     }
@@ -273,11 +279,7 @@ pub(super) fn add_panic(
         }
     };
     let check = site.as_ref().and_then(|site| program.check(site.pc.0.wrapping_sub(view.bias)));
-    if panic.raise.lost_memory > 0 {
-        let reason =
-            format!("{} pieces of memory were lost: the event ring was full", panic.raise.lost_memory);
-        incident.missing.push(lack(path.clone(), reason));
-    }
+    lacks_memory(incident, &path, &panic.raise);
     lacks_calls(incident, &path, &panic, state);
     incident.panics.push(Panic {
         value: decoded.value,
@@ -293,6 +295,21 @@ pub(super) fn add_panic(
         defers: panic.defers,
         recover: panic.recover,
     });
+}
+
+/// Why memory is missing behind the time limit of a capture.
+const OUT_OF_TIME: &str =
+    "the capture reached its time limit (max_capture_time); the memory it would have copied next is missing";
+
+/// Adds why a capture does not have all the memory it was to copy.
+pub(super) fn lacks_memory(incident: &mut Incident, what: &str, event: &Event) {
+    if event.lost_memory > 0 {
+        let reason = format!("{} pieces of memory were lost: the event ring was full", event.lost_memory);
+        incident.missing.push(lack(what, reason));
+    }
+    if event.head.flags & flag::OUT_OF_TIME != 0 {
+        incident.missing.push(lack(what, OUT_OF_TIME));
+    }
 }
 
 /// Says what is not known of a panic's deferred calls and of its recovery.

@@ -8,8 +8,8 @@ use panicwatch_common::{
 
 use super::{
     build::{
-        Context, add_panic, blank, describe_goroutine, fatal_state, go_string, lack, lacks_panics, seal,
-        set_defer_depth,
+        Context, add_panic, blank, describe_goroutine, fatal_state, go_string, lack, lacks_memory,
+        lacks_panics, seal, set_defer_depth,
     },
     goroutine::{self, Stacks},
     program::{Program, View},
@@ -245,6 +245,9 @@ pub(super) fn throw(dying: Dying, context: &Context, program: &Program) -> Optio
         (None, None) => Some("the record of the throw, which has its text, was lost".into()),
     };
     incident.missing.extend(lacks.map(|reason: String| lack("message", reason)));
+    if let Some(thrown) = &thrown {
+        lacks_memory(&mut incident, "message", thrown);
+    }
     incident.message = text.map(|text| String::from_utf8_lossy(&text).into_owned());
     let view = program.view(die.as_ref().unwrap_or(first));
     let stacks = match &die {

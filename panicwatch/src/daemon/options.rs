@@ -21,6 +21,7 @@ pub(super) fn recorder(config: &config::Recorder) -> Options {
         host_budget: config.host_budget,
         core_limit: config.core_limit,
         captures_per_second: config.max_captures,
+        capture_time: config.max_capture_time.0,
     }
 }
 

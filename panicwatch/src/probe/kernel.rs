@@ -119,6 +119,7 @@ fn config(btf: Option<&Btf<'_>>) -> Config {
         slot_mask: 0,
         sample_mask: 0,
         max_captures: 0,
+        max_capture_ns: 0,
         hrtimer_function: offset("hrtimer", "function"),
         tick: [0; 2],
     }

@@ -90,6 +90,15 @@ pub struct Programs {
     pub(super) sources: Attachments,
 }
 
+/// Bounds of captures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CaptureLimits {
+    /// Panics of one binary that are captured in a window ([`WINDOW_NS`](panicwatch_common::counted::WINDOW_NS)); 0: all.
+    pub per_window: u32,
+    /// Time that one capture may take in the target.
+    pub nanoseconds: u32,
+}
+
 /// Environment variable: rows of the tables that the programs fill, to test what happens when they are full.
 const FORCED_ROWS: &str = "PANICWATCH_TABLE_ROWS";
 const FILLED: [&str; 4] = ["WATCHED", "COUNTED", "QUIET", "LOST"];
@@ -98,18 +107,19 @@ impl Programs {
     /// Loads what every session needs and attaches the process tracepoints.
     ///
     /// `ring_bytes` is the size of the event ring, a power of two; `recorder` what the flight recorder shall have, if it
-    /// records; `max_captures` how many panics of a binary are captured in a window, 0 for all.
+    /// records; `limits` bounds captures.
     pub fn load(
         kernel: &KernelFacts,
         ring_bytes: u32,
         recorder: Option<RingSizes>,
-        max_captures: u32,
+        limits: CaptureLimits,
     ) -> Result<Programs, ProbeError> {
         let mut maps = vec![("EVENTS", ring_bytes)];
         if let Some(rows) = env::var(FORCED_ROWS).ok().and_then(|rows| rows.parse().ok()) {
             maps.extend(FILLED.map(|map| (map, rows)));
         }
-        let mut config = Config { max_captures, ..kernel.config };
+        let mut config =
+            Config { max_captures: limits.per_window, max_capture_ns: limits.nanoseconds, ..kernel.config };
         if let Some(RingSizes { cpus, slots, samples }) = recorder {
             let all = |one: u32| one.checked_mul(cpus).ok_or(ProbeError::TooManyCpus(cpus));
             maps.extend([("SLOTS", all(slots)?), ("SAMPLES", all(samples)?), ("HEADS", cpus)]);

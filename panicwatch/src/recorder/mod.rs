@@ -8,7 +8,7 @@ pub mod cost;
 pub mod history;
 mod options;
 
-pub use options::{Level, Options, OverheadBudget};
+pub use options::{CAPTURE_TIME, Level, Options, OverheadBudget, check_capture_time};
 use panicwatch_common::recorder::kind;
 
 /// One thing the recorder can listen to; each can be switched off.

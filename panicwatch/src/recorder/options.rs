@@ -152,6 +152,26 @@ pub struct Options {
     pub core_limit: OverheadBudget,
     /// Panics of one binary that are captured a second, over some seconds; what is beyond is counted. 0: all are.
     pub captures_per_second: u32,
+    /// Longest time that one capture may take in the target; the rest is not copied. See [`check_capture_time`].
+    pub capture_time: Duration,
+}
+
+/// Default of [`Options::capture_time`]: twice what the largest capture takes, eight megabytes of stack.
+pub const CAPTURE_TIME: Duration = Duration::from_millis(5);
+/// The shortest value of [`Options::capture_time`].
+const MIN_CAPTURE_TIME: Duration = Duration::from_micros(1);
+/// The longest value of [`Options::capture_time`]; it fits 32 bits of nanoseconds.
+const MAX_CAPTURE_TIME: Duration = Duration::from_secs(4);
+
+/// Checks a value of [`Options::capture_time`].
+///
+/// # Errors
+/// The range, when `time` is outside it.
+pub fn check_capture_time(time: Duration) -> Result<Duration, String> {
+    if (MIN_CAPTURE_TIME..=MAX_CAPTURE_TIME).contains(&time) {
+        return Ok(time);
+    }
+    Err("the time limit of a capture is between 1us and 4s".to_owned())
 }
 
 impl Default for Options {
@@ -165,6 +185,7 @@ impl Default for Options {
             host_budget: OverheadBudget::Auto,
             core_limit: OverheadBudget::Auto,
             captures_per_second: 200,
+            capture_time: CAPTURE_TIME,
         }
     }
 }
@@ -216,6 +237,11 @@ impl Options {
     pub fn captures_per_window(&self) -> u32 {
         let seconds = WINDOW_NS / 1_000_000_000;
         u32::try_from(u64::from(self.captures_per_second) * seconds).unwrap_or(u32::MAX)
+    }
+
+    /// [`Options::capture_time`] in nanoseconds.
+    pub fn capture_ns(&self) -> u32 {
+        u32::try_from(self.capture_time.as_nanos()).unwrap_or(u32::MAX)
     }
 
     /// Slots of a CPU's ring, a power of two; more for a longer window.

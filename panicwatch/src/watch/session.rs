@@ -42,7 +42,7 @@ use crate::{
         error::ProbeError,
         kernel::KernelFacts,
         links::{self, Holder},
-        object::Programs,
+        object::{CaptureLimits, Programs},
         rings::RingSizes,
     },
     recorder::Options,
@@ -180,7 +180,9 @@ impl Session {
         let ring_bytes = forced.unwrap_or(ring_bytes);
         let sources = options.sources();
         let sizes = (!sources.is_empty()).then(|| RingSizes::of(options)).transpose()?;
-        let mut programs = Programs::load(&kernel, ring_bytes, sizes, options.captures_per_window())?;
+        let limits =
+            CaptureLimits { per_window: options.captures_per_window(), nanoseconds: options.capture_ns() };
+        let mut programs = Programs::load(&kernel, ring_bytes, sizes, limits)?;
         let mut outputs: VecDeque<Output> = links::take_notes().into_iter().map(Output::Note).collect();
         let recorder = match sizes {
             Some(sizes) => Some(Arc::new(Recorder::new(programs.map_rings(sizes)?, options))),

@@ -24,6 +24,7 @@ const TABLE: &[Row] = &[
     ("basic values with methods", "methods", methods, false),
     ("ancestors", "ancestors", ancestors, false),
     ("stack beyond what is copied", "endless", endless, false),
+    ("stack beyond the time limit", "endless", out_of_time, false),
     ("records lost", "counter", lost, false),
 ];
 
@@ -311,7 +312,7 @@ fn ancestors(built: &Built) -> Result<()> {
 /// The outermost frames are the real ones, and nothing is counted that was not seen.
 fn endless(built: &Built) -> Result<()> {
     for (depth, whole) in [("1000", true), ("300000", false)] {
-        let run = watched(built, &[depth], &["--no-timeline"])?;
+        let run = watched(built, &[depth], &["--no-timeline", "--max-capture-time", "4s"])?;
         ensure!(run.incidents.len() == 2, "{} incidents", run.incidents.len());
         for incident in &run.incidents {
             let names: Vec<&str> = incident.stack.iter().map(|frame| frame.function.as_str()).collect();
@@ -329,6 +330,26 @@ fn endless(built: &Built) -> Result<()> {
             let told = reason(incident, "stack").is_some() && reason(incident, "stack_elided").is_some();
             ensure!(told != whole, "{depth}: {:?}", incident.missing);
         }
+    }
+    Ok(())
+}
+
+/// A capture that reaches its time limit copies no more, says so, and invents nothing: outcome and panics stay right.
+fn out_of_time(built: &Built) -> Result<()> {
+    const LIMIT: &str = "time limit";
+    let run = watched(built, &["300000"], &["--no-timeline", "--max-capture-time", "1us"])?;
+    let whole = watched(built, &["300000"], &["--no-timeline", "--max-capture-time", "4s"])?;
+    let outcomes = |run: &Watched| run.incidents.iter().map(|i| (i.kind, i.outcome)).collect::<Vec<_>>();
+    ensure!(outcomes(&run) == outcomes(&whole), "{:?}, not {:?}", outcomes(&run), outcomes(&whole));
+    ensure!(run.output.stderr.contains("a capture reached its time limit"), "{}", run.output.stderr);
+    ensure!(!whole.output.stderr.contains(LIMIT), "{}", whole.output.stderr);
+    for (cut, whole) in run.incidents.iter().zip(&whole.incidents) {
+        let told = cut.missing.iter().any(|missing| missing.reason.contains(LIMIT));
+        ensure!(told && reason(cut, "stack").is_some(), "{:?}", cut.missing);
+        ensure!(!whole.missing.iter().any(|missing| missing.reason.contains(LIMIT)), "{:?}", whole.missing);
+        let (few, all) = (cut.capture.bytes.unwrap_or(0), whole.capture.bytes.unwrap_or(0));
+        ensure!(few < 1 << 20 && all > 7 << 20, "{few} and {all} bytes");
+        ensure!(cut.panics.iter().all(|panic| panic.site.is_none()), "a site without a stack");
     }
     Ok(())
 }

@@ -58,6 +58,11 @@ impl Daemon {
         Ok(daemon)
     }
 
+    /// What it has logged so far.
+    pub(super) fn stderr(&self) -> String {
+        self.running.stderr()
+    }
+
     /// The whole answer to a request.
     pub(super) fn get(&self, path: &str) -> Result<String> {
         let mut stream = TcpStream::connect(&self.address)?;

@@ -32,10 +32,9 @@ pub(super) fn reuse(context: &Context) -> Result<End> {
         Ok(path)
     };
     let (first, second) = (copy("reuse-first")?, copy("reuse-second")?);
-    // The daemon attaches to a binary some milliseconds after its first exec: not part of this.
     let daemon = Daemon::start(context)?;
     for program in [&first, &second] {
-        run(program, "1s")?;
+        attach(&daemon, program)?;
     }
     let wanted = context.size(5, 50);
     let (mut reused, mut tries) = (Vec::new(), 0);
@@ -58,6 +57,19 @@ pub(super) fn reuse(context: &Context) -> Result<End> {
     Ok(End::Passed(format!("{} process IDs reused, each process has its {PANICS} incidents", reused.len())))
 }
 
+/// Runs a copy until the daemon reports its panics: the daemon attaches to a binary some time after its first exec.
+fn attach(daemon: &Daemon, program: &Path) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let pid = run(program, "1s")?;
+        thread::sleep(Duration::from_secs(1));
+        if found(daemon, pid, program)?.0 == PANICS {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "no probes in {}: {}", program.display(), daemon.stderr());
+    }
+}
+
 /// Runs a copy of the book program to its end; returns its process ID.
 fn run(program: &Path, begin: &str) -> Result<u32> {
     let mut command = Command::new(program);
@@ -72,23 +84,27 @@ fn run(program: &Path, begin: &str) -> Result<u32> {
 fn expect(daemon: &Daemon, pid: u32, program: &Path) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let answer = daemon.get(&format!("/api/v1/incidents?limit=500&pid={pid}"))?;
-        let body = answer.split_once("\r\n\r\n").context("an HTTP answer")?.1;
-        let answer: Value = serde_json::from_str(body).with_context(|| body.to_owned())?;
-        let incidents = answer["incidents"].as_array().context("incidents")?;
-        let found = incidents
-            .iter()
-            .filter(|incident| incident["process"]["exe"] == program.display().to_string())
-            .count();
+        let (found, all) = found(daemon, pid, program)?;
         if found == PANICS {
             return Ok(());
         }
-        let all: Vec<_> = incidents.iter().map(|incident| incident["process"]["exe"].to_string()).collect();
         ensure!(
             Instant::now() < deadline,
-            "{found} of {PANICS} incidents of process {pid}, {}; there are {all:?}",
-            program.display()
+            "{found} of {PANICS} incidents of process {pid}, {}; there are {all:?}; the daemon: {}",
+            program.display(),
+            daemon.stderr()
         );
         thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// The number of stored incidents of this process and program, and the programs of all with this process ID.
+fn found(daemon: &Daemon, pid: u32, program: &Path) -> Result<(usize, Vec<String>)> {
+    let answer = daemon.get(&format!("/api/v1/incidents?limit=500&pid={pid}"))?;
+    let body = answer.split_once("\r\n\r\n").context("an HTTP answer")?.1;
+    let answer: Value = serde_json::from_str(body).with_context(|| body.to_owned())?;
+    let incidents = answer["incidents"].as_array().context("incidents")?;
+    let exes = incidents.iter().map(|i| i["process"]["exe"].as_str().unwrap_or_default().to_owned());
+    let all: Vec<String> = exes.collect();
+    Ok((all.iter().filter(|exe| **exe == program.display().to_string()).count(), all))
 }
