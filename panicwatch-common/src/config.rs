@@ -32,8 +32,8 @@ pub struct Config {
     pub task_fsbase: u32,
     /// `task_struct.__state`, called `state` before Linux 5.14.
     pub task_state: u32,
-    /// Nonzero: the sched_switch tracepoint passes the task state (Linux 5.18). Without it the programs read the state from
-    /// the task, where it may already have changed.
+    /// Nonzero: the sched_switch tracepoint passes the task state (Linux 5.18). Without it, the programs read the state
+    /// from the task, where it may already have changed.
     pub switch_has_state: u32,
     /// Number of slots in one CPU's recorder ring, minus one; the number is a power of two.
     pub slot_mask: u32,

@@ -97,8 +97,8 @@ pub mod flag {
     pub const SOME_COUNTED: u32 = 2;
 }
 
-/// Number of the dying goroutine's `_panic`s that are copied, newest first. Crossed by `fatal chains around every
-/// bound`.
+/// Number of the dying goroutine's `_panic`s that are copied, newest first.
+/// Crossed by `fatal chains around every bound`.
 pub const CHAIN: usize = 64;
 /// Number of a goroutine's ancestors that are copied, nearest first. Crossed by `"ancestors", ancestors`.
 pub const ANCESTORS: usize = 64;
