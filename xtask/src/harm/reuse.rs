@@ -1,4 +1,4 @@
-//! A process that gets the ID of one that has just ended: its incidents are its own.
+//! A process that gets the process id of one that has just ended: its incidents must be attributed to it.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use super::{
     programs::{self, PATIENCE},
 };
 
-/// The kernel gives the next process the first free ID above this one.
+/// The kernel assigns the next process the first free id above this one.
 const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
 const PANICS: usize = 5;
 
@@ -32,7 +32,7 @@ pub(super) fn reuse(context: &Context) -> Result<End> {
         Ok(path)
     };
     let (first, second) = (copy("reuse-first")?, copy("reuse-second")?);
-    // The daemon attaches to a binary some milliseconds after its first exec: not part of this.
+    // The daemon attaches to a binary some milliseconds after its first exec; that delay is not tested here.
     let daemon = Daemon::start(context)?;
     for program in [&first, &second] {
         run(program, "1s")?;
@@ -43,7 +43,7 @@ pub(super) fn reuse(context: &Context) -> Result<End> {
         tries += 1;
         let pid = run(&first, "0s")?;
         fs::write(LAST_PID, (pid - 1).to_string())?;
-        // Other processes of the host may be faster.
+        // Another process on the host may have taken the id.
         if run(&second, "0s")? == pid {
             reused.push(pid);
         }
@@ -58,7 +58,7 @@ pub(super) fn reuse(context: &Context) -> Result<End> {
     Ok(End::Passed(format!("{} process IDs reused, each process has its {PANICS} incidents", reused.len())))
 }
 
-/// Runs a copy of the book program to its end; returns its process ID.
+/// Runs a copy of the book program until it ends; returns its process id.
 fn run(program: &Path, begin: &str) -> Result<u32> {
     let mut command = Command::new(program);
     command.args(["-goroutines", "1", "-panics", &PANICS.to_string(), "-begin", begin]).stdout(Stdio::null());
@@ -68,7 +68,7 @@ fn run(program: &Path, begin: &str) -> Result<u32> {
     Ok(child.id())
 }
 
-/// Waits until the daemon has stored the incidents of this process.
+/// Waits until the daemon has stored all incidents of this process.
 fn expect(daemon: &Daemon, pid: u32, program: &Path) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
