@@ -3,13 +3,13 @@
 /// Length of a rate window, nanoseconds.
 pub const WINDOW_NS: u64 = 5_000_000_000;
 
-/// Number of panics of one binary that were captured in the current window.
+/// Panic rate of one binary, against which the capture limit is checked.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rate {
     /// Start of the window, CLOCK_MONOTONIC nanoseconds.
     pub since_ns: u64,
-    /// Panics since the start of the window.
+    /// Panics since the start of the window, captured or not.
     pub taken: u64,
     /// Total number of panics that were only counted; while it is 0, no goroutine needs to be looked up.
     pub counted: u64,

@@ -78,7 +78,7 @@ pub(crate) fn unwatch(tgid: u32) -> bool {
     was_there
 }
 
-/// Programs only: number of captures, by the binary's row; see [`Rate`].
+/// Programs only: panic rates, by the binary's row; see [`Rate`].
 #[map]
 pub(crate) static RATES: Array<Rate> = Array::with_max_entries(MAX_BINARIES, 0);
 
