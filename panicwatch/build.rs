@@ -1,12 +1,12 @@
-//! Compiles `panicwatch-ebpf` for the BPF target and leaves the object in `OUT_DIR/panicwatch.bpf.o`.
+//! Compiles `panicwatch-ebpf` for the BPF target and writes the object to `OUT_DIR/panicwatch.bpf.o`.
 //!
-//! It comes from, in this order: the file `PANICWATCH_EBPF_OBJECT` names; a rustup nightly with rust-src
-//! (`-Z build-std=core`); the rustc of Debian's `rustc-web`, which has a `core` for BPF. The last two need
+//! Sources of the object, in order of preference: the file named by `PANICWATCH_EBPF_OBJECT`; a rustup nightly with
+//! rust-src (`-Z build-std=core`); the rustc of Debian's `rustc-web`, which has a `core` for BPF. The last two need
 //! `bpf-linker`. `cargo xtask setup` installs what is missing.
 //!
-//! Checking needs none of it: without a toolchain the object is empty, and `ebpf_object.rs`, which the
-//! library includes, refuses to become code. `cargo check`, `clippy`, `doc` and rust-analyzer go through,
-//! `cargo build` says what to do.
+//! Checking needs none of them: without a toolchain the object is empty, and code generation fails in `ebpf_object.rs`,
+//! which the library includes. `cargo check`, `clippy`, `doc` and rust-analyzer succeed, and `cargo build` prints what
+//! to do.
 #![expect(clippy::print_stderr, reason = "cargo shows a failed build script's standard error")]
 
 use std::env;
@@ -14,11 +14,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
-/// Debian's rustc (package rustc-web). rustup's comes first on PATH, so it is named in full.
+/// Debian's rustc (package rustc-web), with its full path because rustup's rustc is first on PATH.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 
-/// What the library includes beside the object. A `const` block of a generic function is evaluated when
-/// code is made of it, not when it is checked: the difference between `cargo check` and `cargo build`.
+/// Returns the code that the library includes in addition to the object. A `const` block of a generic function is
+/// evaluated during code generation, not during checking: that is the difference between `cargo check` and `cargo
+/// build`.
 fn witness(body: &str) -> String {
     let expect = "clippy::extra_unused_type_parameters, reason = \"generic, so as to be evaluated late\"";
     format!("#[expect({expect})]\nconst fn object_is_built<T>() {{{body}}}\n")
@@ -54,7 +55,7 @@ fn main() {
         println!("cargo::rerun-if-changed={}", workspace.join(source).display());
     }
 
-    // clippy has a run of this script to itself (cargo keeps what it builds with the wrapper apart).
+    // clippy runs this script separately (cargo keeps artifacts built with the wrapper apart).
     println!("cargo::rerun-if-env-changed=RUSTC_WORKSPACE_WRAPPER");
     let checking = env::var("RUSTC_WORKSPACE_WRAPPER").is_ok_and(|path| path.contains("clippy-driver"));
     let possible = !checking && workspace.join("panicwatch-ebpf").is_dir();
@@ -80,31 +81,31 @@ fn main() {
     }
 }
 
-/// A way to compile for BPF.
+/// A toolchain that can compile for BPF.
 struct Toolchain {
     name: &'static str,
     rustc: PathBuf,
     cargo: PathBuf,
-    /// `core` is built from rust-src; otherwise it comes with the compiler.
+    /// Whether `core` is built from rust-src; otherwise it comes with the compiler.
     build_std: bool,
     linker: PathBuf,
 }
 
 impl Toolchain {
-    /// Compiles the crate; gives the path of the object, or a sentence on why not.
+    /// Compiles the crate; returns the path of the object, or why compilation failed.
     fn build(&self, workspace: &Path, target_dir: &Path) -> Result<PathBuf, String> {
         let endian = if var("CARGO_CFG_TARGET_ENDIAN") == "big" { "bpfeb" } else { "bpfel" };
         let target = format!("{endian}-unknown-none");
         let rustflags = [
-            // By its full path, so that PATH does not matter.
+            // The full path, so that PATH does not matter.
             format!("-Clinker={}", self.linker.display()),
-            // aya-ebpf lays out pt_regs by it.
+            // aya-ebpf selects the layout of pt_regs by this value.
             format!("--cfg=bpf_target_arch=\"{}\"", var("CARGO_CFG_TARGET_ARCH")),
-            // BTF is made of debug info.
+            // BTF is generated from debug info.
             "-Cdebuginfo=2".to_owned(),
             "-Clink-arg=--btf".to_owned(),
-            // Comparisons with a constant on their right only (Linux 4.14): the other way round, verifiers before 6.8
-            // learn nothing from them.
+            // CPU v3 (Linux 4.14) compares only with a constant on the right: verifiers before 6.8 learn nothing from a
+            // comparison with the constant on the left.
             "-Ctarget-cpu=v3".to_owned(),
         ];
         let mut cargo = Command::new(&self.cargo);
@@ -122,10 +123,10 @@ impl Toolchain {
             .env("RUSTC", &self.rustc)
             .env("CARGO_ENCODED_RUSTFLAGS", rustflags.join("\x1f"));
         if !self.build_std {
-            // aya-ebpf asks for one unstable feature, which this rustc, of stable name, has as well.
+            // aya-ebpf needs one unstable feature, which this rustc also has although it is a stable release.
             cargo.env("RUSTC_BOOTSTRAP", "1");
         }
-        // Standard output is cargo's to read.
+        // Standard output is reserved for directives to cargo.
         let output = cargo.output().map_err(|error| format!("{}: {error}", self.cargo.display()))?;
         eprintln!("{}", String::from_utf8_lossy(&output.stderr));
         if !output.status.success() {
@@ -135,8 +136,8 @@ impl Toolchain {
     }
 }
 
-/// What this machine can compile for BPF with, best first. What was looked for is told to cargo, so
-/// that the script runs again when it appears or changes.
+/// Returns the toolchains on this machine that can compile for BPF, best first. Registers the paths that were searched
+/// with cargo, so that the script runs again when one appears or changes.
 fn toolchains() -> Vec<Toolchain> {
     let Some(linker) = bpf_linker() else { return Vec::new() };
     println!("cargo::rerun-if-changed={}", linker.display());
@@ -163,7 +164,7 @@ fn toolchains() -> Vec<Toolchain> {
     found
 }
 
-/// bpf-linker where `cargo xtask setup` puts it, else on PATH.
+/// Returns bpf-linker from where `cargo xtask setup` installs it, else from PATH.
 fn bpf_linker() -> Option<PathBuf> {
     let home = match env::var_os("PANICWATCH_HOME").filter(|value| !value.is_empty()) {
         Some(home) => Some(PathBuf::from(home)),
@@ -171,7 +172,7 @@ fn bpf_linker() -> Option<PathBuf> {
     };
     let ours = home.map(|home| home.join("tools/bin/bpf-linker"));
     if let Some(path) = &ours {
-        // While it is not there this makes every build look again.
+        // While the file is missing, cargo runs this script at every build.
         println!("cargo::rerun-if-changed={}", path.display());
     }
     let on_path = env::var_os("PATH")
@@ -180,7 +181,7 @@ fn bpf_linker() -> Option<PathBuf> {
     ours.into_iter().chain(on_path).find(|path| path.is_file())
 }
 
-/// The root of a rustup nightly that has `core`'s source. Listing installs nothing.
+/// Returns the root of a rustup nightly that has the source of `core`. Listing toolchains installs nothing.
 fn nightly_with_rust_src() -> Option<PathBuf> {
     let output = Command::new("rustup").args(["toolchain", "list", "-v"]).output().ok()?;
     let listing = String::from_utf8(output.stdout).ok()?;
@@ -200,8 +201,8 @@ fn debian_rustc_has_bpf() -> bool {
     })
 }
 
-/// Variables that describe the outer build to this script and would mislead the inner one. Settings
-/// of the person's own (`CARGO_HOME`, `CARGO_NET_*`, `CARGO_HTTP_*`, registries) are kept.
+/// Reports whether a variable describes the outer build and would mislead the inner one. The user's own settings
+/// (`CARGO_HOME`, `CARGO_NET_*`, `CARGO_HTTP_*`, registries) are kept.
 fn is_outer_cargo(name: &str) -> bool {
     const PREFIXES: &[&str] = &[
         "CARGO_BUILD_",
@@ -243,7 +244,7 @@ fn var(name: &str) -> String {
 }
 
 fn copy(from: &Path, to: &Path) {
-    // Not fs::copy: a read-only original would make a copy that the next run cannot replace.
+    // Not fs::copy: a copy of a read-only file would be read-only, so the next run could not replace it.
     if let Err(error) = fs::read(from).and_then(|bytes| fs::write(to, bytes)) {
         fail(&format!("cannot copy {} to {}: {error}", from.display(), to.display()));
     }

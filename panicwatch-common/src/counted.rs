@@ -1,47 +1,47 @@
-//! Panics beyond the rate at which they are captured: counted by process and place.
+//! Panics beyond the capture rate, which are only counted, by process and call site.
 
-/// Length of a rate's window, nanoseconds.
+/// Length of a rate window, nanoseconds.
 pub const WINDOW_NS: u64 = 5_000_000_000;
 
-/// How many panics of one binary were captured in the present window.
+/// Panic rate of one binary, against which the capture limit is checked.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rate {
-    /// When the window began, CLOCK_MONOTONIC nanoseconds.
+    /// Start of the window, CLOCK_MONOTONIC nanoseconds.
     pub since_ns: u64,
-    /// Panics since then.
+    /// Panics since the start of the window, captured or not.
     pub taken: u64,
-    /// Panics that were counted only, ever; while it is 0 no goroutine need be looked up.
+    /// Total number of panics that were only counted; while it is 0, no goroutine needs to be looked up.
     pub counted: u64,
 }
 
 const _: () = assert!(size_of::<Rate>() == 24);
 
-/// Where a panic was raised that was counted only.
+/// Site of a panic that was only counted.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Place {
-    /// Process.
+    /// Process id.
     pub tgid: u32,
-    /// Row of its binary.
+    /// Row of the process's binary in `BINARIES`.
     pub binary: u32,
-    /// Return address of gopanic; 0 when the table had no room for the place.
+    /// Return address of gopanic; 0 when the map had no room for the site.
     pub pc: u64,
-    /// Return address of the function that called gopanic, for a run-time error that of the user's code.
+    /// Return address of the function that called gopanic; for a run-time error, this is in the user's code.
     pub caller: u64,
-    /// The instruction under the probe: with it the address means something in a program that was moved.
+    /// Run-time address of the probed instruction, from which user space derives the load bias.
     pub ip: u64,
 }
 
 const _: () = assert!(size_of::<Place>() == 32);
 
-/// A goroutine of a process.
+/// Key of a goroutine: its id within a process.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Goroutine {
-    /// Process.
+    /// Process id.
     pub tgid: u64,
-    /// goid.
+    /// Goroutine id.
     pub goid: u64,
 }
 

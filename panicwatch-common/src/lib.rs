@@ -1,7 +1,7 @@
-//! Layouts and limits that panicwatch's eBPF programs and its user space share.
+//! Layouts and limits shared by panicwatch's eBPF programs and user space.
 //!
-//! Everything that crosses is `#[repr(C)]`, fixed-width integers only, without implicit padding; a `const` assert
-//! beside each type holds its size. No logic, no dependencies: this crate is compiled for both sides.
+//! Every shared type is `#[repr(C)]` and has fixed-width integers only, without implicit padding; a `const` assertion
+//! beside each type checks its size. This crate is compiled for both sides, so it has no logic and no dependencies.
 #![no_std]
 
 pub mod binary;
@@ -12,13 +12,13 @@ pub mod reason;
 pub mod recorder;
 pub mod trace;
 
-/// General registers as the kernel saves them (x86-64 `struct pt_regs`, in its order).
+/// General-purpose registers as the kernel saves them (x86-64 `struct pt_regs`, in its order).
 ///
 /// Source: <https://github.com/torvalds/linux/blob/v6.12/arch/x86/include/uapi/asm/ptrace.h>
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Regs {
-    /// In the order of [`REG_NAMES`].
+    /// Register values, in the order of [`REG_NAMES`].
     pub words: [u64; REGS],
 }
 
@@ -31,7 +31,7 @@ pub const REG_NAMES: [&str; REGS] = [
     "rip", "rflags", "rsp",
 ];
 
-/// Indexes into [`Regs::words`].
+/// Indices into [`Regs::words`].
 #[expect(missing_docs, reason = "the names of the registers say it all")]
 pub mod reg {
     pub const R15: usize = 0;

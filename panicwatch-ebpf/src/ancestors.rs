@@ -1,7 +1,8 @@
-//! Who created the goroutine's creator, and so on: `g.ancestors`, which Go keeps with `GODEBUG=tracebackancestors=N`.
+//! Ancestors of a goroutine (its creator, that goroutine's creator, and so on): `g.ancestors`, which Go maintains with
+//! `GODEBUG=tracebackancestors=N`.
 //!
-//! `*[]ancestorInfo{pcs []uintptr; goid uint64; gopc uintptr}`, the nearest first. The pcs are not followed: the go
-//! statements give the creator of each goroutine.
+//! `*[]ancestorInfo{pcs []uintptr; goid uint64; gopc uintptr}`, nearest first. The pcs are not followed: gopc already
+//! identifies the go statement that created each goroutine.
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go> (saveAncestors)
 
 use panicwatch_common::event::{ANCESTOR_BYTES, ANCESTORS, Head};
@@ -9,7 +10,7 @@ use panicwatch_common::event::{ANCESTOR_BYTES, ANCESTORS, Head};
 use crate::{context::Hit, memory, read};
 
 impl Hit {
-    /// Copies the ancestors of the goroutine whose g is at `g`, at most [`ANCESTORS`] of them.
+    /// Copies at most [`ANCESTORS`] ancestors of the goroutine whose g is at `g`.
     #[inline(always)]
     pub(crate) fn ancestors(&self, head: *mut Head, g: u64) {
         if g != 0 {
@@ -18,7 +19,8 @@ impl Hit {
     }
 }
 
-/// Visible from outside the object, so that the verifier checks it once, alone.
+/// Copies the ancestors in the slice at `slice`. A global function, so that the verifier checks it once, separately
+/// from its callers.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn copy_ancestors(head: *mut Head, slice: u64) -> u64 {

@@ -1,6 +1,6 @@
-//! The two shapes of events: a small point, and a capture with registers, Go's structs and the stack.
+//! The two forms of an event: a small point, and a capture with registers, Go's structs and the stack.
 //!
-//! Each reserves its record first and fills it at leisure; memory records follow it in the ring.
+//! Both reserve their record first and fill it in afterwards; memory records follow it in the ring.
 
 use aya_ebpf::{helpers::bpf_ktime_get_ns, maps::ring_buf::RingBufEntry};
 use panicwatch_common::{
@@ -15,8 +15,8 @@ use crate::{
     memory, read,
 };
 
-/// A stack of at most this many bytes is copied whole; of a larger one, this many from the innermost end less
-/// [`memory::OUTER`], and those from the outermost. Crossed by `stack beyond what is copied`.
+/// Largest stack that is copied whole, in bytes. Of a larger stack, only the two ends are copied, together this many
+/// bytes: [`memory::OUTER`] at the outermost end, the rest at the innermost. Crossed by `stack beyond what is copied`.
 const WHOLE: u64 = 8 << 20;
 const INNER: u64 = WHOLE - memory::OUTER;
 
@@ -28,11 +28,11 @@ fn set_cost(head: *mut Head) {
     unsafe { core::ptr::write_volatile(&raw mut (*head).cost_ns, now - get!(head, time_ns)) };
 }
 
-/// A point that is being filled; must be finished.
+/// A reserved point that is being filled in; one of its `finish` methods must be called.
 pub(crate) struct OpenPoint(RingBufEntry<Point>);
 
 impl OpenPoint {
-    /// Reserves and begins one about the goroutine whose g is at `g`.
+    /// Reserves a point about the goroutine whose g is at `g` and fills in its head.
     #[inline(always)]
     pub(crate) fn about(hit: &Hit, kind: u32, g: u64) -> Option<OpenPoint> {
         let Some(mut point) = OpenPoint::new(hit, kind) else {
@@ -43,7 +43,7 @@ impl OpenPoint {
         Some(point)
     }
 
-    /// Reserves and begins one.
+    /// Reserves a point and fills in its head, without a goroutine.
     #[inline(always)]
     pub(crate) fn new(hit: &Hit, kind: u32) -> Option<OpenPoint> {
         let Some(mut entry) = EVENTS.reserve::<Point>(0) else {
@@ -59,12 +59,12 @@ impl OpenPoint {
         self.0.as_mut_ptr().cast()
     }
 
-    /// Gives it to user space without the structs, where every nanosecond counts.
+    /// Submits the point without Go's structs; for probes where every nanosecond counts.
     #[inline(always)]
     pub(crate) fn finish_lean(mut self, panic_addr: u64, args: [u64; 6]) {
         let head = self.head();
         let point = self.0.as_mut_ptr();
-        // SAFETY: the reservation has the size of Point; the structs stay as they are and are marked as unread.
+        // SAFETY: the reservation has the size of Point; the structs are left as they are and marked as unread.
         unsafe {
             (*point).args = args;
             (*point).panic_addr = panic_addr;
@@ -75,7 +75,7 @@ impl OpenPoint {
         self.0.submit(NO_WAKEUP);
     }
 
-    /// Adds the goroutine's top panic and top deferred record, and gives it to user space.
+    /// Adds the goroutine's top `_panic` and top `_defer`, and submits the point.
     #[inline(always)]
     pub(crate) fn finish(mut self, args: [u64; 6]) {
         let head = self.head();
@@ -105,11 +105,12 @@ impl OpenPoint {
     }
 }
 
-/// A capture that is being filled; must be finished.
+/// A reserved capture that is being filled in; one of its `finish` methods must be called.
 pub(crate) struct OpenCapture(RingBufEntry<CaptureHead>);
 
 impl OpenCapture {
-    /// Reserves one and fills in registers and the structs of goroutine `g` (0: of nobody, then of what runs).
+    /// Reserves a capture and fills in the registers and the structs of goroutine `g`. With `g` 0, the capture is about
+    /// no goroutine, and m and p are those of the running thread.
     #[inline(always)]
     pub(crate) fn new(hit: &Hit, kind: u32, g: u64) -> Option<OpenCapture> {
         let Some(mut entry) = EVENTS.reserve::<CaptureHead>(0) else {
@@ -144,7 +145,7 @@ impl OpenCapture {
         self.0.as_mut_ptr().cast()
     }
 
-    /// Says which stack Go walks.
+    /// Sets the bounds of the stack that Go walks.
     #[inline(always)]
     pub(crate) fn set_stack(&mut self, sp: u64, hi: u64) {
         let capture = self.0.as_mut_ptr();
@@ -155,14 +156,14 @@ impl OpenCapture {
         }
     }
 
-    /// Gives it to user space, which will find it at its next look.
+    /// Submits the capture; the reader finds it at its next poll unless the ring is filling up.
     #[inline(always)]
     pub(crate) fn finish(mut self) {
         set_cost(self.head());
         self.0.submit(unhurried());
     }
 
-    /// Gives it to user space at once: the process dies.
+    /// Submits the capture and wakes the reader: the process is dying.
     #[inline(always)]
     pub(crate) fn finish_last(mut self) {
         set_cost(self.head());
@@ -170,7 +171,7 @@ impl OpenCapture {
     }
 }
 
-/// Copies the stack from `sp` to `hi`: all of it, or the two ends of a very deep one.
+/// Copies the stack from `sp` to `hi`: all of it, or both ends of a stack larger than [`WHOLE`].
 #[inline(always)]
 pub(crate) fn stack(head: *mut Head, sp: u64, hi: u64) {
     if sp == 0 || hi <= sp {

@@ -1,4 +1,4 @@
-//! What every program starts with: is this hit to be reported, whose goroutine is it, and where.
+//! First step of every uprobe program: whether to report the hit, its registers, and its goroutine.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -22,7 +22,7 @@ use crate::{
 pub(crate) const RFLAGS_CF: u64 = 1;
 pub(crate) const RFLAGS_ZF: u64 = 1 << 6;
 
-/// One hit of one probe that is to be reported.
+/// A probe hit that is to be reported.
 pub(crate) struct Hit {
     regs: *const u64,
     pub(crate) binary: &'static Binary,
@@ -30,12 +30,13 @@ pub(crate) struct Hit {
     pub(crate) binary_index: u32,
 }
 
-/// Index of each of our registers in the kernel's pt_regs.
+/// Index in the kernel's pt_regs of each register of [`Regs`].
 const PT_REGS: [usize; panicwatch_common::REGS] =
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 18, 19];
 
 impl Hit {
-    /// `None` when this hit is not to be reported: another process, or a prologue that will run again.
+    /// Returns `None` when the hit is not to be reported: the process is not watched, or the function's prologue will
+    /// run again.
     #[inline(always)]
     pub(crate) fn new(ctx: &ProbeContext) -> Option<Hit> {
         // SAFETY: the context is this program's; the helper only reads it.
@@ -46,14 +47,14 @@ impl Hit {
             return None;
         };
         let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-        // A number also where it is absent: the payload of None is not set, and the compiler may spill it, which the
-        // verifier refuses.
+        // Not an Option: the compiler may spill the payload of None, which is not set, and the verifier rejects that.
         // SAFETY: the value is copied at once.
         let bound = unsafe { WATCHED.get(&tgid) }.map_or(row::ABSENT, |row| *row);
         match bound {
             row::ABSENT if binary.watch_all == 0 => return None,
             row::ABSENT | row::UNKNOWN => {}
-            // The same file by two mounts of an image has the probes of both rows; the first that was hit tells.
+            // A file that is reached through two mounts of an image has the probes of both rows; the first row that
+            // was hit is the process's.
             // https://github.com/torvalds/linux/blob/v6.12/kernel/trace/bpf_trace.c (d_real_inode)
             row if row != binary_index + 1 => return None,
             _ => {}
@@ -62,7 +63,7 @@ impl Hit {
             // SAFETY: the pointer is to this CPU's slot of a map value of this type.
             unsafe { *hits += 1 };
         }
-        // Where all of a binary are watched, from now on by itself: so that its end is told as well.
+        // Store the row of this process. With `watch_all` this also adds the process, so that its exit is reported.
         if bound != binary_index + 1 && !watch(tgid, binary_index + 1) {
             failed(Reason::WatchedFull);
         }
@@ -73,11 +74,11 @@ impl Hit {
         Some(hit)
     }
 
-    /// Fills in what is known at once. `head` is in a ring reservation.
+    /// Fills in the fields of a head that are known immediately. `head` is in a ring reservation.
     ///
-    /// Everything that a program remembers between its steps is in there, and not on its stack: the verifier takes
-    /// such memory for unknown, so that the paths through one step meet again before the next. On the stack they
-    /// would multiply.
+    /// A program keeps everything that it needs between its steps in the reservation, not on its stack. The verifier
+    /// treats such memory as unknown, so all paths through one step converge before the next; with values on the stack,
+    /// the number of paths would multiply.
     #[inline(always)]
     pub(crate) fn begin(&self, head: *mut Head, kind: u32, len: usize) {
         let id = bpf_get_current_pid_tgid();
@@ -99,37 +100,38 @@ impl Hit {
         unsafe { core::ptr::write_volatile(head, filled) };
     }
 
-    /// A register, by its index in [`panicwatch_common::REG_NAMES`].
+    /// Returns a register, by its index in [`panicwatch_common::REG_NAMES`].
     #[inline(always)]
     pub(crate) fn reg(&self, index: usize) -> u64 {
         // SAFETY: pt_regs has 21 words and every index in PT_REGS is below that.
         unsafe { core::ptr::read_volatile(self.regs.add(PT_REGS[index])) }
     }
 
-    /// All general registers.
+    /// Copies all general-purpose registers.
     #[inline(always)]
     pub(crate) fn copy_regs(&self, to: *mut Regs) {
         // SAFETY: the caller's reservation holds Regs.
         let words: *mut u64 = unsafe { (&raw mut (*to).words).cast() };
-        // SAFETY: the indexes are below REGS.
+        // SAFETY: the indices are below REGS.
         macro_rules! each { ($($i:literal)*) => { $(unsafe { *words.add($i) = self.reg($i) };)* } }
         each!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17);
     }
 
-    /// Code that runs on the user's goroutine: R14 is g (Go's internal ABI on amd64).
+    /// Returns the current g of code that runs on the user's goroutine: R14 (Go's internal ABI on amd64).
     #[inline(always)]
     pub(crate) fn user_g(&self) -> u64 {
         self.reg(reg::R14)
     }
 
-    /// Code that may run on g0 or gsignal: the goroutine is g.m.curg, which is g itself on a user stack.
+    /// Returns the goroutine of code that may run on g0 or gsignal: g.m.curg, which is g itself on a user stack; 0 when
+    /// there is none.
     #[inline(always)]
     pub(crate) fn current_g(&self) -> u64 {
         let m = read::word(self.reg(reg::R14) + G_M).unwrap_or(0);
         if m != 0 { read::word(m + self.binary.m_curg as u64).unwrap_or(0) } else { 0 }
     }
 
-    /// Says that the goroutine is `g`, and reads who that is.
+    /// Fills in the fields of a head that describe the goroutine whose g is at `g`.
     #[inline(always)]
     pub(crate) fn goroutine(&self, head: *mut Head, g: u64) {
         if g == 0 {
@@ -151,18 +153,18 @@ impl Hit {
     }
 }
 
-/// Reads a field of a head that may have changed since.
+/// Reads a field of a head, volatile because an earlier step may have changed it.
 macro_rules! get {
     ($head:expr, $field:ident) => {
-        // SAFETY: every head lives in a reservation that is not given back before the program ends.
+        // SAFETY: every head is in a reservation that is not submitted or discarded before the program ends.
         unsafe { core::ptr::read_volatile(&raw const (*$head).$field) }
     };
 }
 pub(crate) use get;
 
-/// `runtime.g.m`: 48 in every release from 1.19 to 1.27 (user space refuses a binary where it is not).
+/// Offset of `runtime.g.m`: 48 in every release from 1.19 to 1.27 (user space rejects a binary where it differs).
 pub(crate) const G_M: u64 = 48;
-/// `runtime.g._panic`, likewise.
+/// Offset of `runtime.g._panic`, the same in all these releases.
 pub(crate) const G_PANIC: u64 = 32;
-/// `runtime.g._defer`, likewise.
+/// Offset of `runtime.g._defer`, the same in all these releases.
 pub(crate) const G_DEFER: u64 = 40;

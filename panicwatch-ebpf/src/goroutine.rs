@@ -1,4 +1,5 @@
-//! Which goroutine the current thread runs, and which one ran on it last: read from the thread's own data, for the kernel's records.
+//! Finds the goroutine that the current thread runs, and the one that ran last on it, from the thread's TLS; for
+//! records of the kernel's tracepoints.
 
 use panicwatch_common::{
     binary::Binary,
@@ -13,8 +14,8 @@ use crate::{
     recorder::{task, word},
 };
 
-/// The goroutine that the current thread runs, 0 when it runs none (the scheduler, a signal's handler before one, C).
-/// `row` is what `WATCHED` has for its process.
+/// Returns the id of the goroutine that the current thread runs, 0 when it runs none (the Go scheduler, a signal
+/// handler outside a goroutine, C). `row` is the process's value in `WATCHED`.
 #[inline(always)]
 pub(crate) fn goid(row: u32) -> u64 {
     match holds(row) {
@@ -23,8 +24,8 @@ pub(crate) fn goid(row: u32) -> u64 {
     }
 }
 
-/// [`goid`] for a thread that leaves its CPU, with what its record's `extra` says of it: in the Go scheduler it is the goroutine
-/// that ran last.
+/// Like [`goid`], for a thread that leaves its CPU; also returns the bits to add to `extra` of its record. For a thread
+/// in the Go scheduler, the goroutine is the one that ran last on the thread.
 #[inline(always)]
 pub(crate) fn goid_or_last(row: u32) -> (u64, u32) {
     match holds(row) {
@@ -36,7 +37,7 @@ pub(crate) fn goid_or_last(row: u32) -> (u64, u32) {
 
 enum Holds {
     Goroutine(u64),
-    /// None; `g` is the thread's own, g0 or gsignal.
+    /// No goroutine; `g` is the thread's own g, g0 or gsignal.
     Scheduler {
         g: u64,
         binary: &'static Binary,
@@ -44,8 +45,8 @@ enum Holds {
     Unknown,
 }
 
-/// The thread's own data has its current g. Only goroutines have a goid; of another, the thread's own, the goroutine is
-/// what its m calls curg.
+/// Reads the current g from the thread's TLS. Only goroutines have a goid; if the g is the thread's own (g0, gsignal),
+/// the goroutine is the curg of its m.
 #[inline(always)]
 fn holds(row: u32) -> Holds {
     if row == 0 {
@@ -70,12 +71,13 @@ fn holds(row: u32) -> Holds {
     }
 }
 
-/// `gobuf.g` is so far behind `gobuf.sp`.
+/// Distance from `gobuf.sp` to the end of `gobuf.g`, in words.
 const SP_PC_G: usize = 3;
 
-/// The goroutine that ran last on a thread in the Go scheduler: mcall, by which every goroutine gives up its thread, leaves the
-/// goroutine's g on top of g0's stack, in the slot for the argument of the function that it calls. On a new thread something else
-/// is there, and the word is no g: a goroutine's `sched.g` points to itself.
+/// Returns the goroutine that ran last on a thread in the Go scheduler. A goroutine gives up its thread through mcall,
+/// which leaves the goroutine's g on top of g0's stack, in the slot for the argument of the function that it calls. On
+/// a new thread that word holds something else, which the check of `sched.g` detects: in a g, it points back to the g
+/// itself.
 /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/asm_amd64.s> mcall
 #[inline(always)]
 fn ran_last(g0: u64, binary: &Binary) -> Option<(u64, u32)> {

@@ -1,5 +1,5 @@
-//! Records that the event ring had no room for, counted by goroutine, so that user space can tell which incidents are
-//! incomplete: every record carries how many of its goroutine were lost before it.
+//! Counts the records that the event ring had no room for, by goroutine. Every record carries the number of records of
+//! its goroutine that were lost before it, which tells user space which incidents are incomplete.
 
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_get_current_pid_tgid};
 use panicwatch_common::{counted::Goroutine, event::flag};
@@ -11,8 +11,9 @@ use crate::{
     read,
 };
 
-/// Rows of [`LOSSES`].
+/// Row of [`LOSSES`] that counts all lost records.
 const ALL: u32 = 0;
+/// Row of [`LOSSES`] that counts the lost records that are not in [`LOST`].
 const UNATTRIBUTED: u32 = 1;
 
 #[inline(always)]
@@ -21,14 +22,14 @@ fn key(goid: u64) -> Goroutine {
 }
 
 impl Hit {
-    /// Counts a lost record about the goroutine whose g is at `g` (0: about none).
+    /// Counts a lost record about the goroutine whose g is at `g` (0: no goroutine).
     #[inline(always)]
     pub(crate) fn lost(&self, g: u64) {
         let goid = if g == 0 { 0 } else { read::word(g + self.binary.g_goid as u64).unwrap_or(0) };
         count_lost(goid);
     }
 
-    /// `Head::flags` of a record about the goroutine whose g is at `g`.
+    /// Returns `Head::flags` for a record about the goroutine whose g is at `g`.
     #[inline(always)]
     pub(crate) fn flags(&self, g: u64) -> u32 {
         let counted = RATES.get(self.binary_index).is_some_and(|rate| rate.counted != 0);
@@ -49,7 +50,8 @@ fn increment(row: u32) {
     }
 }
 
-/// Visible from outside the object, like the next, so that the verifier checks each once, alone.
+/// Counts a lost record about goroutine `goid` of the current process. Like [`lost_so_far`], this is a global function,
+/// so that the verifier checks it once, separately from its callers.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn count_lost(goid: u64) -> u64 {
@@ -58,7 +60,7 @@ extern "C" fn count_lost(goid: u64) -> u64 {
     if let Some(count) = LOST.get_ptr_mut(&key) {
         next(count);
     } else if LOST.insert(&key, &1, BPF_NOEXIST as u64).is_err() {
-        // Another CPU was first, or there is no room.
+        // Another CPU inserted the key first, or the map is full.
         match LOST.get_ptr_mut(&key) {
             Some(count) => {
                 next(count);
@@ -69,7 +71,8 @@ extern "C" fn count_lost(goid: u64) -> u64 {
     0
 }
 
-/// Records about goroutine `goid` of the current process that were lost so far.
+/// Returns the number of lost records about goroutine `goid` of the current process so far, plus those that could not
+/// be attributed to any goroutine.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn lost_so_far(goid: u64) -> u64 {

@@ -1,10 +1,11 @@
 //! panicwatch's eBPF programs.
 //!
-//! One set for every Go version: what differs between binaries comes from the row of `BINARIES` that a probe's cookie
-//! names. The programs copy Go's structs and stacks raw; they decode next to nothing and decide nothing.
+//! One set of programs serves every Go version: what differs between binaries comes from the row of `BINARIES` that a
+//! probe's cookie names. The programs copy Go's structs and stacks undecoded, interpret almost nothing and leave every
+//! decision to user space.
 //!
-//! For any other target this is an empty program with the standard library, so that clippy and rust-analyzer can
-//! check the workspace as a whole.
+//! For any other target this crate is an empty program with the standard library, so that clippy and rust-analyzer can
+//! check the whole workspace.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(
     target_arch = "bpf",
@@ -53,9 +54,9 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-/// The kernel lends its GPL-only helpers to GPL-compatible programs.
+/// License of the programs: the kernel allows calls of GPL-only helpers only from GPL-compatible programs.
 #[cfg(target_arch = "bpf")]
-// SAFETY: the section is the one the loader reads, and the name is unique.
+// SAFETY: the loader reads the license from this section, and the name is unique.
 #[unsafe(link_section = "license")]
 // SAFETY: as above.
 #[unsafe(no_mangle)]

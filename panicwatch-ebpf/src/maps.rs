@@ -1,4 +1,5 @@
-//! The maps, each with who writes it, who reads it, how large it is and what happens when it is full.
+//! The maps: each comment names the writer, the reader, the size where it matters, and what happens when the map is
+//! full.
 
 use aya_ebpf::{
     macros::map,
@@ -14,26 +15,26 @@ use panicwatch_common::{
 
 use crate::atomic;
 
-/// Programs → user space, in order. The loader may change the size. Full: the event is lost and counted.
+/// Programs → user space: events, in order. The loader may change the size. Full: the event is lost and counted.
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 
-/// User space → programs: the row that a probe's cookie names.
+/// User space → programs: per-binary data, indexed by the row that a probe's cookie names.
 #[map]
 pub(crate) static BINARIES: Array<Binary> = Array::with_max_entries(MAX_BINARIES, 0);
 
-/// Programs → user space: hits of probes in reported processes, by the binary's row.
+/// Programs → user space: number of probe hits in reported processes, by the binary's row.
 #[map]
 pub(crate) static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(MAX_BINARIES, 0);
 
-/// Processes to report, by tgid; the value is the row of `BINARIES` that the process runs, plus one, and 0 until a probe in
-/// that binary was hit: programs that do not stand in a binary need it; or `row::IGNORED`. User space and the process
-/// programs write it.
-/// Full: the process goes unwatched, counted. Crossed by `bound of processes`.
+/// Processes to report, by tgid. The value is the process's row of `BINARIES` plus one, `row::UNKNOWN` until a probe in
+/// its binary is hit, or `row::IGNORED`; programs that are not attached to a binary need it. Written by user space and
+/// by the process programs.
+/// Full: the process goes unwatched, which is counted. Crossed by `bound of processes`.
 #[map]
 pub(crate) static WATCHED: HashMap<u32, u32> = HashMap::with_max_entries(65_536, 0);
 
-/// What [`WATCHED`] has for process `tgid`, if it is reported.
+/// Returns the value that [`WATCHED`] has for process `tgid`, if the process is reported.
 #[inline(always)]
 pub(crate) fn watched(tgid: u32) -> Option<u32> {
     // SAFETY: the value is copied at once.
@@ -41,21 +42,21 @@ pub(crate) fn watched(tgid: u32) -> Option<u32> {
     (row != row::IGNORED).then_some(row)
 }
 
-/// A bit per process number: clear for every process that is not reported. User space and the process programs keep it: a bit
-/// is set before its process enters [`WATCHED`] and cleared after it has left. The loader sets the size: one word
-/// when nothing is recorded.
+/// One bit per process id, clear for every process that is not reported. User space and the process programs maintain
+/// it: a bit is set before its process enters [`WATCHED`] and cleared after the process has left. The loader sets the
+/// size: a single word when nothing is recorded.
 #[map]
 pub(crate) static MAY_BE_WATCHED: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 
-/// Reports whether process `tgid` may be in [`WATCHED`]: one load, so that runs for other processes end at once.
+/// Reports whether process `tgid` may be in [`WATCHED`]. This is a single load, so runs for other processes end early.
 #[inline(always)]
 pub(crate) fn may_be_watched(tgid: u32) -> bool {
     // The verifier turns a lookup in an array into a load, without a call.
     MAY_BE_WATCHED.get(tgid / 64).is_none_or(|word| *word >> (tgid % 64) & 1 != 0)
 }
 
-/// Enters a process; `false` when the table is full. Not inlined: the compiler would merge its paths with the caller's, and
-/// spill a register that not all of them have set, which the verifier refuses.
+/// Adds a process to [`WATCHED`]; returns `false` when the map is full. Not inlined: the compiler would merge its paths
+/// with the caller's and spill a register that is not set on all of them, which the verifier rejects.
 #[inline(never)]
 pub(crate) fn watch(tgid: u32, row: u32) -> bool {
     if row != row::IGNORED
@@ -66,7 +67,8 @@ pub(crate) fn watch(tgid: u32, row: u32) -> bool {
     WATCHED.insert(&tgid, &row, 0).is_ok()
 }
 
-/// Removes a process; `false` when it was not there. Not inlined, as above.
+/// Removes a process from [`WATCHED`]; returns `false` when it was not there. Not inlined, for the same reason as
+/// [`watch`].
 #[inline(never)]
 pub(crate) fn unwatch(tgid: u32) -> bool {
     let was_there = WATCHED.remove(&tgid).is_ok();
@@ -76,61 +78,64 @@ pub(crate) fn unwatch(tgid: u32) -> bool {
     was_there
 }
 
-/// Programs: captures by binary, see [`Rate`].
+/// Programs only: panic rates, by the binary's row; see [`Rate`].
 #[map]
 pub(crate) static RATES: Array<Rate> = Array::with_max_entries(MAX_BINARIES, 0);
 
-/// Programs → user space: panics that were counted only, by place. Full: counted under the place 0 of the process. Crossed by `bound of places`.
+/// Programs → user space: panics that were only counted, by call site. Full: the panic is counted under site 0 of its
+/// process. Crossed by `bound of places`.
 #[map]
 pub(crate) static COUNTED: HashMap<Place, u64> = HashMap::with_max_entries(8192, 0);
 
-/// Programs: goroutines whose panic under way was counted only. Full: the one that was not asked for longest is forgotten,
-/// and what remains of its panic is reported.
+/// Programs only: goroutines whose current panic was only counted. Full: the least recently used goroutine is evicted,
+/// and the rest of its panic is reported.
 #[map]
 pub(crate) static QUIET: LruHashMap<Goroutine, u64> = LruHashMap::with_max_entries(16_384, 0);
 
-/// `BPF_F_MMAPABLE`: user space maps the values. <https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/bpf.h>
+/// `BPF_F_MMAPABLE`: user space can map the values.
+/// <https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/bpf.h>
 pub(crate) const MMAPABLE: u32 = 1 << 10;
 
-/// Programs → user space: the recorder's rings, see `panicwatch_common::recorder`. The loader sets their sizes. Full: the
-/// oldest record is overwritten.
+/// Programs → user space: slot rings of the recorder, see `panicwatch_common::recorder`. The loader sets the size.
+/// Full: the oldest record is overwritten.
 #[map]
 pub(crate) static SLOTS: Array<Slot> = Array::with_max_entries(1, MMAPABLE);
-/// Likewise.
+/// Programs → user space: sample rings of the recorder. The loader sets the size. Full: the oldest sample is
+/// overwritten.
 #[map]
 pub(crate) static SAMPLES: Array<Sample> = Array::with_max_entries(1, MMAPABLE);
-/// Likewise: counters.
+/// Programs → user space: counters of the recorder, one entry per CPU. The loader sets the size.
 #[map]
 pub(crate) static HEADS: Array<Head> = Array::with_max_entries(1, MMAPABLE);
 
-/// User space → programs: kernel offsets.
+/// User space → programs: kernel offsets and settings.
 #[map]
 pub(crate) static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 
-/// Programs → user space: failures by [`Reason`].
+/// Programs → user space: number of failures, by [`Reason`].
 #[map]
 pub(crate) static FAILURES: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASONS, 0);
 
-/// Programs → user space: records that [`EVENTS`] had no room for, by the goroutine they were about (goid 0: about none).
-/// User space removes the rows of a process that has ended. Full: counted in [`LOSSES`].
+/// Programs → user space: number of records that [`EVENTS`] had no room for, by the goroutine they were about (goid 0:
+/// none). User space removes the rows of processes that have ended. Full: the loss is counted in [`LOSSES`] only.
 #[map]
 pub(crate) static LOST: HashMap<Goroutine, u64> = HashMap::with_max_entries(8192, 0);
 
-/// Programs → user space: how many records were lost at all, and of those how many are not in [`LOST`].
+/// Programs → user space: number of all lost records, then number of those that are not in [`LOST`].
 #[map]
 pub(crate) static LOSSES: Array<u64> = Array::with_max_entries(2, 0);
 
-/// Ring flags. Waking the reader costs the target's CPU at the worst moment: with few CPUs it takes the very thread
-/// that panics off, which can change who wins a race for exit. So the reader looks by itself now and then, and is
-/// woken only when the program dies anyhow, or the ring fills up.
+/// Flags for submitting a record. A wake-up of the ring reader costs the target CPU time at the worst moment: with few
+/// CPUs it preempts the panicking thread itself, which can change the outcome of a race for exit. So the reader polls
+/// the ring, and the programs wake it only when the process dies anyway or the ring fills up.
 pub(crate) const NO_WAKEUP: u64 = 1;
 pub(crate) const WAKEUP: u64 = 2;
-/// For `bpf_ringbuf_query`: bytes that wait for the reader.
+/// `bpf_ringbuf_query` flag: number of bytes that the reader has not consumed.
 const AVAILABLE: u64 = 0;
-/// The reader is woken when more bytes than this wait for it. No bound: nothing is left out beyond it.
+/// Number of unconsumed bytes above which the reader is woken. No bound: nothing is dropped beyond it.
 const FILLING_UP: u64 = 2 << 20;
 
-/// The flag for an ordinary event.
+/// Returns the submit flag for an ordinary event.
 #[inline(always)]
 pub(crate) fn unhurried() -> u64 {
     if EVENTS.query(AVAILABLE) > FILLING_UP { WAKEUP } else { NO_WAKEUP }

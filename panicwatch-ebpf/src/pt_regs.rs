@@ -1,4 +1,4 @@
-//! Words of the kernel's `struct pt_regs` on x86-64.
+//! Indices of the words of the kernel's `struct pt_regs` on x86-64.
 //!
 //! <https://github.com/torvalds/linux/blob/v6.12/arch/x86/include/asm/ptrace.h#L103>
 
@@ -14,7 +14,7 @@ pub(crate) const RCX: usize = 11;
 pub(crate) const RDX: usize = 12;
 pub(crate) const RSI: usize = 13;
 pub(crate) const RDI: usize = 14;
-/// The number of the system call; -1 when it was an interrupt that entered the kernel, or a signal's handler returned.
+/// Number of the system call; -1 if an interrupt entered the kernel or a signal handler returned.
 pub(crate) const ORIG_RAX: usize = 15;
 pub(crate) const RIP: usize = 16;
 pub(crate) const RFLAGS: usize = 18;

@@ -1,4 +1,4 @@
-//! How often panics are captured: beyond a rate they are counted, and nothing more is told of them until they end.
+//! Rate limit of captures: beyond it, a panic is only counted, and nothing about it is reported until it ends.
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
@@ -24,8 +24,8 @@ impl Hit {
         Goroutine { tgid: bpf_get_current_pid_tgid() >> 32, goid }
     }
 
-    /// At gopanic: shall this panic be counted only? Then it has been. One that is raised while another of its goroutine
-    /// is under way shares the fate of that.
+    /// Called at gopanic; counts the panic if it is beyond the rate limit, and reports whether it did. A panic that is
+    /// raised while another panic of its goroutine is in progress is treated like that one.
     #[inline(always)]
     pub(crate) fn counted_only(&self) -> bool {
         let Some(config) = CONFIG.get(0) else { return false };
@@ -41,7 +41,7 @@ impl Hit {
             }
             return quiet;
         }
-        // SAFETY: the row is a map value. Two CPUs may both begin a window: a few captures more.
+        // SAFETY: the row is a map value. Two CPUs may both start a window, which only allows a few more captures.
         unsafe {
             let now = bpf_ktime_get_ns();
             if now - (*rate).since_ns > WINDOW_NS {
@@ -59,7 +59,7 @@ impl Hit {
 
     #[inline(always)]
     fn count(&self, rate: *mut u64) {
-        // SAFETY: `rate` is a row of RATES, `counted` its third word.
+        // SAFETY: `rate` is a row of RATES, and `counted` is its third word.
         next(unsafe { rate.add(2) });
         let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
         let pc = read::word(self.reg(reg::RSP)).unwrap_or(0);
@@ -70,7 +70,7 @@ impl Hit {
         }
     }
 
-    /// Is what happens on goroutine `g` part of a panic that was counted only?
+    /// Reports whether the current panic of goroutine `g` was only counted.
     #[inline(always)]
     pub(crate) fn is_quiet(&self, g: u64) -> bool {
         let Some(rate) = RATES.get(self.binary_index) else { return false };
@@ -81,7 +81,7 @@ impl Hit {
         unsafe { QUIET.get(&self.key(g)) }.is_some()
     }
 
-    /// The panics of goroutine `g` are over; were they counted only?
+    /// Ends the panics of goroutine `g`; reports whether they were only counted.
     #[inline(always)]
     pub(crate) fn was_quiet(&self, g: u64) -> bool {
         self.is_quiet(g) && QUIET.remove(&self.key(g)).is_ok()
@@ -97,7 +97,7 @@ fn add(place: &Place) -> bool {
     if COUNTED.insert(place, &1, BPF_NOEXIST as u64).is_ok() {
         return true;
     }
-    // Another CPU was first, or there is no room.
+    // Another CPU inserted the site first, or the map is full.
     match COUNTED.get_ptr_mut(place) {
         Some(count) => {
             next(count);

@@ -1,6 +1,7 @@
-//! Writing into the flight recorder's rings: overwriting, a ring a CPU, nobody woken. See `panicwatch_common::recorder`.
+//! Writes records into the flight recorder's rings: overwriting, one per CPU, without waking the reader. See
+//! `panicwatch_common::recorder`.
 //!
-//! A program can be interrupted on its CPU by another one that writes too (a sample in the middle of a wake-up), hence
+//! A program can be interrupted on its CPU by another one that also writes (a sample in the middle of a wake-up), hence
 //! the atomic addition.
 
 use core::ptr;
@@ -21,7 +22,7 @@ use crate::{
     maps::{CONFIG, HEADS, SLOTS, failed, may_be_watched, watched},
 };
 
-/// Whom a record tells of, and when it happened.
+/// Thread and goroutine that a record is about, and the time of the event.
 #[derive(Clone, Copy)]
 pub(crate) struct Who {
     pub(crate) tgid: u32,
@@ -30,7 +31,7 @@ pub(crate) struct Who {
     pub(crate) time_ns: u64,
 }
 
-/// CLOCK_MONOTONIC.
+/// Returns the current CLOCK_MONOTONIC time in nanoseconds.
 #[inline(always)]
 pub(crate) fn now() -> u64 {
     // SAFETY: no preconditions.
@@ -38,7 +39,7 @@ pub(crate) fn now() -> u64 {
 }
 
 impl Who {
-    /// The current thread with its goroutine, if its process is watched.
+    /// Returns the current thread with its goroutine, if its process is watched.
     #[inline(always)]
     pub(crate) fn watched() -> Option<Who> {
         let id = bpf_get_current_pid_tgid();
@@ -51,7 +52,7 @@ impl Who {
         Some(Who { tgid, tid, goid: goid(row), time_ns })
     }
 
-    /// The thread `tid` of process `tgid` without its goroutine, if its process is watched.
+    /// Returns thread `tid` of process `tgid`, without its goroutine, if the process is watched.
     #[inline(always)]
     pub(crate) fn of_thread(tid: u32, tgid: u32) -> Option<Who> {
         watched(tgid)?;
@@ -59,9 +60,9 @@ impl Who {
     }
 }
 
-/// Runs the program of a tracepoint, which runs for every process of the machine: counted under `kind`, and one run in
-/// [`TIMED_EVERY`](panicwatch_common::recorder::TIMED_EVERY) timed, whether it records anything or not. That too is part of the
-/// cost of recording.
+/// Runs the program of a tracepoint, which fires for every process of the machine. The run is counted under `kind`, and
+/// one run in [`TIMED_EVERY`](panicwatch_common::recorder::TIMED_EVERY) is timed, whether it records anything or not:
+/// runs for unwatched processes are part of the cost of recording.
 #[inline(always)]
 pub(crate) fn at_tracepoint(kind: u32, program: impl FnOnce()) -> i32 {
     let head = head();
@@ -79,8 +80,8 @@ pub(crate) fn at_tracepoint(kind: u32, program: impl FnOnce()) -> i32 {
     0
 }
 
-/// [`at_tracepoint`] for the scheduler's programs, whose runs for unwatched processes cost most: inlined as a whole. The program
-/// gets this CPU's counters (null: it has none) and returns the process that the run was about, or 0.
+/// Like [`at_tracepoint`], for the scheduler's programs, whose runs for unwatched processes cost most; fully inlined.
+/// `program` receives this CPU's counters (null: there are none) and returns the process that the run was about, or 0.
 #[inline(always)]
 pub(crate) fn with_head(kind: u32, program: impl FnOnce(*mut Head) -> u32) -> i32 {
     let counters = head().map_or(0, |head| head as u64);
@@ -96,18 +97,18 @@ pub(crate) fn with_head(kind: u32, program: impl FnOnce(*mut Head) -> u32) -> i3
     0
 }
 
-/// Returns the same number, whose origin the compiler no longer knows. Otherwise it makes several copies of what follows, one for
-/// timed runs and one for CPUs without counters, and calls the program from all of them instead of inlining it.
+/// Returns `number` and hides its origin from the compiler. Otherwise the compiler duplicates the code that follows,
+/// for timed runs and for CPUs without counters, and calls the program from every copy instead of inlining it.
 #[inline(always)]
 fn opaque(number: u64) -> u64 {
     let mut number = number;
-    // SAFETY: no instruction at all.
+    // SAFETY: the assembly contains no instruction.
     unsafe { core::arch::asm!("/* {0} */", inout(reg) number, options(nomem, nostack, preserves_flags)) };
     number
 }
 
-/// Who pays for this run: the process in whose context it is. An idle CPU runs no process; there a run delays the process that it
-/// is about, `about`, which is about to run.
+/// Returns the payer of this run: the process in whose context it runs. An idle CPU runs no process; there, a run
+/// delays the process `about`, which is about to run.
 #[inline(always)]
 pub(crate) fn payer(about: u32) -> usize {
     let current = (bpf_get_current_pid_tgid() >> 32) as u32;
@@ -115,14 +116,14 @@ pub(crate) fn payer(about: u32) -> usize {
     if may_be_watched(payer) { payer::TARGET } else { payer::HOST }
 }
 
-/// The counters of this CPU.
+/// Returns the counters of this CPU.
 #[inline(always)]
 pub(crate) fn head() -> Option<*mut Head> {
     // SAFETY: no preconditions.
     HEADS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() })
 }
 
-/// Counts a hit of a probe in a program.
+/// Counts a hit of a uprobe.
 #[inline(always)]
 pub(crate) fn hit(kind: u32) {
     if let Some(head) = head() {
@@ -130,7 +131,7 @@ pub(crate) fn hit(kind: u32) {
     }
 }
 
-/// Writes one record.
+/// Writes one record into the ring of this CPU.
 #[inline(always)]
 pub(crate) fn record(kind: u32, who: Who, extra: u32, args: [u64; 3]) {
     let Some(config) = CONFIG.get(0) else { return };
@@ -144,10 +145,10 @@ pub(crate) fn record(kind: u32, who: Who, extra: u32, args: [u64; 3]) {
     write(slot, n, kind, who, extra, args);
 }
 
-/// What takes longer was interrupted.
+/// Cap on the measured duration of a run, nanoseconds: a longer run was interrupted.
 const LONGEST_NS: u64 = 10_000;
 
-/// Charges a timed run to a payer.
+/// Charges a timed run to a payer, for at most `longest` nanoseconds.
 #[inline(always)]
 pub(crate) fn took(head: *mut Head, kind: u32, payer: usize, ns: u64, longest: u64) {
     let ns = if ns < longest { ns } else { longest };
@@ -158,7 +159,7 @@ pub(crate) fn took(head: *mut Head, kind: u32, payer: usize, ns: u64, longest: u
     }
 }
 
-/// A record found no ring: that is a loss where there are rings at all.
+/// Counts a record whose CPU has no ring as lost, if there are rings at all.
 #[inline(always)]
 pub(crate) fn no_ring(config: &Config) {
     if config.slot_mask != 0 {
@@ -184,14 +185,15 @@ fn write(slot: *mut Slot, n: u64, kind: u32, who: Who, extra: u32, args: [u64; 3
     }
 }
 
-/// Counts a run of the programs for `kind`; says how many there were before.
+/// Counts a run of the programs for `kind`; returns the number of runs before it.
 #[inline(always)]
 pub(crate) fn count(head: *mut Head, kind: u32) -> u64 {
     // SAFETY: the head is a map value.
     add(unsafe { &raw mut (*head).hits }, kind, 1)
 }
 
-/// Adds to one of a head's tables; says what it was before. What interrupts another may go uncounted: this is for an estimate.
+/// Adds `n` to one entry of a head's table; returns the previous value. Not atomic: an addition that interrupts another
+/// one may be lost, which is acceptable for an estimate.
 #[inline(always)]
 fn add(table: *mut [u64; KINDS as usize], kind: u32, n: u64) -> u64 {
     // SAFETY: the table is in a map value, and the mask keeps the index in it.
@@ -203,21 +205,21 @@ fn add(table: *mut [u64; KINDS as usize], kind: u32, n: u64) -> u64 {
     }
 }
 
-/// The current `task_struct`.
+/// Returns the address of the current `task_struct`.
 #[inline(always)]
 pub(crate) fn task() -> u64 {
     // SAFETY: no preconditions.
     unsafe { bpf_get_current_task() }
 }
 
-/// A 64-bit word of the kernel's memory.
+/// Reads a 64-bit word of kernel memory.
 #[inline(always)]
 pub(crate) fn word(at: u64) -> Option<u64> {
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel(at as *const u64) }.ok()
 }
 
-/// A 32-bit word of the kernel's memory.
+/// Reads a 32-bit word of kernel memory.
 #[inline(always)]
 pub(crate) fn word32(at: u64) -> Option<u32> {
     // SAFETY: the helper checks the address.

@@ -1,8 +1,9 @@
-//! Fields of the tasks that the scheduler's tracepoints pass.
+//! Reads fields of the tasks that the scheduler's tracepoints pass.
 //!
-//! At a BTF tracepoint a task is a pointer that the verifier knows, and reading a field is one load instruction; the verifier asks
-//! for constant offsets, which [`TASK`] has. At a raw tracepoint a task is a number, and a field takes a call of a helper. Both
-//! kinds of tracepoint pass the same arguments, so one program body serves both.
+//! At a BTF tracepoint, a task is a pointer that the verifier knows, and reading a field is a single load instruction;
+//! the verifier requires constant offsets, which [`TASK`] provides. At a raw tracepoint, a task is a number, and
+//! reading a field takes a helper call. Both kinds of tracepoint pass the same arguments, so they share one program
+//! body.
 
 use core::{ffi::c_void, ptr};
 
@@ -13,35 +14,36 @@ use panicwatch_common::{
 
 use crate::recorder::{word, word32};
 
-/// Set by the loader, read-only from then on: the verifier takes its fields for constants.
+/// Field offsets. The loader sets them, and the data is read-only from then on, so the verifier treats them as
+/// constants.
 // SAFETY: the name is unique.
 #[unsafe(no_mangle)]
 static TASK: TaskLayout = TaskLayout { pid: 0, tgid: 0, comm: 0, state: 0, switch_has_state: 0 };
 
 macro_rules! layout {
     ($field:ident) => {
-        // SAFETY: a field of a static; volatile, so that the value is not taken from this source.
+        // SAFETY: a field of a static; the read is volatile so that the compiler does not use the initializer above.
         unsafe { ptr::read_volatile(&raw const TASK.$field) }
     };
 }
 
-/// A way to read a word of a task.
+/// A way to read words of a task.
 pub(crate) trait Reads {
-    /// The 32-bit word at `at`.
+    /// Reads the 32-bit word at `at`.
     fn word32(at: u64) -> u32;
-    /// The 64-bit word at `at`.
+    /// Reads the 64-bit word at `at`.
     fn word(at: u64) -> u64;
 }
 
-/// At a BTF tracepoint.
+/// Reads with load instructions, at a BTF tracepoint.
 pub(crate) struct Loads;
-/// At a raw tracepoint.
+/// Reads with a helper, at a raw tracepoint.
 pub(crate) struct Helper;
 
 impl Reads for Loads {
     #[inline(always)]
     fn word32(at: u64) -> u32 {
-        // SAFETY: the verifier proves that the address is in a task; a load that faults gives 0.
+        // SAFETY: the verifier proves that the address is in a task; a load that faults yields 0.
         unsafe { ptr::read_volatile(at as *const u32) }
     }
 
@@ -64,26 +66,27 @@ impl Reads for Helper {
     }
 }
 
-/// Argument `n` of the tracepoint whose context is at `ctx`: both kinds pass an array of words.
+/// Returns argument `n` of the tracepoint whose context is at `ctx`; both kinds of tracepoint pass an array of words.
 #[inline(always)]
 pub(crate) fn arg(ctx: *mut c_void, n: usize) -> u64 {
-    // SAFETY: the verifier proves that the tracepoint has that argument.
+    // SAFETY: the verifier proves that the tracepoint has this argument.
     unsafe { ptr::read_volatile(ctx.cast::<u64>().add(n)) }
 }
 
-/// Process of a task.
+/// Returns the process id of a task.
 #[inline(always)]
 pub(crate) fn tgid<R: Reads>(task: u64) -> u32 {
     R::word32(task + layout!(tgid) as u64)
 }
 
-/// Thread of a task.
+/// Returns the thread id of a task.
 #[inline(always)]
 pub(crate) fn tid<R: Reads>(task: u64) -> u32 {
     R::word32(task + layout!(pid) as u64)
 }
 
-/// The other task of a record: its thread and process, and its name in two words; an idle CPU's own needs none.
+/// Returns the arguments of a record that describe the other task: its thread and process, and its name in two words.
+/// All are zero for the idle task.
 #[inline(always)]
 pub(crate) fn other<R: Reads>(task: u64, tid: u32, tgid: u32) -> [u64; 3] {
     if tid == 0 {
@@ -93,7 +96,7 @@ pub(crate) fn other<R: Reads>(task: u64, tid: u32, tgid: u32) -> [u64; 3] {
     [pair(tid, tgid), R::word(comm), R::word(comm + 8)]
 }
 
-/// The state in which a task leaves its CPU, at sched_switch.
+/// Returns the state in which a task leaves its CPU, at sched_switch.
 #[inline(always)]
 pub(crate) fn state<R: Reads>(ctx: *mut c_void, prev: u64) -> u32 {
     if layout!(switch_has_state) != 0 {

@@ -1,6 +1,6 @@
-//! `cargo xtask bench`: what panicwatch costs, beside what one would use instead.
+//! `cargo xtask bench`: measures panicwatch's overhead and that of alternative tools.
 //!
-//! The benchmarks are panicwatch's own (panicwatch/benches); each prints its figures as ratios within one run.
+//! The benchmarks are in panicwatch/benches; each prints its figures as ratios within one run.
 
 use std::process::Command;
 
@@ -18,7 +18,7 @@ pub(crate) struct Args {
     arguments: Vec<String>,
 }
 
-/// Runs them.
+/// Runs the benchmarks.
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::run()?;
     let mut cargo = Command::new(paths::cargo());

@@ -1,4 +1,4 @@
-//! Building what tasks run: the optimised command, and Go programs of our own.
+//! Builds what tasks run: the optimized command, and Go programs of this repository.
 
 use std::{path::PathBuf, process::Command};
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::{paths, setup, shell};
 
-/// The optimised `panicwatch`.
+/// Builds the optimized `panicwatch`; returns its path.
 pub(crate) fn panicwatch() -> Result<PathBuf> {
     let mut cargo = Command::new(paths::cargo());
     cargo.current_dir(paths::root()).args([
@@ -21,7 +21,8 @@ pub(crate) fn panicwatch() -> Result<PathBuf> {
     Ok(target_dir()?.join("release/panicwatch"))
 }
 
-/// The Go program in `folder`, a path from the repository's root, built by the newest Go there is; it is called `name`.
+/// Builds the Go program in `folder`, a path relative to the repository's root, with the newest installed Go; returns
+/// the path of the executable `name`.
 pub(crate) fn go(folder: &str, name: &str) -> Result<PathBuf> {
     let cache = paths::cache()?;
     let version = setup::GO_VERSIONS.last().context("no Go version")?;
@@ -29,11 +30,11 @@ pub(crate) fn go(folder: &str, name: &str) -> Result<PathBuf> {
     let program = target_dir()?.join("demo").join(name);
     let mut go = Command::new(goroot.join("bin/go"));
     go.current_dir(paths::root().join(folder))
-        // -trimpath: paths in the report are the module's, not this machine's.
+        // -trimpath: the report shows paths of the module, not of this machine.
         .args(["build", "-trimpath", "-buildvcs=false", "-o"])
         .arg(&program)
         .arg(".")
-        // Offline, and with nothing of the person's own Go settings.
+        // Offline, and independent of the user's Go settings.
         .env("GOROOT", &goroot)
         .env("GO111MODULE", "on")
         .env("GOPROXY", "off")
@@ -45,7 +46,7 @@ pub(crate) fn go(folder: &str, name: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Where cargo puts what it builds.
+/// Returns cargo's target directory.
 fn target_dir() -> Result<PathBuf> {
     let mut cargo = Command::new(paths::cargo());
     cargo.current_dir(paths::root()).args(["metadata", "--format-version=1", "--no-deps"]);

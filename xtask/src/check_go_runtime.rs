@@ -1,6 +1,6 @@
-//! `cargo xtask check-go-runtime`: the table of offsets against the DWARF of every Go toolchain.
+//! `cargo xtask check-go-runtime`: checks the table of offsets against the DWARF of every Go toolchain.
 //!
-//! The comparison is a test of panicwatch; this runs it with its table printed.
+//! The comparison is a test of panicwatch; this task runs it and shows the table that it prints.
 
 use std::process::Command;
 
@@ -8,11 +8,11 @@ use anyhow::Result;
 
 use crate::{paths, setup, shell};
 
-/// Runs the test target of that name.
+/// Runs the test target `check_go_runtime`.
 pub(crate) fn run() -> Result<()> {
     setup::run()?;
     let mut cargo = Command::new(paths::cargo());
     cargo.current_dir(paths::root()).args(["test", "--package", "panicwatch", "--test", "check_go_runtime"]);
-    // One thread: the rows come in the order of the versions.
+    // One thread: the rows are printed in the order of the versions.
     shell::run(cargo.args(["--", "--nocapture", "--test-threads=1"]))
 }

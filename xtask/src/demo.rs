@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: a small Go server, watched until it dies, and the report that is left of it.
+//! `cargo xtask demo`: watches a small Go server until it dies, and shows the report.
 
 use std::path::Path;
 use std::process::Command;
@@ -18,7 +18,7 @@ pub(crate) struct Args {
     kernel: String,
 }
 
-/// Runs it.
+/// Runs the demo.
 pub(crate) fn run(args: &Args) -> Result<()> {
     shell::headline("Set-up");
     setup::run()?;
@@ -36,14 +36,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     shell::headline(&shell::show(&watch));
     let status = watch.status().context("cannot run panicwatch")?;
     shell::say(&format!("\nThe server's exit status came through panicwatch: {status}"));
-    // A Go program that dies of a panic exits with 2, and panicwatch with it.
+    // A Go program that dies of a panic exits with status 2, and panicwatch exits with the same status.
     if status.code() != Some(2) {
         bail!("a Go program dead of a panic exits with status 2");
     }
     Ok(())
 }
 
-/// panicwatch on the server: here, through sudo, or in a virtual machine. None: the person declined.
+/// Returns the command that runs panicwatch on the server: directly, through sudo, or in a virtual machine. `None`: the
+/// user declined sudo.
 fn command(args: &Args, panicwatch: &Path, server: &Path) -> Result<Option<Command>> {
     let why_not_here = if args.vm { Some("asked for".to_owned()) } else { host::why_no_probes() };
     if let Some(why) = why_not_here {
@@ -71,7 +72,7 @@ fn command(args: &Args, panicwatch: &Path, server: &Path) -> Result<Option<Comma
 
 fn in_vm(args: &Args, panicwatch: &Path, server: &Path, why: &str) -> Result<Command> {
     shell::say(&format!("{why}: running in a virtual machine (Linux {})", args.kernel));
-    // The guest's console is a terminal, whatever ours is.
+    // The guest's console is a terminal even if ours is not.
     let plain = if shell::is_terminal() { "" } else { "NO_COLOR=1 " };
     let line = format!("{plain}'{}' run -- '{}'", panicwatch.display(), server.display());
     vm::program(&args.kernel, &[panicwatch, server], &line)

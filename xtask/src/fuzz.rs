@@ -1,8 +1,8 @@
-//! `cargo xtask fuzz`: panicwatch's decoders under libFuzzer.
+//! `cargo xtask fuzz`: runs panicwatch's decoders under libFuzzer.
 //!
-//! Builds the crate `panicwatch/fuzz` as cargo-fuzz would, without a sanitizer, which a stable compiler can do, and
-//! the Go programs that inputs are laid over; then runs each target for its share of the time. What is found anew
-//! stays under `target`. Knows the targets' names from the crate's own files.
+//! Builds the crate `panicwatch/fuzz` as cargo-fuzz would, but without a sanitizer, so that a stable compiler suffices,
+//! and the Go programs that the targets damage with their inputs. Then runs each target for its share of the time. New
+//! inputs stay under `target`. The names of the targets come from the crate's files.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,13 +12,15 @@ use anyhow::{Context, Result, bail};
 
 use crate::{paths, setup, shell};
 
-/// What one input may take: seconds, and megabytes in all and in one allocation.
+/// Time limit for one input, seconds.
 const TIMEOUT: u64 = 10;
+/// Memory limit of a target, megabytes.
 const MEMORY: u64 = 512;
+/// Limit for a single allocation, megabytes.
 const ALLOCATION: u64 = 128;
-/// How libFuzzer names the input on which a target failed.
+/// Text with which libFuzzer reports the file of the failing input.
 const WRITTEN: &str = "Test unit written to ";
-/// Longest input tried.
+/// Maximum length of an input in bytes.
 const MAX_LEN: u64 = 4096;
 
 /// Options of `cargo xtask fuzz`.
@@ -31,10 +33,10 @@ pub(crate) struct Args {
     seconds: u64,
 }
 
-/// How long a run takes unless told otherwise: in CI too.
+/// Default duration of a run, also in CI, seconds.
 pub(crate) const SECONDS: u64 = 60;
 
-/// Runs it.
+/// Runs the task.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut targets = targets()?;
     if let Some(wanted) = &args.target {
@@ -58,7 +60,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Every target, by name.
+/// Returns the names of all targets.
 pub(crate) fn targets() -> Result<Vec<String>> {
     let folder = crate_root().join("fuzz_targets");
     let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
@@ -71,7 +73,7 @@ pub(crate) fn targets() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// What is missing here, if something is.
+/// Returns what prevents fuzzing on this machine, if anything.
 pub(crate) fn why_not() -> Option<String> {
     if paths::on_path("c++").or_else(|| paths::on_path("g++")).is_none() && env::var_os("CXX").is_none() {
         return Some(
@@ -86,7 +88,7 @@ pub(crate) fn why_not() -> Option<String> {
     None
 }
 
-/// Format and lints of the crate, which is no member of the workspace.
+/// Checks format and lints of the crate, which is not a member of the workspace.
 pub(crate) fn check() -> Result<()> {
     let cargo = |arguments: &[&str]| {
         let mut command = Command::new(paths::cargo());
@@ -95,9 +97,9 @@ pub(crate) fn check() -> Result<()> {
     };
     shell::run(&mut cargo(&["fmt", "--check"]))?;
     let mut clippy = cargo(&["clippy", "--quiet", "--locked", "--all-targets", "--target-dir"]);
-    // Where the workspace's own check has left most of it.
+    // The workspace's own check has already built most dependencies there.
     clippy.arg(paths::root().join("target")).args(["--", "--deny", "warnings"]);
-    // Checking links nothing; without this it would compile libFuzzer first.
+    // Checking links nothing; without this variable, it would compile libFuzzer first.
     shell::run(clippy.env("CUSTOM_LIBFUZZER_PATH", folder().join("none.a")))
 }
 
@@ -105,20 +107,20 @@ fn crate_root() -> PathBuf {
     paths::root().join("panicwatch/fuzz")
 }
 
-/// What is built and found.
+/// Folder of the built targets, the corpora and the artifacts.
 fn folder() -> PathBuf {
     paths::root().join("target/fuzz")
 }
 
-/// The built targets.
+/// The built targets and the programs that they use.
 pub(crate) struct Fuzzer {
     executables: PathBuf,
-    /// The folder of Go programs.
+    /// Folder of the Go programs.
     programs: PathBuf,
 }
 
 impl Fuzzer {
-    /// Compiles targets and Go programs.
+    /// Compiles the targets and the Go programs.
     pub(crate) fn build() -> Result<Self> {
         let folder = folder();
         let programs = folder.join("programs");
@@ -128,7 +130,7 @@ impl Fuzzer {
         let mut cargo = Command::new(paths::cargo());
         cargo
             .current_dir(crate_root())
-            // With --target the flags are not for build scripts and macros.
+            // With --target, the flags do not apply to build scripts and macros.
             .args(["build", "--release", "--locked", "--bins", "--target", &host, "--target-dir"])
             .arg(&folder)
             .env("RUSTFLAGS", flags())
@@ -137,7 +139,7 @@ impl Fuzzer {
         Ok(Self { executables: folder.join(host).join("release"), programs })
     }
 
-    /// Runs one target.
+    /// Runs one target for `seconds`; a failing input is an error.
     pub(crate) fn fuzz(&self, target: &str, seconds: u64) -> Result<()> {
         let [corpus, artifacts] = ["corpus", "artifacts"].map(|name| folder().join(name).join(target));
         for path in [&corpus, &artifacts] {
@@ -145,7 +147,7 @@ impl Fuzzer {
         }
         let seeds = crate_root().join("corpus").join(target);
         let mut command = self.command(target);
-        // New inputs go to the first folder.
+        // libFuzzer writes new inputs to the first folder.
         command.arg(&corpus).args(seeds.is_dir().then_some(&seeds));
         command.args([
             format!("-max_total_time={seconds}"),
@@ -179,7 +181,7 @@ impl Fuzzer {
         command
     }
 
-    /// The command that runs one input.
+    /// Returns the command line that runs a single input.
     fn again(&self, target: &str, input: &Path) -> String {
         let mut command = self.command(target);
         command.arg(input);
@@ -187,8 +189,8 @@ impl Fuzzer {
     }
 }
 
-/// As cargo-fuzz sets them, without a sanitizer and without the tracing of comparisons: that made the targets three
-/// to six times slower, and the inputs have few magic numbers that it could find.
+/// Returns the flags that cargo-fuzz sets, without a sanitizer and without tracing of comparisons: the tracing made the
+/// targets three to six times slower, and the inputs have few magic numbers that it could find.
 fn flags() -> String {
     let coverage = ["level=4", "inline-8bit-counters", "pc-table"];
     let coverage = coverage.map(|option| format!("-Cllvm-args=-sanitizer-coverage-{option}"));
@@ -198,14 +200,14 @@ fn flags() -> String {
     flags.join(" ")
 }
 
-/// The target triple of this machine.
+/// Returns the target triple of this machine.
 fn host() -> Result<String> {
     let version = shell::capture(Command::new("rustc").arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
     host.map(str::to_owned).context("rustc -vV names no host")
 }
 
-/// The go commands of the oldest and the newest release here; one when there is but one.
+/// Returns the go commands of the oldest and the newest installed release; one if only one is installed.
 fn toolchains() -> Vec<PathBuf> {
     let Ok(cache) = paths::cache() else { return Vec::new() };
     let debian = PathBuf::from("/usr/lib/go-1.19/bin/go");
@@ -217,11 +219,12 @@ fn toolchains() -> Vec<PathBuf> {
     found
 }
 
-/// The programs by whose names `panicwatch/fuzz` finds them: `tables*` for the tables, `types*` for type data.
+/// Builds the programs, with the names by which `panicwatch/fuzz` finds them: `tables*` for the tables, `types*` for
+/// type data.
 fn build_programs(folder: &Path) -> Result<()> {
     let cache = paths::cache()?;
     for (nth, go) in toolchains().iter().enumerate() {
-        // One is position-independent: its words are relocated.
+        // The second toolchain's program is position-independent, so its words are relocated.
         let mode = if nth == 0 { "-buildmode=exe" } else { "-buildmode=pie" };
         for (name, fixture, flags) in [
             ("tables", "inlined", [mode, "-trimpath"]),
@@ -246,7 +249,7 @@ fn build_programs(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// libFuzzer's counts in few words.
+/// Summarizes libFuzzer's statistics in one line.
 fn summary(log: &str) -> String {
     let stat = |name: &str| {
         log.lines().find_map(|line| {

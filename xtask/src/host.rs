@@ -1,24 +1,24 @@
-//! What this machine and this user may do: the system, root, sudo, BPF and uprobes.
+//! What this machine and this user permit: operating system, root, sudo, BPF and uprobes.
 //!
-//! Reads only files; panicwatch's own `doctor` looks closer.
+//! Reads only files; `panicwatch doctor` checks in more detail.
 
 use std::fs;
 use std::path::Path;
 
 use crate::paths;
 
-/// Whether we are root.
+/// Reports whether this process runs as root.
 pub(crate) fn is_root() -> bool {
     // Uid: real, effective, saved, file system.
     status_field("Uid").and_then(|ids| ids.split_whitespace().nth(1).map(|id| id == "0")).unwrap_or(false)
 }
 
-/// Whether there is a sudo to become root with.
+/// Reports whether sudo is installed.
 pub(crate) fn has_sudo() -> bool {
     paths::on_path("sudo").is_some()
 }
 
-/// Whether this is Debian 12, the system `setup` knows how to bring up.
+/// Reports whether this is Debian 12, the system on which `setup` can install everything.
 pub(crate) fn is_debian_12() -> bool {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let is = |name: &str, value: &str| {
@@ -31,12 +31,12 @@ pub(crate) fn is_debian_12() -> bool {
     is("ID", "debian") && is("VERSION_ID", "12")
 }
 
-/// Why root cannot load BPF programs and place uprobes on this machine, if so.
+/// Returns why root cannot load BPF programs and attach uprobes on this machine, if so.
 pub(crate) fn why_no_probes() -> Option<String> {
     const BPF: u32 = 39;
     const PERFMON: u32 = 38;
     const SYS_ADMIN: u32 = 21;
-    // What root has here: our own capabilities, or what sudo could give at most.
+    // The capabilities that root has here: our own, or at most those that sudo can grant.
     let field = if is_root() { "CapEff" } else { "CapBnd" };
     let capabilities =
         status_field(field).and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);

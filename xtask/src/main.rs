@@ -1,7 +1,6 @@
 //! Development tasks: `cargo xtask <task>`, one module each.
 //!
-//! Knows the repository and the machine; knows nothing of panicwatch's own code, so that it builds
-//! before anything else does.
+//! The tasks depend on the repository and the machine, but not on panicwatch's own crates, so xtask builds before them.
 
 mod bench;
 mod build;

@@ -1,4 +1,4 @@
-//! `cargo xtask service`: the unit under a real systemd, in a virtual machine.
+//! `cargo xtask service`: tests the systemd unit under a real systemd, in a virtual machine.
 
 use anyhow::Result;
 
@@ -12,7 +12,7 @@ pub(crate) struct Args {
     kernel: String,
 }
 
-/// Runs it.
+/// Runs the test.
 pub(crate) fn run(args: &Args) -> Result<()> {
     shell::headline("Set-up");
     setup::run()?;

@@ -1,4 +1,4 @@
-//! Running programs and talking to the person at the terminal.
+//! Runs programs and talks to the user at the terminal.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "tasks talk to a person")]
 
 use std::env;
@@ -11,14 +11,15 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-/// A line on standard output.
+/// Prints a line on standard output.
 pub(crate) fn say(line: &str) {
     println!("{line}");
-    // In a pipe the order against what child programs print matters, and so does seeing it at once.
+    // When standard output is a pipe, flushing preserves the order relative to the output of child programs and shows
+    // the line immediately.
     drop(stdout().flush());
 }
 
-/// The headline of a part of a task, with the seconds since the first.
+/// Prints the headline of a part of a task, with the number of seconds since the first headline.
 pub(crate) fn headline(text: &str) {
     static FIRST: OnceLock<Instant> = OnceLock::new();
     let seconds = FIRST.get_or_init(Instant::now).elapsed().as_secs();
@@ -27,12 +28,12 @@ pub(crate) fn headline(text: &str) {
     say(&format!("\n{bold}==> {text}{after}{plain}"));
 }
 
-/// The one sentence that says why a task failed.
+/// Prints why a task failed, on standard error.
 pub(crate) fn complain(text: &str) {
     eprintln!("error: {text}");
 }
 
-/// Asks a question that is answered by yes or no. Where nobody can answer, the answer is no.
+/// Asks a yes/no question. If nobody can answer, the answer is no.
 pub(crate) fn agreed(question: &str) -> bool {
     if !can_ask() {
         return false;
@@ -46,22 +47,22 @@ pub(crate) fn agreed(question: &str) -> bool {
     }
 }
 
-/// Whether what we say goes to a terminal.
+/// Reports whether standard output is a terminal.
 pub(crate) fn is_terminal() -> bool {
     stdout().is_terminal()
 }
 
-/// Whether somebody is there to be asked.
+/// Reports whether a user can be asked.
 pub(crate) fn can_ask() -> bool {
     stdin().is_terminal() && stdout().is_terminal() && !is_ci()
 }
 
-/// Whether this is a CI run, by the variable that all CI services set.
+/// Reports whether this is a CI run, by the variable that all CI services set.
 pub(crate) fn is_ci() -> bool {
     env::var("CI").is_ok_and(|value| !value.is_empty() && value != "false" && value != "0")
 }
 
-/// Runs a command whose output goes where ours goes; its failure is an error.
+/// Runs a command that inherits the standard streams; its failure is an error.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = show(command);
     let status = command.status().with_context(|| format!("cannot run {shown}"))?;
@@ -71,7 +72,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command and gives its standard output; its failure is an error with its last words.
+/// Runs a command and returns its standard output; its failure is an error that includes its standard error.
 pub(crate) fn capture(command: &mut Command) -> Result<String> {
     let shown = show(command);
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {shown}"))?;
@@ -82,10 +83,10 @@ pub(crate) fn capture(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The command as one would type it (near enough: for messages only).
+/// Returns the command line, without quoting: for messages only.
 pub(crate) fn show(command: &Command) -> String {
     let program = Path::new(command.get_program());
-    // cargo gives its own full path in $CARGO.
+    // cargo sets $CARGO to its own full path.
     let name = if program.ends_with("bin/cargo") { OsStr::new("cargo") } else { program.as_os_str() };
     let words = std::iter::once(name).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")

@@ -1,6 +1,7 @@
-//! A throw-away virtual machine with a kernel of its own, for machines that allow no BPF.
+//! A disposable virtual machine with its own kernel, for machines that do not allow BPF.
 //!
-//! `xtask/vm/vm-run` does the work (QEMU, KVM where it can be had, else emulation); here is what goes in.
+//! `xtask/vm/vm-run` starts it (QEMU with KVM where available, else emulation); this module prepares the files and the
+//! command line.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,10 +11,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::{host, paths, setup, shell};
 
-/// Emulated guests are about ten times slower than the machine they run on.
+/// Time limit for the live tests, seconds: emulated guests are about ten times slower than their host.
 const LIVE_TIMEOUT_S: &str = "3600";
 
-/// A vm-run command line up to and without the kernel, or why there can be none.
+/// Returns a vm-run command line up to but excluding the kernel, or why the machine cannot run here.
 fn vm_run() -> Result<Command> {
     if paths::on_path("python3").is_none() {
         bail!("python3 is missing");
@@ -30,7 +31,7 @@ fn vm_run() -> Result<Command> {
     Ok(command)
 }
 
-/// The command that runs a program in the guest, with files at the same paths as here.
+/// Returns the command that runs a program in the guest, with files at the same paths as here.
 pub(crate) fn program(kernel: &str, files: &[&Path], shell_line: &str) -> Result<Command> {
     let mut command = vm_run()?;
     command.arg(kernel);
@@ -42,14 +43,14 @@ pub(crate) fn program(kernel: &str, files: &[&Path], shell_line: &str) -> Result
     Ok(command)
 }
 
-/// The command that runs a line of the shell in a guest with systemd; `files` lie in /test.
+/// Returns the command that runs a shell command line in a guest with systemd; `files` are in /test.
 pub(crate) fn systemd(kernel: &str, files: &[PathBuf], shell_line: &str) -> Result<Command> {
     let mut command = vm_run()?;
     command.args(["--systemd", "--timeout", "900", kernel]).args(files).arg("--").arg(shell_line);
     Ok(command)
 }
 
-/// The command that runs a line of the shell in a guest with FUSE; `files` lie in /test.
+/// Returns the command that runs a shell command line in a guest with FUSE; `files` are in /test.
 pub(crate) fn harm(kernel: &str, files: &[&Path], shell_line: &str) -> Result<Command> {
     let mut command = vm_run()?;
     command.args(["--memory", "2048", "--timeout", "900", "--module", "fuse", kernel]).args(files);
@@ -57,10 +58,10 @@ pub(crate) fn harm(kernel: &str, files: &[&Path], shell_line: &str) -> Result<Co
     Ok(command)
 }
 
-/// The command that runs the live tests in the guest.
+/// Returns the command that runs the live tests in the guest.
 ///
-/// No Go program is compiled in there, that would take hours: what the tests compiled here goes along on a
-/// disk, at the same paths.
+/// No Go program is compiled in the guest, which would take hours: the programs compiled here are on a disk, at the
+/// same paths.
 pub(crate) fn live_tests(
     live: &Path,
     directory: &Path,
@@ -82,7 +83,7 @@ pub(crate) fn live_tests(
         filter.map(|text| quoted(Path::new(text))).unwrap_or_default(),
     );
     command.args(["--timeout", LIVE_TIMEOUT_S, "--memory", "2048", "--disk"]).arg(&disk.image).arg(kernel);
-    // These two bring their shared libraries along.
+    // vm-run copies the shared libraries of these two programs into the guest.
     for program in [live.to_path_buf(), panicwatch(live)?] {
         command.arg(format!("{0}:/test/.libs-of/{1}", program.display(), file_name(&program)));
     }
@@ -90,10 +91,10 @@ pub(crate) fn live_tests(
     Ok(command)
 }
 
-/// What the tests look at of a Go toolchain: the version, the command, the runtime's test programs.
+/// Parts of a Go toolchain that the tests use: the version, the command, the runtime's test programs.
 const TOOLCHAIN_PARTS: [&str; 3] = ["VERSION", "bin/go", "src/runtime/testdata"];
 
-/// A disk image and the folders on it, which lie at the same absolute paths as on this machine.
+/// A disk image and the folders on it, which have the same absolute paths as on this machine.
 struct Disk {
     image: PathBuf,
     folders: Vec<PathBuf>,
@@ -126,7 +127,7 @@ fn guest_disk(live: &Path, directory: &Path) -> Result<Disk> {
     if debian_go.exists() {
         folders.push(debian_go.to_path_buf());
     }
-    // target/debug holds target/debug/deps: mount the outer one only.
+    // target/debug contains target/debug/deps: mount only the outer folder.
     folders.sort();
     folders.dedup_by(|inner, outer| inner.starts_with(&*outer));
 
@@ -142,7 +143,7 @@ fn guest_disk(live: &Path, directory: &Path) -> Result<Disk> {
     Ok(Disk { image, folders })
 }
 
-/// The command under test lies beside the folder of the test programs.
+/// Returns the command under test, which is next to the folder of the test programs.
 fn panicwatch(live: &Path) -> Result<PathBuf> {
     let program = live.parent().and_then(Path::parent).context("no target directory")?.join("panicwatch");
     if !program.is_file() {
@@ -151,7 +152,7 @@ fn panicwatch(live: &Path) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Copies a file or folder below `stage`, under its absolute path; hard links where possible.
+/// Copies a file or folder below `stage`, at its absolute path; uses hard links where possible.
 fn link_tree(from: &Path, stage: &Path) -> Result<()> {
     let from_resolved = fs::canonicalize(from).with_context(|| from.display().to_string())?;
     let to = stage.join(from.strip_prefix("/").unwrap_or(from));
@@ -166,7 +167,7 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// For the guest's shell.
+/// Quotes a path for the guest's shell.
 fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }

@@ -1,4 +1,4 @@
-//! The pprof labels of a goroutine, in both shapes that Go has kept them in.
+//! Copies the pprof labels of a goroutine, in both forms that Go has used.
 
 use panicwatch_common::event::Head;
 
@@ -8,14 +8,14 @@ use crate::{
     read::{self, word_or_zero},
 };
 
-/// Most labels of a list that are copied. Crossed by `bound of labels`.
+/// Maximum number of labels of a list that are copied. Crossed by `bound of labels`.
 const LIST: u64 = 64;
-/// Most buckets of a map that are copied, of each of its two arrays. A map has 32 from 105 to 208 labels, or earlier.
-/// Crossed by `bound of labels`.
+/// Maximum number of buckets that are copied of each of a map's two arrays. A map has 32 buckets from 105 to 208
+/// labels, or earlier. Crossed by `bound of labels`.
 const BUCKETS: u64 = 32;
-/// Bytes of a bucket: a byte per slot, eight keys, eight values, the overflow bucket.
+/// Size of a bucket in bytes: a byte per slot, eight keys, eight values, the overflow bucket.
 const BUCKET: u64 = 8 + 16 * 16 + 8;
-/// Most bytes of one key or value. Crossed by `bound of labels`.
+/// Maximum number of bytes that are copied of one key or value. Crossed by `bound of labels`.
 const TEXT: u64 = 984;
 
 /// Copies the labels of the head's goroutine.
@@ -36,7 +36,7 @@ pub(crate) fn labels(head: *mut Head, hit: &Hit) {
     }
 }
 
-/// Copies the string whose header is at `header`, as far as [`TEXT`].
+/// Copies the string whose header is at `header`, at most [`TEXT`] bytes of it.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn label(head: *mut Head, header: u64) -> u64 {
@@ -49,8 +49,8 @@ extern "C" fn label(head: *mut Head, header: u64) -> u64 {
     0
 }
 
-/// Copies labels as Go 1.23 and before keep them: `*labels` is a `map[string]string`. Its bytes: B at 9 (there are 2^B
-/// buckets), the buckets at 16, the buckets that a growing map still moves entries from at 24.
+/// Copies labels as Go 1.23 and earlier store them: `*labels` is a `map[string]string`. Its bytes: B at offset 9 (there
+/// are 2^B buckets), the buckets at 16, the buckets from which a growing map still moves entries at 24.
 /// <https://github.com/golang/go/blob/go1.23.9/src/runtime/map.go#L117>
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -85,7 +85,7 @@ extern "C" fn bucket_array(head: *mut Head, first: u64, count: u64) -> u64 {
     0
 }
 
-/// Copies the bucket at `at`, if there can be one, with its keys and values.
+/// Copies the bucket at `at` with its keys and values, if the address is plausible.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn bucket(head: *mut Head, at: u64) -> u64 {
@@ -99,7 +99,7 @@ extern "C" fn bucket(head: *mut Head, at: u64) -> u64 {
     0
 }
 
-/// Copies labels as Go 1.24 and later keep them: `*labels` is a slice of pairs of strings.
+/// Copies labels as Go 1.24 and later store them: `*labels` is a slice of pairs of strings.
 /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/pprof/label.go#L30>
 #[unsafe(no_mangle)]
 #[inline(never)]

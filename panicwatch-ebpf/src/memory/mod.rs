@@ -1,11 +1,11 @@
-//! Copies the target's memory into the event ring: stacks, strings, labels, and the objects a value is made of.
+//! Copies the target's memory into the event ring: stacks, strings, labels, and the objects that make up a value.
 //!
-//! A range is copied in as few records as possible. When one cannot be read, its pages are copied one by one, so that a
-//! page that is not resident costs that page and nothing else; user space sees the gap.
+//! A range is copied in as few records as possible. If a record's range cannot be read, its pages are copied one by
+//! one, so that only pages that are not resident are missing; user space sees the gaps.
 //!
-//! Records come in size classes because the kernel wants constant reservations. Functions with several callers are
-//! visible from outside the object (`no_mangle`; nothing else has these names in it): the verifier checks such a
-//! function once, for any arguments, and not at every call.
+//! Records have size classes because the kernel requires constant reservation sizes. Functions with several callers are
+//! global functions (`no_mangle`; the names are unique in the object): the verifier checks a global function once, for
+//! arbitrary arguments, instead of at every call.
 
 mod labels;
 mod object;
@@ -32,19 +32,20 @@ struct Mem<const N: usize> {
     data: [u8; N],
 }
 
-/// Largest piece of one record. Crossed by `bound of texts`.
+/// Maximum number of bytes in one record. Crossed by `bound of texts`.
 const MAX_PIECE: u64 = 65_496;
-/// Longer ranges are copied in blocks first, which keeps the number of steps low. Crossed by `cold memory`.
+/// Size of a block in bytes. Longer ranges are first copied in blocks, which keeps the number of steps low.
+/// Crossed by `cold memory`.
 const BLOCK: u64 = 8 * MAX_PIECE;
-/// Most blocks of one copy: eight megabytes. Crossed by `stack beyond what is copied`.
+/// Maximum number of blocks in one copy: eight megabytes. Crossed by `stack beyond what is copied`.
 const MAX_BLOCKS: u64 = 16;
 const PAGE: u64 = 4096;
-/// Pages that a block may touch: one more than it fills. Crossed by `cold memory`.
+/// Maximum number of pages that a block overlaps: one more than it fills. Crossed by `cold memory`.
 const BLOCK_PAGES: u64 = BLOCK.div_ceil(PAGE) + 1;
-/// Longest text that is copied: the value's own string, or what a throw says. Copying takes the target's time.
-/// Crossed by `bound of texts`.
+/// Maximum number of bytes that are copied of a text: the value's own string, or the message of a throw. Copying takes
+/// the target's time. Crossed by `bound of texts`.
 const MAX_TEXT: u64 = 1 << 20;
-/// Strings that a value refers to are copied up to this length. Crossed by `bound of texts`.
+/// Maximum number of bytes that are copied of a string that a value refers to. Crossed by `bound of texts`.
 const NESTED_STRING: u64 = 4096;
 
 #[inline(always)]
@@ -71,6 +72,7 @@ fn lost(head: *mut Head) {
     unsafe { core::ptr::write_volatile(&raw mut (*head).mem_lost, get!(head, mem_lost) + 1) };
 }
 
+<<<<<<< HEAD
 /// Reports whether the capture has reached its time limit, and marks and counts it when it does for the first time.
 ///
 /// Copies of more than a page ask first. The smaller ones are few enough not to: 128 objects of a value, 128 deferred
@@ -93,6 +95,10 @@ fn is_out_of_time(head: *mut Head) -> bool {
 }
 
 /// One record of class `N`; false when the memory could not be read.
+=======
+/// Copies `len` bytes from `addr` into one record of class `N`; returns `false` if the memory could not be read. A full
+/// ring is counted as a loss and returns `true`.
+>>>>>>> c1
 #[inline(always)]
 fn put<const N: usize>(head: *mut Head, addr: u64, len: u64) -> bool {
     let Some(mut entry) = EVENTS.reserve::<Mem<N>>(0) else {
@@ -114,12 +120,18 @@ fn put<const N: usize>(head: *mut Head, addr: u64, len: u64) -> bool {
     true
 }
 
+<<<<<<< HEAD
 /// Defines functions that copy into one record, of the first class that is large enough, or page by page when that
 /// record could not be read. With a reason, such a range is counted under it. With `in time`, nothing is copied after the
 /// time limit.
 macro_rules! records { ($(
     $(#[$doc:meta])* $name:ident $(or $reason:ident)? $(in $time:ident)? => $($below:literal)* .. $largest:expr;
 )*) => { $(
+=======
+/// Defines functions that copy a range into one record of the smallest listed class that is large enough, or page by
+/// page if that record's range could not be read. With `or REASON`, such a range is counted under that reason.
+macro_rules! records { ($($(#[$doc:meta])* $name:ident $(or $reason:ident)? => $($below:literal)* .. $largest:expr;)*) => { $(
+>>>>>>> c1
     $(#[$doc])*
     #[unsafe(no_mangle)]
     #[inline(never)]
@@ -149,10 +161,11 @@ macro_rules! records { ($(
 }
 
 records! {
-    /// At most 216 bytes.
+    /// Copies at most 216 bytes.
     tiny => .. 216;
-    /// At most a page.
+    /// Copies at most a page.
     small => 216 984 .. PAGE;
+<<<<<<< HEAD
     /// At most [`MAX_PIECE`] of a stack or a string.
     put_piece or StackRead in time => .. MAX_PIECE;
     /// Likewise, whatever time it takes.
@@ -161,10 +174,18 @@ records! {
     put_sized or StackRead in time => 216 984 2008 4056 16_344 .. MAX_PIECE;
     /// At most [`BLOCK`].
     put_block or StackRead in time => .. BLOCK;
+=======
+    /// Copies at most [`MAX_PIECE`] bytes of a stack or a string.
+    put_piece or StackRead => .. MAX_PIECE;
+    /// Like [`put_piece`], in the smallest class that is large enough.
+    put_sized or StackRead => 216 984 2008 4056 16_344 .. MAX_PIECE;
+    /// Copies at most [`BLOCK`] bytes.
+    put_block or StackRead => .. BLOCK;
+>>>>>>> c1
 }
 
-/// Copies those pages of a range that can be read, a record each, lowest address first. A stack grows down, so that is
-/// innermost first. At most [`BLOCK`] bytes.
+/// Copies the readable pages of a range of at most [`BLOCK`] bytes, one record per page, lowest address first. A stack
+/// grows down, so that is innermost first.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn pages(head: *mut Head, addr: u64, len: u64) -> u64 {
@@ -183,7 +204,7 @@ extern "C" fn pages(head: *mut Head, addr: u64, len: u64) -> u64 {
     0
 }
 
-/// Copies what the page at `start` has of the range `from..to`.
+/// Copies the part of the range `from..to` that lies in the page at `start`.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn page(head: *mut Head, start: u64, from: u64, to: u64) -> u64 {
@@ -199,10 +220,11 @@ extern "C" fn page(head: *mut Head, start: u64, from: u64, to: u64) -> u64 {
     0
 }
 
-/// Copies `len` bytes from `addr`, in as many records as it takes, but no more than [`MAX_BLOCKS`] blocks.
+/// Copies `len` bytes from `addr` in as many records as necessary, at most [`MAX_BLOCKS`] blocks and the pieces of one
+/// more.
 ///
-/// Its shape is for the verifier: every path that goes on subtracts a constant, and what is left is forgotten behind each
-/// loop, so the paths stay few.
+/// The form of this function is for the verifier: every path that continues subtracts a constant, and the verifier's
+/// knowledge of the remaining length is discarded after each loop, so there are few paths.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn copy(head: *mut Head, addr: u64, len: u64) -> u64 {
@@ -237,8 +259,8 @@ pub(crate) extern "C" fn copy(head: *mut Head, addr: u64, len: u64) -> u64 {
     0
 }
 
-/// The same value, about which the verifier knows nothing any more: it passes through a word of the record that is only
-/// written in the end.
+/// Returns `value` and discards what the verifier knows about it: the value passes through a word of the record that is
+/// written only at the end.
 #[inline(always)]
 fn forget(head: *mut Head, value: u64) -> u64 {
     // SAFETY: the head is in a reservation.
@@ -246,10 +268,10 @@ fn forget(head: *mut Head, value: u64) -> u64 {
     get!(head, cost_ns)
 }
 
-/// Bytes copied from the outermost end of a deep stack.
+/// Number of bytes that are copied from the outermost end of a deep stack.
 pub(crate) const OUTER: u64 = 3 * MAX_PIECE;
 
-/// Copies the outermost end of a stack that ends at `hi`.
+/// Copies the outermost [`OUTER`] bytes of a stack that ends at `hi`.
 #[inline(always)]
 pub(crate) fn outer(head: *mut Head, hi: u64) {
     for i in 1..4 {
@@ -257,7 +279,7 @@ pub(crate) fn outer(head: *mut Head, hi: u64) {
     }
 }
 
-/// Copies from `from` to `to`, at most one record.
+/// Copies the range `from..to` into one record, at most [`MAX_PIECE`] bytes.
 #[inline(always)]
 pub(crate) fn piece(head: *mut Head, from: u64, to: u64) {
     if to > from {
@@ -265,9 +287,9 @@ pub(crate) fn piece(head: *mut Head, from: u64, to: u64) {
     }
 }
 
-/// Copies a struct of Go's runtime to `dst`, which has `N` bytes, as far as it can be read: whole, or to the end of its
-/// first page (the copy may reach beyond the struct, into a page that is not resident). Returns the number of bytes, 0
-/// when there are none.
+/// Copies a struct of Go's runtime to `dst`, as far as it can be read: `N` bytes, or up to the end of its first page
+/// (the `N` bytes may reach beyond the struct, into a page that is not resident). Returns the number of copied bytes, 0
+/// if nothing could be read.
 #[inline(always)]
 pub(crate) fn copy_struct<const N: usize>(dst: *mut [u8; N], addr: u64) -> u32 {
     if !read::plausible(addr) {
@@ -277,12 +299,12 @@ pub(crate) fn copy_struct<const N: usize>(dst: *mut [u8; N], addr: u64) -> u32 {
         return N as u32;
     }
     let to_page_end = PAGE - (addr & (PAGE - 1));
-    // Opaque: the compiler knows the outcome of the comparison, verifiers before Linux 6.8 need it.
+    // Opaque: the compiler would remove the following comparison, which verifiers before Linux 6.8 need.
     let len = core::hint::black_box(to_page_end);
     if len < N as u64 && read::copy(dst.cast(), len as u32, addr) { len as u32 } else { 0 }
 }
 
-/// Copies the string whose header is at `header`, as far as 4 KiB.
+/// Copies the string whose header is at `header`, at most 4 KiB of it.
 #[inline(always)]
 pub(crate) fn short_string(head: *mut Head, header: u64) {
     if let Some([ptr, len]) = read::words(header)
@@ -294,7 +316,7 @@ pub(crate) fn short_string(head: *mut Head, header: u64) {
     }
 }
 
-/// Copies the string whose header is at `header`, as far as [`MAX_TEXT`].
+/// Copies the string whose header is at `header`, at most [`MAX_TEXT`] bytes of it.
 #[inline(always)]
 fn string(head: *mut Head, header: u64) {
     if let Some([ptr, len]) = read::words(header) {
@@ -302,7 +324,7 @@ fn string(head: *mut Head, header: u64) {
     }
 }
 
-/// Copies the `len` bytes of text at `ptr`, as far as [`MAX_TEXT`].
+/// Copies the `len` bytes of text at `ptr`, at most [`MAX_TEXT`] of them.
 #[inline(always)]
 pub(crate) fn text(head: *mut Head, ptr: u64, len: u64) {
     if read::plausible(ptr) && len > 0 && len < 1 << 47 {

@@ -1,7 +1,8 @@
-//! What a panic value refers to, breadth first.
+//! Copies the objects that a panic value refers to, breadth first.
 //!
-//! The kernel knows no field types. What it can tell: the bytes of the binary itself need no copy; an interface's first
-//! word leads to the type of what the second points to; a small number behind a pointer is a length.
+//! The programs do not know the types of fields. They rely on three facts: the constant bytes of the binary need no
+//! copy; an interface's first word leads to the type of the data that its second word points to; a small number after a
+//! pointer is a length.
 
 use panicwatch_common::{event::Head, reason::Reason};
 
@@ -12,60 +13,62 @@ use crate::{
     read,
 };
 
-/// Words of one object that are copied and searched for pointers. Crossed by `bound of objects`.
+/// Number of words of one object that are copied and searched for pointers. Crossed by `bound of objects`.
 const OBJECT_WORDS: usize = 32;
-/// Bytes of one object. Crossed by `bound of objects`.
+/// Maximum size of one object in bytes. Crossed by `bound of objects`.
 const OBJECT_BYTES: u64 = OBJECT_WORDS as u64 * 8;
-/// Objects of [`OBJECT_BYTES`] that a larger one is copied as; what is beyond them is left out.
+/// Maximum number of objects of [`OBJECT_BYTES`] into which a larger one is split; the rest is omitted.
 /// Crossed by `bound of objects`.
 const PARTS: u64 = 4;
-/// Objects of one value, one place of the queue included that is never visited. Each takes some 100 ns of the target's time.
-/// Crossed by `bound of objects`.
+/// Entries of the queue: maximum number of objects of one value, plus a last entry that is never visited. Each object
+/// takes about 100 ns of the target's time. Crossed by `bound of objects`.
 const OBJECTS: usize = 128;
-/// Bytes copied of an object whose size is not known. Crossed by `bound of objects`.
+/// Number of bytes that are copied of an object of unknown size. Crossed by `bound of objects`.
 const UNKNOWN: u64 = 128;
-/// Words of an object that a small record holds: most errors are no larger.
+/// Number of words of an object that a small record holds; most errors fit.
 const SMALL_WORDS: usize = 8;
 const SMALL_BYTES: u64 = SMALL_WORDS as u64 * 8;
-/// Most bytes of all strings that a value refers to. A chain of errors has the text of each part again in the next.
-/// Crossed by `chains around every bound`.
+/// Maximum total number of bytes of the strings that a value refers to. In a chain of errors, each error's text repeats
+/// the text of the errors that it wraps. Crossed by `chains around every bound`.
 const STRINGS: u64 = 32 << 10;
-/// Longest length that is taken for one.
+/// Exclusive upper bound of numbers that are treated as a length.
 const MAX_LEN: u64 = 1 << 20;
 
-/// `abi.Type.Kind_`. <https://github.com/golang/go/blob/go1.24.11/src/internal/abi/type.go#L53>
+/// Values of `abi.Type.Kind_`. <https://github.com/golang/go/blob/go1.24.11/src/internal/abi/type.go#L53>
 const KIND_ARRAY: u64 = 17;
 const KIND_POINTER: u64 = 22;
 const KIND_STRING: u64 = 24;
 const KIND_STRUCT: u64 = 25;
 
-/// Objects still to be copied, and what is the same for all of them.
+/// Objects still to be copied, and the data that is the same for all of them.
 ///
-/// It lives in a ring reservation that is discarded at the end: on the eBPF stack the verifier would follow each
+/// The queue is in a ring reservation that is discarded at the end: on the eBPF stack, the verifier would track each
 /// item's bounds through every iteration and give up.
 #[repr(C)]
 struct Queue {
     len: u64,
-    /// Bytes of strings that may still be copied.
+    /// Number of string bytes that may still be copied.
     strings: u64,
-    /// The binary's bytes that never change: user space reads them from the file.
+    /// Bounds of the binary's constant bytes, which user space reads from the file.
     image: u64,
     image_end: u64,
-    /// Addresses; the size is in the upper 16 bits.
+    /// Addresses, with the size in the upper 16 bits.
     items: [u64; OBJECTS],
 }
 
-/// Bit 15 of a queued size: a string, not to be searched for pointers.
+/// Bit 15 of a queued size: the object is a string, which is not searched for pointers.
 const LEAF: u64 = 1 << 15;
 
-/// Copies what the data word of an `any` leads to. `hit` is of gopanic, which the row's image range counts from.
+/// Copies the objects that the data word of an `any` leads to. `hit` is a hit at gopanic, to which the image range of
+/// the binary's row is relative.
 #[inline(always)]
 pub(crate) fn value(head: *mut Head, hit: &Hit, type_word: u64, data: u64) {
     let ip = get!(head, ip);
     object(head, type_word, data, ip - hit.binary.image_below as u64, ip + hit.binary.image_above as u64);
 }
 
-/// Copies the text that the `any` at `eface` holds, if it is a string that [`short_string`](super::short_string) cuts.
+/// Copies the text of the `any` at `eface` if it holds a string that [`short_string`](super::short_string) would
+/// truncate.
 #[inline(always)]
 pub(crate) fn long_string(head: *mut Head, eface: u64) {
     if let Some([type_word, data]) = read::words(eface)
@@ -76,13 +79,13 @@ pub(crate) fn long_string(head: *mut Head, eface: u64) {
     }
 }
 
-/// The kind of the type at `typ`; 0, which is none, when its page is not resident.
+/// Returns the kind of the type at `typ`; 0, which is not a kind, if its page is not resident.
 #[inline(always)]
 fn kind(typ: u64) -> u64 {
     read::byte(typ + 23).unwrap_or(0) as u64 & 31
 }
 
-/// [`value`], given the range of the binary's constant bytes.
+/// Implements [`value`], given the range of the binary's constant bytes.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn object(head: *mut Head, type_word: u64, data: u64, image: u64, image_end: u64) -> u64 {
@@ -123,8 +126,8 @@ extern "C" fn object(head: *mut Head, type_word: u64, data: u64, image: u64, ima
     0
 }
 
-/// Appends when `wanted` is 1, does nothing when it is 0; straight-line, for the verifier's sake. A full queue keeps
-/// overwriting its last place, which is never visited.
+/// Appends an object if `wanted` is 1, does nothing if it is 0; without branches, for the verifier. A full queue keeps
+/// overwriting its last entry, which is never visited.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn push(queue: *mut Queue, addr: u64, size: u64, wanted: u64) -> u64 {
@@ -136,7 +139,7 @@ extern "C" fn push(queue: *mut Queue, addr: u64, size: u64, wanted: u64) -> u64 
         let len = core::ptr::read_volatile(&raw const (*queue).len) & (OBJECTS as u64 - 1);
         let items: *mut u64 = (&raw mut (*queue).items).cast();
         core::ptr::write_volatile(items.add(len as usize), addr | size << 48);
-        // 0 … OBJECTS - 1: the last place stays the last.
+        // The length stays in 0 ..= OBJECTS - 1: once the last entry is reached, it is overwritten.
         let next = len + wanted;
         let full = next >> OBJECTS.trailing_zeros();
         core::ptr::write_volatile(&raw mut (*queue).len, next - full);
@@ -147,7 +150,7 @@ extern "C" fn push(queue: *mut Queue, addr: u64, size: u64, wanted: u64) -> u64 
     0
 }
 
-/// Appends the `size` bytes at `addr`, as [`PARTS`] objects at most.
+/// Appends the `size` bytes at `addr`, as at most [`PARTS`] objects.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn push_parts(queue: *mut Queue, addr: u64, size: u64) -> u64 {
@@ -165,7 +168,7 @@ extern "C" fn push_parts(queue: *mut Queue, addr: u64, size: u64) -> u64 {
     0
 }
 
-/// Whether `addr` is among the binary's bytes that never change.
+/// Reports whether `addr` is in the binary's constant bytes.
 #[inline(always)]
 fn is_constant(queue: *const Queue, addr: u64) -> bool {
     // SAFETY: the reservation has the size of Queue.
@@ -178,8 +181,8 @@ fn is_constant(queue: *const Queue, addr: u64) -> bool {
     addr >= from && addr < to
 }
 
-/// The size of what the data word of an interface leads to, from its first word: an itab or a type. 0 when it is neither,
-/// or its page is not resident.
+/// Returns the size of the object that the data word of an interface points to, given the interface's first word: an
+/// itab or a type. Returns 0 if the word is neither, or the page is not resident.
 ///
 /// `abi.ITab`: the interface at 0, the type at 8. `abi.Type`: Size_ at 0, Kind_ at 23, a pointer's Elem at 48.
 /// <https://github.com/golang/go/blob/go1.24.11/src/internal/abi/iface.go#L14>
@@ -202,15 +205,15 @@ extern "C" fn size_of_type(queue: *mut Queue, word: u64) -> u64 {
             Some(elem) if is_constant(queue, elem) => read::word(elem).unwrap_or(0),
             _ => 0,
         },
-        // Of one pointer: the data word is that pointer.
+        // A type that consists of one pointer: the data word is that pointer.
         KIND_STRUCT | KIND_ARRAY if own == 8 => 0,
         _ => own,
     };
-    // What is not a type has any number there.
+    // Data that is not a type can have any number there.
     if size < MAX_LEN { size } else { 0 }
 }
 
-/// Decides what to copy of `word`, one of an object's. `before`, `next` and `third` are its neighbours.
+/// Decides what to copy for `word`, one word of an object. `before`, `next` and `third` are its neighbors.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn consider(queue: *mut Queue, before: u64, word: u64, next: u64, third: u64) -> u64 {
@@ -223,7 +226,7 @@ extern "C" fn consider(queue: *mut Queue, before: u64, word: u64, next: u64, thi
     } else if next == 0 || next >= MAX_LEN {
         push(queue, word, UNKNOWN, 1);
     } else if third >= next && third <= 4 * next + 64 {
-        // A slice. Elements of a value's slices are interfaces or strings as a rule.
+        // A slice. The elements of a value's slices are usually interfaces or strings.
         push_parts(queue, word, 16 * next);
     } else {
         push(queue, word, LEAF | if next > NESTED_STRING { NESTED_STRING } else { next }, 1);
@@ -248,7 +251,7 @@ extern "C" fn visit(head: *mut Head, addr: u64, size: u64, queue: *mut Queue) ->
     0
 }
 
-/// Copies a string that the value refers to, as far as the value's share of strings goes.
+/// Copies a string that the value refers to, within the value's remaining budget for strings.
 #[inline(always)]
 fn nested_string(head: *mut Head, addr: u64, len: u64, queue: *mut Queue) {
     // SAFETY: the reservation has the size of Queue.
@@ -263,7 +266,7 @@ fn nested_string(head: *mut Head, addr: u64, len: u64, queue: *mut Queue) {
     }
 }
 
-/// Copies an object of up to `BYTES`, which are `WORDS` words, and queues what its words point to.
+/// Copies an object of up to `BYTES` bytes (`WORDS` words) and queues what its words point to.
 #[inline(always)]
 fn search<const BYTES: usize, const WORDS: usize>(head: *mut Head, addr: u64, size: u64, queue: *mut Queue) {
     let Some(mut entry) = EVENTS.reserve::<Mem<BYTES>>(0) else {
@@ -276,7 +279,7 @@ fn search<const BYTES: usize, const WORDS: usize>(head: *mut Head, addr: u64, si
     let data: *mut u64 = unsafe { (&raw mut (*mem).data).cast() };
     if !read::copy(data.cast(), len as u32, addr) {
         let to_page_end = PAGE - (addr & (PAGE - 1));
-        // Opaque: the compiler knows the outcome of the next comparison, verifiers before Linux 6.8 need it.
+        // Opaque: the compiler would remove the next comparison, which verifiers before Linux 6.8 need.
         len = core::hint::black_box(if len > to_page_end { to_page_end } else { len });
         if len > BYTES as u64 || !read::copy(data.cast(), len as u32, addr) {
             entry.discard(NO_WAKEUP);
@@ -292,7 +295,7 @@ fn search<const BYTES: usize, const WORDS: usize>(head: *mut Head, addr: u64, si
         if i as u64 >= words {
             break;
         }
-        // Past `len` the record holds old bytes: they are no neighbours.
+        // Beyond `len`, the record holds stale bytes, which must not be used as neighbors.
         let at = |n: usize| {
             let index = i + n;
             if index < WORDS && (index as u64) < words {

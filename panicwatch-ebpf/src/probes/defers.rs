@@ -1,8 +1,9 @@
-//! The deferred calls of a panic: where gopanic (or Goexit) calls one, and where it comes back.
+//! The deferred calls of a panic: the sites where gopanic (or Goexit) calls one, and where the call returns.
 //!
-//! Go 1.22 and later: `for { fn, ok := p.nextDefer(); if !ok { break }; fn() }`; the probes stand on the conditional
-//! jump behind nextDefer (begin; closure in RAX when BL) and on `call nextDefer` (end of the call before; the first
-//! hit has no call before it). Before 1.22: `deferCallSave` for open-coded defers, gopanic's own call for linked ones.
+//! Go 1.22 and later: `for { fn, ok := p.nextDefer(); if !ok { break }; fn() }`. The probes are on the conditional jump
+//! after nextDefer (begin; the closure is in RAX if BL is set) and on `call nextDefer` (end of the previous call; at
+//! the first hit there is none). Before 1.22: `deferCallSave` for open-coded defers, gopanic's own call for linked
+//! ones.
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go#L780>
 //! <https://github.com/golang/go/blob/go1.21.13/src/runtime/panic.go#L1030>
 
@@ -15,7 +16,7 @@ use crate::{
     read,
 };
 
-/// args: closure, its function.
+/// A deferred call begins. args: the closure, the address of its function.
 #[uprobe]
 pub(crate) fn defer_begin(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx) {
@@ -34,7 +35,7 @@ pub(crate) fn defer_begin(ctx: ProbeContext) -> u32 {
             let record = read::word(g + G_DEFER).unwrap_or(0);
             read::word(record + hit.binary.defer_fn as u64).unwrap_or(0)
         };
-        // A closure of zero is a nil function value: calling it will fault.
+        // A closure of zero is a nil function value; calling it will fault.
         let function = if closure != 0 { read::word(closure).unwrap_or(0) } else { 0 };
         if let Some(point) = OpenPoint::about(&hit, kind::DEFER_BEGIN, g) {
             point.finish([closure, function, 0, 0, 0, 0]);
@@ -43,10 +44,10 @@ pub(crate) fn defer_begin(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// args: `_panic.recovered` in the lowest byte.
+/// A deferred call has returned. args: `_panic.recovered` in the lowest byte.
 ///
-/// Between the last deferred call and the process's death time is dear (see `fatal.rs`), so this one is lean. Where the
-/// loop begins there is no call that could have ended: up to Go 1.25 `argp`, which nextDefer sets, tells.
+/// Time between the last deferred call and the death of the process is critical (see `fatal.rs`), so the point has no
+/// structs. At the start of the loop no call can have ended; up to Go 1.25, `argp`, which nextDefer sets, shows that.
 #[uprobe]
 pub(crate) fn defer_end(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx) {

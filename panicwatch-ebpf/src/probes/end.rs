@@ -1,4 +1,4 @@
-//! The ends that are not a recovery: `runtime.Goexit` of a goroutine and `runtime.exit` of the process.
+//! Ends without a recovery: `runtime.Goexit` of a goroutine and `runtime.exit` of the process.
 //!
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go#L600> (Goexit)
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/sys_linux_amd64.s#L54> (exit)
@@ -19,7 +19,7 @@ pub(crate) fn goexit(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// Assembly, ABI0: the status is an int32 at 8(SP). args: status.
+/// `runtime.exit`: assembly in ABI0, so the status is an int32 at 8(SP). args: the status.
 #[uprobe]
 pub(crate) fn exit(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)

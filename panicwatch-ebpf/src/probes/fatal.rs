@@ -1,4 +1,4 @@
-//! The ways a Go program dies: throw, fatal, and dopanic_m, which they and fatal panics pass before printing.
+//! The ways a Go program dies: throw, fatal, and dopanic_m, which these and fatal panics call before printing.
 //!
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go#L1087> (throw, fatal)
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go#L1370> (dopanic_m)
@@ -16,7 +16,7 @@ use crate::{
     memory, read,
 };
 
-/// On whatever stack the caller runs; RAX/RBX = the text.
+/// `runtime.throw` or `runtime.fatal`, on the caller's stack, whichever that is. RAX/RBX = the text.
 #[uprobe]
 pub(crate) fn throw(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)
@@ -30,11 +30,13 @@ pub(crate) fn throw(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// On g0. RAX = the g that crashes (g0 itself for a throw there), RBX = pc, RCX = sp from which Go's traceback starts.
+/// `runtime.dopanic_m`, on g0. RAX = the g that crashes (g0 itself for a throw there), RBX = pc, RCX = sp from which
+/// Go's traceback starts.
 ///
-/// Of a fatal panic the whole chain goes along: preprintpanics has turned errors and Stringers into strings. It could
-/// be read in fatalpanic already, but a probe there would delay the moment from which on main's return waits for the
-/// panic instead of exiting: a race that a program must go on winning as often as without us.
+/// For a fatal panic, the capture includes the whole chain of panics, in which preprintpanics has turned errors and
+/// Stringers into strings. The chain could be read in fatalpanic already, but a probe there would delay the point from
+/// which main's return waits for the panic instead of exiting. The program must win that race as often as it does
+/// without panicwatch.
 #[uprobe]
 pub(crate) fn dopanic(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)
@@ -42,7 +44,7 @@ pub(crate) fn dopanic(ctx: ProbeContext) -> u32 {
     {
         let head = capture.head();
         chain(head, &hit);
-        // The text of the last panic; those before it went with the chain, as far as 4 KiB.
+        // The text of the last panic; `chain` has copied those of the earlier panics, at most 4 KiB each.
         let p = read::word(get!(head, g) + G_PANIC).unwrap_or(0);
         memory::long_string(head, p + hit.binary.panic_arg as u64);
         dying_stacks(&mut capture, &hit, hit.reg(reg::RAX), hit.reg(reg::RCX));
@@ -51,7 +53,7 @@ pub(crate) fn dopanic(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// On gsignal. EAX = signal, RBX = sigctxt {info, ctxt}, RCX = the interrupted g, RDI = m.
+/// `runtime.fatalsignal`, on gsignal. EAX = signal, RBX = sigctxt {info, ctxt}, RCX = the interrupted g, RDI = m.
 #[uprobe]
 pub(crate) fn fatalsignal(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)
@@ -70,8 +72,8 @@ pub(crate) fn fatalsignal(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// On g0 or gsignal, first of all on every way to die. Go 1.19 has no fatalsignal: user space pairs this with the
-/// signal that the same thread had just got.
+/// `runtime.startpanic_m`, on g0 or gsignal, called first on every path to death. Go 1.19 has no fatalsignal: user
+/// space pairs this point with the signal that the same thread has just received.
 #[uprobe]
 pub(crate) fn startpanic(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)
@@ -83,7 +85,7 @@ pub(crate) fn startpanic(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// The stack Go starts at, and that of the user's goroutine when it is another.
+/// Copies the stack at which Go's traceback starts, and the user goroutine's stack if that is a different one.
 #[inline(always)]
 pub(crate) fn dying_stacks(capture: &mut OpenCapture, hit: &Hit, gp: u64, sp: u64) {
     let head: *mut Head = capture.head();
@@ -97,7 +99,7 @@ pub(crate) fn dying_stacks(capture: &mut OpenCapture, hit: &Hit, gp: u64, sp: u6
     if user != 0 && user != gp {
         let syscall_sp = read::word(user + hit.binary.g_syscallsp as u64).unwrap_or(0);
         let saved = read::word(user + hit.binary.g_sched_sp as u64).unwrap_or(0);
-        // The C stack of a g0 can be megabytes and only its Go part is of use.
+        // A g0's C stack can have megabytes, of which only the Go part is useful.
         memory::piece(head, sp, hi);
         from = if syscall_sp != 0 { syscall_sp } else { saved };
         to = get!(head, stack_hi);

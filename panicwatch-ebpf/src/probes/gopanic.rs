@@ -1,7 +1,7 @@
-//! `runtime.gopanic(e any)`: every panic starts here, run-time errors included.
+//! `runtime.gopanic(e any)`, where every panic starts, including run-time errors.
 //!
-//! Called on the user's goroutine; R14 = g, RAX/RBX = the eface (type, data), `[RSP]` = return address. The probe
-//! stands behind the stack check, so growth of the stack does not count a panic twice.
+//! Called on the user's goroutine; R14 = g, RAX/RBX = the eface (type, data), `[RSP]` = return address. The probe is
+//! after the stack check, so a panic is not counted twice when the stack grows.
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go#L737>
 
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
@@ -17,7 +17,8 @@ use crate::{
     read::{self, word_or_zero},
 };
 
-/// Most `_defer` records that are followed. A `defer` in a loop makes a record per iteration. Crossed by `bound of defers`.
+/// Maximum number of `_defer` records that are followed. A `defer` in a loop makes one record per iteration.
+/// Crossed by `bound of defers`.
 const DEFERS: usize = 128;
 
 #[uprobe]
@@ -39,7 +40,7 @@ pub(crate) fn gopanic(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// Copies deferred records that are not on the stack; `link` is where one has the next.
+/// Copies the deferred records that are not on the stack; `link` is the offset of the pointer to the next record.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn heap_defers(head: *mut Head, link: u64) -> u64 {
@@ -57,7 +58,7 @@ extern "C" fn heap_defers(head: *mut Head, link: u64) -> u64 {
     0
 }
 
-/// Copies one deferred record, unless it is on the stack, which is copied anyway. Visible from outside the object: in the
+/// Copies one deferred record unless it is on the stack, which is copied anyway. A global function: inlined in the
 /// loop, its two outcomes would double the verifier's paths at each step.
 #[unsafe(no_mangle)]
 #[inline(never)]

@@ -15,10 +15,11 @@ use crate::{
     task::{self, Helper},
 };
 
-/// `kernel_siginfo.si_code`.
+/// Offset of `kernel_siginfo.si_code`.
 const SI_CODE: u64 = 8;
 
-/// si_code of a signal; a pointer of 0 and 1 stands for "from user space" (SI_USER) and "from the kernel" (SI_KERNEL).
+/// Returns the si_code of a signal. Instead of a pointer, 0 stands for "from user space" (SI_USER) and 1 for "from the
+/// kernel" (SI_KERNEL).
 /// <https://github.com/torvalds/linux/blob/v6.12/include/linux/sched/signal.h>
 #[inline(always)]
 fn si_code(info: u64) -> u64 {
@@ -58,12 +59,13 @@ pub(crate) fn signal_deliver(ctx: RawTracePointContext) -> i32 {
     })
 }
 
-/// A word of the `pt_regs` at `regs`.
+/// Reads a word of the `pt_regs` at `regs`.
 #[inline(always)]
 fn register(regs: u64, index: usize) -> Option<u64> {
     word(regs + 8 * index as u64)
 }
 
+/// Number of the system call.
 /// <https://github.com/torvalds/linux/blob/v6.12/arch/x86/entry/syscalls/syscall_64.tbl>
 const RT_SIGRETURN: u64 = 15;
 
@@ -90,7 +92,7 @@ pub(crate) fn sys_exit(ctx: RawTracePointContext) -> i32 {
     at_tracepoint(kind::SYSCALL_EXIT, || {
         if let Some(who) = Who::watched() {
             let number = match register(ctx.arg::<u64>(0), pt_regs::ORIG_RAX) {
-                // Returning from a signal's handler has put this in its place.
+                // The return from a signal handler has overwritten the number with -1.
                 Some(u64::MAX) => RT_SIGRETURN,
                 number => number.unwrap_or(u64::MAX),
             };

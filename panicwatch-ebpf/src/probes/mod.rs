@@ -1,4 +1,4 @@
-//! One file per hooked function of the Go runtime, and one for the kernel's process events.
+//! The programs: uprobes of the Go runtime by topic, and the kernel's tracepoints and sampling.
 pub(crate) mod defers;
 pub(crate) mod end;
 pub(crate) mod fatal;

@@ -1,7 +1,7 @@
-//! Processes: following forks, new images, and how a process ended.
+//! Process events: forks, execs, and exits.
 //!
-//! Raw tracepoints of the scheduler (no tracefs needed); each runs in the context of the task it tells of (fork: of
-//! the parent).
+//! The programs are at raw tracepoints of the scheduler (no tracefs needed). Each runs in the context of the task that
+//! the event is about (fork: of the parent).
 //! <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/sched.h>
 
 use aya_ebpf::{
@@ -28,7 +28,7 @@ use crate::{
     recorder::{Who, now, record},
 };
 
-/// Arguments: parent, child. The processes that a watched process starts are watched.
+/// Arguments: parent, child. Child processes of a watched process are watched, too.
 #[raw_tracepoint]
 pub(crate) fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
@@ -56,7 +56,7 @@ pub(crate) fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
 pub(crate) fn sched_process_exec(_ctx: RawTracePointContext) -> i32 {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let Some(config) = CONFIG.get(0) else { return 0 };
-    // What the new image is, it will say itself.
+    // The binary of the new image is unknown until one of its probes is hit.
     if config.exec_all != 0 {
         unwatch(tgid);
     } else if watched(tgid).is_some() {
@@ -81,7 +81,7 @@ pub(crate) fn sched_process_exec(_ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// Copies arguments or environment.
+/// Copies the arguments or the environment.
 #[inline(always)]
 fn block(head: *mut Head, start: u64, end: u64) {
     if end > start {
@@ -104,7 +104,7 @@ pub(crate) fn sched_process_exit(_ctx: RawTracePointContext) -> i32 {
     if !is_last_thread(config, tgid == tid) {
         return 0;
     }
-    // Two last threads can both get here: the process ends once.
+    // Two threads can both get here as the last one; report the end of the process once.
     if !unwatch(tgid) || row == row::IGNORED {
         return 0;
     }
@@ -116,10 +116,10 @@ pub(crate) fn sched_process_exit(_ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// Does the process end with the current thread? Not every exit of a first thread is the end: it also exits when another thread
-/// executes a program and takes over its identity (de_thread), and before threads that go on without it. Where the kernel's BTF has
-/// no counter, `first` decides.
-/// <https://github.com/torvalds/linux/blob/v6.12/kernel/exit.c> (do_exit counts down `live` before the tracepoint),
+/// Reports whether the process ends with the current thread. The exit of the first thread is not always the end: it
+/// also exits when another thread calls execve and takes over its identity (de_thread), and it can exit before threads
+/// that continue without it. If the kernel's BTF does not have the counter, `first` decides.
+/// <https://github.com/torvalds/linux/blob/v6.12/kernel/exit.c> (do_exit decrements `live` before the tracepoint),
 /// <https://github.com/torvalds/linux/blob/v6.12/fs/exec.c> (de_thread)
 #[inline(always)]
 fn is_last_thread(config: &Config, first: bool) -> bool {
@@ -130,7 +130,7 @@ fn is_last_thread(config: &Config, first: bool) -> bool {
     }
 }
 
-/// Reserves a record for the current process, if it is watched or `all` are told of.
+/// Reserves a record for the current process, if it is watched or `all` processes are reported.
 #[inline(always)]
 fn begin(kind: u32, all: bool) -> Option<RingBufEntry<Exec>> {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
@@ -140,7 +140,7 @@ fn begin(kind: u32, all: bool) -> Option<RingBufEntry<Exec>> {
     reserve(kind)
 }
 
-/// Reserves a record for the current process.
+/// Reserves a record for the current process; counts a failure if the ring is full.
 #[inline(always)]
 fn reserve(kind: u32) -> Option<RingBufEntry<Exec>> {
     let id = bpf_get_current_pid_tgid();
@@ -173,7 +173,7 @@ fn task() -> u64 {
     unsafe { bpf_get_current_task() }
 }
 
-/// The 64-bit field at `offset` of a kernel object.
+/// Reads the 64-bit field at `offset` of a kernel object.
 #[inline(always)]
 fn field(base: u64, offset: u32) -> Option<u64> {
     if offset == UNKNOWN || base == 0 {
@@ -183,7 +183,7 @@ fn field(base: u64, offset: u32) -> Option<u64> {
     unsafe { bpf_probe_read_kernel((base + offset as u64) as *const u64) }.ok()
 }
 
-/// The 32-bit field at `offset` of a kernel object.
+/// Reads the 32-bit field at `offset` of a kernel object.
 #[inline(always)]
 fn field32(base: u64, offset: u32) -> Option<u32> {
     if offset == UNKNOWN || base == 0 {

@@ -1,6 +1,6 @@
-//! `runtime.gorecover` finding a panic to recover, and `runtime.recovery` acting on it.
+//! `runtime.gorecover` when it finds a panic to recover, and `runtime.recovery`, which performs the recovery.
 //!
-//! gorecover returning nil is routine (every deferred recover() without a panic), so the probe stands on the last
+//! A gorecover that returns nil is routine (every deferred recover() without a panic), so the probe is on the last
 //! conditional jump before `p.recovered = true` and reads the flags that decide it.
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go#L1070>
 
@@ -18,7 +18,8 @@ use crate::{
     read::{self, word_or_zero},
 };
 
-/// args: the words at RSP (a return address where gorecover has no frame) and RBP + 8, the frame pointer, RSP.
+/// A successful recover(). args: the words at RSP (a return address where gorecover has no frame) and at RBP + 8, RBP,
+/// RSP.
 #[uprobe]
 pub(crate) fn recover(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx) {
@@ -39,7 +40,8 @@ pub(crate) fn recover(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// Runs on g0; RAX = the goroutine. Its newest panic goes along: from Go 1.22 on it says how far the stack is unwound.
+/// `runtime.recovery`, on g0; RAX = the goroutine. The point includes its newest panic, which from Go 1.22 on shows how
+/// far the stack is unwound.
 #[uprobe]
 pub(crate) fn recovery(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)
@@ -69,8 +71,8 @@ pub(crate) fn chain(head: *mut Head, hit: &Hit) {
     }
 }
 
-/// Copies the `_panic` at `p`, and the string that the `any` at `arg` may hold. Visible from outside the object: in the
-/// loop, its outcomes would multiply the verifier's paths at each step.
+/// Copies the `_panic` at `p`, and the string that the `any` at `arg` may hold. A global function: inlined in the loop,
+/// its outcomes would multiply the verifier's paths at each step.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn panic_record(head: *mut Head, p: u64, arg: u64) -> u64 {

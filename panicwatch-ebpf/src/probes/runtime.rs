@@ -1,6 +1,6 @@
-//! What Go's runtime does with goroutines and with the collector, for the recorder.
+//! Goroutine scheduling and garbage collection in Go's runtime, for the recorder.
 //!
-//! Where a function runs on g0 the goroutine is an argument or m.curg; RAX is a goroutine where it says "gp".
+//! Where a function runs on g0, the goroutine is an argument or m.curg. In the signatures below, `gp` is a g in RAX.
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go>
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/mgc.go>
 
@@ -13,7 +13,7 @@ use crate::{
     recorder::{self, Who, now},
 };
 
-/// `runtime.schedinit`: any hit says which binary this process runs.
+/// `runtime.schedinit`: identifies the process's binary, as every hit does.
 #[uprobe]
 pub(crate) fn process_begins(ctx: ProbeContext) -> u32 {
     let _ = Hit::new(&ctx);
@@ -21,7 +21,7 @@ pub(crate) fn process_begins(ctx: ProbeContext) -> u32 {
 }
 
 impl Hit {
-    /// The current thread with the goroutine whose g is at `g` (0: none).
+    /// Returns the current thread with the goroutine whose g is at `g` (0: none).
     #[inline(always)]
     fn who(&self, g: u64) -> Who {
         let id = aya_ebpf::helpers::bpf_get_current_pid_tgid();
@@ -33,7 +33,7 @@ impl Hit {
         if g == 0 { 0 } else { read::word(g + self.binary.g_goid as u64).unwrap_or(0) }
     }
 
-    /// A word of the g at `g`.
+    /// Reads a word of the g at `g`.
     #[inline(always)]
     fn field(&self, g: u64, offset: u32) -> u64 {
         read::word(g + offset as u64).unwrap_or(0)
@@ -47,7 +47,7 @@ fn record(kind: u32, who: Who, extra: u32, args: [u64; 3]) {
     recorder::record(kind, who, extra, args);
 }
 
-/// One program for all that has no more to say than when and on which goroutine; the site's flags say which.
+/// Shared program for events that have only a time and a goroutine; the site's flags identify the kind.
 #[uprobe]
 pub(crate) fn gc(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx) {
@@ -59,7 +59,7 @@ pub(crate) fn gc(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// A function that the user named. On the thread's own stack (g0) it has no goroutine, and its depth means nothing.
+/// Entry of a user-named function. On the thread's own stack (g0) there is no goroutine, and the depth is meaningless.
 #[uprobe]
 pub(crate) fn function(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx) {
@@ -93,7 +93,8 @@ pub(crate) fn ready(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// `runtime.execute(gp, …)`, `runtime.goexit0(gp)`, and the ways to give way: the site's flags say which, and why.
+/// `runtime.execute(gp, …)`, `runtime.goexit0(gp)`, and the functions through which a goroutine yields; the site's
+/// flags give the kind and the reason.
 #[uprobe]
 pub(crate) fn turn(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx) {
@@ -107,7 +108,7 @@ pub(crate) fn turn(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// In `runtime.newproc`'s closure on g0, on the call of `runqput(pp, newg, next)`: RBX is the new goroutine's g.
+/// Probe in `runtime.newproc`'s closure on g0, on the call of `runqput(pp, newg, next)`. RBX = the new goroutine's g.
 #[uprobe]
 pub(crate) fn create(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx) {

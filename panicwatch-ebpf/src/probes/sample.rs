@@ -1,9 +1,10 @@
-//! Where a watched thread is right now, by frame pointers (Go keeps them on amd64): asked in the scheduler's tick, which there
-//! is anyway, or by a sampling clock of our own.
+//! Samples the stack of a watched thread by frame pointers (Go maintains them on amd64), in the scheduler tick, which
+//! fires anyway, or with a sampling clock of panicwatch's own.
 //!
-//! An interrupt more costs a program much more than what is done in it: in virtual machines half a millisecond was seen, for
-//! a server whose caches and page tables it throws out. The tick interrupts every busy CPU a hundred to a thousand times a
-//! second. Not any timer: that of a connection, say, expires when something was sent a moment ago.
+//! An additional interrupt costs a program far more than the work done in it: in virtual machines, half a millisecond
+//! was measured for a server whose caches and page tables the interrupt evicts. The tick interrupts every busy CPU 100
+//! to 1000 times a second. Other timers are not suitable: the timer of a connection, for example, expires when
+//! something was sent a moment ago.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -20,20 +21,20 @@ use crate::{
     recorder::{at_tracepoint, count, no_ring, now, payer, took, word},
 };
 
-/// `BPF_F_USER_STACK`.
+/// `BPF_F_USER_STACK`, a flag of `bpf_get_stack`.
 const USER_STACK: u64 = 1 << 8;
 
-/// What takes longer was not us: the virtual machine stood still.
+/// Cap on the measured duration of a sample, nanoseconds: if it takes longer, the virtual machine was paused.
 const LONGEST_NS: u64 = 50_000;
 
-/// A clock of our own struck.
+/// The sampling clock fired.
 #[perf_event]
 pub(crate) fn sample(ctx: PerfEventContext) -> u32 {
     take(ctx.as_ptr(), 0);
     0
 }
 
-/// A timer of the kernel expired, in its interrupt: is it the tick? Argument: the timer.
+/// A kernel timer expired; runs in its interrupt and samples if the timer is the tick. Argument: the timer.
 /// <https://github.com/torvalds/linux/blob/v6.12/kernel/time/hrtimer.c> __run_hrtimer
 #[raw_tracepoint]
 pub(crate) fn hrtimer_expire_entry(ctx: RawTracePointContext) -> i32 {
@@ -48,7 +49,7 @@ pub(crate) fn hrtimer_expire_entry(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// Takes the sample, if one is due, and counts what that took.
+/// Takes a sample if one is due, and charges its duration to the target.
 #[inline(always)]
 fn take(ctx: *mut core::ffi::c_void, flags: u32) {
     let id = bpf_get_current_pid_tgid();
@@ -71,7 +72,7 @@ fn take(ctx: *mut core::ffi::c_void, flags: u32) {
     let n = next(unsafe { &raw mut (*head).samples });
     let at = cpu * (config.sample_mask + 1) + (n as u32 & config.sample_mask);
     let Some(sample) = SAMPLES.get_ptr_mut(at) else { return };
-    // SAFETY: the sample is a map value of this type, and the helper writes no more than it is told.
+    // SAFETY: the sample is a map value of this type, and the helper writes at most the given number of bytes.
     unsafe {
         core::ptr::write_volatile(&raw mut (*sample).seq, 0);
         (*sample).time_ns = since;

@@ -1,9 +1,9 @@
 //! The kernel's scheduler: threads that get a CPU, lose it, are woken, or are moved to another CPU.
 //!
-//! These tracepoints strike for every thread of the machine, so what a run for an unwatched process takes is what other programs
-//! pay: it ends after loads of the task's process and of one word of the table of processes. Each program is there twice: for
-//! the BTF tracepoint, where reading a task is a load, and for the raw tracepoint, where the kernel has no BTF
-//! tracepoints.
+//! These tracepoints fire for every thread of the machine, so the duration of a run for an unwatched process is
+//! overhead for other programs. Such a run ends after it has loaded the task's process id and one word of
+//! `MAY_BE_WATCHED`. Each program exists twice: for the BTF tracepoint, where reading a task is a load, and for the raw
+//! tracepoint, where the kernel has no BTF tracepoints.
 //! <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/sched.h>
 
 use core::ffi::c_void;
@@ -63,7 +63,7 @@ fn switch<R: Reads>(ctx: *mut c_void, head: *mut Head) -> u32 {
     next_tgid
 }
 
-/// Adds up the CPU time of watched threads.
+/// Updates this CPU's counters of the CPU time of watched threads.
 #[inline(always)]
 fn account(head: *mut Head, time_ns: u64, next_watched: bool) {
     // SAFETY: the head is a map value; only this program, which nothing interrupts to run itself, writes these words.
@@ -76,7 +76,8 @@ fn account(head: *mut Head, time_ns: u64, next_watched: bool) {
     }
 }
 
-/// Neither thread is watched: if the one that leaves was when it got the CPU, its time ends here.
+/// Handles a switch between two unwatched threads: if the previous thread was watched when it got the CPU, its CPU time
+/// ends here.
 #[inline(always)]
 fn no_longer_watched(head: *mut Head) {
     if !head.is_null()
@@ -97,7 +98,7 @@ pub(crate) fn sched_waking_raw(ctx: RawTracePointContext) -> i32 {
     with_head(kind::WAKING, |_| waking::<Helper>(ctx.as_ptr()))
 }
 
-/// Argument: the task. Runs as the waker, or as the thread that was interrupted by what wakes it.
+/// Argument: the task. Runs as the waker, or as the thread that was interrupted by what wakes the task.
 #[inline(always)]
 fn waking<R: Reads>(ctx: *mut c_void) -> u32 {
     let task = arg(ctx, 0);
@@ -113,15 +114,15 @@ fn waking<R: Reads>(ctx: *mut c_void) -> u32 {
     tgid
 }
 
-/// Numbers of system calls are below.
+/// Exclusive upper bound of system call numbers.
 const SYSCALLS: u64 = 1024;
 
-/// The system call that the current thread is in.
+/// Returns the number of the system call that the current thread is executing, or [`NO_SYSCALL`].
 #[inline(always)]
 fn syscall() -> u32 {
     // SAFETY: no preconditions.
     let task = unsafe { aya_ebpf::helpers::generated::bpf_get_current_task_btf() };
-    // SAFETY: the helper takes what the one above gives.
+    // SAFETY: the argument is the task that the helper above returned.
     let regs = unsafe { bpf_task_pt_regs(task) } as u64;
     match word(regs + 8 * pt_regs::ORIG_RAX as u64) {
         Some(number) if number < SYSCALLS => number as u32,
@@ -139,7 +140,7 @@ pub(crate) fn sched_migrate_task_raw(ctx: RawTracePointContext) -> i32 {
     with_head(kind::MIGRATE, |_| migrate::<Helper>(ctx.as_ptr()))
 }
 
-/// Arguments: the task, the CPU it is moved to.
+/// Arguments: the task, the CPU to which it is moved.
 #[inline(always)]
 fn migrate<R: Reads>(ctx: *mut c_void) -> u32 {
     let task = arg(ctx, 0);

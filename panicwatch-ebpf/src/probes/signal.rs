@@ -1,7 +1,7 @@
-//! `runtime.sighandler`: the registers of the interrupted code, for signals that become panics or kill.
+//! `runtime.sighandler`: the registers of the interrupted code, for signals that become panics or end the process.
 //!
-//! On gsignal. EAX = signal, RBX = siginfo, RCX = ucontext, RDI = the interrupted g. SIGURG (preemption) passes here
-//! often and is left at once.
+//! Runs on gsignal. EAX = signal, RBX = siginfo, RCX = ucontext, RDI = the interrupted g. SIGURG (preemption) is
+//! frequent here, so the program returns early for it.
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/signal_unix.go#L650>
 
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
@@ -14,13 +14,13 @@ use panicwatch_common::{
 use super::fatal::dying_stacks;
 use crate::{capture::OpenCapture, context::Hit, memory, read};
 
-/// `ucontext_t.uc_mcontext.gregs` starts at 40: r8 … r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags.
+/// Offset of `ucontext_t.uc_mcontext.gregs`: r8 … r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags.
 /// <https://github.com/torvalds/linux/blob/v6.12/arch/x86/include/uapi/asm/sigcontext.h>
 pub(crate) const UCONTEXT_REGS: u64 = 40;
 const UCONTEXT_REGS_BYTES: u64 = 18 * 8;
-/// RSP in it.
+/// Offset of RSP in `ucontext_t`.
 pub(crate) const UCONTEXT_RSP: u64 = 160;
-/// The part of siginfo that is read: signo, errno, code, addr.
+/// Number of bytes of siginfo that are read: signo, errno, code, addr.
 const SIGINFO_BYTES: u64 = 32;
 
 const SIGILL: u32 = 4;
@@ -29,7 +29,7 @@ const SIGBUS: u32 = 7;
 const SIGFPE: u32 = 8;
 const SIGSEGV: u32 = 11;
 
-/// Signals that Go 1.19 dies of, too.
+/// Further signals that end the process, for Go 1.19.
 const SIGQUIT: u32 = 3;
 const SIGABRT: u32 = 6;
 const SIGSTKFLT: u32 = 16;
@@ -49,7 +49,8 @@ pub(crate) fn sighandler(ctx: ProbeContext) -> u32 {
             return 0;
         }
         let (info, context, gp) = (hit.reg(reg::RBX), hit.reg(reg::RCX), hit.reg(reg::RDI));
-        // A fault becomes a panic of the goroutine it interrupted; a death is told of whoever the thread runs.
+        // A fault becomes a panic of the interrupted goroutine; death is attributed to the goroutine that the thread
+        // runs.
         let g = if deadly { hit.current_g() } else { gp };
         if let Some(mut capture) = OpenCapture::new(&hit, kind::SIGNAL, g) {
             let head = capture.head();

@@ -1,7 +1,7 @@
-//! Runs a fetch list: reads of the target's memory that user space wrote down for one function.
+//! Runs a fetch list: reads of the target's memory that user space prepared for one function.
 //!
-//! Which bytes are what is user space's knowledge. Here every offset is cut to what the record holds, whatever the
-//! list says, and that is what the kernel's verifier follows.
+//! Only user space knows what the bytes mean. The program limits every offset to the size of the record, whatever the
+//! list contains, and that is what the kernel's verifier checks.
 
 use panicwatch_common::trace::{FRAME_WORD, FetchList, Full, NO_COUNT, STEP_BYTES, STEPS, WORDS};
 
@@ -17,15 +17,15 @@ const ABI: [usize; FRAME_WORD] = [RAX, RBX, RCX, RDI, RSI, R8, R9, R10, R11];
 
 const _: () = assert!(WORDS == FRAME_WORD + 1);
 
-/// Fills `record`'s data; `LIMIT` is the power of two that its offsets are below.
+/// Fills in `record`'s data. `LIMIT` is the exclusive upper bound of the record's offsets, a power of two.
 #[inline(always)]
 pub(crate) fn run<const BYTES: usize, const LIMIT: u64>(
     traced: &Traced,
     list: &FetchList,
     record: *mut Full<BYTES>,
 ) {
-    // SAFETY: the record is in a reservation of its size; so for every pointer below, with offsets cut by LIMIT - 1
-    // and at most STEP_BYTES behind that.
+    // SAFETY: the record is in a reservation of its size. This holds for every pointer below, with offsets masked by
+    // LIMIT - 1 and at most STEP_BYTES after that.
     let data: *mut u8 = unsafe { (&raw mut (*record).data).cast() };
     let words: *mut u64 = data.cast();
     macro_rules! each { ($($i:literal)*) => { $(
@@ -52,14 +52,14 @@ pub(crate) fn run<const BYTES: usize, const LIMIT: u64>(
         let mut len = step.max as u64;
         if step.count != NO_COUNT {
             let count = word(step.count);
-            // More elements than bytes can be had are as many as can be had.
+            // The number of elements is limited to the number of bytes that a step can read.
             let count = if count > STEP_BYTES as u64 { STEP_BYTES as u64 } else { count };
             let bytes = count * step.size as u64;
             if bytes < len {
                 len = bytes;
             }
         }
-        // Opaque: verifiers before Linux 6.8 need the comparison that the compiler thinks it can do without.
+        // Opaque: the compiler would remove the following comparison, which verifiers before Linux 6.8 need.
         len = core::hint::black_box(len);
         if len > STEP_BYTES as u64 || !read::plausible(address) {
             continue;

@@ -1,4 +1,4 @@
-//! Entries and exits with arguments or results, and with the callers.
+//! Programs for entries and exits whose records have arguments, results or callers.
 
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use panicwatch_common::trace::{
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{maps::NO_WAKEUP, pt_regs, read};
 
-/// A call begins.
+/// Program at the entry of a function, for records with data.
 #[uprobe]
 pub(crate) fn trace_entry_full(ctx: ProbeContext) -> u32 {
     if let Some(traced) = Traced::new(&ctx)
@@ -24,7 +24,7 @@ pub(crate) fn trace_entry_full(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// A call is about to return.
+/// Program at an exit of a function, for records with data.
 #[uprobe]
 pub(crate) fn trace_exit_full(ctx: ProbeContext) -> u32 {
     if let Some(traced) = Traced::new(&ctx)
@@ -49,7 +49,7 @@ fn emit(traced: &Traced, hit: Hit, row: u32, lost: fn(*mut Counts) -> *mut u64) 
     }
 }
 
-/// False when the ring has no room.
+/// Writes one record into the kernel's ring buffer; returns `false` if the ring has no room.
 #[inline(always)]
 fn record<const BYTES: usize, const LIMIT: u64>(traced: &Traced, mut hit: Hit, list: &FetchList) -> bool {
     let Some(mut entry) = TRACE_RING.reserve::<Full<BYTES>>(0) else { return false };
@@ -69,8 +69,8 @@ fn record<const BYTES: usize, const LIMIT: u64>(traced: &Traced, mut hit: Hit, l
     true
 }
 
-/// Follows the frame pointers, which Go keeps on amd64. At an entry RBP is still the caller's, so that the first
-/// return address is where the stack pointer says, and the next one in the caller's frame.
+/// Follows the frame pointers, which Go maintains on amd64. At an entry, RBP is still the caller's, so the first return
+/// address is at the stack pointer and the next one in the caller's frame.
 #[inline(always)]
 fn callers<const BYTES: usize>(traced: &Traced, record: *mut Full<BYTES>) {
     // SAFETY: the record is in a reservation of its size, and so are its fields.
@@ -96,7 +96,7 @@ fn callers<const BYTES: usize>(traced: &Traced, record: *mut Full<BYTES>) {
             core::ptr::write_volatile(frames.add(i), address);
             core::ptr::write_volatile(count, i as u64 + 1);
         }
-        // Callers lie above.
+        // Frames of callers are at higher addresses.
         if next <= frame {
             break;
         }

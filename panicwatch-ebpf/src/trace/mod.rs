@@ -1,7 +1,7 @@
-//! The programs of `panicwatch trace`: a call began, a call returns, calls were unwound. Loaded for nothing else.
+//! Programs of `panicwatch trace` for entries, exits and unwinding of calls. They are loaded only for that command.
 //!
-//! What is hit millions of times a second does as little as can be: who is it, count, one small record. Arguments,
-//! results and callers have programs of their own (`full`).
+//! Programs that may run millions of times a second do as little as possible: identify the goroutine, count, write one
+//! small record. Arguments, results and callers have separate programs ([`full`]).
 
 pub(crate) mod fetch;
 pub(crate) mod full;
@@ -28,21 +28,22 @@ use crate::{
     pt_regs, read,
 };
 
-/// Words of a g that hold its goid in every release with a table.
+/// Number of words of a g that include its goid, in every release with an offset table.
 const G_WORDS: usize = 21;
 
-/// One hit of a site that is traced.
+/// A hit of a traced site.
 pub(crate) struct Traced {
     regs: *const u64,
     pub(crate) config: &'static TraceConfig,
     pub(crate) function: u32,
-    /// Where the return address lies.
+    /// Address at which the return address is stored.
     pub(crate) frame: u64,
     id: u64,
 }
 
 impl Traced {
-    /// `None` when this hit is not to be traced: another process, or a prologue that will run again.
+    /// Returns `None` when the hit is not to be traced: the process is not watched, or the function's prologue will run
+    /// again.
     #[inline(always)]
     pub(crate) fn new(ctx: &ProbeContext) -> Option<Traced> {
         let config = TRACE_CONFIG.get(0)?;
@@ -63,20 +64,20 @@ impl Traced {
         Some(traced)
     }
 
-    /// A register, by its index in pt_regs.
+    /// Returns a register, by its index in pt_regs.
     #[inline(always)]
     pub(crate) fn reg(&self, index: usize) -> u64 {
         // SAFETY: pt_regs has 21 words and every index in `pt_regs` is below that.
         unsafe { core::ptr::read_volatile(self.regs.add(index)) }
     }
 
-    /// The record of this hit; `None` for another goroutine than the one that is asked for.
+    /// Returns the record of this hit; `None` if the session traces only another goroutine.
     #[inline(always)]
     pub(crate) fn hit(&self, kind: u8) -> Option<Hit> {
         let g = self.reg(pt_regs::R14);
-        // Code that was called from C, or before there is a goroutine, has anything in R14: what is believed is a g
-        // on whose stack we are. `runtime.g` begins with stack.lo and stack.hi.
-        // One read for all three words: the call costs more than the bytes.
+        // Code that was called from C or runs before there is a goroutine can have anything in R14. A value is accepted
+        // only if it is a g on whose stack we are: `runtime.g` begins with stack.lo and stack.hi. One read fetches all
+        // three words, because the helper call costs more than the bytes.
         let words = read::head_of_g::<G_WORDS>(g);
         let (lo, hi) = words.as_ref().map_or((0, 0), |words| (words[0], words[1]));
         let mut hit = Hit {
@@ -86,7 +87,7 @@ impl Traced {
             tgid: (self.id >> 32) as u32,
             tid: self.id as u32,
             function: self.function,
-            // Grows from caller to callee, as that of goroutines.
+            // Grows from caller to callee, like the depth on a goroutine's stack.
             depth: !(self.frame as u32),
             kind,
             flags: flag::NO_GOROUTINE,
@@ -97,7 +98,7 @@ impl Traced {
             && self.frame >= lo
             && self.frame < hi
         {
-            // Where it is in the releases with a table; the stack can be indexed by constants only.
+            // Offsets of goid in the releases with an offset table; the eBPF stack can be indexed by constants only.
             hit.goid = match self.config.g_goid {
                 152 => words[19],
                 160 => words[20],
@@ -116,7 +117,7 @@ impl Traced {
         Some(hit)
     }
 
-    /// Adds one to the counter that `which` picks.
+    /// Adds one to the counter that `which` selects.
     #[inline(always)]
     pub(crate) fn count(&self, which: fn(*mut Counts) -> *mut u64) {
         if let Some(counts) = TRACE_COUNTS.get_ptr_mut(self.function) {
@@ -124,11 +125,11 @@ impl Traced {
         }
     }
 
-    /// Gives a record to user space.
+    /// Sends a record to user space; if the ring is full, counts it in `lost`.
     #[inline(always)]
     pub(crate) fn emit(&self, hit: Hit, lost: fn(*mut Counts) -> *mut u64) {
         let stored = match self.config.slot_mask {
-            // Others of this session have data: all go where those go, so that they stay in order.
+            // The session has data: all records go through the kernel's ring buffer, which preserves their order.
             0 => TRACE_RING.output::<Hit>(hit, NO_WAKEUP).is_ok(),
             mask => Self::store(hit, mask).is_some(),
         };
@@ -137,7 +138,8 @@ impl Traced {
         }
     }
 
-    /// Into this CPU's ring: no call of the kernel, and nothing that another CPU writes. `None` when it is full.
+    /// Stores a record in this CPU's ring, without a ring buffer helper and without memory that another CPU writes.
+    /// Returns `None` if the ring is full.
     #[inline(always)]
     fn store(hit: Hit, mask: u32) -> Option<()> {
         // SAFETY: no preconditions.
@@ -165,20 +167,20 @@ impl Traced {
     }
 }
 
-/// Which counter; the pointers are to a map value.
+/// Selects a counter; the pointers are to a map value.
 pub(crate) mod counter {
     use panicwatch_common::trace::Counts;
 
     macro_rules! counters { ($($field:ident)*) => { $(
         pub(crate) fn $field(counts: *mut Counts) -> *mut u64 {
-            // SAFETY: no more than an address is computed.
+            // SAFETY: this only computes an address.
             unsafe { &raw mut (*counts).$field }
         }
     )* } }
     counters! { entries exits lost_entries lost_exits }
 }
 
-/// A call begins.
+/// Program at the entry of a function.
 #[uprobe]
 pub(crate) fn trace_entry(ctx: ProbeContext) -> u32 {
     let Some(traced) = Traced::new(&ctx) else { return 0 };
@@ -193,7 +195,7 @@ pub(crate) fn trace_entry(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// On a `ret`, or on a jump that leaves the function for good.
+/// Program at an exit: on a `ret`, or on a jump that leaves the function for good.
 #[uprobe]
 pub(crate) fn trace_exit(ctx: ProbeContext) -> u32 {
     if let Some(traced) = Traced::new(&ctx)
@@ -205,7 +207,7 @@ pub(crate) fn trace_exit(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// `runtime.recovery`, on g0; RAX = the goroutine, which continues in the frame that deferred the call that recovered.
+/// `runtime.recovery`, on g0. RAX = the goroutine, which continues in the frame that deferred the call that recovered.
 /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go#L1100>
 #[uprobe]
 pub(crate) fn trace_recovery(ctx: ProbeContext) -> u32 {
@@ -231,7 +233,7 @@ pub(crate) fn trace_gone(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// Tells of the goroutine `gp`; `depth` 0 means that `sp` is not known.
+/// Sends a record about goroutine `gp`, which is not the current one. A `depth` of 0 means that `sp` is unknown.
 #[inline(always)]
 fn of_another(traced: &Traced, gp: u64, kind: u8, sp: u64) {
     let goid = read::word(gp + traced.config.g_goid as u64).unwrap_or(0);

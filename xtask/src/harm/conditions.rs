@@ -1,4 +1,4 @@
-//! A program under a hostile condition: it must end as it does alone, and every panic must be reported or counted.
+//! Runs a program under adverse conditions: it must end as it does alone, and every panic must be reported or counted.
 
 use std::{
     fs::{self, File},
@@ -30,7 +30,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "stopped", run: stopped },
 ];
 
-/// `panicwatch run -o FILE -- PROGRAM …`, as a command line that a shell or another tool can start.
+/// Returns `panicwatch run -o FILE -- PROGRAM …` as a command line that a shell or another tool can start.
 fn run_line(context: &Context, file: &Path, program: &Path, arguments: &[&str]) -> Vec<String> {
     let _ = fs::remove_file(file);
     let shown = |path: &Path| path.display().to_string();
@@ -46,7 +46,8 @@ fn command(line: &[String]) -> Command {
     command
 }
 
-/// Runs the book program under panicwatch, started through `wrapper` (a command line that takes another one at its end).
+/// Runs the book program under panicwatch, started through `wrapper` (a command line that takes another one as its last
+/// arguments).
 fn book(context: &Context, wrapper: &[&str], arguments: &[&str], file: &Path) -> Result<Ended> {
     let program = programs::book(context)?;
     let mut line: Vec<String> = wrapper.iter().map(|&word| word.to_owned()).collect();
@@ -54,7 +55,7 @@ fn book(context: &Context, wrapper: &[&str], arguments: &[&str], file: &Path) ->
     programs::run(context, &mut command(&line), PATIENCE)
 }
 
-/// Busy loops that end when this is dropped.
+/// Busy loops that are killed when this is dropped.
 struct Hogs(Vec<Child>);
 
 impl Hogs {
@@ -88,7 +89,7 @@ fn starvation(context: &Context) -> Result<End> {
 struct MemoryGroup(PathBuf);
 
 impl MemoryGroup {
-    /// `None` when this machine has no memory controller that can be written.
+    /// Returns `None` if this machine has no writable memory controller.
     fn create(bytes: u64) -> Option<MemoryGroup> {
         let name = format!("panicwatch-harm-{}-{bytes}", std::process::id());
         let (root, limit) =
@@ -108,7 +109,8 @@ impl Drop for MemoryGroup {
     }
 }
 
-/// `attach` within ever less memory: it works, or fails with an error, or is killed by the kernel; the program goes on.
+/// Runs `attach` with several memory limits: it must work, fail with an error, or be killed by the kernel; the program
+/// must continue.
 fn memory_limit(context: &Context) -> Result<End> {
     let (mut works, mut refused, mut killed) = (0, 0, 0);
     for megabytes in [4_u64, 8, 16, 24, 32, 48, 64, 128] {
@@ -142,7 +144,8 @@ fn descriptor_limit(context: &Context) -> Result<End> {
     Ok(End::Passed(format!("12 limits from 4 to 256: {works} attach, {refused} report an error")))
 }
 
-/// Runs `attach` to a book program through `wrapper`; returns the exit status of attach. The program must end as it does alone.
+/// Runs `attach` on a book program through `wrapper`; returns the exit status of attach. The program must end as it
+/// does alone.
 fn attached(context: &Context, wrapper: &[&str]) -> Result<i32> {
     let program = programs::book(context)?;
     let mut target = Command::new(&program);
@@ -246,7 +249,7 @@ fn many_goroutines(context: &Context) -> Result<End> {
     Ok(End::Passed(format!("100000 goroutines; {}", adds_up(&ended, &file, 200)?)))
 }
 
-/// `attach` that is stopped (SIGSTOP) while the program panics: the program goes on, and nothing is lost without being counted.
+/// Stops `attach` (SIGSTOP) while the program panics: the program must continue, and every lost record must be counted.
 fn stopped(context: &Context) -> Result<End> {
     let program = programs::book(context)?;
     let panics = context.size(2000, 20_000_u64);

@@ -1,4 +1,4 @@
-//! A daemon under test that watches the programs of the scratch folder.
+//! A daemon under test that watches the programs in the scratch folder.
 
 use std::{
     fs,
@@ -16,13 +16,13 @@ use super::{
     programs::{self, PATIENCE, Running},
 };
 
-/// A daemon with its state and its port in the scratch folder.
+/// A running daemon, with its state in the scratch folder and its own port.
 pub(super) struct Daemon {
     running: Running,
     pub(super) address: String,
 }
 
-/// A scenario that fails must leave no daemon behind: it would attach to the programs of the next ones.
+/// A failing scenario must not leave a daemon behind: it would attach to the programs of the next scenarios.
 impl Drop for Daemon {
     fn drop(&mut self) {
         if let Ok(None) = self.running.child.try_wait() {
@@ -58,12 +58,16 @@ impl Daemon {
         Ok(daemon)
     }
 
+<<<<<<< HEAD
     /// What it has logged so far.
     pub(super) fn stderr(&self) -> String {
         self.running.stderr()
     }
 
     /// The whole answer to a request.
+=======
+    /// Sends a GET request; returns the whole response.
+>>>>>>> c1
     pub(super) fn get(&self, path: &str) -> Result<String> {
         let mut stream = TcpStream::connect(&self.address)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
@@ -73,7 +77,7 @@ impl Daemon {
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
-    /// Stops it in order.
+    /// Stops the daemon with SIGTERM and checks that it exits successfully.
     pub(super) fn stop(mut self) -> Result<()> {
         self.running.signal("TERM")?;
         let status = self.running.child.wait()?;

@@ -1,4 +1,4 @@
-//! What the scenarios found: a line each, the verdict, and the table in docs/reliability.md.
+//! Results of the scenarios: one line each, the verdict, and the table in docs/reliability.md.
 
 use std::{fmt::Write as _, fs};
 
@@ -10,7 +10,7 @@ use crate::{paths, shell};
 const BEGIN: &str = "<!-- figures: written by cargo xtask harm -->";
 const FINISH: &str = "<!-- end of figures -->";
 
-/// Results, in the order they came.
+/// Results, in the order in which they were added.
 #[derive(Default)]
 pub(crate) struct Figures {
     rows: Vec<(String, String)>,
@@ -19,7 +19,7 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    /// Adds and prints one result.
+    /// Adds a result and prints it.
     pub(crate) fn add(&mut self, name: &str, end: Result<End>) {
         let text = match end {
             Ok(End::Passed(text)) => text,
@@ -54,7 +54,7 @@ impl Figures {
         table
     }
 
-    /// The summary line; an error when a scenario failed.
+    /// Prints the summary line; returns an error if a scenario failed.
     pub(crate) fn verdict(&self) -> Result<()> {
         let passed = self.rows.len() - self.failed - self.skipped;
         shell::say(&format!("\n{passed} passed, {} failed, {} skipped", self.failed, self.skipped));
@@ -68,7 +68,7 @@ impl Figures {
     }
 }
 
-/// `document` with `table` between its two marker lines.
+/// Returns `document` with `table` between its two marker lines.
 fn replace(document: &str, table: &str) -> Result<String> {
     let markers = document.split_once(BEGIN).and_then(|(before, rest)| {
         let (_, after) = rest.split_once(FINISH)?;

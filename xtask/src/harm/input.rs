@@ -25,10 +25,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "http clients", run: http_clients },
 ];
 
-/// `inspect` of a damaged file ends by itself with a result or an error.
+/// Time limit for `inspect` of a damaged file, which must end with a result or an error.
 const INSPECT_LIMIT: Duration = Duration::from_secs(60);
 
-/// Runs a damaged program, which may do anything, without rights, for at most 10 s.
+/// Command line prefix that runs a damaged program, which may do anything, unprivileged and for at most 10 s.
 const CONFINED: [&str; 9] = [
     "setpriv",
     "--reuid=65534",
@@ -41,7 +41,8 @@ const CONFINED: [&str; 9] = [
     "10",
 ];
 
-/// A copy of `original` with 1 to 64 bytes changed: of the headers, of the Go tables, or anywhere; or cut short.
+/// Returns a copy of `original` with 1 to 64 bytes changed: near its start, near its end, or anywhere; one copy in ten
+/// is truncated.
 fn damage(original: &[u8], random: &mut super::Random) -> Vec<u8> {
     let mut bytes = original.to_vec();
     let length = bytes.len() as u64;
@@ -94,7 +95,8 @@ fn damaged(context: &Context) -> Result<End> {
             let mut watched = Command::new(&context.panicwatch);
             watched.args(["run", "-o", "/dev/null", "--"]).args(CONFINED).arg(&path).current_dir("/proc");
             let watched = programs::run(context, &mut watched, PATIENCE)?;
-            // Damaged code can behave differently from run to run: it counts only what no run without panicwatch does.
+            // Damaged code can behave differently from run to run: it is a failure only if no run without panicwatch
+            // behaves the same.
             let is_equal =
                 |alone: &programs::Ended| (alone.status, &alone.stdout) == (watched.status, &watched.stdout);
             let mut runs = (0..5).map(|_| programs::run(context, &mut line, PATIENCE));
@@ -134,7 +136,7 @@ fn damaged_under_daemon(context: &Context) -> Result<End> {
     Ok(End::Passed(format!("{rounds} files executed; the daemon is healthy and stops in order")))
 }
 
-/// Every output of incidents whose texts try to steer a terminal or a browser.
+/// Checks every output format with incidents whose texts try to control a terminal or a browser.
 fn hostile_values(context: &Context) -> Result<End> {
     let program = programs::build(context, "xtask/harm/hostile", "hostile", &[])?;
     let file = context.scratch.join("hostile.jsonl");
@@ -156,7 +158,7 @@ fn hostile_values(context: &Context) -> Result<End> {
             let status = output.status;
             let words = String::from_utf8_lossy(&output.stderr);
             if status.code() == Some(1) && words.contains("nothing to") {
-                // The formats of profiles need samples, which a short run may lack.
+                // The profile formats need samples, which a short run may lack.
                 continue;
             }
             ensure!(
@@ -179,7 +181,7 @@ fn hostile_values(context: &Context) -> Result<End> {
     )))
 }
 
-/// No control characters but line feeds and tabs.
+/// Checks that the output has no control characters except line feeds and tabs.
 fn harmless(output: &[u8]) -> Result<&str> {
     let text = std::str::from_utf8(output).context("not UTF-8")?;
     let control = text.char_indices().find(|(_, c)| c.is_control() && !matches!(c, '\n' | '\t'));
@@ -189,7 +191,8 @@ fn harmless(output: &[u8]) -> Result<&str> {
     Ok(text)
 }
 
-/// Slow, many and malformed clients: health and metrics answer all the time, and the daemon stops in order.
+/// Opens slow, numerous and malformed connections: health and metrics must always respond, and the daemon must stop
+/// cleanly.
 fn http_clients(context: &Context) -> Result<End> {
     let daemon = Daemon::start(context)?;
     let mut random = context.random("http clients");
@@ -207,7 +210,7 @@ fn http_clients(context: &Context) -> Result<End> {
                 ),
                 _ => String::from_utf8_lossy(&random.next().to_le_bytes()).into_owned(),
             };
-            // A server that closes early is right.
+            // The server is right to close such a connection early.
             drop(stream.set_write_timeout(Some(Duration::from_secs(1))));
             drop(stream.write_all(request.as_bytes()));
             open.push(stream);

@@ -1,7 +1,8 @@
-//! SIGKILL of panicwatch at random moments: no breakpoint may stay in a program, which must go on computing what it computes.
+//! Kills panicwatch with SIGKILL at random moments: no breakpoint may stay in a program, and the program must still
+//! compute correct results.
 //!
-//! A breakpoint that stays is found in the program's code, compared with its file, and in the kernel's log. Each kill has a file of its
-//! own: the kernel keeps a leaked breakpoint by inode.
+//! A leftover breakpoint is found in the program's code, compared with its file, and in the kernel's log. Each kill
+//! uses its own copy of the program, because the kernel associates a leaked breakpoint with the inode.
 
 use std::{
     fs::{self, File},
@@ -28,7 +29,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "trace", run: |context| kills(context, Mode::Trace) },
 ];
 
-/// The command that is killed.
+/// The panicwatch command that is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Run,
@@ -37,14 +38,14 @@ enum Mode {
     Trace,
 }
 
-/// When it is killed.
+/// The moment of the kill.
 #[derive(Debug, Clone, Copy)]
 enum Moment {
-    /// So long after its start.
+    /// This long after its start.
     Starting(Duration),
-    /// So long after the first breakpoint was seen.
+    /// This long after the first breakpoint was seen.
     Attaching(Duration),
-    /// So long after SIGINT.
+    /// This long after SIGINT.
     Detaching(Duration),
 }
 
@@ -58,7 +59,7 @@ impl Moment {
     }
 }
 
-/// What the server answers when nothing is wrong with its code.
+/// The server's answer as long as its code is intact.
 const ANSWER: &str = "10000\n";
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -81,14 +82,14 @@ fn kills(context: &Context, mode: Mode) -> Result<End> {
     Ok(End::Passed(format!("{count} kills, {attached} of them with breakpoints in the program: none stayed")))
 }
 
-/// One kill.
+/// A single kill and its folder.
 struct One<'a> {
     folder: &'a Path,
     panicwatch: &'a Path,
     mode: Mode,
 }
 
-/// Ends with its owner.
+/// A child process that is killed when this is dropped.
 struct Killed(Child);
 
 impl Drop for Killed {
@@ -107,11 +108,11 @@ impl One<'_> {
         self.folder.join("socket")
     }
 
-    /// Returns whether breakpoints were seen before.
+    /// Kills panicwatch at `moment`; returns whether breakpoints were seen before.
     fn kill(&self, server: &Path, moment: Moment) -> Result<bool> {
         fs::copy(server, self.program())?;
         let logged = newest_leak();
-        // Of `run` too: a probe is in every process of the file, and SIGINT ends the one that `run` starts.
+        // Also for `run`: a probe is in every process of the file, and SIGINT ends the process that `run` starts.
         let target = Killed(quiet(Command::new(self.program()).arg(self.socket())).spawn()?);
         until("the server", || Ok(self.socket().exists()))?;
         let mut program = Program::new(target.0.id())?;
@@ -127,7 +128,7 @@ impl One<'_> {
     }
 
     fn judge(&self, program: &Program, logged: f64) -> Result<()> {
-        // Another daemon on this host may watch the program for a while.
+        // Another daemon on this host may also watch the program for a while.
         until("a program without breakpoints", || Ok(program.changed()? == 0))?;
         ensure!(newest_leak() <= logged, "the kernel's log has: failed to unregister, leaking uprobe");
         let mut answer = String::new();
@@ -158,19 +159,19 @@ impl One<'_> {
         Ok(command)
     }
 
-    /// Kills the programs of this kill, also one that `run` has started.
+    /// Kills the processes of this kill's program, including one that `run` has started.
     fn end_all(&self) -> Result<()> {
         let path = self.program();
         let is_it = |pid: &u32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == path);
         for pid in processes().into_iter().filter(is_it) {
-            // It may have ended.
+            // The process may already have ended.
             drop(shell::capture(Command::new("kill").args(["-s", "KILL", &pid.to_string()])));
         }
         Ok(())
     }
 }
 
-/// Waits for the moment.
+/// Waits until `moment`.
 fn wait(program: &mut Program, panicwatch: &mut Killed, moment: Moment) -> Result<()> {
     if let Moment::Starting(after) = moment {
         thread::sleep(after);
@@ -184,7 +185,7 @@ fn wait(program: &mut Program, panicwatch: &mut Killed, moment: Moment) -> Resul
     })?;
     match moment {
         Moment::Detaching(after) => {
-            // All of them are in when it watches.
+            // All breakpoints are in place once panicwatch is watching.
             thread::sleep(Duration::from_millis(500));
             shell::capture(Command::new("kill").args(["-s", "INT", &panicwatch.0.id().to_string()]))?;
             thread::sleep(after);
@@ -194,13 +195,13 @@ fn wait(program: &mut Program, panicwatch: &mut Killed, moment: Moment) -> Resul
     Ok(())
 }
 
-/// The running program: its code in memory and in its file.
+/// The running program, and its code as it is in the file.
 struct Program {
     pid: u32,
     memory: File,
-    /// Address, and the bytes of the file.
+    /// Address and file contents of each executable mapping.
     code: Vec<(u64, Vec<u8>)>,
-    /// A breakpoint was seen.
+    /// Whether a breakpoint was seen.
     seen: bool,
 }
 
@@ -226,7 +227,7 @@ impl Program {
         Ok(Program { pid, memory: File::open(format!("/proc/{pid}/mem"))?, code, seen: false })
     }
 
-    /// Bytes of the code that differ from the file.
+    /// Returns the number of code bytes that differ from the file.
     fn changed(&self) -> Result<usize> {
         let mut changed = 0;
         for (address, bytes) in &self.code {
@@ -237,7 +238,7 @@ impl Program {
         Ok(changed)
     }
 
-    /// Reports whether a breakpoint was ever seen.
+    /// Reports whether a breakpoint has been seen, now or earlier.
     fn look(&mut self) -> Result<bool> {
         self.seen = self.seen || self.changed()? > 0;
         Ok(self.seen)
@@ -253,7 +254,7 @@ fn processes() -> Vec<u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// The processes that panicwatch's process `parent` has started for itself.
+/// Returns the helper processes that the panicwatch process `parent` has started.
 fn helpers(parent: u32) -> Vec<u32> {
     let is_helper = |pid: &u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -268,7 +269,8 @@ fn runs(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
-/// When the kernel last logged a breakpoint that it could not remove, seconds since boot. The log is a ring: lines are not counted.
+/// Returns the time at which the kernel last logged a breakpoint that it could not remove, in seconds since boot. The
+/// log is a ring, so lines cannot be counted.
 fn newest_leak() -> f64 {
     let log = shell::capture(&mut Command::new("dmesg")).unwrap_or_default();
     let times = log.lines().filter(|line| line.contains("leaking uprobe")).filter_map(|line| {

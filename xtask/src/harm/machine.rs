@@ -1,4 +1,5 @@
-//! What would harm the host, in a virtual machine: FUSE servers beside the exec gate, a clock that jumps, a CPU that goes and comes.
+//! Tests that would harm the host, in a virtual machine: FUSE servers with the exec gate, a clock that jumps, CPU
+//! hotplug.
 
 use std::{path::Path, process::Command};
 
@@ -9,9 +10,9 @@ use crate::{paths, shell, vm};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario { name: "virtual machine", run: machine }];
 
-/// The kernel it boots.
+/// Kernel series of the virtual machine.
 const KERNEL: &str = "6.12";
-/// Results that xtask/harm/machine.sh prints.
+/// Number of results that xtask/harm/machine.sh prints.
 const RESULTS: usize = 4;
 
 fn machine(context: &Context) -> Result<End> {

@@ -1,8 +1,8 @@
-//! `cargo xtask harm`: tries to hurt watched programs and the host, and counts what happens.
+//! `cargo xtask harm`: tries to harm watched programs and the host, and counts the results.
 //!
 //! Each group is a table of scenarios. A scenario runs a real Go program with and without panicwatch under one
-//! condition and compares what the program did, and panicwatch's incidents with the program's own count.
-//! Random choices come from a seed that is printed; `--seed` repeats them.
+//! condition. It compares what the program did, and compares panicwatch's incidents with the program's own count.
+//! Random choices derive from a seed that is printed; `--seed` repeats them.
 
 mod conditions;
 mod daemon;
@@ -42,13 +42,13 @@ pub(crate) struct Args {
     panicwatch: Option<PathBuf>,
 }
 
-/// What scenarios share.
+/// Data shared by all scenarios.
 pub(crate) struct Context {
     /// The command under test.
     panicwatch: PathBuf,
     quick: bool,
     seed: u64,
-    /// Scratch files of this run, removed at its end.
+    /// Folder for the temporary files of this run, removed at its end.
     scratch: PathBuf,
 }
 
@@ -65,18 +65,19 @@ impl Context {
         Ok(Context { panicwatch, quick, seed, scratch })
     }
 
-    /// A generator for the scenario `name`: the same seed gives it the same numbers, whatever else runs.
+    /// Returns a generator for the scenario `name`: the same seed yields the same numbers, whatever other scenarios
+    /// run.
     fn random(&self, name: &str) -> Random {
         Random::new(self.seed, name)
     }
 
-    /// `quick` in the quick set, `whole` otherwise.
+    /// Returns `quick` in the quick set, `whole` otherwise.
     fn size<T>(&self, quick: T, whole: T) -> T {
         if self.quick { quick } else { whole }
     }
 }
 
-/// How a scenario ended: its figures in one line, or why it could not run here.
+/// Result of a scenario: its figures in one line, or why it could not run here.
 pub(crate) enum End {
     Passed(String),
     Skipped(String),
@@ -88,7 +89,7 @@ pub(crate) struct Scenario {
     run: fn(&Context) -> Result<End>,
 }
 
-/// Groups in the order they run: name and scenarios.
+/// Groups in execution order: name and scenarios.
 const GROUPS: &[(&str, &[Scenario])] = &[
     ("suites", suites::SCENARIOS),
     ("conditions", conditions::SCENARIOS),
@@ -98,7 +99,7 @@ const GROUPS: &[(&str, &[Scenario])] = &[
     ("machine", machine::SCENARIOS),
 ];
 
-/// Runs the campaign.
+/// Runs the selected scenarios; fails if any of them failed.
 pub(crate) fn run(args: &Args) -> Result<()> {
     if !host::is_root() {
         bail!("panicwatch and the tools beside it load eBPF programs: run this as root");

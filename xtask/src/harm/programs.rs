@@ -1,4 +1,4 @@
-//! Go programs that scenarios run, with and without panicwatch, and what panicwatch reported of them.
+//! Go programs that scenarios run, with and without panicwatch, and panicwatch's reports about them.
 
 use std::{
     collections::BTreeMap,
@@ -16,22 +16,22 @@ use serde_json::Value;
 use super::Context;
 use crate::{paths, setup, shell};
 
-/// Generous: the machine is loaded on purpose.
+/// Time limit for most waits; generous, because the machine is overloaded on purpose.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How a program ended and what it wrote.
+/// How a program ended, and its output.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Ended {
-    /// Exit status, or 128 + the signal's number.
+    /// Exit status, or 128 plus the signal number.
     pub(crate) status: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-/// Debian's package, the oldest release that panicwatch supports.
+/// Release of Debian's Go package, the oldest that panicwatch supports.
 pub(crate) const DEBIAN_GO: &str = "1.19";
 
-/// A command set up for a Go release, without the user's Go settings and without a network.
+/// Returns a go command of a given release, without the user's Go settings and without network access.
 pub(crate) fn go_command(version: &str) -> Result<Command> {
     let cache = paths::cache()?;
     let goroot = match version {
@@ -49,17 +49,17 @@ pub(crate) fn go_command(version: &str) -> Result<Command> {
     Ok(go)
 }
 
-/// The newest Go release that `setup` installs.
+/// Returns the newest Go release that `setup` installs.
 pub(crate) fn newest_go() -> Result<&'static str> {
     setup::GO_VERSIONS.last().copied().context("no Go release is known")
 }
 
-/// Builds the Go module in `folder` (below the repository) as the file `name`, with additional build flags.
+/// Builds the Go module in `folder` (relative to the repository) as the file `name`, with additional build flags.
 pub(crate) fn build(context: &Context, folder: &str, name: &str, flags: &[&str]) -> Result<PathBuf> {
     build_with(context, newest_go()?, folder, name, flags)
 }
 
-/// [`build`], with a given Go release.
+/// Like [`build`], with a given Go release.
 pub(crate) fn build_with(
     context: &Context,
     version: &str,
@@ -74,19 +74,19 @@ pub(crate) fn build_with(
     Ok(program)
 }
 
-/// The program that keeps its own count of panics.
+/// Returns the book program, which counts its own panics; builds it at the first call.
 pub(crate) fn book(context: &Context) -> Result<PathBuf> {
     let program = context.scratch.join("book");
     if program.exists() { Ok(program) } else { build(context, "xtask/harm/book", "book", &[]) }
 }
 
-/// Runs a command to its end; one that does not end within `limit` is killed, and that is an error.
+/// Runs a command until it ends; if that takes longer than `limit`, kills it and returns an error.
 pub(crate) fn run(context: &Context, command: &mut Command, limit: Duration) -> Result<Ended> {
     let running = start(context, command)?;
     running.wait(limit)
 }
 
-/// A command that runs, with its output going to files.
+/// A running command whose output goes to files.
 pub(crate) struct Running {
     pub(crate) child: Child,
     shown: String,
@@ -94,7 +94,7 @@ pub(crate) struct Running {
     stderr: PathBuf,
 }
 
-/// Starts a command with nothing on its standard input.
+/// Starts a command with empty standard input.
 pub(crate) fn start(context: &Context, command: &mut Command) -> Result<Running> {
     let shown = shell::show(command);
     let number = RUNS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -108,7 +108,7 @@ pub(crate) fn start(context: &Context, command: &mut Command) -> Result<Running>
 static RUNS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
 
 impl Running {
-    /// What it has written to standard error so far.
+    /// Returns what the command has written to standard error so far.
     pub(crate) fn stderr(&self) -> String {
         fs::read(&self.stderr).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
@@ -126,13 +126,13 @@ impl Running {
         Ok(())
     }
 
-    /// Sends a signal by name.
+    /// Sends a signal, given its name.
     pub(crate) fn signal(&self, name: &str) -> Result<()> {
         let pid = self.child.id().to_string();
         shell::capture(Command::new("kill").args(["-s", name, &pid])).map(drop)
     }
 
-    /// Waits for its end.
+    /// Waits until the command ends; if that takes longer than `limit`, kills it and returns an error.
     pub(crate) fn wait(mut self, limit: Duration) -> Result<Ended> {
         let deadline = Instant::now() + limit;
         let status = loop {
@@ -156,17 +156,17 @@ fn number(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
-/// What panicwatch reported in JSON lines.
+/// Contents of panicwatch's JSON lines output.
 #[derive(Debug, Default)]
 pub(crate) struct Reported {
-    /// Incidents by outcome.
+    /// Number of incidents, by outcome.
     pub(crate) outcomes: BTreeMap<String, u64>,
-    /// Calls of panic that the incidents show: a chain has several, and runtime.Goexit and throw are none.
+    /// Number of calls of panic in the incidents: a chain has several; runtime.Goexit and throw are not counted.
     pub(crate) panics: u64,
 }
 
 impl Reported {
-    /// Reads a JSON lines file; a file that was never made is an empty one.
+    /// Reads a JSON lines file; a missing file counts as empty.
     pub(crate) fn read(path: &Path) -> Result<Reported> {
         let mut reported = Reported::default();
         let text = fs::read_to_string(path).unwrap_or_default();
@@ -181,20 +181,19 @@ impl Reported {
         Ok(reported)
     }
 
-    /// Incidents with this outcome.
+    /// Returns the number of incidents with this outcome.
     pub(crate) fn of(&self, outcome: &str) -> u64 {
         self.outcomes.get(outcome).copied().unwrap_or(0)
     }
 }
 
-/// The number behind `word` in the program's output.
+/// Returns the number that follows `word` at the start of a line of the program's output.
 pub(crate) fn printed(ended: &Ended, word: &str) -> Result<u64> {
     let number = ended.stdout.lines().find_map(|line| line.strip_prefix(word)?.trim().parse().ok());
     number.with_context(|| format!("no line {word:?} in {:?}; {}", ended.stdout, ended.stderr))
 }
 
-/// Numbers of a sentence that panicwatch prints at its end, such as "3 panics were only counted": the sum of the numbers that
-/// precede `words`.
+/// Returns the sum of the numbers that directly precede `words` in panicwatch's messages.
 pub(crate) fn stated(stderr: &str, words: &str) -> u64 {
     let before = stderr.match_indices(words).map(|(at, _)| stderr[..at].trim_end());
     before.filter_map(|text| text.rsplit(|c: char| !c.is_ascii_digit()).next()?.parse::<u64>().ok()).sum()

@@ -2,25 +2,25 @@
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
-/// A generator.
+/// A splitmix64 generator.
 pub(crate) struct Random(u64);
 
-/// A seed that differs from run to run, short enough to be typed.
+/// Returns a seed that differs from run to run and is short enough to type.
 pub(crate) fn fresh_seed() -> u64 {
     RandomState::new().build_hasher().finish() % 1_000_000_000
 }
 
 impl Random {
-    /// The generator of one scenario.
+    /// Returns the generator of one scenario.
     pub(crate) fn new(seed: u64, scenario: &str) -> Random {
-        // FNV-1a: std's hashers do not promise the same value in the next release.
+        // FNV-1a: std's hashers do not guarantee the same value in later releases.
         let hash = scenario.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
         Random(seed ^ hash)
     }
 
-    /// 64 random bits.
+    /// Returns 64 random bits.
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -29,7 +29,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`, which is not 0.
+    /// Returns a number below `end`, which must not be 0.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }

@@ -1,4 +1,5 @@
-//! The standard library's own tests with and without panicwatch: same results, and as many panics as the kernel counts.
+//! Runs the standard library's own tests with and without panicwatch: the results must be the same, and panicwatch must
+//! report as many panics as the kernel counts.
 
 use std::{
     collections::BTreeSet,
@@ -16,7 +17,7 @@ use crate::{paths, setup, shell};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario { name: "standard library", run: standard_library }];
 
-/// Go releases of the whole campaign; the quick set uses the last.
+/// Go releases of the full run; the quick set uses the last one.
 const RELEASES: [&str; 3] = ["1.21.13", "1.24.11", "1.27.3"];
 const QUICK: &[&str] = &["errors", "fmt", "sort", "text/template"];
 const WHOLE: &[&str] = &[
@@ -72,7 +73,7 @@ fn standard_library(context: &Context) -> Result<End> {
     )))
 }
 
-/// One suite: its number of results and of panics.
+/// Runs one suite; returns its number of results and of panics.
 fn one(context: &Context, release: &str, package: &str) -> Result<(usize, u64)> {
     let source = setup::go_root(&paths::cache()?, release).join("src").join(package);
     let program = context.scratch.join(format!("{}-{release}.test", package.replace('/', "-")));
@@ -107,7 +108,7 @@ fn one(context: &Context, release: &str, package: &str) -> Result<(usize, u64)> 
     Ok((before.len(), reported))
 }
 
-/// The results of a suite's tests, without what differs from run to run: durations, and addresses in names.
+/// Returns the results of a suite's tests, without what differs from run to run: durations, and addresses in names.
 fn results(stdout: &str) -> BTreeSet<String> {
     let lines = stdout.lines().map(str::trim_start).filter(|line| line.starts_with("--- "));
     lines.map(|line| without_addresses(line.split(" (").next().unwrap_or(line))).collect()
@@ -119,7 +120,7 @@ fn without_addresses(name: &str) -> String {
     parts.fold(first, |text, part| text + "0x" + part.trim_start_matches(|c: char| c.is_ascii_hexdigit()))
 }
 
-/// A kernel counter of its own (tracefs) at the instruction of `runtime.gopanic` that panicwatch probes.
+/// A separate kernel counter (tracefs) at the instruction of `runtime.gopanic` that panicwatch probes.
 struct Counter {
     tracefs: PathBuf,
     event: String,
@@ -128,7 +129,7 @@ struct Counter {
 impl Counter {
     fn start(context: &Context, program: &Path) -> Result<Counter> {
         let offset = gopanic(context, program)?;
-        // A mount of its own: panicwatch must work whether the host has one or not.
+        // A separate mount: panicwatch must work whether or not the host has one.
         let tracefs = context.scratch.join("tracefs");
         std::fs::create_dir_all(&tracefs)?;
         shell::capture(Command::new("mount").args(["-t", "tracefs", "none"]).arg(&tracefs))?;
@@ -138,7 +139,7 @@ impl Counter {
         Ok(counter)
     }
 
-    /// The number of hits.
+    /// Returns the number of hits.
     fn stop(self) -> Result<u64> {
         // uprobe_profile: file, event, hits.
         let profile = std::fs::read_to_string(self.tracefs.join("uprobe_profile"))?;
@@ -166,7 +167,7 @@ impl Drop for Counter {
     }
 }
 
-/// File offset of the probe that counts calls of runtime.gopanic, as `panicwatch inspect` gives it.
+/// Returns the file offset of the instruction of runtime.gopanic that panicwatch probes, from `panicwatch inspect`.
 fn gopanic(context: &Context, program: &Path) -> Result<String> {
     let mut inspect = Command::new(&context.panicwatch);
     let json = shell::capture(inspect.args(["inspect", "--format", "json"]).arg(program))?;

@@ -1,4 +1,4 @@
-//! Whether what panicwatch reported equals what the program counted.
+//! Checks that panicwatch's reports match the program's own count.
 
 use std::path::Path;
 
@@ -6,7 +6,8 @@ use anyhow::{Result, ensure};
 
 use super::programs::{Ended, Reported, printed, stated};
 
-/// The program ended as it does alone, and its own count equals what was reported, counted or lost.
+/// Checks that the program ended as it does alone, and that its own count equals the number of panics reported, counted
+/// or lost.
 pub(super) fn adds_up(ended: &Ended, file: &Path, expected: u64) -> Result<String> {
     ensure!(ended.status == 7, "status {} in place of 7: {}{}", ended.status, ended.stdout, ended.stderr);
     let recovered = printed(ended, "recovered ")?;
@@ -14,7 +15,7 @@ pub(super) fn adds_up(ended: &Ended, file: &Path, expected: u64) -> Result<Strin
     sums(recovered, &Reported::read(file)?, &ended.stderr)
 }
 
-/// Compares a number of recovered panics with the incidents and with what panicwatch's last words state.
+/// Compares the number of recovered panics with the incidents and with panicwatch's final messages.
 pub(super) fn sums(recovered: u64, reported: &Reported, stderr: &str) -> Result<String> {
     let counted = stated(stderr, " more panics at");
     let lost = stated(stderr, " times, the event ring was full");

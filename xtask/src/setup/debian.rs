@@ -1,7 +1,7 @@
-//! Programs that nobody here wrote, for tests and benchmarks: unpacked from their Debian packages, not installed.
+//! Third-party programs for tests and benchmarks, unpacked from their Debian packages and not installed.
 //!
-//! An installed server would be started as a service, now and at every boot. nats-server is run by the live tests,
-//! wrk by a benchmark; the others are large Go programs to read.
+//! An installed server would be started as a service, immediately and at every boot. The live tests run nats-server, a
+//! benchmark runs wrk; the others are large Go programs that tests parse.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,9 +15,10 @@ use crate::shell;
 pub(super) struct Package {
     pub(super) name: &'static str,
     program: &'static str,
-    /// A library that it needs and Debian does not install by itself, and the file in it.
+    /// A library that the program needs and Debian does not install automatically, and the file in that library's
+    /// package.
     library: Option<(&'static str, &'static str)>,
-    /// What it is for, and the size of the download.
+    /// Purpose of the program, and size of the download.
     pub(super) why: &'static str,
 }
 
@@ -40,7 +41,7 @@ const fn package(name: &'static str, program: &'static str, why: &'static str) -
     Package { name, program, library: None, why }
 }
 
-/// Those that are neither unpacked nor installed.
+/// Returns the packages that are neither unpacked nor installed.
 pub(super) fn missing(cache: &Path) -> Vec<&'static Package> {
     let is_there = |package: &Package| {
         let folder = root(cache).join(package.name);
@@ -50,12 +51,12 @@ pub(super) fn missing(cache: &Path) -> Vec<&'static Package> {
     PACKAGES.iter().filter(|package| !is_there(package)).collect()
 }
 
-/// Where they are unpacked, each in a folder of its own.
+/// Returns the folder that has one subfolder for each unpacked package.
 pub(super) fn root(cache: &Path) -> PathBuf {
     cache.join("debian")
 }
 
-/// Fetches and unpacks one. It appears under its name only when it is whole.
+/// Downloads and unpacks a package. Its folder appears only when it is complete.
 pub(super) fn install(cache: &Path, package: &Package) -> Result<()> {
     let place = root(cache).join(package.name);
     let scratch = root(cache).join(format!("partial-{}-{}", package.name, std::process::id()));
@@ -80,6 +81,6 @@ fn unpack_into(scratch: &Path, package: &str) -> Result<()> {
         .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
         .context("apt-get downloaded no package")?;
     shell::run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(scratch.join("unpacked")))?;
-    // The next one is looked for in the same folder.
+    // The next package is searched for in the same folder.
     fs::remove_file(&package).with_context(|| format!("cannot remove {}", package.display()))
 }

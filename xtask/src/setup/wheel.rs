@@ -1,4 +1,4 @@
-//! Packages of PyPI that are unpacked and not installed: pip checks a wheel's hash against the index.
+//! PyPI packages that are unpacked and not installed; pip checks a wheel's hash against the index.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,14 +8,15 @@ use anyhow::{Context, Result};
 
 use crate::shell;
 
-/// A Python that has pip.
+/// Returns a Python that has pip.
 pub(super) fn python() -> Option<&'static str> {
     ["python3", "/usr/bin/python3"]
         .into_iter()
         .find(|python| shell::capture(Command::new(python).args(["-m", "pip", "--version"])).is_ok())
 }
 
-/// Fetches the one wheel of `requirement` into `scratch` and unpacks its folder `folder` there; the folder that holds it then.
+/// Downloads the wheel of `requirement` into `scratch` and unpacks its folder `folder` there; returns the parent folder
+/// of the unpacked folder.
 pub(super) fn fetch(python: &str, requirement: &str, folder: &str, scratch: &Path) -> Result<PathBuf> {
     shell::run(
         Command::new(python)

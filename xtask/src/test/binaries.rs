@@ -12,21 +12,21 @@ use super::output::{Reader, Show};
 use super::tally::Tally;
 use crate::{paths, shell};
 
-/// How long a program may say nothing of interest before it is shown to be alive.
+/// How long a program may print nothing relevant before a progress line is shown.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(20);
 
 /// A built test program.
 pub(super) struct Binary {
-    /// `panicwatch (lib)`, `panicwatch live`
+    /// Name in the output: `panicwatch (lib)`, `panicwatch live`.
     pub(super) name: String,
     pub(super) target: String,
     pub(super) executable: PathBuf,
-    /// Where cargo would run it: its package's directory.
+    /// Directory in which cargo would run the program: that of its package.
     pub(super) directory: PathBuf,
 }
 
 impl Binary {
-    /// The tests that load BPF programs are all in one program.
+    /// Reports whether this is the one program that holds all tests that load BPF programs.
     pub(super) fn is_live(&self) -> bool {
         self.target == "live"
     }
@@ -55,7 +55,7 @@ pub(super) fn build() -> Result<Vec<Binary>> {
     Ok(binaries)
 }
 
-/// The test program a line of cargo's JSON messages speaks of.
+/// Returns the test program that a line of cargo's JSON messages describes.
 fn test_binary(line: &str) -> Option<Binary> {
     let message: Value = serde_json::from_str(line).ok()?;
     if message["reason"] != "compiler-artifact" || message["profile"]["test"] != true {
@@ -74,14 +74,14 @@ fn test_binary(line: &str) -> Option<Binary> {
 pub(super) fn run(binary: &Binary, filter: Option<&str>, tally: &mut Tally) {
     let mut command = Command::new(&binary.executable);
     command.current_dir(&binary.directory).env("CARGO_MANIFEST_DIR", &binary.directory).args(filter);
-    // The oldest way to see what a passed test printed; libtest-mimic does not know it, nor capture.
+    // The oldest option that shows what a passed test printed; libtest-mimic supports neither the option nor capturing.
     if !binary.is_live() {
         command.arg("--show-output");
     }
     follow(&binary.name, command, tally);
 }
 
-/// Runs the examples in the documentation. Only cargo can.
+/// Runs the documentation examples, which only cargo can run.
 pub(super) fn run_doc_tests(filter: Option<&str>, tally: &mut Tally) {
     for package in ["panicwatch", "panicwatch-common"] {
         let mut cargo = Command::new(paths::cargo());
@@ -91,7 +91,7 @@ pub(super) fn run_doc_tests(filter: Option<&str>, tally: &mut Tally) {
     }
 }
 
-/// Runs a test program, shows what is of interest, and counts.
+/// Runs a test program, shows the relevant lines of its output, and adds its counts to `tally`.
 pub(super) fn follow(name: &str, mut command: Command, tally: &mut Tally) {
     shell::headline(name);
     let mut reader = Reader::new(name);

@@ -1,7 +1,7 @@
-//! The live tests: panicwatch watching real Go programs. They need root and a kernel with uprobes.
+//! The live tests, in which panicwatch watches real Go programs. They need root and a kernel with uprobes.
 //!
-//! Here when we are root, here through sudo when the person agrees, else in a virtual machine. Where
-//! nothing of that is to be had, the program runs as we are: it skips and counts what needs more.
+//! They run directly if this process is root, through sudo if the user agrees, else in a virtual machine. If none of
+//! that is possible, the program runs unprivileged: the tests that need more are skipped and counted.
 
 use std::process::{Command, Stdio};
 
@@ -11,7 +11,7 @@ use super::binaries::{self, Binary};
 use super::tally::Tally;
 use crate::{host, paths, shell, vm};
 
-/// Runs them wherever that can be done.
+/// Runs the live tests in the best available place.
 pub(super) fn run(binaries: &[Binary], args: &super::Args, tally: &mut Tally) {
     let Some(live) = binaries.iter().find(|binary| binary.is_live()) else {
         tally.fail("live tests", "there is no test target `live`");
@@ -43,7 +43,7 @@ pub(super) fn run(binaries: &[Binary], args: &super::Args, tally: &mut Tally) {
 enum Place {
     Here,
     Sudo,
-    /// Why not here.
+    /// In a virtual machine; the text is why they cannot run here.
     Vm(String),
     Nowhere(String),
 }
@@ -72,22 +72,22 @@ fn place(live: &Binary, want_vm: bool) -> Place {
 }
 
 fn through_sudo(live: &Binary, filter: Option<&str>, tally: &mut Tally) {
-    // First as ourselves: what root compiles would lie in our folders as root's.
+    // Compile unprivileged first: files that root compiles would belong to root in our folders.
     if let Err(error) = compile(live, filter) {
         return tally.fail(&live.name, &format!("{error:#}"));
     }
     let mut sudo = Command::new("sudo");
     sudo.current_dir(&live.directory).arg("env");
     if let Ok(cache) = paths::cache() {
-        // root's home is another one.
+        // root has another home directory.
         sudo.arg(format!("PANICWATCH_HOME={}", cache.display()));
     }
     sudo.arg(format!("CARGO_MANIFEST_DIR={}", live.directory.display())).arg(&live.executable).args(filter);
     binaries::follow(&live.name, sudo, tally);
 }
 
-/// Lets the live tests compile the Go programs they watch, and no more. With this variable every test
-/// fails where it would run something; that is no news.
+/// Runs the live tests only as far as compiling the Go programs that they watch. With this variable, every test fails
+/// where it would run something; these failures are expected.
 fn compile(live: &Binary, filter: Option<&str>) -> Result<()> {
     shell::say("compiling the Go programs of the live tests");
     let mut build = Command::new(&live.executable);
@@ -98,8 +98,8 @@ fn compile(live: &Binary, filter: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Some of the program's tests need no probes, and it knows which, unless it runs as root: then it takes
-/// for granted that probes can be placed, and each test counts as skipped.
+/// Runs the tests that need no probes. The program decides which these are, unless it runs as root: then it assumes
+/// that probes can be attached, so every test is counted as skipped instead of being run.
 fn without_probes(live: &Binary, why: &str, filter: Option<&str>, tally: &mut Tally) {
     shell::say(&format!("live tests: {why}: running those that place no probes"));
     if !host::is_root() {

@@ -1,7 +1,7 @@
-//! `cargo xtask test`: everything that must hold, in one command with one summary.
+//! `cargo xtask test`: all checks and tests, in one command with one summary.
 //!
-//! Set-up, format, clippy, house rules, every test, and a minute of fuzzing. cargo never runs as root: the test programs
-//! are built first, and the privileged one alone is run through sudo or in a virtual machine.
+//! Setup, format, clippy, house rules, every test, and a minute of fuzzing. cargo never runs as root: the test programs
+//! are built first, and only the privileged one is run through sudo or in a virtual machine.
 
 mod binaries;
 mod live;
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     kernel: String,
 }
 
-/// Runs it all; an error when anything failed.
+/// Runs all checks and tests; returns an error if any failed.
 pub(crate) fn run(args: &Args) -> Result<()> {
     shell::headline("Set-up");
     setup::run()?;
@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Each fuzz target for its share of a minute, counted like one test called `fuzz NAME`.
+/// Runs each fuzz target for its share of a minute, counted as one test named `fuzz NAME`.
 fn fuzz_targets(filter: Option<&str>, tally: &mut Tally) {
     let named = |target: &String| filter.is_none_or(|filter| format!("fuzz {target}").contains(filter));
     let targets = match fuzz::targets() {
@@ -96,7 +96,7 @@ fn fuzz_targets(filter: Option<&str>, tally: &mut Tally) {
     }
 }
 
-/// A check that is not a test program: counted like one test.
+/// Runs a check that is not a test program, counted as one test.
 fn check(tally: &mut Tally, name: &str, run: impl FnOnce() -> Result<()>) {
     shell::headline(name);
     match run() {

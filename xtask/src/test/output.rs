@@ -1,17 +1,17 @@
-//! Reads what a test program prints: the format of Rust's own harness and of libtest-mimic.
+//! Parses the output of a test program, in the format of Rust's own harness and of libtest-mimic.
 //!
-//! A test counts as skipped when the harness says `ignored`, and also when it passed but printed a
-//! line `skipped: <reason>`: Rust's harness lets a test skip in no other way. A line
-//! `SKIPPED <what>: <reason>` is a skipped part: counted too, beside the test that passed without it.
+//! A test counts as skipped if the harness reports it as `ignored`, or if it passed but printed a line `skipped:
+//! <reason>`: Rust's harness offers no other way to skip a test at run time. A line `SKIPPED <what>: <reason>` reports
+//! a skipped part, which is counted in addition to the test that passed without it.
 
 use std::collections::BTreeMap;
 
 use super::tally::Tally;
 
-/// How much of what a failed test said is repeated in the summary, in characters.
+/// Maximum number of characters of a failed test's output that the summary repeats.
 const REASON_LENGTH: usize = 400;
 
-/// What became of one test.
+/// Result of one test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum End {
     Passed,
@@ -19,13 +19,13 @@ enum End {
     Skipped(String),
 }
 
-/// The state of reading one program's output.
+/// Parser state for one program's output.
 pub(super) struct Reader {
     program: String,
     ends: BTreeMap<String, End>,
-    /// Parts of tests that were left out, and why.
+    /// Parts of tests that were skipped, and why.
     parts: Vec<(String, String)>,
-    /// The first words of those that failed.
+    /// Beginning of the output of each failed test, by test name.
     reasons: BTreeMap<String, String>,
     /// The test whose captured output is being printed.
     block: Option<String>,
@@ -33,7 +33,7 @@ pub(super) struct Reader {
     complete: bool,
 }
 
-/// What to do with a line.
+/// Whether to show a line to the user.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Show {
     Line,
@@ -52,12 +52,12 @@ impl Reader {
         }
     }
 
-    /// How many tests have ended.
+    /// Returns the number of tests that have ended.
     pub(super) fn ended(&self) -> usize {
         self.ends.len()
     }
 
-    /// Takes the next line; says whether a person wants to see it.
+    /// Parses the next line; returns whether to show it.
     pub(super) fn line(&mut self, line: &str) -> Show {
         if let Some((name, end)) = test_end(line) {
             let show = if end == End::Passed { Show::Nothing } else { Show::Line };
@@ -84,14 +84,14 @@ impl Reader {
         }
         self.note_reason(line);
         match &self.block {
-            // Captured output is of interest only where the test failed.
+            // Captured output matters only if the test failed.
             Some(name) if self.ends.get(name) != Some(&End::Failed) => Show::Nothing,
             _ if line.is_empty() || line == "successes:" || line.starts_with("running ") => Show::Nothing,
             _ => Show::Line,
         }
     }
 
-    /// Keeps the beginning of what a failed test said, for the summary.
+    /// Keeps the beginning of a failed test's output for the summary.
     fn note_reason(&mut self, line: &str) {
         let heading = line.is_empty() || line.starts_with("---- ");
         let failed = |name: &&String| !heading && self.ends.get(*name) == Some(&End::Failed);
@@ -103,7 +103,7 @@ impl Reader {
         }
     }
 
-    /// The counts, the program having ended so.
+    /// Returns the counts; `success` and `how` describe how the program ended.
     pub(super) fn finish(self, success: bool, how: &str) -> Tally {
         let mut tally = Tally::default();
         let program = &self.program;
@@ -127,7 +127,7 @@ impl Reader {
     }
 }
 
-/// `test NAME ... ok`, `... FAILED`, `... ignored, WHY`; libtest-mimic pads names and adds `[kind]`.
+/// Parses `test NAME ... ok`, `... FAILED` and `... ignored, WHY`; libtest-mimic pads names and adds `[kind]`.
 fn test_end(line: &str) -> Option<(String, End)> {
     let (name, result) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
     let name = name.trim().to_owned();
@@ -139,9 +139,9 @@ fn test_end(line: &str) -> Option<(String, End)> {
             let why = why.strip_prefix('(').and_then(|it| it.strip_suffix(')')).unwrap_or(why);
             End::Skipped(if why.is_empty() { "no reason given".to_owned() } else { why.to_owned() })
         }
-        // `ok`, or `ok <0.1s>` with times on.
+        // `ok`, or `ok <0.1s>` if times are shown.
         ok if ok == "ok" || ok.starts_with("ok ") => End::Passed,
-        // `should panic` and the like belong to the name.
+        // `should panic` and the like are part of the name.
         _ => return None,
     };
     Some((name, end))

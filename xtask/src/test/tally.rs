@@ -1,18 +1,18 @@
-//! What passed, what failed, what was skipped and why.
+//! Counts of passed, failed and skipped tests, with reasons.
 
 use std::collections::BTreeMap;
 
 use crate::shell;
 
-/// How many tests that were skipped for one reason are named.
+/// Maximum number of tests that are listed for one skip reason.
 const SHOWN: usize = 10;
 
-/// The counts of a run.
+/// Counts of a run.
 #[derive(Default)]
 pub(super) struct Tally {
     passed: usize,
     failures: Vec<(String, String)>,
-    /// Reason to tests.
+    /// Skipped tests, by reason.
     skips: BTreeMap<String, Vec<String>>,
 }
 
@@ -51,12 +51,12 @@ impl Tally {
         }
     }
 
-    /// `N passed, N failed, N skipped`
+    /// Returns `N passed, N failed, N skipped`.
     pub(super) fn line(&self) -> String {
         format!("{} passed, {} failed, {} skipped", self.passed, self.failed(), self.skipped())
     }
 
-    /// Prints every reason to skip, every failure, and last the counts.
+    /// Prints every skip reason, every failure, and finally the counts.
     pub(super) fn print(&self) {
         for (why, tests) in &self.skips {
             shell::say(&format!("skipped {}: {why}", tests.len()));

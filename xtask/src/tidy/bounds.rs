@@ -1,18 +1,18 @@
-//! The bounds of the eBPF programs: which test crosses each.
+//! Checks that a test crosses each bound of the eBPF programs.
 //!
-//! What the kernel side copies, follows or holds is bounded, and a bound that no test crosses hides what happens beyond it.
-//! The comment of such a constant or map says "Crossed by `TEST`", `TEST` being text that the tests contain.
+//! The programs limit what they copy, follow and hold, and a bound that no test crosses hides what happens beyond it.
+//! The comment of such a constant or map contains "Crossed by `TEST`", where `TEST` is text that occurs in the tests.
 
 use super::{File, Remark};
 
-/// The programs, and what they share with user space.
+/// Source folders of the programs, and of what they share with user space.
 const PROGRAMS: [&str; 2] = ["panicwatch-ebpf/src/", "panicwatch-common/src/"];
 const TESTS: &str = "panicwatch/tests/";
 const CROSSED: &str = "Crossed by `";
-/// In the comment of a constant that is compared with, and limits nothing.
+/// Marker in the comment of a constant that code compares with but that limits nothing.
 const NO_BOUND: &str = "No bound: ";
 
-/// Lists bounds whose comment names no test, and rejects names of tests that do not exist.
+/// Warns about bounds whose comment names no test, and rejects names of tests that do not exist.
 pub(super) fn check(files: &[File]) -> Vec<(String, Remark)> {
     let (programs, others): (Vec<&File>, Vec<&File>) = files
         .iter()
@@ -39,7 +39,7 @@ pub(super) fn check(files: &[File]) -> Vec<(String, Remark)> {
     remarks
 }
 
-/// Constants and maps: line, name, and the comment in front of each.
+/// Returns constants and maps: line, name, and the comment in front of each.
 fn declarations(text: &str) -> Vec<(usize, &str, String)> {
     let mut out = Vec::new();
     let mut comment = String::new();
@@ -60,7 +60,7 @@ fn declarations(text: &str) -> Vec<(usize, &str, String)> {
     out
 }
 
-/// Whether the constant ends a loop or limits a length, or the map has a number of entries of its own.
+/// Reports whether the constant ends a loop or limits a length, or whether the map has its own number of entries.
 fn is_bound(text: &str, name: &str) -> bool {
     let whole_word = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
     let limits = ["..", " > "].iter().any(|before| {

@@ -1,8 +1,8 @@
-//! Links in Markdown files: what they point to must exist, headings included.
+//! Checks links in Markdown files: their targets must exist, including headings.
 
 use super::{File, Remark};
 
-/// Checks the links of a Markdown file; `exists` answers for paths from the repository's root.
+/// Checks the links of a Markdown file; `exists` reports whether a path relative to the repository's root exists.
 pub(super) fn check(file: &File, exists: &dyn Fn(&str) -> bool) -> Vec<Remark> {
     if !file.path.ends_with(".md") {
         return Vec::new();
@@ -22,7 +22,7 @@ fn resolves(file: &File, target: &str, exists: &dyn Fn(&str) -> bool) -> bool {
     normalised(&file.path, path).is_some_and(|path| exists(&path))
 }
 
-/// The path a relative link means, from the root; None when it leads out of the repository.
+/// Returns the path to which a relative link resolves, relative to the root; `None` if it is outside the repository.
 fn normalised(from: &str, link: &str) -> Option<String> {
     let mut parts: Vec<&str> = match link.strip_prefix('/') {
         Some(_) => Vec::new(),
@@ -38,7 +38,7 @@ fn normalised(from: &str, link: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// Targets of `[text](target)` and `[name]: target`, outside code.
+/// Returns the targets of `[text](target)` and `[name]: target`, outside code.
 fn targets(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for line in prose(text) {
@@ -60,7 +60,7 @@ fn targets(text: &str) -> Vec<String> {
     found
 }
 
-/// Lines outside fenced code.
+/// Returns the lines outside fenced code.
 fn prose(text: &str) -> impl Iterator<Item = &str> {
     let mut fenced = false;
     text.lines().filter(move |line| {
@@ -70,7 +70,7 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Headings as their anchors: lower case, words joined by hyphens, punctuation left out.
+/// Returns the anchors of the headings: lower case, words joined by hyphens, without punctuation.
 fn headings(text: &str) -> impl Iterator<Item = String> {
     prose(text).filter(|line| line.starts_with('#')).map(|line| {
         let title = line.trim_start_matches('#').trim().to_lowercase();

@@ -1,7 +1,7 @@
-//! `cargo xtask tidy`: the house rules that no compiler knows, as a check.
+//! `cargo xtask tidy`: checks house rules that no compiler checks.
 //!
-//! Works on the files git knows or would add. A rule takes a file and gives sentences; warnings are
-//! printed, violations fail the task.
+//! Checks the files that git tracks or would add. A rule takes a file and returns remarks: warnings are printed,
+//! violations fail the task.
 
 mod bounds;
 mod links;
@@ -16,13 +16,13 @@ use anyhow::{Context, Result, bail};
 
 use crate::{paths, shell};
 
-/// A file of the repository, by its path from the root.
+/// A text file of the repository, with its path relative to the root.
 struct File {
     path: String,
     text: String,
 }
 
-/// What a rule has to say about a file.
+/// A rule's finding about a file.
 #[derive(Debug, PartialEq, Eq)]
 enum Remark {
     Warning(String),
@@ -37,7 +37,7 @@ pub(crate) fn run() -> Result<()> {
     let mut remarks = Vec::new();
     for name in &names {
         let path = paths::root().join(name);
-        // A name in the index whose file was deleted, or a binary: no text, nothing to say.
+        // A deleted file that is still in the index, or a binary file: there is no text to check.
         let Ok(bytes) = fs::read(&path) else { continue };
         let Ok(text) = String::from_utf8(bytes) else { continue };
         let file = File { path: name.clone(), text };
@@ -66,13 +66,14 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Where this clone and its cache lie. Too short a path (`/panicwatch`) is also part of others.
+/// Returns the paths of this clone and its cache. A short path (`/panicwatch`) is ignored, because it may be part of
+/// others.
 fn private_paths() -> Vec<String> {
     let paths = [Some(paths::root()), paths::cache().ok()].into_iter().flatten();
     paths.filter(|path| path.components().count() > 3).map(|path| path.display().to_string()).collect()
 }
 
-/// Whether a path from the root exists.
+/// Reports whether a path relative to the root exists.
 fn exists(path: &str) -> bool {
     paths::root().join(path).exists()
 }
