@@ -55,7 +55,7 @@ pub struct History {
     gaps: VecDeque<Gap>,
     /// Positions of the rings at earlier times.
     polls: VecDeque<Poll>,
-    /// Records before this moment were dropped.
+    /// Records before this time were dropped.
     kept_from_ns: u64,
 }
 
