@@ -13,7 +13,7 @@ use super::links;
 pub(super) enum Link {
     /// Uprobes, held by the helper process.
     Held(links::Link),
-    /// A link of a BTF tracepoint.
+    /// Link of a BTF tracepoint.
     Tracing(OwnedFd),
     /// Link of a raw tracepoint.
     Tracepoint(RawTracePointLink),

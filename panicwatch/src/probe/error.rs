@@ -9,7 +9,7 @@ pub enum ProbeError {
     /// The object lacks a map or program: the build is broken.
     #[error("the eBPF object has no {0}")]
     Object(&'static str),
-    /// The object could not be read.
+    /// The object could not be parsed.
     #[error("the eBPF object is damaged: {0}")]
     Parse(String),
     /// aya could not load the object.
@@ -18,7 +18,7 @@ pub enum ProbeError {
     /// The kernel rejected a program that aya loaded.
     #[error("an eBPF program was refused")]
     Program(#[from] aya::programs::ProgramError),
-    /// A map could not be used.
+    /// aya could not access a map.
     #[error("an eBPF map could not be used")]
     Map(#[from] aya::maps::MapError),
     /// The verifier rejected a program that we loaded without aya.

@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{correlate::Lost, ebpf};
 
-/// The uprobe programs by name, one per kind of event; see `panicwatch-ebpf/src/probes`.
+/// Names of the uprobe programs, one per kind of event; see `panicwatch-ebpf/src/probes`.
 pub const UPROBES: [&str; 14] = [
     "gopanic",
     "defer_begin",
@@ -65,11 +65,11 @@ const TRACEPOINTS: [&str; 3] = ["sched_process_fork", "sched_process_exec", "sch
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 pub(super) struct Crossing<T>(pub(super) T);
-// SAFETY: `Binary` consists of 32-bit integers only: any bytes are a value and there is no padding.
+// SAFETY: `Binary` consists of 32-bit integers only: any bytes are a valid value, and there is no padding.
 unsafe impl Pod for Crossing<Binary> {}
 // SAFETY: `Config` consists of 32-bit integers only, too.
 unsafe impl Pod for Crossing<Config> {}
-// SAFETY: `Goroutine` is two 64-bit integers.
+// SAFETY: `Goroutine` is two 64-bit integers, without padding.
 unsafe impl Pod for Crossing<Goroutine> {}
 // SAFETY: `TaskLayout` consists of 32-bit integers only, too.
 unsafe impl Pod for Crossing<TaskLayout> {}
@@ -171,7 +171,7 @@ impl Programs {
         Ok(programs)
     }
 
-    /// Loads more uprobe programs.
+    /// Loads the uprobe programs `names` into the kernel, in addition to those loaded before.
     fn load_uprobes(&mut self, names: &[&'static str]) -> Result<(), ProbeError> {
         if self.uprobe_multi {
             self.multi.append(&mut multi::load(ebpf::object(), &map_fds(&self.ebpf), names)?);

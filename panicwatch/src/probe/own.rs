@@ -52,7 +52,7 @@ impl Own {
         let (function, g) = (black_box(self.function()), [0_u64; G_WORDS]);
         for _ in 0..times {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: the function changes no register but those that any C function may.
+            // SAFETY: the function changes only registers that any C function may change.
             unsafe {
                 std::arch::asm!("call {}", in(reg) function, in("r14") g.as_ptr(), clobber_abi("C"));
             }

@@ -52,7 +52,7 @@ pub struct Site {
     pub symbol: String,
     /// Link-time address of the instruction.
     pub address: u64,
-    /// Distance from the function's entry.
+    /// Distance from the function's entry, in bytes.
     pub offset: u64,
     /// File offset of the instruction, which is what the kernel attaches to.
     pub file_offset: u64,
@@ -60,7 +60,7 @@ pub struct Site {
     pub bytes: Vec<u8>,
     /// Disassembled instruction.
     pub instruction: String,
-    /// Cost class.
+    /// Cost class of a hit.
     pub price: Price,
     /// Flags of the probe's cookie.
     pub flags: u32,

@@ -99,7 +99,7 @@ impl MappedRings {
             let head = self.head(cpu);
             // SAFETY: the head is mapped.
             let since = || unsafe { (&raw const (*head).watched_since_ns).read_volatile() };
-            // SAFETY: likewise.
+            // SAFETY: the head is mapped.
             let ended = || unsafe { (&raw const (*head).watched_ns).read_volatile() };
             let mut read = (since(), ended());
             for _ in 0..TRIES {
@@ -118,7 +118,7 @@ impl MappedRings {
     /// cache line again that is read here.
     fn head(&self, cpu: u32) -> *const Head {
         assert!(cpu < self.sizes.cpus);
-        // SAFETY: the index is below the number that was mapped.
+        // SAFETY: the index is below the number of elements mapped.
         unsafe { self.heads.as_ptr().cast::<Head>().add(cpu as usize) }
     }
 }
@@ -137,11 +137,11 @@ pub(super) fn copy<T: Copy>(at: *const T, n: u64) -> Option<T> {
     fence(Ordering::Acquire);
     let mut copy = MaybeUninit::<T>::uninit();
     for i in 0..size_of::<T>() / 8 {
-        // SAFETY: records consist of 64-bit words; source and target have as many.
+        // SAFETY: records consist of 64-bit words; source and target have the same number of them.
         unsafe { copy.as_mut_ptr().cast::<u64>().add(i).write(at.cast::<u64>().add(i).read_volatile()) };
     }
     fence(Ordering::Acquire);
-    // SAFETY: every byte was written, and any bytes are a value of the record types.
+    // SAFETY: every byte was written, and any bytes are a valid record.
     (seq() == n + 1).then(|| unsafe { copy.assume_init() })
 }
 
@@ -171,14 +171,14 @@ impl Rings for MappedRings {
     fn slot(&self, cpu: u32, n: u64) -> Option<Slot> {
         assert!(cpu < self.sizes.cpus);
         let at = u64::from(cpu) * self.slots() + n % self.slots();
-        // SAFETY: the index is below the number that was mapped.
+        // SAFETY: the index is below the number of elements mapped.
         copy(unsafe { self.slots.as_ptr().cast::<Slot>().add(at as usize) }, n)
     }
 
     fn sample(&self, cpu: u32, n: u64) -> Option<Sample> {
         assert!(cpu < self.sizes.cpus);
         let at = u64::from(cpu) * self.samples() + n % self.samples();
-        // SAFETY: the index is below the number that was mapped.
+        // SAFETY: the index is below the number of elements mapped.
         copy(unsafe { self.samples.as_ptr().cast::<Sample>().add(at as usize) }, n)
     }
 }

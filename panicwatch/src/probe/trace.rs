@@ -34,11 +34,11 @@ use super::{
 pub use price::HitPrices;
 pub use rings::TraceRings;
 
-// SAFETY: `TraceConfig` consists of integers without padding: any bytes are a value.
+// SAFETY: `TraceConfig` consists of integers without padding: any bytes are a valid value.
 unsafe impl Pod for Crossing<TraceConfig> {}
-// SAFETY: so does `Counts`.
+// SAFETY: `Counts` consists of integers without padding, too.
 unsafe impl Pod for Crossing<Counts> {}
-// SAFETY: so does `FetchList`.
+// SAFETY: `FetchList` consists of integers without padding, too.
 unsafe impl Pod for Crossing<FetchList> {}
 
 const ENTRY: &str = "trace_entry";

@@ -11,11 +11,11 @@ use super::{Source, cost::Cost};
 /// Limits of the overhead; `None` means no limit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
-    /// Percent of the watched processes' CPU time.
+    /// Target budget: percent of the watched processes' CPU time.
     pub target_percent: Option<f64>,
     /// Percent of each core that watched processes may bear, whatever the target budget allows.
     pub core_percent: Option<f64>,
-    /// Percent of the machine's CPU capacity.
+    /// Host budget: percent of the machine's CPU capacity.
     pub host_percent: Option<f64>,
     /// Number of the machine's cores.
     pub cores: u32,
@@ -32,10 +32,10 @@ pub enum Limit {
     Host,
 }
 
-/// One reading of the counters.
+/// Differences between two readings of the counters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reading {
-    /// CLOCK_MONOTONIC, nanoseconds.
+    /// Time of the reading, CLOCK_MONOTONIC nanoseconds.
     pub time_ns: u64,
     /// Time since the previous reading, nanoseconds.
     pub elapsed_ns: u64,

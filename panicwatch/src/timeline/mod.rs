@@ -2,7 +2,7 @@
 //! the window before it.
 //!
 //! Builds a [`Timeline`] from records of the flight recorder. No I/O, no clock: every race can be a table of records in
-//! a test. Time that was not recorded is a state of its own, with the reason; docs/timeline.md describes which states
+//! a test. Time that was not recorded is a separate state, with the reason; docs/timeline.md describes which states
 //! are inferred from which records. Must not know rings, files or processes; names are looked up through [`Names`].
 
 mod bound;

@@ -314,7 +314,7 @@ pub struct Stack {
 /// A frame of a kernel stack.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelFrame {
-    /// Address.
+    /// Address in the kernel.
     pub pc: Addr,
     /// Symbol and offset, if the kernel's symbols are readable.
     pub symbol: Option<String>,

@@ -142,8 +142,7 @@ impl State<'_> {
         *cpu = (*cpu).max(gap.to_ns);
     }
 
-    /// Ends the replay. The panicking thread has its goroutine until the end; for the others, records since their last
-    /// one are missing.
+    /// Ends the replay: the goroutines of all threads but the panicking one are only inferred since their last records.
     fn close(&mut self) {
         let gaps = self.input.gaps.iter().enumerate().map(|(i, gap)| (gap.from_ns, gap.to_ns, i));
         let mut gaps: Vec<(u64, u64, usize)> = gaps.collect();

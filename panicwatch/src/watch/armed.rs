@@ -57,7 +57,7 @@ impl Armed {
     }
 
     /// Reports whether its path still leads to the same file in our mount namespace. False if the file was deleted or
-    /// replaced, or lies in a container's own file system.
+    /// replaced, or is in a container's own file system.
     pub fn is_reachable(&self) -> bool {
         let Some(ours) = self.file.as_ref().and_then(|file| file.metadata().ok()) else { return true };
         let there = std::fs::metadata(&self.program.path);

@@ -69,9 +69,9 @@ impl FileId {
 
 /// What is known of a file that was seen before.
 pub enum KnownFile {
-    /// It has probes.
+    /// The file has probes.
     Armed(Arc<Armed>),
-    /// It has none.
+    /// The file has no probes, for this reason.
     Unarmed(Unarmed),
 }
 
@@ -85,7 +85,7 @@ impl KnownFile {
 /// Why a file has no probes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unarmed {
-    /// It is no Go program.
+    /// It is not a Go program.
     NotGo,
     /// It is a Go program, but no caller has requested probes for it yet.
     Go {

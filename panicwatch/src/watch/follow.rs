@@ -146,7 +146,7 @@ impl Agenda {
 }
 
 impl Follower {
-    /// Starts the thread.
+    /// Starts the follower thread.
     ///
     /// # Errors
     /// Fails if the thread cannot be started.
@@ -212,7 +212,7 @@ impl Follower {
         self.ask(Ask::AllRunning);
     }
 
-    /// Ends the thread.
+    /// Ends the follower thread.
     pub(super) fn stop(&self) {
         self.ask(Ask::Stop);
     }

@@ -86,7 +86,7 @@ impl Gate {
         self.seen.forget(pid);
     }
 
-    /// Tells the gate process to forget its decisions about files, after a binary has lost its probes.
+    /// Makes the gate process forget its decisions about files, after a binary has lost its probes.
     pub(super) fn forget_files(&self) {
         self.link.send(&ToGate::ForgetFiles);
     }
@@ -103,7 +103,7 @@ impl Drop for Gate {
     }
 }
 
-/// Starts the gate.
+/// Starts the gate process and marks the file systems.
 ///
 /// # Errors
 /// Fails if the gate process cannot be started, the kernel has no fanotify permission events, or CAP_SYS_ADMIN is

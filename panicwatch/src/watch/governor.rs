@@ -176,7 +176,7 @@ impl Meter {
         Meter { calibrated, time_ns: Clock::monotonic_ns(), counters, added_up_ns: None, asked: None }
     }
 
-    /// Returns what happened since the last reading. `adds_up` tells whether the program at sched_switch is attached.
+    /// Returns what happened since the last reading. `adds_up`: whether the program at sched_switch is attached.
     fn read(&mut self, governed: &Governed, adds_up: bool) -> Reading {
         let rings = &governed.recorder.rings;
         let (time_ns, counters) = (Clock::monotonic_ns(), rings.counters());

@@ -42,12 +42,12 @@ impl Stop {
     /// # Errors
     /// Fails if no file descriptor is available.
     pub fn new() -> io::Result<Stop> {
-        // SAFETY: plain system call; the result is checked.
+        // SAFETY: eventfd takes integers; the result is checked.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: a new descriptor that is ours.
+        // SAFETY: the call returned a new descriptor that is ours.
         Ok(Stop(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 

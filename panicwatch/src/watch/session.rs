@@ -74,7 +74,7 @@ pub enum Scope {
 
 /// Input of the session's loop.
 pub enum Input {
-    /// A ring record.
+    /// A record of the event ring.
     Record(Vec<u8>),
     /// A binary that is about to be executed could not be armed.
     Refused(ArmError),
@@ -95,7 +95,7 @@ pub enum Output {
     Incident(Box<Incident>),
     /// A message for the user, as a sentence.
     Note(String),
-    /// A message for a user who follows along; the next incident contains it, too.
+    /// A message for a user who follows the session live; the next incident contains it, too.
     Aside(String),
     /// Panics that were raised faster than they are captured.
     Counted(Counted),
@@ -124,7 +124,7 @@ pub struct Counted {
 /// Interval at which counted panics are read.
 const COUNTED_PACE: Duration = Duration::from_secs(1);
 
-/// A running session.
+/// A running session; dropping it detaches all probes.
 pub struct Session {
     armory: Arc<Armory>,
     reader: Reader,

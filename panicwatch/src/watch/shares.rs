@@ -34,7 +34,7 @@ struct Share {
     asked_ns: u64,
 }
 
-/// The shares of all groups.
+/// The remaining shares of all groups.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     groups: HashMap<u64, Share>,

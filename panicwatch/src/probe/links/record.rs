@@ -90,7 +90,7 @@ pub(super) struct Sites {
 pub(super) struct Content {
     /// ID of the boot: breakpoints do not survive a reboot.
     pub(super) boot_id: String,
-    /// The main process.
+    /// The main process that the helper belonged to.
     pub(super) owner: Owner,
     /// The helper process that held the probes.
     pub(super) helper: Owner,

@@ -180,7 +180,7 @@ fn raise_file_limit() {
     // SAFETY: the struct outlives the call.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 {
         limit.rlim_cur = limit.rlim_max;
-        // SAFETY: likewise. If it fails, the limit stays.
+        // SAFETY: the struct outlives the call. If it fails, the limit stays.
         unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
     }
 }

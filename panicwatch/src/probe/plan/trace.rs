@@ -41,7 +41,7 @@ pub struct TraceSite {
     pub file_offset: u64,
     /// The instruction's bytes, compared with the file's before attaching.
     pub bytes: Vec<u8>,
-    /// Cost class.
+    /// Cost class of a hit.
     pub price: Price,
     /// Whether the instruction is the jump of the stack check.
     pub on_check: bool,
@@ -58,9 +58,9 @@ pub struct TraceFunction {
     pub name: String,
     /// Link-time address of the entry.
     pub entry: u64,
-    /// Source file.
+    /// Source file, if the line table has it.
     pub file: Option<String>,
-    /// Line of the function.
+    /// Source line at which the function starts.
     pub line: Option<u32>,
     /// Why some exits are not seen, if exits are requested.
     pub exits_missing: Option<&'static str>,

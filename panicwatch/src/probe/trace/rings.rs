@@ -76,7 +76,7 @@ impl TraceRings {
 
     fn head(&self, cpu: u32) -> *mut Head {
         assert!(cpu < self.cpus);
-        // SAFETY: the index is below the number that was mapped.
+        // SAFETY: the index is below the number of heads mapped.
         unsafe { self.heads.as_mut_ptr().cast::<Head>().add(cpu as usize) }
     }
 

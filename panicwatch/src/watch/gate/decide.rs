@@ -38,7 +38,7 @@ pub(super) enum Decision<T> {
     Hold(u64),
 }
 
-/// A held exec.
+/// An exec that is held until the main process answers or its deadline.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Held<T> {
     pub(super) pid: u32,

@@ -131,7 +131,7 @@ struct Connection {
 }
 
 impl Connection {
-    /// Starts the process.
+    /// Starts a gate process and waits until it has opened its group.
     ///
     /// # Errors
     /// Fails if it cannot be started or cannot open a group.
