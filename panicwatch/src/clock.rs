@@ -1,16 +1,16 @@
-//! The clocks: events carry CLOCK_MONOTONIC (Go's nanotime), people want wall time.
+//! Clocks: events carry CLOCK_MONOTONIC (Go's nanotime), reports show wall time.
 
 use jiff::Timestamp;
 
-/// Nanoseconds of a clock now.
+/// Returns the current time of `clock` in nanoseconds.
 fn now(clock: libc::clockid_t) -> i128 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the struct outlives the call, and the clocks asked for always exist.
+    // SAFETY: the struct outlives the call, and the callers pass only clocks that always exist.
     unsafe { libc::clock_gettime(clock, &mut time) };
     i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
 }
 
-/// How far wall time is ahead of CLOCK_MONOTONIC, measured at one moment.
+/// Offset between wall time and CLOCK_MONOTONIC, measured once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Clock {
     /// CLOCK_REALTIME minus CLOCK_MONOTONIC, nanoseconds.
@@ -18,36 +18,36 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Measures now.
+    /// Measures the current offset.
     pub fn measure() -> Clock {
         Clock { offset_ns: now(libc::CLOCK_REALTIME) - now(libc::CLOCK_MONOTONIC) }
     }
 
-    /// CLOCK_MONOTONIC now, nanoseconds.
+    /// Returns the current CLOCK_MONOTONIC time in nanoseconds.
     pub fn monotonic_ns() -> u64 {
         u64::try_from(now(libc::CLOCK_MONOTONIC)).unwrap_or(0)
     }
 
-    /// RFC 3339 UTC with nanoseconds, of a CLOCK_MONOTONIC time.
+    /// Formats a CLOCK_MONOTONIC time as RFC 3339 UTC with nanoseconds.
     pub fn rfc3339(self, monotonic_ns: u64) -> String {
         format(i128::from(monotonic_ns) + self.offset_ns).unwrap_or_default()
     }
 
-    /// Milliseconds since 1970 of a CLOCK_MONOTONIC time.
+    /// Converts a CLOCK_MONOTONIC time to milliseconds since 1970.
     pub fn unix_ms(self, monotonic_ns: u64) -> u64 {
         u64::try_from((i128::from(monotonic_ns) + self.offset_ns) / 1_000_000).unwrap_or(0)
     }
 
-    /// CPU time that the calling thread has used, nanoseconds.
+    /// Returns the CPU time that the calling thread has used, in nanoseconds.
     pub fn thread_cpu_ns() -> u64 {
         u64::try_from(now(libc::CLOCK_THREAD_CPUTIME_ID)).unwrap_or(0)
     }
 
-    /// CPU time that process `pid` has used, user and system, nanoseconds; `None` when it is gone.
+    /// Returns the CPU time (user and system) that process `pid` has used, in nanoseconds; `None` if it has exited.
     pub fn process_cpu_ns(pid: u32) -> Option<u64> {
         let mut clock = 0;
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: both write to variables that outlive the calls; the results are checked.
+        // SAFETY: both calls write to variables that outlive them; the results are checked.
         let known = unsafe {
             libc::clock_getcpuclockid(libc::pid_t::try_from(pid).ok()?, &mut clock) == 0
                 && libc::clock_gettime(clock, &mut time) == 0
@@ -56,7 +56,7 @@ impl Clock {
         known.then(|| u64::try_from(ns).ok())?
     }
 
-    /// RFC 3339 of a CLOCK_BOOTTIME time, which is what /proc counts processes' starts in.
+    /// Formats a CLOCK_BOOTTIME time, the clock of process start times in /proc, as RFC 3339.
     pub fn boot_time_to_rfc3339(since_boot_ns: i128) -> Option<String> {
         format(now(libc::CLOCK_REALTIME) - now(libc::CLOCK_BOOTTIME) + since_boot_ns)
     }

@@ -1,6 +1,7 @@
-//! In which container and pod a process runs, as the path of its control group tells. Pure: texts go in.
+//! Parses the container and pod of a process from its cgroup path. Pure: works on text.
 //!
-//! Container runtimes name the control group after the container's id, the kubelet that around it after the pod's UID:
+//! Container runtimes name the cgroup after the container's ID, and the kubelet names the parent cgroup after the pod's
+//! UID:
 //! <https://github.com/opencontainers/runc/blob/v1.1.12/docs/systemd.md>,
 //! <https://github.com/kubernetes/kubernetes/blob/v1.30.0/pkg/kubelet/cm/cgroup_manager_linux.go> (ToSystemd).
 
@@ -8,75 +9,77 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// A container.
+/// Container that a process runs in.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Container {
-    /// 64 hexadecimal digits as a rule.
+    /// Container ID, 64 hexadecimal digits.
     pub id: String,
-    /// "docker", "containerd", "cri-o", "podman"; `None` where the path does not tell.
+    /// Container runtime: "docker", "containerd", "cri-o", "podman"; `None` if the path does not identify it.
     pub runtime: Option<String>,
-    /// Its name, where it is to be found.
+    /// Container name, if known.
     #[serde(default)]
     pub name: Option<String>,
-    /// Its labels; `None` when they are not known.
+    /// Container labels; `None` if they are not known.
     #[serde(default)]
     pub labels: Option<Labels>,
 }
 
-/// A pod.
+/// Kubernetes pod that a process runs in.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Pod {
-    /// Its UID.
+    /// UID of the pod.
     pub pod_uid: String,
-    /// Its namespace.
+    /// Namespace of the pod, if known.
     #[serde(default)]
     pub namespace: Option<String>,
-    /// Its name.
+    /// Name of the pod, if known.
     #[serde(default)]
     pub pod: Option<String>,
-    /// The name of the container in it.
+    /// Name of the process's container within the pod, if known.
     #[serde(default)]
     pub container: Option<String>,
-    /// Its labels; `None` when they are not known.
+    /// Pod labels; `None` if they are not known.
     #[serde(default)]
     pub labels: Option<Labels>,
 }
 
-/// Labels of a container or pod, not all if there are very many.
+/// Labels of a container or pod; truncated to at most 64 (see [`Labels::kept`]).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Labels(pub BTreeMap<String, String>);
 
-/// Labels that are kept of a container or pod, and bytes of a key or value: Kubernetes' own are 317 and 63 at most, docker's
-/// may be anything. <https://github.com/kubernetes/kubernetes/blob/v1.30.0/staging/src/k8s.io/apimachinery/pkg/util/validation/validation.go>
+/// Most labels kept per container or pod, and most bytes of a key or value. Kubernetes' own have at most 317 and 63
+/// bytes, docker's can be of any length.
+/// <https://github.com/kubernetes/kubernetes/blob/v1.30.0/staging/src/k8s.io/apimachinery/pkg/util/validation/validation.go>
 const MAX_LABELS: usize = 64;
 const MAX_LABEL: usize = 1 << 10;
 
 impl Labels {
-    /// Those of them that are not too large; what the kubelet adds to tell pod and container is known otherwise.
+    /// Keeps the labels that are not too large. Drops those that the kubelet adds to identify pod and container, which
+    /// are known from elsewhere.
     pub fn kept(labels: impl IntoIterator<Item = (String, String)>) -> Labels {
         let labels = labels.into_iter().filter(|(key, value)| {
             !key.starts_with("io.kubernetes.") && key.len() <= MAX_LABEL && value.len() <= MAX_LABEL
         });
-        // In order, so that the same ones are kept every time.
+        // Sorted, so that the same labels are kept every time.
         let labels: BTreeMap<String, String> = labels.collect();
         Labels(labels.into_iter().take(MAX_LABELS).collect())
     }
 }
 
-/// What a control group says of whom is in it.
+/// Identity of a process's cgroup: its path, and the container and pod it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Place {
-    /// Path of the group; of version 1 that of the hierarchy that names the container.
+    /// Path of the cgroup; on cgroup v1, its path in the hierarchy that names the container.
     pub cgroup: String,
-    /// The innermost container.
+    /// Innermost container in the path.
     pub container: Option<Container>,
-    /// The pod around it.
+    /// Pod that encloses the container.
     pub pod: Option<Pod>,
 }
 
 impl Place {
-    /// Labels of container and pod, "key=value".
+    /// Returns the labels of container and pod as "key=value".
     pub fn labels(&self) -> Vec<String> {
         let of_container = self.container.as_ref().and_then(|container| container.labels.as_ref());
         let of_pod = self.pod.as_ref().and_then(|pod| pod.labels.as_ref());
@@ -85,7 +88,7 @@ impl Place {
     }
 }
 
-/// Prefixes of scopes, and whose they are.
+/// Prefixes of container scopes, and the container runtime that uses each.
 const SCOPES: [(&str, &str); 5] = [
     ("docker-", "docker"),
     ("cri-containerd-", "containerd"),
@@ -94,10 +97,10 @@ const SCOPES: [(&str, &str); 5] = [
     ("nerdctl-", "containerd"),
 ];
 
-/// Directories in which containers are, without systemd.
+/// Parent directories of containers without systemd, and the container runtime that uses each.
 const PARENTS: [(&str, &str); 3] = [("docker", "docker"), ("libpod_parent", "podman"), ("crio", "cri-o")];
 
-/// Reads `/proc/PID/cgroup`.
+/// Parses `/proc/PID/cgroup`. With several hierarchies (cgroup v1), the one that identifies most wins.
 pub fn place(text: &str) -> Place {
     let paths = text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
     let mut best: Option<Place> = None;
@@ -116,7 +119,7 @@ fn container(path: &str) -> Option<Container> {
     for (i, part) in parts.iter().enumerate().rev() {
         let scope = part.strip_suffix(".scope");
         for (prefix, runtime) in SCOPES {
-            // "libpod-conmon-ID.scope" is the process that looks after the container.
+            // `is_id` rejects "libpod-conmon-ID.scope", the scope of the container's monitor process.
             if let Some(id) = scope.unwrap_or(part).strip_prefix(prefix).filter(|id| is_id(id)) {
                 return Some(Container {
                     id: id.to_owned(),
@@ -137,12 +140,13 @@ fn container(path: &str) -> Option<Container> {
     None
 }
 
-/// Container ids are 64 hexadecimal digits.
+/// Reports whether `text` is a container ID: 64 hexadecimal digits.
 fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-/// "…/kubepods-burstable-podUID.slice/…" with underscores for dashes, or "…/kubepods/burstable/podUID/…".
+/// Parses the pod's UID: "…/kubepods-burstable-podUID.slice/…" with underscores for dashes, or
+/// "…/kubepods/burstable/podUID/…".
 fn pod(path: &str) -> Option<Pod> {
     if !path.contains("kubepods") {
         return None;
@@ -157,8 +161,8 @@ fn pod(path: &str) -> Option<Pod> {
     })
 }
 
-/// Reads the name of a link in /var/log/containers, `POD_NAMESPACE_CONTAINER-ID.log`: the pod's name, its namespace and
-/// the container's name, of the container `id`.
+/// Parses the name of a symlink in /var/log/containers, `POD_NAMESPACE_CONTAINER-ID.log`, for the container `id`.
+/// Returns the pod's name, its namespace and the container's name.
 /// <https://github.com/kubernetes/kubernetes/blob/v1.30.0/pkg/kubelet/kuberuntime/legacy.go>
 pub fn log_name(file: &str, id: &str) -> Option<(String, String, String)> {
     let rest = file.strip_suffix(".log")?.strip_suffix(id)?.strip_suffix('-')?;

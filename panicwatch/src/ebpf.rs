@@ -1,9 +1,9 @@
-//! The compiled eBPF programs, as the build script left them. Knows nothing of what they do.
+//! The compiled eBPF object, as the build script wrote it. Does not interpret its contents.
 
-// Defines `object_is_built`: empty, or an error that only code generation meets (see build.rs).
+// Defines `object_is_built`: empty, or an error that is raised at code generation only (see build.rs).
 include!(concat!(env!("OUT_DIR"), "/ebpf_object.rs"));
 
-/// The ELF object of `panicwatch-ebpf`, aligned as its parser needs it.
+/// Returns the ELF object of `panicwatch-ebpf`, aligned as aya's parser requires.
 pub fn object() -> &'static [u8] {
     object_is_built::<()>();
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/panicwatch.bpf.o"))

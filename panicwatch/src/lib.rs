@@ -1,20 +1,20 @@
 //! A flight recorder for Go panics: watches Go programs from outside, with eBPF uprobes.
 //!
-//! The way of a panic through the modules, in reading order:
+//! The modules, in the order in which a panic passes through them:
 //!
-//! 1. [`gobin`] reads a Go binary's tables; [`probe`] plans where probes go in it and attaches them, with the
+//! 1. [`gobin`] parses a Go binary's tables; [`probe`] plans the probes for it and attaches them, with the eBPF
 //!    programs of [`ebpf`].
-//! 2. [`watch`] starts or finds processes, arms binaries before they run, and drains the ring.
-//! 3. [`event`] puts ring records together; [`memory`] is what was captured of the process.
-//! 4. [`correlate`] makes incidents of events, with [`traceback`] for stacks, [`defers`] for deferred calls,
-//!    [`gotype`] and [`value`] for values, [`disasm`] for instructions, [`raises`] for what they check,
-//!    [`inittasks`] for initialisation.
-//! 5. [`incident`] is the document; [`report`] renders it for people, [`fingerprint`] groups it.
-//! 6. [`init_trace`] makes the time line of a program's initialisation of the same events. [`inspect`] says what a
-//!    binary is, [`symbolize`] what a single address is, of Go programs and of the kernel.
-//! 7. [`timeline`] is made of the flight recorder's records: what happened in the window before. [`trace`] tells of calls
-//!    of functions that the user names, as they happen.
-//! 8. [`cli`] has the subcommands, [`doctor`] says what this machine allows.
+//! 2. [`watch`] starts or discovers processes, attaches probes to their binaries before they run, and drains the ring.
+//! 3. [`event`] assembles events from ring records; [`memory`] holds what was captured of the process's memory.
+//! 4. [`correlate`] turns events into incidents, with [`traceback`] for stacks, [`defers`] for deferred calls,
+//!    [`gotype`] and [`value`] for values, [`disasm`] for instructions, [`raises`] for the checks those instructions
+//!    implement, [`inittasks`] for package initialisation.
+//! 5. [`incident`] is the incident document; [`report`] renders it as text, [`fingerprint`] groups incidents.
+//! 6. [`init_trace`] builds the timeline of a program's initialisation from the same events. [`inspect`] describes a
+//!    binary, [`symbolize`] resolves single addresses, of Go programs and of the kernel.
+//! 7. [`timeline`] is built from the flight recorder's records and covers the window before the panic. [`trace`]
+//!    reports calls of functions that the user names, as they happen.
+//! 8. [`cli`] has the subcommands, [`doctor`] checks what this machine supports.
 
 #[cfg(feature = "host")]
 pub mod cli;

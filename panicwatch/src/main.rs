@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
 
-    /// As a shell splits a line that has single quotes only, up to a pipe or redirection.
+    /// Splits a line as a shell does, with single quotes only, up to a pipe or redirection.
     fn words(line: &str) -> Vec<String> {
         let quoted = line.split('\'').enumerate();
         let parts = quoted.flat_map(|(i, part)| match i % 2 {

@@ -1,12 +1,12 @@
-//! What of a file lies where in a process: the text of /proc/PID/maps, and the load bias that follows from it.
+//! Memory mappings of a process: parses the text of /proc/PID/maps and computes the load bias from it.
 //!
-//! Pure: who reads the text is somebody else. Knows no symbols. Format:
+//! Pure: the caller reads the file. Knows no symbols. Format:
 //! <https://www.kernel.org/doc/html/v6.12/filesystems/proc.html>, and show_map_vma of
 //! <https://github.com/torvalds/linux/blob/v6.12/fs/proc/task_mmu.c>
 
 use crate::gobin::{GoBinary, LoadSegment};
 
-/// More mappings than vm.max_map_count allows by default: beyond it nothing is kept.
+/// Most mappings kept; more than vm.max_map_count allows by default.
 const MAX_MAPPINGS: usize = 1 << 20;
 
 /// One line of /proc/PID/maps.
@@ -14,40 +14,40 @@ const MAX_MAPPINGS: usize = 1 << 20;
 pub struct Mapping {
     /// First address.
     pub start: u64,
-    /// One beyond the last.
+    /// One past the last address.
     pub end: u64,
-    /// Where in the file `start` is, in bytes.
+    /// File offset of `start`, in bytes.
     pub offset: u64,
-    /// "r-xp"
+    /// Permissions, such as "r-xp".
     pub perms: String,
-    /// Major and minor number of the file's device; those of the file system itself, which stat(2) does not always
-    /// give (btrfs, overlayfs).
+    /// Major and minor number of the file's device, as the file system itself has them; stat(2) can return others
+    /// (btrfs, overlayfs).
     pub dev: (u32, u32),
-    /// 0 for memory without a file.
+    /// Inode number of the file; 0 for memory without a file.
     pub inode: u64,
-    /// As the kernel writes it: newlines as `\012`, " (deleted)" behind a file without a name, `[heap]` and the like
-    /// for what is no file. Empty for anonymous memory.
+    /// Path as the kernel writes it: newlines as `\012`, " (deleted)" after an unlinked file, `[heap]` and the like for
+    /// memory that is no file. Empty for anonymous memory.
     pub path: String,
 }
 
 impl Mapping {
-    /// Code can run there.
+    /// Reports whether the mapping is executable.
     pub fn is_executable(&self) -> bool {
         self.perms.as_bytes().get(2) == Some(&b'x')
     }
 
-    /// A file lies behind it.
+    /// Reports whether the mapping is backed by a file.
     pub fn is_file(&self) -> bool {
         self.inode != 0
     }
 }
 
-/// The mappings in `text`, in its order; lines that are not as the kernel writes them are left out.
+/// Returns the mappings in `text`, in the same order; malformed lines are skipped.
 pub fn parse(text: &str) -> Vec<Mapping> {
     text.split('\n').filter_map(line).take(MAX_MAPPINGS).collect()
 }
 
-/// `7f00-7f10 r-xp 00001000 fe:01 1234   /usr/bin/x y`
+/// Parses one line: `7f00-7f10 r-xp 00001000 fe:01 1234   /usr/bin/x y`
 fn line(line: &str) -> Option<Mapping> {
     let mut rest = line;
     let mut word = || {
@@ -63,34 +63,34 @@ fn line(line: &str) -> Option<Mapping> {
     let (major, minor) = word().split_once(':')?;
     let dev = (u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?);
     let inode = word().parse().ok()?;
-    // The path is padded from the left; it may itself begin with anything but a blank.
+    // The kernel pads the path with blanks on the left; the path itself never begins with a blank.
     let path = rest.trim_start_matches(' ').to_owned();
     (start < end && perms.len() == 4).then_some(Mapping { start, end, offset, perms, dev, inode, path })
 }
 
-/// Which file is meant, among those that are mapped.
+/// Identity of a file to look up among the mappings of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MappedFile {
-    /// As readlink(2) gives it for /proc/PID/exe, that is with " (deleted)" behind a file without a name.
+    /// Target of /proc/PID/exe as readlink(2) returns it, that is with " (deleted)" after an unlinked file.
     pub path: String,
-    /// Device numbers and inode by stat(2): used where no mapping has the path.
+    /// Device numbers by stat(2); compared, with `inode`, if no mapping has the path.
     pub dev: (u32, u32),
-    /// Of `dev`.
+    /// Inode number by stat(2), on `dev`.
     pub inode: u64,
 }
 
 impl MappedFile {
-    /// Whether `mapping` is of this file by its path.
+    /// Reports whether the path of `mapping` is that of this file.
     fn has_path_of(&self, mapping: &Mapping) -> bool {
         mapping.is_file() && mapping.path == self.path.replace('\n', "\\012")
     }
 
-    /// Whether `mapping` is of this file by its inode.
+    /// Reports whether the device and inode of `mapping` are those of this file.
     fn has_inode_of(&self, mapping: &Mapping) -> bool {
         mapping.is_file() && (mapping.dev, mapping.inode) == (self.dev, self.inode)
     }
 
-    /// The mappings of this file: by path, else by inode. On overlayfs the two disagree and the path is right.
+    /// Returns the mappings of this file: by path, else by inode. On overlayfs the two disagree and the path is right.
     pub fn mappings<'a>(&self, maps: &'a [Mapping]) -> Vec<&'a Mapping> {
         let by_path: Vec<_> = maps.iter().filter(|m| self.has_path_of(m)).collect();
         if !by_path.is_empty() {
@@ -100,15 +100,15 @@ impl MappedFile {
     }
 }
 
-/// Bytes that a process has `bin` above its link addresses: 0 for what is not position independent. `None` when the
-/// process does not map it, or not as an ELF loader would.
+/// Load bias of `bin`: run-time address minus link-time address; 0 for a binary that is not position independent.
+/// `None` if the process does not map the binary, or not as an ELF loader does.
 pub fn load_bias(bin: &GoBinary, maps: &[Mapping], file: &MappedFile) -> Option<u64> {
     let segments: Vec<_> = bin.load_segments().collect();
     let bias = bias(&segments, &file.mappings(maps))?;
     (bin.is_pie() || bias == 0).then_some(bias)
 }
 
-/// By code first: two neighbouring segments may share a page of the file, but only one of them is code.
+/// Compares code segments first: two neighbouring segments may share a page of the file, but only one of them is code.
 fn bias(segments: &[LoadSegment], mapped: &[&Mapping]) -> Option<u64> {
     [true, false].into_iter().find_map(|code| {
         let segments = segments.iter().filter(|s| s.executable == code);
@@ -117,12 +117,12 @@ fn bias(segments: &[LoadSegment], mapped: &[&Mapping]) -> Option<u64> {
     })
 }
 
-/// `None` when `mapping` shows nothing of `segment`.
+/// Returns the load bias according to one mapping; `None` if `mapping` does not overlap `segment`.
 fn bias_by(segment: &LoadSegment, mapping: &Mapping) -> Option<u64> {
     let file_end = mapping.offset.saturating_add(mapping.end - mapping.start);
     let meets = mapping.offset < segment.file_offset.saturating_add(segment.file_size)
         && segment.file_offset < file_end;
-    // Segments are mapped by whole pages; address minus file offset is the same in all of them.
+    // Segments are mapped in whole pages; address minus file offset is the same in all of them.
     let link_start = segment.address.wrapping_sub(segment.file_offset).wrapping_add(mapping.offset);
     meets.then(|| mapping.start.wrapping_sub(link_start))
 }
@@ -191,7 +191,7 @@ c000000000-c000400000 rw-p 00000000 00:00 0
             file_size,
             executable,
         };
-        // As lld lays out: neither addresses nor offsets are whole pages, and neighbours share a page of the file.
+        // As lld lays them out: addresses and offsets are not page-aligned, and neighbours share a page of the file.
         let segments = [
             segment(0x0, 0x0, 0x1234, false),
             segment(0x2234, 0x1234, 0x8000, true),

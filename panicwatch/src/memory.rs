@@ -1,51 +1,52 @@
-//! Reading a target's memory as it was: captured bytes first, the binary's own read-only bytes behind them.
+//! Access to a target's captured memory: captured bytes first, then the binary's own read-only bytes.
 //!
-//! Knows addresses and bytes only. Must not know Go, processes or files: where the bytes came from is the
-//! caller's business, so everything above this trait can be tested with a table of segments.
+//! Knows addresses and bytes only. Must not know Go, processes or files: the caller supplies the bytes, so everything
+//! above this trait can be tested with a table of segments.
 
-/// Memory of one process at one moment, little-endian, 64-bit addresses.
+/// Memory of one process at one moment: little-endian, 64-bit addresses.
 pub trait Memory {
-    /// Fills `buf` from `addr`. False, with `buf` unspecified, when any byte of the range is not known.
+    /// Fills `buf` with the bytes from `addr`. Returns false, with `buf` unspecified, if any byte of the range is
+    /// unknown.
     fn read(&self, addr: u64, buf: &mut [u8]) -> bool;
 
-    /// The byte at `addr`.
+    /// Returns the byte at `addr`.
     fn u8(&self, addr: u64) -> Option<u8> {
         let mut b = [0; 1];
         self.read(addr, &mut b).then_some(b[0])
     }
 
-    /// The little-endian 32-bit word at `addr`.
+    /// Returns the little-endian 32-bit word at `addr`.
     fn u32(&self, addr: u64) -> Option<u32> {
         let mut b = [0; 4];
         self.read(addr, &mut b).then(|| u32::from_le_bytes(b))
     }
 
-    /// The little-endian 64-bit word at `addr`.
+    /// Returns the little-endian 64-bit word at `addr`.
     fn u64(&self, addr: u64) -> Option<u64> {
         let mut b = [0; 8];
         self.read(addr, &mut b).then(|| u64::from_le_bytes(b))
     }
 
-    /// `len` bytes from `addr`; the caller bounds `len`.
+    /// Returns `len` bytes from `addr`; the caller bounds `len`.
     fn bytes(&self, addr: u64, len: usize) -> Option<Vec<u8>> {
         let mut buf = vec![0; len];
         self.read(addr, &mut buf).then_some(buf)
     }
 }
 
-/// Captured memory: any number of segments, in any order; where segments overlap the one added first wins.
+/// Captured memory: any number of segments in any order; where segments overlap, the one added first wins.
 #[derive(Debug, Default, Clone)]
 pub struct Snapshot {
     segments: Vec<(u64, Vec<u8>)>,
 }
 
 impl Snapshot {
-    /// An empty snapshot: every read misses.
+    /// Returns an empty snapshot, on which every read fails.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds the bytes found at `addr`.
+    /// Adds bytes captured at `addr`.
     pub fn add(&mut self, addr: u64, bytes: impl Into<Vec<u8>>) {
         let bytes = bytes.into();
         if !bytes.is_empty() {
@@ -53,17 +54,17 @@ impl Snapshot {
         }
     }
 
-    /// Bytes held, counted as often as they were added.
+    /// Total bytes held; bytes added twice count twice.
     pub fn len(&self) -> u64 {
         self.segments.iter().map(|(_, bytes)| bytes.len() as u64).sum()
     }
 
-    /// Whether every read misses.
+    /// Reports whether the snapshot holds no bytes, so that every read fails.
     pub fn is_empty(&self) -> bool {
         self.segments.is_empty()
     }
 
-    /// Every segment, in the order added.
+    /// Iterates over the segments in the order in which they were added.
     pub fn segments(&self) -> impl Iterator<Item = (u64, &[u8])> {
         self.segments.iter().map(|(a, b)| (*a, b.as_slice()))
     }
@@ -89,13 +90,13 @@ impl Memory for Snapshot {
     }
 }
 
-/// As many of the first `len` bytes at `addr` as are known, at most `limit`.
+/// Returns as many of the first `len` bytes at `addr` as are known, at most `limit`.
 pub fn prefix(memory: &dyn Memory, addr: u64, len: u64, limit: usize) -> Vec<u8> {
     const CHUNK: usize = 4096;
     let want = usize::try_from(len).unwrap_or(usize::MAX).min(limit);
     let mut out = Vec::new();
     let mut chunk = CHUNK;
-    // Whole chunks first; a failed one is halved until not even one byte is known.
+    // Whole chunks first; the chunk size is halved after a failed read, until not even one byte is known.
     while out.len() < want && chunk > 0 {
         let step = chunk.min(want - out.len());
         match memory.bytes(addr.wrapping_add(out.len() as u64), step) {
@@ -106,12 +107,12 @@ pub fn prefix(memory: &dyn Memory, addr: u64, len: u64, limit: usize) -> Vec<u8>
     out
 }
 
-/// Two memories: what `first` does not know is asked of `second`.
+/// Two memories in sequence: a read that `first` cannot serve falls back to `second`.
 #[derive(Debug, Clone, Copy)]
 pub struct Layered<A, B> {
-    /// Asked first.
+    /// Read first.
     pub first: A,
-    /// Asked for what `first` does not hold.
+    /// Read if `first` does not hold the whole range.
     pub second: B,
 }
 

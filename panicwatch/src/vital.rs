@@ -1,8 +1,9 @@
-//! Threads without which the rest is worth nothing, or does harm: should one panic, the process ends at once.
+//! Abort-on-panic threads: threads without which the rest of panicwatch is useless or harmful. If one panics, the
+//! process aborts.
 //!
-//! The helper process then detaches the probes and the kernel lets every held exec go on, and the service manager (systemd, a
-//! kubelet) restarts panicwatch; what is in the store is safe. A process that went on without its reader, or without the thread that answers
-//! held execs, would do neither.
+//! The helper process then detaches the probes, the kernel allows every held exec, and the service manager (systemd, a
+//! kubelet) restarts panicwatch; the incident files in the store are safe. If the process continued without its ring
+//! reader, or without the thread that answers held execs, none of this would happen.
 
 use std::{
     io, panic,
@@ -10,14 +11,14 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-/// Starts a thread of that name.
+/// Starts an abort-on-panic thread named `name`.
 ///
 /// # Errors
-/// When the system has none.
+/// Fails when the system cannot create a thread.
 pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     let of_thread = name.to_owned();
     thread::Builder::new().name(name.to_owned()).spawn(move || {
-        // Nothing is used again after a panic.
+        // Unwind safety does not matter: nothing is used after a panic.
         if panic::catch_unwind(panic::AssertUnwindSafe(run)).is_err() {
             log::error!(
                 "the thread \"{of_thread}\" panicked: panicwatch ends, so that it can be started anew"
@@ -27,14 +28,15 @@ pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<Join
     })
 }
 
-/// How late the timers of a thread that is in no hurry may be, nanoseconds: longer than a tick of kernels with 250 a second.
+/// Timer slack of periodic threads without deadlines, nanoseconds: longer than one tick of a kernel with HZ=250.
 const SLACK_NS: libc::c_ulong = 5_000_000;
 
-/// The calling thread, which wakes up again and again, may be woken some milliseconds late: together with the scheduler's tick,
-/// so that no interrupt more strikes a busy CPU. Not for threads that start programs, which would inherit it.
+/// Lets the kernel delay timers of the calling thread by up to 5 ms, for threads that wake up periodically: their
+/// timers then expire with the scheduler tick instead of interrupting a busy CPU once more. Not for threads that start
+/// programs: child processes inherit the slack.
 /// <https://man7.org/linux/man-pages/man2/PR_SET_TIMERSLACK.2const.html>
 pub fn in_no_hurry() {
-    // SAFETY: takes a number; where it is refused timers stay exact.
+    // SAFETY: prctl takes a number here, no pointer; if it fails, timers stay exact.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, SLACK_NS) };
 }
 
@@ -42,7 +44,7 @@ pub fn in_no_hurry() {
 mod tests {
     use std::{os::unix::process::ExitStatusExt as _, process::Command};
 
-    /// Only this test sets it, for the process that is to end.
+    /// Set by this test only, for the child process that is expected to abort.
     const INNER: &str = "PANICWATCH_TEST_VITAL";
 
     #[test]

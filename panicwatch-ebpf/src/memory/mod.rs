@@ -72,7 +72,6 @@ fn lost(head: *mut Head) {
     unsafe { core::ptr::write_volatile(&raw mut (*head).mem_lost, get!(head, mem_lost) + 1) };
 }
 
-<<<<<<< HEAD
 /// Reports whether the capture has reached its time limit, and marks and counts it when it does for the first time.
 ///
 /// Copies of more than a page ask first. The smaller ones are few enough not to: 128 objects of a value, 128 deferred
@@ -94,11 +93,8 @@ fn is_out_of_time(head: *mut Head) -> bool {
     true
 }
 
-/// One record of class `N`; false when the memory could not be read.
-=======
 /// Copies `len` bytes from `addr` into one record of class `N`; returns `false` if the memory could not be read. A full
 /// ring is counted as a loss and returns `true`.
->>>>>>> c1
 #[inline(always)]
 fn put<const N: usize>(head: *mut Head, addr: u64, len: u64) -> bool {
     let Some(mut entry) = EVENTS.reserve::<Mem<N>>(0) else {
@@ -120,18 +116,12 @@ fn put<const N: usize>(head: *mut Head, addr: u64, len: u64) -> bool {
     true
 }
 
-<<<<<<< HEAD
-/// Defines functions that copy into one record, of the first class that is large enough, or page by page when that
-/// record could not be read. With a reason, such a range is counted under it. With `in time`, nothing is copied after the
-/// time limit.
+/// Defines functions that copy a range into one record of the smallest listed class that is large enough, or page by
+/// page if that record's range could not be read. With `or REASON`, such a range is counted under that reason.
+/// With `in time`, nothing is copied after the time limit.
 macro_rules! records { ($(
     $(#[$doc:meta])* $name:ident $(or $reason:ident)? $(in $time:ident)? => $($below:literal)* .. $largest:expr;
 )*) => { $(
-=======
-/// Defines functions that copy a range into one record of the smallest listed class that is large enough, or page by
-/// page if that record's range could not be read. With `or REASON`, such a range is counted under that reason.
-macro_rules! records { ($($(#[$doc:meta])* $name:ident $(or $reason:ident)? => $($below:literal)* .. $largest:expr;)*) => { $(
->>>>>>> c1
     $(#[$doc])*
     #[unsafe(no_mangle)]
     #[inline(never)]
@@ -165,23 +155,14 @@ records! {
     tiny => .. 216;
     /// Copies at most a page.
     small => 216 984 .. PAGE;
-<<<<<<< HEAD
-    /// At most [`MAX_PIECE`] of a stack or a string.
-    put_piece or StackRead in time => .. MAX_PIECE;
-    /// Likewise, whatever time it takes.
-    put_outer or StackRead => .. MAX_PIECE;
-    /// Likewise, in the smallest class that does.
-    put_sized or StackRead in time => 216 984 2008 4056 16_344 .. MAX_PIECE;
-    /// At most [`BLOCK`].
-    put_block or StackRead in time => .. BLOCK;
-=======
     /// Copies at most [`MAX_PIECE`] bytes of a stack or a string.
-    put_piece or StackRead => .. MAX_PIECE;
+    put_piece or StackRead in time => .. MAX_PIECE;
+    /// Like [`put_piece`], without the time limit.
+    put_outer or StackRead => .. MAX_PIECE;
     /// Like [`put_piece`], in the smallest class that is large enough.
-    put_sized or StackRead => 216 984 2008 4056 16_344 .. MAX_PIECE;
+    put_sized or StackRead in time => 216 984 2008 4056 16_344 .. MAX_PIECE;
     /// Copies at most [`BLOCK`] bytes.
-    put_block or StackRead => .. BLOCK;
->>>>>>> c1
+    put_block or StackRead in time => .. BLOCK;
 }
 
 /// Copies the readable pages of a range of at most [`BLOCK`] bytes, one record per page, lowest address first. A stack

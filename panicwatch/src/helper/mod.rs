@@ -1,9 +1,9 @@
-//! Helper processes: parts of panicwatch that must go on when its main process is killed, stopped or out of memory.
+//! Helper processes: parts of panicwatch that must continue when the main process is killed, stopped or out of memory.
 //!
 //! A helper is this executable, started again with the helper's title as its only argument and a socket as its standard
-//! input. It has a session of its own, ignores the signals that a terminal or a service manager sends to a group of
-//! processes, and ends when the other end of its socket is closed, which the kernel does however the main process ends.
-//! What a helper does is a function of its [`Kind`]; this module must not know it.
+//! input. It has its own session, ignores the signals that a terminal or a service manager sends to a process group,
+//! and ends when the other end of its socket is closed, which the kernel does however the main process ends. Each
+//! [`Kind`] of helper has its own function; this module must not know what they do.
 
 pub mod socket;
 pub mod spawn;
@@ -19,19 +19,19 @@ use crate::{probe::links, watch::gate};
 pub use socket::{Message, Socket};
 pub use spawn::{Child, spawn};
 
-/// What a helper is for.
+/// Purpose of a helper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Attaches and detaches probes.
     Probes,
-    /// Answers execs that wait.
+    /// Answers permission events of the exec gate.
     ExecGate,
 }
 
 impl Kind {
     const ALL: [Kind; 2] = [Kind::Probes, Kind::ExecGate];
 
-    /// The helper's only argument, as `ps` shows it.
+    /// Returns the helper's only argument, as `ps` shows it.
     fn title(self) -> &'static str {
         match self {
             Kind::Probes => "panicwatch: probes",
@@ -39,8 +39,8 @@ impl Kind {
         }
     }
 
-    /// Its name as a task. Differs from the main process's, so that `killall panicwatch` leaves the helper alone: it ends in
-    /// order right after. At most 15 bytes.
+    /// Returns its task name (comm). Differs from that of the main process, so that `killall panicwatch` spares the
+    /// helper, which ends in an orderly way right afterwards. At most 15 bytes.
     fn task_name(self) -> &'static CStr {
         match self {
             Kind::Probes => c"pw: probes",
@@ -48,7 +48,7 @@ impl Kind {
         }
     }
 
-    /// Runs in the helper until the main process has closed its socket.
+    /// Serves the main process until that has closed its socket.
     fn serve(self, socket: &Socket) {
         match self {
             Kind::Probes => links::service::serve(socket),
@@ -57,9 +57,10 @@ impl Kind {
     }
 }
 
-/// Runs the helper that this process was started as. `None`: it was not started as one, and goes on.
+/// Runs as a helper if this process was started as one, and returns its exit status; returns `None` otherwise.
 ///
-/// The first call of `main` in every program that starts sessions: without it [`spawn`] refuses to start this program again.
+/// Must be the first call in `main` of every program that starts sessions: without it [`spawn`] refuses to start this
+/// program again.
 pub fn dispatch() -> Option<ExitCode> {
     spawn::this_program_dispatches();
     let title = env::args_os().next()?;

@@ -1,7 +1,7 @@
-//! The socket between the main process and a helper: whole messages, with descriptors.
+//! Socket between the main process and a helper: transfers whole messages with descriptors.
 //!
-//! SOCK_SEQPACKET keeps messages apart and reports the end of the other process as the end of the stream. A message
-//! that is too large for a packet travels as a file in memory whose descriptor is sent.
+//! SOCK_SEQPACKET preserves message boundaries and reports the end of the other process as the end of the stream. A
+//! message that is too large for a packet is sent as the descriptor of a file in memory.
 //! <https://man7.org/linux/man-pages/man7/unix.7.html>
 
 use std::{
@@ -12,27 +12,27 @@ use std::{
     time::Duration,
 };
 
-/// Bytes of a message that fit into a packet; below any limit of a socket's buffer.
+/// Largest message that is sent in a packet, bytes; below any limit of a socket's buffer.
 const INLINE: usize = 32 << 10;
-/// Bytes of a message at most.
+/// Largest message, bytes.
 const MAX_BYTES: u64 = 64 << 20;
-/// Descriptors of a message at most, that of a large message's bytes included.
+/// Most descriptors in a message, including that of a large message's file.
 const MAX_FDS: usize = 8;
-/// First byte of a packet: the message follows.
+/// First byte of a packet that contains the message.
 const IS_INLINE: u8 = 0;
-/// First byte of a packet: the message is in the file that the first descriptor names.
+/// First byte of a packet whose first descriptor is the file with the message.
 const IN_FILE: u8 = 1;
 
 /// One end of the connection.
 #[derive(Debug)]
 pub struct Socket(OwnedFd);
 
-/// What one [`Socket::send`] sent.
+/// A received message, as sent by one [`Socket::send`].
 #[derive(Debug, Default)]
 pub struct Message {
     /// The payload, at most 64 MiB.
     pub bytes: Vec<u8>,
-    /// Descriptors, in the sender's order, closed on exec.
+    /// Descriptors in the sender's order, with close-on-exec set.
     pub fds: Vec<OwnedFd>,
 }
 
@@ -54,38 +54,39 @@ impl From<Socket> for OwnedFd {
     }
 }
 
-/// Room for the descriptors of a message, aligned as its header must be.
+/// Buffer for the descriptors of a message, aligned as cmsghdr requires.
 #[repr(C, align(8))]
 struct Control([u8; 128]);
 
 impl Socket {
-    /// Two connected ends, both closed on exec.
+    /// Returns two connected ends, both with close-on-exec set.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// Fails if the sockets cannot be created.
     pub fn pair() -> io::Result<(Socket, Socket)> {
         let mut fds: [RawFd; 2] = [-1; 2];
         let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
         // SAFETY: the array has room for two descriptors.
         check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()) } as isize)?;
-        // SAFETY: two new descriptors that are ours.
+        // SAFETY: the call returned two new descriptors that are ours.
         Ok(unsafe { (Socket(OwnedFd::from_raw_fd(fds[0])), Socket(OwnedFd::from_raw_fd(fds[1]))) })
     }
 
-    /// Makes sends that would wait for room fail with [`io::ErrorKind::WouldBlock`], and receives without a message too.
+    /// Makes a send that would wait for room fail with [`io::ErrorKind::WouldBlock`], and likewise a receive without a
+    /// pending message.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// Fails if the system call fails.
     pub fn set_nonblocking(&self, on: bool) -> io::Result<()> {
         let mut on = libc::c_int::from(on);
         // SAFETY: FIONBIO reads the integer, which outlives the call.
         check(unsafe { libc::ioctl(self.0.as_raw_fd(), libc::FIONBIO, &raw mut on) } as isize).map(drop)
     }
 
-    /// Sends a message with descriptors. Waits while the other end has not received those before.
+    /// Sends a message with descriptors. Blocks while the socket has no room for it.
     ///
     /// # Errors
-    /// When the other end is closed, or the message is too large.
+    /// Fails if the other end is closed or there are too many descriptors.
     pub fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         if bytes.len() <= INLINE {
             let mut packet = Vec::with_capacity(bytes.len() + 1);
@@ -110,9 +111,9 @@ impl Socket {
         if fds.is_empty() {
             (header.msg_control, header.msg_controllen) = (std::ptr::null_mut(), 0);
         } else {
-            // SAFETY: computes a length.
+            // SAFETY: CMSG_SPACE computes a length.
             header.msg_controllen = unsafe { libc::CMSG_SPACE(bytes) } as _;
-            // SAFETY: the control buffer has room for a header and MAX_FDS descriptors, and lives through the call.
+            // SAFETY: the control buffer has room for a header and MAX_FDS descriptors, and outlives the call.
             unsafe {
                 let first = libc::CMSG_FIRSTHDR(&raw const header);
                 (*first).cmsg_level = libc::SOL_SOCKET;
@@ -125,25 +126,25 @@ impl Socket {
                 }
             }
         }
-        // SAFETY: the header, the packet and the control buffer live through the call.
+        // SAFETY: the header, the packet and the control buffer outlive the call.
         retry(|| unsafe { libc::sendmsg(self.0.as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL) })
             .map(drop)
     }
 
-    /// Waits for the next message; `None`: the other end is closed.
+    /// Waits for the next message; returns `None` if the other end is closed.
     ///
     /// # Errors
-    /// When the kernel refuses, or the message is none that [`Socket::send`] sends.
+    /// Fails if the system call fails, or the message is not one that [`Socket::send`] sends.
     pub fn receive(&self) -> io::Result<Option<Message>> {
         let mut packet = vec![0; INLINE + 1];
         let mut part = libc::iovec { iov_base: packet.as_mut_ptr().cast(), iov_len: packet.len() };
         let mut control = Control([0; 128]);
         let mut header = header(&mut part, &mut control);
         let fd = self.0.as_raw_fd();
-        // SAFETY: the header and the buffers that it names live through the call.
+        // SAFETY: the header and the buffers that it points to outlive the call.
         let received = retry(|| unsafe { libc::recvmsg(fd, &raw mut header, libc::MSG_CMSG_CLOEXEC) });
         let n = match received {
-            // The other end was closed with messages of ours unread.
+            // The other end was closed before it read all of our messages.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
             n => n?,
         };
@@ -165,10 +166,10 @@ impl Socket {
         Ok(Some(Message { bytes, fds }))
     }
 
-    /// [`Socket::receive`] that gives up after `limit`.
+    /// Like [`Socket::receive`], with a time limit.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`] when no message came; those of [`Socket::receive`].
+    /// [`io::ErrorKind::TimedOut`] if no message arrived in time; otherwise those of [`Socket::receive`].
     pub fn receive_within(&self, limit: Duration) -> io::Result<Option<Message>> {
         let mut poll = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         let limit = libc::c_int::try_from(limit.as_millis()).unwrap_or(libc::c_int::MAX);
@@ -181,7 +182,7 @@ impl Socket {
 }
 
 fn header(part: &mut libc::iovec, control: &mut Control) -> libc::msghdr {
-    // SAFETY: msghdr is a plain C struct; all zeroes is a value of it.
+    // SAFETY: msghdr is a plain C struct, for which all zeroes is valid.
     let mut header: libc::msghdr = unsafe { mem::zeroed() };
     (header.msg_iov, header.msg_iovlen) = (part, 1);
     header.msg_control = control.0.as_mut_ptr().cast();
@@ -189,10 +190,11 @@ fn header(part: &mut libc::iovec, control: &mut Control) -> libc::msghdr {
     header
 }
 
-/// The descriptors that came with a message.
+/// Returns the descriptors that were received with a message.
 fn descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
     let mut fds = Vec::new();
-    // SAFETY: the kernel filled the control buffer, whose length the header has; each descriptor in it is new and ours.
+    // SAFETY: the kernel filled the control buffer, whose length is in the header; each descriptor in it is new and
+    // ours.
     unsafe {
         let mut control = libc::CMSG_FIRSTHDR(header);
         while !control.is_null() {
@@ -210,10 +212,10 @@ fn descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
 }
 
 fn memory_file(bytes: &[u8]) -> io::Result<File> {
-    // SAFETY: the name is a C string.
+    // SAFETY: the name is a NUL-terminated string.
     let fd = unsafe { libc::memfd_create(c"message".as_ptr(), libc::MFD_CLOEXEC) };
     check(fd as isize)?;
-    // SAFETY: a new descriptor that is ours.
+    // SAFETY: the call returned a new descriptor that is ours.
     let mut file = unsafe { File::from_raw_fd(fd) };
     file.write_all(bytes)?;
     Ok(file)
@@ -229,10 +231,10 @@ fn read_whole(mut file: File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reports whether the descriptor is a socket as [`Socket::pair`] makes it.
+/// Reports whether the descriptor is a socket of the type that [`Socket::pair`] creates.
 pub(super) fn is_packet_socket(fd: BorrowedFd<'_>) -> bool {
     let (mut kind, mut length): (libc::c_int, libc::socklen_t) = (0, size_of::<libc::c_int>() as u32);
-    // SAFETY: the integers outlive the call, and the length is that of the first.
+    // SAFETY: the integers outlive the call, and the length is the size of the first.
     let asked = unsafe {
         let (option, to) = (libc::SO_TYPE, (&raw mut kind).cast());
         libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, to, &raw mut length)
@@ -244,7 +246,7 @@ fn check(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
-/// Repeats a system call that a signal interrupts.
+/// Repeats a system call that was interrupted by a signal.
 fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
     loop {
         match check(call()) {

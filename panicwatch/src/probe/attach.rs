@@ -1,7 +1,7 @@
-//! Attaching a plan to a file, and taking it off again.
+//! Attaches a probe plan to a file and detaches it.
 //!
-//! Per inode, for every process that maps it: a probe with a pid slows all of them just the same. The programs look
-//! up whether a process is watched.
+//! Probes are attached per inode, for every process that maps the file: a probe with a pid filter slows all of them
+//! just as much. The eBPF programs look up whether a process is watched.
 
 use std::{collections::BTreeSet, fs::File, io, mem, os::unix::fs::FileExt, path::Path};
 
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::gobin::GoBinary;
 
-/// Probes in one file. Dropping takes them off.
+/// Probes attached to one file. Dropping detaches them.
 pub struct Attached(Vec<Link>);
 
 impl Drop for Attached {
@@ -27,7 +27,7 @@ impl Drop for Attached {
 }
 
 impl Attached {
-    /// Takes all of these off at once.
+    /// Detaches all of these in parallel.
     pub fn close(all: Vec<Attached>) {
         closing::close(all.into_iter().flat_map(Attached::into_links).collect());
     }
@@ -37,15 +37,16 @@ impl Attached {
     }
 }
 
-/// The row for the eBPF programs; without a plan for those that copy no values.
+/// Returns the row of the `BINARIES` map for `bin`. Programs that copy no values need no `plan`.
 ///
-/// `None` when the layout breaks what the programs take for granted (see `panicwatch-ebpf/src/context.rs`).
+/// `None` if the runtime's struct layout breaks the assumptions of the eBPF programs (see
+/// `panicwatch-ebpf/src/context.rs`).
 pub fn binary_row(bin: &GoBinary, plan: Option<&ProbePlan>, watch_all: bool) -> Option<Binary> {
     let layout = bin.layout();
     let mut sites = plan.into_iter().flat_map(|plan| &plan.sites);
     let gopanic = sites.find(|site| site.program == "gopanic").map_or(0, |site| site.address);
     let constant = bin.constant_range(gopanic);
-    // A binary of more than 4 GiB has all of its constants copied.
+    // If a range exceeds 4 GiB, its distance is 0, and the binary's constants are copied.
     let distance = |from: u64, to: u64| u32::try_from(to - from).unwrap_or(0);
     let fixed = (layout.g.m, layout.g.panic, layout.g.defer, layout.g.stack_lo, layout.g.stack_hi);
     let gobuf = layout.g.sched_g == layout.g.sched_sp + 16;
@@ -73,7 +74,7 @@ pub fn binary_row(bin: &GoBinary, plan: Option<&ProbePlan>, watch_all: bool) -> 
     })
 }
 
-/// Why a binary that was read cannot be watched all the same; `None` when it can.
+/// Returns why a binary that was parsed cannot be watched; `None` if it can.
 pub fn obstacle(bin: &GoBinary, plan: &ProbePlan) -> Option<String> {
     if !plan.is_useful() {
         let first = plan.left_out.first();
@@ -83,11 +84,12 @@ pub fn obstacle(bin: &GoBinary, plan: &ProbePlan) -> Option<String> {
     refused.then(|| "its runtime's g struct is laid out as no release known here".to_owned())
 }
 
-/// `plan` without the sites that are not to be attached to now: a debugger has a breakpoint there, or a running process has changed
-/// its code. They are left out with the reason, for as long as these probes are attached.
+/// Returns `plan` without the sites that cannot be probed now: a debugger has set a breakpoint there, or a running
+/// process has modified its code. They are listed as left out, with the reason, for as long as these probes are
+/// attached.
 ///
 /// # Errors
-/// When nothing is left to attach for.
+/// Fails if the `gopanic` site is one of them: nothing would be left to record.
 pub fn admitted(mut plan: ProbePlan, file: &File, name: &Path) -> Result<ProbePlan, ProbeError> {
     let was_useful = plan.is_useful();
     let sites = plan.sites.iter().map(|site| (site.file_offset, site.bytes.clone())).collect();
@@ -110,7 +112,7 @@ pub fn admitted(mut plan: ProbePlan, file: &File, name: &Path) -> Result<ProbePl
 
 /// Attaches `plan` to the opened `file`, as row `index`.
 ///
-/// The file is addressed by its descriptor, so it cannot be exchanged between checking and attaching.
+/// The file is addressed by its descriptor, so it cannot be replaced between verification and attaching.
 pub fn attach(
     programs: &mut Programs,
     plan: &ProbePlan,
@@ -124,7 +126,7 @@ pub fn attach(
     attach_row(programs, plan, file, name, index)
 }
 
-/// [`attach`], for any row.
+/// Like [`attach`], for any row, including the reserved one.
 pub(super) fn attach_row(
     programs: &mut Programs,
     plan: &ProbePlan,
@@ -151,7 +153,7 @@ pub(super) fn attach_row(
     Ok(attached)
 }
 
-/// The bytes at the site must be those that were decoded.
+/// Checks that the file still has the decoded bytes at the site.
 fn verify(file: &File, name: &Path, site: &Site) -> Result<(), ProbeError> {
     same_bytes(file, site.file_offset, &site.bytes).map_err(|error| ProbeError::Attach {
         name: format!("{} to {}", site.program, site.symbol),
@@ -160,7 +162,7 @@ fn verify(file: &File, name: &Path, site: &Site) -> Result<(), ProbeError> {
     })
 }
 
-/// An error when the file does not have `bytes` at `offset` any more.
+/// Returns an error if the file does not have `bytes` at `offset` any more.
 pub(super) fn same_bytes(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
     let mut found = vec![0; bytes.len()];
     file.read_exact_at(&mut found, offset)?;

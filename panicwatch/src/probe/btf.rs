@@ -1,11 +1,11 @@
-//! Just enough of the kernel's type format to find where a field of a struct is.
+//! Minimal parser of BTF, the kernel's type format: finds field offsets and tracepoint types.
 //!
-//! The crates that read BTF either hide the members (aya-obj) or are LGPL, which a statically linked program under
-//! our licence cannot use. Pure over bytes; a damaged blob gives `None`.
+//! The existing crates either hide struct members (aya-obj) or are LGPL, which a statically linked program under our
+//! licence cannot use. Pure, works on bytes; a damaged blob yields `None`.
 //! <https://docs.kernel.org/bpf/btf.html>
 
 const MAGIC: u16 = 0xeb9f;
-/// Nesting of anonymous structs and unions that is followed.
+/// Deepest nesting of anonymous structs and unions that is searched.
 const MAX_DEPTH: u32 = 8;
 
 const KIND_INT: u32 = 1;
@@ -23,7 +23,7 @@ const KIND_ENUM64: u32 = 19;
 /// A parsed BTF blob.
 pub(super) struct Btf<'a> {
     strings: &'a [u8],
-    /// The bytes of every type, by id minus one.
+    /// Bytes of each type, indexed by type ID minus one.
     types: Vec<&'a [u8]>,
 }
 
@@ -32,7 +32,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 impl<'a> Btf<'a> {
-    /// Indexes the types.
+    /// Indexes the types; `None` if the blob is damaged.
     pub(super) fn parse(bytes: &'a [u8]) -> Option<Btf<'a>> {
         if u16::from_le_bytes(bytes.get(..2)?.try_into().ok()?) != MAGIC {
             return None;
@@ -57,7 +57,7 @@ impl<'a> Btf<'a> {
         self.strings.get(at as usize..)?.split(|b| *b == 0).next()
     }
 
-    /// Byte offset of `field` in `struct structure`, through anonymous members.
+    /// Returns the byte offset of `field` in `struct structure`, also inside anonymous members.
     pub(super) fn member_offset(&self, structure: &str, field: &str) -> Option<u32> {
         let found = self.types.iter().find(|t| {
             word(t, 4).is_some_and(|info| kind(info) == KIND_STRUCT && info & 0xffff > 0)
@@ -66,7 +66,8 @@ impl<'a> Btf<'a> {
         self.find(found, field, 0).map(|bits| bits / 8)
     }
 
-    /// Number of arguments of the tracepoint `name`, the first of every tracepoint's (private data) not counted.
+    /// Returns the number of arguments of the tracepoint `name`, without the first (private data) that every tracepoint
+    /// has.
     pub(super) fn tracepoint_args(&self, name: &str) -> Option<u32> {
         let target = |t: &[u8]| self.types.get((word(t, 8)? as usize).checked_sub(1)?).copied();
         let typedef = *self.types.get((self.tracepoint_id(name)? as usize).checked_sub(1)?)?;
@@ -75,7 +76,7 @@ impl<'a> Btf<'a> {
         (kind(info) == KIND_FUNC_PROTO).then_some((info & 0xffff).checked_sub(1))?
     }
 
-    /// Number of the type by which a program names the tracepoint `name` when it is loaded.
+    /// Returns the BTF type ID that a program passes at load time to select the tracepoint `name`.
     pub(super) fn tracepoint_id(&self, name: &str) -> Option<u32> {
         let wanted = format!("btf_trace_{name}");
         let is_wanted = |t: &&[u8]| {

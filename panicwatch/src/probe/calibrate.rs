@@ -1,8 +1,7 @@
-//! What a hit costs on this machine, of that which the programs in the kernel cannot time themselves: the trap of a probe in a
-//! program, and the interrupt of a sampling clock.
+//! Measures the two costs that eBPF programs cannot time themselves: the uprobe trap and the sampling interrupt.
 //!
-//! A short loop of our own is timed without and with the probe; what the difference is per record is the price. The best of a
-//! few tries counts: whatever disturbs makes them longer.
+//! A short loop in this process is timed with and without the probe; the difference divided by the number of records is
+//! the cost of one. The fastest of several tries counts, because any disturbance makes a try slower.
 
 use std::{
     fs::File,
@@ -27,19 +26,19 @@ use super::{
 };
 use crate::recorder::{Source, cost::Prices};
 
-/// The row of our own code; never a watched binary's.
+/// Row of our own code in the `BINARIES` map; never used for a watched binary.
 pub(super) const OWN_ROW: u32 = MAX_BINARIES - 1;
-/// A price that the clock could not tell from nothing.
+/// Lowest cost reported, for differences that are too small to measure.
 const LEAST_NS: f64 = 20.0;
-/// Before each try with probes: our records go into the rings, where those of the watched programs are, and without a pause
-/// they would fill one.
+/// Pause before each try with probes: the tries write records into the rings that watched programs use, and without a
+/// pause they would fill one.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Calls of a try.
+/// Calls per try.
 const CALLS: u32 = 500;
-/// Samples a second of each CPU while they are measured.
+/// Sampling frequency during the measurement, samples per second on each CPU.
 const FAST: u32 = 20_000;
 
-/// Records that cost what a call costs.
+/// Kinds of records that cost as much as a probed call.
 const IN_PROGRAM: [u32; 13] = [
     kind::GO_PARK,
     kind::GO_READY,
@@ -56,16 +55,17 @@ const IN_PROGRAM: [u32; 13] = [
     kind::FUNCTION,
 ];
 
-/// The programs, which others use too: nobody is kept waiting while a loop runs.
+/// Shared access to the eBPF programs, which are not locked while a measuring loop runs.
 pub trait Shared {
-    /// Runs `f` on them.
+    /// Runs `f` on the programs.
     fn with<R>(&self, f: impl FnOnce(&mut Programs) -> R) -> R;
 }
 
-/// The prices of what `sources` have. Watches our own process meanwhile: nobody else may do so.
+/// Measures the costs of the records of `sources`. Watches this process during the measurement: no other code may watch
+/// it then.
 ///
 /// # Errors
-/// When the kernel refuses.
+/// Fails if a map cannot be updated or a probe cannot be attached.
 pub fn prices(programs: &impl Shared, sources: &[Source], rings: &MappedRings) -> Result<Prices, ProbeError> {
     let us = std::process::id();
     programs.with(|programs| {
@@ -83,14 +83,14 @@ fn measure(programs: &impl Shared, sources: &[Source], rings: &MappedRings) -> R
         let each = a_call(programs)?;
         IN_PROGRAM.iter().for_each(|kind| prices.0[*kind as usize] = each);
     }
-    // Samples in ticks have no interrupt of their own.
+    // Samples taken in the scheduler tick cause no interrupt of their own.
     if sources.contains(&Source::Sample) && programs.with(|programs| !programs.samples_in_ticks()) {
         prices.0[kind::SAMPLE as usize] = an_interrupt(programs, rings)?;
     }
     Ok(prices)
 }
 
-/// A call under a probe of the recorder's, nanoseconds.
+/// Returns the cost of a call with one of the recorder's probes, in nanoseconds.
 fn a_call(programs: &impl Shared) -> Result<f64, ProbeError> {
     let without = Own::Emulated.time(CALLS, Duration::ZERO);
     let probe = programs.with(Programs::probe_ourselves)?;
@@ -99,7 +99,7 @@ fn a_call(programs: &impl Shared) -> Result<f64, ProbeError> {
     Ok((with.saturating_sub(without).as_nanos() as f64 / f64::from(CALLS)).max(LEAST_NS))
 }
 
-/// The interrupt of a sampling clock, without what is done in it, nanoseconds.
+/// Returns the cost of the sampling interrupt without the eBPF program that runs in it, in nanoseconds.
 fn an_interrupt(programs: &impl Shared, rings: &MappedRings) -> Result<f64, ProbeError> {
     let samples = || {
         let counters = rings.counters();
@@ -111,7 +111,7 @@ fn an_interrupt(programs: &impl Shared, rings: &MappedRings) -> Result<f64, Prob
     let with = spin(PAUSE);
     let (hits, ns) = samples();
     drop(clocks);
-    // Those of all tries, of which the best one has its part.
+    // Samples of all tries; the fastest try has its share of them.
     let taken = hits.saturating_sub(hits_before) as f64 / f64::from(TRIES);
     let inside = ns.saturating_sub(ns_before) as f64 / f64::from(TRIES);
     if taken == 0.0 {
@@ -120,7 +120,7 @@ fn an_interrupt(programs: &impl Shared, rings: &MappedRings) -> Result<f64, Prob
     Ok(((with.saturating_sub(without).as_nanos() as f64 - inside) / taken).max(LEAST_NS))
 }
 
-/// How long a loop takes at best, by the clock on the wall: an interrupt's time is nobody's CPU time on some kernels.
+/// Returns the wall time of the fastest run of a loop; some kernels charge interrupt time to no thread's CPU time.
 fn spin(pause: Duration) -> Duration {
     let once = |_| {
         thread::sleep(pause);
@@ -134,7 +134,7 @@ fn spin(pause: Duration) -> Duration {
 }
 
 impl Programs {
-    /// The recorder's probe for parking goroutines, in a function of ours.
+    /// Attaches the recorder's probe for parking goroutines to a function of this program.
     fn probe_ourselves(&mut self) -> Result<attach::Attached, ProbeError> {
         let OwnSite { address, file_offset, bytes } = Own::Emulated.site()?;
         let site = Site {

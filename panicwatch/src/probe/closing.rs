@@ -1,5 +1,6 @@
-//! Detaching. For each probe the kernel waits for grace periods, some tens of milliseconds, one after the other when a process
-//! just ends; those that are closed at the same time wait together.
+//! Detaches probes in parallel. For each detached probe the kernel waits for RCU grace periods, some tens of
+//! milliseconds, and detaches them one after the other when a process just exits; probes that are closed at the same
+//! time wait together.
 //! <https://github.com/torvalds/linux/blob/v6.18/kernel/events/uprobes.c> (uprobe_unregister_sync)
 
 use std::{os::fd::OwnedFd, thread};
@@ -8,15 +9,15 @@ use aya::programs::{Link as _, perf_event::PerfEventLink, raw_trace_point::RawTr
 
 use super::links;
 
-/// What keeps a probe where it is.
+/// Owner of an attached probe: dropping or closing it detaches the probe.
 pub(super) enum Link {
-    /// A breakpoint in programs; the helper process has it.
+    /// Uprobes, held by the helper process.
     Held(links::Link),
-    /// A link of a BTF tracepoint.
+    /// Link of a BTF tracepoint.
     Tracing(OwnedFd),
-    /// At one of the kernel's tracepoints.
+    /// Link of a raw tracepoint.
     Tracepoint(RawTracePointLink),
-    /// A sampling clock.
+    /// Perf event of a sampling clock.
     Clock(PerfEventLink),
 }
 
@@ -25,17 +26,17 @@ impl Link {
         match self {
             Link::Held(link) => links::detach(vec![link]),
             Link::Tracing(fd) => drop(fd),
-            // Whether it came off or was off already.
+            // An error means that it was detached already.
             Link::Tracepoint(link) => drop(link.detach()),
             Link::Clock(link) => drop(link.detach()),
         }
     }
 }
 
-/// Threads that close, at most.
+/// Most threads that close links in parallel.
 const THREADS: usize = 64;
 
-/// Returns when all of these probes are detached.
+/// Detaches all of these probes, then returns.
 pub(super) fn close(all: Vec<Link>) {
     let (mut held, mut local) = (Vec::new(), Vec::new());
     for link in all {
@@ -54,7 +55,7 @@ pub(super) fn close(all: Vec<Link>) {
     });
 }
 
-/// Closes all of these with up to [`THREADS`] threads.
+/// Closes all of these with up to [`THREADS`] threads in parallel.
 pub(super) fn side_by_side<T: Send>(all: Vec<T>, close: fn(T)) {
     if all.len() < 2 {
         return all.into_iter().for_each(close);

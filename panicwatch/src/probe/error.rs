@@ -1,80 +1,80 @@
-//! What can go wrong with probes.
+//! Errors of loading, planning and attaching probes.
 
 use std::{io, path::PathBuf};
 
-/// Loading, placing or attaching probes failed.
+/// An error while loading, placing or attaching probes.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProbeError {
-    /// A map or program is missing in the object: the build is broken.
+    /// The object lacks a map or program: the build is broken.
     #[error("the eBPF object has no {0}")]
     Object(&'static str),
-    /// The object could not be read.
+    /// The object could not be parsed.
     #[error("the eBPF object is damaged: {0}")]
     Parse(String),
     /// aya could not load the object.
     #[error("loading the eBPF programs failed")]
     Load(#[from] aya::EbpfError),
-    /// A program was refused.
+    /// The kernel rejected a program that aya loaded.
     #[error("an eBPF program was refused")]
     Program(#[from] aya::programs::ProgramError),
-    /// A map could not be used.
+    /// aya could not access a map.
     #[error("an eBPF map could not be used")]
     Map(#[from] aya::maps::MapError),
-    /// The verifier refused a program that we loaded ourselves.
+    /// The verifier rejected a program that we loaded without aya.
     #[error("the kernel refused eBPF program {name}: {error}; the verifier's last lines: {}", log.trim().replace('\n', " | "))]
     Verifier {
-        /// Program.
+        /// Name of the program.
         name: String,
-        /// errno.
+        /// Error of bpf(2).
         error: io::Error,
         /// The end of the verifier's log.
         log: String,
     },
-    /// A link could not be made.
+    /// The kernel did not attach a probe.
     #[error("attaching {name} to {} failed: {error}", path.display())]
     Attach {
-        /// Program.
+        /// Name of the program, with the Go function if one site failed verification.
         name: String,
-        /// Binary.
+        /// Path of the binary.
         path: PathBuf,
-        /// errno.
+        /// Error of the system call, or of the check of the file's bytes.
         error: io::Error,
     },
-    /// The process that holds the probes cannot be started.
+    /// The helper process, which holds the probes, could not be started.
     #[error("starting the process that holds the probes failed: {0}")]
     Helper(io::Error),
-    /// The site without which nothing is to be seen is another's now.
+    /// The one indispensable probe site, in `runtime.gopanic`, is occupied, for example by a debugger's breakpoint.
     #[error("no probe can be placed at {symbol} of {}: {reason}; start panicwatch again without it", path.display())]
     Occupied {
-        /// Go function.
+        /// Name of the Go function.
         symbol: String,
-        /// Binary.
+        /// Path of the binary.
         path: PathBuf,
-        /// Who has what there.
+        /// Why the site cannot be probed.
         reason: String,
     },
-    /// One of our threads cannot be started: descriptors or threads are used up, as a rule.
+    /// One of our threads could not be started; usually file descriptors or threads are exhausted.
     #[error(
         "starting the {0} failed: {1}; raise the limits on open files and processes (ulimit -n, ulimit -u)"
     )]
     Thread(&'static str, io::Error),
-    /// More functions than the tables hold.
+    /// More functions match than the tables hold.
     #[error("more than {0} functions match; give a narrower pattern")]
     TooManyFunctions(u32),
-    /// Offsets that the programs take for granted do not hold.
+    /// The runtime's struct layout breaks the assumptions of the eBPF programs.
     #[error("the runtime's g struct is laid out as in no release known here")]
     UnknownLayout,
-    /// More binaries than the table holds.
+    /// More binaries are watched than the table holds.
     #[error("more than {0} binaries are watched")]
     TooManyBinaries(u32),
-    /// The rings or the sampling clock cannot be had.
+    /// The rings or the sampling clock could not be set up.
     #[error("the flight recorder cannot be set up: {0}")]
     Recorder(io::Error),
-    /// The kernel cannot record a source of a level that was asked for.
+    /// The kernel cannot record a source of the requested level.
     #[error("{0} is not possible on this kernel: {1}; leave it out with --without {2}")]
     Source(&'static str, Box<ProbeError>, &'static str),
-    /// The rings of that many CPUs are too large for one map.
+    /// The rings of all CPUs together are too large for one map.
     #[error("the flight recorder's rings of {0} CPUs do not fit into one map: choose a shorter window")]
     TooManyCpus(u32),
 }

@@ -1,4 +1,4 @@
-//! What this kernel can do and where its fields are: one question per function.
+//! Detects features and struct layouts of the running kernel.
 
 use std::{
     fs::{self, File},
@@ -9,27 +9,27 @@ use panicwatch_common::config::{Config, TaskLayout, UNKNOWN};
 
 use super::{btf::Btf, multi};
 
-/// Facts found once at start.
+/// Features and layouts of the running kernel, detected once at start.
 #[derive(Debug, Clone, Copy)]
 pub struct KernelFacts {
-    /// uprobe_multi links (Linux 6.6).
+    /// Whether the kernel has uprobe_multi links (Linux 6.6).
     pub uprobe_multi: bool,
-    /// Offsets for the eBPF programs.
+    /// Field offsets for the eBPF programs.
     pub config: Config,
-    /// The same of tasks, for the programs at BTF tracepoints.
+    /// Field offsets of `task_struct`, for the programs at BTF tracepoints.
     pub task: TaskLayout,
-    /// Numbers of the tracepoints in [`BTF_TRACEPOINTS`]; `None` where the kernel's BTF does not describe them.
+    /// BTF type IDs of the tracepoints in [`BTF_TRACEPOINTS`]; `None` where the kernel's BTF does not describe them.
     pub tracepoints: [Option<u32>; BTF_TRACEPOINTS.len()],
 }
 
-/// The tracepoints that are attached to as BTF tracepoints where the kernel has them.
+/// Tracepoints that are attached as BTF tracepoints if the kernel has them.
 pub const BTF_TRACEPOINTS: [&str; 3] = ["sched_switch", "sched_waking", "sched_migrate_task"];
 
 /// Environment variable that makes the scheduler's programs use raw tracepoints, as on kernels without BTF tracepoints.
 const NO_BTF_TRACEPOINTS: &str = "PANICWATCH_NO_BTF_TRACEPOINTS";
 
 impl KernelFacts {
-    /// Asks the running kernel.
+    /// Detects the facts of the running kernel.
     pub fn detect() -> KernelFacts {
         let forced_off = std::env::var_os("PANICWATCH_NO_UPROBE_MULTI").is_some();
         let bytes = fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
@@ -52,8 +52,8 @@ impl KernelFacts {
     }
 }
 
-/// Address of the function that the scheduler's tick is; `None` where samples cannot be taken in ticks. Takes some
-/// hundredths of a second.
+/// Returns the address of the function that handles the scheduler tick; `None` if samples cannot be taken in ticks.
+/// Takes some tens of milliseconds.
 pub(super) fn tick() -> Option<u64> {
     if std::env::var_os("PANICWATCH_SAMPLING_CLOCK").is_some() || !ticks() {
         return None;
@@ -70,12 +70,12 @@ pub(super) fn tick() -> Option<u64> {
     of_tick.next().filter(|address| *address != 0)
 }
 
-/// Does every busy CPU have a tick, and is that one of the timers that the tracepoint `hrtimer_expire_entry` tells of? Not
-/// without timers of high resolution, and not on CPUs that do without a tick.
+/// Reports whether every busy CPU has a tick that runs as an hrtimer, which the tracepoint `hrtimer_expire_entry`
+/// reports. False without high-resolution timers and with tickless (nohz_full) CPUs.
 /// <https://docs.kernel.org/timers/no_hz.html>
 fn ticks() -> bool {
     let text = |path| fs::read_to_string(path).unwrap_or_default();
-    // Hidden in many containers; then the boot line has to do.
+    // /proc/timer_list is hidden in many containers; then only the kernel command line is checked.
     let low = text("/proc/timer_list").lines().any(|line| {
         let (name, value) = line.split_once(':').unwrap_or_default();
         name.trim() == ".hres_active" && value.trim() == "0"
@@ -85,7 +85,7 @@ fn ticks() -> bool {
     !(low || off || tickless)
 }
 
-/// Field offsets from the kernel's BTF; unknown ones only cost the facts that need them.
+/// Reads field offsets from the kernel's BTF; an unknown offset only disables the data that needs it.
 fn config(btf: Option<&Btf<'_>>) -> Config {
     let offset = |structure: &str, field: &str| {
         btf.and_then(|btf| btf.member_offset(structure, field)).unwrap_or(UNKNOWN)

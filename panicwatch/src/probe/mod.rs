@@ -1,6 +1,6 @@
-//! Probes: what the kernel can do, which sites a binary offers, and attaching to them.
+//! Probes: detects kernel features, plans the probe sites of a binary, attaches and detaches.
 //!
-//! [`plan`] is pure; only this module and the event reader know aya.
+//! [`plan`] is pure; only this module and the ring reader depend on aya.
 
 #[cfg(feature = "host")]
 pub mod attach;

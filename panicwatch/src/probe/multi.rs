@@ -1,7 +1,7 @@
 //! uprobe_multi links (Linux 6.6 and later): all sites of a program in one system call, detached at once.
 //!
-//! aya 0.14 does not know them, so the programs are loaded and linked here with bpf(2) itself. To be deleted when an
-//! aya that has them builds with our Rust.
+//! aya 0.14 does not support them, so this module loads and links the programs with bpf(2). To be deleted when an aya
+//! release that supports them builds with our Rust version.
 //! <https://github.com/torvalds/linux/blob/v6.12/kernel/trace/bpf_trace.c#L3360>
 
 use std::{
@@ -28,7 +28,7 @@ const PROG_TYPE_TRACING: u32 = 26;
 const TRACE_RAW_TP: u32 = 23;
 const LOG_BYTES: usize = 1 << 20;
 
-/// The system call, of a command that returns a new descriptor.
+/// Calls bpf(2) with a command that returns a new descriptor.
 pub(super) fn bpf(cmd: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
     // SAFETY: `attr` is valid for its size, and the pointers in it outlive the call (they are the caller's locals).
     let fd = unsafe { libc::syscall(libc::SYS_bpf, cmd, std::ptr::from_mut(attr), size_of::<bpf_attr>()) };
@@ -39,24 +39,24 @@ pub(super) fn bpf(cmd: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
-/// Attributes without a value.
+/// Returns zeroed attributes.
 pub(super) fn zeroed() -> bpf_attr {
     // SAFETY: bpf_attr is a union of plain C structs; all zeroes is its documented empty value.
     unsafe { std::mem::zeroed() }
 }
 
-/// What a program is loaded for.
+/// Kind of attachment that a program is loaded for.
 #[derive(Debug, Clone, Copy)]
 enum For {
-    /// uprobe_multi links.
+    /// Uprobes by uprobe_multi links.
     Uprobes,
-    /// Perf events.
+    /// Uprobes by perf events.
     PerfEvents,
-    /// The BTF tracepoint whose type has this number in the kernel's BTF.
+    /// BTF tracepoint with this type ID in the kernel's BTF.
     Tracepoint(u32),
 }
 
-/// Loads the uprobe programs `names` of `object`, with `maps` (name → descriptor) as their maps.
+/// Loads the uprobe programs `names` of `object`; `maps` has the descriptors of their maps by name.
 pub(super) fn load(
     object: &[u8],
     maps: &BTreeMap<String, RawFd>,
@@ -66,8 +66,8 @@ pub(super) fn load(
     load_all(object, maps, &names)
 }
 
-/// Loads the programs of BTF tracepoints: each name with the number of the tracepoint's type in the kernel's BTF. aya could, had it
-/// parsed all of the kernel's BTF once more, which takes 20 MB.
+/// Loads the programs of BTF tracepoints; `names` has each program's name and the type ID of its tracepoint in the
+/// kernel's BTF. aya could load them, but would parse the kernel's whole BTF again for it, which takes 20 MB.
 pub(super) fn load_tracepoints(
     object: &[u8],
     maps: &BTreeMap<String, RawFd>,
@@ -97,7 +97,7 @@ fn load_all(
         let function = object.functions.get(&program.function_key()).ok_or(ProbeError::Object(name))?;
         functions.push((name, purpose, function));
     }
-    // Verifying is most of the time panicwatch takes to start, and the kernel verifies in parallel.
+    // Verification is most of panicwatch's start-up time, and the kernel verifies programs in parallel.
     std::thread::scope(|scope| {
         let threads: Vec<_> = functions
             .into_iter()
@@ -113,11 +113,12 @@ fn load_all(
     })
 }
 
-/// Gives the kernel the object's types. It must know which functions can be called from outside, to verify each of those by itself,
-/// once, and not on every path to every call of it: that is most of the verifier's work. Without types it does the latter.
-/// <https://docs.kernel.org/bpf/verifier.html>, <https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/verifier.c> (do_check_subprogs)
+/// Loads the object's BTF into the kernel. With it, the verifier knows which functions are global, and verifies each of
+/// those alone, once; without it, it verifies them on every path to every call, which is most of its work.
+/// <https://docs.kernel.org/bpf/verifier.html>, <https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/verifier.c>
+/// (do_check_subprogs)
 fn types(object: &mut aya_obj::Object) -> Option<OwnedFd> {
-    // Kernels with uprobe_multi links know all of them.
+    // All kernels with uprobe_multi links have all of these BTF features.
     let known = BtfFeatures::new(true, true, true, true, true, true, true, true);
     let bytes = object.fixup_and_sanitize_btf(&known).ok()??.to_bytes();
     let mut attr = zeroed();
@@ -137,7 +138,7 @@ fn load_one(
     let instructions = &function.instructions;
     let functions = function.func_info.func_info_bytes();
     let types = types.map(|types| (types, functions.as_slice(), function.func_info_rec_size));
-    // The log is asked for only after a refusal: writing it costs more than verifying.
+    // The log is requested only after a rejection: writing it costs more than verification.
     try_load(purpose, instructions, types, &mut []).or_else(|_| {
         let mut log = vec![0; LOG_BYTES];
         try_load(purpose, instructions, types, &mut log).map_err(|error| {
@@ -152,7 +153,7 @@ fn load_one(
     })
 }
 
-/// The object's types, and which function is of which of them, with the size of an entry.
+/// BTF of the object, the func_info entries of a program, and the size of one entry.
 type Types<'a> = (&'a OwnedFd, &'a [u8], usize);
 
 fn try_load(
@@ -193,8 +194,9 @@ fn try_load(
     bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)
 }
 
-/// Attaches `program` at the file offsets of `path`, each with its cookie, for every process, by a link of this process. Dropping
-/// detaches, and fails to if the thread has been killed: probes in programs are attached by `links`.
+/// Attaches `program` at the file offsets of `path`, each with its cookie, for every process. This process holds the
+/// link; dropping it detaches, unless the thread has been killed, and that is why `links` attaches the probes in
+/// programs.
 pub(super) fn attach(program: &OwnedFd, path: &CStr, sites: &[(u64, u64)]) -> io::Result<OwnedFd> {
     let (offsets, cookies): (Vec<u64>, Vec<u64>) = sites.iter().copied().unzip();
     let mut attr = zeroed();
@@ -202,7 +204,7 @@ pub(super) fn attach(program: &OwnedFd, path: &CStr, sites: &[(u64, u64)]) -> io
     let link = unsafe { &mut attr.link_create };
     link.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
     link.attach_type = UPROBE_MULTI;
-    // SAFETY: and with this attach type, this member of the inner union.
+    // SAFETY: with this attach type, LINK_CREATE reads this member of the inner union.
     let multi = unsafe { &mut link.__bindgen_anon_3.uprobe_multi };
     multi.path = path.as_ptr() as u64;
     multi.offsets = offsets.as_ptr() as u64;
@@ -211,29 +213,30 @@ pub(super) fn attach(program: &OwnedFd, path: &CStr, sites: &[(u64, u64)]) -> io
     bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)
 }
 
-/// Attaches `program` to the BTF tracepoint it was loaded for. Dropping detaches.
+/// Attaches `program` to the BTF tracepoint that it was loaded for. Dropping the descriptor detaches.
 /// <https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/syscall.c> (bpf_raw_tracepoint_open)
 pub(super) fn attach_tracepoint(program: &OwnedFd) -> io::Result<OwnedFd> {
     let mut attr = zeroed();
-    // SAFETY: RAW_TRACEPOINT_OPEN reads this member of the union; the name is null because the program has it.
+    // SAFETY: RAW_TRACEPOINT_OPEN reads this member of the union; the name is null because the program was loaded for
+    // one tracepoint.
     let open = unsafe { &mut attr.raw_tracepoint };
     open.prog_fd = program.as_raw_fd() as u32;
     bpf(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr)
 }
 
-/// Reports whether this kernel has uprobe_multi links. Nothing is attached: a kernel that knows them gets as far as refusing a
-/// folder with EBADF, as libbpf asks too; those before 6.6 refuse the attach type with EINVAL.
+/// Reports whether this kernel has uprobe_multi links. Nothing is attached: like libbpf, it passes a directory, which
+/// kernels with these links reject with EBADF; kernels before 6.6 reject the attach type with EINVAL.
 pub(super) fn supported() -> bool {
     let Ok(program) = empty_program() else { return false };
     attach(&program, c"/", &[(0, 0)]).is_err_and(|error| error.raw_os_error() == Some(libc::EBADF))
 }
 
-/// A program that does nothing, for uprobe_multi links.
+/// Loads a no-op program for uprobe_multi links.
 pub(super) fn empty_program() -> io::Result<OwnedFd> {
     empty(For::Uprobes)
 }
 
-/// A program that does nothing, for perf events.
+/// Loads a no-op program for perf events.
 pub(super) fn empty_uprobe_program() -> io::Result<OwnedFd> {
     empty(For::PerfEvents)
 }

@@ -1,7 +1,7 @@
-//! The compiled eBPF object and its loading into the kernel.
+//! Loads the compiled eBPF object into the kernel and gives access to its maps.
 //!
-//! aya loads maps and raw tracepoints. A uprobe program is loaded by `multi` when the kernel has
-//! uprobe_multi links, else by aya.
+//! aya loads maps and raw tracepoints. Uprobe programs are loaded by `multi` if the kernel has uprobe_multi links, else
+//! by aya.
 
 use std::{
     collections::BTreeMap,
@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{correlate::Lost, ebpf};
 
-/// The uprobe programs by name, one per kind of event; see `panicwatch-ebpf/src/probes`.
+/// Names of the uprobe programs, one per kind of event; see `panicwatch-ebpf/src/probes`.
 pub const UPROBES: [&str; 14] = [
     "gopanic",
     "defer_begin",
@@ -53,38 +53,39 @@ pub const UPROBES: [&str; 14] = [
     "init_task",
 ];
 
-/// The uprobe programs of the recorder, loaded when a source of it wants them; `process_begins` whenever it records.
+/// Uprobe programs of the flight recorder, loaded if it records; `process_begins` is attached whenever it records, the
+/// others if an enabled source needs them.
 pub(super) const RECORDER_UPROBES: [&str; 7] =
     ["process_begins", "gc", "park", "ready", "turn", "create", "function"];
 
-/// The raw tracepoints that are always attached, each of the name of its program.
+/// Raw tracepoints that are always attached; each program has the name of its tracepoint.
 const TRACEPOINTS: [&str; 3] = ["sched_process_fork", "sched_process_exec", "sched_process_exit"];
 
-/// A crossing type may be a map's value.
+/// Wrapper that makes a type shared with the eBPF programs usable as a map key or value.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 pub(super) struct Crossing<T>(pub(super) T);
-// SAFETY: `Binary` consists of 32-bit integers only: any bytes are a value and there is no padding.
+// SAFETY: `Binary` consists of 32-bit integers only: any bytes are a valid value, and there is no padding.
 unsafe impl Pod for Crossing<Binary> {}
-// SAFETY: so does `Config`.
+// SAFETY: `Config` consists of 32-bit integers only, too.
 unsafe impl Pod for Crossing<Config> {}
-// SAFETY: `Goroutine` is two 64-bit integers.
+// SAFETY: `Goroutine` is two 64-bit integers, without padding.
 unsafe impl Pod for Crossing<Goroutine> {}
-// SAFETY: so does `TaskLayout`.
+// SAFETY: `TaskLayout` consists of 32-bit integers only, too.
 unsafe impl Pod for Crossing<TaskLayout> {}
 // SAFETY: `Place` is two 32-bit and three 64-bit integers, without padding.
 unsafe impl Pod for Crossing<Place> {}
 
-/// The programs in the kernel, not yet attached to any binary.
+/// The loaded eBPF programs and their maps.
 pub struct Programs {
     ebpf: Ebpf,
-    /// By name; empty when this kernel has no uprobe_multi links.
+    /// Loaded uprobe programs by name; empty if this kernel has no uprobe_multi links.
     multi: BTreeMap<&'static str, OwnedFd>,
     uprobe_multi: bool,
     config: Config,
-    /// Numbers of the BTF tracepoints, see [`KernelFacts`].
+    /// BTF type IDs of the BTF tracepoints, see [`KernelFacts`].
     tracepoints: [Option<u32>; BTF_TRACEPOINTS.len()],
-    /// Programs of BTF tracepoints that were loaded, by name.
+    /// Loaded programs of BTF tracepoints, by name.
     at_tracepoints: BTreeMap<&'static str, OwnedFd>,
     marks: Marks,
     pub(super) sources: Attachments,
@@ -99,15 +100,15 @@ pub struct CaptureLimits {
     pub nanoseconds: u32,
 }
 
-/// Environment variable: rows of the tables that the programs fill, to test what happens when they are full.
+/// Environment variable: number of rows in the tables that the eBPF programs fill, to test full tables.
 const FORCED_ROWS: &str = "PANICWATCH_TABLE_ROWS";
 const FILLED: [&str; 4] = ["WATCHED", "COUNTED", "QUIET", "LOST"];
 
 impl Programs {
-    /// Loads what every session needs and attaches the process tracepoints.
+    /// Loads the programs and maps that every session needs and attaches the process tracepoints.
     ///
-    /// `ring_bytes` is the size of the event ring, a power of two; `recorder` what the flight recorder shall have, if it
-    /// records; `limits` bounds captures.
+    /// `ring_bytes` is the size of the event ring, a power of two; `recorder` has the ring sizes of the flight recorder
+    /// if it records; `limits` bounds captures.
     pub fn load(
         kernel: &KernelFacts,
         ring_bytes: u32,
@@ -133,7 +134,7 @@ impl Programs {
         Ok(programs)
     }
 
-    /// As [`Programs::load`], of the uprobe programs `names` only, with other sizes for some maps.
+    /// Like [`Programs::load`], but loads the uprobe programs `names` only, with other sizes for some maps.
     pub(super) fn load_some(
         kernel: &KernelFacts,
         names: &[&'static str],
@@ -180,7 +181,7 @@ impl Programs {
         Ok(programs)
     }
 
-    /// Loads more uprobe programs.
+    /// Loads the uprobe programs `names` into the kernel, in addition to those loaded before.
     fn load_uprobes(&mut self, names: &[&'static str]) -> Result<(), ProbeError> {
         if self.uprobe_multi {
             self.multi.append(&mut multi::load(ebpf::object(), &map_fds(&self.ebpf), names)?);
@@ -189,7 +190,8 @@ impl Programs {
         names.iter().try_for_each(|name| Ok(uprobe(&mut self.ebpf, name)?.load()?))
     }
 
-    /// The program at the BTF tracepoint `name`; `None` where the kernel has no such tracepoint.
+    /// Returns the program of the BTF tracepoint `name`, loading it if necessary; `None` if the kernel has no such
+    /// tracepoint.
     pub(super) fn at_tracepoint(&mut self, name: &str) -> Result<Option<&OwnedFd>, ProbeError> {
         let Some(at) = BTF_TRACEPOINTS.iter().position(|tracepoint| *tracepoint == name) else {
             return Ok(None);
@@ -204,19 +206,19 @@ impl Programs {
         Ok(self.at_tracepoints.get(name))
     }
 
-    /// Takes everything off: what stands at the kernel's tracepoints, and `attached` in binaries. Nothing is watched afterwards.
+    /// Detaches everything: the kernel's tracepoints, and `attached` in binaries. Nothing is watched afterwards.
     pub fn take_off(&mut self, attached: Vec<Attached>) {
         let in_binaries = attached.into_iter().flat_map(Attached::into_links);
         closing::close(self.sources.take().into_iter().chain(in_binaries).collect());
     }
 
-    /// The recorder's rings, of the sizes given when loading.
+    /// Maps the recorder's rings, which have the sizes given to [`Programs::load`].
     pub fn map_rings(&self, sizes: RingSizes) -> Result<MappedRings, ProbeError> {
         let fd = |name| self.array_fd(name);
         MappedRings::map(sizes, fd("HEADS")?, fd("SLOTS")?, fd("SAMPLES")?).map_err(ProbeError::Recorder)
     }
 
-    /// The descriptor of an array, to map its values.
+    /// Returns the descriptor of an array map, to map its values.
     pub(super) fn array_fd(&self, name: &'static str) -> Result<RawFd, ProbeError> {
         match self.ebpf.map(name) {
             Some(Map::Array(data)) => Ok(data.fd().as_fd().as_raw_fd()),
@@ -224,19 +226,19 @@ impl Programs {
         }
     }
 
-    /// Panics that were counted only, by place, since loading.
+    /// Returns the number of panics since loading that were counted but not captured, by place.
     pub fn counted(&mut self) -> Result<Vec<(Place, u64)>, ProbeError> {
         let map: HashMap<_, Crossing<Place>, u64> = self.map("COUNTED")?.try_into()?;
         Ok(map.iter().filter_map(Result::ok).map(|(place, count)| (place.0, count)).collect())
     }
 
-    /// Makes room in the table of places: that process is gone.
+    /// Removes a row from the table of counted panics: its process has exited.
     pub fn forget_counted(&mut self, place: Place) -> Result<(), ProbeError> {
         let mut map: HashMap<_, Crossing<Place>, u64> = self.map("COUNTED")?.try_into()?;
         Ok(map.remove(&Crossing(place))?)
     }
 
-    /// The watched processes.
+    /// Returns the watched processes.
     pub fn watched(&mut self) -> Result<Vec<u32>, ProbeError> {
         let map: HashMap<_, u32, u32> = self.map("WATCHED")?.try_into()?;
         let watched = map.iter().filter_map(Result::ok).filter(|(_, row)| *row != row::IGNORED);
@@ -249,25 +251,26 @@ impl Programs {
         Ok(map.iter().filter_map(Result::ok).any(|(_, row)| row != row::IGNORED))
     }
 
-    /// The event ring, once.
+    /// Returns the event ring. Fails after the first call.
     pub fn take_events(&mut self) -> Result<RingBuf<MapData>, ProbeError> {
         self.take_ring("EVENTS")
     }
 
-    /// Writes row `index` of the binaries.
+    /// Writes row `index` of the `BINARIES` map.
     pub fn set_binary(&mut self, index: u32, binary: Binary) -> Result<(), ProbeError> {
         let mut map: Array<_, Crossing<Binary>> = self.map("BINARIES")?.try_into()?;
         Ok(map.set(index, Crossing(binary), 0)?)
     }
 
-    /// Watches process `tgid`, and what it will start. `runs` is the row of the binary that it runs already, if it is known.
+    /// Watches process `tgid` and its future descendants. `runs` is the row of the binary that it executes already, if
+    /// known.
     pub fn watch(&mut self, tgid: u32, runs: Option<u32>) -> Result<(), ProbeError> {
         self.marks.set(tgid);
         let mut map: HashMap<_, u32, u32> = self.map("WATCHED")?.try_into()?;
         Ok(map.insert(tgid, runs.map_or(0, |row| row + 1), 0)?)
     }
 
-    /// Process `tgid` is not reported, though its binary has probes.
+    /// Marks process `tgid` as ignored: it is not reported though its binary has probes.
     pub fn ignore(&mut self, tgid: u32) -> Result<(), ProbeError> {
         let mut map: HashMap<_, u32, u32> = self.map("WATCHED")?.try_into()?;
         map.insert(tgid, row::IGNORED, 0)?;
@@ -275,13 +278,13 @@ impl Programs {
         Ok(())
     }
 
-    /// Hits of the probes of the first `binaries` rows, in reported processes, since loading.
+    /// Returns the probe hits in reported processes since loading, for each of the first `binaries` rows.
     pub fn hits(&mut self, binaries: u32) -> Result<Vec<u64>, ProbeError> {
         let map: PerCpuArray<_, u64> = self.map("HITS")?.try_into()?;
         (0..binaries).map(|row| Ok(map.get(&row, 0)?.iter().sum())).collect()
     }
 
-    /// Takes process `tgid` out of the table; what it has started stays.
+    /// Removes process `tgid` from the table of watched processes; its descendants stay.
     pub fn unwatch(&mut self, tgid: u32) -> Result<(), ProbeError> {
         let mut map: HashMap<_, u32, u32> = self.map("WATCHED")?.try_into()?;
         map.remove(&tgid)?;
@@ -289,20 +292,20 @@ impl Programs {
         Ok(())
     }
 
-    /// A descriptor of the table of watched processes, for [`Watched::from_fd`] in whatever process.
+    /// Returns a descriptor of the table of watched processes, for [`Watched::from_fd`] in any process.
     pub fn watched_fd(&mut self) -> Result<OwnedFd, ProbeError> {
         let Map::HashMap(data) = self.map("WATCHED")? else { return Err(ProbeError::Object("WATCHED")) };
         Ok(data.fd().as_fd().try_clone_to_owned().map_err(MapError::from)?)
     }
 
-    /// Writes the kernel's facts.
+    /// Writes the kernel's layout to the `CONFIG` map.
     fn configure(&mut self) -> Result<(), ProbeError> {
         let config = self.config;
         let mut map: Array<_, Crossing<Config>> = self.map("CONFIG")?.try_into()?;
         Ok(map.set(0, Crossing(config), 0)?)
     }
 
-    /// Counted failures of the programs since loading, those that happened.
+    /// Returns the failures that the programs have counted since loading, without zero counts.
     pub fn failures(&mut self) -> Result<Vec<(Reason, u64)>, ProbeError> {
         let map: PerCpuArray<_, u64> = self.map("FAILURES")?.try_into()?;
         let mut counts = Vec::new();
@@ -315,8 +318,8 @@ impl Programs {
         Ok(counts)
     }
 
-    /// Records about the goroutines of process `tgid`, which has ended, that the event ring had no room for; the process's rows
-    /// are removed. `None` when no record of any process was lost.
+    /// Returns the number of records about the goroutines of process `tgid`, which has ended, that did not fit into the
+    /// event ring, and removes the process's rows. `None` if no record of any process was lost.
     pub fn take_lost(&mut self, tgid: u32) -> Result<Option<Lost>, ProbeError> {
         let losses: Array<_, u64> = self.map("LOSSES")?.try_into()?;
         if losses.get(&0, 0)? == 0 {
@@ -327,17 +330,17 @@ impl Programs {
         let rows = map.iter().filter_map(Result::ok).filter(|(key, _)| key.0.tgid == u64::from(tgid));
         let by_goroutine: BTreeMap<u64, u64> = rows.map(|(key, count)| (key.0.goid, count)).collect();
         for goid in by_goroutine.keys() {
-            // Should it fail, the row stays: no harm is done.
+            // If it fails, the row stays, which does no harm.
             let _ = map.remove(&Crossing(Goroutine { tgid: tgid.into(), goid: *goid }));
         }
         Ok(Some(Lost { by_goroutine, unattributed }))
     }
 
-    /// Attaches uprobe program `name` at file offsets, each with its cookie: by one link where the kernel has uprobe_multi links, else
-    /// by one a site, in their order.
+    /// Attaches uprobe program `name` at file offsets, each with its cookie. Returns one link if the kernel has
+    /// uprobe_multi links, else one per site, in their order.
     ///
     /// # Errors
-    /// When the object has no such program. The inner error is the kernel's refusal.
+    /// Fails if the object has no such program. The inner error is the kernel's.
     pub(super) fn attach_uprobes(
         &mut self,
         name: &'static str,
@@ -351,12 +354,12 @@ impl Programs {
         Ok(program.and_then(|program| links::attach_perf(&program, target, sites)))
     }
 
-    /// Uprobe program `name` is attached by one link for all sites.
+    /// Reports whether uprobe program `name` is attached by one link for all sites.
     pub(super) fn has_multi(&self, name: &str) -> bool {
         self.multi.contains_key(name)
     }
 
-    /// Lets samples be taken in the scheduler's tick; `false` where that cannot be.
+    /// Configures sampling in the scheduler tick; returns `false` if that is not possible.
     pub(super) fn use_tick(&mut self) -> Result<bool, ProbeError> {
         if self.config.tick == [0; 2] && self.config.hrtimer_function != UNKNOWN {
             let tick = kernel::tick().unwrap_or(0);
@@ -366,17 +369,17 @@ impl Programs {
         Ok(self.samples_in_ticks())
     }
 
-    /// Samples are taken in ticks, not by clocks of ours.
+    /// Reports whether samples are taken in the scheduler tick instead of by our own clocks.
     pub(super) fn samples_in_ticks(&self) -> bool {
         self.config.tick != [0; 2]
     }
 
-    /// The object with its programs and maps.
+    /// Returns the object with its programs and maps.
     pub(super) fn ebpf(&mut self) -> &mut Ebpf {
         &mut self.ebpf
     }
 
-    /// A ring, once.
+    /// Returns a ring. Fails after the first call for `name`.
     pub(super) fn take_ring(&mut self, name: &'static str) -> Result<RingBuf<MapData>, ProbeError> {
         Ok(self.ebpf.take_map(name).ok_or(ProbeError::Object(name))?.try_into()?)
     }
@@ -386,19 +389,20 @@ impl Programs {
     }
 }
 
-/// The table of watched processes, read-only.
+/// Read-only access to the table of watched processes.
 pub struct Watched(HashMap<MapData, u32, u32>);
 
 impl Watched {
-    /// The table of that descriptor, which [`Programs::watched_fd`] gave.
+    /// Opens the table by a descriptor that [`Programs::watched_fd`] returned.
     ///
     /// # Errors
-    /// When it is none.
+    /// Fails if the descriptor is not that of such a map.
     pub fn from_fd(fd: OwnedFd) -> Result<Watched, ProbeError> {
         Ok(Watched(Map::HashMap(MapData::from_fd(fd)?).try_into()?))
     }
 
-    /// Is process `tgid` watched: was it, or an ancestor of it, given to [`Programs::watch`]?
+    /// Reports whether the table has an entry for process `tgid`, because it or an ancestor was passed to
+    /// [`Programs::watch`].
     pub fn contains(&self, tgid: u32) -> bool {
         self.0.get(&tgid, 0).is_ok()
     }

@@ -1,33 +1,33 @@
-//! Functions of our own to put probes on, so that what a hit costs on this machine can be measured.
+//! Functions of this program to attach probes to, for measuring the cost of a hit on this machine.
 
 use std::{fs, hint::black_box, io, thread, time::Duration};
 
 use super::error::ProbeError;
 use crate::{clock::Clock, mappings};
 
-/// One that begins with an instruction that the kernel emulates (`nop`), as those are that probes stand on in Go code.
+/// Begins with an instruction that the kernel emulates (`nop`), as most probe sites in Go code do.
 #[unsafe(naked)]
 extern "C" fn emulated() {
     core::arch::naked_asm!(".byte 0x90", "ret")
 }
 
-/// One that begins with an instruction that the kernel steps over (`xor eax, eax`).
+/// Begins with an instruction that the kernel single-steps (`xor eax, eax`).
 #[unsafe(naked)]
 extern "C" fn stepped() {
     core::arch::naked_asm!(".byte 0x31, 0xc0", "ret")
 }
 
-/// More words than the programs read of a g.
+/// Words of a fake g; more than the programs read.
 const G_WORDS: usize = 64;
 
-/// One of the two.
+/// Function of this program to probe, by how the kernel executes its first instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Own {
     Emulated,
     Stepped,
 }
 
-/// Where its probe goes.
+/// Probe site of an [`Own`] function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct OwnSite {
     pub(super) address: u64,
@@ -35,7 +35,7 @@ pub(super) struct OwnSite {
     pub(super) bytes: Vec<u8>,
 }
 
-/// The best of so many tries counts: whatever disturbs makes them longer.
+/// Number of tries; the fastest counts, because any disturbance makes a try slower.
 pub(super) const TRIES: u32 = 5;
 
 impl Own {
@@ -46,13 +46,13 @@ impl Own {
         }
     }
 
-    /// Calls it so often, as Go would: with the address of something that can be read where the g is. A read that fails
-    /// takes as long again as all the rest.
+    /// Calls the function `times` times as Go would: with a readable address in the g register. A failed read would
+    /// take as long as everything else together.
     pub(super) fn call(self, times: u32) {
         let (function, g) = (black_box(self.function()), [0_u64; G_WORDS]);
         for _ in 0..times {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: the function changes no register but those that any C function may.
+            // SAFETY: the function changes only registers that any C function may change.
             unsafe {
                 std::arch::asm!("call {}", in(reg) function, in("r14") g.as_ptr(), clobber_abi("C"));
             }
@@ -62,7 +62,7 @@ impl Own {
         black_box(g);
     }
 
-    /// The CPU time that `times` calls take at best, with a pause before each try.
+    /// Returns the CPU time of the fastest try of `times` calls, with a pause before each try.
     pub(super) fn time(self, times: u32, pause: Duration) -> Duration {
         let once = |_| {
             thread::sleep(pause);
@@ -73,8 +73,10 @@ impl Own {
         (0..TRIES).map(once).min().unwrap_or_default()
     }
 
+    /// Returns the probe site of the function.
+    ///
     /// # Errors
-    /// When our own mappings cannot be read.
+    /// Fails if our own mappings cannot be read or do not contain the function.
     pub(super) fn site(self) -> Result<OwnSite, ProbeError> {
         let address = self.function() as *const () as u64;
         let maps = fs::read("/proc/self/maps").map_err(ProbeError::Recorder)?;
@@ -82,7 +84,7 @@ impl Own {
         let mapping = maps.iter().find(|mapping| (mapping.start..mapping.end).contains(&address));
         let missing = || ProbeError::Recorder(io::Error::other("our own code is not mapped"));
         let mapping = mapping.ok_or_else(missing)?;
-        // Not as they are in memory: another panicwatch may be measuring at this moment, and then its probe is there.
+        // Not read from memory: another panicwatch may be measuring at this moment and have its breakpoint there.
         let bytes = match self {
             Own::Emulated => vec![0x90],
             Own::Stepped => vec![0x31, 0xc0],

@@ -1,8 +1,8 @@
-//! Where to put probes in one binary: pure, from the binary's bytes alone.
+//! Plans the probe sites of one binary: pure, from the binary's bytes alone.
 //!
-//! Offsets inside functions are properties of one binary, so every site is found by decoding: the stack check of the
-//! prologue, a call's target, the conditional jump behind it. What does not look as expected is left out with the
-//! reason, never guessed: a breakpoint inside an instruction kills the target.
+//! Offsets inside functions differ from binary to binary, so every site is found by decoding: the stack check of the
+//! prologue, the target of a call, the conditional jump after it. A site whose code does not look as expected is left
+//! out with the reason, never guessed: a breakpoint inside an instruction kills the target.
 
 mod init;
 mod runtime;
@@ -22,17 +22,17 @@ use crate::{
     gobin::{Arch, Func, GoBinary},
 };
 
-/// What a hit costs; see docs/probes.md for measured numbers.
+/// Cost class of a hit; see docs/probes.md for measured numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Price {
     /// The kernel emulates the instruction: one trap.
     Emulated,
-    /// The kernel steps over a copy of the instruction: two traps, in a virtual machine some 30 times dearer.
+    /// The kernel single-steps a copy of the instruction: two traps, some 30 times as expensive in a virtual machine.
     Stepped,
 }
 
 impl Price {
-    /// As `inspect` says it.
+    /// Name of the class, as `inspect` prints it.
     pub fn as_str(self) -> &'static str {
         match self {
             Price::Emulated => "emulated",
@@ -41,59 +41,59 @@ impl Price {
     }
 }
 
-/// One place for one program.
+/// One probe site: an instruction and the eBPF program to attach there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Site {
-    /// What it reports, for people: "panic raised".
+    /// What the probe reports, in the user's terms: "panic raised".
     pub name: &'static str,
-    /// eBPF program.
+    /// Name of the eBPF program.
     pub program: &'static str,
-    /// Go function.
+    /// Name of the Go function.
     pub symbol: String,
     /// Link-time address of the instruction.
     pub address: u64,
-    /// Distance from the function's entry.
+    /// Distance from the function's entry, in bytes.
     pub offset: u64,
-    /// Where in the file: what the kernel is told.
+    /// File offset of the instruction, which is what the kernel attaches to.
     pub file_offset: u64,
     /// The instruction's bytes, compared with the file's before attaching.
     pub bytes: Vec<u8>,
-    /// Disassembly.
+    /// Disassembled instruction.
     pub instruction: String,
-    /// Cost class.
+    /// Cost class of a hit.
     pub price: Price,
-    /// Flags for the cookie.
+    /// Flags of the probe's cookie.
     pub flags: u32,
-    /// Why there.
+    /// Why this instruction was chosen.
     pub why: &'static str,
 }
 
-/// A site that this binary does not offer.
+/// A probe site that this binary does not offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftOut {
-    /// What would have been reported.
+    /// What the probe would have reported.
     pub name: &'static str,
-    /// Go function.
+    /// Name of the Go function.
     pub symbol: String,
-    /// Why not.
+    /// Why there is no site.
     pub reason: String,
-    /// What is lost.
+    /// What is missing from reports without it.
     pub lost: &'static str,
 }
 
-/// All probes of one binary.
+/// Probe plan: all probe sites of one binary.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProbePlan {
-    /// In the order of the panic path.
+    /// Sites, in the order of the panic path.
     pub sites: Vec<Site>,
-    /// What could not be placed.
+    /// Sites that were not found.
     pub left_out: Vec<LeftOut>,
     /// Functions that the user named and whose entries cannot be recorded: name and reason.
     pub refused: Vec<(String, &'static str)>,
 }
 
 impl ProbePlan {
-    /// Both plans of one binary in one.
+    /// Merges two plans of the same binary.
     pub fn and(mut self, other: &ProbePlan) -> ProbePlan {
         self.sites.extend_from_slice(&other.sites);
         self.left_out.extend_from_slice(&other.left_out);
@@ -101,15 +101,15 @@ impl ProbePlan {
         self
     }
 
-    /// Panics themselves can be seen; without that there is nothing to attach for.
+    /// Reports whether panics themselves can be seen; without that there is no point in attaching.
     pub fn is_useful(&self) -> bool {
         self.sites.iter().any(|site| site.program == "gopanic")
     }
 }
 
-/// Longest function that is decoded whole.
+/// Most bytes of a function that are decoded.
 const MAX_CODE: u64 = 64 << 10;
-/// Instructions of a prologue.
+/// Most instructions in a prologue.
 const MAX_PROLOGUE: usize = 10;
 
 const AFTER_CHECK: &str = "behind the stack check: every hit is one call, arguments still in registers";
@@ -117,7 +117,7 @@ const ON_CHECK: &str =
     "on the stack check's jump, whose flags tell a call from a restart after growing the stack";
 const ENTRY: &str = "the function never grows the stack: its first instruction runs once per call";
 
-/// A function's code, decoded.
+/// Decoded code of a function.
 struct Body<'a> {
     func: Func<'a>,
     code: Vec<Instruction>,
@@ -129,7 +129,7 @@ impl<'a> Body<'a> {
         Body::of(bin, func, MAX_CODE)
     }
 
-    /// At most `max` bytes of it.
+    /// Decodes at most `max` bytes of `func`.
     fn of(bin: &'a GoBinary, func: Func<'a>, max: u64) -> Result<Body<'a>, String> {
         let end = func.end().min(func.entry().saturating_add(max));
         let bytes = bin.code(func.entry(), end).ok_or("its code is not in the file")?;
@@ -151,7 +151,7 @@ impl<'a> Body<'a> {
         (start + 1..end).find(|&i| wanted(&self.code[i]))
     }
 
-    /// Where a call of a function with a stack check is hit once; `None` for one without.
+    /// Finds the instruction that is hit once per call, in a function with a stack check; `None` without one.
     fn behind_check(&self) -> Option<BehindCheck> {
         let check = self.stack_check()?;
         match self.code.get(check + 1) {
@@ -161,7 +161,7 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// The index of the last jump of the stack check, `None` for a function without one.
+    /// Returns the index of the last jump of the stack check, `None` for a function without one.
     ///
     /// Shapes: `cmp 0x10(%r14),%rsp; jbe`, `lea -N(%rsp),%r12; cmp; jbe`, and for huge frames an overflow test
     /// `mov %rsp,%r12; sub $N,%r12; jb` before it.
@@ -181,11 +181,11 @@ impl<'a> Body<'a> {
     }
 }
 
-/// Index of the instruction that is hit once a call.
+/// Index of the instruction that is hit once per call.
 enum BehindCheck {
-    /// `push %rbp` behind the check.
+    /// `push %rbp` after the check.
     Push(usize),
-    /// The check's own jump, which is hit again when the stack has grown.
+    /// The jump of the check itself, which is hit again after the stack has grown.
     Jump(usize),
 }
 
@@ -208,7 +208,7 @@ struct Planner<'a> {
     plan: ProbePlan,
 }
 
-/// What a site is for.
+/// What to look for and report: the fields that all outcomes of planning one site have in common.
 struct Purpose {
     name: &'static str,
     program: &'static str,
@@ -246,7 +246,7 @@ impl Planner<'_> {
         });
     }
 
-    /// The start of a function, counted once per call.
+    /// Places a probe at the start of a function, hit once per call.
     fn start(&mut self, purpose: &Purpose) {
         let body = match Body::decode(self.bin, purpose.symbol) {
             Ok(body) => body,
@@ -262,7 +262,8 @@ impl Planner<'_> {
         }
     }
 
-    /// The loop `for { fn, ok := p.nextDefer(); if !ok { break }; fn() }` of Go 1.22 and later, in `symbol`.
+    /// Places probes in the loop `for { fn, ok := p.nextDefer(); if !ok { break }; fn() }` of Go 1.22 and later, in
+    /// `symbol`.
     fn next_defer_loop(&mut self, symbol: &'static str, flags: u32) {
         let lost = "deferred calls";
         let begin = Purpose { name: "deferred call begins", program: "defer_begin", symbol, lost, flags };
@@ -296,7 +297,8 @@ impl Planner<'_> {
         self.place(&end, body.func, &body.code[call], argp_tells, why);
     }
 
-    /// Deferred calls before Go 1.22: `deferCallSave` (open-coded, and all of Goexit's) and gopanic's own call.
+    /// Places probes at deferred calls before Go 1.22: `deferCallSave` (open-coded ones, and all of Goexit's) and
+    /// gopanic's own call.
     fn old_defers(&mut self) {
         let lost = "deferred calls";
         let name = "deferred call begins";
@@ -355,7 +357,7 @@ impl Planner<'_> {
         }
     }
 
-    /// gorecover's last decision before `p.recovered = true`.
+    /// Places a probe at gorecover's last conditional jump before `p.recovered = true`.
     fn recover(&mut self) {
         let purpose = Purpose {
             name: "recover succeeded",
@@ -380,7 +382,7 @@ impl Planner<'_> {
             .index_of(sets)
             .and_then(|store| (0..store).rev().find(|&i| body.code[i].is_jcc_short_or_near()));
         let flags = jump.and_then(|at| match body.code[at].mnemonic() {
-            // Not taken means success.
+            // A jump that is not taken means success.
             Mnemonic::Jne => Some(site::SUCCESS_IF_ZF),
             Mnemonic::Je => Some(0),
             _ => None,

@@ -1,4 +1,5 @@
-//! The recorder's rings, mapped: the kernel writes, we read without asking it. See `panicwatch_common::recorder`.
+//! Memory-mapped rings of the flight recorder: the kernel writes, we read without system calls. See
+//! `panicwatch_common::recorder`.
 
 use std::{
     io,
@@ -13,29 +14,29 @@ use panicwatch_common::recorder::{Head, Sample, Slot};
 use super::error::ProbeError;
 use crate::recorder::{Options, cost::Counters, history::Rings};
 
-/// How many of each there are.
+/// Sizes of the recorder's rings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RingSizes {
-    /// CPUs that have a ring.
+    /// Number of CPUs that have a ring.
     pub cpus: u32,
-    /// Slots a CPU, a power of two.
+    /// Slots per CPU, a power of two.
     pub slots: u32,
-    /// Samples a CPU, a power of two.
+    /// Samples per CPU, a power of two.
     pub samples: u32,
 }
 
-/// Environment variable with the slots of a CPU, a power of two, instead of what the window asks for.
+/// Environment variable: slots per CPU, a power of two, instead of the number that the window needs.
 const FORCED_SLOTS: &str = "PANICWATCH_RECORDER_SLOTS";
 
-/// How many CPUs get a ring: those that are there. Virtual machines say that hundreds more may come, and a ring is a
-/// megabyte; what happens on one that does come is counted as lost.
+/// Returns how many CPUs get a ring: up to the highest one online. Virtual machines announce hundreds more as possible,
+/// and a ring takes a megabyte; records of a CPU that comes online later are counted as lost.
 pub(super) fn cpus() -> Result<u32, ProbeError> {
     let online = aya::util::online_cpus().map_err(|(_, error)| ProbeError::Recorder(error))?;
     Ok(online.into_iter().max().map_or(1, |last| last + 1))
 }
 
 impl RingSizes {
-    /// What `options` ask for, on this machine.
+    /// Returns the sizes that `options` require on this machine.
     pub fn of(options: &Options) -> Result<RingSizes, ProbeError> {
         let cpus = cpus()?;
         let forced = std::env::var(FORCED_SLOTS).ok().and_then(|slots| slots.parse::<u32>().ok());
@@ -44,7 +45,7 @@ impl RingSizes {
     }
 }
 
-/// The rings of all CPUs.
+/// The memory-mapped rings of all CPUs.
 pub struct MappedRings {
     sizes: RingSizes,
     heads: MmapRaw,
@@ -53,7 +54,7 @@ pub struct MappedRings {
 }
 
 impl MappedRings {
-    /// Maps the three arrays.
+    /// Maps the three arrays, given by their descriptors.
     pub(super) fn map(
         sizes: RingSizes,
         heads: RawFd,
@@ -70,12 +71,12 @@ impl MappedRings {
         })
     }
 
-    /// The counters of all CPUs, by the kind of record.
+    /// Returns the counters by kind of record, summed over all CPUs.
     pub fn counters(&self) -> Counters {
         let mut all = Counters::default();
         for cpu in 0..self.sizes.cpus {
             let head = self.head(cpu);
-            // SAFETY: the tables are in a mapped head, and any bytes are one.
+            // SAFETY: the tables are inside a mapped head, and any bytes are valid values.
             let (hits, timed, timed_ns) = unsafe {
                 (
                     (&raw const (*head).hits).read_volatile(),
@@ -90,15 +91,15 @@ impl MappedRings {
         all
     }
 
-    /// CPU time that watched threads have used up to `now_ns`, as the program at sched_switch has counted it.
+    /// Returns the CPU time that watched threads have used up to `now_ns`, as counted by the program at sched_switch.
     pub fn watched_cpu_ns(&self, now_ns: u64) -> u64 {
-        // Read again when a thread got the CPU or lost it meanwhile.
+        // Both fields are read again if a watched thread was switched in or out in between.
         const TRIES: u32 = 8;
         let of = |cpu| {
             let head = self.head(cpu);
             // SAFETY: the head is mapped.
             let since = || unsafe { (&raw const (*head).watched_since_ns).read_volatile() };
-            // SAFETY: likewise.
+            // SAFETY: the head is mapped.
             let ended = || unsafe { (&raw const (*head).watched_ns).read_volatile() };
             let mut read = (since(), ended());
             for _ in 0..TRIES {
@@ -113,10 +114,11 @@ impl MappedRings {
         (0..self.sizes.cpus).map(of).sum()
     }
 
-    /// Read no more of it than is needed: each line that is read here is one that the programs on its CPU have to fetch again.
+    /// Returns the head of a ring. Callers read as little of it as possible: the programs on that CPU must fetch each
+    /// cache line again that is read here.
     fn head(&self, cpu: u32) -> *const Head {
         assert!(cpu < self.sizes.cpus);
-        // SAFETY: the index is below the number that was mapped.
+        // SAFETY: the index is below the number of elements mapped.
         unsafe { self.heads.as_ptr().cast::<Head>().add(cpu as usize) }
     }
 }
@@ -125,9 +127,9 @@ fn add(all: &mut [u64], one: &[u64]) {
     all.iter_mut().zip(one).for_each(|(all, one)| *all += one);
 }
 
-/// Copies a record that another CPU may be writing; `None` unless it is number `n`, whole.
+/// Copies a record that another CPU may be writing; `None` unless it is record number `n`, complete.
 pub(super) fn copy<T: Copy>(at: *const T, n: u64) -> Option<T> {
-    // SAFETY: the caller's address is of a mapped record, whose first word is `seq`.
+    // SAFETY: the caller passes the address of a mapped record, whose first word is `seq`.
     let seq = || unsafe { at.cast::<u64>().read_volatile() };
     if seq() != n + 1 {
         return None;
@@ -135,11 +137,11 @@ pub(super) fn copy<T: Copy>(at: *const T, n: u64) -> Option<T> {
     fence(Ordering::Acquire);
     let mut copy = MaybeUninit::<T>::uninit();
     for i in 0..size_of::<T>() / 8 {
-        // SAFETY: records consist of 64-bit words; source and target have as many.
+        // SAFETY: records consist of 64-bit words; source and target have the same number of them.
         unsafe { copy.as_mut_ptr().cast::<u64>().add(i).write(at.cast::<u64>().add(i).read_volatile()) };
     }
     fence(Ordering::Acquire);
-    // SAFETY: every byte was written, and any bytes are a value of the record types.
+    // SAFETY: every byte was written, and any bytes are a valid record.
     (seq() == n + 1).then(|| unsafe { copy.assume_init() })
 }
 
@@ -169,14 +171,14 @@ impl Rings for MappedRings {
     fn slot(&self, cpu: u32, n: u64) -> Option<Slot> {
         assert!(cpu < self.sizes.cpus);
         let at = u64::from(cpu) * self.slots() + n % self.slots();
-        // SAFETY: the index is below the number that was mapped.
+        // SAFETY: the index is below the number of elements mapped.
         copy(unsafe { self.slots.as_ptr().cast::<Slot>().add(at as usize) }, n)
     }
 
     fn sample(&self, cpu: u32, n: u64) -> Option<Sample> {
         assert!(cpu < self.sizes.cpus);
         let at = u64::from(cpu) * self.samples() + n % self.samples();
-        // SAFETY: the index is below the number that was mapped.
+        // SAFETY: the index is below the number of elements mapped.
         copy(unsafe { self.samples.as_ptr().cast::<Sample>().add(at as usize) }, n)
     }
 }

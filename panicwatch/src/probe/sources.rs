@@ -1,4 +1,4 @@
-//! The recorder's sources in the kernel: tracepoints and the sampling clocks, attached and taken off one by one.
+//! The flight recorder's sources in the kernel, tracepoints and sampling clocks, each attached and detached separately.
 
 use std::collections::BTreeMap;
 
@@ -15,26 +15,27 @@ use super::{
 };
 use crate::recorder::Source;
 
-/// What is attached to the kernel.
+/// Links to the kernel's tracepoints and sampling clocks.
 #[derive(Default)]
 pub(super) struct Attachments {
     by_source: BTreeMap<Source, Vec<Link>>,
-    /// Whatever is recorded.
+    /// Links that do not depend on what is recorded.
     pub(super) always: Vec<Link>,
 }
 
 impl Attachments {
-    /// All of them.
+    /// Removes and returns all links.
     pub(super) fn take(&mut self) -> Vec<Link> {
         let by_source = std::mem::take(&mut self.by_source).into_values().flatten();
         by_source.chain(self.always.drain(..)).collect()
     }
 }
 
-/// Samples a second of each CPU where it takes a clock of our own; no divisor of anybody's tick.
+/// Sampling frequency of our own clocks, samples per second on each CPU; not a divisor of a usual tick frequency, so
+/// that samples do not coincide with ticks.
 const CLOCK_PER_SECOND: u32 = 199;
 
-/// The tracepoints of a source, each with its program for a raw tracepoint.
+/// Returns the tracepoints of a source, each with the name of its program for raw tracepoints.
 fn tracepoints(source: Source) -> &'static [(&'static str, &'static str)] {
     match source {
         Source::Switch => &[("sched_switch", "sched_switch_raw")],
@@ -49,10 +50,10 @@ fn tracepoints(source: Source) -> &'static [(&'static str, &'static str)] {
 }
 
 impl Programs {
-    /// Attaches what `source` has in the kernel (nothing, for those in the program).
+    /// Attaches the tracepoints or clocks of `source`; does nothing for sources that are probes in the program.
     ///
     /// # Errors
-    /// When this kernel has no such tracepoint or clock, or refuses.
+    /// Fails if this kernel lacks the tracepoint or clock, or rejects the program.
     pub fn attach_source(&mut self, source: Source) -> Result<(), ProbeError> {
         if source.is_in_program() || self.sources.by_source.contains_key(&source) {
             return Ok(());
@@ -85,7 +86,7 @@ impl Programs {
         Ok(Link::Tracepoint(program.take_link(id)?))
     }
 
-    /// One sampling clock a CPU, which strikes so often a second.
+    /// Starts one sampling clock per CPU with the given frequency.
     pub(super) fn start_clocks(&mut self, per_second: u32) -> Result<Vec<PerfEventLink>, ProbeError> {
         let name = "sample";
         let program: &mut PerfEvent =
@@ -107,7 +108,7 @@ impl Programs {
         Ok(clocks)
     }
 
-    /// Takes what `source` has in the kernel off.
+    /// Detaches the tracepoints or clocks of `source`.
     pub fn detach_source(&mut self, source: Source) {
         closing::close(self.sources.by_source.remove(&source).unwrap_or_default());
     }

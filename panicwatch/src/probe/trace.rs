@@ -1,7 +1,6 @@
-//! The programs and maps of tracing in the kernel: loading, attaching, counters, taking functions off.
+//! eBPF programs and maps of the `trace` command: loading, attaching, counters, detaching functions.
 //!
-//! Beside the probes of the panic path, not among them: what is here is loaded for `trace` only. Must not know what
-//! the records mean.
+//! Separate from the probes of the panic path and loaded for `trace` only. Does not interpret the records.
 
 mod price;
 mod rings;
@@ -35,27 +34,27 @@ use super::{
 pub use price::HitPrices;
 pub use rings::TraceRings;
 
-// SAFETY: `TraceConfig` consists of integers without padding: any bytes are a value.
+// SAFETY: `TraceConfig` consists of integers without padding: any bytes are a valid value.
 unsafe impl Pod for Crossing<TraceConfig> {}
-// SAFETY: so does `Counts`.
+// SAFETY: `Counts` consists of integers without padding, too.
 unsafe impl Pod for Crossing<Counts> {}
-// SAFETY: so does `FetchList`.
+// SAFETY: `FetchList` consists of integers without padding, too.
 unsafe impl Pod for Crossing<FetchList> {}
 
 const ENTRY: &str = "trace_entry";
 const EXIT: &str = "trace_exit";
 const ENTRY_FULL: &str = "trace_entry_full";
 const EXIT_FULL: &str = "trace_exit_full";
-/// `runtime.recovery`.
+/// Program at `runtime.recovery`.
 pub const RECOVERY: &str = "trace_recovery";
-/// `runtime.goexit0`.
+/// Program at `runtime.goexit0`.
 pub const GONE: &str = "trace_gone";
 
-/// Where the records are.
+/// Where the programs write their records.
 pub enum Source {
-    /// Of a session without data: a ring a CPU.
+    /// Rings per CPU, in a session that records no data.
     Rings(TraceRings),
-    /// Of one with data.
+    /// The one ring of a session that records data.
     Ring(RingBuf<MapData>),
 }
 
@@ -70,33 +69,33 @@ impl Source {
     }
 }
 
-/// What a session of tracing needs.
+/// Requirements of a tracing session.
 #[derive(Debug, Clone, Default)]
 pub struct TraceNeeds {
-    /// Bytes for records that wait, a power of two.
+    /// Bytes to buffer unread records, a power of two.
     pub buffer: u32,
-    /// Functions, those that are watched for themselves included.
+    /// Number of functions, including those watched for internal purposes.
     pub functions: u32,
-    /// Entries with data or callers.
+    /// Whether entries are recorded with data or callers.
     pub full_entries: bool,
-    /// Exits.
+    /// Whether exits are recorded.
     pub exits: bool,
-    /// Exits with data.
+    /// Whether exits are recorded with data.
     pub full_exits: bool,
 }
 
-/// The programs in the kernel, not yet attached.
+/// The loaded tracing programs and their maps.
 pub struct TracePrograms {
     programs: Programs,
     full_entries: bool,
     full_exits: bool,
-    /// Our own function has the number behind them.
+    /// Number of traced functions; our own function for cost measurement has the next index.
     functions: u32,
-    /// CPUs, and the slots of each one's ring; `None` in a session with data.
+    /// Number of CPUs, and slots in the ring of each; `None` in a session with data.
     rings: Option<(u32, u32)>,
 }
 
-/// The smallest ring of a CPU: as many hits as it can have in some twenty milliseconds.
+/// Fewest slots in the ring of a CPU: as many as it can have hits in some twenty milliseconds.
 const LEAST_SLOTS: u32 = 1 << 15;
 
 impl TraceNeeds {
@@ -104,7 +103,7 @@ impl TraceNeeds {
         self.full_entries || self.full_exits
     }
 
-    /// CPUs, and the slots of each one's ring.
+    /// Returns the number of CPUs, and the slots in the ring of each.
     fn rings(&self) -> Result<Option<(u32, u32)>, ProbeError> {
         if self.has_data() {
             return Ok(None);
@@ -117,10 +116,10 @@ impl TraceNeeds {
 }
 
 impl TracePrograms {
-    /// Loads what is needed.
+    /// Loads the programs and maps that `needs` require.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// Fails if the kernel rejects a program or map.
     pub fn load(needs: &TraceNeeds) -> Result<TracePrograms, ProbeError> {
         let mut names = vec![if needs.full_entries { ENTRY_FULL } else { ENTRY }];
         if needs.exits {
@@ -133,7 +132,7 @@ impl TracePrograms {
         let (cpus, slots) = rings.unwrap_or((1, 1));
         let all_slots = cpus.checked_mul(slots).ok_or(ProbeError::TooManyCpus(cpus))?;
         let sizes = [
-            // Nobody reads it here: the events of processes, which cannot be left out.
+            // Process events, which are always recorded; not read in this session.
             ("EVENTS", 4096),
             ("TRACE_RING", if needs.has_data() { needs.buffer } else { 4096 }),
             ("TRACE_SLOTS", all_slots),
@@ -146,29 +145,29 @@ impl TracePrograms {
         Ok(TracePrograms { programs, full_entries, full_exits, functions, rings })
     }
 
-    /// Settings; may be changed at any time.
+    /// Writes the settings; may be called at any time.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// Fails if the map cannot be updated.
     pub fn configure(&mut self, mut config: TraceConfig) -> Result<(), ProbeError> {
         config.slot_mask = self.rings.map_or(0, |(_, slots)| slots - 1);
         let mut map: Array<_, Crossing<TraceConfig>> = self.programs.map("TRACE_CONFIG")?.try_into()?;
         Ok(map.set(0, Crossing(config), 0)?)
     }
 
-    /// What to read at the entry, or else at the exits, of a function.
+    /// Sets what to read at the entry of a function or, with `at_exit`, at its exits.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// Fails if the map cannot be updated.
     pub fn set_fetch(&mut self, function: u32, at_exit: bool, list: FetchList) -> Result<(), ProbeError> {
         let mut map: Array<_, Crossing<FetchList>> = self.programs.map("TRACE_FETCH")?.try_into()?;
         Ok(map.set(function * 2 + u32::from(at_exit), Crossing(list), 0)?)
     }
 
-    /// What the programs write into, once.
+    /// Returns the rings that the programs write to. Can be called once.
     ///
     /// # Errors
-    /// When it was taken before, or there is no memory to map.
+    /// Fails if the ring was taken before or cannot be mapped.
     pub fn take_source(&mut self) -> Result<Source, ProbeError> {
         let Some((cpus, slots)) = self.rings else {
             return Ok(Source::Ring(self.programs.take_ring("TRACE_RING")?));
@@ -179,26 +178,26 @@ impl TracePrograms {
         Ok(Source::Rings(rings.map_err(ProbeError::Recorder)?))
     }
 
-    /// Traces process `tgid`, and what it will start of the same binary.
+    /// Traces process `tgid` and its future descendants that run the same binary.
     ///
     /// # Errors
-    /// When the table is full.
+    /// Fails if the table of watched processes is full.
     pub fn watch(&mut self, tgid: u32) -> Result<(), ProbeError> {
         self.programs.watch(tgid, None)
     }
 
-    /// Takes process `tgid` out of the table; what it has started stays.
+    /// Removes process `tgid` from the table of watched processes; its descendants stay.
     ///
     /// # Errors
-    /// When it was not in it.
+    /// Fails if the process was not in the table.
     pub fn unwatch(&mut self, tgid: u32) -> Result<(), ProbeError> {
         self.programs.unwatch(tgid)
     }
 
-    /// The counters of every function, by its number.
+    /// Returns the counters of every function, by its index.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// Fails if the map cannot be read.
     pub fn counts(&mut self) -> Result<Vec<Counts>, ProbeError> {
         let map: PerCpuArray<_, Crossing<Counts>> = self.programs.map("TRACE_COUNTS")?.try_into()?;
         (0..self.functions)
@@ -215,10 +214,10 @@ impl TracePrograms {
             .collect()
     }
 
-    /// Attaches a plan to the opened `file`, and the programs `extra` at sites of their own.
+    /// Attaches a plan to the opened `file`, and the `extra` programs at their own sites.
     ///
     /// # Errors
-    /// When the file is not what was planned for, or the kernel refuses.
+    /// Fails if the file differs from the one that was planned for, or the kernel rejects a probe.
     pub fn attach(
         &mut self,
         plan: &TracePlan,
@@ -258,7 +257,7 @@ impl TracePrograms {
         for (program, site) in extra.iter().filter(|(_, site)| is_free(site)) {
             probes.add(self, program, vec![site.clone()])?;
         }
-        // Exits first: a call that begins in between has an end.
+        // Exits first, so that calls that begin while probes are being attached have an end.
         probes.add(self, exit, of(false))?;
         probes.add(self, entry, of(true))?;
         Ok(probes)
@@ -275,7 +274,7 @@ struct Group {
     link: links::Link,
 }
 
-/// Attached probes; dropping takes them off.
+/// Attached tracing probes; dropping detaches them.
 pub struct TraceProbes {
     file: File,
     name: PathBuf,
@@ -293,15 +292,16 @@ impl Drop for TraceProbes {
 }
 
 impl TraceProbes {
-    /// Functions with a site that has no probe, and why.
+    /// Returns the functions that have a site without a probe, each with the reason.
     pub fn refused(&self) -> &[(u32, String)] {
         &self.refused
     }
 
-    /// Takes these functions off. Their neighbours may miss calls for the few milliseconds that it takes.
+    /// Detaches the probes of `functions`. Functions that share a link with them may miss calls for the few
+    /// milliseconds that this takes.
     ///
     /// # Errors
-    /// When the kernel refuses to take the others back.
+    /// Fails if the kernel does not attach the remaining functions again.
     pub fn detach(&mut self, programs: &mut TracePrograms, functions: &[u32]) -> Result<(), ProbeError> {
         let gone = |site: &TraceSite| functions.contains(&site.function);
         let (hit, rest): (Vec<Group>, Vec<Group>) =
@@ -331,7 +331,7 @@ impl TraceProbes {
             return Ok(());
         }
         let one_link = programs.programs.has_multi(program);
-        // One instruction that the kernel takes no probe on fails them all: it is found by halving.
+        // One instruction that the kernel cannot probe makes the whole call fail: it is located by bisection.
         let mut waiting = vec![sites];
         while let Some(mut sites) = waiting.pop() {
             let target = Target { file: &self.file, name: &self.name };
@@ -369,22 +369,23 @@ fn site_cookie(site: &TraceSite) -> u64 {
     cookie(site.function, if site.on_check { ON_STACK_CHECK } else { 0 }, site.below)
 }
 
-/// ENOTSUPP, which has no name outside the kernel, and what it was before.
+/// Reports whether the kernel cannot probe an instruction: ENOTSUPP, which has no name outside the kernel, or an error
+/// that other kernels return.
 fn refuses_instruction(error: &io::Error) -> bool {
     const ENOTSUPP: i32 = 524;
     matches!(error.raw_os_error(), Some(ENOTSUPP | libc::EOPNOTSUPP | libc::ENOEXEC | libc::EINVAL))
 }
 
-/// A program that does nothing, at some places of a file: what others are measured against.
+/// A no-op program attached to some offsets of a file: the baseline that other programs are compared with.
 pub struct EmptyProbe {
     _link: OwnedFd,
 }
 
 impl EmptyProbe {
-    /// Attaches it.
+    /// Attaches the program at `file_offsets` of `path`.
     ///
     /// # Errors
-    /// When the kernel refuses, or has no uprobe_multi links.
+    /// Fails if the kernel rejects the link or has no uprobe_multi links.
     pub fn attach(path: &Path, file_offsets: &[u64]) -> io::Result<EmptyProbe> {
         let sites: Vec<_> = file_offsets.iter().map(|offset| (*offset, 0)).collect();
         let path = CString::new(path.as_os_str().as_bytes())?;

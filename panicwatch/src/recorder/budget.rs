@@ -1,90 +1,90 @@
-//! The overhead budgets: which sources to pause, and when to resume them. Pure: measurements go in.
+//! The overhead budgets: decides which sources to pause, and when to resume them. Pure: takes measurements.
 //!
-//! There are two. The *target* budget bounds what watched processes pay, as a percentage of their CPU time. The *host* budget
-//! bounds what the programs at the kernel's tracepoints cost everybody else, as a percentage of the machine's CPU
-//! capacity. Costs are those of [`super::cost`].
+//! There are two budgets. The *target* budget bounds the overhead in watched processes, as a percentage of their CPU
+//! time. The *host* budget bounds the overhead of the programs at the kernel's tracepoints in all other processes, as a
+//! percentage of the machine's CPU capacity. Costs are those of [`super::cost`].
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{Source, cost::Cost};
 
-/// What may be spent; `None`: no limit.
+/// Limits of the overhead; `None` means no limit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
-    /// Percent of the watched processes' CPU time.
+    /// Target budget: percent of the watched processes' CPU time.
     pub target_percent: Option<f64>,
-    /// Percent of each core, whatever the target budget allows.
+    /// Percent of each core that watched processes may bear, whatever the target budget allows.
     pub core_percent: Option<f64>,
-    /// Percent of the machine's CPU capacity.
+    /// Host budget: percent of the machine's CPU capacity.
     pub host_percent: Option<f64>,
-    /// The machine's cores.
+    /// Number of the machine's cores.
     pub cores: u32,
 }
 
-/// A limit that was exceeded.
+/// The limit that was exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     /// The target budget.
     Target,
-    /// The part of each core that is never exceeded.
+    /// The limit of each core.
     Core,
     /// The host budget.
     Host,
 }
 
-/// One reading of the counters.
+/// Differences between two readings of the counters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reading {
-    /// CLOCK_MONOTONIC, nanoseconds.
+    /// Time of the reading, CLOCK_MONOTONIC nanoseconds.
     pub time_ns: u64,
-    /// Since the reading before, nanoseconds.
+    /// Time since the previous reading, nanoseconds.
     pub elapsed_ns: u64,
-    /// What each source cost since then.
+    /// Cost of each source since the previous reading.
     pub costs: BTreeMap<Source, Cost>,
-    /// CPU time that the watched processes used since then, nanoseconds; `None` when it was not asked for because
-    /// the cost is within [`FLOOR`].
+    /// CPU time that the watched processes used since the previous reading, nanoseconds; `None` if it was not read
+    /// because the cost is within [`FLOOR`].
     pub cpu_ns: Option<u64>,
 }
 
-/// What to do.
+/// Action of the governor.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Stop recording the source for a while.
+    /// Pause the source.
     Pause {
-        /// Which.
+        /// The source to pause.
         source: Source,
-        /// For so long, nanoseconds.
+        /// Length of the pause, nanoseconds.
         pause_ns: u64,
         /// The limit that was exceeded.
         over: Limit,
-        /// It was disabled for as long before: there is nothing new to report.
+        /// Whether its last pause was as long, so that there is nothing new to report.
         again: bool,
     },
-    /// Enable it again, to see what it costs now.
+    /// Re-enable the source, to measure its cost again.
     Resume(Source),
-    /// It was enabled again and is within the budgets.
+    /// A re-enabled source has stayed within the budgets.
     Settled(Source),
 }
 
-/// Part of one core's time that recording may always take from watched processes: a service that is idle most of the time
-/// has hardly any CPU time to compare with, and idle capacity to spend.
+/// Part of one core's time that recording may always use in watched processes: a service that is idle most of the time
+/// has hardly any CPU time to compare with, but idle capacity to spend.
 pub const FLOOR: f64 = 0.01;
-/// Readings are judged over this time.
+/// Time over which readings are judged.
 const SPAN_NS: u64 = 1_000_000_000;
-/// A cost this many times over the budget is not waited out.
+/// A cost that exceeds the budget by this factor is acted on before that time is over.
 const GROSS: f64 = 3.0;
-/// The first pause of a source; doubled whenever it is over the budget again as soon as it is resumed.
+/// First pause of a source; doubled each time the source exceeds the budget again right after it was resumed.
 const FIRST_PAUSE_NS: u64 = 5_000_000_000;
 /// Longest pause of a source.
 const LAST_PAUSE_NS: u64 = 20_000_000_000;
-/// A resumed source that has been within the budgets for so long is settled.
+/// Time within the budgets after which a resumed source is settled.
 const SETTLED_NS: u64 = 2_000_000_000;
-/// A source that makes up less than this part of what is too much is not worth pausing.
+/// A source whose cost is less than this part of the excess is not worth pausing.
 const SIGNIFICANT: f64 = 0.05;
-/// Less CPU time than this part of a core is no base for a percentage.
+/// Smallest part of a core's time that serves as the base of a percentage.
 const BASE: f64 = 0.001;
 
-/// The order in which sources are disabled, least valuable first. Without switches nothing is known of who ran.
+/// Order in which sources are disabled, least valuable first. Without switches, it is unknown which threads ran.
 const LEAST_VALUABLE_FIRST: [Source; 11] = [
     Source::Fault,
     Source::Syscall,
@@ -101,7 +101,7 @@ const LEAST_VALUABLE_FIRST: [Source; 11] = [
 
 #[derive(Debug, Clone, Copy)]
 struct Pause {
-    /// Of this length.
+    /// Length of the current or last pause.
     pause_ns: u64,
     state: State,
 }
@@ -111,7 +111,8 @@ enum State {
     Paused {
         until_ns: u64,
         over: Limit,
-        /// What the sources that stayed cost in a second then: when that falls to less than half, load has dropped.
+        /// Cost per second of the sources that stayed active, nanoseconds: if it falls to less than half of this, the
+        /// load has dropped.
         left_ns: f64,
     },
     Trial {
@@ -119,7 +120,7 @@ enum State {
     },
 }
 
-/// Keeps the cost within the limits.
+/// The budget mechanism: keeps the cost within the limits.
 #[derive(Debug)]
 pub struct Budget {
     limits: Limits,
@@ -129,24 +130,26 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Of a recorder that records `active`.
+    /// Returns the budget mechanism for a recorder that has enabled the sources `active`.
     pub fn new(limits: Limits, active: Vec<Source>) -> Budget {
         Budget { limits, active, pauses: BTreeMap::new(), readings: VecDeque::new() }
     }
 
-    /// The sources that are enabled.
+    /// Returns the enabled sources.
     pub fn active(&self) -> &[Source] {
         &self.active
     }
 
-    /// What watched processes pay at present, in percent of their CPU time; `None` when they hardly use any, or it is not known.
+    /// Returns the current overhead in watched processes, in percent of their CPU time; `None` if they use hardly any,
+    /// or it is unknown.
     pub fn target_percent(&self) -> Option<f64> {
         let cpu = self.readings.iter().map(|reading| reading.cpu_ns).sum::<Option<u64>>()? as f64;
         let base = self.span_ns() * BASE;
         (base > 0.0 && cpu >= base).then(|| self.total(|cost| cost.target_ns) / cpu * 100.0)
     }
 
-    /// What everybody else pays at present, in percent of the machine's CPU capacity; `None` before the first reading.
+    /// Returns the current overhead in all other processes, in percent of the machine's CPU capacity; `None` before the
+    /// first reading.
     pub fn host_percent(&self) -> Option<f64> {
         let capacity = self.span_ns() * self.cores();
         (capacity > 0.0).then(|| self.total(|cost| cost.host_ns) / capacity * 100.0)
@@ -168,7 +171,8 @@ impl Budget {
         self.active.iter().map(|source| self.spent(*source, &part)).sum()
     }
 
-    /// Takes a reading. `is_watching` reports whether any process is watched: while none is, nothing is disabled.
+    /// Adds a reading and returns what to do. `is_watching` reports whether any process is watched: if none is, nothing
+    /// is disabled.
     pub fn judge(&mut self, reading: Reading, is_watching: impl FnOnce() -> bool) -> Vec<Action> {
         let now_ns = reading.time_ns;
         self.readings.push_back(reading);
@@ -187,7 +191,7 @@ impl Budget {
         actions
     }
 
-    /// The limits that are exceeded, each with what it allows in the time of the readings, nanoseconds.
+    /// Returns the exceeded limits, each with the cost that it allows in the time of the readings, nanoseconds.
     fn exceeded(&self) -> Vec<(Limit, f64)> {
         let span = self.span_ns();
         let cpu: u64 = self.readings.iter().filter_map(|reading| reading.cpu_ns).sum();
@@ -208,7 +212,8 @@ impl Budget {
         limits.into_iter().filter_map(is_exceeded).collect()
     }
 
-    /// Disables sources, least valuable first, until what is left is within a limit; none that would not help.
+    /// Pauses sources, the least valuable first, until the rest is within the limit. Skips sources whose pause would
+    /// not help.
     fn pause(&mut self, over: Limit, allowed: f64, now_ns: u64) -> Vec<Action> {
         let seconds = self.span_ns() / 1e9;
         let part = |cost: &Cost| over.part(cost);
@@ -228,7 +233,7 @@ impl Budget {
                 }
             }
         }
-        // The last ones may have made the first ones unnecessary.
+        // Later choices may have made earlier ones unnecessary.
         for at in (0..chosen.len()).rev() {
             if total + chosen[at].1 <= allowed {
                 total += chosen.remove(at).1;
@@ -248,7 +253,7 @@ impl Budget {
         Action::Pause { source, pause_ns, over, again: before == Some(pause_ns) }
     }
 
-    /// Forgets the pauses of sources that have been enabled again for a while.
+    /// Removes the pauses of sources that have stayed within the budgets for a while since they were re-enabled.
     fn settle(&mut self, now_ns: u64) -> Vec<Action> {
         let is_settled = |pause: &Pause| matches!(pause.state, State::Trial { since_ns } if since_ns + SETTLED_NS <= now_ns);
         let settled: Vec<Source> =
@@ -259,7 +264,7 @@ impl Budget {
         settled.into_iter().map(Action::Settled).collect()
     }
 
-    /// Enables one source at a time, the most valuable first, so that the one that costs too much is found.
+    /// Re-enables one source at a time, the most valuable first, so that the one that costs too much is identified.
     fn resume(&mut self, now_ns: u64) -> Option<Action> {
         let span = self.span_ns();
         if span < SPAN_NS as f64 * 0.9 {
@@ -281,7 +286,7 @@ impl Budget {
 }
 
 impl Limit {
-    /// The part of a cost that it bounds.
+    /// Returns the part of a cost that the limit bounds.
     fn part(self, cost: &Cost) -> f64 {
         match self {
             Limit::Target | Limit::Core => cost.target_ns,

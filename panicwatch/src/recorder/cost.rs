@@ -1,9 +1,9 @@
-//! What recording costs, from counters of the programs in the kernel: how much of it watched processes pay, and how much everybody
-//! else. Pure.
+//! Computes the cost of recording from the counters of the eBPF programs: the part that watched processes bear, and the
+//! part that all others bear. Pure.
 //!
-//! A run of a tracepoint's program takes CPU time of the process in whose context it runs, whatever it is about. One run in
-//! [`TIMED_EVERY`] is timed and charged to its payer; so the cost of all runs is that many times the cost of those. A hit of
-//! a probe in a program costs what the calibration measured.
+//! A run of a tracepoint's program uses CPU time of the process in whose context it runs, whichever process the event
+//! is about. One run in [`TIMED_EVERY`] is timed and charged to that process, the payer; so the cost of all runs is
+//! that many times the cost of the timed ones. A hit of a probe in a program costs what the calibration measured.
 
 use std::collections::BTreeMap;
 
@@ -11,23 +11,25 @@ use panicwatch_common::recorder::{KINDS, TIMED_EVERY, kind, payer};
 
 use super::Source;
 
-/// Nanoseconds to call a program at a tracepoint, which it cannot time itself. An estimate: on an idle Intel Xeon with Linux
-/// 6.18, loops timed with and without a program measured 221 ns for a system call; the program itself saw 149 of them.
+/// Nanoseconds to call the program at a tracepoint, which the program cannot time itself. An estimate: on an idle Intel
+/// Xeon with Linux 6.18, loops timed with and without a program measured 221 ns for a system call; the program itself
+/// measured 149 of them.
 const BEFORE_NS: f64 = 40.0;
 
-/// Ratio of the slowdown that a watched program sees to the measured time of our programs (cache effects). Measured with a
-/// net/http server at 85 000 requests a second (docs/recorder.md). Runs for unwatched processes touch a few lines that stay in the
-/// caches: measured by `cargo xtask bench recorder -- unwatched`, they take less than what is timed and [`BEFORE_NS`].
+/// Ratio of the slowdown that a watched program sees to the measured time of our eBPF programs (cache effects).
+/// Measured with a net/http server at 85 000 requests per second (docs/recorder.md). Runs for unwatched processes touch
+/// a few cache lines that stay cached: measured by `cargo xtask bench recorder -- unwatched`, they take less than the
+/// timed part plus [`BEFORE_NS`].
 const FELT: f64 = 2.0;
 
-/// The counters of all CPUs, by kind of record.
+/// Counters by kind of record, summed over all CPUs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counters {
-    /// Runs of each program, timed or not.
+    /// Number of runs, timed or not.
     pub hits: Vec<u64>,
-    /// Of those, timed runs, by payer.
+    /// Number of timed runs, by payer.
     pub timed: [Vec<u64>; payer::PAYERS],
-    /// Nanoseconds that those took.
+    /// Total duration of the timed runs, by payer, nanoseconds.
     pub timed_ns: [Vec<u64>; payer::PAYERS],
 }
 
@@ -38,24 +40,24 @@ impl Default for Counters {
     }
 }
 
-/// Nanoseconds that one hit takes beyond what is timed, by the kind of record: the calibration's result.
+/// Untimed cost of one hit in nanoseconds, by kind of record: the result of the calibration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prices(pub [f64; KINDS as usize]);
 
 impl Prices {
-    /// Nothing costs anything.
+    /// Costs of zero for all kinds.
     pub fn zero() -> Prices {
         Prices([0.0; KINDS as usize])
     }
 
-    /// That of a hit of a probe in a program; `None` when it was not measured.
+    /// Returns the cost of a hit of a probe in a program; `None` if it was not measured.
     pub fn in_program(&self) -> Option<f64> {
         let price = self.0[kind::GO_PARK as usize];
         (price > 0.0).then_some(price)
     }
 
-    /// Nanoseconds that a run of `source` takes, with what the programs themselves have timed since they were loaded; `None`
-    /// when neither is known.
+    /// Returns the average cost of a run of `source` in nanoseconds: the calibrated part plus what the programs have
+    /// timed since they were loaded; `None` if neither is known.
     pub fn of_source(&self, source: Source, counters: &Counters) -> Option<f64> {
         let sum = |all: &[Vec<u64>; payer::PAYERS]| -> u64 {
             all.iter().flat_map(|of| source.kinds().iter().map(|kind| of[*kind as usize])).sum()
@@ -67,16 +69,16 @@ impl Prices {
     }
 }
 
-/// Nanoseconds of CPU time that a source took.
+/// CPU time that a source used, nanoseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Cost {
-    /// From watched processes.
+    /// CPU time of watched processes.
     pub target_ns: f64,
-    /// From all other processes and idle CPUs.
+    /// CPU time of all other processes and idle CPUs.
     pub host_ns: f64,
 }
 
-/// What each source took between two readings of the counters.
+/// Returns the cost of each source between two readings of the counters.
 pub fn costs(before: &Counters, now: &Counters, calibrated: &Prices) -> BTreeMap<Source, Cost> {
     Source::ALL.into_iter().map(|source| (source, cost(source, before, now, calibrated))).collect()
 }
@@ -98,7 +100,7 @@ fn cost(source: Source, before: &Counters, now: &Counters, calibrated: &Prices) 
     Cost { target_ns: (timed(payer::TARGET) + hits) * FELT, host_ns: timed(payer::HOST) }
 }
 
-/// Runs that a timed one stands for.
+/// Returns the number of runs that one timed run stands for.
 fn weight(kind: u32) -> f64 {
     if kind == kind::SAMPLE { 1.0 } else { TIMED_EVERY as f64 }
 }
@@ -107,7 +109,7 @@ fn weight(kind: u32) -> f64 {
 mod tests {
     use super::*;
 
-    /// `runs` runs of `kind` at the cost of `payer`, `ns` nanoseconds each, as far as they were timed.
+    /// Adds `runs` runs of `kind`, charged to `payer`; timed runs take `ns` nanoseconds each.
     fn timed(counters: &mut Counters, kind: u32, payer: usize, runs: u64, ns: u64) {
         counters.hits[kind as usize] += runs;
         let timed = if kind == kind::SAMPLE { runs } else { runs / TIMED_EVERY };

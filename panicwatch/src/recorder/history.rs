@@ -1,87 +1,87 @@
-//! What the rings held, in order of time, for as long back as they reach: read a piece at a time, only when something
-//! happened.
+//! Contents of the rings, in order of time: drained incrementally, and only when an event occurred.
 //!
-//! A record that could not be read (overwritten, or being written) is counted where its neighbours say it was.
+//! A record that could not be read (overwritten, or still being written) is counted as lost between its neighbours.
 
 use std::collections::VecDeque;
 
 use panicwatch_common::recorder::{Sample, Slot};
 
-/// A ring of one CPU, in memory that the kernel writes to.
+/// Read access to the rings of all CPUs, in memory that the kernel writes to.
 pub trait Rings {
-    /// CPUs that have rings.
+    /// Returns the number of CPUs that have rings.
     fn cpus(&self) -> u32;
-    /// Slots ever begun on `cpu`.
+    /// Returns the number of slots begun on `cpu` since the start.
     fn slots_begun(&self, cpu: u32) -> u64;
-    /// Samples ever begun on `cpu`.
+    /// Returns the number of samples begun on `cpu` since the start.
     fn samples_begun(&self, cpu: u32) -> u64;
-    /// Slots of a ring.
+    /// Returns the number of slots in a CPU's ring.
     fn slots(&self) -> u64;
-    /// Samples of a ring.
+    /// Returns the number of samples in a CPU's ring.
     fn samples(&self) -> u64;
-    /// Slot number `n` of `cpu`; `None` when it is not there (any more, or yet).
+    /// Returns slot number `n` of `cpu`; `None` if it was overwritten or is not complete yet.
     fn slot(&self, cpu: u32, n: u64) -> Option<Slot>;
-    /// Sample number `n` of `cpu`.
+    /// Returns sample number `n` of `cpu`; `None` if it was overwritten or is not complete yet.
     fn sample(&self, cpu: u32, n: u64) -> Option<Sample>;
 }
 
-/// A time for which a CPU's records are not complete.
+/// Interval in which records of a CPU were lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
-    /// CPU.
+    /// CPU number.
     pub cpu: u32,
-    /// After this moment (the record before), 0 when nothing before is known.
+    /// Time of the record before the gap, 0 if none is known.
     pub from_ns: u64,
-    /// Before this one (the record after).
+    /// Time of the record after the gap.
     pub to_ns: u64,
-    /// Records that are missing, at least.
+    /// Number of lost records, at least.
     pub lost: u64,
 }
 
-/// Positions in one CPU's rings.
+/// Read positions in one CPU's rings.
 #[derive(Debug, Clone, Copy, Default)]
 struct Position {
     slots: u64,
     samples: u64,
-    /// Time of the last slot read.
+    /// Time of the last slot that was read.
     last_ns: u64,
 }
 
-/// Everything read so far that may still be needed.
+/// All records read so far that may still be needed.
 #[derive(Debug, Default)]
 pub struct History {
     positions: Vec<Position>,
     slots: VecDeque<(u32, Slot)>,
     samples: VecDeque<(u32, Sample)>,
     gaps: VecDeque<Gap>,
-    /// How far the rings had come at moments of the past.
+    /// Positions of the rings at earlier times.
     polls: VecDeque<Poll>,
-    /// Records before this moment were dropped.
+    /// Records before this time were dropped.
     kept_from_ns: u64,
 }
 
-/// How far every CPU's ring had come.
+/// Positions of all CPUs' rings at one time.
 #[derive(Debug)]
 struct Poll {
     time_ns: u64,
     begun: Vec<u64>,
 }
 
-/// Gaps that are remembered.
+/// Most gaps that are remembered.
 const MAX_GAPS: usize = 1024;
-/// Part of a ring's slots that is a long way between two polls.
+/// Divisor of a ring's size: a ring that advanced by more than this part between two polls has come far.
 const FAR: u64 = 16;
-/// Moments that are remembered.
+/// Most polls that are remembered.
 const MAX_POLLS: usize = 64;
 
 impl History {
-    /// Nothing read yet.
+    /// Returns an empty history.
     pub fn new() -> History {
         History::default()
     }
 
-    /// Remembers how far the rings have come now: should records be overwritten, it is known when they were written. Returns
-    /// whether a ring has come far since the last time: a sixteenth of its slots ([`FAR`]).
+    /// Remembers the current positions of the rings: if records are overwritten later, it is known when they were
+    /// written. Returns whether a ring has advanced far since the last poll: by more than a sixteenth of its slots
+    /// ([`FAR`]).
     pub fn poll(&mut self, rings: &dyn Rings, now_ns: u64) -> bool {
         let begun: Vec<u64> = (0..rings.cpus()).map(|cpu| rings.slots_begun(cpu)).collect();
         let before = self.polls.back().map_or(&[][..], |poll| &poll.begun);
@@ -94,7 +94,7 @@ impl History {
         come_far
     }
 
-    /// Reads what was written since the last time. What is older than `keep_ns` (a moment) is dropped.
+    /// Drains the records written since the last call. Records older than the time `keep_ns` are dropped.
     pub fn catch_up(&mut self, rings: &dyn Rings, keep_ns: u64) {
         self.positions.resize(rings.cpus() as usize, Position::default());
         let (mut slots, mut samples) = (Vec::new(), Vec::new());
@@ -115,7 +115,7 @@ impl History {
         let oldest = end.saturating_sub(rings.slots());
         let mut lost = 0;
         if oldest > position.slots {
-            // Split at the moments of which it is known how far the ring had come.
+            // Split the gap at the times for which the ring's position is known.
             for poll in &self.polls {
                 let begun = poll.begun.get(cpu as usize).copied().unwrap_or(0);
                 if begun > position.slots && begun <= oldest {
@@ -140,7 +140,8 @@ impl History {
             position.last_ns = position.last_ns.max(slot.time_ns);
             to.push((cpu, slot));
         }
-        // The last ones may be under way: they are asked for again, unless they are too far back for that.
+        // The last slots may still be being written: they are read again the next time, unless they are too old for
+        // that.
         position.slots = end - lost.min(end).min(PENDING);
         if lost > PENDING {
             self.gaps.push_back(Gap {
@@ -163,7 +164,7 @@ impl History {
         position.samples = end;
     }
 
-    /// Reports whether nothing after the moment `from_ns` was dropped.
+    /// Reports whether nothing at or after the time `from_ns` was dropped.
     pub fn reaches(&self, from_ns: u64) -> bool {
         self.kept_from_ns <= from_ns
     }
@@ -181,13 +182,13 @@ impl History {
         }
     }
 
-    /// Slots up to the moment `to_ns`, in order of time.
+    /// Returns the slots up to the time `to_ns`, in order of time.
     pub fn slots_until(&mut self, to_ns: u64) -> &[(u32, Slot)] {
         let all: &[(u32, Slot)] = self.slots.make_contiguous();
         &all[..all.partition_point(|(_, slot)| slot.time_ns <= to_ns)]
     }
 
-    /// Samples from `from_ns` to `to_ns`.
+    /// Returns the samples from `from_ns` to `to_ns`.
     pub fn samples_between(&mut self, from_ns: u64, to_ns: u64) -> &[(u32, Sample)] {
         let all: &[(u32, Sample)] = self.samples.make_contiguous();
         let first = all.partition_point(|(_, sample)| sample.time_ns < from_ns);
@@ -195,16 +196,16 @@ impl History {
         all.get(first..end).unwrap_or(&[])
     }
 
-    /// Gaps that touch the time from `from_ns` to `to_ns`.
+    /// Returns the gaps that overlap the interval from `from_ns` to `to_ns`.
     pub fn gaps_between(&self, from_ns: u64, to_ns: u64) -> Vec<Gap> {
         self.gaps.iter().filter(|gap| gap.to_ns > from_ns && gap.from_ns < to_ns).copied().collect()
     }
 }
 
-/// Records at a ring's end that may be in the middle of being written.
+/// Number of records at a ring's end that may still be being written.
 const PENDING: u64 = 64;
 
-/// Appends sorted `new` to sorted `all`; only the end of `all` can be younger than the start of `new`.
+/// Merges sorted `new` into sorted `all`; only the end of `all` can be newer than the start of `new`.
 fn merge<T>(all: &mut VecDeque<(u32, T)>, new: Vec<(u32, T)>, time: impl Fn(&T) -> u64) {
     let Some(first) = new.first().map(|(_, record)| time(record)) else { return };
     let start = all.len() - all.iter().rev().take_while(|(_, record)| time(record) > first).count();

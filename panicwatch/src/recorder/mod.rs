@@ -1,7 +1,8 @@
-//! The flight recorder as user space sees it: its sources, what is switched on, and what its rings held. Pure.
+//! The flight recorder as user space sees it: its sources, which of them are enabled, and what its rings contained.
+//! Pure.
 //!
-//! Knows what records are and in which order they happened; must not know how they get here (`probe`) nor what they mean
-//! for an incident (`timeline`).
+//! Knows the records and their order; must not know how they get here (`probe`) or what they mean for an incident
+//! (`timeline`).
 
 pub mod budget;
 pub mod cost;
@@ -11,14 +12,14 @@ mod options;
 pub use options::{CAPTURE_TIME, Level, Options, OverheadBudget, check_capture_time};
 use panicwatch_common::recorder::kind;
 
-/// One thing the recorder can listen to; each can be switched off.
+/// A source of records; each can be disabled separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
-    /// Who gets and who loses a CPU.
+    /// Scheduler switches: threads switched in and out.
     Switch,
-    /// Who wakes a thread.
+    /// Thread wake-ups, with the waker.
     Wakeup,
-    /// Threads moved to another CPU.
+    /// Threads migrated to another CPU.
     Migrate,
     /// Signals sent and delivered.
     Signal,
@@ -26,20 +27,20 @@ pub enum Source {
     Syscall,
     /// Page faults in user mode.
     Fault,
-    /// Where threads are, now and then.
+    /// Stack samples at intervals.
     Sample,
-    /// Phases of the collector, stopping and starting the world.
+    /// Phases of the garbage collector, stop-the-world pauses and their ends.
     Gc,
-    /// Goroutines that have to assist the collector.
+    /// Goroutines that mark on behalf of the collector (mark assist).
     Assist,
-    /// Goroutines created, parked, made ready, running, preempted, ended.
+    /// Goroutines created, parked, made ready, running, preempted or ended.
     Goroutine,
-    /// Entries of the functions the user names.
+    /// Entries of the functions that the user names.
     Function,
 }
 
 impl Source {
-    /// All, in the order of their price for a busy server, cheapest first.
+    /// All sources, ordered by their cost for a busy server, cheapest first.
     pub const ALL: [Source; 11] = [
         Source::Gc,
         Source::Migrate,
@@ -54,7 +55,7 @@ impl Source {
         Source::Function,
     ];
 
-    /// As people write it.
+    /// Name of the source, as in options and configuration.
     pub fn name(self) -> &'static str {
         match self {
             Source::Switch => "switch",
@@ -71,7 +72,7 @@ impl Source {
         }
     }
 
-    /// What recording it is called in messages.
+    /// Name of the source's recording in messages.
     pub fn recording(self) -> &'static str {
         match self {
             Source::Switch => "scheduler-switch recording",
@@ -88,12 +89,12 @@ impl Source {
         }
     }
 
-    /// The source of that name.
+    /// Returns the source named `name`.
     pub fn of_name(name: &str) -> Option<Source> {
         Source::ALL.into_iter().find(|source| source.name() == name)
     }
 
-    /// The kinds of records it writes.
+    /// Returns the kinds of records that the source writes.
     pub fn kinds(self) -> &'static [u32] {
         match self {
             Source::Switch => &[kind::SWITCH_OUT, kind::SWITCH_IN],
@@ -114,7 +115,7 @@ impl Source {
         }
     }
 
-    /// Probes in the program's own code, not in the kernel.
+    /// Reports whether the source consists of probes in the program's own code, not in the kernel.
     pub fn is_in_program(self) -> bool {
         matches!(self, Source::Gc | Source::Assist | Source::Goroutine | Source::Function)
     }

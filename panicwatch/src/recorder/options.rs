@@ -1,4 +1,4 @@
-//! What is recorded: a level, sources taken away from it, and for how long back.
+//! Recorder settings: a level, sources that are left out of it, and the length of the window.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -27,7 +27,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// What it listens to.
+    /// Returns the sources of the level.
     pub fn sources(self) -> Vec<Source> {
         let with = |more: &[Source]| [DEFAULT, more].concat();
         match self {
@@ -50,20 +50,20 @@ const DEFAULT: &[Source] = &[
     Source::Switch,
 ];
 
-/// A bound on what recording costs.
+/// Setting of a bound on the overhead of recording.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum OverheadBudget {
-    /// The default with [`Level::Default`]; none with any other level, which is recorded in full.
+    /// The default bound with [`Level::Default`]; no bound with any other level, which is recorded in full.
     #[default]
     Auto,
-    /// None.
+    /// No bound.
     Off,
-    /// So many percent, more than 0 and at most 100.
+    /// A percentage, more than 0 and at most 100.
     Percent(f64),
 }
 
 impl OverheadBudget {
-    /// Reports whether a percentage is one that can be kept.
+    /// Reports whether the percentage, if any, is in the valid range.
     pub fn is_possible(self) -> bool {
         !matches!(self, OverheadBudget::Percent(percent) if !(percent > 0.0 && percent <= 100.0))
     }
@@ -119,38 +119,39 @@ impl<'de> Deserialize<'de> for OverheadBudget {
             Word(String),
         }
         match Written::deserialize(deserializer)? {
-            // Its range is checked with everything else that may be wrong, so that all of it is reported.
+            // The range is checked together with the other settings, so that all errors are reported.
             Written::Number(percent) => Ok(OverheadBudget::Percent(percent)),
             Written::Word(word) => word.parse().map_err(serde::de::Error::custom),
         }
     }
 }
 
-/// The default target budget, percent of the watched processes' CPU time.
+/// Default target budget, percent of the watched processes' CPU time.
 const BUDGET_PERCENT: f64 = 1.0;
-/// The default host budget, percent of the machine's CPU capacity.
+/// Default host budget, percent of the machine's CPU capacity.
 const HOST_BUDGET_PERCENT: f64 = 0.5;
-/// The default limit of each core, percent.
+/// Default limit of each core, percent.
 const CORE_LIMIT_PERCENT: f64 = 5.0;
 
-/// The recorder's settings.
+/// Settings of the flight recorder.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How far before a panic a timeline reaches.
+    /// Length of a timeline before a panic.
     pub window: Duration,
     /// How much is recorded.
     pub level: Level,
-    /// Sources that are left out all the same.
+    /// Sources that are left out of the level.
     pub without: Vec<Source>,
-    /// Functions whose entries are recorded.
+    /// Patterns of the functions whose entries are recorded.
     pub functions: Vec<Pattern>,
-    /// What watched processes may pay: percent of their CPU time.
+    /// Bound on the overhead in watched processes: percent of their CPU time.
     pub budget: OverheadBudget,
-    /// What everybody else may pay: percent of the machine's CPU capacity.
+    /// Bound on the overhead in all other processes: percent of the machine's CPU capacity.
     pub host_budget: OverheadBudget,
-    /// What watched processes may pay of each core, whatever their budget allows: percent.
+    /// Bound on the overhead in watched processes on each core, whatever their budget allows: percent.
     pub core_limit: OverheadBudget,
-    /// Panics of one binary that are captured a second, over some seconds; what is beyond is counted. 0: all are.
+    /// Panics of one binary that are captured per second, averaged over some seconds; further ones are only counted. 0:
+    /// no limit.
     pub captures_per_second: u32,
     /// Longest time that one capture may take in the target; the rest is not copied. See [`check_capture_time`].
     pub capture_time: Duration,
@@ -190,22 +191,22 @@ impl Default for Options {
     }
 }
 
-/// Slots of a CPU's ring: at a hundred thousand records a second they reach 160 ms back.
+/// Slots in a CPU's ring: at a hundred thousand records per second they reach 160 ms back.
 const SLOTS: u64 = 16_384;
-/// The time for which that was chosen, nanoseconds: user space may be a tenth of a second late.
+/// Time that these slots must cover, nanoseconds: user space may be a tenth of a second late.
 const REACH_NS: u64 = 110_000_000;
-/// No ring is larger: 64 MB a CPU.
+/// Most slots in a CPU's ring: 64 MB.
 const MAX_SLOTS: u64 = 1 << 20;
 
 impl Options {
-    /// Nothing is recorded.
+    /// Returns settings with which nothing is recorded.
     pub fn off() -> Options {
         Options { level: Level::Off, ..Options::default() }
     }
 
-    /// What recording may cost on a machine of so many cores.
+    /// Returns the limits of the overhead on a machine with `cores` cores.
     pub fn limits(&self, cores: u32) -> Limits {
-        // Who turns the target budget off wants no other limit in its place.
+        // A user who turns the target budget off does not want another limit in its place.
         let core_limit = match (self.budget, self.core_limit) {
             (OverheadBudget::Off, OverheadBudget::Auto) => OverheadBudget::Off,
             (_, limit) => limit,
@@ -218,12 +219,12 @@ impl Options {
         }
     }
 
-    /// The level is recorded in full: a source of it that cannot be recorded is an error.
+    /// Reports whether the level must be recorded in full: a source that cannot be recorded is then an error.
     pub fn is_exact(&self) -> bool {
         !matches!(self.level, Level::Off | Level::Default)
     }
 
-    /// What is listened to.
+    /// Returns the enabled sources.
     pub fn sources(&self) -> Vec<Source> {
         let mut sources = self.level.sources();
         if !self.functions.is_empty() && self.level != Level::Off {
@@ -233,7 +234,7 @@ impl Options {
         sources
     }
 
-    /// Panics of one binary that are captured in a window of [`WINDOW_NS`].
+    /// Returns the number of panics of one binary that are captured in a window of [`WINDOW_NS`].
     pub fn captures_per_window(&self) -> u32 {
         let seconds = WINDOW_NS / 1_000_000_000;
         u32::try_from(u64::from(self.captures_per_second) * seconds).unwrap_or(u32::MAX)
@@ -244,7 +245,7 @@ impl Options {
         u32::try_from(self.capture_time.as_nanos()).unwrap_or(u32::MAX)
     }
 
-    /// Slots of a CPU's ring, a power of two; more for a longer window.
+    /// Returns the number of slots in a CPU's ring, a power of two; more for a longer window.
     pub fn slots(&self) -> u32 {
         let window = u64::try_from(self.window.as_nanos()).unwrap_or(u64::MAX);
         let reach = window.saturating_add(REACH_NS - 10_000_000);
@@ -253,7 +254,7 @@ impl Options {
         u32::try_from(wanted.next_power_of_two()).unwrap_or(1 << 20)
     }
 
-    /// Samples of a CPU's ring, a power of two.
+    /// Returns the number of samples in a CPU's ring, a power of two.
     pub fn samples(&self) -> u32 {
         let window = self.window.as_millis() as u64 + 200;
         let wanted = (window * 1_000_000 / SAMPLE_GAP_NS).clamp(128, 8192);
@@ -286,7 +287,7 @@ mod tests {
         };
         assert_eq!(limits(Level::Default, "auto", "auto"), (Some(1.0), Some(0.5), Some(5.0)));
         assert_eq!(limits(Level::Full, "auto", "auto"), (None, None, None));
-        // A budget that is asked for holds all the same, and alone.
+        // An explicit budget applies to any level, and then it is the only limit.
         assert_eq!(limits(Level::Full, "3", "auto"), (Some(3.0), None, None));
         assert_eq!(limits(Level::Default, "off", "off"), (None, None, None));
         assert_eq!(limits(Level::Default, "2.5", "off"), (Some(2.5), None, Some(5.0)));

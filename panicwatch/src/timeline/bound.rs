@@ -1,4 +1,4 @@
-//! How much of a timeline a document takes: what is nearest to the raise and to the goroutine stays.
+//! Bounds the size of a timeline in the document: keeps what is nearest to the raise and to the panicking goroutine.
 
 use super::{
     Input,
@@ -7,20 +7,20 @@ use super::{
     states::state,
 };
 
-/// Events.
+/// Most events.
 const MAX_EVENTS: usize = 20_000;
-/// Tracks of each kind.
+/// Most tracks of each kind.
 const MAX_TRACKS: usize = 256;
-/// States of one track, and of all.
+/// Most states of one track.
 const MAX_STATES: usize = 10_000;
 const MAX_ALL_STATES: usize = 100_000;
 
-/// Keeps the events nearest to the raise; gives the number of the others.
+/// Keeps the events nearest to the raise; returns the number of the others.
 pub(super) fn events(input: &Input<'_>, events: &mut Vec<Event>) -> u64 {
     let left_out = events.len().saturating_sub(MAX_EVENTS);
     let raise = events.partition_point(|event| event.time_ns <= input.raise_ns);
     let after = events.len() - raise;
-    // What comes after the raise has its half, or what the time before it does not need.
+    // Events after the raise get one half of the room, plus what the events before it do not need.
     let after = after.min(MAX_EVENTS - raise.min(MAX_EVENTS / 2));
     events.truncate(raise + after);
     let first = events.len().saturating_sub(MAX_EVENTS);
@@ -28,8 +28,8 @@ pub(super) fn events(input: &Input<'_>, events: &mut Vec<Event>) -> u64 {
     left_out as u64
 }
 
-/// Keeps the tracks with most to tell; gives the number of the others. Of a track with too many states, the earliest
-/// become one.
+/// Keeps the largest tracks, and those of the panicking goroutine and its thread; returns the number of the others. If
+/// a track has too many states, its earliest states are merged into one.
 pub(super) fn tracks(input: &Input<'_>, tracks: &mut Vec<Track>) -> u64 {
     let before = tracks.len();
     for kind in [TrackKind::Goroutine, TrackKind::Thread, TrackKind::Cpu] {

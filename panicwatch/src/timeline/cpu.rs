@@ -1,4 +1,4 @@
-//! What each CPU ran: threads of the process, or others, of which only the first and the last are recorded.
+//! Tracks of CPUs: each ran threads of the process, or others, of which only the first and the last were recorded.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,14 +14,14 @@ use super::{
 };
 use crate::recorder::Source;
 
-/// Who got a CPU after us, and who had it before us.
+/// Which task followed ours on a CPU, and which one preceded our next.
 #[derive(Default, Clone, Copy)]
 struct Others {
     first: Option<Task>,
     last: Option<Task>,
 }
 
-/// A track for each CPU that a thread of the process was on.
+/// Returns a track for each CPU that a thread of the process ran on.
 pub(super) fn tracks(input: &Input<'_>, replay: &Replay) -> Vec<Track> {
     let mut ours: BTreeMap<u32, Vec<State>> = BTreeMap::new();
     for (&tid, thread) in &replay.threads {
@@ -61,7 +61,7 @@ fn track(input: &Input<'_>, cpu: u32, mut ours: Vec<State>, switches: &[(u32, &S
             });
         }
     };
-    // Who got the CPU later has it: that the other left was not recorded.
+    // When the next thread is switched in, the previous one has left, even if that was not recorded.
     let next: Vec<u64> = ours.iter().skip(1).map(|state| state.from_ns).chain([u64::MAX]).collect();
     for (mut ran, next) in ours.into_iter().zip(next) {
         ran.to_ns = ran.to_ns.min(next);
@@ -75,7 +75,7 @@ fn track(input: &Input<'_>, cpu: u32, mut ours: Vec<State>, switches: &[(u32, &S
     Track::new(TrackKind::Cpu, cpu.into(), lane.finish())
 }
 
-/// The switches at both ends of a time in which the CPU was not ours.
+/// Returns the tasks of the switches at both ends of an interval in which no thread of ours was on the CPU.
 fn others(here: &[&Slot], from: u64, to: u64) -> Others {
     let out = here[..here.partition_point(|slot| slot.time_ns <= from)].last();
     let into = here[here.partition_point(|slot| slot.time_ns < to)..].first();

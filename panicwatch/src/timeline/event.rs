@@ -1,21 +1,21 @@
-//! The events of a timeline as they stand in the document (docs/timeline.md). Knows no records.
+//! The events of a timeline in the incident document (docs/timeline.md). Does not know records.
 
 use serde::{Deserialize, Serialize};
 
 use crate::incident::Addr;
 
-/// What an event is.
+/// Kind of event, with the meaning of the event's optional fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
-    /// The thread left its CPU, `name`: "preempted", "yielded" or "blocked". `other_thread`: the one that follows.
-    /// `other_goroutine`: in the Go scheduler, the goroutine that ran last on it.
+    /// The thread was switched out; `name`: "preempted", "yielded" or "blocked". `other_thread`: the thread switched
+    /// in. `other_goroutine`: the goroutine that ran last on the thread, if the thread was in the Go scheduler.
     SwitchOut,
-    /// The thread got a CPU. `other_thread`: the one before.
+    /// The thread was switched in. `other_thread`: the thread switched out.
     SwitchIn,
     /// The thread was woken. `other_thread`, `other_goroutine`: the waker; `name`: the waker's system call.
     Waking,
-    /// The thread was moved to another CPU, `number`.
+    /// The thread was migrated to another CPU, `number`.
     Migrate,
     /// The thread began. `other_thread`: its creator.
     ThreadBegin,
@@ -27,85 +27,85 @@ pub enum What {
     SignalDelivered,
     /// System call `number`, `name` began, with `args`.
     SyscallEnter,
-    /// It ended, with `result`.
+    /// The system call ended, with `result`.
     SyscallExit,
     /// A page fault at `address`.
     PageFault,
     /// A garbage collection began.
     GcStart,
-    /// Marking was over.
+    /// Marking ended.
     GcMarkDone,
-    /// The world was to be stopped, for `name`.
+    /// The world was about to be stopped, for `name`.
     StwBegin,
     /// The world was started again.
     StwEnd,
     /// A mark worker began to mark.
     GcWorker,
-    /// The goroutine had to assist the collector.
+    /// The goroutine began a GC mark assist.
     GcAssist,
     /// The goroutine was created, to run `name`. `other_goroutine`: the creator.
     GoCreate,
-    /// The goroutine parked, for `name`.
+    /// The goroutine parked; `name` is the wait reason.
     GoPark,
-    /// The goroutine was made ready. `other_goroutine`: by which.
+    /// The goroutine was made ready. `other_goroutine`: the goroutine that did it.
     GoReady,
-    /// The goroutine was given the thread.
+    /// The goroutine started to run on the thread.
     GoRun,
-    /// The goroutine gave way, because of `name`.
+    /// The goroutine yielded or was preempted; `name` is the reason.
     GoYield,
     /// The goroutine ended.
     GoEnd,
     /// The function `name` was entered. `address`: the instruction.
     Function,
-    /// A panic was raised. `number`: which of the chain, from 1.
+    /// A panic was raised. `number`: its index in the chain of panics, from 1.
     Raise,
-    /// The deferred call of `name` began. `number`: in which panic of the chain.
+    /// The deferred call of `name` began. `number`: index of its panic in the chain.
     DeferBegin,
-    /// It ended.
+    /// The deferred call ended.
     DeferEnd,
     /// The panic was recovered, in `name`.
     Recover,
-    /// It ended otherwise: the process died, or the goroutine ended.
+    /// The panic ended otherwise: the process died, or the goroutine ended.
     End,
 }
 
-/// Something that happened.
+/// An event of the timeline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// When.
+    /// Time of the event.
     pub time_ns: u64,
-    /// On which CPU it was recorded.
+    /// CPU on which it was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<u32>,
-    /// The thread it tells of.
+    /// Thread that the event is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thread: Option<u32>,
-    /// The goroutine it tells of: the one that thread was running, as far as known.
+    /// Goroutine that the event is about: the one that the thread was running, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goroutine: Option<u64>,
-    /// What.
+    /// Kind of event.
     pub what: What,
-    /// The same, in words.
+    /// Description of the event.
     pub words: String,
-    /// See [`What`].
+    /// Depends on the kind of event; see [`What`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<u64>,
-    /// See [`What`].
+    /// Depends on the kind of event; see [`What`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// See [`What`].
+    /// Depends on the kind of event; see [`What`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<i64>,
-    /// See [`What`].
+    /// Depends on the kind of event; see [`What`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Addr>,
-    /// See [`What`].
+    /// Depends on the kind of event; see [`What`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<Addr>,
-    /// See [`What`].
+    /// Depends on the kind of event; see [`What`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_thread: Option<u32>,
-    /// See [`What`].
+    /// Depends on the kind of event; see [`What`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_goroutine: Option<u64>,
 }

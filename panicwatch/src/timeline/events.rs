@@ -1,4 +1,4 @@
-//! The flat list: every record of the process in the window, and the panic path, as events with words.
+//! The events of a timeline: all records of the process in the window, and the panic path, each with a description.
 
 use panicwatch_common::recorder::{NO_SYSCALL, Slot, kind};
 
@@ -12,7 +12,8 @@ use super::{
 };
 use crate::incident::{Addr, DeferEnd, Outcome, Panic};
 
-/// Returning from a signal's handler puts the registers back, the number of this very call among them.
+/// Returning from a signal handler restores the registers, and with them the register that has the number of this
+/// system call.
 /// <https://github.com/torvalds/linux/blob/v6.12/arch/x86/kernel/signal_64.c> restore_sigcontext
 const SIGRETURN: &str = "rt_sigreturn";
 
@@ -36,7 +37,7 @@ impl Event {
     }
 }
 
-/// All of them, in order of time.
+/// Returns all events, in order of time.
 pub(super) fn events(input: &Input<'_>, replay: &Replay) -> Vec<Event> {
     let shown = input.own_records().filter(|(_, slot)| input.is_shown(slot.time_ns));
     let mut events: Vec<Event> = shown.filter_map(|(cpu, slot)| record(input, replay, cpu, slot)).collect();
@@ -52,12 +53,12 @@ pub(super) fn events(input: &Input<'_>, replay: &Replay) -> Vec<Event> {
         events.push(Event { goroutine: input.goroutine, ..Event::new(at, What::End, words.to_owned()) });
     }
     events.retain(|event| input.is_shown(event.time_ns));
-    // Stable: what happened at one nanosecond stays as it was recorded.
+    // A stable sort: events of the same nanosecond stay in the recorded order.
     events.sort_by_key(|event| event.time_ns);
     events
 }
 
-/// The events of one panic.
+/// Adds the events of one panic.
 fn path(input: &Input<'_>, i: usize, panic: &Panic, events: &mut Vec<Event>) {
     let number = Some(i as u64 + 1);
     let base = |at, what, words| Event { goroutine: input.goroutine, number, ..Event::new(at, what, words) };
@@ -95,7 +96,7 @@ fn task(event: Event, pair: u64) -> Event {
     Event { other_thread: (tid != 0).then_some(tid), ..event }
 }
 
-/// One record; none for kinds that are not known.
+/// Returns the event of one record; `None` for an unknown kind.
 fn record(input: &Input<'_>, replay: &Replay, cpu: u32, slot: &Slot) -> Option<Event> {
     let had = replay.goroutine_of(slot.tid, slot.time_ns);
     let told = Some(slot.goid).filter(|id| *id != 0);

@@ -1,14 +1,15 @@
-//! Folded stacks: `process;goroutine;outermost;…;innermost COUNT`, as flamegraph.pl, inferno and speedscope read them.
+//! Folded stacks: `process;goroutine;outermost;…;innermost COUNT`, the input format of flamegraph.pl, inferno and
+//! speedscope.
 //!
-//! <https://github.com/brendangregg/FlameGraph/blob/v1.0/README.md> Samples count as one each; where there are none,
-//! calls count the microseconds they took. The two are not mixed: their numbers mean different things.
+//! <https://github.com/brendangregg/FlameGraph/blob/v1.0/README.md> Each sample counts as one; if there are none, calls
+//! count their duration in microseconds. The two are not mixed, because their numbers have different meanings.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::model::{Slice, SliceKind, Timeline, Track, TrackKind};
 use crate::{escape, incident::Incident};
 
-/// The file's text, sorted; empty when there is nothing to fold.
+/// Returns the content of the file, sorted; empty if there is nothing to fold.
 pub fn folded(incident: &Incident, timeline: &Timeline) -> String {
     let process = part(&super::program(incident));
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
@@ -20,7 +21,7 @@ pub fn folded(incident: &Incident, timeline: &Timeline) -> String {
             }
             for frame in sample.kernel.iter().rev() {
                 let symbol = frame.symbol.clone().unwrap_or_else(|| frame.pc.to_string());
-                // As stackcollapse-perf.pl --kernel marks them.
+                // Marked as by stackcollapse-perf.pl --kernel.
                 let _ = write!(line, ";{}_[k]", part(symbol.split('+').next().unwrap_or(&symbol)));
             }
             let count = counts.entry(line).or_default();
@@ -45,13 +46,13 @@ fn owner(track: &Track) -> String {
     }
 }
 
-/// A name as a part of a line: neither the separator nor the end of a line may be in it.
+/// Returns a name as a part of a line, without separators and line breaks.
 fn part(name: &str) -> String {
     let name = escape::one_line_max(name, 1_000).replace(';', ":");
     if name.is_empty() { "?".to_owned() } else { name }
 }
 
-/// Each call's own time, that of the calls in it taken off, in microseconds.
+/// Adds the self time of each call, without the calls in it, in microseconds.
 fn calls(prefix: &str, timeline: &Timeline, track: &Track, counts: &mut BTreeMap<String, u64>) {
     let mut open: Vec<(&Slice, String, u64)> = Vec::new();
     let end = |slice: &Slice| slice.to_ns.unwrap_or(timeline.to_ns);

@@ -1,7 +1,8 @@
-//! Calls of functions, of their entries alone: a call is over when something is entered whose frame is not deeper.
+//! Calls of functions, derived from their entries only: a call has ended when a function is entered whose frame is not
+//! deeper.
 //!
-//! Stacks grow down, and are copied as they grow; the distance of the stack pointer from `stack.hi` stays. So a call is
-//! open until an entry at the same distance or a smaller one.
+//! Stacks grow down and are copied when they grow; the distance of the stack pointer from `stack.hi` stays the same. So
+//! a call is open until an entry at the same or a smaller distance.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::incident::Frame;
 
-/// A call that is not known to be over.
+/// A call whose end is not known yet.
 struct Open {
     distance: u64,
     from_ns: u64,
@@ -21,7 +22,7 @@ struct Open {
     depth: u32,
 }
 
-/// Adds the calls to the tracks of their goroutines, and to those of threads where there was no goroutine.
+/// Adds the calls to the tracks of their goroutines, or to those of threads for calls without a goroutine.
 pub(super) fn add(input: &Input<'_>, tracks: &mut [Track]) {
     let mut by_owner: BTreeMap<(TrackKind, u64), Vec<&Slot>> = BTreeMap::new();
     for (_, slot) in input.own_records() {
@@ -77,7 +78,7 @@ impl Open {
     }
 }
 
-/// A place no table knows.
+/// Returns a frame for an address without a symbol.
 pub(super) fn unnamed(pc: u64) -> Frame {
     let pc = crate::incident::Addr(pc);
     Frame { function: pc.to_string(), pc, ..Frame::default() }

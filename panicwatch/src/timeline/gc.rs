@@ -1,6 +1,6 @@
-//! The collector: when it marked, when and why the world was stopped.
+//! The garbage collector: when it was marking, and when and why the world was stopped.
 //!
-//! Knows the collector's records. Must not know threads' states.
+//! Knows the collector's records only, not the states of threads.
 
 use panicwatch_common::recorder::kind;
 
@@ -13,20 +13,20 @@ use super::{
 };
 use crate::recorder::Source;
 
-/// The world stopped, or being stopped.
+/// A stop-the-world pause, including the time until all goroutines had stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stop {
     pub(super) from_ns: u64,
-    /// None: it was not seen to start again.
+    /// `None` if no record shows that the world was started again.
     pub(super) to_ns: Option<u64>,
     pub(super) reason: String,
-    /// This release of Go tells no reason.
+    /// Whether this release of Go records no reason.
     untold: bool,
 }
 
-/// What the collector did.
+/// What the garbage collector did.
 pub(super) struct Gc {
-    /// In order, without overlaps.
+    /// Pauses in order, without overlaps.
     pub(super) stops: Vec<Stop>,
     phase: Steps<Option<Phase>>,
 }
@@ -34,18 +34,18 @@ pub(super) struct Gc {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Marking,
-    /// Marking is over, the world stands still.
+    /// Marking has ended, and the world is still stopped.
     Terminating,
     Idle,
 }
 
-/// Reads the collector's records.
+/// Evaluates the collector's records.
 pub(super) fn gc(input: &Input<'_>) -> Gc {
     let mut out = Gc { stops: Vec::new(), phase: Steps::new(0, None) };
-    // The collector stops the world right after it began and right before marking is over; so where no reason is told,
-    // these two are known. https://github.com/golang/go/blob/go1.19.8/src/runtime/mgc.go#L660
+    // The collector stops the world right after it has begun and right before marking ends; so these two reasons are
+    // known even if none was recorded. https://github.com/golang/go/blob/go1.19.8/src/runtime/mgc.go#L660
     let mut begins = false;
-    // Where it was off for a time, the world may have been stopped and started unseen.
+    // If the source was disabled for a time, the world may have been stopped and started without a record.
     for (_, slot) in input.own_records().filter(|_| !input.lacks(Source::Gc)) {
         let at = slot.time_ns;
         match slot.kind {
@@ -53,7 +53,7 @@ pub(super) fn gc(input: &Input<'_>) -> Gc {
                 begins = true;
                 out.becomes(at, Phase::Idle, Phase::Marking);
             }
-            // A worker marks: so did the collector before.
+            // A worker marks, so the collector was marking before, too.
             kind::GC_WORKER if out.phase.last().is_none() => out.becomes(at, Phase::Marking, Phase::Marking),
             kind::GC_MARK_DONE => {
                 if let Some(stop) = out.stops.last_mut().filter(|stop| stop.untold && stop.to_ns.is_none()) {
@@ -86,7 +86,7 @@ pub(super) fn gc(input: &Input<'_>) -> Gc {
             _ => {}
         }
     }
-    // What was lost may have started it again.
+    // The record of the restart may have been lost.
     for stop in out.stops.iter_mut().filter(|stop| stop.to_ns.is_none()) {
         let from = stop.from_ns;
         stop.to_ns = input.gaps.iter().map(|gap| gap.from_ns).filter(|at| *at > from).min();
@@ -101,7 +101,7 @@ impl Gc {
         }
     }
 
-    /// `state`, stopped while the world was.
+    /// Pushes `state`, divided so that it is stopped where the world was.
     pub(super) fn stop(&self, state: State, lane: &mut Lane) {
         let mut at = state.from_ns;
         let first = self.stops.partition_point(|stop| stop.to_ns.is_some_and(|to| to <= at));
@@ -125,7 +125,7 @@ impl Gc {
     }
 }
 
-/// The collector's track.
+/// Returns the track of the garbage collector.
 pub(super) fn track(input: &Input<'_>, gc: &Gc) -> Track {
     let mut lane = Lane::default();
     for (from, to, phase) in gc.phase.parts(input.from_ns, input.to_ns) {

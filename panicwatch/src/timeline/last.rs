@@ -1,7 +1,7 @@
-//! The last steps of the panicking goroutine before the raise, in words.
+//! The last steps of the panicking goroutine before the raise, as text.
 //!
-//! A call and its return are one step, as are leaving the CPU and getting one again, waiting and going on; so are page
-//! faults, entries of one function and losses of the CPU to the same thread when they come in a row.
+//! A call and its return are one step, as are switching out and in again, and waiting and continuing; so are
+//! consecutive page faults, consecutive entries of one function, and consecutive losses of the CPU to the same thread.
 
 use super::{
     Input,
@@ -10,16 +10,16 @@ use super::{
 };
 use crate::report::words::Nanos;
 
-/// So many steps are told.
+/// Most steps that are listed.
 const LAST: usize = 12;
 
-/// A step that may go on in later events.
+/// A step that later events may complete.
 struct Step {
     time_ns: u64,
     what: What,
     name: Option<String>,
     words: String,
-    /// Where and after what time it was back.
+    /// Time away from the CPU, and the CPU it continued on.
     back: Option<(u64, String)>,
     times: u64,
 }
@@ -51,7 +51,7 @@ impl Step {
     }
 }
 
-/// The last of these events, which are in order of time and none behind the raise.
+/// Returns the last steps of these events, which are in order of time and not after the raise.
 pub(super) fn last(input: &Input<'_>, before: &[&Event]) -> Vec<Last> {
     let mut steps: Vec<Step> = Vec::new();
     for event in before {
@@ -87,7 +87,7 @@ fn step(steps: &mut Vec<Step>, event: &Event) {
     }
 }
 
-/// The last step of these kinds, if it is of the first.
+/// Returns the last step of these kinds, if it is of the first kind.
 fn open<'a>(steps: &'a mut [Step], kinds: &[What]) -> Option<(usize, &'a mut Step)> {
     let (i, step) = steps.iter_mut().enumerate().rev().find(|(_, step)| kinds.contains(&step.what))?;
     (step.what == kinds[0]).then_some((i, step))

@@ -1,8 +1,9 @@
-//! The timeline of an incident: what its goroutine, the others, threads, CPUs and the collector did in the window before.
+//! The timeline of an incident: what its goroutine, other goroutines, threads, CPUs and the garbage collector did in
+//! the window before it.
 //!
-//! Records of the flight recorder go in, [`Timeline`] comes out. No I/O, no clock: every race can be a table of records
-//! in a test. What was not recorded is a state of its own, with the reason; docs/timeline.md says what is concluded
-//! from what. Must not know rings, files or processes; names come through [`Names`].
+//! Builds a [`Timeline`] from records of the flight recorder. No I/O, no clock: every race can be a table of records in
+//! a test. Time that was not recorded is a separate state, with the reason; docs/timeline.md describes which states
+//! are inferred from which records. Must not know rings, files or processes; names are looked up through [`Names`].
 
 mod bound;
 mod cpu;
@@ -46,62 +47,62 @@ use crate::{
     recorder::Source,
 };
 
-/// What a timeline is built from.
+/// Input of [`build`].
 #[derive(Clone, Copy)]
 pub struct Input<'a> {
-    /// How long before the raise the window was to begin.
+    /// Requested length of the window before the raise.
     pub window_ns: u64,
-    /// Where it begins.
+    /// Beginning of the window.
     pub from_ns: u64,
-    /// The first raise of the incident.
+    /// Time of the incident's first raise.
     pub raise_ns: u64,
-    /// Where to end; not before the raise.
+    /// End of the timeline; not before the raise.
     pub to_ns: u64,
-    /// Records and the CPUs they were made on, in order of time. Those before `from_ns` tell what held then. Outside
-    /// `gaps`, records from `from_ns` to `to_ns` are complete; those of other processes are left alone.
+    /// Records and the CPUs they were made on, in order of time. Those before `from_ns` determine the states at the
+    /// beginning. Outside `gaps`, records from `from_ns` to `to_ns` are complete; those of other processes are ignored.
     pub records: &'a [(u32, Slot)],
     /// Samples, in order of time.
     pub samples: &'a [(u32, Sample)],
-    /// Where records are missing, and where a CPU was not recorded.
+    /// Intervals in which records of a CPU were lost or the CPU was not recorded.
     pub gaps: &'a [Gap],
-    /// What was not recorded, or not all the time; sources by the names of [`Source`].
+    /// Sources that were not recorded all the time, by the names of [`Source`].
     pub off: &'a [Off],
-    /// The process.
+    /// Process ID.
     pub pid: u32,
     /// The panicking goroutine.
     pub goroutine: Option<u64>,
-    /// The thread that had it at the raise.
+    /// Thread that ran the goroutine at the raise.
     pub thread: Option<u32>,
-    /// The CPU that ran that thread at the raise.
+    /// CPU on which that thread ran at the raise.
     pub cpu: Option<u32>,
-    /// The incident's panics.
+    /// Panics of the incident.
     pub panics: &'a [Panic],
-    /// How it ended.
+    /// Outcome of the incident.
     pub outcome: Outcome,
-    /// When it ended.
+    /// Time of the incident's end, if known.
     pub end_ns: Option<u64>,
-    /// Names.
+    /// Lookup of names.
     pub names: &'a dyn Names,
 }
 
-/// The names of what records give numbers of. A name that is not known is none.
+/// Names for the numbers in records. Unknown names are `None` or empty.
 pub trait Names {
-    /// The frames at an address, innermost first. `exact`: it is an instruction, not a return address.
+    /// Returns the frames at `pc`, innermost first. `exact` means that `pc` is an instruction, not a return address.
     fn frames(&self, pc: u64, exact: bool) -> Vec<Frame>;
-    /// Symbol and offset of an address of the kernel.
+    /// Returns symbol and offset of an address in the kernel.
     fn kernel(&self, pc: u64) -> Option<String>;
-    /// The text of a goroutine's wait reason.
+    /// Returns the text of a goroutine's wait reason.
     fn wait_reason(&self, number: u32) -> Option<&str>;
-    /// The text of a reason for stopping the world.
+    /// Returns the text of a stop-the-world (STW) reason.
     fn stw_reason(&self, number: u32) -> Option<&str>;
-    /// A thread's name.
+    /// Returns the name of a thread.
     fn thread_name(&self, tid: u32) -> Option<String>;
-    /// A system call's name; [`syscall_name`] has them.
+    /// Returns the name of a system call; see [`syscall_name`].
     fn syscall(&self, number: u32) -> Option<&str>;
 }
 
 impl<'a> Input<'a> {
-    /// Those of the process.
+    /// Iterates over the records of the process.
     fn own_records(&self) -> impl Iterator<Item = (u32, &'a Slot)> {
         let (pid, to) = (self.pid, self.to_ns);
         self.records
@@ -110,7 +111,7 @@ impl<'a> Input<'a> {
             .map(|(cpu, slot)| (*cpu, slot))
     }
 
-    /// Those of the process.
+    /// Iterates over the samples of the process.
     fn own_samples(&self) -> impl Iterator<Item = (u32, &'a Sample)> {
         let (pid, to) = (self.pid, self.to_ns);
         self.samples
@@ -119,7 +120,7 @@ impl<'a> Input<'a> {
             .map(|(cpu, sample)| (*cpu, sample))
     }
 
-    /// A source was not listened to all the time: that it told nothing means nothing.
+    /// Reports whether a source was not recorded all the time: a lack of its records then has no meaning.
     fn lacks(&self, source: Source) -> bool {
         self.off.iter().any(|off| off.source == source.name())
     }
@@ -129,7 +130,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// The name of the incident's program.
+/// Returns the name of the incident's program.
 fn program(incident: &Incident) -> String {
     let exe = incident.process.exe.as_deref();
     let arg = || incident.process.args.as_ref()?.first().map(String::as_str);
@@ -137,7 +138,7 @@ fn program(incident: &Incident) -> String {
     name.rsplit('/').next().unwrap_or(name).to_owned()
 }
 
-/// The timeline of these records.
+/// Builds the timeline from `input`.
 pub fn build(input: &Input<'_>) -> Timeline {
     let raise_ns = input.raise_ns.max(input.from_ns);
     let to_ns = input.to_ns.max(raise_ns);
@@ -154,7 +155,7 @@ pub fn build(input: &Input<'_>) -> Timeline {
     samples::add(input, &replay, &mut tracks);
     let mut events = events::events(input, &replay);
     let summary = summary::summary(input, &replay, &tracks, &events);
-    // Those before the window have only undone what was recorded before them.
+    // Gaps before the window only invalidate what was recorded before them.
     let gaps: Vec<Gap> = input.gaps.iter().filter(|gap| gap.to_ns > input.from_ns).copied().collect();
     let tracks_left_out = bound::tracks(input, &mut tracks);
     let events_left_out = bound::events(input, &mut events);

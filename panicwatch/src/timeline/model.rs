@@ -1,7 +1,7 @@
-//! The timeline as it stands in the document: names and meanings are a promise to other tools (docs/timeline.md).
+//! The timeline in the incident document: names and meanings are a stable interface for other tools (docs/timeline.md).
 //!
-//! Knows no records. All times are CLOCK_MONOTONIC nanoseconds, all durations nanoseconds. Optional fields that have
-//! nothing to say are left out of the JSON.
+//! Does not know records. All times are CLOCK_MONOTONIC nanoseconds, all durations nanoseconds. Optional fields without
+//! a value are left out of the JSON.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,164 +11,164 @@ use crate::incident::{Addr, Frame};
 /// What happened in the window before an incident, and until its end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct Timeline {
-    /// How long before the raise the window begins, as it was asked for.
+    /// Requested length of the window before the raise.
     pub window_ns: u64,
-    /// Where the window begins.
+    /// Beginning of the window.
     pub from_ns: u64,
-    /// The raise.
+    /// Time of the raise.
     #[serde(default)]
     pub raise_ns: u64,
-    /// The end of what is told: the end of the incident, or of what was recorded.
+    /// End of the timeline: the end of the incident, or of what was recorded.
     pub to_ns: u64,
-    /// Records lost in the window: overwritten, or torn while they were copied.
+    /// Number of records lost in the window: overwritten, or torn while they were copied.
     pub lost: u64,
-    /// Where they were lost.
+    /// Intervals in which records were lost.
     #[serde(default)]
     pub gaps: Vec<Gap>,
-    /// Sources that told nothing, and why.
+    /// Sources that were not recorded all the time, and why.
     #[serde(default)]
     pub off: Vec<Off>,
-    /// The panicking goroutine from the window's beginning to the raise, in numbers.
+    /// Summary of the panicking goroutine, from the window's beginning to the raise.
     pub summary: Summary,
-    /// Who did what: goroutines (the panicking one first), threads, CPUs, the collector, the process.
+    /// Tracks of goroutines (the panicking one first), threads, CPUs, the garbage collector and the process.
     pub tracks: Vec<Track>,
-    /// Tracks left out because there were too many.
+    /// Number of tracks left out because there were too many.
     #[serde(default)]
     pub tracks_left_out: u64,
-    /// Everything that happened, in order of time.
+    /// All events, in order of time.
     pub events: Vec<Event>,
-    /// Events left out because there were too many: those farthest from the raise.
+    /// Number of events left out because there were too many: those farthest from the raise.
     #[serde(default)]
     pub events_left_out: u64,
 }
 
-/// A time in which records of one CPU are missing.
+/// Interval in which records of one CPU were lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
-    /// The CPU.
+    /// CPU number.
     pub cpu: u32,
-    /// From.
+    /// Beginning of the interval.
     pub from_ns: u64,
-    /// To.
+    /// End of the interval.
     pub to_ns: u64,
-    /// How many records; 0: the CPU was not recorded.
+    /// Number of lost records; 0 if the CPU was not recorded.
     pub lost: u64,
 }
 
-/// A source that told nothing.
+/// A source that was not recorded all the time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Off {
-    /// Which: "system calls", "samples" and so on.
+    /// Name of the source: "syscall", "sample" and so on.
     pub source: String,
-    /// A sentence.
+    /// Why, as a sentence.
     pub reason: String,
 }
 
-/// The panicking goroutine in numbers, from the window's beginning to the raise.
+/// Summary of the panicking goroutine, from the window's beginning to the raise.
 ///
-/// `running_ns`, `runnable_ns`, `waiting_ns`, `syscall_ns`, `stopped_ns`, `not_running_ns`, `ended_ns` and
-/// `unknown_ns` add up to that time. Where system calls were not recorded, time in them counts as the thread's: running or
-/// waiting. Counts are none where their source was not listened to all the time.
+/// `running_ns`, `runnable_ns`, `waiting_ns`, `syscall_ns`, `stopped_ns`, `not_running_ns`, `ended_ns` and `unknown_ns`
+/// add up to that time. If system calls were not recorded, the time in them counts as the thread's state, running or
+/// waiting. Counts are `None` if their source was not recorded all the time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default)]
 pub struct Summary {
-    /// The goroutine; none when no goroutine was concerned.
+    /// ID of the goroutine; `None` if the incident has no goroutine.
     pub goroutine: Option<u64>,
-    /// It ran on a CPU, outside system calls.
+    /// Running: on a CPU, outside system calls.
     pub running_ns: u64,
-    /// It could have run: it waited for a thread, or its thread for a CPU.
+    /// Runnable: the goroutine waited for a thread, or its thread for a CPU.
     pub runnable_ns: u64,
-    /// It waited.
+    /// Waiting.
     pub waiting_ns: u64,
-    /// What for.
+    /// Waiting time by wait reason.
     pub waiting: Vec<Share>,
-    /// It was in system calls, running there or blocked.
+    /// In system calls, running or blocked there.
     pub syscall_ns: u64,
-    /// In which.
+    /// System call time by system call.
     pub syscalls: Vec<Share>,
-    /// It could have run, but the world was stopped.
+    /// Runnable, but the world was stopped.
     pub stopped_ns: u64,
-    /// What for.
+    /// Stopped time by STW reason.
     pub stopped: Vec<Share>,
-    /// It was on no thread; whether it waited or could have run was not recorded.
+    /// On no thread; whether it was waiting or runnable was not recorded.
     pub not_running_ns: u64,
-    /// It did not exist: not created yet.
+    /// Not created yet.
     pub ended_ns: u64,
-    /// Nothing is known.
+    /// State unknown.
     pub unknown_ns: u64,
-    /// So much of `running_ns` is inferred from what was seen before and after.
+    /// Part of `running_ns` that is inferred from records before and after.
     pub inferred_ns: u64,
-    /// So much of `not_running_ns` is inferred from which other goroutines were seen on the threads that ran.
+    /// Part of `not_running_ns` that is inferred from the other goroutines recorded on the running threads.
     pub not_running_inferred_ns: u64,
-    /// The kernel took the CPU away from its thread.
+    /// How often the kernel preempted its thread.
     pub preemptions: Option<u64>,
-    /// The Go scheduler took the thread away from it, or it gave it up.
+    /// How often it yielded or the Go scheduler preempted it.
     pub yields: Option<u64>,
-    /// Its thread was moved to another CPU.
+    /// How often its thread was migrated to another CPU.
     pub migrations: Option<u64>,
-    /// It went on on another thread.
+    /// How often it continued on another thread.
     pub thread_changes: u64,
-    /// Page faults.
+    /// Number of page faults.
     pub page_faults: Option<u64>,
-    /// Assists to the collector it was made to give.
+    /// Number of GC mark assists.
     pub gc_assists: Option<u64>,
-    /// Signals delivered to its thread while it ran there.
+    /// Signals delivered to its thread while it was running there.
     pub signals: Vec<SignalCount>,
-    /// Samples of its stack.
+    /// Number of stack samples.
     pub samples: Option<u64>,
-    /// Who woke it last.
+    /// Its last wake-up.
     pub woken: Option<Woken>,
-    /// The last things it did before the raise, oldest first.
+    /// Its last steps before the raise, oldest first.
     pub last: Vec<Last>,
 }
 
-/// A part of a time.
+/// A part of a time in the summary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
-    /// Wait reason, system call and so on.
+    /// Wait reason, system call or STW reason.
     pub what: String,
-    /// How long in all.
+    /// Total duration.
     pub ns: u64,
-    /// How often.
+    /// Number of occurrences.
     pub count: u64,
 }
 
-/// How often a signal came.
+/// Number of deliveries of one signal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignalCount {
-    /// Number.
+    /// Signal number.
     pub number: u32,
-    /// "SIGURG"; none for one without a name.
+    /// Signal name such as "SIGURG"; `None` if it has none.
     pub name: Option<String>,
-    /// How often.
+    /// Number of deliveries.
     pub count: u64,
 }
 
-/// A wake-up.
+/// A wake-up of a goroutine or its thread.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Woken {
-    /// When.
+    /// Time of the wake-up.
     pub time_ns: u64,
-    /// The thread that did it; of another process perhaps.
+    /// Waking thread, possibly of another process.
     pub thread: Option<u32>,
-    /// The goroutine that did it.
+    /// Waking goroutine.
     pub goroutine: Option<u64>,
-    /// The system call the waker was in.
+    /// System call that the waker was in.
     pub syscall: Option<String>,
-    /// The Go scheduler's wake-up (of the goroutine), or the kernel's (of its thread).
+    /// Whether the Go scheduler woke the goroutine; otherwise the kernel woke its thread.
     pub by_runtime: bool,
 }
 
-/// Something the goroutine did.
+/// One of the last steps of the goroutine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Last {
-    /// When it began.
+    /// Time at which the step began.
     pub time_ns: u64,
-    /// In words.
+    /// Description of the step.
     pub words: String,
 }
 
-/// What a track is of.
+/// Subject of a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TrackKind {
@@ -184,137 +184,139 @@ pub enum TrackKind {
     Process,
 }
 
-/// One line of the picture.
+/// States, slices and samples of one goroutine, thread, CPU, of the garbage collector or the process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Track {
-    /// Of what.
+    /// Kind of subject.
     pub kind: TrackKind,
-    /// Which.
+    /// ID of the subject; see [`TrackKind`].
     pub id: u64,
-    /// Of a thread: its name; of a goroutine: its first function, where known.
+    /// For a thread: its name; for a goroutine: its first function, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// In order, without holes or overlaps, from the window's beginning to its end.
+    /// States in order, without gaps or overlaps, from the window's beginning to its end.
     pub states: Vec<State>,
-    /// Nested: functions, panics and deferred calls, stopped worlds.
+    /// Nested slices: function calls, panics and deferred calls, stop-the-world pauses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slices: Vec<Slice>,
-    /// Where it was when the scheduler's tick or a sampling clock struck.
+    /// Stacks sampled by the scheduler tick or a sampling clock.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub samples: Vec<Stack>,
 }
 
-/// What something was doing.
+/// What the subject of a track was doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Doing {
-    /// It ran on a CPU. Of a CPU: it ran a thread of the process. Of the process: at least one thread ran.
+    /// It was running on a CPU. Of a CPU: it was running a thread of the process. Of the process: at least one thread
+    /// was running.
     Running,
-    /// It could have run and waited for a CPU or a thread.
+    /// It was runnable and waited for a CPU or a thread.
     Runnable,
-    /// It waited; `detail` is what for.
+    /// It was waiting; `detail` is the reason.
     Waiting,
-    /// In the system call `detail`; with `cpu` while it ran there, without while it was blocked.
+    /// It was in the system call `detail`; with `cpu` while running there, without while blocked.
     Syscall,
-    /// It could have run, but the world was stopped for `detail`. Of the collector: it had the world stopped.
+    /// It was runnable, but the world was stopped for `detail`. Of the garbage collector: it had stopped the world.
     Stopped,
-    /// On no thread; more was not recorded. Of a thread: on no CPU. Of the process: no thread ran.
+    /// It was on no thread; nothing more was recorded. Of a thread: it was on no CPU. Of the process: no thread was
+    /// running.
     NotRunning,
-    /// Of a CPU: it ran others, of which `detail` tells the first and the last.
+    /// Of a CPU: it was running threads of other processes or idle; `detail` has the first and the last of them.
     Other,
-    /// Of the collector: marking.
+    /// Of the garbage collector: marking.
     Marking,
-    /// Of the collector: not marking.
+    /// Of the garbage collector: not marking.
     Idle,
-    /// Not there: not begun, or ended.
+    /// It did not exist: not created yet, or ended.
     Ended,
-    /// Not known, `detail` is why.
+    /// Unknown; `detail` is the reason.
     Unknown,
 }
 
-/// A state and its time.
+/// A state and its interval.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
-    /// From.
+    /// Beginning of the interval.
     pub from_ns: u64,
-    /// To.
+    /// End of the interval.
     pub to_ns: u64,
-    /// What it was doing.
+    /// Kind of state.
     pub state: Doing,
-    /// See [`Doing`].
+    /// Detail of the state; see [`Doing`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// On which thread.
+    /// Thread on which the subject was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thread: Option<u32>,
-    /// On which CPU.
+    /// CPU on which the subject was running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<u32>,
-    /// Running which goroutine.
+    /// Goroutine that was running on the subject.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goroutine: Option<u64>,
-    /// Not recorded, but concluded from what was recorded before and after.
+    /// Whether the state was not recorded, but inferred from records before and after.
     #[serde(default, skip_serializing_if = "is_false")]
     pub inferred: bool,
 }
 
-/// What a slice is.
+/// Kind of slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SliceKind {
-    /// A call of a function that was asked for.
+    /// Call of a function that the user named.
     Function,
     /// A panic, from its raise to its end.
     Panic,
     /// A deferred call that ran during a panic.
     Defer,
-    /// The world was stopped, or about to be.
+    /// Stop-the-world pause, including the time until all goroutines had stopped.
     StopTheWorld,
 }
 
-/// Something with a beginning and an end.
+/// A span with a beginning and an end, nested in others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slice {
-    /// When it began.
+    /// Time of the beginning.
     pub from_ns: u64,
-    /// When it ended; none: it had not when the timeline ends.
+    /// Time of the end; `None` if it had not ended at the end of the timeline.
     pub to_ns: Option<u64>,
-    /// What it is.
+    /// Kind of slice.
     pub kind: SliceKind,
-    /// Function, panic's text, reason.
+    /// Function, text of the panic, or STW reason.
     pub name: String,
-    /// How many others it is in.
+    /// Nesting depth.
     pub depth: u32,
-    /// The end was not recorded: it is the first moment at which the call is known to be over.
+    /// Whether the end was not recorded: it is then the earliest time at which the call is known to be over.
     #[serde(default, skip_serializing_if = "is_false")]
     pub inferred: bool,
-    /// Where it begins in the source, or was called.
+    /// Source position of the function, of the raise, or of the deferred function.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frame: Option<Frame>,
 }
 
-/// A sample.
+/// A stack sample.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stack {
-    /// When.
+    /// Time of the sample.
     pub time_ns: u64,
-    /// The CPU.
+    /// CPU number.
     pub cpu: u32,
-    /// The thread.
+    /// Thread ID.
     pub thread: u32,
-    /// The user's stack, innermost first.
+    /// User stack, innermost frame first.
     pub frames: Vec<Frame>,
-    /// The kernel's, innermost first, when it was in the kernel.
+    /// Kernel stack, innermost frame first; empty if the thread was not in the kernel.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kernel: Vec<KernelFrame>,
 }
 
-/// A place in the kernel.
+/// A frame of a kernel stack.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelFrame {
-    /// Address.
+    /// Address in the kernel.
     pub pc: Addr,
-    /// Symbol and offset, where the kernel tells.
+    /// Symbol and offset, if the kernel's symbols are readable.
     pub symbol: Option<String>,
 }
 

@@ -1,8 +1,8 @@
-//! Names that the kernel's numbers have on every machine: system calls, signals.
+//! Names of system calls and signals, which are the same on every machine of an architecture.
 
 use crate::gobin::Arch;
 
-/// The name of a system call.
+/// Returns the name of a system call.
 pub fn syscall_name(arch: Arch, number: u32) -> Option<&'static str> {
     let number = i64::from(number);
     match arch {
@@ -11,7 +11,7 @@ pub fn syscall_name(arch: Arch, number: u32) -> Option<&'static str> {
     }
 }
 
-/// The name of a signal: the same on x86-64 and arm64.
+/// Returns the name of a signal, which is the same on x86-64 and arm64.
 pub fn signal_name(number: u32) -> Option<&'static str> {
     signal_hook::low_level::signal_name(i32::try_from(number).ok()?)
 }

@@ -1,4 +1,4 @@
-//! The panic path on the goroutine's track: each panic from its raise to its end, the deferred calls in it.
+//! Slices of the panic path on the goroutine's track: each panic from its raise to its end, with its deferred calls.
 
 use super::{
     Input,
@@ -6,7 +6,7 @@ use super::{
 };
 use crate::incident::{Panic, State};
 
-/// Adds them to the panicking goroutine's track.
+/// Adds the slices to the panicking goroutine's track.
 pub(super) fn add(input: &Input<'_>, tracks: &mut [Track]) {
     let id = input.goroutine;
     let Some(track) = tracks.iter_mut().find(|t| t.kind == TrackKind::Goroutine && Some(t.id) == id) else {
@@ -40,13 +40,13 @@ pub(super) fn add(input: &Input<'_>, tracks: &mut [Track]) {
     }
 }
 
-/// A panic is over when it is recovered, or with the incident.
+/// Returns the end of a panic: when it was recovered, or else the end of the incident.
 fn end(input: &Input<'_>, panic: &Panic) -> Option<u64> {
     let recovered = panic.recover.as_ref().map(|r| panic.raised_ns.saturating_add(r.ns_after_raise));
     recovered.or(input.end_ns.filter(|_| panic.state != State::Running))
 }
 
-/// Its text, else its type; the document has it whole elsewhere.
+/// Returns the panic's text, or else its type, shortened; the document has it in full elsewhere.
 pub(super) fn said(panic: &Panic) -> String {
     const MAX_CHARS: usize = 200;
     let value = &panic.value;

@@ -1,8 +1,8 @@
-//! `perf script` text: a header line a sample, its frames below, a blank line.
+//! Text in the format of `perf script`: for each sample a header line, its frames below, and a blank line.
 //!
-//! Events without a stack are comments: readers of stacks would count them as samples of nothing.
-//! The layout is that of perf's own default fields, which FlameGraph's stackcollapse-perf.pl, speedscope and others
-//! read: `comm pid/tid [cpu] seconds.microseconds: period event:` and `\taddress symbol+offset (object)`.
+//! Events without a stack are written as comments: parsers would count them as samples with empty stacks. The layout is
+//! that of perf's default fields, which FlameGraph's stackcollapse-perf.pl, speedscope and others parse:
+//! `comm pid/tid [cpu] seconds.microseconds: period event:` and `\taddress symbol+offset (object)`.
 //! <https://github.com/torvalds/linux/blob/v6.12/tools/perf/builtin-script.c>,
 //! <https://github.com/brendangregg/FlameGraph/blob/v1.0/stackcollapse-perf.pl>
 
@@ -17,10 +17,10 @@ use crate::{
     incident::{Addr, Frame, Incident},
 };
 
-/// The period of a sample is not known to the reader; it counts as one.
+/// Each sample counts as one, because its real period does not matter to the parser.
 const PERIOD: u64 = 1;
 
-/// The file's text: samples with their stacks, and the events, in order of time.
+/// Returns the content of the file: samples with their stacks, and events, in order of time.
 pub fn perf_script(incident: &Incident, timeline: &Timeline) -> String {
     let (comm, pid) = (word(&super::program(incident)), incident.process.pid);
     let object = word(incident.process.exe.as_deref().unwrap_or("[unknown]"));
@@ -60,12 +60,12 @@ fn head(comm: &str, pid: u32, tid: Option<u32>, cpu: Option<u32>, at: u64) -> St
     text
 }
 
-/// The event as the document names it.
+/// Returns the name of the event kind in the document.
 fn name(what: What) -> String {
     serde_json::to_value(what).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// The fields before the time are split at blanks.
+/// Replaces blanks: parsers split the fields before the time at blanks.
 fn word(text: &str) -> String {
     let text: String =
         escape::one_line_max(text, 500).chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect();
@@ -82,7 +82,7 @@ fn stack(sample: &Stack, object: &str, out: &mut String) {
 
 fn user(frame: &Frame, object: &str, out: &mut String) {
     if frame.inlined {
-        // As perf writes inlined calls.
+        // Like perf writes inlined calls.
         return line(frame.pc, &word(&frame.function), "inlined", out);
     }
     let symbol = match frame.function.starts_with("0x") {

@@ -1,5 +1,5 @@
-//! The timeline for Perfetto: a track each for goroutines, threads, CPUs and the collector, states as slices, calls and
-//! panics nested, the other events as instants, wake-ups as arrows.
+//! Exports the timeline for Perfetto: one track each for goroutines, threads, CPUs and the garbage collector; states as
+//! slices, nested calls and panics, other events as instants, and wake-ups as flow arrows.
 
 use super::{
     event::{Event, What},
@@ -10,7 +10,7 @@ use crate::{
     incident::Incident,
 };
 
-/// The file's bytes.
+/// Returns the content of the file.
 pub fn perfetto(incident: &Incident, timeline: &Timeline) -> Vec<u8> {
     let mut builder = Builder::new(realtime_offset(incident));
     let pid = incident.process.pid;
@@ -38,7 +38,7 @@ pub fn perfetto(incident: &Incident, timeline: &Timeline) -> Vec<u8> {
     builder.finish()
 }
 
-/// CLOCK_REALTIME minus CLOCK_MONOTONIC, of the incident's two times.
+/// Returns CLOCK_REALTIME minus CLOCK_MONOTONIC, according to the incident's two times.
 fn realtime_offset(incident: &Incident) -> Option<i128> {
     let time: jiff::Timestamp = incident.time.parse().ok()?;
     time.as_nanosecond().checked_sub(incident.start_ns.into())
@@ -76,7 +76,7 @@ fn words(state: &State) -> &'static str {
 fn states(builder: &mut Builder, line: Line, timeline: &Timeline, states: &[State]) {
     let mut at = timeline.from_ns;
     for state in states {
-        // Documents from elsewhere may have states that overlap; slices of a track must not.
+        // Documents from other sources may have overlapping states; slices of a track must not overlap.
         let (from, to) = (state.from_ns.max(at), state.to_ns.min(timeline.to_ns));
         if from >= to || matches!(state.state, Doing::NotRunning | Doing::Idle | Doing::Ended) {
             continue;
@@ -99,7 +99,7 @@ fn states(builder: &mut Builder, line: Line, timeline: &Timeline, states: &[Stat
     }
 }
 
-/// Calls on a line of their own below, each panic with its deferred calls too, stopped worlds.
+/// Adds child tracks for calls, for each panic with its deferred calls, and for stop-the-world pauses.
 fn slices(builder: &mut Builder, parent: Line, timeline: &Timeline, track: &Track) {
     let of = |kinds: &[SliceKind], panic: Option<u32>| -> Vec<&Slice> {
         let own = |slice: &&Slice| kinds.contains(&slice.kind) && panic.is_none_or(|i| slice.depth / 2 == i);
@@ -125,7 +125,7 @@ fn slices(builder: &mut Builder, parent: Line, timeline: &Timeline, track: &Trac
     }
 }
 
-/// Slices of one line; what begins in another ends in it.
+/// Adds the slices of one track; a slice that begins inside another ends with it at the latest.
 fn nested(builder: &mut Builder, line: Line, timeline: &Timeline, mut slices: Vec<&Slice>) {
     slices.sort_by_key(|slice| (slice.from_ns, slice.depth));
     let mut open: Vec<u64> = Vec::new();
@@ -166,7 +166,7 @@ fn facts_of_sample(sample: &Stack) -> Vec<Annotation> {
     ]
 }
 
-/// What no state and no slice shows.
+/// Adds the events that no state and no slice represents.
 fn instants(builder: &mut Builder, process: Line, threads: &[(u32, Line)], timeline: &Timeline) {
     let line_of = |tid: Option<u32>| threads.iter().find(|(id, _)| Some(*id) == tid).map(|(_, line)| *line);
     let mut path = None;

@@ -1,6 +1,6 @@
-//! All records in order of time, and what they mean for each thread and goroutine.
+//! Replays all records in order of time and derives the state of each thread and goroutine.
 //!
-//! Knows the kinds of records; must not know names, words or the document.
+//! Knows the kinds of records; must not know names, texts or the document.
 
 use std::collections::BTreeMap;
 
@@ -13,33 +13,33 @@ use super::{
 };
 use crate::recorder::Source;
 
-/// What a goroutine does, by the runtime's own records.
+/// State of a goroutine, according to the runtime's records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Go {
     Unknown(Why),
     Running,
-    /// Made ready, new, or it gave way.
+    /// Made ready, new, preempted or yielded.
     Runnable(Ready),
-    /// With the number of the reason, when it was seen to park.
+    /// Waiting, with the number of the wait reason if its parking was recorded.
     Waiting(Option<u32>),
-    /// Parked by the collector while it is scanned.
+    /// Stopped by the garbage collector to scan its stack.
     Scanned,
     NotBegun,
     Ended,
 }
 
-/// How a goroutine became one that could run.
+/// How a goroutine became runnable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ready {
     Woken,
     New,
     Preempted,
     Yielded,
-    /// Before the window.
+    /// Before its first record.
     Before,
 }
 
-/// What the records say, over time.
+/// States of threads and goroutines over time.
 pub(super) struct Replay {
     pub(super) threads: BTreeMap<u32, Thread>,
     pub(super) goroutines: BTreeMap<u64, Steps<Go>>,
@@ -55,17 +55,17 @@ enum Item<'a> {
 struct State<'a> {
     input: &'a Input<'a>,
     out: Replay,
-    /// Until when records are missing: of any CPU, of each.
+    /// End of the intervals with lost records, of any CPU and of each CPU.
     blind_ns: u64,
     blind_cpu: BTreeMap<u32, u64>,
-    /// The gap that did it.
+    /// The most recent gap.
     blind_by: Why,
-    /// Goroutines are seen becoming ready, so that one which was not was ready before.
+    /// Whether the readying of goroutines is recorded, so that a goroutine without such a record was ready before.
     sees_ready: bool,
     sees: Sees,
 }
 
-/// Replays everything.
+/// Replays all records, samples and gaps.
 pub(super) fn replay(input: &Input<'_>) -> Replay {
     let mut items: Vec<(u64, u8, Item<'_>)> = Vec::new();
     items.extend(input.gaps.iter().enumerate().map(|(i, gap)| (gap.from_ns, 0, Item::Gap(i))));
@@ -104,7 +104,8 @@ impl State<'_> {
         Blind { cpu_ns: self.blind_cpu.get(&cpu).copied().unwrap_or(0), any_ns: self.blind_ns }
     }
 
-    /// The beginning of what is told; the records before it only say what held then.
+    /// Returns the time of the earliest record or the window's beginning; records before the window only determine the
+    /// states at its beginning.
     fn origin(&self) -> u64 {
         self.input.from_ns.min(self.input.records.first().map_or(u64::MAX, |(_, slot)| slot.time_ns))
     }
@@ -119,8 +120,8 @@ impl State<'_> {
         self.out.goroutines.entry(goid).or_insert_with(|| Steps::new(origin, Go::Unknown(why)))
     }
 
-    /// A thread that runs on another CPU stays known: that it leaves is recorded there. Any other may come to run on
-    /// this one unseen.
+    /// Handles a gap. The state of a thread that runs on another CPU stays known, because its switch-out is recorded
+    /// there. Any other thread may have run on this CPU without a record.
     fn gap(&mut self, at: u64, i: usize) {
         let gap = self.input.gaps[i];
         let mut kept = Vec::new();
@@ -141,7 +142,7 @@ impl State<'_> {
         *cpu = (*cpu).max(gap.to_ns);
     }
 
-    /// The thread that panicked has its goroutine to the end; of the others none was seen since.
+    /// Ends the replay: the goroutines of all threads but the panicking one are only inferred since their last records.
     fn close(&mut self) {
         let gaps = self.input.gaps.iter().enumerate().map(|(i, gap)| (gap.from_ns, gap.to_ns, i));
         let mut gaps: Vec<(u64, u64, usize)> = gaps.collect();
@@ -223,12 +224,12 @@ impl State<'_> {
                 let before = if self.sees_ready { Go::Runnable(Ready::Before) } else { Go::Unknown(None) };
                 self.go(at, goid, before, Go::Running);
             }
-            // A signal that is sent and a migration change nothing by themselves.
+            // Sent signals and migrations change no state.
             _ => {}
         }
     }
 
-    /// A record that the thread itself made, with the goroutine if it told one.
+    /// Handles a record that the thread itself made; `goid` is its goroutine, 0 if the record has none.
     fn own(&mut self, cpu: u32, slot: &Slot, goid: u64, user: bool) {
         let blind = self.blind(cpu);
         let thread = self.thread(slot.tid);
@@ -241,7 +242,8 @@ impl State<'_> {
         }
     }
 
-    /// A waker's goroutine is the one that its thread has, even if an interrupt wakes and not the thread.
+    /// Handles the waker of a wake-up: its goroutine is that of its thread, even if an interrupt on that thread caused
+    /// the wake-up.
     fn wakes(&mut self, cpu: u32, slot: &Slot) {
         let (waker, goid) = (slot.args[0], slot.args[1]);
         let tid = waker as u32;
@@ -253,7 +255,7 @@ impl State<'_> {
         }
     }
 
-    /// The goroutine leaves its thread.
+    /// Handles a goroutine that leaves its thread.
     fn gives_up(&mut self, cpu: u32, slot: &Slot, to: Go) {
         self.own(cpu, slot, slot.goid, true);
         self.thread(slot.tid).became(slot.time_ns, 0);
@@ -261,7 +263,7 @@ impl State<'_> {
     }
 
     fn go(&mut self, at: u64, goid: u64, before: Go, now: Go) {
-        // Where it was off for a time, what it said before may not hold any more.
+        // If the source was disabled for a time, what it recorded before may be outdated.
         if goid == 0 || self.input.lacks(Source::Goroutine) {
             return;
         }
@@ -291,13 +293,13 @@ impl Thread {
 }
 
 impl Replay {
-    /// The goroutine that a thread had just before and at `at`.
+    /// Returns the goroutine that a thread had just before and at `at`.
     pub(super) fn goroutine_of(&self, tid: u32, at: u64) -> Option<u64> {
         let holds = self.threads.get(&tid)?.holds.at(at);
         holds.id().filter(|id| *id != 0)
     }
 
-    /// The system call that a thread was in at `at`.
+    /// Returns the system call that a thread was in at `at`.
     pub(super) fn call_of(&self, tid: u32, at: u64) -> Option<u32> {
         match self.threads.get(&tid)?.call.at(at) {
             Call::In(number) => Some(*number),

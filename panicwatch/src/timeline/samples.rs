@@ -1,4 +1,4 @@
-//! Samples on the tracks of the goroutines they are of, or of the threads where there was none.
+//! Adds samples to the tracks of their goroutines, or to those of threads for samples without a goroutine.
 
 use panicwatch_common::recorder::{IN_TICK, Sample};
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::incident::{Addr, Frame};
 
-/// Adds them.
+/// Adds the samples to `tracks`.
 pub(super) fn add(input: &Input<'_>, replay: &Replay, tracks: &mut [Track]) {
     for (cpu, sample) in input.own_samples().filter(|(_, sample)| input.is_shown(sample.time_ns)) {
         let goid = Some(sample.goid).filter(|id| *id != 0);
@@ -30,7 +30,7 @@ fn stack(input: &Input<'_>, cpu: u32, sample: &Sample) -> Stack {
     Stack { time_ns: sample.time_ns, cpu, thread: sample.tid, frames, kernel: kernel(input, sample) }
 }
 
-/// What was interrupted in the kernel; nothing when that was the program.
+/// Returns the kernel frames that were interrupted; empty if user code was interrupted.
 fn kernel(input: &Input<'_>, sample: &Sample) -> Vec<KernelFrame> {
     let in_tick = sample.kernel_frames & IN_TICK != 0;
     let count = (sample.kernel_frames & !IN_TICK) as usize;
@@ -39,18 +39,18 @@ fn kernel(input: &Input<'_>, sample: &Sample) -> Vec<KernelFrame> {
     if in_tick { interrupted(frames) } else { frames.collect() }
 }
 
-/// What is behind the frames of the tick itself. Without names nothing tells whether there is anything.
+/// Returns the frames behind those of the tick itself. Without symbols, nothing can be identified as interrupted.
 fn interrupted(frames: impl Iterator<Item = KernelFrame>) -> Vec<KernelFrame> {
     let of_tick = |frame: &KernelFrame| frame.symbol.as_deref().is_none_or(handles_timers);
     frames.skip_while(of_tick).collect()
 }
 
-/// A function between the entry of the timer's interrupt and the program at the tracepoint.
+/// Reports whether a function is on the path from the entry of the timer interrupt to the program at the tracepoint.
 /// <https://github.com/torvalds/linux/blob/v6.12/arch/x86/kernel/apic/apic.c> sysvec_apic_timer_interrupt,
 /// <https://github.com/torvalds/linux/blob/v6.12/kernel/time/hrtimer.c> hrtimer_interrupt
 fn handles_timers(symbol: &str) -> bool {
     let name = symbol.split_once('+').map_or(symbol, |(name, _)| name);
-    // The compiler makes parts of functions: "name.part.0", "name.constprop.0".
+    // The compiler splits and clones functions: "name.part.0", "name.constprop.0".
     let name = name.split_once('.').map_or(name, |(name, _)| name);
     name.contains("timer_interrupt")
         || name.starts_with("bpf_prog_")
@@ -89,7 +89,7 @@ mod tests {
         assert!(left(&TICK).is_empty());
         let inside = ["ep_send_events+0x13b", "do_epoll_wait+0x1a4"];
         assert_eq!(left(&[&TICK[..], &inside[..]].concat()), inside);
-        // What an earlier interrupt left to do, interrupted.
+        // A softirq that an earlier interrupt raised, interrupted itself.
         let softirq = ["handle_softirqs+0xcd", "__irq_exit_rcu+0x9f", "sysvec_apic_timer_interrupt+0x66"];
         assert_eq!(left(&[&TICK[..], &softirq[..]].concat()), softirq);
     }

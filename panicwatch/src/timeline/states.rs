@@ -1,6 +1,6 @@
-//! The states of goroutines, threads and the process, of what the replay found for each moment.
+//! Builds the states of goroutines, threads and the process from the results of the replay.
 //!
-//! Knows how what a thread does and what the runtime says of a goroutine are put together. Must not know records.
+//! Combines the state of a thread with what the runtime recorded about its goroutine. Must not know records.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::recorder::Source;
 
-/// States that grow to the right; what does not change is one.
+/// List of consecutive states; equal adjacent states are merged.
 #[derive(Default)]
 pub(super) struct Lane {
     states: Vec<State>,
@@ -42,7 +42,7 @@ impl Lane {
     }
 }
 
-/// A state of which only that much is known.
+/// Returns a state without thread, CPU or goroutine.
 pub(super) fn state(from_ns: u64, to_ns: u64, state: Doing, detail: Option<String>) -> State {
     State { from_ns, to_ns, state, detail, thread: None, cpu: None, goroutine: None, inferred: false }
 }
@@ -66,7 +66,7 @@ fn pieces(input: &Input<'_>, tid: u32, thread: &Thread) -> Vec<Piece> {
     cuts.windows(2).map(|cut| piece(cut[0], cut[1])).collect()
 }
 
-/// What a thread, or the goroutine on it, did.
+/// Returns the state of a thread, or of the goroutine on it.
 fn doing(input: &Input<'_>, piece: &Piece) -> State {
     let (call, cpu) = (words::call(input, piece.call), |cpu| (cpu != SOME_CPU).then_some(cpu));
     let (doing, detail, cpu) = match (piece.sched, piece.call) {
@@ -85,7 +85,7 @@ fn doing(input: &Input<'_>, piece: &Piece) -> State {
     State { cpu, ..state(piece.from, piece.to, doing, detail) }
 }
 
-/// Task states of the kernel.
+/// Describes a task state of the kernel.
 /// <https://github.com/torvalds/linux/blob/v6.12/include/linux/sched.h>
 fn blocked(state: u32) -> &'static str {
     const STOPPED: u32 = 4;
@@ -110,7 +110,7 @@ fn cause_words(cause: Cause, call: Option<String>) -> String {
     }
 }
 
-/// Why something is not known.
+/// Returns why a state is unknown.
 pub(super) fn reason(input: &Input<'_>, why: Why) -> String {
     match why.and_then(|i| input.gaps.get(i)) {
         Some(gap) if gap.lost > 0 => format!("{} records of CPU {} were lost", gap.lost, gap.cpu),
@@ -122,13 +122,13 @@ pub(super) fn reason(input: &Input<'_>, why: Why) -> String {
     }
 }
 
-/// Whether a track has more to tell than one thing that lasted all the time.
+/// Reports whether a track has more than a single inactive state.
 fn is_telling(states: &[State]) -> bool {
     states.len() > 1
         || states.iter().any(|s| matches!(s.state, Doing::Running | Doing::Syscall | Doing::Runnable))
 }
 
-/// A track a thread.
+/// Returns a track for each thread.
 pub(super) fn threads(input: &Input<'_>, replay: &Replay) -> Vec<Track> {
     let mut tracks = Vec::new();
     for (&tid, thread) in &replay.threads {
@@ -159,7 +159,7 @@ impl Track {
     }
 }
 
-/// A track a goroutine, the panicking one first.
+/// Returns a track for each goroutine, the panicking one first.
 pub(super) fn goroutines(input: &Input<'_>, replay: &Replay, gc: &Gc) -> Vec<Track> {
     let mut on_threads: BTreeMap<u64, Vec<Piece>> = BTreeMap::new();
     let (mut dark, mut dim) = (Vec::new(), Vec::new());
@@ -220,8 +220,8 @@ fn of_goroutine(input: &Input<'_>, pieces: &[Piece], go: Option<&Steps<Go>>, off
     lane.finish()
 }
 
-/// Where it could have run but for a stopped world, it was stopped. On a thread it waits for a CPU: it may be the one that
-/// stops the world.
+/// Pushes the state; a goroutine that was runnable on no thread while the world was stopped is pushed as stopped. One
+/// on a thread waits for a CPU: it may be the one that stops the world.
 fn held(state: State, gc: &Gc, lane: &mut Lane) {
     match state.state {
         Doing::Runnable if state.thread.is_none() => gc.stop(state, lane),
@@ -229,7 +229,7 @@ fn held(state: State, gc: &Gc, lane: &mut Lane) {
     }
 }
 
-/// What is known of a goroutine that no thread has.
+/// Adds what is known about a goroutine that is on no thread.
 fn off_thread(input: &Input<'_>, from: u64, to: u64, go: Option<&Steps<Go>>, off: &Off<'_>, lane: &mut Lane) {
     let nothing = Steps::new(from, Go::Unknown(None));
     for (from, to, go) in go.unwrap_or(&nothing).parts(from, to) {
@@ -249,17 +249,19 @@ fn off_thread(input: &Input<'_>, from: u64, to: u64, go: Option<&Steps<Go>>, off
     }
 }
 
-/// What matters for goroutines on no thread.
+/// Context for the states of goroutines on no thread.
 struct Off<'a> {
     gc: &'a Gc,
-    /// When a thread ran and nobody saw which goroutines had their turns; in order, apart from each other.
+    /// Intervals in which a thread ran and no record shows which goroutines it ran; in order, disjoint.
     dark: Vec<(u64, u64)>,
-    /// When a thread ran and some goroutines were seen on it, but others may have had their turns unseen; the same.
+    /// Intervals in which a thread ran, with records of some goroutines, but others may have run on it without a
+    /// record; in order, disjoint.
     dim: Vec<(u64, u64)>,
 }
 
 impl Off<'_> {
-    /// It was on no thread; that is inferred where it may have had a short turn between the goroutines that were seen.
+    /// Adds that the goroutine was on no thread; inferred where it may have run for a short time between the recorded
+    /// goroutines.
     fn not_running(&self, from: u64, to: u64, lane: &mut Lane) {
         for (from, to, inferred) in split(from, to, &self.dim) {
             lane.push(State { inferred, ..state(from, to, Doing::NotRunning, None) });
@@ -267,7 +269,8 @@ impl Off<'_> {
     }
 }
 
-/// `[from, to)` in parts, each inside one of the stretches, which are in order and apart from each other, or outside of all.
+/// Splits `[from, to)` into parts, each inside one of `stretches`, which are in order and disjoint, or outside all of
+/// them.
 fn split(from: u64, to: u64, stretches: &[(u64, u64)]) -> Vec<(u64, u64, bool)> {
     let (mut out, mut at) = (Vec::new(), from);
     let first = stretches.partition_point(|(_, end)| *end <= from);
@@ -281,7 +284,7 @@ fn split(from: u64, to: u64, stretches: &[(u64, u64)]) -> Vec<(u64, u64, bool)> 
     out
 }
 
-/// Stretches in order, those that touch joined.
+/// Sorts the intervals and merges those that touch.
 fn joined(mut stretches: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
     stretches.sort_unstable();
     let mut out: Vec<(u64, u64)> = Vec::new();
@@ -294,7 +297,8 @@ fn joined(mut stretches: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
     out
 }
 
-/// Nobody saw it: not known where records are missing or it may have had a turn, else it was on no thread.
+/// Adds an interval without records of the goroutine: unknown where records were lost or it may have run, otherwise on
+/// no thread.
 fn unseen(input: &Input<'_>, from: u64, to: u64, off: &Off<'_>, lane: &mut Lane) {
     const TURNS: &str = "a thread ran, and which goroutines had it was not recorded";
     for (from, to, gap) in around_gaps(input, from, to) {
@@ -312,7 +316,7 @@ fn unseen(input: &Input<'_>, from: u64, to: u64, off: &Off<'_>, lane: &mut Lane)
     }
 }
 
-/// `[from, to)` in parts, each inside a gap or outside of all.
+/// Splits `[from, to)` into parts, each inside a gap or outside all gaps.
 pub(super) fn around_gaps(input: &Input<'_>, from: u64, to: u64) -> Vec<(u64, u64, Option<usize>)> {
     let mut gaps: Vec<_> = input.gaps.iter().enumerate().collect();
     gaps.sort_by_key(|(_, gap)| gap.from_ns);
@@ -338,10 +342,10 @@ fn ready_words(ready: Ready) -> &'static str {
     }
 }
 
-/// Whether any thread of the process ran.
+/// Returns the track of the process: whether any of its threads was running.
 pub(super) fn process(input: &Input<'_>, replay: &Replay) -> Track {
     let (from, to) = (input.from_ns, input.to_ns);
-    // At each change: how many more threads run, and of how many more nothing is known.
+    // Changes in the number of running threads, and of threads in an unknown state.
     let mut changes: BTreeMap<u64, (i64, i64)> = BTreeMap::from([(from, (0, 0))]);
     for thread in replay.threads.values() {
         for (from, to, sched) in thread.sched.parts(from, to) {

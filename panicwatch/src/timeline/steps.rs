@@ -1,28 +1,29 @@
-//! A value that changes at moments: what holds from one time to the next. Knows nothing of what it is.
+//! A value that changes over time: which value is valid in which interval. Generic over the value.
 
-/// Values, each from its time to that of the next.
+/// Values, each valid from its time until that of the next.
 #[derive(Debug, Clone)]
 pub(super) struct Steps<T> {
     steps: Vec<(u64, T)>,
 }
 
 impl<T: Clone + PartialEq> Steps<T> {
-    /// `value` from `from` on.
+    /// Returns `value`, valid from `from` on.
     pub(super) fn new(from: u64, value: T) -> Self {
         Self { steps: vec![(from, value)] }
     }
 
-    /// What holds now.
+    /// Returns the last value.
     pub(super) fn last(&self) -> &T {
         &self.steps[self.steps.len() - 1].1
     }
 
-    /// Since when that holds.
+    /// Returns the time from which the last value is valid.
     pub(super) fn since(&self) -> u64 {
         self.steps[self.steps.len() - 1].0
     }
 
-    /// From `at` on, which is not before [`Steps::since`], `value` holds. What held for no time at all is forgotten.
+    /// Sets the value from `at` on, which must not be before [`Steps::since`]. A value that was valid for no time is
+    /// dropped.
     pub(super) fn set(&mut self, at: u64, value: T) {
         let at = at.max(self.since());
         if *self.last() == value {
@@ -40,18 +41,18 @@ impl<T: Clone + PartialEq> Steps<T> {
         self.steps.push((at, value));
     }
 
-    /// What held since `from` (or since the last change, if that was later) was `value` all the time.
+    /// Replaces the value since `from` (or since the last change, if that was later).
     pub(super) fn rewrite(&mut self, from: u64, value: T) {
         self.set(from, value);
     }
 
-    /// What held at `at`.
+    /// Returns the value at `at`.
     pub(super) fn at(&self, at: u64) -> &T {
         let i = self.steps.partition_point(|(from, _)| *from <= at);
         &self.steps[i.saturating_sub(1)].1
     }
 
-    /// The parts of `[from, to)`: beginning, end, value. Together they are all of it.
+    /// Iterates over the parts of `[from, to)`: beginning, end, value. Together they cover all of it.
     pub(super) fn parts(&self, from: u64, to: u64) -> impl Iterator<Item = (u64, u64, &T)> {
         let first = self.steps.partition_point(|(at, _)| *at <= from).saturating_sub(1);
         self.steps[first..].iter().enumerate().filter_map(move |(i, (at, value))| {
@@ -61,7 +62,7 @@ impl<T: Clone + PartialEq> Steps<T> {
         })
     }
 
-    /// The moments of change inside `(from, to)`.
+    /// Iterates over the times of changes inside `(from, to)`.
     pub(super) fn changes(&self, from: u64, to: u64) -> impl Iterator<Item = u64> {
         self.steps.iter().map(|(at, _)| *at).filter(move |at| from < *at && *at < to)
     }

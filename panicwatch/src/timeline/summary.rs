@@ -1,4 +1,4 @@
-//! The panicking goroutine in numbers, and its last steps in words.
+//! Summary of the panicking goroutine: times and counts, and its last steps as text.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::recorder::Source;
 
-/// From the window's beginning to the raise.
+/// Returns the summary from the window's beginning to the raise.
 pub(super) fn summary(input: &Input<'_>, replay: &Replay, tracks: &[Track], events: &[Event]) -> Summary {
     let mut out = Summary { goroutine: input.goroutine, ..Summary::default() };
     let own = |track: &&Track| track.kind == TrackKind::Goroutine && Some(track.id) == input.goroutine;
@@ -80,7 +80,8 @@ fn times(input: &Input<'_>, track: &Track, out: &mut Summary) {
     }
 }
 
-/// A call is in several states when it blocks; its entries are counted, and the one it was in at first.
+/// Counts system calls. A call that blocks spans several states, so its entries are counted, plus the call that was in
+/// progress at the beginning.
 fn calls(input: &Input<'_>, replay: &Replay, track: &Track, its: &[&Event], out: &mut Summary) {
     let first = track.states.first().filter(|state| state.state == Doing::Syscall);
     let in_at_first = |state: &State| {

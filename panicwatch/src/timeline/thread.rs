@@ -1,72 +1,72 @@
-//! One thread through the records: on which CPU, in which system call, with which goroutine.
+//! State of one thread over the records: its CPU, its system call, its goroutine.
 //!
-//! What records say is kept apart in three values over time. What must have held before a record, because nothing else
-//! was recorded, is filled in; what may have held is not. Knows no names.
+//! These are three separate values over time. What must have been valid before a record, because nothing else was
+//! recorded, is filled in; what is only possible is not. Knows no names.
 
 use panicwatch_common::recorder::{NO_SYSCALL, RAN_LAST, Slot, TIMES_RUN_SHIFT, kind};
 
 use super::steps::Steps;
 
-/// Why something is not known: the number of a gap, or that nothing was recorded of it.
+/// Why a state is unknown: the index of a gap, or `None` if nothing was recorded.
 pub(super) type Why = Option<usize>;
 
-/// "It ran, on which CPU was not recorded."
+/// Placeholder for an unknown CPU of a running thread.
 pub(super) const SOME_CPU: u32 = u32::MAX;
 
-/// Where a thread is, for the kernel's scheduler.
+/// State of a thread in the kernel's scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sched {
     Unknown(Why),
-    /// It runs.
+    /// Running on this CPU.
     On(u32),
-    /// It could run.
+    /// Runnable, but not running.
     Ready(Cause),
-    /// It waits in this task state.
+    /// Waiting, in this task state.
     Blocked(u32),
-    /// It does not run; whether it could was not recorded.
+    /// Not running; whether it was runnable was not recorded.
     Away,
     NotBegun,
     Ended,
 }
 
-/// Why a thread could run and does not.
+/// Why a thread is runnable but not running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// Its CPU was taken away, for this thread.
+    /// Preempted in favour of this thread.
     Preempted(Task),
-    /// It gave its CPU up, for this thread.
+    /// Yielded its CPU to this thread.
     Yielded(Task),
-    /// It was woken.
+    /// Woken.
     Woken,
-    /// It has just been created.
+    /// Just created.
     New,
 }
 
-/// A thread of any process: its pair and its name in two words.
+/// A thread of any process, as in records: its pair of IDs, and its name in two words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Task(pub(super) [u64; 3]);
 
-/// Which system call a thread is in.
+/// System call that a thread is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Call {
     Unknown(Why),
-    /// None.
+    /// In no system call.
     User,
     In(u32),
 }
 
-/// Which goroutine a thread has.
+/// Goroutine that a thread has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Holds {
     Unknown(Why),
-    /// This one, 0: none, it runs the Go scheduler.
+    /// This goroutine; 0 if the thread runs the Go scheduler.
     One {
         id: u64,
         known: Known,
     },
-    /// The Go scheduler at both ends of a time in which goroutines may have had their turns unseen.
+    /// The Go scheduler at both ends of an interval in which goroutines may have run without a record.
     Unseen,
-    /// First one, then another, and the moment of change was not recorded.
+    /// First one goroutine, then another; the time of the change was not recorded.
     Between(u64, u64),
 }
 
@@ -74,34 +74,35 @@ pub(super) enum Holds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Known {
     Recorded,
-    /// It was seen to have it later, and none before.
+    /// A later record shows this goroutine, and no earlier one shows any.
     Later,
-    /// It was seen to have it before, and none later.
+    /// An earlier record shows this goroutine, and no later one shows any.
     Before,
-    /// It was seen to have it before and later; whether another had its turn between was not recorded.
+    /// Earlier and later records show this goroutine; whether another ran in between was not recorded.
     Around,
-    /// It had it at some time within, at neither end.
+    /// It ran at some time within the interval, but at neither end.
     Within,
 }
 
-/// A thread in the Go scheduler, where it leaves its CPU.
+/// State of a thread that was switched out while in the Go scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RanLast {
-    /// The goroutine that ran last on it.
+    /// Goroutine that ran last on the thread.
     pub(super) goid: u64,
-    /// How often that one has stopped running, on any thread, modulo 256: whenever it parks, yields or enters a system call.
+    /// How often that goroutine has stopped running, on any thread, modulo 256: each time it parks, yields or enters a
+    /// system call.
     pub(super) stops: u8,
 }
 
 impl RanLast {
-    /// What a record says of that.
+    /// Returns the state, if the record contains it.
     pub(super) fn of(slot: &Slot) -> Option<RanLast> {
         let is = slot.kind == kind::SWITCH_OUT && slot.extra & RAN_LAST != 0;
         is.then_some(RanLast { goid: slot.goid, stops: (slot.extra >> TIMES_RUN_SHIFT) as u8 })
     }
 }
 
-/// For shorter than that no other goroutine is taken to have had its turn, nanoseconds.
+/// Longest interval in which no other goroutine is assumed to have run unrecorded, nanoseconds.
 const MOMENT: u64 = 50_000;
 
 impl Holds {
@@ -113,31 +114,31 @@ impl Holds {
     }
 }
 
-/// One thread.
+/// State of one thread over time.
 #[derive(Debug, Clone)]
 pub(super) struct Thread {
     pub(super) sched: Steps<Sched>,
     pub(super) call: Steps<Call>,
     pub(super) holds: Steps<Holds>,
-    /// When the goroutine was last known for certain.
+    /// Time at which the goroutine was last known for certain.
     sighted_ns: u64,
-    /// The goroutine that ran last when it was last seen in the Go scheduler without a gap since.
+    /// Goroutine that ran last, at the last switch-out in the Go scheduler, if there was no gap since.
     ran_last: Option<RanLast>,
     sees: Sees,
-    /// The call it may be in, where calls were not recorded all the time.
+    /// Time and number of the call that it may be in, if calls were not recorded all the time.
     entered: Option<(u64, u32)>,
 }
 
-/// What was recorded all the time, so that no record means that nothing happened.
+/// Sources that were recorded all the time, so that a lack of records means that nothing happened.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sees {
     pub(super) switches: bool,
     pub(super) calls: bool,
-    /// The turns of goroutines on threads.
+    /// Goroutines starting to run on threads.
     pub(super) turns: bool,
 }
 
-/// Until when records may be missing before the one at hand: of its CPU, of any CPU.
+/// Times up to which records before the current one may be missing: on its CPU, and on any CPU.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Blind {
     pub(super) cpu_ns: u64,
@@ -145,7 +146,7 @@ pub(super) struct Blind {
 }
 
 impl Thread {
-    /// One of which nothing is known from `from` on.
+    /// Returns a thread with unknown state from `from` on.
     pub(super) fn new(from: u64, why: Why, sees: Sees) -> Self {
         Self {
             sched: Steps::new(from, Sched::Unknown(why)),
@@ -158,7 +159,7 @@ impl Thread {
         }
     }
 
-    /// Where it is now; without switches that holds for this very moment only.
+    /// Sets its scheduler state; if switches were not recorded all the time, the state is known for this moment only.
     fn goes(&mut self, at: u64, state: Sched) {
         let known = self.sees.switches || matches!(state, Sched::Ended);
         self.sched.set(at, if known { state } else { Sched::Unknown(None) });
@@ -173,23 +174,23 @@ impl Thread {
         }
     }
 
-    /// A record that the thread itself made: it ran.
+    /// Handles a record that the thread itself made, so it was running.
     pub(super) fn executes(&mut self, at: u64, cpu: u32, blind: Blind) {
         self.was(blind.cpu_ns, at, Sched::On(cpu));
         match *self.sched.last() {
-            // Between its end and its last switch a thread still runs.
+            // A thread still runs between its end and its last switch-out.
             Sched::Ended => {}
             Sched::On(_) if cpu == SOME_CPU => {}
-            // It came to no other since.
+            // It was not migrated since.
             Sched::On(SOME_CPU) => self.sched.rewrite(0, Sched::On(cpu)),
             _ => self.goes(at, Sched::On(cpu)),
         }
     }
 
-    /// It gets a CPU.
+    /// Handles a switch-in.
     pub(super) fn switched_in(&mut self, at: u64, cpu: u32, goid: u64, blind: Blind) {
         self.was(blind.any_ns, at, Sched::Away);
-        // While it was away its goroutine could not change.
+        // While it was switched out, its goroutine could not change.
         if matches!(self.sched.last(), Sched::Ready(_) | Sched::Blocked(_) | Sched::Away) {
             self.stayed(at);
         }
@@ -199,7 +200,7 @@ impl Thread {
         }
     }
 
-    /// It leaves its CPU.
+    /// Handles a switch-out.
     pub(super) fn switched_out(&mut self, at: u64, cpu: u32, to: Sched, blind: Blind) {
         self.executes(at, cpu, blind);
         if *self.sched.last() != Sched::Ended {
@@ -207,7 +208,7 @@ impl Thread {
         }
     }
 
-    /// It is woken. One that runs, or could, does not sleep after all: nothing changes.
+    /// Handles a wake-up. For a thread that is running or runnable it changes nothing.
     pub(super) fn woken(&mut self, at: u64, blind: Blind) {
         self.was(blind.any_ns, at, Sched::Away);
         if matches!(self.sched.last(), Sched::Blocked(_) | Sched::Away | Sched::Unknown(_)) {
@@ -215,7 +216,7 @@ impl Thread {
         }
     }
 
-    /// It is created.
+    /// Handles the creation of the thread.
     pub(super) fn begins(&mut self, at: u64, blind: Blind) {
         self.was(blind.any_ns, at, Sched::NotBegun);
         self.goes(at, Sched::Ready(Cause::New));
@@ -223,7 +224,7 @@ impl Thread {
         self.became(at, 0);
     }
 
-    /// It ends.
+    /// Handles the end of the thread.
     pub(super) fn ends(&mut self, at: u64, cpu: u32, blind: Blind) {
         self.executes(at, cpu, blind);
         self.goes(at, Sched::Ended);
@@ -237,13 +238,13 @@ impl Thread {
         }
     }
 
-    /// From now on it is in no call, if calls are recorded.
+    /// Notes that it is in no call from now on, if calls are recorded.
     fn leaves_call(&mut self, at: u64) {
         self.entered = None;
         self.call.set(at, if self.sees.calls { Call::User } else { Call::Unknown(None) });
     }
 
-    /// It is in no system call.
+    /// Handles a record that shows the thread in no system call.
     pub(super) fn in_user_mode(&mut self, at: u64, blind: Blind) {
         if self.sees.calls {
             self.was_in(blind.any_ns, at, Call::User);
@@ -260,7 +261,7 @@ impl Thread {
         }
     }
 
-    /// It returns from this call; a signal's handler ends by one that has no number any more.
+    /// Handles the return from this call; the call that ends a signal handler has no number at its return.
     pub(super) fn exits(&mut self, at: u64, number: u32, blind: Blind) {
         let is_it = |entered: u32| number == entered || number == NO_SYSCALL;
         if self.sees.calls && number != NO_SYSCALL {
@@ -271,14 +272,14 @@ impl Thread {
         self.leaves_call(at);
     }
 
-    /// Until `at` it could not change its goroutine.
+    /// Notes that it could not change its goroutine until `at`.
     fn stayed(&mut self, at: u64) {
         if self.holds.last().id().is_some() {
             self.sighted_ns = at;
         }
     }
 
-    /// A record says that it has this goroutine, 0: none.
+    /// Handles a record that shows its goroutine, 0 if it has none.
     pub(super) fn holds(&mut self, at: u64, goid: u64, blind: Blind) {
         if matches!(self.call.last(), Call::In(_)) {
             self.stayed(at);
@@ -307,9 +308,10 @@ impl Thread {
         self.sighted_ns = at;
     }
 
-    /// It is in the Go scheduler, and this goroutine ran last. If that is so since it was last seen there, no goroutine ran on it
-    /// in between; for longer than a [`MOMENT`] that is inferred, because 256 stops look like none, and a goroutine that is stopped
-    /// for the collector is not counted.
+    /// Handles a switch-out in the Go scheduler, with the goroutine that ran last. If that is unchanged since the last
+    /// such switch-out, no goroutine ran on the thread in between; for an interval longer than [`MOMENT`] this is
+    /// marked as inferred, because 256 stops look like none, and a goroutine stopped for the garbage collector is not
+    /// counted.
     pub(super) fn rests(&mut self, at: u64, last: RanLast, blind: Blind) {
         let before = self.ran_last.replace(last);
         if matches!(self.call.last(), Call::In(_)) {
@@ -331,15 +333,15 @@ impl Thread {
         self.became(at, 0);
     }
 
-    /// From this very moment on it has this goroutine, 0: none.
+    /// Sets its goroutine from exactly this time on, 0 if it has none.
     pub(super) fn became(&mut self, at: u64, goid: u64) {
         self.holds.set(at, Holds::One { id: goid, known: Known::Recorded });
         self.sighted_ns = at;
     }
 
-    /// No more records of it: which goroutine it had from the last sight of it on is a guess, and nothing at all is known
-    /// from where (`gaps`: from, to, number) records are missing that may have shown that goroutine elsewhere. Where
-    /// turns are recorded, its own records would have shown it go.
+    /// Ends the replay of the thread. Which goroutine it had since its last record is only inferred, and unknown from
+    /// the first of the `gaps` (from, to, index) on, whose lost records may have shown the goroutine elsewhere. If
+    /// goroutine turns were recorded all the time, the thread's own records would have shown the goroutine leave.
     pub(super) fn closes(&mut self, to: u64, gaps: &[(u64, u64, usize)]) {
         let Holds::One { id, known: Known::Recorded } = *self.holds.last() else { return };
         if self.sees.turns || id == 0 || to.saturating_sub(self.sighted_ns) <= MOMENT {
@@ -352,7 +354,7 @@ impl Thread {
         }
     }
 
-    /// Records may be missing from `at` on that would have changed everything.
+    /// Makes all states unknown from `at` on, because lost records may have changed them.
     pub(super) fn lost(&mut self, at: u64, gap: usize) {
         if matches!(self.sched.last(), Sched::NotBegun | Sched::Ended) {
             return;

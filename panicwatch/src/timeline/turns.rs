@@ -1,11 +1,11 @@
-//! A goroutine is on one thread at a time: which thread had it when several may have.
+//! A goroutine is on one thread at a time: decides which thread had it when several may have.
 //!
-//! What was recorded is right, and of that what was recorded later. What is only inferred gives way, and reaches no
-//! farther than to the moment at which another thread was seen to have it.
+//! Recorded states have priority, later ones over earlier ones. Inferred states yield to them, and end at the time at
+//! which another thread was recorded with the goroutine.
 
 use super::thread::{Call, Holds, Known, Sched};
 
-/// A stretch of a thread's life in which nothing changed.
+/// An interval in which nothing about a thread changed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Piece {
     pub(super) from: u64,
@@ -24,7 +24,7 @@ impl Piece {
         )
     }
 
-    /// The thread ran, and goroutines other than those that it was seen with may have had their turns on it.
+    /// Reports whether the thread was running and goroutines other than the recorded ones may have run on it.
     pub(super) fn may_hide_turns(&self) -> bool {
         matches!(self.sched, Sched::On(_)) && (self.inferred() || matches!(self.holds, Holds::Between(..)))
     }
@@ -38,7 +38,7 @@ impl Piece {
     }
 }
 
-/// The pieces of all threads that may have had a goroutine, brought into a sequence.
+/// Brings the pieces of all threads that may have had one goroutine into a sequence without overlaps.
 pub(super) fn in_turn(pieces: Vec<Piece>) -> Vec<Piece> {
     let of = |known| move |piece: &&Piece| piece.known() == known;
     let mut out = recorded(pieces.iter().filter(of(Known::Recorded)).copied().collect());
@@ -64,7 +64,7 @@ pub(super) fn in_turn(pieces: Vec<Piece>) -> Vec<Piece> {
     out
 }
 
-/// Of two that were recorded the later one is right.
+/// Resolves overlaps of recorded pieces in favour of the later one.
 fn recorded(mut pieces: Vec<Piece>) -> Vec<Piece> {
     pieces.sort_by_key(|piece| (piece.from, piece.to));
     let mut out: Vec<Piece> = Vec::new();
@@ -81,7 +81,7 @@ fn recorded(mut pieces: Vec<Piece>) -> Vec<Piece> {
     out
 }
 
-/// The thread had it before and none later: until another is seen with it.
+/// Cuts a piece inferred from an earlier record: it ends when another thread is recorded with the goroutine.
 fn until_seen(piece: Piece, sure: &[Piece]) -> Option<Piece> {
     let behind = sure.partition_point(|s| s.from < piece.from);
     let anchor = sure[..behind].iter().rev().find(|s| s.tid == piece.tid).map_or(0, |s| s.to);
@@ -91,7 +91,7 @@ fn until_seen(piece: Piece, sure: &[Piece]) -> Option<Piece> {
     (cut.from < cut.to).then_some(cut)
 }
 
-/// The thread had it later and none before: since another was last seen with it.
+/// Cuts a piece inferred from a later record: it begins after another thread was last recorded with the goroutine.
 fn since_seen(piece: Piece, sure: &[Piece]) -> Option<Piece> {
     let ahead = sure.partition_point(|s| s.from < piece.to);
     let anchor = sure[ahead..].iter().position(|s| s.tid == piece.tid).map_or(sure.len(), |i| ahead + i);
@@ -100,7 +100,7 @@ fn since_seen(piece: Piece, sure: &[Piece]) -> Option<Piece> {
     (cut.from < cut.to).then_some(cut)
 }
 
-/// What of `piece` none of `taken` has.
+/// Adds the parts of `piece` that overlap none of `taken`.
 fn without(piece: Piece, taken: &[Piece], out: &mut Vec<Piece>) {
     let mut at = piece.from;
     for other in &taken[taken.partition_point(|t| t.to <= at)..] {

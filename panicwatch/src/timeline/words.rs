@@ -1,4 +1,4 @@
-//! What records say, in words. All text is ours but for the names of threads and functions, which the reader escapes.
+//! Text for records. All text is ours except the names of threads and functions, which the consumer must escape.
 
 use panicwatch_common::recorder::{NO_SYSCALL, PREEMPTED, Slot, TASK_STATE};
 
@@ -9,14 +9,14 @@ use super::{
 };
 use crate::value;
 
-/// Go asks a goroutine to give way by this signal.
+/// Signal by which the Go runtime requests preemption of a goroutine.
 /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/signal_unix.go> sigPreempt
 const SIGURG: u32 = 23;
-/// A system call that returns -1 to this failed with the error number.
+/// Largest error number: a system call that returns a value from -4095 to -1 has failed with that error number.
 /// <https://github.com/torvalds/linux/blob/v6.12/include/linux/err.h>
 const MAX_ERRNO: i64 = 4095;
 
-/// The system call a thread is in.
+/// Returns the name of the system call that a thread is in.
 pub(super) fn call(input: &Input<'_>, call: Call) -> Option<String> {
     match call {
         Call::In(number) => Some(syscall(input, number)),
@@ -40,7 +40,7 @@ pub(super) fn wait_reason(input: &Input<'_>, number: u32) -> String {
     }
 }
 
-/// Go 1.20 and earlier stop the world without a reason.
+/// Number used for a missing STW reason: Go 1.20 and earlier have none.
 pub(super) const UNTOLD: u32 = u32::MAX;
 
 pub(super) fn stw_reason(input: &Input<'_>, number: u32) -> String {
@@ -64,7 +64,7 @@ impl Task {
         self.0[0] as u32
     }
 
-    /// The name as the kernel has it: up to 16 bytes, ended by a zero.
+    /// Returns the name as the kernel has it: up to 16 bytes, NUL-terminated.
     pub(super) fn name(self) -> String {
         let bytes: Vec<u8> =
             self.0[1..].iter().flat_map(|word| word.to_le_bytes()).take_while(|b| *b != 0).collect();
@@ -72,7 +72,7 @@ impl Task {
     }
 }
 
-/// "bash[123]".
+/// Formats a task as "bash[123]".
 pub(super) fn task(task: Task) -> String {
     match task.tid() {
         0 => "nobody".to_owned(),
@@ -80,7 +80,7 @@ pub(super) fn task(task: Task) -> String {
     }
 }
 
-/// "thread 12", with its goroutine and its system call.
+/// Formats a thread as "thread 12", with its goroutine and its system call.
 pub(super) fn who(thread: u32, goroutine: Option<u64>, call: Option<&str>) -> String {
     let mut text = match (thread, goroutine) {
         (0, _) => "an interrupt on an idle CPU".to_owned(),
@@ -93,10 +93,10 @@ pub(super) fn who(thread: u32, goroutine: Option<u64>, call: Option<&str>) -> St
     text
 }
 
-/// A thread whose CPU was taken away.
+/// Name of the switch-out of a preempted thread.
 pub(super) const PREEMPTION: &str = "preempted";
 
-/// How a thread left its CPU.
+/// Returns how a thread was switched out.
 pub(super) fn leaving(slot: &Slot) -> &'static str {
     match slot.extra & (PREEMPTED | TASK_STATE) {
         state if state & PREEMPTED != 0 => PREEMPTION,
@@ -114,7 +114,7 @@ pub(super) fn left(slot: &Slot, cpu: u32) -> String {
     }
 }
 
-/// "read returned 5", "read failed: bad file descriptor".
+/// Describes the return of a system call: "read returned 5", "read failed: bad file descriptor".
 pub(super) fn returned(name: &str, result: i64) -> String {
     if (-MAX_ERRNO..0).contains(&result) {
         let text = value::errno_text(result.unsigned_abs());
@@ -123,14 +123,14 @@ pub(super) fn returned(name: &str, result: i64) -> String {
             |t| format!("{name} failed: {t}"),
         );
     }
-    // Addresses are told as such.
+    // Large values are probably addresses.
     match u64::try_from(result) {
         Ok(result) if result >= 1 << 32 => format!("{name} returned {result:#x}"),
         _ => format!("{name} returned {result}"),
     }
 }
 
-/// "futex(0xc000052d48, 0x80, 0x0)"; small numbers as such.
+/// Describes the entry of a system call: "futex(0xc000052d48, 0x80, 0x0, …)"; small numbers are decimal.
 pub(super) fn entered(name: &str, args: &[u64]) -> String {
     let args: Vec<String> = args
         .iter()

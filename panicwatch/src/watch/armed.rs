@@ -1,4 +1,4 @@
-//! A Go binary with probes in it. Which binaries those are is `armory`'s business.
+//! A Go binary with attached probes. The probe registry (`armory`) decides which binaries have them.
 
 use std::{
     collections::BTreeMap,
@@ -9,31 +9,32 @@ use std::{
 
 use crate::{correlate::Program, probe::attach::Attached, recorder::Source};
 
-/// A Go binary with probes in it.
+/// A Go binary with attached probes.
 pub struct Armed {
-    /// The binary and its plan.
+    /// The binary and its probe plan.
     pub program: Arc<Program>,
-    /// Its row.
+    /// Row in the `BINARIES` map.
     pub index: u32,
-    /// When its probes were in, CLOCK_MONOTONIC nanoseconds: of a process that began before, the start is not covered.
+    /// Time at which its probes were attached, CLOCK_MONOTONIC nanoseconds: the start of a process that began earlier
+    /// is not covered.
     pub since_ns: u64,
-    /// The probes of the panic path, and where it records that which tells that a process begins.
+    /// Probes of the panic path and, if the recorder runs, the probe that reports the start of a process.
     pub(super) probes: Mutex<Vec<Attached>>,
-    /// For probes that are put in later; without it there will be none.
+    /// The opened file, to attach further probes later; `None` if that is not possible.
     pub(super) file: Option<File>,
-    /// The recorder's probes in it.
+    /// The recorder's probes, by source.
     pub(super) recorder: Mutex<BTreeMap<Source, Attached>>,
-    /// The probes of `init-trace`, until they are taken off.
+    /// Probes of `init-trace`, until they are detached.
     pub(super) init: Mutex<Option<Attached>>,
 }
 
 impl Armed {
-    /// Main module's path.
+    /// Returns the path of the main module.
     pub fn module(&self) -> Option<String> {
         self.program.bin.build_info().module_path().map(str::to_owned)
     }
 
-    /// All its probes.
+    /// Removes and returns all its probes.
     pub(super) fn take_probes(&self) -> Vec<Attached> {
         let mut probes = std::mem::take(&mut *lock(&self.probes));
         probes.extend(std::mem::take(&mut *lock(&self.recorder)).into_values());
@@ -41,22 +42,22 @@ impl Armed {
         probes
     }
 
-    /// Gives memory back: everything of it can be had again.
+    /// Frees memory that can be restored on demand: decoded tables and file pages.
     pub(super) fn release(&self) {
         self.program.forget();
         self.drop_pages();
     }
 
-    /// Gives the file's pages back, which stay in the system's cache.
+    /// Drops the mapped pages of the file from our memory; they stay in the page cache.
     pub(super) fn drop_pages(&self) {
         let bytes = self.program.bin.bytes();
-        // SAFETY: the bytes are a private mapping of a file (`open`), whole pages from the first on, which nobody writes: pages
-        // that are dropped are read from the file again.
+        // SAFETY: the bytes are a private mapping of a file (`open`), whole pages from its start, and nobody writes to
+        // it: dropped pages are read from the file again.
         unsafe { libc::madvise(bytes.as_ptr().cast_mut().cast(), bytes.len(), libc::MADV_DONTNEED) };
     }
 
-    /// Does its path still lead to the very file, as we see paths? Not where it was deleted, replaced, or lies in a
-    /// container's own file system.
+    /// Reports whether its path still leads to the same file in our mount namespace. False if the file was deleted or
+    /// replaced, or is in a container's own file system.
     pub fn is_reachable(&self) -> bool {
         let Some(ours) = self.file.as_ref().and_then(|file| file.metadata().ok()) else { return true };
         let there = std::fs::metadata(&self.program.path);
@@ -70,7 +71,7 @@ impl Drop for Armed {
     }
 }
 
-/// Locks it, also where a thread has panicked with it.
+/// Locks `mutex`, even if a thread panicked while it held the lock.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

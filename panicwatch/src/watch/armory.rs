@@ -1,4 +1,4 @@
-//! The probes: which binaries have them, by inode, and the table of watched processes.
+//! Probe registry: which binaries have attached probes, by inode, and access to the table of watched processes.
 
 mod arming;
 
@@ -22,35 +22,35 @@ use crate::{
     trace::pattern::Pattern,
 };
 
-/// Why a file was not armed.
+/// Reason for which no probes were attached to a file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArmError {
-    /// Not a Go program: nothing to do.
+    /// Not a Go program, so there is nothing to do.
     #[error("{0} is not a Go program")]
     NotGo(String),
     /// A Go program that cannot be watched.
     #[error("{path}: {source}")]
     Binary {
-        /// File.
+        /// Path of the file.
         path: String,
-        /// Why.
+        /// What is wrong with the binary.
         source: gobin::Error,
     },
-    /// The runtime's panic functions were not found.
+    /// The runtime's panic functions were not found or cannot be probed.
     #[error("{path}: no probe can be placed: {reason}")]
     NoProbe {
-        /// File.
+        /// Path of the file.
         path: String,
-        /// Why.
+        /// Why no probe can be placed.
         reason: String,
     },
-    /// The kernel refused.
+    /// The kernel rejected a probe.
     #[error(transparent)]
     Probe(#[from] ProbeError),
 }
 
-/// Same file, same content (as far as the inode tells).
+/// Identity of a file and its content, judged by inode, size and modification time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct FileId {
     dev: u64,
@@ -67,68 +67,68 @@ impl FileId {
     }
 }
 
-/// What is known of a file.
+/// What is known of a file that was seen before.
 pub enum KnownFile {
-    /// It has probes.
+    /// The file has probes.
     Armed(Arc<Armed>),
-    /// It has none.
+    /// The file has no probes, for this reason.
     Unarmed(Unarmed),
 }
 
 impl KnownFile {
-    /// Would attaching probes change anything?
+    /// Reports whether attaching probes could succeed and change anything.
     pub fn may_be_armed(&self) -> bool {
         matches!(self, KnownFile::Unarmed(Unarmed::Go { .. }))
     }
 }
 
-/// A file without probes.
+/// Why a file has no probes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unarmed {
-    /// It is no Go program.
+    /// It is not a Go program.
     NotGo,
-    /// It is one, of that main module; nobody has asked for probes in it yet.
+    /// It is a Go program, but no caller has requested probes for it yet.
     Go {
-        /// Path of the module.
+        /// Path of the main module.
         module: Option<String>,
     },
-    /// It is a Go program that cannot be watched, for the reason told.
+    /// It is a Go program that cannot be watched; holds the reason.
     Refused(String),
 }
 
-/// Files of which no more is remembered than that they are nothing to us.
+/// Most files without probes that are remembered.
 const MAX_OTHERS: usize = 65_536;
 
 struct State {
     programs: Programs,
     by_file: HashMap<FileId, u32>,
-    /// By row; `None`: free.
+    /// Armed binaries by row; `None` if the row is free.
     armed: Vec<Option<Arc<Armed>>>,
-    /// Files that were read and have no probes.
+    /// Files that were parsed and have no probes.
     others: HashMap<FileId, Unarmed>,
-    /// What is armed from now on gets the probes of `init-trace` too.
+    /// Whether binaries armed from now on get the probes of `init-trace`, too.
     init: bool,
-    /// The recorder's sources whose probes are in every binary; `None` when nothing is recorded.
+    /// The recorder's sources that have probes in every binary; `None` if nothing is recorded.
     recorded: Option<BTreeSet<Source>>,
-    /// Functions whose entries are recorded.
+    /// Patterns of the functions whose entries are recorded.
     functions: Vec<Pattern>,
 }
 
-/// All probes of this panicwatch; shared between the gate and the session.
+/// All probes of this panicwatch; shared by the exec gate and the session.
 pub struct Armory {
     state: Mutex<State>,
-    /// Report every process of an armed binary, not only watched ones.
+    /// Whether every process of an armed binary is reported, not only watched ones.
     watch_all: bool,
-    /// Held by whoever has our own process watched for a moment.
+    /// Held while our own process is being watched.
     ourselves: Mutex<()>,
-    /// Files that are being read now.
+    /// Files that are being parsed now.
     reading: Reading,
-    /// Called when a binary has lost its probes.
+    /// Called after a binary's probes were detached.
     on_retire: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Armory {
-    /// No binaries yet.
+    /// Returns a registry without binaries.
     pub fn new(programs: Programs, watch_all: bool) -> Armory {
         let state = State {
             programs,
@@ -148,7 +148,7 @@ impl Armory {
         }
     }
 
-    /// Calls `call` whenever a binary has lost its probes; set once.
+    /// Sets the callback that runs after a binary's probes were detached; can be set once.
     pub(super) fn on_retire(&self, call: impl Fn() + Send + Sync + 'static) {
         let _ = self.on_retire.set(Box::new(call));
     }
@@ -162,17 +162,17 @@ impl Armory {
         f(&mut self.state().programs)
     }
 
-    /// For whoever has our own process watched for a moment: nobody else does as long as the guard lives.
+    /// Locks out other callers that want to watch our own process, as long as the guard lives.
     pub fn ourselves(&self) -> MutexGuard<'_, ()> {
         lock(&self.ourselves)
     }
 
-    /// From now on with the probes of `init-trace`.
+    /// Adds the probes of `init-trace` to every binary that is armed from now on.
     pub fn trace_init(&self) {
         self.state().init = true;
     }
 
-    /// Takes the probes of `init-trace` off every binary: nothing is slowed by them any more.
+    /// Detaches the probes of `init-trace` from every binary, so that they slow nothing any more.
     pub fn stop_tracing_init(&self) {
         let mut state = self.state();
         state.init = false;
@@ -181,17 +181,18 @@ impl Armory {
         }
     }
 
-    /// What is armed from now on gets the probes of these sources of the recorder; `functions` the user named.
+    /// Adds the recorder's probes of `sources` to every binary that is armed from now on; `functions` are the patterns
+    /// that the user named.
     pub fn record(&self, sources: &[Source], functions: &[Pattern]) {
         let mut state = self.state();
         state.functions = functions.to_vec();
         state.recorded = Some(sources.iter().copied().filter(|s| s.is_in_program()).collect());
     }
 
-    /// Puts the probes of `source` into every armed binary, and those to come.
+    /// Attaches the probes of `source` to every armed binary, and to those armed from now on.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// Fails if the kernel rejects a probe.
     pub fn start_source(&self, source: Source) -> Result<(), ProbeError> {
         let mut state = self.state();
         let State { programs, armed, recorded, functions, .. } = &mut *state;
@@ -211,7 +212,7 @@ impl Armory {
         Ok(())
     }
 
-    /// Takes the probes of `source` off every binary.
+    /// Detaches the probes of `source` from every binary.
     pub fn stop_source(&self, source: Source) {
         let mut off = Vec::new();
         let mut state = self.state();
@@ -221,17 +222,17 @@ impl Armory {
         for armed in state.armed.iter().flatten() {
             off.extend(lock(&armed.recorder).remove(&source));
         }
-        // Taking probes off waits for the kernel: not with the lock held.
+        // Detaching waits for the kernel and must not happen with the lock held.
         drop(state);
         drop(off);
     }
 
-    /// The binary in row `index`.
+    /// Returns the binary in row `index`.
     pub fn get(&self, index: u32) -> Option<Arc<Armed>> {
         self.state().get(index)
     }
 
-    /// What is known of `file` without reading it.
+    /// Returns what is known of `file` without parsing it.
     pub fn known(&self, file: &File) -> Option<KnownFile> {
         let id = FileId::of(file).ok()?;
         let state = self.state();
@@ -241,10 +242,10 @@ impl Armory {
         state.others.get(&id).cloned().map(KnownFile::Unarmed)
     }
 
-    /// Reads `file` without arming it. `name` is for people.
+    /// Parses `file` without arming it. `name` is its path for messages.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Fails if the file's metadata cannot be read.
     pub fn look_into(&self, file: &File, name: &Path) -> std::io::Result<Unarmed> {
         let id = FileId::of(file)?;
         let unarmed = match open(file) {
@@ -259,33 +260,34 @@ impl Armory {
         Ok(unarmed)
     }
 
-    /// All armed binaries.
+    /// Returns all armed binaries.
     pub fn all(&self) -> Vec<Arc<Armed>> {
         self.state().armed.iter().flatten().cloned().collect()
     }
 
-    /// Number of armed binaries.
+    /// Returns the number of armed binaries.
     pub fn len(&self) -> usize {
         self.state().armed.iter().flatten().count()
     }
 
-    /// Drops the pages of binaries' files that are mapped, if our memory is more than `ceiling` bytes: quick, and little is
-    /// lost by it.
+    /// Drops the mapped file pages of all binaries if our resident memory exceeds `ceiling` bytes: fast, and cheap to
+    /// restore.
     pub fn drop_pages_beyond(&self, ceiling: u64) {
         if procfs::own_resident().is_some_and(|resident| resident > ceiling) {
             self.all().iter().for_each(|armed| armed.drop_pages());
         }
     }
 
-    /// Our memory should be `ceiling` bytes at most: pages of binaries' files go, then what is free goes back to the system,
-    /// then what was decoded of binaries goes, those not asked for longest first. It comes back when it is needed.
+    /// Reduces our resident memory to at most `ceiling` bytes if possible: first drops the binaries' file pages, then
+    /// returns free heap memory to the system, then frees decoded tables of binaries, the least recently used first.
+    /// Freed data is restored on demand.
     pub fn keep_within(&self, ceiling: u64) {
         self.drop_pages_beyond(ceiling);
         let is_over = || procfs::own_resident().is_some_and(|resident| resident > ceiling);
         if !is_over() {
             return;
         }
-        // SAFETY: the C library gives free memory back to the system; nothing that is in use changes.
+        // SAFETY: malloc_trim returns free memory to the system; memory in use does not change.
         unsafe { libc::malloc_trim(0) };
         let mut all = self.all();
         all.sort_by_key(|armed| armed.program.last_asked());
@@ -297,13 +299,13 @@ impl Armory {
         }
     }
 
-    /// Takes the probes off the binary in row `index`; the row will be another's. No process may run it any more, and every
-    /// event of those that did must have been taken.
+    /// Detaches the probes of the binary in row `index` and frees the row. No process may execute the binary any more,
+    /// and all events of those that did must have been drained.
     pub fn retire(&self, index: u32) {
         let mut state = self.state();
         let retired = state.armed.get_mut(index as usize).and_then(Option::take);
         state.by_file.retain(|_, row| *row != index);
-        // Taking probes off waits for the kernel: not with the lock held.
+        // Detaching waits for the kernel and must not happen with the lock held.
         drop(state);
         drop(retired);
         if let Some(call) = self.on_retire.get() {
@@ -311,14 +313,14 @@ impl Armory {
         }
     }
 
-    /// Takes all probes off, for good: what ends with us ends at once, and not one after the other when the process exits.
+    /// Detaches all probes for good: in parallel here, not one after the other when the process exits.
     pub fn take_all_off(&self) {
         let mut state = self.state();
         let attached = state.armed.iter().flatten().flat_map(|armed| armed.take_probes()).collect();
         state.programs.take_off(attached);
     }
 
-    /// No binary is armed.
+    /// Reports whether no binary is armed.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -343,7 +345,7 @@ impl Shared for Armory {
     }
 }
 
-/// Maps an opened file as a Go binary; asks its debug information where the layout table may not hold for it.
+/// Maps an opened file as a Go binary; falls back to its debug information if the layout table may not apply to it.
 pub fn open(file: &File) -> Result<GoBinary, gobin::Error> {
     use std::os::fd::AsRawFd;
     dwarf::open(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())))

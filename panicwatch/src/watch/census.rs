@@ -1,7 +1,8 @@
-//! All Go processes of the host: found when watching begins and at every exec, watched if they are selected.
+//! Process discovery: finds all Go processes of the host, at start and at every exec, and watches those that match the
+//! selector.
 //!
-//! A thread of its own reads /proc and arms binaries, so that the event loop never waits for a disk. What a process is
-//! cannot be read once it is gone; a short-lived one is then told of by what its exec and its binary say.
+//! A thread reads /proc and arms binaries, so that the event loop never waits for a disk. A process cannot be inspected
+//! after its end; a short-lived one is described by its exec event and its binary instead.
 
 mod cri;
 mod find;
@@ -23,61 +24,62 @@ use crate::{container::Place, incident, vital};
 
 pub use gone::Unread;
 
-/// Between two looks at all of /proc: a net under the exec events, which can be lost.
+/// Interval of full scans of /proc, in case exec events are lost.
 const SWEEP: Duration = Duration::from_secs(30);
-/// A binary that no process runs keeps its probes for so long: the next may be started soon.
+/// How long the probes of a binary that no process executes stay attached: it may be started again soon.
 const IDLE: Duration = Duration::from_secs(600);
-/// One that has no name any more, or none that we can reach, for so long: probes keep its disk space and its mount.
+/// The same for a binary that was deleted or that we cannot reach: probes keep its disk space and its mount in use.
 /// <https://github.com/torvalds/linux/blob/v6.12/kernel/events/uprobes.c> (struct uprobe holds the inode),
 /// <https://github.com/torvalds/linux/blob/v6.12/kernel/trace/bpf_trace.c> (bpf_uprobe_multi_link holds the path)
 const IDLE_UNREACHABLE: Duration = Duration::from_secs(10);
-/// Between two looks for binaries that nobody runs.
+/// Interval at which unused binaries are looked for.
 const RETIRE: Duration = Duration::from_secs(1);
-/// Execs that are remembered until somebody asks who that was, each with a few kilobytes of arguments and environment; those
-/// of programs that are not Go are forgotten at once.
+/// Most exec events kept until their process is inspected, each with a few kilobytes of arguments and environment;
+/// those of programs other than Go are dropped at once.
 const MAX_EXECS: usize = 1024;
 
-/// Who is to be selected.
+/// Process to match against the selector.
 #[derive(Debug)]
 pub struct Candidate<'a> {
-    /// What /proc tells.
+    /// Description of the process, from /proc.
     pub process: &'a incident::Process,
-    /// Main module of its binary.
+    /// Path of the main module of its binary.
     pub module: Option<&'a str>,
-    /// Control group, container, pod.
+    /// Its cgroup, container and pod.
     pub place: &'a Place,
-    /// Effective user; `None` when the process is gone.
+    /// Effective user ID; `None` if the process has exited.
     pub uid: Option<u32>,
 }
 
-/// Says whether a process is watched; else why not, as a sentence.
+/// Selector: returns whether a process is watched; if not, why, as a sentence.
 pub type Select = dyn Fn(&Candidate<'_>) -> Result<(), String> + Send + Sync;
 
-/// A Go process.
+/// A discovered Go process.
 #[derive(Debug, Clone)]
 pub struct Known {
-    /// Clock ticks from boot to its start: with the pid its identity. `None` when it was gone before it was looked at.
+    /// Start time, clock ticks since boot: identifies the process together with the PID. `None` if it exited before it
+    /// was inspected.
     pub started: Option<u64>,
-    /// What is known of it.
+    /// Description of the process.
     pub process: incident::Process,
-    /// Row of its binary; `None` when that has no probes.
+    /// Row of its binary; `None` if the binary has no probes.
     pub row: Option<u32>,
-    /// Why it is not watched.
+    /// Why it is not watched; `None` if it is.
     pub left_out: Option<String>,
-    /// Incidents so far.
+    /// Number of its incidents so far.
     pub incidents: u64,
 }
 
-/// What the kernel told of an exec.
+/// An exec event of the kernel.
 struct Exec {
     pid: u32,
     args: Option<Vec<u8>>,
     env: Option<Vec<u8>>,
-    /// What /proc told since, while the process was there: its panic may be heard of when it is gone.
+    /// What /proc had on the process while it existed: its panic may be processed after its end.
     seen: Option<Seen>,
 }
 
-/// What /proc tells of a process.
+/// Description of a process, read from /proc.
 #[derive(Clone)]
 struct Seen {
     started: Option<u64>,
@@ -90,20 +92,20 @@ struct Seen {
 struct State {
     known: HashMap<u32, Known>,
     execs: VecDeque<Exec>,
-    /// Binaries that no process runs, since when.
+    /// Binaries that no process executes, by row, with the time since when.
     idle: HashMap<u32, Instant>,
     /// Go binaries that cannot be watched, by path, with the reason.
     refused: HashMap<String, String>,
 }
 
-/// What the thread is asked to do.
+/// Request to the thread.
 enum Look {
     At(u32),
     AtAll,
     Stop,
 }
 
-/// The host's Go processes.
+/// Process discovery and the table of the host's Go processes.
 pub struct Census {
     armory: Arc<Armory>,
     state: Mutex<State>,
@@ -111,15 +113,15 @@ pub struct Census {
     names: place::Names,
     queue: Mutex<Sender<Look>>,
     looked: AtomicBool,
-    /// Programs that ended before their file could be read, by [`Unread`].
+    /// Number of programs that ended before their file could be read, by [`Unread`].
     unread: [AtomicU64; Unread::ALL.len()],
 }
 
 impl Census {
-    /// Starts looking: first at all processes there are.
+    /// Starts the thread, which first inspects all existing processes.
     ///
     /// # Errors
-    /// Without threads.
+    /// Fails if the thread cannot be started.
     pub fn start(armory: Arc<Armory>, select: Arc<Select>) -> std::io::Result<Arc<Census>> {
         let (queue, looks) = channel();
         let census = Arc::new(Census {
@@ -142,16 +144,16 @@ impl Census {
     }
 
     fn ask(&self, look: Look) {
-        // The thread ends last of all; nobody misses what it would have found then.
+        // The receiver is gone only after the thread has ended; its results are not needed then.
         let _ = self.queue.lock().unwrap_or_else(PoisonError::into_inner).send(look);
     }
 
-    /// Ends the thread: nothing is armed or retired any more.
+    /// Ends the thread: no binary is armed or retired any more.
     pub fn stop(&self) {
         self.ask(Look::Stop);
     }
 
-    /// Another selection: everybody is looked at again.
+    /// Replaces the selector and inspects all processes again.
     pub fn reselect(&self, select: Arc<Select>) {
         *self.select.lock().unwrap_or_else(PoisonError::into_inner) = select;
         self.state().known.clear();
@@ -162,7 +164,7 @@ impl Census {
         self.select.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A process has begun a program, the kernel says.
+    /// Handles an exec event of the kernel.
     pub(super) fn exec(&self, pid: u32, args: Option<Vec<u8>>, env: Option<Vec<u8>>) {
         let mut state = self.state();
         state.known.remove(&pid);
@@ -175,14 +177,14 @@ impl Census {
         self.ask(Look::At(pid));
     }
 
-    /// A process has ended, and its last event was taken.
+    /// Handles the end of a process, after its last event.
     pub(super) fn ended(&self, pid: u32) {
         let mut state = self.state();
         state.known.remove(&pid);
         state.execs.retain(|exec| exec.pid != pid);
     }
 
-    /// Is an event of that process, from a probe in `armed`, wanted?
+    /// Reports whether events of process `pid`, from a probe in `armed`, are wanted.
     pub(super) fn wants(&self, pid: u32, armed: &Armed) -> bool {
         if let Some(known) = self.state().known.get(&pid) {
             return known.left_out.is_none();
@@ -197,45 +199,45 @@ impl Census {
         wanted
     }
 
-    /// What is known of a process that [`Census::wants`] was asked about.
+    /// Returns the description of a process for which [`Census::wants`] was called.
     pub fn process(&self, pid: u32) -> incident::Process {
         let state = self.state();
         state.known.get(&pid).map_or_else(|| procfs::process(pid), |known| known.process.clone())
     }
 
-    /// Row of the binary that process `pid` runs, if that has probes.
+    /// Returns the row of the binary that process `pid` executes, if that has probes.
     pub(super) fn row(&self, pid: u32) -> Option<u32> {
         self.state().known.get(&pid)?.row
     }
 
-    /// Nobody will ask what the kernel told of that exec.
+    /// Drops the exec event of process `pid`, which will not be needed.
     fn forget_exec(&self, pid: u32) {
         self.state().execs.retain(|exec| exec.pid != pid);
     }
 
-    /// An incident of that process is told.
+    /// Counts an incident of process `pid`.
     pub(super) fn had_incident(&self, pid: u32) {
         if let Some(known) = self.state().known.get_mut(&pid) {
             known.incidents += 1;
         }
     }
 
-    /// Every process that there was has been looked at.
+    /// Reports whether all processes that existed at start have been inspected.
     pub fn has_looked_at_all(&self) -> bool {
         self.looked.load(Ordering::Acquire)
     }
 
-    /// All Go processes.
+    /// Returns all discovered Go processes.
     pub fn known(&self) -> Vec<Known> {
         self.state().known.values().cloned().collect()
     }
 
-    /// Go binaries that cannot be watched: path and reason.
+    /// Returns the Go binaries that cannot be watched: path and reason.
     pub fn refused(&self) -> Vec<(String, String)> {
         self.state().refused.iter().map(|(path, reason)| (path.clone(), reason.clone())).collect()
     }
 
-    /// Programs that ended before their file could be read, by reason.
+    /// Returns the number of programs that ended before their file could be read, by reason.
     pub fn unread(&self) -> Vec<(Unread, u64)> {
         Unread::ALL.map(|unread| (unread, self.unread[unread as usize].load(Ordering::Relaxed))).to_vec()
     }
@@ -269,7 +271,7 @@ impl Census {
         }
     }
 
-    /// Whom nobody told us the end of.
+    /// Drops processes whose exit event was lost.
     fn forget_vanished(&self) {
         let known: Vec<(u32, Option<u64>)> =
             self.state().known.iter().map(|(pid, known)| (*pid, known.started)).collect();
@@ -278,14 +280,14 @@ impl Census {
             if now.is_none() || (started.is_some() && now != started) {
                 self.state().known.remove(&pid);
                 if now.is_none() {
-                    // It is not in the table if its end was seen by the kernel's side.
+                    // Fails if the eBPF program has seen the exit and removed the process from the table.
                     let _ = self.armory.with_programs(|programs| programs.unwatch(pid));
                 }
             }
         }
     }
 
-    /// Takes the probes off binaries that nobody has run for a while.
+    /// Retires binaries that no watched process has executed for a while.
     fn retire_idle(&self) {
         let mut state = self.state();
         let now = Instant::now();
@@ -310,7 +312,7 @@ impl Census {
     }
 
     fn ignore(&self, pid: u32) {
-        // The table is full of processes that are watched: then this one's events are dropped here.
+        // Fails if the table of watched processes is full: this process's events are then dropped in user space.
         let _ = self.armory.with_programs(|programs| programs.ignore(pid));
     }
 }

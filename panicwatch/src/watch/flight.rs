@@ -1,7 +1,7 @@
-//! The flight recorder of a session: reads the rings when something has happened, keeps what led to it, and makes the
-//! timeline of an incident of that.
+//! The flight recorder of a session: drains the recorder's rings when an event is found, keeps what led to the event,
+//! and builds the timeline of an incident from it.
 //!
-//! Knows when to look; what the records mean is `timeline`'s business.
+//! Decides when to drain; `timeline` interprets the records.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -31,44 +31,44 @@ use crate::{
     timeline::{self, Timeline},
 };
 
-/// What is read stays for that long besides the window, nanoseconds: the correlator may be late.
+/// Time for which drained records are kept in addition to the window, nanoseconds: the correlator may be late.
 const KEPT_NS: u64 = 500_000_000;
-/// Records before the window that are kept to know how things stood at its beginning.
+/// Most records before the window that are kept, to know the states at its beginning.
 const MAX_BEFORE: usize = 20_000;
-/// Cuts that wait for the end of their incident.
+/// Most cuts that wait for the end of their incident.
 const MAX_CUTS: usize = 512;
 
-/// The rings, and what has been read of them.
+/// The recorder's rings, and the records drained from them.
 pub(super) struct Recorder {
     pub(super) rings: MappedRings,
     history: Mutex<History>,
     window_ns: u64,
-    /// Sources that were not listened to for a time.
+    /// Intervals in which sources were disabled.
     off: Mutex<Vec<Off>>,
 }
 
-/// A source that was not listened to.
+/// Interval in which a source was disabled.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Off {
     pub(super) source: Source,
     pub(super) from_ns: u64,
-    /// `None`: it still is not.
+    /// End of the interval; `None` if the source is still disabled.
     pub(super) to_ns: Option<u64>,
     pub(super) reason: String,
 }
 
-/// Times that are remembered.
+/// Most intervals that are remembered.
 const MAX_OFF: usize = 256;
 
-/// What led to a raise.
+/// The records before an event that may begin an incident.
 #[derive(Debug)]
 pub(super) struct Cut {
     tgid: u32,
-    /// The process began to die then.
+    /// Whether the process began to die at that event.
     dies: bool,
     /// See [`shares::group`].
     group: u64,
-    /// The raise.
+    /// Time of the event, CLOCK_MONOTONIC nanoseconds.
     pub(super) at_ns: u64,
     pub(super) slots: Vec<(u32, Slot)>,
     pub(super) samples: Vec<(u32, Sample)>,
@@ -94,7 +94,7 @@ impl Recorder {
         self.off.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on `source` is not listened to.
+    /// Notes that `source` is disabled from now on.
     pub(super) fn is_off(&self, source: Source, reason: String) {
         let mut off = self.off();
         if off.len() >= MAX_OFF
@@ -105,7 +105,7 @@ impl Recorder {
         off.push(Off { source, from_ns: Clock::monotonic_ns(), to_ns: None, reason });
     }
 
-    /// The sources that were not listened to all the time from `from_ns` to `to_ns`.
+    /// Returns the sources that were disabled at some time from `from_ns` to `to_ns`.
     fn off_between(&self, from_ns: u64, to_ns: u64) -> Vec<timeline::Off> {
         let off = self.off();
         let touching =
@@ -115,7 +115,7 @@ impl Recorder {
             .collect()
     }
 
-    /// From now on `source` is listened to again.
+    /// Notes that `source` is enabled again from now on.
     pub(super) fn is_on(&self, source: Source) {
         let now = Clock::monotonic_ns();
         self.off().iter_mut().filter(|off| off.source == source).for_each(|off| {
@@ -133,7 +133,7 @@ impl Recorder {
     }
 }
 
-/// Hears what the ring's reader finds.
+/// Listener of the event ring's reader: drains the recorder's rings when an incident may begin.
 pub(super) struct Ear {
     recorder: Arc<Recorder>,
 }
@@ -156,11 +156,11 @@ impl Listener for Ear {
     }
 }
 
-/// The cuts of a session, and the timelines that become of them.
+/// The cuts of a session, from which timelines are built.
 pub(super) struct Flight {
     recorder: Arc<Recorder>,
     cuts: VecDeque<Cut>,
-    /// What processes run: the binary's row, and run-time address minus link-time address.
+    /// What processes execute: the binary's row, and the load bias.
     runs: HashMap<u32, (u32, u64)>,
     kernel: KernelNames,
     shares: Shares,
@@ -177,13 +177,14 @@ impl Flight {
         }
     }
 
-    /// An event happened in `program`, if in any: keeps what led to it, if an incident may begin with it.
+    /// Handles an event, which happened in `program` if that is known: keeps the records before it if it may begin an
+    /// incident.
     pub(super) fn event(&mut self, event: &Event, program: Option<&Program>) {
         let head = &event.head;
         if let Some(program) = program {
             self.runs.insert(head.tgid, (head.binary, program.view(event).bias));
         }
-        // There is one death only.
+        // A process dies only once, so its last cut is exempt from the rate limit.
         let dies = matches!(head.kind, kind::THROW | kind::DIE | kind::FATAL_SIGNAL);
         if !begins(head.kind) {
             return;
@@ -200,7 +201,7 @@ impl Flight {
         }
     }
 
-    /// Drops the oldest cut of the group that has most of them.
+    /// Drops the oldest cut of the group that has most cuts.
     fn evict(&mut self) {
         let mut cuts: HashMap<u64, usize> = HashMap::new();
         self.cuts.iter().filter(|cut| !cut.dies).for_each(|cut| *cuts.entry(cut.group).or_default() += 1);
@@ -209,13 +210,13 @@ impl Flight {
         self.cuts.remove(oldest.unwrap_or(0));
     }
 
-    /// The process is gone.
+    /// Drops the state of an exited process.
     pub(super) fn forget(&mut self, pid: u32) {
         self.runs.remove(&pid);
         self.cuts.retain(|cut| cut.tgid != pid);
     }
 
-    /// The row of the binary that the process runs.
+    /// Returns the row of the binary that the process executes.
     pub(super) fn binary_of(&self, pid: u32) -> Option<u32> {
         self.runs.get(&pid).map(|(row, _)| *row)
     }
@@ -230,16 +231,18 @@ impl Flight {
         slots.reverse();
         slots.extend_from_slice(window);
         let samples = history.samples_between(from_ns, at_ns).to_vec();
-        // A gap between the records before the window and the window undoes what those say.
+        // If records were lost between those before the window and the window, the states at its beginning are unknown.
         let reaches_ns = slots.first().map_or(from_ns, |(_, slot)| slot.time_ns.min(from_ns));
         let gaps = history.gaps_between(reaches_ns, at_ns);
         Cut { tgid, dies, group, at_ns, slots, samples, gaps }
     }
 
-    /// What led to the incident of process `tgid` that began at `raise_ns`, and what followed until `end_ns`, for another
-    /// window at most; `None` when it was not kept. A fatal incident has one although its group's share was used up at
-    /// the raise: what led to it is still there if the process has died soon, and was kept when the process began to die, which
-    /// serves if the raise lies in that window.
+    /// Returns the records before the incident of process `tgid` that began at `raise_ns`, together with those that
+    /// followed until `end_ns`, at most for another window, and the end of that time; `None` if they were not kept.
+    ///
+    /// A fatal incident has them even if its group's share was used up at the raise: they are still in the history if
+    /// the process died soon afterwards. Otherwise the cut made when the process began to die is used, if the raise is
+    /// within that cut's window.
     fn take(&mut self, tgid: u32, raise_ns: u64, end_ns: u64, fatal: bool) -> Option<(Cut, u64)> {
         let window_ns = self.recorder.window_ns;
         let exact = |cut: &Cut| cut.tgid == tgid && cut.at_ns == raise_ns;
@@ -266,10 +269,10 @@ impl Flight {
         Some((cut, to_ns))
     }
 
-    /// The timeline of an incident that `program` had.
+    /// Builds the timeline of an incident in `program`.
     ///
     /// # Errors
-    /// A sentence that says why there is none.
+    /// Returns a sentence with the reason if there is none.
     pub(super) fn timeline(&mut self, incident: &Incident, program: &Program) -> Result<Timeline, String> {
         let pid = incident.process.pid;
         let raise_ns = incident.start_ns;
@@ -309,7 +312,7 @@ fn gap(gap: &Gap) -> timeline::Gap {
     timeline::Gap { cpu: gap.cpu, from_ns: gap.from_ns, to_ns: gap.to_ns, lost: gap.lost }
 }
 
-/// The CPU that ran `thread` at `at_ns`: that of its last record made by itself.
+/// Returns the CPU on which `thread` ran at `at_ns`: that of its last record that the thread itself made.
 fn cpu_of(slots: &[(u32, Slot)], thread: u32, at_ns: u64) -> Option<u32> {
     use panicwatch_common::recorder::kind::{MIGRATE, SIGNAL_SENT, WAKING};
     let own = |slot: &Slot| slot.tid == thread && !matches!(slot.kind, WAKING | MIGRATE | SIGNAL_SENT);

@@ -1,10 +1,11 @@
-//! Follows processes after their exec, and attaches probes to the Go code that no exec gate could attach them to before.
+//! Follows processes after their exec, and attaches probes to Go code that the exec gate could not cover.
 //!
-//! Two kinds of Go code begin to run unannounced: programs on file systems without a mark of the exec gate (other mount namespaces,
-//! memfd, what user space or the network serves), and Go files that are no executable of their process: c-shared libraries of C and
-//! Python hosts, programs started through ld.so. The kernel reports every exec, which finds the first kind at once. For the second
-//! kind the mappings of a process are read a few times after its exec and ever more rarely then (`docs/run.md` has the cost). What
-//! ran before the probes were attached is not known: the incidents and the end of `run` say so.
+//! Two kinds of Go code start without the exec gate: programs on file systems that it does not mark (other mount
+//! namespaces, memfd, file systems served by user space or the network), and Go files that are not the executable of
+//! their process (c-shared libraries of C and Python hosts, programs started through ld.so). The kernel reports every
+//! exec, which finds the first kind at once. For the second kind, the mappings of a process are read a few times after
+//! its exec, with growing intervals (`docs/run.md` has the cost). What happened before the probes were attached is
+//! unknown: the incidents and the end of `run` report that.
 
 mod found;
 
@@ -31,28 +32,28 @@ use super::{
 };
 use crate::clock::Clock;
 
-/// How often the mappings of a process are read.
+/// Schedule on which the mappings of a process are read.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
-    /// Between the exec and the first time.
+    /// Delay between the exec and the first reading.
     first: Duration,
-    /// Each pause is the last one times this.
+    /// Factor by which each interval exceeds the one before.
     growth: u32,
-    /// The longest pause.
+    /// Longest interval.
     longest: Duration,
-    /// Between two rounds of the thread, which handles everything that is due: each round wakes it once.
+    /// Pause between two rounds of the thread, each of which handles everything that is due: each round is one wake-up.
     round: Duration,
 }
 
 impl Pace {
-    /// Of sessions that watch the processes of one program.
+    /// For sessions that watch the processes of one program.
     const PROGRAM: Pace = Pace {
         first: Duration::from_millis(4),
         growth: 2,
         longest: Duration::from_secs(1),
         round: Duration::ZERO,
     };
-    /// Of the daemon: most processes of a host are short-lived, and are gone before the first time.
+    /// For the daemon: most processes of a host are short-lived and exit before the first reading.
     const HOST: Pace = Pace {
         first: Duration::from_millis(250),
         growth: 4,
@@ -61,62 +62,62 @@ impl Pace {
     };
 }
 
-/// Attaches probes to a Go file that process `pid` runs; `None` where the process is not selected.
+/// Attaches probes to a Go file that process `pid` executes; `None` if the process is not selected.
 pub(super) type Attach = dyn Fn(u32, &File, &Path) -> Result<Option<Arc<Armed>>, ArmError> + Send + Sync;
 /// Called with Go files to which probes could not be attached.
 pub(super) type OnRefusal = dyn Fn(ArmError) + Send + Sync;
 
-/// Files without Go code that are remembered; with more, they are read again.
+/// Most files without Go code that are remembered; when the set is full, it is cleared and files are parsed again.
 const MAX_OTHERS: usize = 65_536;
-/// The longest wait for the thread at the end: it may be held up by a file system.
+/// Longest wait for the thread at the end; a slow file system may block it.
 const SETTLE: Duration = Duration::from_secs(2);
 
 enum Ask {
-    /// This process executed a program then, CLOCK_MONOTONIC nanoseconds.
+    /// A process executed a program at `exec_ns`, CLOCK_MONOTONIC nanoseconds.
     Exec {
         pid: u32,
         exec_ns: u64,
-        /// What the gate did with it.
+        /// What the gate did with the exec.
         sight: Sight,
     },
-    /// This process runs already.
+    /// A process that is already running.
     Running(u32),
     /// Every process of the host.
     AllRunning,
-    /// Answer when everything asked before is done.
+    /// Reply when all earlier requests are done.
     Settle(Sender<()>),
     Stop,
 }
 
-/// The follower of a session.
+/// Handle of a session's follower thread.
 pub struct Follower {
     armory: Arc<Armory>,
     gate: Option<Arc<Gate>>,
     attach: Box<Attach>,
     refused: Arc<OnRefusal>,
     pace: Pace,
-    /// Executables are its business too; the daemon has process discovery for them.
+    /// Whether it also handles executables; the daemon leaves them to process discovery.
     finds_programs: bool,
     found: Mutex<Found>,
     queue: Mutex<Sender<Ask>>,
 }
 
-/// A process whose mappings will be read.
+/// Scheduled reading of a process's mappings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Visit {
-    /// Between the last time and the next.
+    /// Interval between the last reading and this one.
     pause: Duration,
-    /// Its exec; `None` when that was not seen.
+    /// Time of its exec; `None` if that was not seen.
     exec_ns: Option<u64>,
 }
 
-/// What the thread has to do later.
+/// Schedule of the thread.
 #[derive(Default)]
 struct Agenda {
     due: BinaryHeap<Reverse<(Instant, u32)>>,
-    /// By process, with the time at which it is due: other times of it in `due` are void.
+    /// By process, with the time at which it is due: other entries of the process in `due` are stale.
     visits: HashMap<u32, (Instant, Visit)>,
-    /// Mapped files that hold no Go code.
+    /// Mapped files without Go code.
     others: HashSet<MappedId>,
 }
 
@@ -127,7 +128,7 @@ impl Agenda {
         self.due.push(Reverse((at, pid)));
     }
 
-    /// The next process that is due now.
+    /// Removes and returns the next process that is due now.
     fn take_due(&mut self) -> Option<(u32, Visit)> {
         loop {
             let Reverse((at, pid)) = *self.due.peek().filter(|Reverse((at, _))| *at <= Instant::now())?;
@@ -145,10 +146,10 @@ impl Agenda {
 }
 
 impl Follower {
-    /// Starts the thread.
+    /// Starts the follower thread.
     ///
     /// # Errors
-    /// Without threads.
+    /// Fails if the thread cannot be started.
     pub(super) fn start(
         armory: Arc<Armory>,
         gate: Option<Arc<Gate>>,
@@ -162,7 +163,7 @@ impl Follower {
         let follower =
             Arc::new(Follower { armory, gate, attach, refused, pace, finds_programs, found, queue });
         let of_thread = follower.clone();
-        // Not a vital thread: what the gate and the programs in the kernel do goes on without it.
+        // Not an abort-on-panic thread: the gate and the eBPF programs work without it.
         thread::Builder::new().name("follower".into()).spawn(move || of_thread.serve(&asked))?;
         Ok(follower)
     }
@@ -172,11 +173,11 @@ impl Follower {
     }
 
     fn ask(&self, ask: Ask) {
-        // The thread ends with the session.
+        // Fails after the thread has ended, at the end of the session.
         let _ = lock(&self.queue).send(ask);
     }
 
-    /// The kernel reports an exec.
+    /// Handles an exec event of the kernel.
     pub(super) fn exec(&self, pid: u32, exec_ns: u64) {
         let sight = self.sight(pid, exec_ns);
         let mut found = self.found();
@@ -188,7 +189,7 @@ impl Follower {
         self.ask(Ask::Exec { pid, exec_ns, sight });
     }
 
-    /// The kernel reports the end of a process.
+    /// Handles the end of a process.
     pub(super) fn ended(&self, pid: u32) {
         self.found().forget(pid);
         if let Some(gate) = &self.gate {
@@ -196,50 +197,51 @@ impl Follower {
         }
     }
 
-    /// What the gate did with the exec of process `pid` at `exec_ns`.
+    /// Returns what the gate did with the exec of process `pid` at `exec_ns`.
     fn sight(&self, pid: u32, exec_ns: u64) -> Sight {
         self.gate.as_ref().map_or(Sight::Unseen, |gate| gate.saw(pid, exec_ns))
     }
 
-    /// Looks for Go code in a process that runs already.
+    /// Searches for Go code in a process that is already running.
     pub(super) fn running(&self, pid: u32) {
         self.ask(Ask::Running(pid));
     }
 
-    /// Looks for Go code in every process of the host.
+    /// Searches for Go code in every process of the host.
     pub(super) fn all_running(&self) {
         self.ask(Ask::AllRunning);
     }
 
-    /// Ends the thread.
+    /// Ends the follower thread.
     pub(super) fn stop(&self) {
         self.ask(Ask::Stop);
     }
 
-    /// Waits until everything that was asked before is done, within bounds.
+    /// Waits until all earlier requests are done, at most [`SETTLE`].
     pub(super) fn settle(&self) {
         let (done, is_done) = channel();
         self.ask(Ask::Settle(done));
-        // On a time-out, what is not known yet stays out of the account.
+        // After a time-out, processes that are not inspected yet are missing from the final report.
         let _ = is_done.recv_timeout(SETTLE);
     }
 
-    /// Does process `pid` run Go code that has probes?
+    /// Reports whether process `pid` executes Go code that has probes.
     pub(super) fn runs_go(&self, pid: u32) -> bool {
         self.found().runs_go(pid)
     }
 
-    /// Why the start of process `pid` is not covered, if it is not.
+    /// Returns why the start of process `pid` is not covered, if it is not.
     pub(super) fn late(&self, pid: u32) -> Option<String> {
         self.found().late(pid)
     }
 
-    /// Of a session about the whole host: why the probes in `armed` came too late for process `pid`, if its exec was to be held.
+    /// For sessions that watch the whole host: returns why the probes in `armed` were attached too late for process
+    /// `pid`, if its exec should have been held.
     pub(super) fn released(&self, pid: u32, armed: &Armed) -> Option<String> {
         self.found().released(pid, armed)
     }
 
-    /// What was not seen so far.
+    /// Returns what was not seen so far.
     pub(super) fn unseen(&self) -> Unseen {
         let ran_go = self.gate.as_ref().is_some_and(|gate| gate.ran_go());
         self.found().unseen(ran_go)
@@ -270,7 +272,7 @@ impl Follower {
         }
     }
 
-    /// Carries out one request; `false` when it asks the thread to end.
+    /// Executes one request; returns `false` if it asks the thread to end.
     fn serves(&self, agenda: &mut Agenda, ask: Ask) -> bool {
         match ask {
             Ask::Exec { pid, exec_ns, sight } => self.look(agenda, pid, exec_ns, sight),
@@ -282,7 +284,8 @@ impl Follower {
         true
     }
 
-    /// Every process of the host, one after the other: process discovery, which has the same files to read, comes first.
+    /// Schedules every process of the host, one after the other. Starts late, because process discovery parses the same
+    /// files and has priority.
     fn meet_all(&self, agenda: &mut Agenda) {
         const BEFORE: Duration = Duration::from_secs(2);
         const BETWEEN: Duration = Duration::from_millis(20);
@@ -292,17 +295,17 @@ impl Follower {
         }
     }
 
-    /// A process that runs already, unless it is followed.
+    /// Inspects a process that is already running, unless it is followed.
     fn meet(&self, agenda: &mut Agenda, pid: u32) {
         if pid != std::process::id() && !agenda.visits.contains_key(&pid) && !self.found().runs_go(pid) {
             self.scan(agenda, pid, Visit { pause: self.pace.first, exec_ns: None });
         }
     }
 
-    /// A process has executed a program: is it Go, and were its probes in?
+    /// Inspects a process after its exec: is it a Go program, and were its probes attached in time?
     fn look(&self, agenda: &mut Agenda, pid: u32, exec_ns: u64, sight: Sight) {
         agenda.visits.remove(&pid);
-        // Its program before may have been found since.
+        // Its previous program may have been found in the meantime.
         self.found().runs_another(pid);
         let later = Visit { pause: self.pace.first, exec_ns: Some(exec_ns) };
         if !self.finds_programs {
@@ -320,7 +323,7 @@ impl Follower {
         }
         match self.armory.known(&file) {
             Some(KnownFile::Unarmed(Unarmed::NotGo)) => {}
-            // The gate, or the first caller that met it, reported why.
+            // The gate, or the first caller that parsed the file, has reported the reason.
             Some(KnownFile::Unarmed(Unarmed::Refused(_))) => return,
             Some(KnownFile::Armed(armed)) => return self.program(pid, exec_ns, &armed, sight),
             Some(KnownFile::Unarmed(Unarmed::Go { .. })) | None => match (self.attach)(pid, &file, &shown) {
@@ -333,15 +336,15 @@ impl Follower {
         agenda.plan(pid, later);
     }
 
-    /// Process `pid` runs the Go program `armed`.
+    /// Notes that process `pid` executes the Go program `armed`.
     fn program(&self, pid: u32, exec_ns: u64, armed: &Armed, sight: Sight) {
-        // After a time in which this process was stopped, the kernel's report can come before the gate's.
+        // After panicwatch was stopped for a while, the kernel's event can arrive before the gate's message.
         let sight = if sight == Sight::Unseen { self.sight(pid, exec_ns) } else { sight };
         let late = Late::program(exec_ns, armed, self.gate.is_some().then_some(sight));
         self.found().go(pid, late);
     }
 
-    /// Reads the mappings of process `pid`, and plans the next time if no Go code is among them.
+    /// Reads the mappings of process `pid`, and schedules the next reading if there is no Go code among them.
     fn scan(&self, agenda: &mut Agenda, pid: u32, next: Visit) {
         let Ok(files) = procfs::mapped_code(pid) else { return };
         let began_ns = next.exec_ns.unwrap_or_else(Clock::monotonic_ns);
@@ -354,7 +357,7 @@ impl Follower {
                     let late = Late::library(began_ns, &armed, next.exec_ns.is_some());
                     return self.found().go(pid, late);
                 }
-                // Not selected; its next program may be.
+                // The process is not selected; its next program may be.
                 Ok(None) => return,
                 Err(error) => {
                     if agenda.others.len() >= MAX_OTHERS {
@@ -368,7 +371,8 @@ impl Follower {
         agenda.plan(pid, next);
     }
 
-    /// Attaches probes to a file that process `pid` has mapped, if that is Go; else an error, with what is to be reported.
+    /// Attaches probes to a file that process `pid` has mapped, if it is a Go file; otherwise returns an error, with
+    /// what to report.
     fn mapped(&self, pid: u32, code: &MappedCode) -> Result<Option<Arc<Armed>>, Option<ArmError>> {
         let file = code.open(pid).map_err(|_| None)?;
         match self.armory.known(&file) {
@@ -383,7 +387,7 @@ impl Follower {
     }
 }
 
-/// The Go files that process `pid` has mapped as code, opened; none when they cannot be read.
+/// Returns the Go files that process `pid` has mapped as code, opened; empty if they cannot be read.
 pub fn mapped_go(pid: u32) -> Vec<(File, std::path::PathBuf)> {
     let Ok(files) = procfs::mapped_code(pid) else { return Vec::new() };
     let opened = files.into_iter().filter_map(|code| Some((code.open(pid).ok()?, code.id.path)));

@@ -1,5 +1,5 @@
-//! Keeps the recorder within its overhead budgets, on a thread of its own: reads the counters, asks `recorder::budget`, disables
-//! sources and enables them again, and reports it.
+//! The governor: a thread that enforces the recorder's overhead budgets. It reads the counters, passes them to
+//! `recorder::budget`, disables and re-enables sources, and reports that.
 
 use std::{
     collections::HashMap,
@@ -20,29 +20,29 @@ use crate::{
     vital,
 };
 
-/// Between two readings.
+/// Interval between two readings.
 const TICK: Duration = Duration::from_millis(250);
-/// Between two readings of the CPU time of every watched process, where the kernel does not add it up.
+/// Interval between two readings of the CPU time of every watched process, used if the kernel side does not add it up.
 const ASK_NS: u64 = 1_000_000_000;
 
-/// What the governor reports of itself.
+/// Status of the governor.
 #[derive(Debug, Clone, Default)]
 pub struct Told {
-    /// Sources that are disabled now.
+    /// Names of the sources that are disabled now.
     pub shed: Vec<String>,
-    /// Times that it disabled a source or enabled it again.
+    /// How often it disabled or re-enabled a source.
     pub actions: u64,
-    /// What watched processes pay, percent of their CPU time; `None` until measured, and while they hardly use any.
+    /// Overhead in watched processes, percent of their CPU time; `None` until measured, and while they hardly use any.
     pub cost_percent: Option<f64>,
-    /// What everybody else pays, percent of the machine's CPU capacity; `None` until measured.
+    /// Overhead in all other processes, percent of the machine's CPU capacity; `None` until measured.
     pub host_percent: Option<f64>,
-    /// What a hit of a probe in a program costs here, nanoseconds; `None` until measured.
+    /// Cost of a hit of a probe in a program on this machine, nanoseconds; `None` until measured.
     pub hit_ns: Option<f64>,
-    /// What a run of each source's programs costs here, nanoseconds; of those that were measured.
+    /// Cost of a run of each source's eBPF programs on this machine, nanoseconds, for the sources that were measured.
     pub prices: Vec<(String, f64)>,
 }
 
-/// Where it reports that.
+/// Shared handle to the governor's status.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Account(Arc<Mutex<Told>>);
 
@@ -52,18 +52,18 @@ impl Account {
     }
 }
 
-/// What the governor governs.
+/// What the governor works with.
 pub(super) struct Governed {
     pub(super) armory: Arc<Armory>,
     pub(super) recorder: Arc<Recorder>,
-    /// What is recorded at first.
+    /// Sources that are enabled at the start.
     pub(super) sources: Vec<Source>,
     pub(super) options: Options,
     pub(super) notes: SyncSender<Input>,
     pub(super) account: Account,
 }
 
-/// Starts it; it ends when the session has.
+/// Starts the governor; it ends after the session.
 pub(super) fn start(governed: Governed) {
     let notes = governed.notes.clone();
     if let Err(error) = vital::spawn("governor", move || governed.run()) {
@@ -74,7 +74,7 @@ pub(super) fn start(governed: Governed) {
 impl Governed {
     fn run(self) {
         vital::in_no_hurry();
-        // A program that is over by now has cost nothing worth a measurement.
+        // A program that has ended by now did not cost enough to be worth a measurement.
         thread::sleep(TICK);
         let ourselves = self.armory.ourselves();
         let prices = calibrate::prices(&*self.armory, &self.sources, &self.recorder.rings);
@@ -141,14 +141,14 @@ impl Governed {
         let _ = self.notes.try_send(Input::Aside(sentence));
     }
 
-    /// Not waited for: the session may be over.
+    /// Sends a message for the user, if the channel has room: the session may be over.
     fn note(&self, sentence: String) {
         let _ = self.notes.try_send(Input::Note(sentence));
     }
 }
 
 impl Limit {
-    /// "over the 1 % overhead budget"
+    /// Describes the exceeded limit: "over the 1 % overhead budget"
     fn sentence(self, limits: &Limits) -> String {
         let (percent, what) = match self {
             Limit::Target => (limits.target_percent, "overhead budget"),
@@ -159,14 +159,14 @@ impl Limit {
     }
 }
 
-/// The counters as they were at the last reading.
+/// Computes costs from the differences between two readings of the counters.
 struct Meter {
     calibrated: Prices,
     time_ns: u64,
     counters: Counters,
-    /// CPU time that the program at sched_switch had added up; `None` while it was not attached.
+    /// CPU time that the program at sched_switch had added up by the last reading; `None` if it was not attached.
     added_up_ns: Option<u64>,
-    /// CPU time of each watched process when all were last asked, and when that was.
+    /// When the CPU time of each watched process was last read, and its values.
     asked: Option<(u64, HashMap<u32, u64>)>,
 }
 
@@ -176,7 +176,7 @@ impl Meter {
         Meter { calibrated, time_ns: Clock::monotonic_ns(), counters, added_up_ns: None, asked: None }
     }
 
-    /// What happened since the last reading. `adds_up`: the program at sched_switch is attached.
+    /// Returns what happened since the last reading. `adds_up`: whether the program at sched_switch is attached.
     fn read(&mut self, governed: &Governed, adds_up: bool) -> Reading {
         let rings = &governed.recorder.rings;
         let (time_ns, counters) = (Clock::monotonic_ns(), rings.counters());
@@ -187,14 +187,15 @@ impl Meter {
         let added_up = now_ns.zip(before_ns).map(|(now, before)| now.saturating_sub(before));
         let target_ns: f64 = costs.values().map(|cost| cost.target_ns).sum();
         let cpu_ns = added_up.or_else(|| {
-            // Within the floor it does not matter, and asking takes time for each process.
+            // Within the floor the CPU time is not needed, and reading it takes time for each process.
             (target_ns > FLOOR * elapsed_ns as f64).then(|| self.ask(governed, time_ns))
         });
         (self.time_ns, self.counters) = (time_ns, counters);
         Reading { time_ns, elapsed_ns, costs, cpu_ns }
     }
 
-    /// CPU time that all watched processes have used since they were last asked; 0 unless that is due again.
+    /// Returns the CPU time that all watched processes have used since they were last read; 0 unless the next reading
+    /// is due.
     fn ask(&mut self, governed: &Governed, time_ns: u64) -> u64 {
         if self.asked.as_ref().is_some_and(|(asked_ns, _)| asked_ns + ASK_NS > time_ns) {
             return 0;
@@ -203,7 +204,7 @@ impl Meter {
         let used: HashMap<u32, u64> =
             watched.into_iter().filter_map(|pid| Some((pid, Clock::process_cpu_ns(pid)?))).collect();
         let before = self.asked.as_ref().map(|(_, before)| before);
-        // A process that was absent the last time counts with all that it has used, except at the first reading.
+        // A process that was absent at the last reading counts with all its CPU time, except at the first reading.
         let since = |(pid, used): (&u32, &u64)| match before {
             Some(before) => used.saturating_sub(before.get(pid).copied().unwrap_or(0)),
             None => 0,

@@ -1,6 +1,6 @@
-//! The host's name and boot id, as every incident carries them.
+//! Host name and boot ID, which every incident contains.
 //!
-//! The name is that of the UTS namespace of process 1: a daemon in a container has another name than its host.
+//! The name is that of the UTS namespace of process 1: a daemon in a container has a different name than its host.
 //! <https://man7.org/linux/man-pages/man7/uts_namespaces.7.html>
 
 use std::{
@@ -13,24 +13,24 @@ use std::{
 
 use crate::incident::{Host, Incident, Missing};
 
-/// A host can be renamed (cloud-init does so after boot): facts older than this are read again.
+/// How long the facts are cached. A host can be renamed (cloud-init does so after boot).
 const FRESH: Duration = Duration::from_secs(60);
-/// UTS namespaces of process 1 and of the calling thread.
+/// Files of the UTS namespaces of process 1 and of the calling thread.
 const FIRST: &str = "/proc/1/ns/uts";
 const OWN: &str = "/proc/thread-self/ns/uts";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// What is known of the host, and why the rest is not.
+/// Host name and boot ID, and why either is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// Name and boot id.
+    /// Name and boot ID.
     pub host: Host,
-    /// An entry for each of the two that could not be read.
+    /// One entry for each of the two that could not be read.
     pub missing: Vec<Missing>,
 }
 
 impl Facts {
-    /// Reads them now.
+    /// Reads the current facts.
     pub fn read() -> Facts {
         let boot_id =
             fs::read_to_string(BOOT_ID).map_err(|error| format!("{BOOT_ID} cannot be read: {error}"));
@@ -54,19 +54,19 @@ impl Facts {
         Facts { host, missing }
     }
 
-    /// Adds them to an incident that happened here.
+    /// Adds the facts to an incident of this host.
     pub fn add_to(&self, incident: &mut Incident) {
         incident.host = Some(self.host.clone());
         incident.missing.extend(self.missing.iter().cloned());
     }
 }
 
-/// [`Facts`] that are read again when they are a minute old.
+/// Cached [`Facts`], which are read again when they are a minute old.
 #[derive(Debug, Default)]
 pub struct Current(Option<(Instant, Facts)>);
 
 impl Current {
-    /// The facts, at most a minute old.
+    /// Returns the facts, at most a minute old.
     pub fn get(&mut self) -> &Facts {
         if self.0.as_ref().is_none_or(|(read, _)| read.elapsed() >= FRESH) {
             self.0 = None;
@@ -75,7 +75,7 @@ impl Current {
     }
 }
 
-/// The name in a UTS namespace; where that cannot be entered, the name in our own.
+/// Returns the host name in a UTS namespace; if that cannot be entered, the name in our own.
 fn name_in(namespace: &'static str) -> io::Result<String> {
     let is_own = || Some(fs::read_link(namespace).ok()? == fs::read_link(OWN).ok()?);
     if is_own() != Some(false) {
@@ -90,7 +90,7 @@ fn name_in(namespace: &'static str) -> io::Result<String> {
 }
 
 fn enter(namespace: &File) -> io::Result<()> {
-    // SAFETY: a system call without pointers, on a descriptor that is open.
+    // SAFETY: setns takes integers only, and the descriptor is open.
     match unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWUTS) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
@@ -98,7 +98,7 @@ fn enter(namespace: &File) -> io::Result<()> {
 }
 
 fn own_name() -> io::Result<String> {
-    // The file shows the name in the namespace of the thread that reads it.
+    // The file has the name in the namespace of the reading thread.
     fs::read_to_string("/proc/sys/kernel/hostname")
 }
 
@@ -126,16 +126,16 @@ mod tests {
 
     #[test]
     fn the_name_is_that_of_the_namespace_asked_for() {
-        // That of the process's first thread, which the thread below leaves.
+        // The namespace of the process's first thread, which the thread below leaves.
         let first = "/proc/self/ns/uts";
         let expected = name_in(first).expect("a name");
         let renamed = thread::spawn(move || {
-            // SAFETY: a system call without pointers; the new namespace is this thread's alone and ends with it.
+            // SAFETY: unshare takes integers only; only this thread uses the new namespace, which ends with it.
             if unsafe { libc::unshare(libc::CLONE_NEWUTS) } != 0 {
                 return println!("SKIPPED: no right to a namespace of its own");
             }
             let other = b"elsewhere";
-            // SAFETY: the bytes live through the call, and their length is given.
+            // SAFETY: the bytes outlive the call, and their length is passed.
             assert_eq!(unsafe { libc::sethostname(other.as_ptr().cast(), other.len()) }, 0);
             assert_eq!(own_name().expect("a name").trim(), "elsewhere");
             assert_eq!(name_in(first).expect("a name"), expected);

@@ -1,4 +1,5 @@
-//! Starts a program: resolves its name as a shell does, and gives it the signal state that panicwatch itself was started with.
+//! Starts a program: resolves its name as a shell does, and restores the signal state that panicwatch itself was
+//! started with.
 
 use std::{
     env,
@@ -13,33 +14,34 @@ use std::{
 use super::signals;
 use crate::escape;
 
-/// The program cannot be started.
+/// Error of starting a program.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LaunchError {
-    /// Not found.
+    /// No such file.
     #[error("{0}: no such program; give its path, or a name that is in PATH")]
     Missing(String),
-    /// A directory or the like.
+    /// A directory or another file that is not regular.
     #[error("{0} is not a file")]
     NotAFile(String),
-    /// No execute permission.
+    /// The file has no execute permission.
     #[error("{0} is not executable; chmod +x makes it so")]
     NotExecutable(String),
-    /// execve failed.
+    /// The file cannot be read, or fork or execve failed.
     #[error("starting {program} failed: {source}")]
     Start {
-        /// Program.
+        /// Name of the program.
         program: String,
-        /// errno.
+        /// Error of the system call.
         source: io::Error,
     },
 }
 
-/// Returns the file that `program` names: a path when it contains a slash, else the first executable of that name in PATH.
+/// Returns the file that `program` names: a path if it contains a slash, else the first executable of that name in
+/// PATH.
 ///
 /// # Errors
-/// When there is none, or it cannot be executed.
+/// Fails if there is none, or it cannot be executed or read.
 pub fn resolve(program: &OsStr) -> Result<PathBuf, LaunchError> {
     if program.as_encoded_bytes().contains(&b'/') {
         let path = PathBuf::from(program);
@@ -53,7 +55,7 @@ pub fn resolve(program: &OsStr) -> Result<PathBuf, LaunchError> {
     found.ok_or_else(|| LaunchError::Missing(shown(program)))
 }
 
-/// A program's name for an error message.
+/// Returns a program's name, escaped for an error message.
 fn shown(program: &OsStr) -> String {
     escape::one_line(&program.to_string_lossy())
 }
@@ -66,16 +68,16 @@ fn check(path: &Path, program: &OsStr) -> Result<(), LaunchError> {
     if meta.permissions().mode() & 0o111 == 0 {
         return Err(LaunchError::NotExecutable(shown(program)));
     }
-    // Read as well as executed: the tables must be read.
+    // The file must be readable, too: its tables are parsed.
     File::open(path).map_err(|source| LaunchError::Start { program: shown(program), source })?;
     Ok(())
 }
 
-/// Starts the program with panicwatch's own input, output, environment, ignored signals and signal mask. With `dies_with_us` the
-/// kernel kills it when panicwatch ends.
+/// Starts the program with panicwatch's own input, output, environment, ignored signals and signal mask. With
+/// `dies_with_us` the kernel kills it when panicwatch ends.
 ///
 /// # Errors
-/// When the kernel refuses to execute it.
+/// Fails if the program cannot be executed.
 pub fn start(
     path: &Path,
     program: &OsStr,
@@ -86,7 +88,7 @@ pub fn start(
     let (signals, parent) = (signals::at_start(), std::process::id());
     let mut command = Command::new(path);
     command.arg0(program).args(args);
-    // SAFETY: between fork and exec only system calls are made, on copied integers.
+    // SAFETY: only system calls are made between fork and exec, on copied integers.
     unsafe {
         command.pre_exec(move || {
             signals.restore();
@@ -96,14 +98,14 @@ pub fn start(
     command.spawn().map_err(|source| LaunchError::Start { program: shown(program), source })
 }
 
-/// Has the kernel send SIGKILL to the calling process when the thread of `parent` that started it ends.
+/// Requests SIGKILL for the calling process for when the thread of `parent` that started it ends.
 /// <https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html>
 fn die_with(parent: u32) -> io::Result<()> {
-    // SAFETY: takes integers.
+    // SAFETY: prctl takes integers here.
     if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: no preconditions. A parent that ended before the request sends nothing.
+    // SAFETY: getppid has no preconditions. A parent that ended before the request causes no signal, hence the check.
     let still = unsafe { libc::getppid() } as u32 == parent;
     if still { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
 }

@@ -1,19 +1,19 @@
-//! Mounted file systems, as /proc/PID/mountinfo lists them, and which of them an exec gate may hold execs on.
+//! Parses /proc/PID/mountinfo and selects the file systems on which the exec gate may hold execs.
 //!
-//! The kernel opens the file of every permission event in panicwatch's own context. On a file system that user space or the network
-//! serves (FUSE, NFS, CIFS, 9p) that open can wait for ever, and with it every exec on the machine; so can a path walk through such
-//! a mount. Only file systems of a fixed list are marked, and only where no other kind lies on the way. Pure: the caller reads the
-//! text. <https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html>
+//! The kernel opens the file of every permission event in panicwatch's own context. On a file system served by user
+//! space or the network (FUSE, NFS, CIFS, 9p) that open can block forever, and with it every exec on the machine; so
+//! can a path walk through such a mount. Only file systems of a fixed list are marked, and only if no other kind is on
+//! the path to them. Pure: the caller reads the file. <https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html>
 
 use std::collections::HashMap;
 
-/// File systems that the kernel serves alone: from memory or from a block device.
+/// File systems that the kernel serves without user space or network: from memory or from a block device.
 const LOCAL: [&str; 29] = [
     "bcachefs", "btrfs", "cramfs", "devtmpfs", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs", "hfs",
     "hfsplus", "iso9660", "jffs2", "jfs", "minix", "msdos", "nilfs2", "ntfs3", "ramfs", "reiserfs", "romfs",
     "rootfs", "squashfs", "tmpfs", "ubifs", "udf", "vfat", "xfs",
 ];
-/// File systems without programs that a path may pass.
+/// File systems that hold no programs, but that a path may cross.
 const PSEUDO: [&str; 15] = [
     "binfmt_misc",
     "bpf",
@@ -31,29 +31,30 @@ const PSEUDO: [&str; 15] = [
     "sysfs",
     "tracefs",
 ];
-/// Overlays may lie on overlays: the kernel allows two. <https://github.com/torvalds/linux/blob/v6.12/include/linux/fs.h> (FILESYSTEM_MAX_STACK_DEPTH)
+/// Deepest stacking of overlays that the kernel allows.
+/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/fs.h> (FILESYSTEM_MAX_STACK_DEPTH)
 const MAX_STACKED: u32 = 2;
 
-/// One mount.
+/// One line of mountinfo.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Mount {
-    /// Unique among the mounts that exist now.
+    /// Mount ID, unique among the current mounts.
     pub(super) id: u32,
-    /// Device of its file system, "8:1".
+    /// Device number of its file system, "8:1".
     pub(super) device: String,
-    /// Where it is mounted, below the reader's root directory.
+    /// Mount point, relative to the reader's root directory.
     pub(super) point: Vec<u8>,
     kind: String,
-    /// The file system's own options.
+    /// Options of the file system itself (super options).
     options: String,
 }
 
-/// The mounts that `text`, a mountinfo, lists; lines that are not as the kernel writes them are left out.
+/// Returns the mounts in `text`, a mountinfo; malformed lines are skipped.
 pub(super) fn parse(text: &str) -> Vec<Mount> {
     text.lines().filter_map(mount).collect()
 }
 
-/// `36 35 98:0 / /mnt rw,noatime shared:1 - ext3 /dev/root rw`
+/// Parses one line: `36 35 98:0 / /mnt rw,noatime shared:1 - ext3 /dev/root rw`
 fn mount(line: &str) -> Option<Mount> {
     let (left, right) = line.split_once(" - ")?;
     let mut left = left.split(' ');
@@ -64,9 +65,9 @@ fn mount(line: &str) -> Option<Mount> {
     Some(Mount { id, device, point: unescape(point), kind, options })
 }
 
-/// The mounts of `all` whose file systems an exec gate may mark. `own` says that the list is that of panicwatch's own namespace. Of
-/// other namespaces the list must include the root directory's mount, and overlays are never marked: the paths of their layers may
-/// be those of yet another namespace.
+/// Returns the mounts of `all` whose file systems the exec gate may mark. `own` means that the list is that of
+/// panicwatch's own namespace. In other namespaces, the list must include the mount of the root directory, and overlays
+/// are never marked: the paths of their layers may be those of yet another namespace.
 pub(super) fn safe(all: &[Mount], own: bool) -> Vec<&Mount> {
     if !own && !all.iter().any(|mount| mount.point == b"/") {
         return Vec::new();
@@ -79,7 +80,8 @@ pub(super) fn safe(all: &[Mount], own: bool) -> Vec<&Mount> {
 }
 
 impl Mount {
-    /// The directories that an overlay consists of, each split at the mount point of `all` that holds it; empty for other kinds.
+    /// Returns the directories that an overlay consists of, each split at the mount point of `all` that contains it;
+    /// empty for other kinds.
     pub(super) fn layers(&self, all: &[Mount]) -> Vec<(Vec<u8>, Vec<u8>)> {
         if !self.is_overlay() {
             return Vec::new();
@@ -99,7 +101,7 @@ impl Mount {
     }
 }
 
-/// No mount on the way to `path`, at whatever depth it is shadowed, can make a path walk wait.
+/// Reports whether no mount on the way to `path`, even a shadowed one, can block a path walk.
 fn is_reached_safely(path: &[u8], all: &[Mount]) -> bool {
     let on_the_way = |mount: &&Mount| is_below(path, &mount.point);
     let passes = |mount: &Mount| PSEUDO.contains(&&*mount.kind) || is_local(mount, all, 0);
@@ -113,7 +115,8 @@ fn is_local(mount: &Mount, all: &[Mount], stacked: u32) -> bool {
     }
 }
 
-/// Every layer is an absolute path whose mount is local. Relative ones, and those that the list does not explain, count as unsafe.
+/// Reports whether every layer is an absolute path on a local mount. Relative layers, and those whose mount is not in
+/// the list, count as unsafe.
 fn overlay_is_local(mount: &Mount, all: &[Mount], stacked: u32) -> bool {
     let layers = layers(&mount.options);
     let local = |layer: &Vec<u8>| {
@@ -126,7 +129,7 @@ fn overlay_is_local(mount: &Mount, all: &[Mount], stacked: u32) -> bool {
     !layers.is_empty() && layers.iter().all(local)
 }
 
-/// Directories that an overlay consists of. <https://docs.kernel.org/filesystems/overlayfs.html>
+/// Returns the directories that an overlay consists of. <https://docs.kernel.org/filesystems/overlayfs.html>
 fn layers(options: &str) -> Vec<Vec<u8>> {
     let mut layers = Vec::new();
     for option in options.split(',') {
@@ -142,13 +145,13 @@ fn layers(options: &str) -> Vec<Vec<u8>> {
     layers
 }
 
-/// Is `path` the directory `above`, or below it?
+/// Reports whether `path` is the directory `above` or below it.
 fn is_below(path: &[u8], above: &[u8]) -> bool {
     let above = above.strip_suffix(b"/").unwrap_or(above);
     path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
-/// mountinfo writes space, tab, newline, backslash and, in options, comma as octal.
+/// Decodes the octal escapes of mountinfo: space, tab, newline, backslash and, in options, comma.
 fn unescape(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
@@ -170,15 +173,15 @@ fn unescape(text: &str) -> Vec<u8> {
     out
 }
 
-/// Mounts that were marked, by namespace: what is marked again costs several system calls each.
+/// Mounts that were marked before, by mount namespace: marking a mount again costs several system calls.
 #[derive(Debug, Default)]
 pub(super) struct Marked(HashMap<u64, Vec<Mount>>);
 
-/// Namespaces that are remembered; with more, some are marked again.
+/// Most namespaces that are remembered; when the map is full, it is cleared and some mounts are marked again.
 const MAX_NAMESPACES: usize = 256;
 
 impl Marked {
-    /// The safe mounts of `all`, the mounts of `namespace` now, that were not returned before.
+    /// Returns the safe mounts of `all`, the current mounts of `namespace`, that were not returned before.
     pub(super) fn new_ones(&mut self, namespace: u64, all: &[Mount], own: bool) -> Vec<Mount> {
         if self.0.len() >= MAX_NAMESPACES && !self.0.contains_key(&namespace) {
             self.0.clear();
@@ -188,7 +191,7 @@ impl Marked {
         now.into_iter().filter(|mount| !before.contains(mount)).collect()
     }
 
-    /// Every mount is new again: its mark was removed.
+    /// Forgets all mounts, after their marks were removed.
     pub(super) fn forget(&mut self) {
         self.0.clear();
     }
@@ -229,7 +232,7 @@ mod tests {
     fn nothing_below_or_over_such_a_mount_is_walked_to() {
         let below = format!("{ROOT}40 27 0:50 / /srv rw - fuse x rw\n41 40 0:51 / /srv/a rw - tmpfs x rw\n");
         assert_eq!(points(&below), ["/"]);
-        // The tmpfs is below the FUSE mount: its path leads to that.
+        // The tmpfs is shadowed by the FUSE mount: its path leads to the FUSE mount.
         let over = format!("{ROOT}40 27 0:50 / /m rw - tmpfs x rw\n41 40 0:51 / /m rw - fuse x rw\n");
         assert_eq!(points(&over), ["/"]);
         let beside = format!("{ROOT}40 27 0:50 / /srv rw - fuse x rw\n41 27 0:51 / /srv2 rw - tmpfs x rw\n");

@@ -1,5 +1,5 @@
-//! Names for what the recorder gives numbers of: of the program from its tables, of threads from the records themselves
-//! and /proc, of the kernel from /proc/kallsyms.
+//! Names for the numbers in the recorder's records: functions from the program's tables, threads from the records
+//! themselves and /proc, kernel symbols from /proc/kallsyms.
 
 use std::{collections::HashMap, fs, sync::OnceLock};
 
@@ -7,7 +7,7 @@ use panicwatch_common::recorder::{Slot, kind};
 
 use crate::{correlate::Program, incident::Frame, symbolize::kernel::Kernel, timeline};
 
-/// The kernel's symbols, read when first asked for.
+/// The kernel's symbols, read on first use.
 #[derive(Default)]
 pub(super) struct KernelNames(OnceLock<Option<Kernel>>);
 
@@ -22,7 +22,7 @@ impl KernelNames {
     }
 }
 
-/// Names of one process.
+/// Names for the records of one process.
 pub(super) struct Names<'a> {
     program: &'a Program,
     bias: u64,
@@ -32,7 +32,8 @@ pub(super) struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// Of process `pid`, which runs `program` at `bias`; `slots` name threads.
+    /// Returns names for process `pid`, which executes `program` at load bias `bias`; switch records in `slots` have
+    /// thread names.
     pub(super) fn new(
         program: &'a Program,
         bias: u64,
@@ -49,7 +50,7 @@ impl<'a> Names<'a> {
     }
 }
 
-/// A thread's name in two words, as the kernel has it.
+/// Decodes a thread's name (comm) from two words of a record.
 fn comm(first: u64, second: u64) -> String {
     let bytes = [first.to_ne_bytes(), second.to_ne_bytes()].concat();
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());

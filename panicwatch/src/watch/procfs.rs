@@ -1,4 +1,5 @@
-//! What /proc tells of a process, read when it is first seen. Anything may have vanished: that gives `None`.
+//! Reads descriptions of processes from /proc. A process may end at any time, hence the `Option` and `io::Result`
+//! values.
 
 use std::{
     collections::BTreeMap,
@@ -12,22 +13,22 @@ use crate::{
     mappings::{self, MappedFile, Mapping},
 };
 
-/// The executable of a process.
+/// Executable of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Executable {
-    /// `/proc/PID/exe`: opens the very file that runs, also when it was deleted or replaced.
+    /// `/proc/PID/exe`: opens the file that is being executed, even if it was deleted or replaced.
     pub link: PathBuf,
-    /// Where it was started from, with " (deleted)" behind it when it is no longer there.
+    /// Path from which it was started, followed by " (deleted)" if it no longer exists.
     pub shown: PathBuf,
-    /// To find it among the mappings.
+    /// Identity, to find it among the mappings.
     pub file: MappedFile,
 }
 
-/// The executable of `pid`.
+/// Returns the executable of `pid`.
 ///
 /// # Errors
-/// NotFound when there is no such process, or it has no executable (a kernel thread, a process that has ended);
-/// PermissionDenied for another user's.
+/// NotFound if there is no such process or it has no executable (a kernel thread, a process that has ended);
+/// PermissionDenied for another user's process.
 pub fn executable(pid: u32) -> io::Result<Executable> {
     let link = PathBuf::from(format!("/proc/{pid}/exe"));
     let shown = fs::read_link(&link)?;
@@ -37,13 +38,13 @@ pub fn executable(pid: u32) -> io::Result<Executable> {
     Ok(Executable { link, shown, file })
 }
 
-/// All processes there are.
+/// Returns the PIDs of all processes.
 pub fn all() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// The processes that run the very file `wanted` now.
+/// Returns the processes that execute the file `wanted` now, compared by inode.
 pub fn running(wanted: &fs::File) -> Vec<u32> {
     let Ok(wanted) = wanted.metadata() else { return Vec::new() };
     let same = |pid: &u32| {
@@ -53,40 +54,40 @@ pub fn running(wanted: &fs::File) -> Vec<u32> {
     all().into_iter().filter(same).collect()
 }
 
-/// What `pid` has mapped.
+/// Returns the mappings of `pid`.
 ///
 /// # Errors
-/// As [`executable`].
+/// Same as [`executable`].
 pub fn maps(pid: u32) -> io::Result<Vec<Mapping>> {
     Ok(mappings::parse(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/maps"))?)))
 }
 
-/// Which file a process has mapped, as the kernel lists it.
+/// Identity of a mapped file, as the kernel lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct MappedId {
-    /// Major and minor number of its device.
+    /// Major and minor device number.
     dev: (u32, u32),
     inode: u64,
-    /// Its path in the process's mount namespace.
+    /// Path in the process's mount namespace.
     pub path: PathBuf,
 }
 
 /// A file that a process has mapped as code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MappedCode {
-    /// The file: the same for every process of one mount namespace that has mapped it.
+    /// Identity of the file: the same in every process of one mount namespace that has mapped it.
     pub id: MappedId,
-    /// First address and first address beyond one of its mappings.
+    /// Start and end address of one of its mappings.
     range: (u64, u64),
 }
 
 impl MappedCode {
-    /// Opens the very file. Without the right to (CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE) the file that has its path now, if that has
-    /// the same inode.
+    /// Opens the mapped file. Without the privilege to do so (CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE), opens the file
+    /// that now has its path, if that has the same inode number.
     /// <https://man7.org/linux/man-pages/man5/proc_pid_map_files.5.html>
     ///
     /// # Errors
-    /// When it is unmapped by now, or cannot be read.
+    /// Fails if the file is not mapped any more or cannot be read.
     pub fn open(&self, pid: u32) -> io::Result<fs::File> {
         let (start, end) = self.range;
         let very = fs::File::open(format!("/proc/{pid}/map_files/{start:x}-{end:x}"));
@@ -94,7 +95,7 @@ impl MappedCode {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 let path = self.id.path.strip_prefix("/").unwrap_or(&self.id.path);
                 let path = PathBuf::from(format!("/proc/{pid}/root")).join(path);
-                // The process may have put a FIFO there: an open that waits would wait for it.
+                // The process may have put a FIFO there, on which a blocking open would wait.
                 let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path)?;
                 let meta = file.metadata()?;
                 if !meta.is_file() || meta.ino() != self.id.inode {
@@ -107,10 +108,10 @@ impl MappedCode {
     }
 }
 
-/// The files that `pid` has mapped as code, each once.
+/// Returns the files that `pid` has mapped as code, each once.
 ///
 /// # Errors
-/// As [`executable`].
+/// Same as [`executable`].
 pub fn mapped_code(pid: u32) -> io::Result<Vec<MappedCode>> {
     let mut files: Vec<MappedCode> = Vec::new();
     for mapping in maps(pid)?.iter().filter(|mapping| mapping.is_executable() && mapping.is_file()) {
@@ -124,8 +125,8 @@ pub fn mapped_code(pid: u32) -> io::Result<Vec<MappedCode>> {
     Ok(files)
 }
 
-/// The variables that shape how Go behaves (mission: GODEBUG and the like).
-/// And OpenTelemetry's, which say what the service is called.
+/// Environment variables that are recorded: those that change Go's behaviour, and OpenTelemetry's, which name the
+/// service.
 pub const GO_VARIABLES: [&str; 7] = [
     "GODEBUG",
     "GOTRACEBACK",
@@ -136,13 +137,13 @@ pub const GO_VARIABLES: [&str; 7] = [
     "OTEL_RESOURCE_ATTRIBUTES",
 ];
 
-/// NUL-separated strings as text.
+/// Splits a block of NUL-separated strings.
 pub fn strings(block: &[u8]) -> Vec<String> {
     let block = block.strip_suffix(b"\0").unwrap_or(block);
     block.split(|b| *b == 0).map(|s| String::from_utf8_lossy(s).into_owned()).collect()
 }
 
-/// The Go variables in an environment block.
+/// Returns the variables of [`GO_VARIABLES`] in an environment block.
 pub fn go_variables(block: &[u8]) -> BTreeMap<String, String> {
     let entries = strings(block);
     let pairs = entries.iter().filter_map(|entry| entry.split_once('='));
@@ -150,13 +151,13 @@ pub fn go_variables(block: &[u8]) -> BTreeMap<String, String> {
     known.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// Those of our own environment.
+/// Returns the variables of [`GO_VARIABLES`] in our own environment.
 pub fn own_go_variables() -> BTreeMap<String, String> {
     let set = |name: &&str| std::env::var(name).ok().map(|value| ((*name).to_owned(), value));
     GO_VARIABLES.iter().filter_map(set).collect()
 }
 
-/// Reads what is there.
+/// Returns what /proc has on process `pid`.
 pub fn process(pid: u32) -> Process {
     let read = |what: &str| fs::read(format!("/proc/{pid}/{what}")).ok();
     Process {
@@ -169,38 +170,39 @@ pub fn process(pid: u32) -> Process {
     }
 }
 
-/// Clock ticks from boot to the beginning of process `pid`: with the pid, its identity.
+/// Returns the start time of process `pid`, clock ticks since boot: identifies the process together with the PID.
+/// `None` for a zombie.
 pub fn started(pid: u32) -> Option<u64> {
-    // A zombie has nothing left to look at.
+    // A zombie has nothing left to inspect.
     stat(pid).filter(|(state, _)| state != "Z").map(|(_, start)| start)
 }
 
-/// State and start of process `pid`.
+/// Returns the state and the start time of process `pid`.
 fn stat(pid: u32) -> Option<(String, u64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Fields 3 and 22, counted after the parenthesised name, which may hold anything.
+    // Fields 3 and 22, counted from the end of the parenthesised name, which may contain anything.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     Some((fields.next()?.to_owned(), fields.nth(18)?.parse().ok()?))
 }
 
-/// Our own resident memory, bytes.
+/// Returns our own resident memory in bytes.
 pub fn own_resident() -> Option<u64> {
     let statm = fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    // SAFETY: plain library call.
+    // SAFETY: sysconf has no preconditions.
     let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
     Some(pages * page)
 }
 
-/// The effective user of process `pid`.
+/// Returns the effective user ID of process `pid`.
 pub fn uid(pid: u32) -> Option<u32> {
     fs::metadata(format!("/proc/{pid}")).ok().map(|meta| meta.uid())
 }
 
-/// Wall time at which process `pid` began, RFC 3339; to the clock tick of /proc/PID/stat.
+/// Returns the wall time at which process `pid` started, RFC 3339, with the resolution of a clock tick.
 fn start_time(pid: u32) -> Option<String> {
     let (_, ticks) = stat(pid)?;
-    // SAFETY: plain library call.
+    // SAFETY: sysconf has no preconditions.
     let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1);
     let since_boot_ns = i128::from(ticks) * 1_000_000_000 / i128::from(per_second);
     crate::clock::Clock::boot_time_to_rfc3339(since_boot_ns)

@@ -1,5 +1,5 @@
-//! Drains the event ring into a channel, on a thread of its own, so that a burst waits in our memory and not in the
-//! kernel's.
+//! Ring reader: a thread that drains the event ring into a channel, so that a burst is buffered in our memory instead
+//! of the kernel's.
 
 use std::{
     io,
@@ -18,59 +18,59 @@ use panicwatch_common::event::kind;
 
 use crate::vital;
 
-/// Records that may wait between the ring and the correlator; some hundred megabytes at the very most.
+/// Most records between the ring and the correlator; some hundred megabytes in the worst case.
 pub(super) const QUEUE: usize = 65_536;
 
-/// Told what the reader does, on its thread.
+/// Callbacks of the ring reader, on its thread.
 pub(super) trait Listener: Send {
-    /// The ring is empty for now. Returns whether it should be drained again soon: the recorder's rings fill fast.
+    /// Called when the ring is empty. Returns whether it should be drained again soon: the recorder's rings fill fast.
     fn looking(&mut self) -> bool;
-    /// It found a record of that kind; records before this one have not been passed on yet.
+    /// Called for each record of that kind, before the record and its batch are passed on.
     fn found(&mut self, kind: u32);
 }
 
-/// Records that are passed on at once; the listener hears of all of them before.
+/// Most records that are passed on together; the listener is called for all of them first.
 const BATCH: usize = 4096;
 
-/// Asks a reader to read what is still there and then to end.
+/// Stop request: makes a reader drain the ring and then end.
 #[derive(Debug)]
 pub struct Stop(OwnedFd);
 
 impl Stop {
-    /// Not yet.
+    /// Returns a stop request that is not yet made.
     ///
     /// # Errors
-    /// Without descriptors.
+    /// Fails if no file descriptor is available.
     pub fn new() -> io::Result<Stop> {
-        // SAFETY: plain system call; the result is checked.
+        // SAFETY: eventfd takes integers; the result is checked.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: a new descriptor that is ours.
+        // SAFETY: the call returned a new descriptor that is ours.
         Ok(Stop(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// The same, for another thread.
+    /// Returns a handle to the same request, for another thread.
     ///
     /// # Errors
-    /// Without descriptors.
+    /// Fails if no file descriptor is available.
     pub fn try_clone(&self) -> io::Result<Stop> {
         self.0.try_clone().map(Stop)
     }
 
-    /// Waits so long, or until it is requested; true for the latter.
+    /// Waits for `at_most`, or until the stop is requested; returns true if it is.
     pub(super) fn wait(&self, at_most: Duration) -> bool {
         let mut fd = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         let nanoseconds = libc::c_long::from(at_most.subsec_nanos());
         let timeout =
             libc::timespec { tv_sec: at_most.as_secs().try_into().unwrap_or(0), tv_nsec: nanoseconds };
-        // SAFETY: both live through the call; no signal mask is given.
+        // SAFETY: both structs outlive the call; no signal mask is passed.
         unsafe { libc::ppoll(&raw mut fd, 1, &raw const timeout, std::ptr::null()) };
         fd.revents != 0
     }
 
-    /// Now.
+    /// Requests the stop.
     pub fn request(&self) {
         let one = 1u64.to_ne_bytes();
         // SAFETY: the descriptor is ours and the buffer has eight bytes.
@@ -78,7 +78,7 @@ impl Stop {
     }
 }
 
-/// The reading thread.
+/// Handle of the reader thread.
 pub(super) struct Reader {
     stop: Stop,
     thread: JoinHandle<()>,
@@ -86,8 +86,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Starts reading; each record becomes `wrap(bytes)` on `to`. `may_slow_down`: while nothing happens, the ring is drained less
-    /// often.
+    /// Starts the thread; each record is sent to `to` as `wrap(bytes)`. With `may_slow_down`, the ring is drained less
+    /// often while nothing happens.
     pub(super) fn start<T: Send + 'static>(
         mut ring: RingBuf<MapData>,
         to: SyncSender<T>,
@@ -108,23 +108,23 @@ impl Reader {
         Ok(Reader { stop, thread, passed })
     }
 
-    /// Asks it to read what is still there and then to end.
+    /// Makes the thread drain the ring and then end.
     pub(super) fn request_stop(&self) {
         self.stop.request();
     }
 
-    /// Records passed on so far.
+    /// Returns the number of records passed on so far.
     pub(super) fn passed(&self) -> u64 {
         self.passed.load(Ordering::Relaxed)
     }
 
-    /// It has ended: everything it read is in the channel.
+    /// Reports whether the thread has ended: all records that it read are in the channel.
     pub(super) fn has_ended(&self) -> bool {
         self.thread.is_finished()
     }
 }
 
-/// Passes records on, a batch at a time.
+/// Passes records on in batches.
 struct Passing<T> {
     to: SyncSender<T>,
     wrap: fn(Vec<u8>) -> T,
@@ -132,12 +132,12 @@ struct Passing<T> {
     batch: Vec<Vec<u8>>,
     passed: Arc<AtomicU64>,
     may_slow_down: bool,
-    /// A record that an incident may begin with was found since the ring was last empty.
+    /// Whether a record that may begin an incident was found since the ring was last empty.
     busy: bool,
 }
 
 impl<T> Passing<T> {
-    /// Takes a record; `None`: there are no more for now.
+    /// Takes one record, or `None` when the ring is empty.
     fn take(&mut self, record: Option<&[u8]>) -> Next {
         self.busy |= record.and_then(kind_of).is_some_and(begins);
         self.batch.extend(record.map(<[u8]>::to_vec));
@@ -164,24 +164,24 @@ impl<T> Passing<T> {
     }
 }
 
-/// What the consumer of the records wants next.
+/// When the consumer wants the next records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
-    /// Nothing: no one will receive them.
+    /// Never: the receiver is gone.
     End,
-    /// The next records within [`PACE_MS`].
+    /// Within [`PACE_MS`].
     Soon,
-    /// The next records within [`QUIET_PACE_MS`], if that goes on for a while.
+    /// Within [`QUIET_PACE_MS`], once that was the answer for a while.
     Later,
 }
 
-/// Reads until somebody asks to stop and the ring is empty then, or `each` gives false. `each` gets every record, and
-/// `None` whenever there are no more for now.
+/// Reads until a stop is requested and the ring is empty, or `each` returns false. `each` is called with every record,
+/// and with `None` whenever the ring is empty.
 pub fn read(ring: &mut RingBuf<MapData>, stop: &Stop, mut each: impl FnMut(Option<&[u8]>) -> bool) {
     drain(ring, stop, |record| if each(record) { Next::Soon } else { Next::End });
 }
 
-/// [`read`], at the pace that `each` asks for.
+/// Like [`read`], at the pace that `each` requests.
 fn drain(ring: &mut RingBuf<MapData>, stop: &Stop, mut each: impl FnMut(Option<&[u8]>) -> Next) {
     let mut pace = Pace::default();
     loop {
@@ -199,26 +199,26 @@ fn drain(ring: &mut RingBuf<MapData>, stop: &Stop, mut each: impl FnMut(Option<&
     }
 }
 
-/// How often the ring is drained.
+/// Interval at which the ring is drained.
 #[derive(Debug, Default)]
 struct Pace {
-    /// Times in a row that nothing had happened.
+    /// Number of consecutive times that nothing had happened.
     quiet: u32,
 }
 
 impl Pace {
-    /// The longest wait for records, milliseconds.
+    /// Returns the longest wait for records, milliseconds.
     fn ms(&self) -> i32 {
         if self.quiet < QUIET { PACE_MS } else { QUIET_PACE_MS }
     }
 
-    /// The ring was drained.
+    /// Adapts the pace after the ring was drained.
     fn after(&mut self, next: Next) {
         self.quiet = if next == Next::Later { self.quiet.saturating_add(1) } else { 0 };
     }
 }
 
-/// May an incident begin with an event of that kind?
+/// Reports whether an incident may begin with an event of that kind.
 pub(super) fn begins(kind: u32) -> bool {
     matches!(
         kind,
@@ -230,20 +230,20 @@ fn kind_of(record: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(*record.first_chunk()?))
 }
 
-/// How long an event may wait for us, milliseconds: the programs wake us only for deaths and for a ring that fills up
-/// (see `panicwatch-ebpf/src/maps.rs`).
+/// Longest time an event waits in the ring, milliseconds: the eBPF programs wake the reader only for the death of a
+/// process and when the ring fills up (see `panicwatch-ebpf/src/maps.rs`).
 const PACE_MS: i32 = 20;
-/// The same while nothing happens. The recorder's rings, which are read when an event is found, must not be overwritten meanwhile:
-/// they hold 160 ms of a hundred thousand records a second.
+/// The same while nothing happens. The recorder's rings, which are drained when an event is found, must not be
+/// overwritten in that time: they hold 160 ms of a hundred thousand records per second.
 const QUIET_PACE_MS: i32 = 60;
-/// Times that nothing must have happened, a second.
+/// Number of consecutive drains without events before the pace slows down: one second.
 const QUIET: u32 = 50;
 
-/// Waits until it is time to look at the ring, or reading shall stop; true for the latter.
+/// Waits until the ring should be drained or a stop is requested; returns true for the latter.
 fn wait(ring: &RingBuf<MapData>, stop: &OwnedFd, at_most_ms: i32) -> bool {
     let poll = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     let mut fds = [poll(ring.as_raw_fd()), poll(stop.as_raw_fd())];
-    // SAFETY: the array lives through the call.
+    // SAFETY: the array outlives the call.
     unsafe { libc::poll(fds.as_mut_ptr(), 2, at_most_ms) };
     fds[1].revents != 0
 }
@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(pace.ms(), PACE_MS);
     }
 
-    /// Records of these kinds, then an empty ring: what the reader does next.
+    /// Returns what the reader does after records of these kinds, then an empty ring.
     fn next(kinds: &[u32], may_slow_down: bool) -> Next {
         let (to, _received) = std::sync::mpsc::sync_channel(QUEUE);
         let passed = Arc::new(AtomicU64::new(0));
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn only_what_may_begin_an_incident_counts() {
         assert_eq!(next(&[], true), Next::Later);
-        // The arguments of an exec follow it as records of their own.
+        // The arguments of an exec follow it as separate records.
         assert_eq!(next(&[kind::EXEC, kind::MEMORY, kind::PROCESS_EXIT], true), Next::Later);
         assert_eq!(next(&[kind::EXEC, kind::PANIC, kind::EXEC], true), Next::Soon);
         assert_eq!(next(&[], false), Next::Soon);

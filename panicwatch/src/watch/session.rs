@@ -1,4 +1,5 @@
-//! One watching session: probes, processes and events of `run` or `attach`, until the program ends.
+//! A watching session: the probes, processes and events of `run`, `attach` or the daemon, until the program ends or the
+//! session is stopped.
 
 mod descendants;
 mod holding;
@@ -48,81 +49,82 @@ use crate::{
     recorder::Options,
 };
 
-/// Bytes of the event ring. The pages that were read count as our memory, twice, for the ring is mapped twice.
+/// Size of the event ring. The pages that were read count as our memory, twice, because the ring is mapped twice.
 const RING_BYTES: u32 = 32 << 20;
-/// Of a session that lasts.
+/// Size of the event ring in a session that watches the whole host.
 const HOST_RING_BYTES: u32 = 8 << 20;
 
-/// For tests: another size, a power of two.
+/// Environment variable for tests: another size, a power of two.
 const FORCED_RING_BYTES: &str = "PANICWATCH_EVENT_RING_BYTES";
 
-/// Whom a session is about.
+/// Which processes a session watches.
 pub enum Scope {
-    /// Those given to [`Session::watch`] and what they start.
+    /// Processes passed to [`Session::watch`] and their descendants.
     Chosen,
     /// Every process of an armed binary as well.
     Binaries,
-    /// Every Go process of the host that is selected.
+    /// Every Go process of the host that matches the selector.
     Host {
-        /// Who is.
+        /// The selector.
         select: Arc<Select>,
-        /// The first exec of a binary waits until its probes are in.
+        /// Whether the first exec of a binary is held until its probes are attached.
         hold: bool,
     },
 }
 
-/// What reaches the session's loop.
+/// Input of the session's loop.
 pub enum Input {
-    /// A ring record.
+    /// A record of the event ring.
     Record(Vec<u8>),
-    /// A binary about to be executed could not be armed.
+    /// A binary that is about to be executed could not be armed.
     Refused(ArmError),
     /// The program that `run` started has ended.
     ChildExited(ExitStatus),
-    /// Something a person should know.
+    /// A message for the user.
     Note(String),
-    /// Something that the next incident will tell too.
+    /// A message that the next incident contains, too.
     Aside(String),
-    /// Somebody asked us to stop.
+    /// A request to stop.
     Stop,
 }
 
-/// What [`Session::wait`] gives.
+/// Result of [`Session::wait`].
 #[derive(Debug)]
 pub enum Output {
     /// A complete incident.
     Incident(Box<Incident>),
-    /// Something a person should know, as a sentence.
+    /// A message for the user, as a sentence.
     Note(String),
-    /// Something that whoever follows along may want to know; the next incident tells it too.
+    /// A message for a user who follows the session live; the next incident contains it, too.
     Aside(String),
-    /// Panics that came faster than they are captured.
+    /// Panics that were raised faster than they are captured.
     Counted(Counted),
-    /// The initialisation of the traced program is over, with the binary it ran. Incidents of its end come before.
+    /// The initialisation of the traced program is over; with the binary that it executed. Incidents at its end are
+    /// returned earlier.
     Init(Box<Collected>, Arc<Program>),
-    /// The program has ended, with everything before it reported.
+    /// The program has ended, and everything before its end was returned.
     ChildExited(ExitStatus),
-    /// Stopped, with everything before it reported.
+    /// The session was stopped, and everything before that was returned.
     Stopped,
-    /// Of a session about the whole host, once a second: nothing is wrong, and time to look around.
+    /// Once a second in a session that watches the whole host: an opportunity for periodic work.
     Tick,
 }
 
-/// Panics of one process raised at one place that were counted only, since the last time they were told of.
+/// Panics of one process at one place that were counted but not captured, since the last report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counted {
-    /// Process.
+    /// Process ID.
     pub pid: u32,
-    /// Where they were raised; `None` when there were too many places.
+    /// Where they were raised; `None` if there were too many places.
     pub site: Option<Frame>,
-    /// How many.
+    /// Number of panics.
     pub count: u64,
 }
 
-/// Between two looks at the panics that were counted only.
+/// Interval at which counted panics are read.
 const COUNTED_PACE: Duration = Duration::from_secs(1);
 
-/// A running session.
+/// A running session; dropping it detaches all probes.
 pub struct Session {
     armory: Arc<Armory>,
     reader: Reader,
@@ -133,26 +135,26 @@ pub struct Session {
     outputs: VecDeque<Output>,
     gate: Result<Arc<Gate>, io::Error>,
     follower: Arc<Follower>,
-    /// The end of the program that `run` started is not the end of the session.
+    /// Whether the session continues after the end of the program that `run` started.
     waits_for_descendants: bool,
-    /// How that program ended, when it has.
+    /// Exit status of that program, once it has ended.
     child_status: Option<ExitStatus>,
-    /// What we started ourselves, until its image is seen.
+    /// The process that we started, until its image is seen.
     launched: Option<Process>,
-    /// Of a session that traces an initialisation, until it is over.
+    /// Collects the initialisation in a session that traces it, until that is over.
     init: Option<Collector>,
-    /// Of a session that records.
+    /// The flight recorder, in a session that records.
     flight: Option<Flight>,
-    /// Added to every incident.
+    /// Host name and boot ID, added to every incident.
     host: host::Current,
-    /// Panics that were counted only, as far as they were told of, and when that was.
+    /// Counts of panics that were not captured, as last reported, and the time of that report.
     counted: HashMap<Place, u64>,
     counted_at: Instant,
-    /// Of a session about the whole host.
+    /// Process discovery, in a session that watches the whole host.
     census: Option<Arc<Census>>,
-    /// Records taken from the ring.
+    /// Number of records taken from the ring.
     records: u64,
-    /// Records that were lost, when processes whose end may be among them were last looked for.
+    /// Number of lost records at the time when exited processes were last looked for.
     lost_records: u64,
     account: Account,
 }
@@ -165,12 +167,12 @@ impl Drop for Session {
 }
 
 impl Session {
-    /// Loads the programs and starts reading. `options` say what the flight recorder shall record.
+    /// Loads the eBPF programs and starts the ring reader. `options` configures the flight recorder.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// Fails if the kernel rejects a program, map or probe, or a thread or helper cannot be started.
     pub fn start(scope: Scope, options: &Options) -> Result<Session, ProbeError> {
-        // Before anything is watched, and before programs are started whose forks are followed.
+        // Started before anything is watched, and before programs are started whose forks are followed.
         let holder = links::holder().map_err(ProbeError::Helper)?;
         let mut kernel = KernelFacts::detect();
         let on_host = matches!(scope, Scope::Host { .. });
@@ -265,74 +267,75 @@ impl Session {
         })
     }
 
-    /// Traces the initialisation of the first Go program that will start: what is armed from now on gets the probes
-    /// for it, until [`Output::Init`].
+    /// Traces the initialisation of the first Go program that starts: binaries that are armed from now on get the
+    /// probes for it, until [`Output::Init`].
     pub fn trace_init(&mut self) {
         self.armory.trace_init();
         self.init = Some(Collector::new());
     }
 
-    /// Why programs that the watched ones start will not be covered from their first instruction, if so.
+    /// Returns why descendants of watched processes will not be covered from their first instruction; `None` if they
+    /// will.
     pub fn gate_problem(&self) -> Option<&io::Error> {
         self.gate.as_ref().err()
     }
 
-    /// The gate, if there is one.
+    /// Returns the exec gate, if there is one.
     pub fn gate(&self) -> Option<Arc<Gate>> {
         self.gate.as_ref().ok().cloned()
     }
 
-    /// For threads that have something to say to the loop.
+    /// Returns a sender for threads that pass input to the loop.
     pub fn sender(&self) -> SyncSender<Input> {
         self.sender.clone()
     }
 
-    /// Of a session about the whole host: its processes.
+    /// Returns process discovery, in a session that watches the whole host.
     pub fn census(&self) -> Option<Arc<Census>> {
         self.census.clone()
     }
 
-    /// The probes.
+    /// Returns the probe registry.
     pub fn armory(&self) -> Arc<Armory> {
         self.armory.clone()
     }
 
-    /// Records taken from the event ring so far.
+    /// Returns the number of records taken from the event ring so far.
     pub fn records(&self) -> u64 {
         self.records
     }
 
-    /// Records that were read from the ring and wait for us.
+    /// Returns the number of records that were read from the ring and not processed yet.
     pub fn queued(&self) -> u64 {
         self.reader.passed().saturating_sub(self.records)
     }
 
-    /// How the recorder's budget is doing.
+    /// Returns the status of the governor.
     pub fn governor(&self) -> Told {
         self.account.get().clone()
     }
 
-    /// Puts probes into a binary.
+    /// Attaches probes to a binary.
     ///
     /// # Errors
-    /// When it is not Go, cannot be read, or the kernel refuses.
+    /// Fails if it is not a Go program, cannot be read, or the kernel rejects a probe.
     pub fn arm(&self, file: &File, name: &Path) -> Result<Arc<Armed>, ArmError> {
         self.armory.arm(file, name)
     }
 
-    /// Watches a process and all that it will start; `runs` is the binary that it runs already, if it does.
+    /// Watches a process and its future descendants; `runs` is the binary that it executes already, if it does.
     ///
     /// # Errors
-    /// When the table is full.
+    /// Fails if the table of watched processes is full.
     pub fn watch(&self, pid: u32, runs: Option<&Armed>) -> Result<(), ProbeError> {
         self.armory.with_programs(|programs| programs.watch(pid, runs.map(|armed| armed.index)))
     }
 
-    /// Runs `start` in such a way that the processes it starts are watched from their fork on: the kernel programs follow
-    /// the forks of whom they watch, so for that moment our own process is watched.
+    /// Runs `start` so that the processes it starts are watched from their fork on: the eBPF programs follow the forks
+    /// of watched processes, so our own process is watched for that time.
     ///
     /// # Errors
-    /// When the table is full.
+    /// Fails if the table of watched processes is full.
     pub fn watching_forks<R>(&self, start: impl FnOnce() -> R) -> Result<R, ProbeError> {
         let _ourselves = self.armory.ourselves();
         let us = std::process::id();
@@ -342,25 +345,26 @@ impl Session {
         Ok(started)
     }
 
-    /// Takes a process out of the table; what it has started stays.
+    /// Removes a process from the table of watched processes; its descendants stay.
     ///
     /// # Errors
-    /// When it was not in it.
+    /// Fails if the process was not in the table.
     fn unwatch(&self, pid: u32) -> Result<(), ProbeError> {
         self.armory.with_programs(|programs| programs.unwatch(pid))
     }
 
-    /// Says what we started: its arguments and environment are known even when it is gone before anybody can look.
+    /// Describes the process that we started: its arguments and environment are then known even if it ends before it is
+    /// inspected.
     pub fn launched(&mut self, info: Process) {
         self.launched = Some(info);
     }
 
-    /// Says what is known of a process.
+    /// Passes the description of a process to the correlator.
     pub fn describe(&mut self, info: Process) {
         self.correlator.describe(info);
     }
 
-    /// The next thing to tell.
+    /// Returns the next output, waiting for it if necessary.
     pub fn wait(&mut self) -> Output {
         loop {
             if let Some(output) = self.outputs.pop_front() {
@@ -375,7 +379,7 @@ impl Session {
                     continue;
                 }
                 if self.census.is_some() {
-                    // Wall time is set now and then.
+                    // The wall clock may have been set.
                     self.correlator.set_clock(Clock::measure());
                     self.outputs.push_back(Output::Tick);
                     continue;
@@ -393,9 +397,9 @@ impl Session {
         }
     }
 
-    /// Everything that happened before now, then what is still under way.
+    /// Processes everything that happened before now, then completes what is in progress.
     fn drain(&mut self) {
-        // The reader may be waiting for room in the channel: keep emptying it until the thread has ended.
+        // The reader may be waiting for room in the channel: keep receiving until its thread has ended.
         if let Some(census) = &self.census {
             census.stop();
         }
@@ -429,7 +433,7 @@ impl Session {
         }
     }
 
-    /// Panics that were counted only since the last look.
+    /// Reports panics since the last call that were counted but not captured.
     fn tell_counted(&mut self) {
         self.counted_at = Instant::now();
         let counted = self.armory.with_programs(Programs::counted).unwrap_or_default();
@@ -438,7 +442,7 @@ impl Session {
         }
         let watched = self.armory.with_programs(Programs::watched).unwrap_or_default();
         if self.census.is_none() {
-            // Children that execute nothing are met here.
+            // Finds child processes that never call exec.
             watched.iter().for_each(|pid| self.follower.running(*pid));
         }
         for (place, count) in counted {
@@ -448,9 +452,9 @@ impl Session {
                 let counted = Counted { pid: place.tgid, site, count: count - before };
                 self.outputs.push_back(Output::Counted(counted));
             } else if !watched.contains(&place.tgid) {
-                // It has ended, and nothing was added since the last look.
+                // The process has ended, and no panics were added since the last call.
                 self.counted.remove(&place);
-                // Should it fail, the place stays in the table: no harm is done.
+                // If it fails, the place stays in the table, which does no harm.
                 let _ = self.armory.with_programs(|programs| programs.forget_counted(place));
             }
         }
@@ -473,8 +477,8 @@ impl Session {
     }
 }
 
-/// Reports the end of the helper that holds the probes: the kernel has detached them, and nothing is seen any more. A session that
-/// `stops` ends then, to be started again.
+/// Reports the end of the helper that holds the probes: the kernel has then detached them, and no event arrives any
+/// more. With `stops` the session ends, so that panicwatch can be restarted.
 fn tell_of_its_end(holder: Arc<Holder>, session: SyncSender<Input>, stops: bool) {
     thread::spawn(move || {
         holder.wait_for_end();

@@ -1,6 +1,7 @@
-//! Shares the timelines that are made each second between groups of incidents. Pure: the time is passed in.
+//! Rate limit of timelines, shared fairly between groups of incidents. Pure: the caller passes the time.
 //!
-//! A group is known here before its fingerprint is: by the binary, the value's type and the addresses of the innermost frames.
+//! Groups are identified before the fingerprint is known: by the binary, the value's type and the addresses of the
+//! innermost frames.
 
 use std::{
     collections::HashMap,
@@ -14,32 +15,34 @@ use crate::{
     memory::Memory as _,
 };
 
-/// Timelines made in a second, of all groups together.
+/// Timelines per second, of all groups together.
 pub(super) const PER_SECOND: f64 = 20.0;
-/// Timelines that may be saved up, of all groups together: a few of a storm tell enough.
+/// Most timelines that can be saved up, of all groups together: a few of a storm are enough.
 const MAX_SAVED: f64 = 100.0;
-/// A group that has had no incident for so long has no share, nanoseconds.
+/// A group without an incident for this long has no share, nanoseconds.
 const ACTIVE_NS: u64 = 10_000_000_000;
-/// Groups that are remembered. Beyond them the one without an incident for longest is forgotten; its next one is a first one again.
+/// Most groups that are remembered. Beyond that, the one whose last incident is oldest is forgotten; its next incident
+/// counts as its first.
 const MAX_GROUPS: usize = 1024;
-/// Frames that tell groups apart.
+/// Number of frames that identify a group.
 const FRAMES: usize = 12;
 
-/// What a group has left.
+/// Remaining share of one group.
 #[derive(Debug, Clone, Copy)]
 struct Share {
     saved: f64,
     asked_ns: u64,
 }
 
-/// The shares of all groups.
+/// The remaining shares of all groups.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     groups: HashMap<u64, Share>,
 }
 
 impl Shares {
-    /// Takes one timeline of `group`'s share; `false` when that is used up. The first incident of a group always gets one.
+    /// Takes one timeline of `group`'s share; returns `false` if the share is used up. The first incident of a group
+    /// always gets one.
     pub(super) fn take(&mut self, group: u64, now_ns: u64) -> bool {
         let is_active = |share: &Share| now_ns.saturating_sub(share.asked_ns) < ACTIVE_NS;
         let others = self.groups.iter().filter(|(other, share)| **other != group && is_active(share)).count();
@@ -63,8 +66,8 @@ impl Shares {
     }
 }
 
-/// The group of the incident that may begin with `event`. `bias` is the load bias of its process: the same defect has the same
-/// group in every process of a binary.
+/// Returns the group of the incident that may begin with `event`. `bias` is the load bias of its process: the same
+/// defect has the same group in every process of a binary.
 pub(super) fn group(event: &Event, bias: u64) -> u64 {
     let mut hash = DefaultHasher::new();
     (event.head.binary, event.head.kind).hash(&mut hash);
@@ -100,7 +103,8 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    /// Incidents of `group`, so many a second, from `from_s` for `seconds`; returns how many had a timeline.
+    /// Simulates incidents of `groups`, each with its rate per second, from `from_s` for `seconds`; returns how many
+    /// had a timeline.
     fn made(shares: &mut Shares, groups: &[(u64, u64)], from_s: u64, seconds: u64) -> HashMap<u64, u64> {
         let mut times: Vec<(u64, u64)> = Vec::new();
         for (group, per_second) in groups {
@@ -126,7 +130,7 @@ mod tests {
     fn a_noisy_group_starves_no_other() {
         let mut shares = Shares::default();
         made(&mut shares, &[(1, 200)], 0, 60);
-        // Its savings are gone. Now another one has an incident a second, which is less than its share.
+        // Its savings are gone. Now another group has one incident per second, which is less than its share.
         let made = made(&mut shares, &[(1, 200), (2, 1)], 60, 10);
         assert_eq!(made[&2], 10, "{made:?}");
         assert!((95..=105).contains(&made[&1]), "half of 20 a second: {made:?}");

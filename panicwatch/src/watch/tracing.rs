@@ -1,7 +1,8 @@
-//! A session of function tracing: probes in one binary, the ring read until somebody asks to stop, the counts.
+//! A session of function tracing: attaches probes to one binary, drains the rings until a stop is requested, and reads
+//! the counters.
 //!
-//! Leaner than [`session`](super::session): nothing is armed on the way, no incident is looked for. Must not know what
-//! the records mean.
+//! Leaner than [`session`](super::session): it arms no other binaries and detects no incidents. Does not interpret the
+//! records.
 
 use std::{
     fs::File,
@@ -25,47 +26,47 @@ use crate::{
     trace::merge::Merge,
 };
 
-/// Which processes and goroutines.
+/// Which processes and goroutines are traced.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Whom {
-    /// This process; others can be added with [`Tracing::watch`].
+    /// Traces this process; others can be added with [`Tracing::watch`].
     pub pid: Option<u32>,
-    /// Every process of the binary.
+    /// Traces every process of the binary.
     pub all: bool,
-    /// This goroutine only.
+    /// Traces only this goroutine.
     pub goroutine: Option<u64>,
 }
 
 /// What to read of each call.
 #[derive(Debug, Clone, Default)]
 pub struct Reads {
-    /// Nothing: calls are counted.
+    /// Reads nothing: calls are only counted.
     pub count_only: bool,
-    /// Callers.
+    /// Reads the callers.
     pub stack: bool,
     /// What to read at the entry of each function.
     pub entries: Option<Vec<FetchList>>,
-    /// What to read at its exits.
+    /// What to read at the exits of each function.
     pub exits: Option<Vec<FetchList>>,
 }
 
-/// A session; dropping takes the probes off.
+/// A tracing session; dropping it detaches the probes.
 pub struct Tracing {
     programs: TracePrograms,
     probes: Option<TraceProbes>,
     source: Option<Source>,
     config: TraceConfig,
     functions: usize,
-    /// The sites that tell of unwinding.
+    /// Sites of the runtime functions that unwind or end goroutines.
     unwinding: Vec<(&'static str, TraceSite)>,
     prices: HitPrices,
 }
 
 impl Tracing {
-    /// Loads the programs. With `exits` returns and unwinding are looked at.
+    /// Loads the eBPF programs. With `exits`, returns and unwinding are traced, too.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// Fails if there are too many functions or the kernel rejects a program or map.
     pub fn load(
         bin: &GoBinary,
         plan: &TracePlan,
@@ -80,9 +81,9 @@ impl Tracing {
         }
         let needs = TraceNeeds {
             buffer,
-            // And the two that tell of unwinding.
+            // Plus the two functions of `unwinding`.
             functions: functions + 2,
-            // Where the process has the binary is told by entries: results need it too.
+            // Full entries carry the load bias, which is needed to decode results, too.
             full_entries: reads.stack || reads.entries.is_some() || reads.exits.is_some(),
             exits,
             full_exits: reads.exits.is_some(),
@@ -103,65 +104,65 @@ impl Tracing {
         Ok(Tracing { programs, unwinding, probes: None, source: Some(source), config, functions, prices })
     }
 
-    /// What hits cost on this machine.
+    /// Returns the cost of a hit on this machine.
     pub fn prices(&self) -> HitPrices {
         self.prices
     }
 
-    /// Puts the probes of `plan` into `file`, the binary that it was made for.
+    /// Attaches the probes of `plan` to `file`, the binary that it was made for.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// Fails if the file has changed or the kernel rejects a probe.
     pub fn attach(&mut self, plan: &TracePlan, (file, name): (&File, &Path)) -> Result<(), ProbeError> {
         self.probes = Some(self.programs.attach(plan, &self.unwinding, file, name)?);
         Ok(())
     }
 
-    /// Traces process `pid` too, and what it starts of the same binary.
+    /// Traces process `pid`, too, and its future descendants that execute the same binary.
     ///
     /// # Errors
-    /// When the table is full.
+    /// Fails if the table of watched processes is full.
     pub fn watch(&mut self, pid: u32) -> Result<(), ProbeError> {
         self.programs.watch(pid)
     }
 
-    /// Takes process `pid` out of the table; what it has started stays.
+    /// Removes process `pid` from the table of watched processes; its descendants stay.
     ///
     /// # Errors
-    /// When it was not in it.
+    /// Fails if the process was not in the table.
     pub fn unwatch(&mut self, pid: u32) -> Result<(), ProbeError> {
         self.programs.unwatch(pid)
     }
 
-    /// Says which process most hits come from: its hits become cheaper.
+    /// Makes the hits of process `pid` cheaper; to be called for the process with most hits.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// Fails if the map cannot be updated.
     pub fn prefer(&mut self, pid: u32) -> Result<(), ProbeError> {
         self.config.tgid = pid;
         self.programs.configure(self.config)
     }
 
-    /// Functions with a site that has no probe, by number, and why.
+    /// Returns the functions, by index, that have a site without a probe, each with the reason.
     pub fn refused(&self) -> &[(u32, String)] {
         self.probes.as_ref().map_or(&[], TraceProbes::refused)
     }
 
-    /// How often each function was hit so far.
+    /// Returns the counters of each function so far.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// Fails if the map cannot be read.
     pub fn counts(&mut self) -> Result<Vec<Counts>, ProbeError> {
         let mut counts = self.programs.counts()?;
-        // Unwinding is nobody's call.
+        // Drops the counters of the unwinding sites.
         counts.truncate(self.functions);
         Ok(counts)
     }
 
-    /// Takes functions off.
+    /// Detaches the probes of `functions`.
     ///
     /// # Errors
-    /// When the kernel refuses to take the others back.
+    /// Fails if the kernel does not attach the remaining functions again.
     pub fn detach(&mut self, functions: &[u32]) -> Result<(), ProbeError> {
         match &mut self.probes {
             Some(probes) => probes.detach(&mut self.programs, functions),
@@ -169,10 +170,10 @@ impl Tracing {
         }
     }
 
-    /// Reads records until `stop` is requested; then takes the probes off and reads what is left. `each` gets every
-    /// record, and `None` together with this session whenever there are no more for now.
+    /// Drains records until `stop` is requested; then detaches the probes and drains the rest. `each` is called with
+    /// every record, and with `None` whenever the rings are empty; it has access to this session.
     pub fn run(&mut self, stop: &Stop, each: &mut dyn FnMut(&mut Tracing, Option<&[u8]>)) {
-        // Whoever was hit before the probes were taken off has left by then: taking them off waits for them.
+        // After detaching, no eBPF program is still running: detaching waits for them.
         match self.source.take() {
             None => return,
             Some(Source::Rings(rings)) => self.run_rings(rings, stop, each),
@@ -213,32 +214,34 @@ impl Tracing {
     }
 }
 
-/// Between two rounds, when little happens.
+/// Longest pause between two rounds, used when there are few records.
 const LONGEST_PACE: Duration = Duration::from_millis(20);
-/// The programs' clock is the kernel's fast one, which may be off by some nanoseconds while time is adjusted.
+/// Tolerance for the eBPF programs' clock, the kernel's fast one, which may be off by some nanoseconds while time is
+/// adjusted.
 /// <https://github.com/torvalds/linux/blob/v6.12/kernel/time/timekeeping.c>
 const CLOCK_SLACK_NS: u64 = 1000;
-/// No more of a ring than this part is left to fill between two rounds.
+/// Largest part of a ring that may fill between two rounds.
 const PART: f64 = 0.25;
 
-/// How long the rings can be left alone, when one got `records` in `elapsed`.
+/// Returns the pause until the next round, if the fullest ring got `records` in `elapsed`.
 fn pace_for(records: u64, slots: u64, elapsed: Duration) -> Duration {
     let room = slots as f64 * PART / records.max(1) as f64;
     LONGEST_PACE.min(elapsed.mul_f64(room.min(1000.0)))
 }
 
-/// The rings being read.
+/// State of draining the rings.
 struct Reading {
     rings: TraceRings,
     merge: Merge,
 }
 
 impl Reading {
-    /// Reads all rings once, and gives what happened before in order. Says how many records the fullest ring had.
+    /// Drains all rings once, and passes on, in order, the records up to the time of this round. Returns how many
+    /// records the fullest ring had.
     fn round(&mut self, mut each: impl FnMut(&[u8])) -> u64 {
         let before = Clock::monotonic_ns().saturating_sub(CLOCK_SLACK_NS);
         let (fullest, behind_ns) = self.look();
-        // What lies behind a record that is being written has not been taken.
+        // Records behind one that is still being written were not drained.
         let until = behind_ns.map_or(before, |behind| before.min(behind.saturating_sub(1)));
         self.merge.drain(until, |hit| each(hit.as_bytes()));
         fullest
@@ -263,7 +266,7 @@ fn config(bin: &GoBinary, whom: Whom, reads: &Reads) -> Result<TraceConfig, Prob
         all: row.watch_all,
         goid: whom.goroutine.unwrap_or(0),
         g_goid: row.g_goid,
-        // Before 1.22 recovery goes on at g.sigcode0.
+        // Before Go 1.22, recovery continues at g.sigcode0.
         // <https://github.com/golang/go/blob/go1.21.13/src/runtime/panic.go#L1042>
         panic_sp: if layout.minor >= 22 { layout.panic.sp.into() } else { NO_OFFSET },
         g_sigcode0: layout.g.sigcode0.into(),
@@ -273,8 +276,8 @@ fn config(bin: &GoBinary, whom: Whom, reads: &Reads) -> Result<TraceConfig, Prob
     })
 }
 
-/// The sites that tell of unwinding, as functions from number `first` on. One that cannot be placed is left out: calls
-/// that it would tell of are over without a word.
+/// Returns the sites of the runtime functions that unwind or end goroutines, as functions from index `first` on. A site
+/// that cannot be placed is left out: calls whose end it would report then end silently.
 fn unwinding(bin: &GoBinary, first: u32) -> Vec<(&'static str, TraceSite)> {
     let mut sites = Vec::new();
     for (program, symbol) in [(RECOVERY, "runtime.recovery"), (GONE, "runtime.goexit0")] {
@@ -296,9 +299,9 @@ mod tests {
     fn a_fast_ring_is_looked_at_more_often() {
         assert_eq!(pace_for(0, 32_768, LONGEST_PACE), LONGEST_PACE);
         assert_eq!(pace_for(1000, 32_768, LONGEST_PACE), LONGEST_PACE);
-        // All of it in 20 ms: a quarter takes five.
+        // A full ring in 20 ms: a quarter of it takes 5 ms.
         assert_eq!(pace_for(32_768, 32_768, LONGEST_PACE), LONGEST_PACE / 4);
-        // Half of it in 5 ms.
+        // Half a ring in 5 ms.
         assert_eq!(pace_for(16_384, 32_768, LONGEST_PACE / 4), Duration::from_micros(2500));
     }
 }

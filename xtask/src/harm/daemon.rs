@@ -58,16 +58,12 @@ impl Daemon {
         Ok(daemon)
     }
 
-<<<<<<< HEAD
     /// What it has logged so far.
     pub(super) fn stderr(&self) -> String {
         self.running.stderr()
     }
 
-    /// The whole answer to a request.
-=======
     /// Sends a GET request; returns the whole response.
->>>>>>> c1
     pub(super) fn get(&self, path: &str) -> Result<String> {
         let mut stream = TcpStream::connect(&self.address)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;

@@ -1,4 +1,4 @@
-//! A process that gets the ID of one that has just ended: its incidents are its own.
+//! A process that gets the process ID of one that has just ended: its incidents must be attributed to it.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use super::{
     programs::{self, PATIENCE},
 };
 
-/// The kernel gives the next process the first free ID above this one.
+/// The kernel assigns the next process the first free ID above this one.
 const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
 const PANICS: usize = 5;
 
@@ -42,7 +42,7 @@ pub(super) fn reuse(context: &Context) -> Result<End> {
         tries += 1;
         let pid = run(&first, "0s")?;
         fs::write(LAST_PID, (pid - 1).to_string())?;
-        // Other processes of the host may be faster.
+        // Another process on the host may have taken the ID.
         if run(&second, "0s")? == pid {
             reused.push(pid);
         }
@@ -70,7 +70,7 @@ fn attach(daemon: &Daemon, program: &Path) -> Result<()> {
     }
 }
 
-/// Runs a copy of the book program to its end; returns its process ID.
+/// Runs a copy of the book program until it ends; returns its process ID.
 fn run(program: &Path, begin: &str) -> Result<u32> {
     let mut command = Command::new(program);
     command.args(["-goroutines", "1", "-panics", &PANICS.to_string(), "-begin", begin]).stdout(Stdio::null());
@@ -80,7 +80,7 @@ fn run(program: &Path, begin: &str) -> Result<u32> {
     Ok(child.id())
 }
 
-/// Waits until the daemon has stored the incidents of this process.
+/// Waits until the daemon has stored all incidents of this process.
 fn expect(daemon: &Daemon, pid: u32, program: &Path) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {

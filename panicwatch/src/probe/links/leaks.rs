@@ -1,7 +1,8 @@
-//! Breakpoints that a helper which was killed has left: found by its record, removed by an orderly attach and detach.
+//! Removes breakpoints that a killed helper left behind: finds them by its record, then attaches and detaches a no-op
+//! program.
 //!
-//! The kernel keeps such a probe by file and offset, with the instruction that was there. It costs every process of the file, and
-//! once the file has another content the old instruction is executed in place of the new one.
+//! The kernel keeps such a probe by inode and offset, with the original instruction. It slows every process that maps
+//! the file, and once the file's content changes, the old instruction is executed in place of the new one.
 //! <https://github.com/torvalds/linux/blob/v6.12/kernel/events/uprobes.c> (alloc_uprobe, prepare_uprobe)
 
 use std::{
@@ -21,19 +22,19 @@ use super::{
 };
 use crate::{escape, probe::multi, watch::procfs};
 
-/// Longest instruction.
+/// Longest x86 instruction, bytes.
 const MAX_INSTRUCTION: usize = 15;
 
-/// What was done about stale records.
+/// Result of cleaning up stale records.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CleanedUp {
-    /// A sentence for each file that had breakpoints left in a process.
+    /// One sentence for each file whose breakpoints were found in a process.
     pub notes: Vec<String>,
-    /// Some are left.
+    /// Whether some breakpoints could not be removed.
     pub some_are_left: bool,
 }
 
-/// Removes what instances that were killed have left. The records of living ones stay.
+/// Removes the breakpoints that killed instances left. Records of running instances are not touched.
 pub(super) fn clean_up(holder: &Arc<Holder>) -> CleanedUp {
     let mut done = CleanedUp::default();
     for stale in record::stale(&record::folder()) {
@@ -46,12 +47,12 @@ pub(super) fn clean_up(holder: &Arc<Holder>) -> CleanedUp {
     done
 }
 
-/// Reports whether helpers that were killed have left records.
+/// Reports whether killed helpers have left records.
 pub(super) fn some_are_stale() -> bool {
     !record::stale(&record::folder()).is_empty()
 }
 
-/// Returns whether breakpoints are left.
+/// Cleans up one record. Returns whether breakpoints are left.
 fn clean_record(holder: &Arc<Holder>, stale: &Stale, notes: &mut Vec<String>) -> bool {
     let mut some_are_left = false;
     for sites in &stale.content.files {
@@ -86,7 +87,7 @@ fn whose(owner: &Owner) -> String {
     format!("panicwatch (process {}), which was killed,", owner.pid)
 }
 
-/// Opens the very file: by its path, else by a process that runs it.
+/// Opens the recorded file: by its path, else through a process that executes it.
 fn find(wanted: &RecordedFile) -> Option<File> {
     let by_processes = || procfs::all().into_iter().map(|pid| PathBuf::from(format!("/proc/{pid}/exe")));
     let is_it = |path: PathBuf| {
@@ -101,7 +102,7 @@ fn find(wanted: &RecordedFile) -> Option<File> {
     is_it(wanted.path.clone()).or_else(|| by_processes().find_map(is_it))
 }
 
-/// The recorded sites where a process that runs the file has a breakpoint now.
+/// Returns the recorded sites where a process that executes the file has a breakpoint now.
 fn left(file: &File, sites: &Sites) -> BTreeSet<u64> {
     let with_bytes: Vec<(u64, Vec<u8>)> = sites
         .offsets
@@ -109,7 +110,8 @@ fn left(file: &File, sites: &Sites) -> BTreeSet<u64> {
         .filter_map(|offset| {
             let mut bytes = vec![0; MAX_INSTRUCTION];
             let n = file.read_at(&mut bytes, *offset).ok()?;
-            // How long the instruction is, is not recorded: the next site's breakpoint may be within these bytes.
+            // The record does not have the length of the instruction: the next site's breakpoint may be within these
+            // bytes.
             bytes.truncate(n.min(1));
             (n > 0).then_some((*offset, bytes))
         })
@@ -117,7 +119,8 @@ fn left(file: &File, sites: &Sites) -> BTreeSet<u64> {
     text::running(file).iter_mut().flat_map(|process| process.breakpoints(&with_bytes)).collect()
 }
 
-/// An offset recorded of another content may be in the middle of an instruction: where that runs, nothing is attached.
+/// Reports whether it is safe to attach. An offset that was recorded for other content may be inside an instruction
+/// now, so nothing is attached if the file has changed and is being executed.
 fn may_touch(file: &File, sites: &Sites) -> bool {
     let now = RecordedFile::of(file, &sites.file.path);
     now.is_ok_and(|now| now.is_unchanged(&sites.file)) || text::running(file).is_empty()
@@ -134,7 +137,8 @@ fn attach_and_detach(holder: &Arc<Holder>, file: &File, sites: &Sites) -> io::Re
     pass(holder, method, &program, target, &sites)
 }
 
-/// Where the kernel takes no probe there is none: those are found by halving.
+/// Attaches and detaches the program at `sites`. Sites that the kernel rejects have no probe: they are located by
+/// bisection and skipped.
 fn pass(
     holder: &Arc<Holder>,
     method: Method,

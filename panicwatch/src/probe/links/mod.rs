@@ -1,7 +1,7 @@
-//! The links that put breakpoints into programs, as the main process sees them: all of them are made, owned and closed by a helper
-//! process ([`service`]), one for the whole process.
+//! Links that put breakpoints into programs, from the main process's side: a helper process ([`service`]) creates, owns
+//! and closes all of them. There is one helper per panicwatch process.
 //!
-//! What is at the kernel's own tracepoints stays in the main process: the kernel takes that off itself.
+//! Links to the kernel's own tracepoints stay in the main process: the kernel detaches those reliably when it ends.
 
 mod leaks;
 mod perf;
@@ -28,10 +28,10 @@ use wire::{Method, Reply, Request};
 
 use crate::helper::{self, Kind, Socket};
 
-/// The helper of this process.
+/// The helper of this process; `None` until it is started.
 static HOLDER: Mutex<Option<Arc<Holder>>> = Mutex::new(None);
 
-/// The helper that holds the probes of this process.
+/// The helper process that holds the probes of this process.
 #[derive(Debug)]
 pub struct Holder {
     socket: Socket,
@@ -40,11 +40,12 @@ pub struct Holder {
     has_ended: AtomicBool,
 }
 
-/// Returns the helper of this process, started now if it was not before. It inherits what this process may do at that time. What
-/// instances that were killed have left in programs is removed first; [`take_notes`] returns what that was.
+/// Returns the helper of this process, starting it if necessary. The helper inherits the privileges that this process
+/// has at that time. Breakpoints that killed instances left in programs are removed first; [`take_notes`] returns what
+/// was removed.
 ///
 /// # Errors
-/// When it cannot be started.
+/// Fails if the helper cannot be started.
 pub fn holder() -> io::Result<Arc<Holder>> {
     let mut holder = lock(&HOLDER);
     if let Some(holder) = &*holder {
@@ -57,21 +58,21 @@ pub fn holder() -> io::Result<Arc<Holder>> {
     Ok(holder.insert(started).clone())
 }
 
-/// Reports whether the helper has ended although the main process still runs.
+/// Reports whether the helper has ended although the main process is still running.
 pub fn has_ended() -> bool {
     lock(&HOLDER).as_ref().is_some_and(|holder| holder.has_ended())
 }
 
-/// Returns, once, what was found when the helper was started, for people.
+/// Returns, once, the messages for the user about the clean-up at the helper's start.
 pub fn take_notes() -> Vec<String> {
     let holder = lock(&HOLDER).clone();
     holder.map(|holder| mem::take(&mut lock(&holder.cleaned_up).notes)).unwrap_or_default()
 }
 
-/// Removes what instances that were killed have left, if there is anything.
+/// Removes breakpoints that killed instances left, if there are any.
 ///
 /// # Errors
-/// When the helper cannot be started.
+/// Fails if the helper cannot be started.
 pub fn clean_up() -> io::Result<CleanedUp> {
     if !leaks::some_are_stale() {
         return Ok(CleanedUp::default());
@@ -83,8 +84,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The sites, each with its bytes in the file, that are not to be attached to now, with the reason: a debugger's breakpoint is there, or
-/// a process has changed its code.
+/// Returns the sites that must not be probed now, with the reason: a debugger's breakpoint is there, or a process has
+/// modified its code. `sites` has each site's file offset and its bytes in the file.
 pub(super) fn refused(target: Target<'_>, mut sites: Vec<(u64, Vec<u8>)>) -> BTreeMap<u64, String> {
     sites.sort_unstable();
     let ours = || {
@@ -94,14 +95,14 @@ pub(super) fn refused(target: Target<'_>, mut sites: Vec<(u64, Vec<u8>)>) -> BTr
     text::refused(target.file, &sites, ours)
 }
 
-/// Links in a file that the helper holds. Dropping does not detach: `closing` does.
+/// A link in a file, held by the helper. Dropping does not detach: `closing` does.
 #[derive(Debug)]
 pub(super) struct Link {
     holder: Arc<Holder>,
     number: u64,
 }
 
-/// An opened file to attach to, and its name for people.
+/// An opened file to attach to, and its path for messages.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Target<'a> {
     pub(super) file: &'a File,
@@ -109,14 +110,14 @@ pub(super) struct Target<'a> {
 }
 
 impl Holder {
-    /// Process id of the helper.
+    /// Returns the process ID of the helper.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Waits until the helper has ended. It does so only when it is killed or fails.
+    /// Waits until the helper has ended, which happens only if it is killed or fails.
     pub fn wait_for_end(&self) {
-        // The helper sends nothing here: there is something to receive when its end is closed.
+        // The helper sends nothing on this socket: receiving returns when its end is closed.
         while self.socket.receive().is_ok_and(|message| message.is_some()) {}
         self.has_ended.store(true, Ordering::Relaxed);
     }
@@ -126,7 +127,8 @@ impl Holder {
         self.has_ended.load(Ordering::Relaxed)
     }
 
-    /// Attaches `program` at file offsets, each with its cookie, for every process: one link with [`Method::Multi`], else one a site.
+    /// Attaches `program` at file offsets, each with its cookie, for every process. Returns one link with
+    /// [`Method::Multi`], else one per site.
     fn attach(
         self: &Arc<Holder>,
         method: Method,
@@ -149,7 +151,7 @@ impl Holder {
         }
     }
 
-    /// Sends a request and waits for its reply, which has a socket of its own; `None`: the helper has ended.
+    /// Sends a request and waits for the reply, which arrives on its own socket; `None` if the helper has ended.
     fn ask(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<Option<Reply>> {
         let (ours, theirs) = Socket::pair()?;
         let mut all = vec![theirs.as_fd()];
@@ -169,7 +171,7 @@ pub(super) fn attach_multi(program: &OwnedFd, target: Target<'_>, sites: &[(u64,
     links.pop().ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// Attaches `program` by a perf event for each site; the links are in the order of the sites.
+/// Attaches `program` by one perf event per site; the links are in the order of the sites.
 pub(super) fn attach_perf(
     program: &OwnedFd,
     target: Target<'_>,
@@ -178,10 +180,11 @@ pub(super) fn attach_perf(
     holder()?.attach(Method::Perf, program, target, sites)
 }
 
-/// Detaches all of these; returns when no breakpoint of theirs is left. Those of a helper that has ended are gone already.
+/// Detaches all of these and returns when none of their breakpoints is left. Links of a helper that has ended are
+/// detached already.
 pub(super) fn detach(links: Vec<Link>) {
     let Some(holder) = links.first().map(|link| link.holder.clone()) else { return };
     let request = Request::Detach(links.into_iter().map(|link| link.number).collect());
-    // Nothing more can be done: the helper detaches when this process ends.
+    // An error is ignored: the helper detaches when this process ends.
     let _ = holder.ask(&request, &[]);
 }

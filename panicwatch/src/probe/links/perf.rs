@@ -1,6 +1,6 @@
-//! Uprobes as perf events (before Linux 6.6): one event and one link a site.
+//! Uprobes as perf events (before Linux 6.6): one event and one link per site.
 //!
-//! aya makes them too, but in the process that loaded the program, and these are made in the helper.
+//! aya can create them, too, but only in the process that loaded the program, and these are created in the helper.
 //! <https://github.com/torvalds/linux/blob/v6.1/kernel/events/core.c> (perf_uprobe_event_init)
 
 use std::{
@@ -17,7 +17,7 @@ use crate::probe::multi::{bpf, zeroed};
 const BPF_PERF_EVENT: u32 = 41;
 const PMU_TYPE: &str = "/sys/bus/event_source/devices/uprobe/type";
 
-/// Number of the kernel's source of uprobe events.
+/// Returns the type number of the kernel's uprobe PMU.
 pub(super) fn pmu() -> io::Result<u32> {
     fs::read_to_string(PMU_TYPE)?
         .trim()
@@ -41,7 +41,7 @@ pub(super) fn attach(
     link.__bindgen_anon_2.target_fd = event.as_fd().as_raw_fd() as u32;
     link.attach_type = BPF_PERF_EVENT;
     link.__bindgen_anon_3.perf_event.bpf_cookie = cookie;
-    // The link keeps the event.
+    // The link holds a reference to the event.
     bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)
 }
 
@@ -52,15 +52,15 @@ fn open(pmu: u32, path: &CStr, offset: u64) -> io::Result<OwnedFd> {
     attr.type_ = pmu;
     attr.__bindgen_anon_3.config1 = path.as_ptr() as u64;
     attr.__bindgen_anon_4.config2 = offset;
-    // An event of a CPU fires for every process, on every CPU.
+    // An event opened for one CPU fires for every process, on every CPU.
     let (all, first, no_group, close_on_exec) = (-1, 0, -1, 8);
-    // SAFETY: the attributes are as many bytes as they say, and live with the path through the call.
+    // SAFETY: the attributes are as large as their size field states, and outlive the call, as does the path.
     let fd = unsafe {
         libc::syscall(libc::SYS_perf_event_open, &raw const attr, all, first, no_group, close_on_exec)
     };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: a new descriptor that is ours.
+    // SAFETY: the call returned a new descriptor that is ours.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }

@@ -1,9 +1,9 @@
-//! The record of probe sites: which breakpoints a process of panicwatch has put where, on disk for the case that it is
-//! killed before it takes them out.
+//! On-disk record of the breakpoints that an instance of panicwatch has attached, in case it is killed before it
+//! detaches them.
 //!
-//! A file for each helper, written before it attaches and removed after it has detached in order. The helper holds a lock on
-//! it (flock), which ends with the helper whatever ends it: a record without a lock is a stale one. Process ids would not do,
-//! because instances in several PID namespaces share the folder.
+//! Each helper has one file, written before it attaches and removed after it has detached everything. The helper holds
+//! a lock (flock) on it, which the kernel releases when the helper ends for whatever reason: a record without a lock is
+//! stale. Process IDs would not do, because instances in several PID namespaces share the directory.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,30 +19,30 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// Names the folder of the records instead of those below.
+/// Environment variable with the directory of the records; overrides the defaults below.
 const FOLDER_VARIABLE: &str = "PANICWATCH_RECORDS";
-/// The folder; the services' manager makes its parent.
+/// Default directory for root; the service manager creates its parent.
 const FOLDER: &str = "/run/panicwatch/probes";
-/// Offsets that a record holds at most, those attached last. Crossed by `a_record_is_bounded`.
+/// Most offsets in a record; the most recently attached ones are kept. Crossed by `a_record_is_bounded`.
 const MAX_OFFSETS: usize = 1 << 20;
-/// Bytes that are read of a record.
+/// Most bytes read of a record.
 const MAX_BYTES: u64 = 32 << 20;
 
-/// A file with probe sites, as it was when it was attached to.
+/// A file with probe sites, as it was when the probes were attached.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) struct RecordedFile {
-    /// Where it was; in another mount namespace it may be elsewhere.
+    /// Path at that time; another mount namespace may have the file elsewhere.
     pub(super) path: PathBuf,
     pub(super) dev: u64,
     pub(super) ino: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub(super) size: u64,
-    /// Time of modification, nanoseconds since 1970.
+    /// Modification time, nanoseconds since 1970.
     pub(super) mtime_ns: i64,
 }
 
 impl RecordedFile {
-    /// Describes an opened file, which is shown as `path`.
+    /// Describes an opened file; `path` is recorded as its path.
     pub(super) fn of(file: &File, path: &Path) -> io::Result<RecordedFile> {
         let meta = file.metadata()?;
         let mtime_ns = meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec());
@@ -55,28 +55,28 @@ impl RecordedFile {
         })
     }
 
-    /// The same file, whatever its content.
+    /// Reports whether both are the same inode, whatever its content.
     pub(super) fn is_same_file(&self, other: &RecordedFile) -> bool {
         (self.dev, self.ino) == (other.dev, other.ino)
     }
 
-    /// The same file with the same content, as far as size and time tell.
+    /// Reports whether both are the same inode with the same content, judged by size and modification time.
     pub(super) fn is_unchanged(&self, now: &RecordedFile) -> bool {
         self.is_same_file(now) && (self.size, self.mtime_ns) == (now.size, now.mtime_ns)
     }
 }
 
-/// A process, found again although its number may be used again.
+/// Identity of a process that stays unique when its PID is reused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Owner {
     pub(super) pid: u32,
-    /// Clock ticks since boot, as in /proc/PID/stat.
+    /// Start time in clock ticks since boot, as in /proc/PID/stat.
     pub(super) started: Option<u64>,
-    /// Its command line.
+    /// Command line of the process.
     pub(super) command: Vec<String>,
 }
 
-/// The sites in one file.
+/// Probe sites in one file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Sites {
     #[serde(flatten)]
@@ -85,24 +85,24 @@ pub(super) struct Sites {
     pub(super) offsets: Vec<u64>,
 }
 
-/// What a record's file contains.
+/// Content of a record's file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Content {
-    /// Breakpoints do not survive the system.
+    /// ID of the boot: breakpoints do not survive a reboot.
     pub(super) boot_id: String,
-    /// The main process.
+    /// The main process that the helper belonged to.
     pub(super) owner: Owner,
-    /// The process that held the probes.
+    /// The helper process that held the probes.
     pub(super) helper: Owner,
     pub(super) files: Vec<Sites>,
 }
 
-/// The folder's path.
+/// Returns the directory of the records.
 pub(super) fn folder() -> PathBuf {
     if let Some(folder) = env::var_os(FOLDER_VARIABLE).filter(|folder| !folder.is_empty()) {
         return folder.into();
     }
-    // SAFETY: no preconditions.
+    // SAFETY: geteuid has no preconditions.
     let is_root = unsafe { libc::geteuid() } == 0;
     match env::var_os("XDG_RUNTIME_DIR").filter(|_| !is_root) {
         Some(runtime) => Path::new(&runtime).join("panicwatch/probes"),
@@ -110,17 +110,17 @@ pub(super) fn folder() -> PathBuf {
     }
 }
 
-/// Creates the folder, readable for its owner alone.
+/// Creates the directory, accessible to its owner only.
 ///
 /// # Errors
-/// When the file system refuses.
+/// Fails if the directory cannot be created.
 pub(super) fn create_folder() -> io::Result<PathBuf> {
     let folder = folder();
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
     Ok(folder)
 }
 
-/// The identity of this boot.
+/// Returns the ID of this boot.
 pub(super) fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
@@ -128,15 +128,15 @@ pub(super) fn boot_id() -> String {
 /// The helper's own record.
 pub(super) struct Record {
     path: PathBuf,
-    /// Holds the lock on the file that has the path; `None` before the first write.
+    /// Locked file at `path`; `None` before the first write.
     file: Option<File>,
     content: Content,
-    /// What each attachment put where, by a number of its own.
+    /// File and offsets of each attachment, by attachment number.
     attachments: BTreeMap<u64, (RecordedFile, Vec<u64>)>,
 }
 
 impl Record {
-    /// An empty record, not written yet.
+    /// Returns an empty record that is not written yet.
     pub(super) fn new(folder: &Path, owner: Owner, helper: Owner) -> Record {
         let started = helper.started.unwrap_or_default();
         let path = folder.join(format!("{}-{started}.json", helper.pid));
@@ -144,26 +144,26 @@ impl Record {
         Record { path, file: None, content, attachments: BTreeMap::new() }
     }
 
-    /// Writes that attachment `number` is about to be made.
+    /// Records that attachment `number` is about to be made.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Fails if the file cannot be written.
     pub(super) fn add(&mut self, number: u64, file: RecordedFile, offsets: Vec<u64>) -> io::Result<()> {
         self.attachments.insert(number, (file, offsets));
         self.write()
     }
 
-    /// Writes that these attachments are gone.
+    /// Records that these attachments have been detached.
     ///
     /// # Errors
-    /// When it cannot be written: sites that are gone stay in it, which does no harm.
+    /// Fails if the file cannot be written: it then still lists detached sites, which does no harm.
     pub(super) fn remove(&mut self, numbers: &[u64]) -> io::Result<()> {
         let before = self.attachments.len();
         self.attachments.retain(|number, _| !numbers.contains(number));
         if self.attachments.len() == before { Ok(()) } else { self.write() }
     }
 
-    /// The sites of all attachments by file, as many as a record holds.
+    /// Returns the sites of all attachments by file, at most [`MAX_OFFSETS`].
     fn files(&self) -> Vec<Sites> {
         let mut room = MAX_OFFSETS;
         let mut by_file: BTreeMap<&RecordedFile, BTreeSet<u64>> = BTreeMap::new();
@@ -178,7 +178,7 @@ impl Record {
         by_file.into_iter().map(sites).collect()
     }
 
-    /// Replaces the file atomically: a reader sees either the old file or the new one, and can lock either.
+    /// Replaces the file atomically: a reader sees either the old file or the new one, and can try to lock either.
     fn write(&mut self) -> io::Result<()> {
         self.content.files = self.files();
         if self.content.files.is_empty() {
@@ -198,7 +198,7 @@ impl Record {
     }
 }
 
-/// A record whose helper has ended without removing it. Locked against other instances that clean up.
+/// A record whose helper ended without removing it. Locked against other instances that clean up.
 #[derive(Debug)]
 pub(super) struct Stale {
     path: PathBuf,
@@ -207,13 +207,13 @@ pub(super) struct Stale {
 }
 
 impl Stale {
-    /// Removes it: nothing of it is left in any process.
+    /// Removes the file; called when no process has a breakpoint of it any more.
     pub(super) fn remove(self) {
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// The stale records in `folder`. What is no record of this boot is removed.
+/// Returns the stale records in `folder`. Damaged records and those of another boot are removed.
 pub(super) fn stale(folder: &Path) -> Vec<Stale> {
     let mut found = Vec::new();
     for path in records(folder) {
@@ -229,7 +229,7 @@ pub(super) fn stale(folder: &Path) -> Vec<Stale> {
     found
 }
 
-/// The sites of all living instances in the file `wanted`.
+/// Returns the sites of all running instances in the file `wanted`.
 pub(super) fn living(folder: &Path, wanted: &RecordedFile) -> BTreeSet<u64> {
     let contents = records(folder).into_iter().filter_map(|path| read(&File::open(path).ok()?));
     let files = contents.flat_map(|content| content.files);
@@ -248,7 +248,7 @@ fn read(file: &File) -> Option<Content> {
     serde_json::from_slice(&bytes).ok()
 }
 
-/// Is `file` still the one that has the path?
+/// Reports whether `file` is still the file at `path`.
 fn names(path: &Path, file: &File) -> bool {
     let id = |meta: io::Result<fs::Metadata>| meta.map(|meta| (meta.dev(), meta.ino())).ok();
     id(fs::metadata(path)).is_some_and(|there| Some(there) == id(file.metadata()))

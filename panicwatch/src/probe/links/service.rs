@@ -1,8 +1,8 @@
 //! The helper's side: creates and owns the links that put breakpoints into programs.
 //!
-//! A thread with a fatal signal pending cannot write the pages of another process, and the kernel then leaves the breakpoint where
-//! it is, for good. So links are not made or closed in a process that people and service managers kill, but in this one, which
-//! detaches in order when the main process has ended.
+//! A thread with a fatal signal pending cannot write the pages of another process, and the kernel then leaves the
+//! breakpoint in place permanently. So links are not created or closed in the main process, which users and service
+//! managers kill, but in the helper, which detaches everything when the main process has ended.
 //! <https://github.com/torvalds/linux/blob/v6.12/kernel/events/uprobes.c> (uprobe_write_opcode, register_for_each_vma)
 
 use std::{
@@ -31,33 +31,33 @@ use crate::{
 
 /// Serves the main process until it has closed its socket, then detaches everything.
 pub(crate) fn serve(socket: &Socket) {
-    // Any that stay do no harm: nothing here needs them.
+    // Remaining privileges do no harm: the helper does not use them.
     let _ = privileges::drop_others();
     raise_file_limit();
     let service = Service::new();
     thread::scope(|scope| {
         while let Ok(Some(message)) = socket.receive() {
-            // Detaching waits for the kernel, and must not hold up attaching.
+            // Detaching waits for the kernel and must not delay attaching.
             scope.spawn(|| service.answer(message));
         }
     });
     service.detach_all();
 }
 
-/// A link, and the attachment that it belongs to.
+/// A link, and the number of the attachment that it belongs to.
 type Held = (OwnedFd, u64);
 
 struct Service {
-    /// By number.
+    /// Links by link number.
     links: Mutex<BTreeMap<u64, Held>>,
-    /// `None` where it cannot be written.
+    /// `None` if the directory of the records cannot be created.
     record: Mutex<Option<Record>>,
     numbers: AtomicU64,
 }
 
 impl Service {
     fn new() -> Service {
-        // SAFETY: no preconditions.
+        // SAFETY: getppid has no preconditions.
         let parent = unsafe { libc::getppid() } as u32;
         let folder = record::create_folder().ok();
         let record = folder.map(|folder| Record::new(&folder, owner(parent), owner(std::process::id())));
@@ -85,7 +85,7 @@ impl Service {
             }
             _ => Reply::Failed(libc::EBADMSG),
         };
-        // The main process may have ended meanwhile.
+        // Fails if the main process has ended in the meantime.
         let _ = reply_to.send(&reply.encode(), &[]);
     }
 
@@ -94,7 +94,8 @@ impl Service {
             return Err(io::Error::from_raw_os_error(libc::EBADMSG));
         };
         let attachment = self.number();
-        // Before, so that it is known whatever ends this process. Without a record probes are as safe as this process is.
+        // Recorded first, so that the record exists however this process ends. Attaching goes on without a record;
+        // breakpoints then stay undetected if this process is killed.
         if let Some(record) = &mut *lock(&self.record) {
             let _ = record.add(attachment, recorded, sites.iter().map(|(offset, _)| *offset).collect());
         }
@@ -141,13 +142,13 @@ impl Service {
 
     fn forget(&self, attachments: &[u64]) {
         if let Some(record) = &mut *lock(&self.record) {
-            // What stays in it is found to be gone by the next instance.
+            // A row that stays does no harm: the next instance finds no breakpoints there.
             let _ = record.remove(attachments);
         }
     }
 }
 
-/// Makes the links of one attachment: all, or none.
+/// Creates the links of one attachment: all, or none.
 fn make(method: Method, program: &OwnedFd, file: &OwnedFd, sites: &[(u64, u64)]) -> io::Result<Vec<OwnedFd>> {
     let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
     if method == Method::Multi {
@@ -172,13 +173,14 @@ fn owner(pid: u32) -> Owner {
     Owner { pid, started: procfs::started(pid), command: procfs::strings(&command) }
 }
 
-/// A descriptor for each site on kernels without uprobe_multi links.
+/// Raises the soft limit on open files to the hard limit: kernels without uprobe_multi links need a descriptor per
+/// site.
 fn raise_file_limit() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the struct outlives the call.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 {
         limit.rlim_cur = limit.rlim_max;
-        // SAFETY: likewise. Should it be refused, the limit stays.
+        // SAFETY: the struct outlives the call. If it fails, the limit stays.
         unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
     }
 }

@@ -1,7 +1,7 @@
-//! The code of running processes at probe sites, compared with the file's: who else has changed it.
+//! Compares the code of running processes at probe sites with the file, to detect code that others have modified.
 //!
-//! The kernel does not look. Where a debugger has put its own breakpoint, attaching leaves the debugger without it, and detaching
-//! removes it; where the code was changed, the kernel executes the file's instruction instead.
+//! The kernel does not check this. At a debugger's breakpoint, attaching hides the breakpoint from the debugger, and
+//! detaching removes it; where code was modified, the kernel executes the file's instruction instead.
 //! <https://github.com/torvalds/linux/blob/v6.12/kernel/events/uprobes.c> (verify_opcode, copy_insn)
 
 use std::{
@@ -12,32 +12,32 @@ use std::{
 
 use crate::{escape, mappings::Mapping, watch::procfs};
 
-/// Untraced processes that are compared: what is a probe or was changed in one is so in all, as a rule.
+/// Most untraced processes that are compared: a probe or modification in one is usually in all.
 const MAX_UNTRACED: usize = 4;
 const PAGE: u64 = 4096;
 
 /// A process that has mapped the file as code.
 pub(super) struct Running {
     pub(super) pid: u32,
-    /// The process that traces it (ptrace).
+    /// Process that traces it (ptrace).
     tracer: Option<u32>,
     memory: File,
     code: Vec<Mapping>,
-    /// Offset of a page in the file, and its bytes in the process.
+    /// Cached page: its file offset, and its bytes in the process.
     page: Option<(u64, Vec<u8>)>,
 }
 
-/// What a process has at a site.
+/// What a process has in memory at a site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
     Same,
     Breakpoint,
-    /// A jump into the kernel's trampoline: no debugger's.
+    /// A call into the kernel's uprobe trampoline; never a debugger's.
     KernelProbe,
     Other,
 }
 
-/// The processes that run `file`, and those that are traced and have mapped it otherwise.
+/// Returns the processes that execute `file`, and traced processes that have mapped it as code.
 pub(super) fn running(file: &File) -> Vec<Running> {
     let Ok(wanted) = file.metadata() else { return Vec::new() };
     let mut untraced = 0;
@@ -79,7 +79,8 @@ impl Running {
         (!code.is_empty()).then_some(Running { pid, tracer, memory, code, page: None })
     }
 
-    /// `length` bytes of the process at an offset of the file; `None` where it has not mapped them. Quick for ascending offsets.
+    /// Returns `length` bytes of the process's memory at a file offset; `None` if it has not mapped them. Fast for
+    /// ascending offsets.
     fn bytes(&mut self, offset: u64, length: usize) -> Option<Vec<u8>> {
         let mapping =
             self.code.iter().find(|m| (m.offset..m.offset + (m.end - m.start)).contains(&offset))?;
@@ -97,7 +98,8 @@ impl Running {
         Some(self.page.as_ref()?.1.get(at..at + length)?.to_vec())
     }
 
-    /// The sites, with the bytes that they have in the file, where this process has a breakpoint.
+    /// Returns the sites where this process has a breakpoint; `sites` has each site's file offset and its bytes in the
+    /// file.
     pub(super) fn breakpoints(&mut self, sites: &[(u64, Vec<u8>)]) -> BTreeSet<u64> {
         let has = |(offset, bytes): &&(u64, Vec<u8>)| {
             let here = self.bytes(*offset, bytes.len());
@@ -110,7 +112,7 @@ impl Running {
 #[cfg(not(target_arch = "aarch64"))]
 fn compare(file: &[u8], here: &[u8]) -> Found {
     const INT3: u8 = 0xcc;
-    /// The first byte of a nop of five bytes, and of the call that replaces it (Linux 6.18).
+    /// First byte of a 5-byte nop, and of the call that replaces it (Linux 6.18).
     const NOP_CALL: (u8, u8) = (0x0f, 0xe8);
     match (file.first(), here.first()) {
         _ if file == here => Found::Same,
@@ -132,8 +134,8 @@ fn compare(file: &[u8], here: &[u8]) -> Found {
     }
 }
 
-/// The sites (offset and the file's bytes, ascending) that are not to be probed now, each with the reason. `ours` returns those that
-/// instances of panicwatch have probes at.
+/// Returns the sites that must not be probed now, each with the reason. `sites` has file offsets, ascending, with the
+/// file's bytes; `ours` returns the sites where instances of panicwatch have probes.
 pub(super) fn refused(
     file: &File,
     sites: &[(u64, Vec<u8>)],

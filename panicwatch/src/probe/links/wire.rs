@@ -1,22 +1,22 @@
-//! The messages between the main process and the helper that holds the probes. Pure.
+//! Messages between the main process and the helper that holds the probes. Pure.
 //!
-//! Both ends are the same executable, so there is no version. Integers are little-endian; what is cut off or too long is
-//! no message.
+//! Both ends are the same executable, so the format has no version. Integers are little-endian; a message whose length
+//! does not fit its fields is rejected.
 
 use std::{io, os::unix::ffi::OsStrExt as _, path::PathBuf};
 
 use super::record::RecordedFile;
 
-/// How sites are attached to.
+/// How probes are attached to sites.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Method {
     /// One uprobe_multi link.
     Multi,
-    /// A perf event and its link for each site.
+    /// One perf event and link per site.
     Perf,
 }
 
-/// What the main process asks for. With each comes the descriptor of a socket for the reply.
+/// Request of the main process, sent together with the descriptor of a socket for the reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Request {
     /// Attaches the program of the second descriptor to the file of the third.
@@ -26,14 +26,14 @@ pub(super) enum Request {
         /// File offsets and cookies.
         sites: Vec<(u64, u64)>,
     },
-    /// Closes these links; replies when the kernel has taken their breakpoints out.
+    /// Closes these links; the reply follows when the kernel has removed their breakpoints.
     Detach(Vec<u64>),
 }
 
-/// The answer.
+/// Reply of the helper.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reply {
-    /// Numbers of the new links: one, or with [`Method::Perf`] one a site.
+    /// Numbers of the new links: one, or with [`Method::Perf`] one per site.
     Attached(Vec<u64>),
     /// Nothing was attached: errno.
     Failed(i32),

@@ -1,8 +1,8 @@
-//! The sites of `init-trace`: from rt0_go over every package's init functions to main.main.
+//! Plans the probe sites of `init-trace`: from rt0_go through every package's init functions to main.main.
 //!
-//! Few, and cheap ones: rt0_go's calls and the loop over a task's functions are instructions that the kernel emulates.
-//! No init function has a probe of its own: the jump that closes the loop runs once before each and once behind the
-//! last.
+//! The sites are few and cheap: rt0_go's calls and the loop over a task's functions are instructions that the kernel
+//! emulates. The init functions have no probes of their own: the jump that closes the loop runs once before each of
+//! them and once after the last.
 
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use panicwatch_common::binary::site;
@@ -10,7 +10,7 @@ use panicwatch_common::binary::site;
 use super::{Body, Planner, ProbePlan, Purpose};
 use crate::gobin::{Arch, Func, GoBinary};
 
-/// What rt0_go calls, in its order.
+/// Functions that rt0_go calls, in order.
 /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/asm_amd64.s#L159>
 const RT0_CALLS: [(&str, &str, u32); 3] = [
     ("schedinit", "runtime.schedinit", site::STEP_SCHEDINIT),
@@ -18,12 +18,12 @@ const RT0_CALLS: [(&str, &str, u32); 3] = [
     ("first thread", "runtime.mstart", site::STEP_MSTART),
 ];
 
-/// Task and number of the function, where the loop compares that with the task's.
+/// Registers that hold the task and the index of the function where the loop compares the index with the task's count.
 const OPTIMISED: (Register, Register) = (Register::RAX, Register::RSI);
-/// The same, built with -gcflags=all=-N.
+/// The same registers in code built with -gcflags=all=-N.
 const PLAIN: (Register, Register) = (Register::RCX, Register::RAX);
 
-/// Plans the probes of `bin` that `init-trace` needs besides those of [`super::plan`].
+/// Plans the probes that `init-trace` needs in addition to those of [`super::plan`].
 pub fn init_plan(bin: &GoBinary) -> ProbePlan {
     let mut planner = Planner { bin, plan: ProbePlan::default() };
     if bin.arch() != Arch::Amd64 {
@@ -55,7 +55,7 @@ impl Planner<'_> {
         }
         for (name, callee, flags) in RT0_CALLS {
             let purpose = step(name, purpose.symbol, flags);
-            // Through the adapter between the calling conventions, which has the same name.
+            // The call goes through the ABI wrapper, which has the same name.
             let bin = self.bin;
             let calls = |i: &Instruction| {
                 i.is_call_near()
@@ -71,7 +71,8 @@ impl Planner<'_> {
         }
     }
 
-    /// `for i := 0; i < t.nfns; i++ { f() }`: the loop's condition is tested below the call and entered by a jump.
+    /// Plans the loop `for i := 0; i < t.nfns; i++ { f() }`: its condition is tested after the call and entered by a
+    /// jump.
     fn tasks(&mut self) {
         let symbol =
             if self.bin.moduledata().inittasks.is_some() { "runtime.doInit1" } else { "runtime.doInit" };
@@ -102,7 +103,7 @@ impl Planner<'_> {
             .and_then(|call| Some((call, body.index_after(call, 10, compares)?)))
             .map(|(call, compare)| (call, compare + 1))
             .filter(|&(call, jump)| {
-                // Upwards, to the code that leads to the call.
+                // Backwards, to the code that leads to the call.
                 body.code.get(jump).is_some_and(|i| {
                     let target = i.near_branch_target();
                     i.mnemonic() == Mnemonic::Ja

@@ -1,6 +1,8 @@
-//! The recorder's sites in Go's runtime: the collector's phases, and what happens to goroutines.
+//! Plans the recorder's probe sites in Go's runtime: the phases of the garbage collector, and scheduling events of
+//! goroutines.
 //!
-//! All on instructions that the kernel emulates: parking and readying a goroutine is what a busy server does most.
+//! All on instructions that the kernel emulates: parking and readying goroutines are the most frequent operations of a
+//! busy server.
 
 use panicwatch_common::{binary::site, recorder::kind};
 
@@ -14,7 +16,7 @@ use crate::{
     trace::pattern::Pattern,
 };
 
-/// What the recorder's record of a function is.
+/// A runtime function to probe, and the record that its probe writes.
 struct Wanted {
     name: &'static str,
     program: &'static str,
@@ -62,7 +64,7 @@ const GOROUTINES: [Wanted; 5] = [
     turn("goroutine stopped", "runtime.preemptPark", "stops for the collector", kind::GO_YIELD, 3),
 ];
 
-/// Giving way since Go 1.22: BL says whether it was preempted.
+/// Goroutine yields since Go 1.22: BL is set if it was preempted.
 const YIELDS: [Wanted; 1] = [Wanted {
     name: "goroutine gives way",
     program: "turn",
@@ -72,13 +74,13 @@ const YIELDS: [Wanted; 1] = [Wanted {
     flags: site::PREEMPTED_BL,
 }];
 
-/// Giving way before.
+/// Goroutine yields before Go 1.22.
 const OLD_YIELDS: [Wanted; 2] = [
     turn("goroutine preempted", "runtime.gopreempt_m", "preemptions", kind::GO_YIELD, 1),
     turn("goroutine yields", "runtime.gosched_m", "calls of runtime.Gosched", kind::GO_YIELD, 2),
 ];
 
-/// Plans the probes of `bin` that `source` of the recorder needs; `functions` are those that the user named.
+/// Plans the probes that `source` of the recorder needs in `bin`; `functions` are the patterns that the user named.
 pub fn recorder_plan(bin: &GoBinary, source: Source, functions: &[Pattern]) -> ProbePlan {
     let mut planner = Planner { bin, plan: ProbePlan::default() };
     if bin.arch() != Arch::Amd64 {
@@ -103,7 +105,7 @@ pub fn recorder_plan(bin: &GoBinary, source: Source, functions: &[Pattern]) -> P
     planner.plan
 }
 
-/// The probe that says which binary a process runs, as it begins.
+/// Plans the probe that reports which binary a process executes, at its start.
 pub fn begin_plan(bin: &GoBinary) -> ProbePlan {
     let mut planner = Planner { bin, plan: ProbePlan::default() };
     if bin.arch() == Arch::Amd64 {
@@ -129,7 +131,7 @@ impl Planner<'_> {
         }
     }
 
-    /// The entries of the functions that the user named, where they are cheap.
+    /// Plans the entries of the functions that the user named, if the kernel emulates them.
     fn functions(&mut self, patterns: &[Pattern]) {
         let select = |func: &Func<'_>| is_named(func, patterns);
         let purpose = Purpose {
@@ -165,7 +167,7 @@ impl Planner<'_> {
         self.plan.refused.extend(found.refused);
     }
 
-    /// `runqput(pp, newg, true)` in newproc's closure: the new goroutine is complete and in RBX.
+    /// Plans `runqput(pp, newg, true)` in newproc's closure: the new goroutine is complete and in RBX.
     /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go#L5007>
     fn create(&mut self) {
         let purpose = Purpose {

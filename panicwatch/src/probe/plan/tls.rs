@@ -1,4 +1,4 @@
-//! Where a thread keeps its current g: the distance from the thread pointer, as the program's own code has it.
+//! Finds where a thread keeps its current g: the offset from the thread pointer, as encoded in the program's own code.
 //!
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/tls_amd64.s>
 
@@ -7,15 +7,16 @@ use iced_x86::{Instruction, OpKind, Register};
 use super::Body;
 use crate::gobin::{Arch, GoBinary};
 
-/// Bytes of an ELF header and where the program headers are in it. <https://refspecs.linuxfoundation.org/elf/gabi4+/ch5.pheader.html>
+/// Offsets of fields in the ELF header. <https://refspecs.linuxfoundation.org/elf/gabi4+/ch5.pheader.html>
 const E_PHOFF: usize = 32;
 const E_PHENTSIZE: usize = 54;
 const PT_TLS: u32 = 7;
 
-/// The signed distance; `None` when the code is not as expected.
+/// Returns the signed offset; `None` if the code is not as expected.
 ///
-/// It is in the instruction, `mov %fs:-8,%rax`, or in the register that it uses; a program that is linked by gcc may load
-/// it from a table that is filled at start, and then it is -8 when nothing else is in the program's thread-local block.
+/// The offset is in the instruction, `mov %fs:-8,%rax`, or in the register that it uses. A program linked by gcc may
+/// load it from a table that is filled at start; the offset is then -8 if the program's thread-local block contains
+/// nothing else.
 pub fn tls_g(bin: &GoBinary) -> Option<i32> {
     if bin.arch() != Arch::Amd64 {
         return None;
@@ -39,7 +40,7 @@ pub fn tls_g(bin: &GoBinary) -> Option<i32> {
     i32::try_from(distance).ok().filter(|distance| (-4096..0).contains(distance))
 }
 
-/// Size of the thread-local block of an ELF file.
+/// Returns the size of the thread-local block of an ELF file.
 fn block_bytes(file: &[u8]) -> Option<u64> {
     let word = |at: usize| Some(u64::from_le_bytes(file.get(at..at.checked_add(8)?)?.try_into().ok()?));
     let half = |at: usize| Some(u16::from_le_bytes(file.get(at..at + 2)?.try_into().ok()?));

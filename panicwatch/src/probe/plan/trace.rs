@@ -1,7 +1,7 @@
-//! Where to put the probes of `trace`: the entry of each function, and its exits where these are wanted.
+//! Plans the probe sites of `trace`: the entry of each function, and its exits if requested.
 //!
-//! Pure, from the binary's bytes alone; what cannot be placed is left out with the reason. Must not know arguments, or what
-//! the hits are used for.
+//! Pure, from the binary's bytes alone; sites that cannot be placed are left out with the reason. Knows neither
+//! arguments nor the use of the hits.
 
 use iced_x86::{Code, FlowControl, Instruction, InstructionInfoFactory, OpAccess};
 
@@ -12,77 +12,78 @@ use crate::{
     trace::pattern::Pattern,
 };
 
-/// Longest function that is decoded for its exits.
+/// Most bytes of a function that are decoded to find its exits.
 const MAX_CODE: u64 = 4 << 20;
-/// How far into a function without a stack check a cheaper instruction than the first is looked for.
+/// Number of instructions, in a function without a stack check, that are searched for one cheaper than the first.
 const MAX_STRAIGHT: usize = 16;
 
-/// What a site tells.
+/// Event that a hit of the site means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tells {
     /// A call begins.
     Entry,
     /// A call returns.
     Return,
-    /// The function goes on as another one, which returns for it.
+    /// The function tail-calls another, which returns in its place.
     TailCall,
 }
 
-/// One place.
+/// One probe site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceSite {
     /// Index into [`TracePlan::functions`].
     pub function: u32,
-    /// What for.
+    /// Event that a hit means.
     pub tells: Tells,
     /// Link-time address of the instruction.
     pub address: u64,
-    /// Where in the file.
+    /// File offset of the instruction.
     pub file_offset: u64,
     /// The instruction's bytes, compared with the file's before attaching.
     pub bytes: Vec<u8>,
-    /// Cost class.
+    /// Cost class of a hit.
     pub price: Price,
-    /// The instruction is the stack check's jump.
+    /// Whether the instruction is the jump of the stack check.
     pub on_check: bool,
-    /// Bytes that the stack pointer is below the return address.
+    /// Distance from the stack pointer up to the return address, in bytes.
     pub below: u32,
 }
 
 /// A function with an entry site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceFunction {
-    /// As in the function table.
+    /// Name in the function table.
     pub symbol: String,
-    /// As Go prints it.
+    /// Name as Go prints it.
     pub name: String,
-    /// Link-time address.
+    /// Link-time address of the entry.
     pub entry: u64,
-    /// Source file.
+    /// Source file, if the line table has it.
     pub file: Option<String>,
-    /// Line of the function.
+    /// Source line at which the function starts.
     pub line: Option<u32>,
-    /// Why its exits are not all seen, where they are looked at.
+    /// Why some exits are not seen, if exits are requested.
     pub exits_missing: Option<&'static str>,
-    /// Registers with arguments that are overwritten before the entry site, by their number in Go's ABI: none as a rule.
+    /// Bits of the argument registers, by their number in Go's ABI, that are overwritten before the entry site; usually
+    /// none.
     pub overwritten: u16,
     /// Link-time address of the entry site.
     pub site: u64,
 }
 
-/// All sites.
+/// All probe sites of a tracing session in one binary.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TracePlan {
-    /// By number: what cookies and counters refer to.
+    /// Functions by the index that cookies and counters use.
     pub functions: Vec<TraceFunction>,
-    /// In the order of the functions, entry first.
+    /// Sites in the order of the functions, the entry first.
     pub sites: Vec<TraceSite>,
-    /// Functions that were asked for and cannot be traced: name and reason.
+    /// Selected functions that cannot be traced: name and reason.
     pub refused: Vec<(String, &'static str)>,
 }
 
 impl TracePlan {
-    /// Number of sites that the kernel emulates, and of those it steps over.
+    /// Returns how many sites the kernel emulates, and how many it single-steps.
     pub fn prices(&self, tells: impl Fn(Tells) -> bool) -> (usize, usize) {
         let sites = self.sites.iter().filter(|site| tells(site.tells));
         let emulated = sites.clone().filter(|site| site.price == Price::Emulated).count();
@@ -90,22 +91,22 @@ impl TracePlan {
     }
 }
 
-/// What is wanted of the functions.
+/// Requirements on the sites.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wanted {
-    /// Their exits too.
+    /// Whether to probe exits, too.
     pub exits: bool,
-    /// Registers must still hold the arguments at the entry site.
+    /// Whether the argument registers must be intact at the entry site.
     pub arguments: bool,
 }
 
-/// Whether one of `patterns` means the function, by the name in the table or as Go prints it.
+/// Reports whether one of `patterns` matches the function, by its name in the table or as Go prints it.
 pub fn is_named(func: &Func<'_>, patterns: &[Pattern]) -> bool {
     let (name, shown) = (func.name(), func.display_name());
     patterns.iter().any(|pattern| pattern.matches(&name) || name != shown && pattern.matches(&shown))
 }
 
-/// Plans the functions whose name in the table is selected.
+/// Plans the sites of the functions that `select` accepts.
 pub fn trace_plan(bin: &GoBinary, select: &dyn Fn(&Func<'_>) -> bool, wanted: Wanted) -> TracePlan {
     let mut plan = TracePlan::default();
     for func in bin.functions() {
@@ -113,7 +114,7 @@ pub fn trace_plan(bin: &GoBinary, select: &dyn Fn(&Func<'_>) -> bool, wanted: Wa
             continue;
         }
         let name = func.display_name().into_owned();
-        // Of an ABI adapter and its function, which bear one name, the function is the one that is meant.
+        // An ABI wrapper has the same name as its function; only the function is traced.
         if func.func_id() == FuncId::Wrapper && bin.function(&func.name()).is_some_and(|body| body != func) {
             continue;
         }
@@ -128,10 +129,10 @@ pub fn trace_plan(bin: &GoBinary, select: &dyn Fn(&Func<'_>) -> bool, wanted: Wa
     plan
 }
 
-/// Packages whose assembly switches stacks, handles signals, or runs where there is no goroutine yet.
+/// Name prefixes of packages whose assembly switches stacks, handles signals, or runs before there is a goroutine.
 const RUNTIME: [&str; 5] = ["runtime.", "runtime/", "internal/runtime/", "internal/cpu.", "_rt0_"];
 
-/// Why a function is not touched at all.
+/// Returns why a function must not be probed at all.
 fn refusal(func: &Func<'_>) -> Option<&'static str> {
     let name = func.name();
     if !func.has_spdelta() {
@@ -208,7 +209,7 @@ fn site(
     if instruction.has_lock_prefix() {
         return Err("the kernel takes no probe on its first instruction");
     }
-    // The cookie has 24 bits for it.
+    // The cookie has 24 bits for `below`.
     if below >= 1 << 24 {
         return Err("its frame is too large");
     }
@@ -216,8 +217,8 @@ fn site(
     Ok(TraceSite { function, tells, address, file_offset, bytes, price, on_check: false, below })
 }
 
-/// The first instruction that the kernel emulates and that is executed once a call: in the straight line from the
-/// entry, where no jump goes to. Else the first instruction.
+/// Returns the index of the first instruction that the kernel emulates and that is executed once per call: in
+/// straight-line code from the entry, not the target of a jump. If there is none, that of the first instruction.
 fn without_check(body: &Body<'_>, arguments: bool) -> usize {
     for (i, instruction) in body.code.iter().take(MAX_STRAIGHT).enumerate() {
         if price(instruction) == Price::Emulated {
@@ -236,7 +237,7 @@ fn without_check(body: &Body<'_>, arguments: bool) -> usize {
     0
 }
 
-/// Which registers of arguments these instructions write to.
+/// Returns the bits of the argument registers that these instructions write.
 fn overwritten(code: &[Instruction]) -> u16 {
     let mut factory = InstructionInfoFactory::new();
     let mut bits = 0;
@@ -254,7 +255,7 @@ fn overwritten(code: &[Instruction]) -> u16 {
     bits
 }
 
-/// Every instruction that ends a call.
+/// Returns every instruction that ends a call.
 fn exits<'b>(body: &'b Body<'_>) -> Result<Vec<(&'b Instruction, Tells)>, &'static str> {
     let (entry, end) = (body.func.entry(), body.func.end());
     if body.code.last().is_none_or(|last| last.next_ip() < end) {

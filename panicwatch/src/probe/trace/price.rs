@@ -1,4 +1,4 @@
-//! What a hit costs on this machine, measured on functions of our own before tracing begins.
+//! Measures the cost of a hit on this machine, on functions of our own, before tracing begins.
 
 use std::{fs::File, path::Path, thread, time::Duration};
 
@@ -14,17 +14,17 @@ use crate::probe::{
     },
 };
 
-/// What a hit at an entry costs, nanoseconds, by what the kernel does with the instruction under the probe.
+/// Cost of a hit at an entry, nanoseconds, by how the kernel executes the probed instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HitPrices {
-    /// It emulates it.
+    /// Cost if the kernel emulates the instruction.
     pub emulated_ns: u32,
-    /// It steps over it.
+    /// Cost if the kernel single-steps the instruction.
     pub stepped_ns: u32,
 }
 
 impl HitPrices {
-    /// That of a site.
+    /// Returns the cost of a hit at a site of class `price`.
     pub fn of(&self, price: Price) -> u32 {
         match price {
             Price::Emulated => self.emulated_ns,
@@ -34,11 +34,11 @@ impl HitPrices {
 }
 
 impl TracePrograms {
-    /// What hits cost on this machine, measured on functions of our own. `config` is the session's, which is not to run
-    /// yet: its records are thrown away.
+    /// Measures the cost of hits on this machine, on functions of our own. `config` is that of the session, which must
+    /// not be running yet: the records in `source` are discarded.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// Fails if a map cannot be updated or a probe cannot be attached.
     pub fn measure(&mut self, config: TraceConfig, source: &mut Source) -> Result<HitPrices, ProbeError> {
         self.configure(TraceConfig { tgid: std::process::id(), goid: 0, ..config })?;
         let prices = self.measured();
@@ -61,7 +61,7 @@ impl TracePrograms {
         let without = LOADS.map(|(own, _, times)| own.time(times, Duration::ZERO));
         let probes = self.attach(&TracePlan { sites, ..TracePlan::default() }, &[], &file, name)?;
         let with = LOADS.map(|(own, _, times)| own.time(times, Duration::ZERO));
-        // The kernel may take a second for that when it is busy, and nobody calls these functions any more.
+        // In the background: detaching may take a second on a busy system, and these functions are not called any more.
         thread::spawn(move || drop(probes));
         let each = |i: usize| {
             let ns = with[i].saturating_sub(without[i]).as_nanos() / u128::from(LOADS[i].2);

@@ -1,4 +1,4 @@
-//! The rings of tracing, mapped: the kernel's programs write, we take. See `panicwatch_common::trace`.
+//! Memory-mapped rings of `trace`: the eBPF programs write, user space drains. See `panicwatch_common::trace`.
 
 use std::{
     io,
@@ -11,21 +11,21 @@ use panicwatch_common::trace::{Head, Hit, Slot};
 
 use crate::probe::rings;
 
-/// The rings of all CPUs. One reader at a time.
+/// The rings of all CPUs. Only one reader at a time.
 pub struct TraceRings {
     cpus: u32,
-    /// Of a CPU; a power of two.
+    /// Slots per CPU, a power of two.
     slots: u32,
     heads: MmapRaw,
     records: MmapRaw,
 }
 
-/// What one look at a CPU's ring gave.
+/// Result of draining a CPU's ring once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Looked {
-    /// Records taken.
+    /// Number of records drained.
     pub taken: u64,
-    /// The time of the earliest whole record behind one that is still being written.
+    /// Time of the earliest complete record after one that is still being written.
     pub behind_ns: Option<u64>,
 }
 
@@ -41,20 +41,20 @@ impl TraceRings {
         })
     }
 
-    /// CPUs with a ring.
+    /// Returns the number of CPUs that have a ring.
     pub fn cpus(&self) -> u32 {
         self.cpus
     }
 
-    /// Records that a ring holds.
+    /// Returns the number of records that a ring holds.
     pub fn slots(&self) -> u64 {
         self.slots.into()
     }
 
-    /// Takes what is in the ring of `cpu`, in order, up to a record that is still being written.
+    /// Drains the ring of `cpu`, in order, up to a record that is still being written.
     pub fn take(&mut self, cpu: u32, mut each: impl FnMut(Hit)) -> Looked {
         let head = self.head(cpu);
-        // SAFETY: both words are in the mapping; the first is written by others, the second by us alone.
+        // SAFETY: both words are in the mapping; the first is written by the eBPF programs, the second only by us.
         let (begun, taken) = unsafe {
             ((&raw const (*head).begun).read_volatile(), (&raw const (*head).taken).read_volatile())
         };
@@ -67,22 +67,22 @@ impl TraceRings {
             n += 1;
         }
         let behind_ns = (n..begun).filter_map(|n| self.slot(cpu, n)).map(|slot| slot.hit.time_ns).min();
-        // What was copied may be overwritten from now on.
+        // The slots that were copied may be overwritten from here on.
         fence(Ordering::Release);
-        // SAFETY: the word is in the mapping and ours to write.
+        // SAFETY: the word is in the mapping and only we write it.
         unsafe { (&raw mut (*head).taken).write_volatile(n) };
         Looked { taken: n - taken, behind_ns }
     }
 
     fn head(&self, cpu: u32) -> *mut Head {
         assert!(cpu < self.cpus);
-        // SAFETY: the index is below the number that was mapped.
+        // SAFETY: the index is below the number of heads mapped.
         unsafe { self.heads.as_mut_ptr().cast::<Head>().add(cpu as usize) }
     }
 
     fn slot(&self, cpu: u32, n: u64) -> Option<Slot> {
         let at = u64::from(cpu) * self.slots() + n % self.slots();
-        // SAFETY: the CPU was looked at by `head`, so that the index is below the number that was mapped.
+        // SAFETY: `head` has checked the CPU, so the index is below the number of records mapped.
         rings::copy(unsafe { self.records.as_ptr().cast::<Slot>().add(at as usize) }, n)
     }
 }

@@ -1,11 +1,11 @@
-//! The arithmetic of both overhead budgets, tick by tick.
+//! Tests of the arithmetic of both overhead budgets, tick by tick.
 
 use super::*;
 
-/// Between two readings.
+/// Interval of readings, nanoseconds.
 const TICK: u64 = 250_000_000;
 const SECOND: u64 = 1_000_000_000;
-/// One percent of one core, in a second.
+/// One percent of one core per second, nanoseconds.
 const PERCENT: f64 = 10_000_000.0;
 
 fn limits() -> Limits {
@@ -16,15 +16,16 @@ fn default_sources() -> Vec<Source> {
     crate::recorder::Level::Default.sources()
 }
 
-/// A load: what each source costs in a second, in percent of one core (target, host), and the cores that the watched
-/// processes use.
+/// A load: the cost of each source per second, in percent of one core (target, host), and the number of cores that the
+/// watched processes use.
 struct Load {
     costs: &'static [(Source, f64, f64)],
     cores: f64,
     watching: bool,
 }
 
-/// Runs `budget` for a time under a load; returns what was done and when, seconds. Disabled sources cost nothing.
+/// Runs `budget` for some time under a load; returns its actions with their times in seconds. Disabled sources cost
+/// nothing.
 fn run(budget: &mut Budget, from_s: u64, seconds: u64, load: &Load) -> Vec<(f64, Action)> {
     let mut done = Vec::new();
     for tick in 1..=seconds * SECOND / TICK {
@@ -56,7 +57,8 @@ fn paused(done: &[(f64, Action)]) -> Vec<(Source, Limit)> {
 #[test]
 fn an_idle_target_on_a_busy_host_is_recorded() {
     let mut budget = Budget::new(limits(), default_sources());
-    // 20 000 switches and wake-ups a second of others: 0.8 % of a core; the budget of two cores is 1 %. The service uses 0.01 %.
+    // 20 000 switches and wake-ups per second of other processes: 0.8 % of a core; the budget of two cores is 1 %. The
+    // service uses 0.01 %.
     let load = Load {
         costs: &[(Source::Switch, 0.03, 0.4), (Source::Wakeup, 0.03, 0.4)],
         cores: 0.0001,
@@ -79,7 +81,7 @@ fn a_service_without_any_cpu_time_is_recorded() {
 #[test]
 fn a_busy_target_on_a_quiet_host_pauses_the_least_valuable() {
     let mut budget = Budget::new(limits(), default_sources());
-    // A service at two cores may pay 2 % of a core; it pays 2.7 %.
+    // A service that uses two cores has a budget of 2 % of a core; the cost is 2.7 %.
     let load = Load {
         costs: &[
             (Source::Switch, 1.2, 0.0),
@@ -91,7 +93,7 @@ fn a_busy_target_on_a_quiet_host_pauses_the_least_valuable() {
         watching: true,
     };
     let done = run(&mut budget, 0, 4, &load);
-    // Page faults alone would not do, and with wake-ups paused they fit.
+    // Pausing page faults alone would not suffice; with wake-ups paused, they fit.
     assert_eq!(paused(&done), [(Source::Wakeup, Limit::Target)]);
     let target = budget.target_percent().unwrap();
     assert!((target - 0.9).abs() < 1e-6, "{target}");
@@ -118,7 +120,8 @@ fn page_faults_go_before_wake_ups_before_samples_before_switches() {
 #[test]
 fn a_busy_host_pauses_what_costs_it_too_much() {
     let mut budget = Budget::new(limits(), default_sources());
-    // A compiler beside it: 3 % of a core for page faults. Of the machine, two cores, that is 1.7 %, where 0.5 % is allowed.
+    // A compiler runs at the same time: 3 % of a core for page faults. That is 1.7 % of the machine's two cores, and
+    // 0.5 % is allowed.
     let load = Load {
         costs: &[(Source::Switch, 0.1, 0.2), (Source::Wakeup, 0.1, 0.2), (Source::Fault, 0.0, 3.0)],
         cores: 0.1,
@@ -141,7 +144,7 @@ fn budgets_that_are_off_pause_nothing() {
     let off = Limits { target_percent: None, core_percent: None, host_percent: None, cores: 2 };
     let load = Load { costs: &[(Source::Switch, 90.0, 90.0)], cores: 1.0, watching: true };
     assert_eq!(run(&mut Budget::new(off, default_sources()), 0, 60, &load), []);
-    // Each alone.
+    // Each budget alone.
     let host = Limits { host_percent: Some(0.5), ..off };
     let done = run(&mut Budget::new(host, default_sources()), 0, 1, &load);
     assert_eq!(paused(&done), [(Source::Switch, Limit::Host)]);
@@ -193,7 +196,7 @@ fn it_is_enabled_again_within_seconds_once_load_drops() {
     let mut budget = Budget::new(limits(), default_sources());
     let busy =
         Load { costs: &[(Source::Fault, 10.0, 0.0), (Source::Switch, 0.5, 0.0)], cores: 1.0, watching: true };
-    // Through the night: the pause is as long as it gets.
+    // After an hour, the pause has its maximum length.
     assert_eq!(paused(&run(&mut budget, 0, 3600, &busy)).first(), Some(&(Source::Fault, Limit::Target)));
     assert!(!budget.active().contains(&Source::Fault));
     let idle = Load {
@@ -207,7 +210,7 @@ fn it_is_enabled_again_within_seconds_once_load_drops() {
     };
     assert!(resumed - 3600.0 < 3.0, "after {} s", resumed - 3600.0);
     assert!(budget.active().contains(&Source::Fault));
-    // And its next pause is a short one again.
+    // The next pause is short again.
     let done = run(&mut budget, 3610, 2, &busy);
     assert!(
         matches!(done[..], [(_, Action::Pause { pause_ns: FIRST_PAUSE_NS, again: false, .. })]),

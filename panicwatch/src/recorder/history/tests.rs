@@ -1,4 +1,4 @@
-//! Rings that are overwritten, torn and late.
+//! Tests of rings with overwritten, torn and late records.
 
 use std::collections::HashMap;
 
@@ -59,7 +59,7 @@ fn cpus_are_merged_in_order_of_time() {
     rings.write(1, &[20, 40]);
     history.catch_up(&rings, 0);
     assert_eq!(times(&mut history, 45), [10, 20, 30, 40]);
-    // CPU 1 tells late of what was before the last of CPU 0.
+    // Records of CPU 1 arrive late, with times before the last record of CPU 0.
     rings.write(1, &[45, 60]);
     rings.write(0, &[55]);
     history.catch_up(&rings, 0);

@@ -1,4 +1,4 @@
-//! The stored incident in other tools' formats, read as those tools read them.
+//! Exports of the stored incident, parsed as other tools parse them.
 
 use super::super::{folded, perf_script, perfetto};
 use crate::{export::perfetto::tests as reader, incident::Incident};
@@ -28,7 +28,7 @@ fn perfetto_reads_it() {
         ".packet.track_event.name = made ready by goroutine 12",
         ".packet.track_event.name = wakes thread 4719",
         ".packet.track_event.debug_annotations.string_value = /src/shop/cart/cart.go",
-        // 2025-07-09 03:12:44.108211907 less the ten milliseconds before the raise, and what the raise is behind.
+        // 2025-07-09 03:12:44.108211907 minus the ten milliseconds of the window before the raise.
         ".packet.clock_snapshot.clocks.timestamp = 1752030764098211907",
     ] {
         assert!(leaves.iter().any(|leaf| leaf == wanted), "{wanted} is not in {leaves:#?}");
@@ -36,7 +36,7 @@ fn perfetto_reads_it() {
     assert_eq!(leaves.iter().filter(|leaf| leaf.starts_with(".packet.track_event.flow_ids")).count(), 4);
 }
 
-/// As stackcollapse-perf.pl and speedscope take it apart: a header, frames behind blanks, an empty line.
+/// Parses as stackcollapse-perf.pl and speedscope do: a header line, frames that begin with blanks, an empty line.
 /// <https://github.com/brendangregg/FlameGraph/blob/v1.0/stackcollapse-perf.pl>
 #[test]
 fn readers_of_perf_script_find_the_samples() {
@@ -77,7 +77,7 @@ fn stacks_fold() {
         "shop;goroutine 12;main.main.func1;internal/poll.(*FD).Read;vfs_read_[k] 1\n\
          shop;goroutine 7;main.checkout;example.com/shop/cart.(*Cart).Total 2\n"
     );
-    // Without samples, the calls and their own time in microseconds. One that was open at the end lasts until there.
+    // Without samples: the calls with their self time in microseconds. A call that is open at the end lasts until then.
     timeline.tracks.iter_mut().for_each(|track| track.samples.clear());
     assert_eq!(
         folded(&incident, &timeline),

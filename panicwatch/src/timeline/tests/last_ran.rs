@@ -1,4 +1,5 @@
-//! Turns of threads whose only sighting is the goroutine that ran last, and goroutines sighted as wakers.
+//! Tests of threads whose only records are switch-outs with the goroutine that ran last, and of goroutines recorded as
+//! wakers.
 
 use panicwatch_common::recorder::{NO_SYSCALL, kind, pair};
 
@@ -7,11 +8,12 @@ use super::{
     scene::{G, PID, SLEEPS, Scene, T, its, lines, track},
 };
 
-/// Another thread of the process, and a goroutine.
+/// Another thread of the process.
 const OTHER: u32 = 102;
 const H: u64 = 9;
 
-/// A thread that rests at 1.1 ms after H, runs from 1.2 to `to`, and rests again; the raise is at 2 ms.
+/// A thread that is switched out in the Go scheduler at 1.1 ms after H ran, runs from 1.2 ms to `to`, and is switched
+/// out again; the raise is at 2 ms.
 fn turn(to: u64, last: u64, stops: u8) -> Scene {
     let mut scene = Scene::new();
     scene.times = (1_000_000, 2_000_000, 2_100_000);
@@ -61,19 +63,19 @@ fn a_short_turn_has_a_goroutine_too() {
 
 #[test]
 fn a_turn_in_which_no_goroutine_ran() {
-    // The same goroutine ran last, and it has not stopped running since: nothing ran.
+    // The same goroutine ran last, and it has not stopped running since: no goroutine ran.
     let scene = turn(1_220_000, H, 4);
     assert_eq!(
         its(&scene)[1..],
         ["1100000 not_running", "1900000 running t101 c1 inferred", "2000000 running t101 c1"]
     );
-    // In a long turn it may have stopped 256 times.
+    // In a long interval it may have stopped 256 times.
     assert_eq!(its(&turn(1_500_000, H, 4))[2], "1200000 not_running inferred");
 }
 
 #[test]
 fn a_first_rest_says_nothing_of_the_turn() {
-    // When the goroutine ran that ran last is not known.
+    // When the last goroutine ran is unknown.
     let mut scene = Scene::new();
     scene.times = (1_000_000, 2_000_000, 2_100_000);
     let scene = scene
@@ -83,7 +85,7 @@ fn a_first_rest_says_nothing_of_the_turn() {
         .rests(1_500_000, OTHER, G, 5)
         .into(1_900_000, 1, T, 0);
     assert_eq!(its(&scene)[2], "1200000 unknown: a thread ran, and which goroutines had it was not recorded");
-    // Neither does the first one after a gap.
+    // The same holds for the first switch-out after a gap.
     let scene = turn(1_500_000, G, 5).gap(0, 1_300_000, 1_400_000, 1);
     assert_eq!(its(&scene).last().map(String::as_str), Some("2000000 running t101 c1"));
     assert!(its(&scene).iter().all(|state| !state.contains("t102")), "{:?}", its(&scene));

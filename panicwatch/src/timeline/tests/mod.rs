@@ -1,4 +1,4 @@
-//! Timelines of records that were written down by hand: every race is a table.
+//! Tests of timelines built from handwritten records: every race is a table.
 
 mod exported;
 mod last_ran;

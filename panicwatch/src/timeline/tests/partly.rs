@@ -1,4 +1,4 @@
-//! Sources that were off, all the time or for a part of it: that they told nothing must mean nothing.
+//! Tests of sources that were disabled all the time or part of it: a lack of their records must not mean anything.
 
 use panicwatch_common::recorder::{NO_SYSCALL, PREEMPTED, kind};
 
@@ -39,7 +39,7 @@ fn without_system_calls_no_thread_is_said_to_be_in_none() {
 
 #[test]
 fn a_call_counts_from_its_entry_to_its_return_only() {
-    // The entry at 14000 may have been the last before they were switched off.
+    // The entry at 14000 may have been the last record before the source was disabled.
     let scene = Scene::new()
         .without(Source::Syscall)
         .enter(12_000, 0, T, G, READ)
@@ -98,7 +98,7 @@ fn losses_of_the_cpu_in_a_row_are_one_step() {
 
 #[test]
 fn a_thread_that_ran_unseen_goroutines() {
-    // Idle, running for long, idle again, and no goroutine was sighted.
+    // Idle, running for a long time, idle again, without a record of any goroutine.
     let mut scene = Scene::new();
     scene.times = (1_000_000, 2_000_000, 2_100_000);
     let scene = scene
@@ -132,7 +132,7 @@ fn between_two_sightings_another_may_have_had_its_turn() {
         .into(1_400_000, 0, T, 0)
         .exit(1_500_000, 0, T, G, READ)
         .enter(1_800_000, 0, T, G, READ);
-    // While it is in a call, or away, it has the same goroutine for certain.
+    // While the thread is in a call or switched out, it certainly has the same goroutine.
     assert_eq!(
         its(&scene)[1..6],
         [

@@ -1,4 +1,4 @@
-//! What holds for any records at all.
+//! Properties that hold for any records.
 
 use panicwatch_common::recorder::{Slot, kind};
 use proptest::prelude::*;
@@ -38,7 +38,7 @@ const KINDS: [u32; 24] = [
 fn record() -> impl Strategy<Value = (u32, Slot)> {
     let extra = prop_oneof![0_u32..4, any::<u32>()];
     let arg = prop_oneof![0_u64..12, any::<u64>()];
-    // Rarely a time outside of everything.
+    // Rarely a time far outside the window.
     let time = prop_oneof![30 => 8_000_u64..22_000, 1 => any::<u64>()];
     (0_u32..3, 0..KINDS.len(), time, 100_u32..104, 5_u64..9, extra, [arg.clone(), arg.clone(), arg]).prop_map(
         |(cpu, kind, time_ns, tid, goid, extra, args)| {

@@ -1,4 +1,4 @@
-//! What the runtime's own records say: goroutines, the collector, functions.
+//! Tests of the runtime's own records: goroutines, the garbage collector, functions.
 
 use super::{
     super::TrackKind,

@@ -1,4 +1,4 @@
-//! Records written down as people think of them: moments in nanoseconds, threads, what happened.
+//! Builder for handwritten records: times in nanoseconds, threads, events.
 
 use panicwatch_common::recorder::{
     NO_SYSCALL, PREEMPTED, RAN_LAST, Sample, Slot, TIMES_RUN_SHIFT, kind, pair,
@@ -14,7 +14,7 @@ pub(super) const PID: u32 = 100;
 pub(super) const FROM: u64 = 10_000;
 pub(super) const RAISE: u64 = 20_000;
 pub(super) const TO: u64 = 21_000;
-/// The panicking goroutine and its thread.
+/// The panicking goroutine.
 pub(super) const G: u64 = 7;
 pub(super) const T: u32 = 101;
 
@@ -22,7 +22,7 @@ pub(super) const READ: u32 = 0;
 pub(super) const FUTEX: u32 = 202;
 pub(super) const SLEEPS: u32 = 1;
 
-/// What happened and is not over yet.
+/// Records and settings of a test, from which a timeline is built.
 pub(super) struct Scene {
     pub(super) records: Vec<(u32, Slot)>,
     pub(super) samples: Vec<(u32, Sample)>,
@@ -32,12 +32,12 @@ pub(super) struct Scene {
     pub(super) goroutine: Option<u64>,
     pub(super) thread: Option<u32>,
     pub(super) pid: u32,
-    /// Beginning of the window, raise, end.
+    /// Times of the window's beginning, the raise and the end.
     pub(super) times: (u64, u64, u64),
     pub(super) outcome: Outcome,
 }
 
-/// Names made of the numbers.
+/// Names derived from the numbers.
 pub(super) struct Plain;
 
 impl Names for Plain {
@@ -103,12 +103,13 @@ impl Scene {
         [pair(tid, tid), a, b]
     }
 
-    /// The thread leaves its CPU for thread `next`.
+    /// Adds a switch-out in favour of thread `next`.
     pub(super) fn out(self, at: u64, cpu: u32, tid: u32, goid: u64, state: u32, next: u32) -> Self {
         self.slot(at, (cpu, tid), kind::SWITCH_OUT, goid, state, Self::other(next))
     }
 
-    /// The thread leaves its CPU and sleeps, in the Go scheduler, after `last` has stopped running for the `stops`th time.
+    /// Adds a switch-out of a thread that sleeps in the Go scheduler, after `last` has stopped running for the
+    /// `stops`th time.
     pub(super) fn rests(self, at: u64, tid: u32, last: u64, stops: u8) -> Self {
         let extra = SLEEPS | RAN_LAST | u32::from(stops) << TIMES_RUN_SHIFT;
         self.out(at, 0, tid, last, extra, 0)
@@ -150,7 +151,7 @@ impl Scene {
         self.slot(at, on, kind::FUNCTION, goid, 0, [pc, distance, 0])
     }
 
-    /// A source was off, all the time or a part of it.
+    /// Adds a source that was disabled, all the time or part of it.
     pub(super) fn without(mut self, source: Source) -> Self {
         self.off.push(Off { source: source.name().to_owned(), reason: "for a test".to_owned() });
         self
@@ -206,7 +207,7 @@ pub(super) fn track(timeline: &Timeline, kind: TrackKind, id: u64) -> &Track {
     found.unwrap_or_else(|| panic!("no {kind:?} {id}"))
 }
 
-/// "10000 running thread 101 cpu 0", a line a state.
+/// Formats the states of a track, one line each: "10000 running t101 c0".
 pub(super) fn lines(track: &Track) -> Vec<String> {
     track.states.iter().map(line).collect()
 }
@@ -232,7 +233,7 @@ fn line(state: &State) -> String {
     text
 }
 
-/// The states of the panicking goroutine.
+/// Returns the states of the panicking goroutine.
 pub(super) fn its(scene: &Scene) -> Vec<String> {
     lines(track(&scene.build(), TrackKind::Goroutine, G))
 }

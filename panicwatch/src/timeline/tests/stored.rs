@@ -1,5 +1,5 @@
-//! The stored document with a timeline (tests/incidents/slow_read.json) is what its records give; the other tests render
-//! it. `UPDATE_EXPECT=1` writes it anew.
+//! Checks that the stored document with a timeline (tests/incidents/slow_read.json) is what its records produce; other
+//! tests render it. `UPDATE_EXPECT=1` rewrites it.
 
 use expect_test::expect_file;
 use panicwatch_common::recorder::{PREEMPTED, kind, pair};
@@ -16,7 +16,7 @@ const T: u32 = 4719;
 const M: u32 = 4713;
 const RAISE: u64 = 5_218_443_019_277;
 
-/// The functions of the program.
+/// Names of the program's functions.
 struct Shop;
 
 impl Names for Shop {
@@ -52,7 +52,7 @@ impl Names for Shop {
     }
 }
 
-/// `us` microseconds before the raise.
+/// Returns the time `us` microseconds before the raise.
 fn ago(us: u64) -> u64 {
     RAISE - us * 1_000
 }

@@ -1,4 +1,4 @@
-//! Single situations, and what must come out.
+//! Tests of single situations, with the expected states.
 
 use super::{
     super::{Doing, TrackKind},
@@ -8,7 +8,7 @@ use panicwatch_common::recorder::kind;
 
 #[test]
 fn nothing_was_recorded_but_the_raise() {
-    // Nothing brought the thread to a CPU since the window began, so it was on one.
+    // No record shows the thread being switched in since the window began, so it was running from the beginning.
     assert_eq!(its(&Scene::new()), ["10000 running t101 inferred", "20000 running t101"]);
     let mut nobody = Scene::new();
     (nobody.goroutine, nobody.thread) = (None, None);
@@ -57,7 +57,7 @@ fn a_call_that_blocks() {
 
 #[test]
 fn the_window_begins_inside_a_call() {
-    // Only the return was recorded: it was in the call since before.
+    // Only the return was recorded: the thread was in the call since before the window.
     let scene = Scene::new().into(14_000, 1, T, 0).exit(14_100, 1, T, G, READ);
     assert_eq!(
         its(&scene),
@@ -69,7 +69,7 @@ fn the_window_begins_inside_a_call() {
     );
     let summary = scene.build().summary;
     assert_eq!((summary.syscalls[0].ns, summary.syscalls[0].count), (4_100, 1));
-    // The entry lies before the window, and is not shown.
+    // The entry is before the window, so it is not shown.
     let scene = Scene::new().enter(9_000, 0, T, G, READ).exit(11_000, 0, T, G, READ);
     assert_eq!(its(&scene), ["10000 syscall t101 c0: read", "11000 running t101 c0"]);
     let timeline = scene.build();
@@ -94,7 +94,7 @@ fn a_call_that_never_returned_in_the_window() {
 
 #[test]
 fn a_thread_changes_goroutines_unseen() {
-    // Without the runtime's records the moment of change is not known, and nobody is said to have run.
+    // Without the runtime's records the time of the change is unknown, and neither goroutine counts as running.
     let scene =
         Scene::new().enter(12_000, 0, T, 9, READ).exit(12_500, 0, T, 9, READ).enter(15_000, 0, T, G, READ);
     assert_eq!(
@@ -121,7 +121,7 @@ fn a_thread_changes_goroutines_unseen() {
 
 #[test]
 fn a_thread_without_a_goroutine_gets_one_unseen() {
-    // Between idling and the first sighting it began to run it: inferred from where it got its CPU.
+    // The goroutine began to run between the idle state and its first record: inferred from the switch-in.
     let scene = Scene::new()
         .enter(11_000, 0, T, 0, FUTEX)
         .out(11_100, 0, T, 0, SLEEPS, 0)
@@ -159,7 +159,7 @@ fn another_thread_goes_on_with_it() {
         [
             "10000 running t102 c0 inferred",
             "11000 syscall t102 c0: read",
-            // The thread had it no later than here: it was idle then.
+            // The thread had the goroutine until here at the latest: it was idle then.
             "11500 running t102 c0 inferred",
             "12000 running t101 inferred",
             "20000 running t101",
@@ -240,7 +240,7 @@ fn a_gap_of_one_cpu_leaves_what_runs_on_another() {
 
 #[test]
 fn a_ring_that_was_overwritten_into_the_window() {
-    // The first record behind the gap says that the thread ran since the gap's end, not since before.
+    // The first record after the gap shows that the thread was running since the gap's end, but not before.
     let scene = Scene::new().gap(0, 5_000, 13_000, 400).out(14_000, 0, T, G, SLEEPS, 0).into(15_000, 0, T, 0);
     assert_eq!(
         its(&scene),
@@ -253,7 +253,7 @@ fn a_ring_that_was_overwritten_into_the_window() {
     );
 }
 
-/// Which goroutine a thread has in user mode is not recorded at every moment.
+/// The goroutine of a thread in user mode is not recorded at every moment.
 #[test]
 fn a_thread_that_had_the_goroutine_is_not_known_to_have_kept_it() {
     let seen = || {

@@ -1,4 +1,5 @@
-//! Attaching probes to a file: it is read first, without the lock on the state of all binaries, for a large file takes seconds.
+//! Attaches probes to a file. The file is parsed first, without the lock on the registry's state, because a large file
+//! takes seconds.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -22,10 +23,10 @@ use crate::{
     watch::armed::{Armed, lock},
 };
 
-/// For tests: milliseconds that reading a Go binary takes longer.
+/// Environment variable for tests: additional time that parsing a Go binary takes, milliseconds.
 const DELAY_MS: &str = "PANICWATCH_ATTACH_DELAY_MS";
 
-/// Files that are being read now: each by one thread, for which the others wait.
+/// Files that are being parsed now, each by one thread, for which the others wait.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     files: Mutex<HashSet<FileId>>,
@@ -33,7 +34,7 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// Waits until no other thread reads that file.
+    /// Waits until no other thread parses that file.
     fn begin(&self, id: FileId) -> Turn<'_> {
         let mut files = lock(&self.files);
         while !files.insert(id) {
@@ -43,7 +44,7 @@ impl Reading {
     }
 }
 
-/// The right to read a file.
+/// Exclusive right to parse a file, until dropped.
 struct Turn<'a> {
     reading: &'a Reading,
     id: FileId,
@@ -56,7 +57,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// A file that was read.
+/// A parsed file with its probe plans.
 struct Read {
     bin: GoBinary,
     plan: ProbePlan,
@@ -66,7 +67,7 @@ struct Read {
 impl Read {
     fn of(file: &File, name: &Path) -> Result<Read, ArmError> {
         let path = || name.display().to_string();
-        // By descriptor, not by name: what is read is what will run.
+        // Opened by descriptor, not by path: the file that is parsed is the one that will run.
         let bin = open(file).map_err(|source| match source {
             source if source.is_not_go() => ArmError::NotGo(path()),
             source => ArmError::Binary { path: path(), source },
@@ -80,10 +81,10 @@ impl Read {
 }
 
 impl Armory {
-    /// Reads `file` and puts probes into it, unless it has them already. `name` is for people.
+    /// Parses `file` and attaches probes to it, unless it has them already. `name` is its path for messages.
     ///
     /// # Errors
-    /// When it is not Go, cannot be read, or the kernel refuses.
+    /// Fails if it is not a Go program, cannot be read, or the kernel rejects a probe.
     pub fn arm(&self, file: &File, name: &Path) -> Result<Arc<Armed>, ArmError> {
         let path = || name.display().to_string();
         let io = |source| ArmError::Binary {
@@ -100,7 +101,7 @@ impl Armory {
         let armed = read.and_then(|read| state.arm(read, file, name, self.watch_all));
         match &armed {
             Ok(armed) => state.enter(id, armed),
-            // The kernel may change its mind.
+            // Not remembered: the kernel may accept the probes later.
             Err(ArmError::Probe(_)) => {}
             Err(ArmError::NotGo(_)) => state.remember(id, Unarmed::NotGo),
             Err(error) => state.remember(id, Unarmed::Refused(error.to_string())),
@@ -123,7 +124,7 @@ impl State {
         self.by_file.insert(id, armed.index);
     }
 
-    /// [`Armory::arm`] of a file that is not armed.
+    /// Does [`Armory::arm`] for a parsed file that is not armed.
     fn arm(&mut self, read: Read, file: &File, name: &Path, watch_all: bool) -> Result<Arc<Armed>, ArmError> {
         let Read { bin, plan, begin } = read;
         let row = match (attach::obstacle(&bin, &plan), attach::binary_row(&bin, Some(&plan), watch_all)) {

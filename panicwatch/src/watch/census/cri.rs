@@ -1,6 +1,7 @@
-//! Names and labels of a pod's container, asked of the container runtime by the interface the kubelet uses.
+//! Queries the container runtime for the names and labels of a pod's container, by the interface that the kubelet uses
+//! (CRI).
 //!
-//! Knows the two calls of it that list, nothing of process or selection; never changes anything.
+//! Uses the two list calls only, so it never changes anything. Knows nothing of processes or selectors.
 //! <https://github.com/kubernetes/cri-api/blob/v0.30.0/pkg/apis/runtime/v1/api.proto>
 
 use std::{
@@ -21,7 +22,7 @@ use tonic_prost::ProstCodec;
 use super::place::{Name, host};
 use crate::container::Labels;
 
-/// Sockets of containerd, CRI-O, and containerd as k3s, k0s and MicroK8s start it.
+/// Sockets of containerd and CRI-O, and those of containerd as started by k3s, k0s and MicroK8s.
 const SOCKETS: [&str; 5] = [
     "/run/containerd/containerd.sock",
     "/run/crio/crio.sock",
@@ -29,23 +30,23 @@ const SOCKETS: [&str; 5] = [
     "/run/k0s/containerd.sock",
     "/var/snap/microk8s/common/run/containerd.sock",
 ];
-/// For an answer, with connecting: who waits for it holds up other processes' discovery.
+/// Time limit of a query, including the connection: a query delays the discovery of other processes.
 const TIMEOUT: Duration = Duration::from_millis(250);
-/// A runtime that did not answer is left alone for so long.
+/// Time for which a runtime that did not answer is not queried again.
 const REST: Duration = Duration::from_secs(10);
 
-/// What asking gave.
+/// Result of a query.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// The runtime knows it.
+    /// The runtime knows the container.
     Known(Name),
-    /// No runtime is here, or none knows it.
+    /// No container runtime is running here, or none knows the container.
     Unknown,
-    /// One is here and does not answer now.
+    /// A container runtime is running here, but does not answer now.
     Silent,
 }
 
-/// The container runtimes of this host.
+/// Clients of the container runtimes of this host.
 #[derive(Debug)]
 pub(super) struct Runtimes(Vec<Client>);
 
@@ -60,7 +61,7 @@ impl Runtimes {
         Runtimes(sockets.into_iter().map(|socket| Client { socket, state: Mutex::default() }).collect())
     }
 
-    /// Who is the container of that id?
+    /// Queries the runtimes for the container with this ID.
     pub(super) fn ask(&self, id: &str) -> Answer {
         let mut silent = false;
         for client in self.0.iter().filter(|client| client.socket.exists()) {
@@ -116,14 +117,14 @@ impl Client {
     }
 }
 
-/// Nothing is sent yet; the connection lives as long as somebody drives the runtime.
+/// Creates a connection, which sends nothing yet; it makes progress only while the runtime is driven.
 fn connect(socket: &Path) -> Result<(Runtime, Channel), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("no runtime for asking: {error}"))?;
     let socket = socket.to_owned();
-    // The address is asked for and not used: a Unix socket has none.
+    // Required by the API but not used: a Unix socket has no address of this kind.
     let endpoint = Endpoint::from_static("http://localhost").connect_timeout(TIMEOUT);
     let inside = runtime.enter();
     let channel = endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
@@ -138,7 +139,7 @@ async fn name_of(channel: Channel, id: &str) -> Result<Option<Name>, tonic::Stat
     let request = message::ListRequest { filter: Some(message::Filter { id: id.to_owned() }) };
     let containers: message::Containers = call(channel.clone(), "ListContainers", request).await?;
     let container = containers.containers.into_iter().find(|container| container.id == id);
-    // The process that only holds the pod's namespaces is in a container that bears the pod's id.
+    // A pod's sandbox process, which only holds its namespaces, is in a container that has the pod sandbox's ID.
     let sandbox = container.as_ref().map_or(id, |container| &container.pod_sandbox_id).to_owned();
     let request = message::ListRequest { filter: Some(message::Filter { id: sandbox.clone() }) };
     let pods: message::Sandboxes = call(channel, "ListPodSandbox", request).await?;
@@ -165,18 +166,18 @@ where
     Ok(answer.into_inner())
 }
 
-/// The fields of the interface's messages that are used.
+/// The fields of CRI messages that are used.
 mod message {
     use std::collections::HashMap;
 
-    /// ListContainersRequest and ListPodSandboxRequest, which are alike so far.
+    /// ListContainersRequest and ListPodSandboxRequest, whose used fields are the same.
     #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct ListRequest {
         #[prost(message, optional, tag = "1")]
         pub(super) filter: Option<Filter>,
     }
 
-    /// ContainerFilter and PodSandboxFilter.
+    /// ContainerFilter and PodSandboxFilter, whose used fields are the same.
     #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct Filter {
         #[prost(string, tag = "1")]

@@ -1,4 +1,4 @@
-//! Looking at a process: is it Go, is it selected; and arming what it runs.
+//! Inspects processes: whether each is a Go program and matches the selector; arms the binaries of those that do.
 
 use std::{fs::File, path::Path, sync::Arc};
 
@@ -16,15 +16,15 @@ use crate::{
 impl Census {
     pub(super) fn look_at_all(&self) {
         for pid in procfs::all() {
-            // Kernel threads have no executable either.
+            // Kernel threads have no executable either, hence the ignored error.
             let _ = self.look(pid);
         }
     }
 
-    /// Looks at a process, unless it is known. One that vanishes meanwhile is none.
+    /// Inspects a process, unless it is known already. A process that vanishes in the meantime is skipped.
     ///
     /// # Errors
-    /// When it has ended and its file cannot be found.
+    /// Fails if the process has ended and its file cannot be found.
     pub(super) fn look(&self, pid: u32) -> Result<(), Unread> {
         if pid == std::process::id() || self.state().known.contains_key(&pid) {
             return Ok(());
@@ -37,7 +37,7 @@ impl Census {
         Ok(())
     }
 
-    /// Looks at a process that runs `file`.
+    /// Inspects a process that executes `file`.
     fn look_at(&self, pid: u32, exe: &procfs::Executable, file: &File, file_known: KnownFile) {
         let (module, armed) = match &file_known {
             KnownFile::Unarmed(Unarmed::NotGo) => return self.forget_exec(pid),
@@ -47,7 +47,7 @@ impl Census {
         };
         let mut known = self.meet(pid, module.as_deref(), Some(&exe.shown));
         let Some(started) = known.started else {
-            // It has ended since its file was opened.
+            // The process has ended since its file was opened.
             if file_known.may_be_armed() {
                 self.arm_for_the_next(file, &exe.shown, &known);
             }
@@ -70,23 +70,23 @@ impl Census {
         if let Some(armed) = armed {
             self.enter(pid, started, &armed, &mut known);
         }
-        // Meanwhile it can have begun another program, of which an event tells.
+        // It may have executed another program in the meantime, which an exec event reports.
         if procfs::started(pid) == Some(started) && procfs::executable(pid).is_ok_and(|now| now == *exe) {
             self.state().known.entry(pid).or_insert(known);
         }
     }
 
-    /// What is known of a file, read if need be.
+    /// Returns what is known of a file, parsing it if necessary.
     pub(super) fn file(&self, file: &File, shown: &Path) -> Option<KnownFile> {
         let known = self.armory.known(file);
         known.or_else(|| self.armory.look_into(file, shown).ok().map(KnownFile::Unarmed))
     }
 
-    /// A process is about to execute `file`, which has no probes: arms it, if whom it will run is selected as far as that can
-    /// be told before. Its command line is not known yet.
+    /// Handles a process that is about to execute `file`: attaches probes if `file` has none and the process matches
+    /// the selector, as far as that is known before the exec. Its command line is not known yet.
     ///
     /// # Errors
-    /// When it cannot be armed.
+    /// Fails if probes cannot be attached.
     pub(in crate::watch) fn before_exec(&self, pid: u32, file: &File, name: &Path) -> Result<(), ArmError> {
         let Some(KnownFile::Unarmed(Unarmed::Go { module })) = self.file(file, name) else { return Ok(()) };
         let exe = Some(name.to_string_lossy().into_owned());
@@ -98,11 +98,12 @@ impl Census {
         }
     }
 
-    /// Process `pid` has mapped the Go file `file`, which is not its executable or may not be: attaches probes to it, and enters the
-    /// process, if that is selected. `None` where it is not.
+    /// Handles a process that has mapped the Go file `file`, which may be its executable or not: attaches probes to the
+    /// file and adds the process, if that matches the selector. Returns `None` if it does not match or has ended, or if
+    /// the file is known as one that cannot be watched.
     ///
     /// # Errors
-    /// When it is no Go file, or probes cannot be attached.
+    /// Fails if it is not a Go file, or probes cannot be attached.
     pub(in crate::watch) fn mapped(
         &self,
         pid: u32,
@@ -133,13 +134,13 @@ impl Census {
         Ok(Some(armed))
     }
 
-    /// The binary of that process cannot be watched.
+    /// Notes that the process's binary cannot be watched.
     fn cannot(&self, path: &str, reason: &str, known: &mut Known) {
         self.state().refused.insert(path.to_owned(), reason.to_owned());
         known.left_out.get_or_insert_with(|| reason.to_owned());
     }
 
-    /// Puts a process of an armed binary into the table, watched or ignored.
+    /// Adds a process of an armed binary to the table of watched processes, as watched or ignored.
     fn enter(&self, pid: u32, started: u64, armed: &Arc<Armed>, known: &mut Known) {
         known.row = Some(armed.index);
         if known.left_out.is_some() {
@@ -149,7 +150,7 @@ impl Census {
         {
             known.left_out = Some(error.to_string());
         }
-        // It may have ended before it was put into the table: then nobody would take it out.
+        // It may have ended before it was added; then no exit event would remove it.
         if procfs::started(pid) != Some(started) {
             let _ = self.armory.with_programs(|programs| programs.unwatch(pid));
         }
@@ -166,8 +167,8 @@ impl Census {
         select(&Candidate { process, module, place, uid })
     }
 
-    /// Who is that, and is it selected? `path` is where its binary was when that was armed: a process that is gone by now ran
-    /// it all the same.
+    /// Describes process `pid` and matches it against the selector. `path` is where its binary was when that was armed,
+    /// for a process that has ended.
     pub(super) fn meet(&self, pid: u32, module: Option<&str>, path: Option<&Path>) -> Known {
         let Seen { started, mut process, place, uid } = self.see(pid);
         process.exe = process.exe.or_else(|| path.map(|path| path.to_string_lossy().into_owned()));
@@ -177,13 +178,13 @@ impl Census {
         Known { started, process, row: None, left_out, incidents: 0 }
     }
 
-    /// What /proc tells of a process or, if it is gone, told when it had begun.
+    /// Returns what /proc has on a process or, if it has ended, what /proc had on it after its exec.
     fn see(&self, pid: u32) -> Seen {
         let (started, process) = (procfs::started(pid), procfs::process(pid));
         let mut seen = Seen { started, process, place: self.names.place(pid), uid: procfs::uid(pid) };
         let is_there = started.is_some() && procfs::started(pid) == started;
         if !is_there {
-            // Nobody is to be taken for another by what was read last.
+            // The data may belong to another process that reused the PID, so the start time is dropped.
             seen.started = None;
         }
         let mut state = self.state();
@@ -192,7 +193,7 @@ impl Census {
             Some(before) if !is_there => seen = Seen { started: None, ..before.clone() },
             _ => {}
         }
-        // What the process had when it began; it may have written over it since, or be gone.
+        // Arguments and environment at the exec: the process may have overwritten them since, or ended.
         let args = exec.args.as_deref().map(procfs::strings);
         seen.process.args = args.or(seen.process.args);
         let env = exec.env.as_deref().map(procfs::go_variables);

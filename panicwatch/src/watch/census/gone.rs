@@ -1,5 +1,6 @@
-//! Processes that ended before they were looked at: whoever is started so may be so again, so their binary gets its probes for
-//! the next time. Its file is found by what the exec said. Those whose file cannot be found are counted.
+//! Handles processes that ended before they were inspected: attaches probes to their binary for the next time, because
+//! the same program may be started again. The file is found by the data of the exec event. Programs whose file cannot
+//! be found are counted.
 
 use std::{
     fs::{self, File},
@@ -17,20 +18,20 @@ use crate::{
     },
 };
 
-/// Why the file of a program that has ended could not be read: whether that was Go is not known.
+/// Why the file of a program that has ended could not be read. Whether it was a Go program is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unread {
-    /// Its first argument is no path, and no file on its PATH.
+    /// Its first argument is not an absolute path, and not the name of a file on its PATH.
     NoPath,
-    /// There is no such file any more, or it is in another mount namespace.
+    /// The file no longer exists, or is in another mount namespace.
     NoFile,
 }
 
 impl Unread {
-    /// All there are.
+    /// All reasons.
     pub const ALL: [Unread; 2] = [Unread::NoPath, Unread::NoFile];
 
-    /// For people, and the label of a metric.
+    /// Text for the user, also used as a metric label.
     pub fn sentence(self) -> &'static str {
         match self {
             Unread::NoPath => "its path is not known",
@@ -40,10 +41,10 @@ impl Unread {
 }
 
 impl Census {
-    /// Attaches probes to the binary of a process that was gone before it was looked at.
+    /// Attaches probes to the binary of a process that ended before it was inspected.
     ///
     /// # Errors
-    /// When its file cannot be found.
+    /// Fails if its file cannot be found.
     pub(super) fn for_the_next(&self, pid: u32) -> Result<(), Unread> {
         let mut known = self.meet(pid, None, None);
         let path = path_of(&self.state(), pid, known.process.args.as_deref()).ok_or(Unread::NoPath)?;
@@ -62,29 +63,29 @@ impl Census {
         Ok(())
     }
 
-    /// Attaches probes to the Go program in `file`, of which `known`, which has ended, was a selected process.
+    /// Attaches probes to the Go program in `file`, if `known`, an ended process of it, matches the selector.
     pub(super) fn arm_for_the_next(&self, file: &File, path: &Path, known: &Known) {
         if known.left_out.is_none() {
-            // What cannot be watched is told when one of its processes is looked at.
+            // An error is reported when a running process of the file is inspected.
             let _ = self.armory.arm(file, path);
         }
     }
 }
 
-/// The path of the program that process `pid` executed.
+/// Returns the path of the program that process `pid` executed.
 fn path_of(state: &State, pid: u32, args: Option<&[String]>) -> Option<PathBuf> {
     let first = args?.first()?;
     if first.starts_with('/') {
         return Some(PathBuf::from(first));
     }
-    // As a shell or execvp(3) found it: the environment of the new program is the old one's as a rule.
+    // As a shell or execvp(3) finds it: the new program's environment is usually that of the caller.
     let exec = state.execs.iter().find(|exec| exec.pid == pid)?;
     let env = procfs::strings(exec.env.as_deref()?);
     on_path(first, env.iter().find_map(|variable| variable.strip_prefix("PATH="))?)
 }
 
-/// The first file of that name on `search`, a PATH. A relative folder of it, or a name with a slash, is relative to a folder that
-/// is not known.
+/// Returns the first file named `name` on `search`, a PATH. `None` for a name with a slash, and relative directories
+/// are skipped: both are relative to an unknown directory.
 fn on_path(name: &str, search: &str) -> Option<PathBuf> {
     if name.is_empty() || name.contains('/') {
         return None;
@@ -93,11 +94,11 @@ fn on_path(name: &str, search: &str) -> Option<PathBuf> {
     folders.map(|folder| Path::new(folder).join(name)).find(|path| path.is_file())
 }
 
-/// Opens a regular file. The path is what a process claims: an open of a FIFO would block this thread for ever, one of a device
-/// could do something.
+/// Opens a regular file. The path is what a process claims: opening a FIFO would block this thread forever, and opening
+/// a device could have side effects.
 fn open_regular(path: &Path) -> io::Result<File> {
     let not_regular = || io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
-    // Checked before, so that nothing else is opened, and after, because the name can mean another file by then.
+    // Checked before, so that nothing else is opened, and after, because the path may lead to another file by then.
     if !fs::metadata(path)?.is_file() {
         return Err(not_regular());
     }

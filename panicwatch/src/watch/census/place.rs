@@ -1,8 +1,9 @@
-//! The container and pod of a process, with their names and labels where the host tells them.
+//! Finds the container and pod of a process, with their names and labels if the host has them.
 //!
-//! The container runtime of a Kubernetes node is asked; should it not answer, the kubelet links each container's log by
-//! pod, namespace and container. Docker keeps a file of each container. All seen through the root of process 1, so that
-//! panicwatch may itself be in a container that shares the host's processes.
+//! On a Kubernetes node, the container runtime is queried; if it does not answer, the names come from the kubelet's
+//! links to container logs, which contain pod, namespace and container. Docker has a file for each container. All paths
+//! are resolved through the root of process 1, so that panicwatch may itself run in a container that shares the host's
+//! PID namespace.
 
 use std::{
     collections::HashMap,
@@ -16,22 +17,22 @@ use serde::Deserialize as _;
 use super::cri::{Answer, Runtimes};
 use crate::container::{self, Labels, Place};
 
-/// Containers whose names are remembered.
+/// Most containers whose names are remembered.
 const MAX_NAMES: usize = 4096;
 
-/// What a container and its pod are called. Labels that are not known are `None`.
+/// Names and labels of a container and its pod. Unknown labels are `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Name {
     pub(super) container: Option<String>,
     pub(super) labels: Option<Labels>,
-    /// Namespace and name.
+    /// Namespace and name of the pod.
     pub(super) pod: Option<(String, String)>,
     pub(super) pod_labels: Option<Labels>,
 }
 
 type Strings = HashMap<String, String>;
 
-/// Remembers names by container id.
+/// Cache of names by container ID.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     known: Mutex<HashMap<String, Name>>,
@@ -39,7 +40,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Where a process is; nowhere if it is gone.
+    /// Returns the place of a process; empty if the process has ended.
     pub(super) fn place(&self, pid: u32) -> Place {
         let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         let mut place = container::place(&text);
@@ -61,7 +62,8 @@ impl Names {
         let name = match self.runtimes.ask(id) {
             Answer::Known(name) => name,
             Answer::Unknown => of_kubelet(id).or_else(|| of_docker(id))?,
-            // The next process of the container asks again: the runtime knows more than the link.
+            // Not cached: the next process of the container queries again, because the runtime knows more than the
+            // link.
             Answer::Silent => return of_kubelet(id),
         };
         let mut names = lock();
@@ -73,7 +75,8 @@ impl Names {
     }
 }
 
-/// The host's file system; our own where that of process 1 is closed to us, which is the same unless we are in a container.
+/// Returns a path on the host's file system; on our own if the root of process 1 is not accessible, which is the same
+/// unless we are in a container.
 pub(super) fn host(path: &str) -> PathBuf {
     static ROOT: LazyLock<&Path> = LazyLock::new(|| {
         let first = Path::new("/proc/1/root/");
@@ -90,7 +93,7 @@ fn of_kubelet(id: &str) -> Option<Name> {
     })
 }
 
-/// <https://github.com/moby/moby/blob/v25.0.0/container/container.go> (configFileName)
+/// Reads Docker's file. <https://github.com/moby/moby/blob/v25.0.0/container/container.go> (configFileName)
 fn of_docker(id: &str) -> Option<Name> {
     let file = host("/var/lib/docker/containers").join(id).join("config.v2.json");
     let text: serde_json::Value = serde_json::from_slice(&fs::read(file).ok()?).ok()?;

@@ -1,4 +1,5 @@
-//! What the follower found: processes with Go code, those whose start was not covered, and programs that could not be read in time.
+//! What the follower found: processes with Go code, processes whose start was not covered, and programs that ended
+//! before they could be read.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -8,7 +9,7 @@ use std::{
 use super::Armed;
 use crate::watch::gate::{self, LetGo, Sight};
 
-/// Go code whose probes were attached after it could begin to run.
+/// Go code whose probes were attached after it may have started to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Late {
     path: PathBuf,
@@ -16,8 +17,8 @@ pub(super) struct Late {
 }
 
 impl Late {
-    /// Of a program executed at `exec_ns`; `None` when its probes were in by then. `sight`: what the exec gate did with its exec;
-    /// `None` where there is no gate.
+    /// For a program executed at `exec_ns`; `None` if its probes were attached by then. `sight` is what the exec gate
+    /// did with its exec, `None` without a gate.
     pub(super) fn program(exec_ns: u64, armed: &Armed, sight: Option<Sight>) -> Option<Late> {
         let after = after(exec_ns, armed.since_ns)?;
         let path = armed.program.path.clone();
@@ -28,7 +29,7 @@ impl Late {
         Some(Late { path, reason })
     }
 
-    /// Of a file that a process had mapped, found some time after `began_ns`, which is its exec if `exec` says so.
+    /// For a file that a process had mapped, found some time after `began_ns`, the time of its exec if `exec` is true.
     pub(super) fn library(began_ns: u64, armed: &Armed, exec: bool) -> Option<Late> {
         let after = after(began_ns, armed.since_ns)?;
         let path = armed.program.path.clone();
@@ -41,7 +42,7 @@ impl Late {
     }
 }
 
-/// Why the exec gate did not have the probes attached before the exec.
+/// Returns why the exec gate did not have the probes attached before the exec.
 fn why(sight: Sight) -> String {
     match sight {
         Sight::Unseen => "the exec gate does not cover its file system".to_owned(),
@@ -59,42 +60,42 @@ fn why(sight: Sight) -> String {
     }
 }
 
-/// "34 ms", unless `since_ns` is not after `began_ns`.
+/// Formats the delay, "34 ms"; `None` if `since_ns` is not after `began_ns`.
 fn after(began_ns: u64, since_ns: u64) -> Option<String> {
     let late_ns = since_ns.checked_sub(began_ns).filter(|late| *late > 0)?;
     Some(format!("{} ms", late_ns.div_ceil(1_000_000)))
 }
 
-/// What was not seen of the programs that were followed.
+/// Summary of what was not seen of the followed programs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unseen {
-    /// Some Go code ran with probes.
+    /// Whether any Go code ran with probes.
     pub ran_go: bool,
-    /// Processes whose first moments were not covered.
+    /// Number of processes whose start was not covered.
     pub late: u64,
-    /// Their Go files, a few of them.
+    /// Go files of these processes; only the first few.
     pub late_files: Vec<PathBuf>,
-    /// Programs that had ended before their file could be read: Go or not.
+    /// Number of programs, Go or not, that had ended before their file could be read.
     pub unread: u64,
 }
 
-/// Files that are named.
+/// Most files that are listed.
 const MAX_FILES: usize = 4;
 
-/// What the follower found.
+/// State of the follower that other threads read.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// Processes that run Go code, with what they lack.
+    /// Processes that execute Go code; each with the reason if its start was not covered.
     running: HashMap<u32, Option<Late>>,
-    /// Of a session about the whole host: processes whose exec the gate let go, and when that was.
+    /// In sessions that watch the whole host: processes whose exec the gate released early, with the time of that exec.
     released: HashMap<u32, (u64, Sight)>,
     unseen: Unseen,
-    /// What was counted as late: one program can be met twice, by its exec and among its mappings.
+    /// Processes and files counted as late: a program can be found twice, by its exec and among its mappings.
     counted: HashSet<(u32, PathBuf)>,
 }
 
 impl Found {
-    /// Process `pid` runs Go code.
+    /// Notes that process `pid` executes Go code.
     pub(super) fn go(&mut self, pid: u32, late: Option<Late>) {
         self.unseen.ran_go = true;
         if let Some(late) = &late
@@ -108,30 +109,31 @@ impl Found {
         self.running.insert(pid, late);
     }
 
-    /// The gate saw the exec of process `pid` at `exec_ns`.
+    /// Notes what the gate did with the exec of process `pid` at `exec_ns`.
     pub(super) fn sight(&mut self, pid: u32, exec_ns: u64, sight: Sight) {
         if matches!(sight, Sight::Released(_)) {
             self.released.insert(pid, (exec_ns, sight));
         }
     }
 
-    /// Why the probes in `armed` came too late for process `pid`, if the gate let it go before they were attached.
+    /// Returns why the probes in `armed` were attached too late for process `pid`, if the gate released its exec before
+    /// they were attached.
     pub(super) fn released(&self, pid: u32, armed: &Armed) -> Option<String> {
         let (exec_ns, sight) = self.released.get(&pid)?;
         Late::program(*exec_ns, armed, Some(*sight)).map(|late| late.reason)
     }
 
-    /// A program had ended before its file could be read.
+    /// Counts a program that had ended before its file could be read.
     pub(super) fn unread(&mut self) {
         self.unseen.unread += 1;
     }
 
-    /// Process `pid` runs another program now.
+    /// Drops what was found in process `pid`, which executes another program now.
     pub(super) fn runs_another(&mut self, pid: u32) {
         self.running.remove(&pid);
     }
 
-    /// Process `pid` runs something else now, or nothing.
+    /// Drops the state of process `pid`, which executes another program now or has ended.
     pub(super) fn forget(&mut self, pid: u32) {
         self.runs_another(pid);
         self.released.remove(&pid);

@@ -1,7 +1,7 @@
-//! Which execs are held, and until when. Pure: execs, messages and times go in.
+//! Decides which execs are held, and until when. Pure: takes execs, messages and times.
 //!
-//! An exec is held only if a watched process executes a file that is not known yet, and only while the main process responds. Each
-//! held exec has its own deadline; none waits for another.
+//! An exec is held only if a watched process executes a file that is not known yet, and only while the main process
+//! responds. Each held exec has its own deadline and waits for no other.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,12 +10,12 @@ use std::{
 
 use super::messages::{Content, LetGo};
 
-/// How long the main process may take to respond, to anything.
+/// Time within which the main process must respond to a request.
 pub(super) const SILENCE: Duration = Duration::from_millis(100);
-/// Files that are remembered; with more, all are asked about again.
+/// Most files that are remembered; when the map is full, it is cleared and their execs are held again.
 const MAX_FILES: usize = 65_536;
 
-/// A file with its content, as far as the inode tells.
+/// Identity of a file and its content, judged by the inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct FileId {
     pub(super) dev: u64,
@@ -25,20 +25,20 @@ pub(super) struct FileId {
     pub(super) ctime_ns: i128,
 }
 
-/// What happens to an exec.
+/// What to do with an exec.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Decision<T> {
-    /// It goes on: the process is not watched.
+    /// Allow: the process is not watched.
     Unwatched(T),
-    /// It goes on: the file is known. `armed`: it has probes.
+    /// Allow: the file is known. `armed`: whether it has probes.
     Known { exec: T, armed: bool },
-    /// It goes on without its probes.
+    /// Allow without its probes.
     Release(T, LetGo),
-    /// It is held; the main process is to be asked with this number.
+    /// Hold; the main process must be asked, with this number.
     Hold(u64),
 }
 
-/// A held exec.
+/// An exec that is held until the main process answers or its deadline.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Held<T> {
     pub(super) pid: u32,
@@ -47,17 +47,17 @@ pub(super) struct Held<T> {
     deadline_ns: u64,
 }
 
-/// The state of the gate. `T` is what an exec is let go by.
+/// State of the gate. `T` is the handle by which an exec is allowed.
 #[derive(Debug)]
 pub(super) struct Decider<T> {
-    /// How long an exec is held, nanoseconds.
+    /// How long an exec is held at most, nanoseconds.
     patience_ns: u64,
     max_held: usize,
-    /// Files that were asked about; `true`: armed.
+    /// Files that were asked about; `true` if armed.
     files: HashMap<FileId, bool>,
     held: BTreeMap<u64, Held<T>>,
     next: u64,
-    /// The main process was asked then, and has not sent anything since.
+    /// Time of the oldest request to which the main process has not responded.
     asked_ns: Option<u64>,
     silent: bool,
 }
@@ -69,7 +69,7 @@ impl<T> Decider<T> {
         Decider { patience_ns, max_held, files, held, next: 0, asked_ns: None, silent: false }
     }
 
-    /// Process `pid` is about to execute `file`; `None` where that could not be read.
+    /// Decides about process `pid`, which is about to execute `file`; `None` if its identity could not be read.
     pub(super) fn exec(
         &mut self,
         pid: u32,
@@ -98,24 +98,24 @@ impl<T> Decider<T> {
         Decision::Hold(id)
     }
 
-    /// The held exec of that number.
+    /// Returns the held exec with that number.
     pub(super) fn held(&self, id: u64) -> Option<&Held<T>> {
         self.held.get(&id)
     }
 
-    /// The main process cannot be asked about the held exec `id`: there is no room for the question.
+    /// Removes the held exec `id`, about which the main process cannot be asked: the socket has no room.
     pub(super) fn unasked(&mut self, id: u64) -> Option<Held<T>> {
         self.silent = true;
         self.held.remove(&id)
     }
 
-    /// A message of the main process has arrived.
+    /// Notes that a message of the main process has arrived.
     pub(super) fn heard(&mut self) {
         self.asked_ns = None;
         self.silent = false;
     }
 
-    /// The main process has answered: the exec goes on, unless it was let go before.
+    /// Handles the answer of the main process. Returns the exec, to be allowed, unless it was released before.
     pub(super) fn answered(&mut self, id: u64, content: Content) -> Option<Held<T>> {
         let held = self.held.remove(&id)?;
         let armed = match content {
@@ -132,22 +132,22 @@ impl<T> Decider<T> {
         Some(held)
     }
 
-    /// Every file is asked about again.
+    /// Forgets all files, so that their execs are held again.
     pub(super) fn forget_files(&mut self) {
         self.files.clear();
     }
 
-    /// The gate waits for a sign of the main process.
+    /// Reports whether the gate is waiting for a response of the main process.
     pub(super) fn wants_response(&self) -> bool {
         self.silent || !self.held.is_empty()
     }
 
-    /// The main process was asked to respond.
+    /// Notes that the main process was asked to respond.
     pub(super) fn asked(&mut self, now: u64) {
         self.asked_ns.get_or_insert(now);
     }
 
-    /// Execs that must not be held any longer.
+    /// Removes and returns the execs that must not be held any longer.
     pub(super) fn overdue(&mut self, now: u64) -> Vec<(u64, Held<T>, LetGo)> {
         let silence_ns = SILENCE.as_nanos() as u64;
         if self.asked_ns.is_some_and(|asked| now.saturating_sub(asked) >= silence_ns) {
@@ -160,7 +160,7 @@ impl<T> Decider<T> {
         over.into_iter().filter_map(|id| Some((id, self.held.remove(&id)?, reason))).collect()
     }
 
-    /// When [`Decider::overdue`] may return something next, nanoseconds.
+    /// Returns the earliest time at which [`Decider::overdue`] may return an exec, nanoseconds.
     pub(super) fn next_ns(&self) -> Option<u64> {
         let silence_ns = SILENCE.as_nanos() as u64;
         let deadlines = self.held.values().map(|held| held.deadline_ns);

@@ -1,4 +1,4 @@
-//! The system calls of fanotify that the exec gate needs.
+//! The fanotify system calls that the exec gate needs.
 //! <https://man7.org/linux/man-pages/man7/fanotify.7.html>
 
 use std::{
@@ -8,7 +8,7 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
 };
 
-/// One event, as in the kernel's fanotify.h (metadata version 3).
+/// Event metadata as in the kernel's fanotify.h (metadata version 3).
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Metadata {
@@ -21,24 +21,24 @@ struct Metadata {
     pid: i32,
 }
 
-/// Events that are read at once. The kernel opens a file for each, and denies the exec where it cannot.
+/// Most events per read. The kernel opens a file for each of them, and denies the exec if it cannot.
 /// <https://github.com/torvalds/linux/blob/v6.12/fs/notify/fanotify/fanotify_user.c> (fanotify_read)
 pub(super) const BATCH: usize = 32;
 
-/// A process is about to execute a file.
+/// Permission event: process `pid` is about to execute `file`.
 pub(super) struct Exec {
     pub(super) pid: u32,
     pub(super) file: File,
 }
 
-/// A fanotify group with permission events, one descriptor of it.
+/// One descriptor of a fanotify group with permission events.
 pub(super) struct Group(File);
 
 impl Group {
     /// Opens a group without marks.
     ///
     /// # Errors
-    /// When the kernel has no permission events, or CAP_SYS_ADMIN is missing.
+    /// Fails if the kernel has no permission events, or CAP_SYS_ADMIN is missing.
     pub(super) fn open() -> io::Result<Group> {
         let flags = libc::FAN_CLASS_CONTENT
             | libc::FAN_CLOEXEC
@@ -46,7 +46,7 @@ impl Group {
             | libc::FAN_UNLIMITED_QUEUE
             | libc::FAN_UNLIMITED_MARKS;
         let of_events = (libc::O_RDONLY | libc::O_LARGEFILE | libc::O_CLOEXEC) as u32;
-        // SAFETY: plain system call; the result is checked.
+        // SAFETY: fanotify_init takes integers; the result is checked.
         let fd = unsafe { libc::fanotify_init(flags, of_events) };
         if fd < 0 {
             return Err(match io::Error::last_os_error() {
@@ -56,32 +56,33 @@ impl Group {
                 e => io::Error::new(e.kind(), format!("fanotify is refused: {e}")),
             });
         }
-        // SAFETY: a new descriptor that is ours.
+        // SAFETY: the call returned a new descriptor that is ours.
         Ok(Group(unsafe { File::from_raw_fd(fd) }))
     }
 
-    /// The group that process `pid` has open as descriptor `fd`. Needs the right to trace that process, and Linux 5.6.
+    /// Duplicates the group that process `pid` has open as descriptor `fd`. Needs permission to ptrace that process,
+    /// and Linux 5.6.
     /// <https://man7.org/linux/man-pages/man2/pidfd_getfd.2.html>
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// Fails if the kernel denies access or is too old.
     pub(super) fn of_process(pid: u32, fd: RawFd) -> io::Result<Group> {
-        // SAFETY: plain system call; the result is checked.
+        // SAFETY: pidfd_open takes integers; the result is checked.
         let process = new_fd(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
-        // SAFETY: plain system call; the result is checked.
+        // SAFETY: pidfd_getfd takes integers; the result is checked.
         let group = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0) };
         new_fd(group).map(|fd| Group(File::from(fd)))
     }
 
-    /// Its number in this process.
+    /// Returns the group's descriptor number in this process.
     pub(super) fn fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
 
-    /// Marks the file system that `point` (O_PATH) is on. Walks no path: it follows a link of /proc to the descriptor.
+    /// Marks the file system of `point` (O_PATH). Walks no path except a link in /proc to the descriptor.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// Fails if the kernel rejects the mark.
     pub(super) fn mark(&self, point: BorrowedFd<'_>) -> io::Result<()> {
         let path = CString::new(format!("/proc/self/fd/{}", point.as_raw_fd()))?;
         let how = libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM;
@@ -92,24 +93,24 @@ impl Group {
         if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// Removes all marks: no further exec is asked about.
+    /// Removes all marks, so that no further exec causes an event.
     fn flush(&self) {
         let how = libc::FAN_MARK_FLUSH | libc::FAN_MARK_FILESYSTEM;
-        // SAFETY: plain system call; flushing takes no path.
+        // SAFETY: flushing takes no path; the other arguments are integers.
         unsafe { libc::fanotify_mark(self.fd(), how, 0, libc::AT_FDCWD, std::ptr::null()) };
     }
 
-    /// Does an exec wait that no process has read about?
+    /// Reports whether there is an event that no process has read.
     pub(super) fn has_execs(&self) -> bool {
         let mut bytes: libc::c_int = 0;
         // SAFETY: the request writes an integer, which outlives the call.
         unsafe { libc::ioctl(self.fd(), libc::FIONREAD, &raw mut bytes) == 0 && bytes > 0 }
     }
 
-    /// The execs that wait, at most [`BATCH`] of them; empty when none does.
+    /// Reads the pending events, at most [`BATCH`]; empty if there is none.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// Fails if the read fails.
     pub(super) fn read(&self) -> io::Result<Vec<Exec>> {
         let mut buffer = [0u8; BATCH * size_of::<Metadata>()];
         let n = loop {
@@ -123,10 +124,10 @@ impl Group {
         let mut execs = Vec::new();
         let mut rest = &buffer[..n];
         while rest.len() >= size_of::<Metadata>() {
-            // SAFETY: there are enough bytes; any bytes are a Metadata; unaligned reading is allowed for.
+            // SAFETY: there are enough bytes, any bytes are a valid Metadata, and the read may be unaligned.
             let event = unsafe { rest.as_ptr().cast::<Metadata>().read_unaligned() };
             if event.fd >= 0 {
-                // SAFETY: the event brings a descriptor that is ours to close.
+                // SAFETY: each event has a descriptor that is ours to close.
                 let file = unsafe { File::from_raw_fd(event.fd) };
                 execs.push(Exec { pid: event.pid as u32, file });
             }
@@ -138,7 +139,7 @@ impl Group {
         Ok(execs)
     }
 
-    /// Lets the exec go on whose event brought descriptor `fd`; `false` where none waits.
+    /// Allows the exec whose event had descriptor `fd`; returns `false` if there is none.
     pub(super) fn allow(&self, fd: RawFd) -> bool {
         let mut answer = [0u8; 8];
         answer[..4].copy_from_slice(&fd.to_ne_bytes());
@@ -146,8 +147,9 @@ impl Group {
         (&self.0).write_all(&answer).is_ok()
     }
 
-    /// Removes all marks and lets everything that waits go on: execs that no process has read about yet, and those that a process
-    /// has as descriptors below `fds`. The kernel finds an exec by the number of the descriptor, whichever process answers.
+    /// Removes all marks and allows all held execs: those whose events no process has read yet, and those that a
+    /// process has as descriptors below `fds`. The kernel finds an exec by its descriptor number, whichever process
+    /// answers.
     /// <https://github.com/torvalds/linux/blob/v6.12/fs/notify/fanotify/fanotify_user.c> (process_access_response)
     pub(super) fn release_all(&self, fds: RawFd) {
         self.flush();
@@ -155,7 +157,7 @@ impl Group {
             if execs.is_empty() {
                 break;
             }
-            // Two processes can have the same number, for two execs.
+            // Two processes can have the same descriptor number for two execs, hence the loop.
             execs.iter().for_each(|exec| while self.allow(exec.file.as_raw_fd()) {});
         }
         (0..fds).for_each(|fd| while self.allow(fd) {});
@@ -164,7 +166,7 @@ impl Group {
 
 fn new_fd(result: libc::c_long) -> io::Result<OwnedFd> {
     match RawFd::try_from(result) {
-        // SAFETY: a new descriptor that is ours.
+        // SAFETY: the system call returned a new descriptor that is ours.
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(io::Error::last_os_error()),
     }

@@ -1,7 +1,8 @@
-//! The main process's end of the exec gate: answers its questions, watches it, and starts it again when it was killed.
+//! The main process's end of the exec gate: answers its requests, monitors the gate process, and restarts it if it was
+//! killed.
 //!
-//! The thread here takes no lock that attaching holds, reads no file and waits for nobody: while it runs, the gate's process gets
-//! its responses. Attaching is done by a thread for each question.
+//! The thread here takes no lock that is held while probes are attached, reads no files and never blocks: while it
+//! runs, the gate process receives its responses. Each request gets its own thread for attaching.
 
 use std::{
     fs::{self, File},
@@ -35,36 +36,36 @@ use crate::{
     },
 };
 
-/// How long the gate's process may take to start, and to set a mark.
+/// Time limit for the gate process to start.
 const START: Duration = Duration::from_secs(10);
 /// How long a message may wait for room in the socket.
 const ROOM: Duration = Duration::from_secs(1);
-/// Before a gate that was killed is started again; doubled each time.
+/// Delay before a killed gate process is restarted; doubled each time, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// What it means that there is no gate.
+/// Consequence of a missing gate, for messages.
 const UNTIL_AGAIN: &str =
     "until it works again, new programs are watched only from some milliseconds after their exec";
 
-/// What the gate did, since the start.
+/// Counters of the gate since the start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Execs that were held until they were answered.
+    /// Execs that were held.
     pub held: u64,
-    /// Execs that were let go before their probes were attached, by reason.
+    /// Execs that were released before their probes were attached, by reason.
     pub released: [u64; LetGo::ALL.len()],
-    /// Times that a watchdog removed the marks.
+    /// How often a watchdog removed the marks.
     pub resets: u64,
 }
 
 impl Counts {
-    /// Execs that were let go before their probes were attached, by reason.
+    /// Returns the number of execs that were released before their probes were attached, by reason.
     pub fn by_reason(&self) -> Vec<(String, u64)> {
         LetGo::ALL.iter().zip(self.released).map(|(reason, n)| (reason.label().to_owned(), n)).collect()
     }
 }
 
-/// The connection to the gate's process, of which there may be several, one after the other.
+/// Connection to the current gate process, which may have been restarted.
 pub(super) struct Link {
     current: Mutex<Option<Arc<Socket>>>,
     held: AtomicU64,
@@ -80,16 +81,16 @@ impl Link {
         Counts { held, released, resets }
     }
 
-    /// Sends a message to the gate's process, if there is one that receives.
+    /// Sends a message to the gate process, if one is receiving.
     pub(super) fn send(&self, message: &ToGate) {
-        // Of what is not sent the gate lets go of by itself.
+        // If it cannot be sent, the gate releases held execs at their deadline.
         let _ = self.current().map(|socket| socket.send(&encode(message), &[]));
     }
 
-    /// Asks for a mark on the file system of `point`.
+    /// Requests a mark on the file system of `point`.
     ///
     /// # Errors
-    /// When there is no gate, or it receives nothing.
+    /// Fails if there is no gate process or it does not receive.
     pub(super) fn mark(&self, point: BorrowedFd<'_>) -> io::Result<()> {
         let socket = self.current().ok_or(io::ErrorKind::NotConnected)?;
         let until = Instant::now() + ROOM;
@@ -103,11 +104,11 @@ impl Link {
         }
     }
 
-    /// Ends the gate's process, and the thread.
+    /// Ends the gate process, and the thread.
     pub(super) fn close(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         if let Some(socket) = lock(&self.current).take() {
-            // SAFETY: plain system call on a descriptor that is open.
+            // SAFETY: shutdown takes integers, and the descriptor is open.
             unsafe { libc::shutdown(socket.as_fd().as_raw_fd(), libc::SHUT_RDWR) };
         }
     }
@@ -121,19 +122,19 @@ impl Link {
     }
 }
 
-/// A gate's process that has opened its group.
+/// A gate process that has opened its fanotify group.
 struct Connection {
     child: Child,
     socket: Arc<Socket>,
-    /// The group's descriptor in that process.
+    /// Descriptor number of the group in that process.
     group: RawFd,
 }
 
 impl Connection {
-    /// Starts the process.
+    /// Starts a gate process and waits until it has opened its group.
     ///
     /// # Errors
-    /// When it cannot be started, or opens no group.
+    /// Fails if it cannot be started or cannot open a group.
     fn open(parts: &Parts) -> io::Result<Connection> {
         let (child, socket) = helper::spawn(Kind::ExecGate)?;
         let watched = parts.watched.as_ref().map(OwnedFd::as_fd);
@@ -150,8 +151,9 @@ impl Connection {
         }
     }
 
-    /// Removes the marks of a process that does not respond, and lets everything go on that waits for it. Not on the calling thread:
-    /// the kernel may have to open files for it. The process is killed where that is not permitted: the kernel does the same then.
+    /// Removes the marks of a gate process that does not respond, and allows all execs that it holds. Runs on another
+    /// thread, because the kernel may have to open files for it. If that is not permitted, the process is killed: the
+    /// kernel then does the same.
     fn release_all(&self, releasing: &Arc<AtomicBool>) {
         if releasing.swap(true, Ordering::Relaxed) {
             return;
@@ -169,23 +171,23 @@ impl Connection {
         }
     }
 
-    /// Waits for the end of the process; returns how it ended, for people.
+    /// Waits for the end of the process; returns its exit status as text.
     fn end(mut self) -> String {
         drop(self.socket);
         self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string())
     }
 }
 
-/// The process is a child that was not waited for yet: no other has its pid.
+/// Kills a child that was not waited for yet, so that no other process can have its PID.
 fn kill(pid: u32) {
-    // SAFETY: plain system call.
+    // SAFETY: kill takes integers.
     unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) };
 }
 
-/// Starts the gate's process and the thread that answers its questions.
+/// Starts the gate process and the thread that answers its requests.
 ///
 /// # Errors
-/// When the process cannot be started, or the kernel refuses.
+/// Fails if the process or the thread cannot be started.
 pub(super) fn start(parts: Arc<Parts>, seen: Arc<Seen>) -> io::Result<(Arc<Link>, Arc<Marks>)> {
     let connection = Connection::open(&parts)?;
     let link = Arc::new(Link {
@@ -202,7 +204,7 @@ pub(super) fn start(parts: Arc<Parts>, seen: Arc<Seen>) -> io::Result<(Arc<Link>
     Ok((link, marks))
 }
 
-/// The thread.
+/// State of the thread.
 struct Server {
     parts: Arc<Parts>,
     link: Arc<Link>,
@@ -212,7 +214,7 @@ struct Server {
 }
 
 impl Server {
-    /// Serves one gate's process after the other.
+    /// Serves gate processes, one after the other.
     fn supervise(&self, mut connection: Connection) {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -230,7 +232,8 @@ impl Server {
                 if self.link.is_stopping() {
                     return;
                 }
-                // The table of watched processes follows the forks of this process while it starts a program.
+                // The table of watched processes follows the forks of our own process while that starts a watched
+                // program.
                 let _ourselves = self.parts.armory.ourselves();
                 match Connection::open(&self.parts) {
                     Ok(connection) => break connection,
@@ -242,7 +245,7 @@ impl Server {
         }
     }
 
-    /// Answers the process until it ends.
+    /// Answers the gate process until it ends.
     fn serve(&self, connection: &Connection) {
         let (mut still, mut heard, mut unmarked) = (Still::default(), 0, false);
         let releasing = Arc::new(AtomicBool::new(false));
@@ -299,35 +302,35 @@ impl Server {
         }
     }
 
-    /// Attaches probes to the file, on a thread of its own, and answers then.
+    /// Attaches probes to the file on a new thread, which then answers.
     fn attach(&self, connection: &Connection, id: u64, pid: u32, fds: Vec<OwnedFd>) {
         let (parts, seen, socket) = (self.parts.clone(), self.seen.clone(), connection.socket.clone());
         let attach = move || {
             let Some(file) = fds.into_iter().next().map(File::from) else { return };
             let (content, refusal) = attach(&parts, &seen, pid, &file);
-            // Where there is no room, the exec goes on at its deadline.
+            // If the socket has no room, the exec is released at its deadline.
             let _ = socket.send(&encode(&ToGate::Answer { id, content }), &[]);
             refusal.into_iter().for_each(|error| (parts.refused)(error));
         };
-        // Without a thread the exec goes on at once.
+        // Without a thread the exec is allowed at once.
         if thread::Builder::new().name("attaching".into()).spawn(attach).is_err() {
             self.link.send(&ToGate::Answer { id, content: Content::Undecided });
         }
     }
 
-    /// All marks were removed.
+    /// Handles the removal of all marks.
     fn reset(&self, why: &str) {
-        // Until the marks are set again, no exec is seen.
+        // No exec is seen until the marks are set again.
         self.seen.lost();
         self.link.resets.fetch_add(1, Ordering::Relaxed);
         self.link.released[LetGo::Watchdog as usize].fetch_add(self.seen.release_all(), Ordering::Relaxed);
         self.note(&format!("the exec gate was opened because {why}: {UNTIL_AGAIN}"));
     }
 
-    /// Sets all marks, on a thread of its own: that walks paths.
+    /// Sets all marks again on a new thread, because that walks paths.
     fn mark_again(&self) {
         let marks = self.marks.clone();
-        // Without a thread nothing is held: programs are found after their exec.
+        // Without a thread no exec is held, and programs are found after their exec.
         let _ = thread::Builder::new().name("marking".into()).spawn(move || marks.set_again());
     }
 
@@ -336,7 +339,7 @@ impl Server {
     }
 }
 
-/// Attaches probes to `file`; returns what it holds, and why it cannot be watched.
+/// Attaches probes to `file`; returns what kind of file it is, and why it cannot be watched, if so.
 fn attach(parts: &Parts, seen: &Seen, pid: u32, file: &File) -> (Content, Option<ArmError>) {
     let known = || parts.armory.known(file);
     let content = |known| match known {

@@ -1,25 +1,25 @@
-//! What the main process and the exec gate's process send each other: one JSON document a message, beside it descriptors. Pure.
+//! Messages between the main process and the gate process: one JSON document each, some with descriptors. Pure.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// Why an exec was not held until its probes were attached.
+/// Why an exec was released before its probes were attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum LetGo {
-    /// Attaching took longer than an exec is held.
+    /// Attaching took longer than the deadline.
     Deadline,
     /// The main process did not respond.
     Unresponsive,
-    /// As many execs as may be were held already.
+    /// The maximum number of execs was held already.
     Full,
-    /// The gate's process did not respond.
+    /// The gate process did not respond.
     Watchdog,
 }
 
 impl LetGo {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [LetGo; 4] = [LetGo::Deadline, LetGo::Unresponsive, LetGo::Full, LetGo::Watchdog];
 
-    /// The label of its metric.
+    /// Label of the metric.
     pub fn label(self) -> &'static str {
         match self {
             LetGo::Deadline => "deadline",
@@ -30,57 +30,60 @@ impl LetGo {
     }
 }
 
-/// What the main process found out about a file that a process is about to execute.
+/// What the main process found in a file that a process is about to execute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Content {
-    /// A Go program that has probes.
+    /// A Go program with attached probes.
     Armed,
-    /// Nothing that could have probes.
+    /// A file that can have no probes.
     Other,
-    /// It depends on the process: the next exec of the file must be asked about again.
+    /// It depends on the process: the gate must ask again at the next exec of the file.
     Undecided,
 }
 
-/// From the main process to the gate's process.
+/// Messages from the main process to the gate process.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum ToGate {
-    /// Opens the fanotify group. Comes with the table of watched processes; without one every exec is asked about.
+    /// Opens the fanotify group. Sent with a descriptor of the table of watched processes; without it the gate asks
+    /// about every exec.
     Start { deadline_ms: u64 },
-    /// Marks the file system of the descriptor that comes with it (O_PATH).
+    /// Marks the file system of the descriptor sent with it (O_PATH).
     Mark,
-    /// The main process responds.
+    /// The main process is responsive.
     Alive,
-    /// The exec may go on.
+    /// Allows the exec.
     Answer { id: u64, content: Content },
-    /// Every file is asked about again.
+    /// Forgets all files, so that the gate asks about them again.
     ForgetFiles,
 }
 
-/// From the gate's process to the main process.
+/// Messages from the gate process to the main process.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum FromGate {
-    /// The group is open, as this descriptor of the gate's process.
+    /// The group is open; `fanotify` is its descriptor number in the gate process.
     Started { fanotify: i32 },
-    /// It cannot be opened.
+    /// The group cannot be opened.
     Refused { reason: String },
-    /// A file system was marked, or not.
+    /// Result of a [`ToGate::Mark`].
     Marked { done: bool },
-    /// The gate's loop runs. `respond`: it waits for [`ToGate::Alive`].
+    /// Heartbeat of the gate's loop. With `respond` it waits for [`ToGate::Alive`].
     Beat { respond: bool },
-    /// Process `pid` is about to execute the file that comes with it.
+    /// Process `pid` is about to execute the file whose descriptor is sent with it.
     Ask { id: u64, pid: u32 },
-    /// Watched process `pid` executes a file that is known; `armed`: it has probes.
+    /// Watched process `pid` executes a known file. `armed`: whether the file has probes.
     Passed { pid: u32, time_ns: u64, armed: bool },
-    /// An exec of process `pid` was let go before an answer. It was asked about, unless `id` is `None`.
+    /// An exec of process `pid` was released before an answer. `id` is the number of its [`FromGate::Ask`], `None` if
+    /// there was none.
     Released { id: Option<u64>, pid: u32, time_ns: u64, reason: LetGo },
-    /// Some [`FromGate::Passed`] and [`FromGate::Released`] were dropped: the main process received none for too long.
+    /// Some [`FromGate::Passed`] and [`FromGate::Released`] were dropped, because the main process did not receive
+    /// messages for too long.
     Unreported,
     /// The gate's own watchdog removed all marks.
     Unmarked,
 }
 
 pub(super) fn encode(message: &impl Serialize) -> Vec<u8> {
-    // Of such values it cannot fail; an empty message is refused by the other side.
+    // Cannot fail for these types; the other side rejects an empty message.
     serde_json::to_vec(message).unwrap_or_default()
 }
 

@@ -1,9 +1,9 @@
-//! The exec gate's process: reads about execs and answers, whatever the main process does.
+//! The gate process: reads permission events and answers them, independently of the main process.
 //!
-//! Its loop never opens, reads or looks up a file: the kernel opens what a process is about to execute, on local file systems only
-//! ([`super::super::mounts`]), and the loop reads the inode of that. Paths of mounts are walked by the main process. Who is watched
-//! is read from the table that the eBPF programs keep in the kernel. When this process ends, however it ends, the kernel closes the
-//! only descriptor of the group and lets everything go on.
+//! Its loop never opens, reads or looks up a file: the kernel opens the file that a process is about to execute, on
+//! local file systems only ([`super::super::mounts`]), and the loop reads its inode. The main process walks the paths
+//! of mounts. Watched processes are looked up in the table that the eBPF programs keep in the kernel. When this process
+//! ends, for whatever reason, the kernel closes the only descriptor of the group and allows all held execs.
 
 use std::{
     collections::VecDeque,
@@ -31,13 +31,13 @@ use crate::{
     probe::object::Watched,
 };
 
-/// Execs that are held at the same time; each has a descriptor, and at most [`BATCH`] more are being read about.
+/// Most execs that are held at the same time; each has a descriptor, and at most [`BATCH`] more are being read.
 const MAX_HELD: usize = MAX_FDS as usize / 2;
 const _: () = assert!(MAX_HELD + BATCH + 64 < MAX_FDS as usize);
-/// Messages that wait for room in the socket.
+/// Most messages that wait for room in the socket.
 const MAX_WAITING: usize = 4096;
 
-/// Serves the main process at the other end of `socket` until that is closed.
+/// Serves the main process at the other end of `socket` until the socket is closed.
 pub fn serve(socket: &Socket) {
     let Ok(Some(first)) = socket.receive() else { return };
     let Some(ToGate::Start { deadline_ms }) = decode(&first.bytes) else { return };
@@ -50,12 +50,12 @@ pub fn serve(socket: &Socket) {
 struct Gate<'a> {
     socket: &'a Socket,
     group: Arc<Group>,
-    /// The main process, which must never wait for itself.
+    /// PID of the main process, whose own execs must never be held.
     main: u32,
-    /// Without it every process is watched.
+    /// Table of watched processes; without it every process counts as watched.
     watched: Option<Watched>,
     decider: Decider<File>,
-    /// What the socket had no room for.
+    /// Messages for which the socket had no room.
     waiting: VecDeque<FromGate>,
     beaten: Instant,
     pulse: Pulse,
@@ -78,7 +78,7 @@ impl Gate<'_> {
         Ok(Gate {
             socket,
             group,
-            // SAFETY: no preconditions.
+            // SAFETY: getppid has no preconditions.
             main: unsafe { libc::getppid() as u32 },
             watched,
             decider: Decider::new(patience, MAX_HELD),
@@ -112,12 +112,12 @@ impl Gate<'_> {
         }
     }
 
-    /// Waits until something happens or is due.
+    /// Waits until there are events or messages, or something is due. Returns whether there are events, and messages.
     fn wait(&self) -> (bool, bool) {
         let beat = BEAT.saturating_sub(self.beaten.elapsed());
         let due = self.decider.next_ns().map(|due| due.saturating_sub(Clock::monotonic_ns()));
         let most = due.map_or(beat, |due| beat.min(Duration::from_nanos(due)));
-        // Rounded up: a wait of less than a millisecond would be none.
+        // Rounded up: poll would not wait for less than a millisecond.
         let most = libc::c_int::try_from(most.as_millis() + 1).unwrap_or(libc::c_int::MAX);
         let poll = |fd, events| libc::pollfd { fd, events, revents: 0 };
         let room = if self.waiting.is_empty() { 0 } else { libc::POLLOUT };
@@ -128,7 +128,7 @@ impl Gate<'_> {
         (fds[0].revents != 0, fds[1].revents & !libc::POLLOUT != 0)
     }
 
-    /// Takes what the main process sent; `false` when it is gone.
+    /// Handles the messages of the main process; returns `false` if that has ended.
     fn receive(&mut self) -> bool {
         loop {
             match self.socket.receive() {
@@ -156,11 +156,11 @@ impl Gate<'_> {
         }
     }
 
-    /// Decides about the execs that wait; `false` when the group is of no use any more.
+    /// Decides about the pending events; returns `false` if the group is not usable any more.
     fn execs(&mut self) -> bool {
         match self.group.read() {
             Ok(execs) => execs.into_iter().for_each(|exec| self.exec(exec)),
-            // The kernel could not open one of the files, or ran out of memory: that exec is over.
+            // The kernel could not open one of the files, or ran out of memory, and has denied that exec.
             Err(error) if error.raw_os_error() == Some(libc::EBADF) => return false,
             Err(_) => {}
         }
@@ -170,13 +170,13 @@ impl Gate<'_> {
     fn exec(&mut self, Exec { pid, file }: Exec) {
         self.stall.at_an_exec();
         let watched = pid != self.main && self.watched.as_ref().is_none_or(|watched| watched.contains(pid));
-        // Of unwatched processes nothing else is to be known.
+        // The inode is not needed for unwatched processes.
         let id = if watched { identify(&file) } else { None };
         let now = Clock::monotonic_ns();
         match self.decider.exec(pid, watched, id, file, now) {
             Decision::Unwatched(file) => self.allow(&file),
             Decision::Known { exec, armed } => {
-                // Before the exec goes on: the kernel's report of it must not come first.
+                // Sent before the exec is allowed, so that the kernel's exec event cannot arrive first.
                 self.send(FromGate::Passed { pid, time_ns: now, armed });
                 self.allow(&exec);
             }
@@ -207,20 +207,20 @@ impl Gate<'_> {
     }
 
     fn allow(&self, file: &File) {
-        // It fails where a watchdog let the exec go on before.
+        // Fails if a watchdog has allowed the exec before.
         self.group.allow(file.as_raw_fd());
     }
 
     fn beat(&mut self) {
         let respond = self.decider.wants_response();
-        // A main process that receives none knows as much.
+        // If the heartbeat cannot be sent, the main process does not receive, and no response is expected.
         if self.socket.send(&encode(&FromGate::Beat { respond }), &[]).is_ok() && respond {
             self.decider.asked(Clock::monotonic_ns());
         }
         self.beaten = Instant::now();
     }
 
-    /// Sends a message after those that wait for room.
+    /// Sends a message, after those that wait for room.
     fn send(&mut self, message: FromGate) {
         if self.waiting.len() >= MAX_WAITING {
             self.waiting.clear();
@@ -240,7 +240,7 @@ impl Gate<'_> {
     }
 }
 
-/// Reads the inode of a file that the kernel opened for us.
+/// Reads the identity of a file that the kernel opened for us.
 fn identify(file: &File) -> Option<FileId> {
     let meta = file.metadata().ok()?;
     let ns = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
@@ -253,17 +253,17 @@ fn identify(file: &File) -> Option<FileId> {
     })
 }
 
-/// Has the kernel kill this process when the thread that started it ends, also while it is stopped: a group that no process reads
-/// must not stay open. <https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html>
+/// Requests that the kernel kill this process when the thread that started it ends, even if this process is stopped: a
+/// group that no process reads must not stay open. <https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html>
 fn end_with_main() -> io::Result<()> {
-    // SAFETY: takes integers.
+    // SAFETY: prctl takes integers here.
     match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Descriptors are numbered below [`MAX_FDS`], all of which may be used.
+/// Limits descriptor numbers to those below [`MAX_FDS`], and allows all of these.
 fn limit_descriptors() -> io::Result<()> {
     let most = libc::rlim_t::from(MAX_FDS as u32);
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -277,16 +277,17 @@ fn limit_descriptors() -> io::Result<()> {
     }
 }
 
-/// The highest priority, for this thread and those that it starts; where it is refused, that of the main process.
+/// Sets the highest priority for this thread and those that it starts. If that is not permitted, the priority of the
+/// main process stays.
 fn run_before_others() {
     const MOST: libc::c_int = -20;
-    // SAFETY: plain system call with integers.
+    // SAFETY: setpriority takes integers.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, MOST) };
 }
 
-/// Keeps pages in memory once they are used: every exec of a watched process waits for this process. Where that is refused, they may
-/// have to be read from the disk again.
+/// Locks pages in memory once they are used, because every exec of a watched process waits for this process. If that is
+/// not permitted, pages may have to be read from disk again.
 fn stay_in_memory() {
-    // SAFETY: plain system call with integers.
+    // SAFETY: mlockall takes integers.
     unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_ONFAULT) };
 }

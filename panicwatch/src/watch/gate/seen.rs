@@ -1,4 +1,4 @@
-//! The execs of watched processes that the gate saw, until the kernel reports them.
+//! Execs of watched processes that the gate saw, kept until the kernel reports them.
 
 use std::{
     collections::HashMap,
@@ -11,23 +11,24 @@ use std::{
 use super::messages::LetGo;
 use crate::watch::armed::lock;
 
-/// Processes that are remembered; with more, all are forgotten, and it is no longer known what happened to their execs.
+/// Most processes that are remembered; when the map is full, it is cleared, and what happened to their execs is
+/// unknown.
 const MAX_SEEN: usize = 65_536;
 
 /// What the gate did with an exec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sight {
-    /// It did not see it: its file system has no mark.
+    /// The gate did not see it: the file system has no mark.
     Unseen,
-    /// It held it as long as needed.
+    /// The gate held it as long as necessary.
     Held,
-    /// It let it go on before its probes were attached.
+    /// The gate released it before its probes were attached.
     Released(LetGo),
-    /// That is not known.
+    /// Unknown: some reports were lost, or the gate was open for a while.
     Unknown,
 }
 
-/// CLOCK_MONOTONIC nanoseconds, and why the exec was not held.
+/// Time in CLOCK_MONOTONIC nanoseconds, and why the exec was not held.
 type Exec = (u64, Option<LetGo>);
 
 #[derive(Debug, Default)]
@@ -38,7 +39,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// The gate saw an exec of watched process `pid`, and held it if `released` gives no reason against it.
+    /// Adds an exec of watched process `pid`, which was held unless `released` has a reason.
     pub(super) fn add(&self, pid: u32, time_ns: u64, released: Option<LetGo>) {
         let mut by_pid = lock(&self.by_pid);
         if by_pid.len() >= MAX_SEEN {
@@ -48,19 +49,19 @@ impl Seen {
         by_pid.entry(pid).or_default().push((time_ns, released));
     }
 
-    /// A watchdog let go what was held. Returns how many execs that were.
+    /// Marks all held execs as released by a watchdog. Returns their number.
     pub(super) fn release_all(&self) -> u64 {
         let mut by_pid = lock(&self.by_pid);
         let held = by_pid.values_mut().flatten().filter(|(_, released)| released.is_none());
         held.map(|(_, released)| *released = Some(LetGo::Watchdog)).count() as u64
     }
 
-    /// Some execs were not reported, or the gate was open for a while.
+    /// Notes that some execs were not reported, or that the gate was open for a while.
     pub(super) fn lost(&self) {
         self.incomplete.store(true, Ordering::Relaxed);
     }
 
-    /// A watched process executes a Go program that has probes.
+    /// Notes that a watched process executes a Go program that has probes.
     pub(super) fn go(&self) {
         self.ran_go.store(true, Ordering::Relaxed);
     }
@@ -69,8 +70,8 @@ impl Seen {
         self.ran_go.load(Ordering::Relaxed)
     }
 
-    /// What happened to the exec that the kernel reported at `exec_ns`. One exec can be several here: a script, its interpreter and
-    /// the loader of that.
+    /// Returns what happened to the exec that the kernel reported at `exec_ns`. One exec can have several entries here:
+    /// a script, its interpreter and the interpreter's loader.
     pub(super) fn take(&self, pid: u32, exec_ns: u64) -> Sight {
         let mut by_pid = lock(&self.by_pid);
         let unseen = if self.incomplete.load(Ordering::Relaxed) { Sight::Unknown } else { Sight::Unseen };
@@ -84,7 +85,7 @@ impl Seen {
         }
     }
 
-    /// Process `pid` has ended.
+    /// Drops the execs of process `pid`, which has ended.
     pub(super) fn forget(&self, pid: u32) {
         lock(&self.by_pid).remove(&pid);
     }

@@ -1,8 +1,8 @@
-//! For tests: makes the gate's loop stand still once, as a kernel that does not come back from opening a file would.
+//! For tests: blocks the gate's loop once, like a kernel that does not return from opening a file.
 
 use std::{env, thread, time::Duration};
 
-/// Milliseconds to stand still at the first exec.
+/// Environment variable: milliseconds to block at the first exec.
 const STALL_MS: &str = "PANICWATCH_GATE_STALL_MS";
 
 #[derive(Debug)]
@@ -14,7 +14,7 @@ impl Stall {
         Stall(ms.map(Duration::from_millis))
     }
 
-    /// An exec was read about.
+    /// Called when a permission event was read.
     pub(super) fn at_an_exec(&mut self) {
         if let Some(time) = self.0.take() {
             thread::sleep(time);

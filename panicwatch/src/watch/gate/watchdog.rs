@@ -1,7 +1,9 @@
-//! The watchdog in the gate's process: removes the marks when an exec waits and the loop has not come round for 100 ms.
+//! The watchdog in the gate process: removes the marks if an exec is held and the loop has not completed a turn for 100
+//! ms.
 //!
-//! The loop can wait for the kernel only, where it reads about an exec and the kernel opens the file. The main process watches the
-//! whole process in the same way ([`super::link`]); this one is there when that is stopped too.
+//! The loop can only block in the kernel, which opens the file when the loop reads an event. The main process monitors
+//! the whole gate process in the same way ([`super::link`]); this watchdog is for the time when the main process is
+//! stopped, too.
 
 use std::{
     fs, io,
@@ -19,63 +21,63 @@ use super::{
 };
 use crate::helper::Socket;
 
-/// What the loop does.
+/// Progress of the loop, shared with the watchdog.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pulse(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
     turns: AtomicU64,
-    /// It reads about execs, or decides about them.
+    /// Whether the loop is reading events or deciding about them.
     busy: AtomicBool,
 }
 
 impl Pulse {
-    /// The loop has come round.
+    /// Counts a turn of the loop.
     pub(super) fn turn(&self) {
         self.0.turns.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The loop begins or ends to read about execs.
+    /// Called when the loop begins or ends to handle events.
     pub(super) fn busy(&self, busy: bool) {
         self.0.busy.store(busy, Ordering::Relaxed);
     }
 }
 
-/// What a thread waits for, as its state in /proc says.
+/// What a thread waits for, according to its state in /proc.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Waits {
-    /// For a CPU.
+    /// A CPU.
     Cpu,
-    /// For something else, or it is stopped.
+    /// Anything else, or the thread is stopped.
     Else,
 }
 
 impl Waits {
-    /// Of the `stat` file of a thread or process. <https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>
+    /// Reads the `stat` file of a thread or process. <https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>
     pub(super) fn read(stat: &str) -> Waits {
         let stat = fs::read_to_string(stat).unwrap_or_default();
-        // Behind the name in parentheses, which may hold anything.
+        // The state follows the name in parentheses, which may contain anything.
         let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
         if state == Some('R') { Waits::Cpu } else { Waits::Else }
     }
 }
 
-/// Tells a loop that stands still from one that runs.
+/// Detects a loop that makes no progress.
 #[derive(Debug, Default)]
 pub(super) struct Still {
     count: u64,
     looks: u32,
 }
 
-/// Looks, each [`BEAT`] after the last, between which a loop must have come round. A process that was stopped itself looks once
-/// too early, never twice.
+/// Number of checks, one every [`BEAT`], within which the loop must complete a turn. A watchdog that was itself stopped
+/// may check too early once, but not twice.
 const LOOKS: u32 = 2;
 /// The same for a loop that waits for a CPU: on a busy machine everything else is late as well.
 const LOOKS_FOR_CPU: u32 = 20;
 
 impl Still {
-    /// Looks at the count of turns; `true` when the loop stands still.
+    /// Compares the number of turns with that of the last check; returns `true` if the loop makes no progress.
     pub(super) fn look(&mut self, count: u64, waits: impl FnOnce() -> Waits) -> bool {
         self.looks = if count == self.count { self.looks + 1 } else { 0 };
         self.count = count;
@@ -83,12 +85,12 @@ impl Still {
     }
 }
 
-/// Starts the thread. The calling thread is the loop's.
+/// Starts the watchdog thread, which monitors the calling thread.
 ///
 /// # Errors
-/// Without threads.
+/// Fails if the thread cannot be started.
 pub(super) fn start(group: Arc<Group>, pulse: Pulse, socket: Socket) -> io::Result<()> {
-    // SAFETY: no preconditions.
+    // SAFETY: gettid has no preconditions.
     let stat = format!("/proc/self/task/{}/stat", unsafe { libc::gettid() });
     let watch = move || {
         let (mut still, mut reported) = (Still::default(), false);
@@ -98,9 +100,9 @@ pub(super) fn start(group: Arc<Group>, pulse: Pulse, socket: Socket) -> io::Resu
             if !is_still {
                 reported = false;
             } else if pulse.0.busy.load(Ordering::Relaxed) || group.has_execs() {
-                // Said first: the kernel's report of an exec that goes on must not come before it.
+                // Sent first: the kernel's event of an allowed exec must not arrive before it.
                 reported = reported || socket.send(&encode(&FromGate::Unmarked), &[]).is_ok();
-                // Again and again: an exec may have met a mark before it was removed.
+                // Repeated in every round: an exec may have hit a mark before it was removed.
                 group.release_all(MAX_FDS);
             }
         }

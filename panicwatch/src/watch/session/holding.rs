@@ -1,4 +1,5 @@
-//! The exec gate of a session, and process discovery, which decides for whom a session about the whole host holds execs.
+//! Starts the exec gate of a session, and process discovery, which decides whose execs are held in a session that
+//! watches the whole host.
 
 use std::{
     fs::File,
@@ -15,17 +16,18 @@ use crate::watch::{
     gate::{self, Arm, Gate, OnNote, OnRefusal, Parts},
 };
 
-/// What was started.
+/// Process discovery and exec gate of a session.
 pub(super) struct Holding {
     pub(super) census: Option<Arc<Census>>,
-    /// Why there is none, else.
+    /// The exec gate, or why there is none.
     pub(super) gate: io::Result<Arc<Gate>>,
 }
 
-/// Starts both as far as `scope` wants them. `watched` is the kernel's table of watched processes.
+/// Starts both as `scope` requires. `watched` is a descriptor of the table of watched processes.
 ///
 /// # Errors
-/// Without threads. A gate that cannot be started is none: the inner error has the reason.
+/// Fails if a thread cannot be started. A failure to start the gate is not an error here: [`Holding::gate`] has the
+/// reason.
 pub(super) fn start(
     scope: Scope,
     armory: &Arc<Armory>,
@@ -34,7 +36,7 @@ pub(super) fn start(
     sender: &SyncSender<Input>,
 ) -> io::Result<Holding> {
     let notes = sender.clone();
-    // The gate must not wait: of a session that is so busy a note is dropped.
+    // The gate must not block, so a message is dropped if the session is too busy to receive it.
     let note: Arc<OnNote> = Arc::new(move |note| drop(notes.try_send(Input::Note(note))));
     let start = |watched, arm: Arc<Arm>| {
         let gate = Arc::new(gate::start(Parts { armory: armory.clone(), watched, arm, refused, note })?);

@@ -1,4 +1,4 @@
-//! The session's events become incidents: whose they are, what the process is, and the timeline.
+//! Turns the session's events into incidents, and adds the description of the process and the timeline.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ impl Session {
         }
     }
 
-    /// Tells what was collected, and takes the probes for it off.
+    /// Outputs the collected initialisation, and detaches its probes.
     pub(super) fn init_is_over(&mut self) {
         let Some(collected) = self.init.take().and_then(|mut collector| collector.take()) else { return };
         self.armory.stop_tracing_init();
@@ -80,14 +80,14 @@ impl Session {
         }
     }
 
-    /// Tells the correlator which records of a process were lost.
+    /// Passes the number of lost records of a process to the correlator.
     pub(super) fn note_lost(&mut self, pid: u32) {
         if let Ok(Some(lost)) = self.armory.with_programs(|programs| programs.take_lost(pid)) {
             self.correlator.lost(pid, &lost);
         }
     }
 
-    /// The record of a process's end may be among those that were lost: whatever is not there any more has ended.
+    /// Handles processes whose exit record may have been lost: a process that no longer exists has ended.
     pub(super) fn look_for_vanished(&mut self) {
         let lost = self.armory.with_programs(Programs::failures).unwrap_or_default();
         let lost = lost.iter().find(|(reason, _)| *reason == Reason::RingFull).map_or(0, |(_, count)| *count);
@@ -107,7 +107,8 @@ impl Session {
         self.flush();
     }
 
-    /// What the kernel's copy does not have, /proc may, or we ourselves do.
+    /// Describes a process after its exec, from the exec event, /proc and, for the program that we started, our own
+    /// data.
     fn describe_exec(&mut self, pid: u32, args: Option<Vec<u8>>, env: Option<Vec<u8>>) {
         let mut info = procfs::process(pid);
         if let Some(ours) = self.launched.take_if(|ours| ours.pid == pid) {
@@ -135,7 +136,7 @@ impl Session {
         }
     }
 
-    /// Why the start of process `pid` is not covered, if that is known.
+    /// Returns why the start of process `pid` is not covered, if that is known.
     fn late(&self, pid: u32) -> Option<String> {
         let Some(census) = &self.census else { return self.follower.late(pid) };
         let armed = census.row(pid).and_then(|row| self.armory.get(row))?;
