@@ -167,7 +167,7 @@ pub struct Process {
     pub pid: u32,
     /// Path of the executable.
     pub exe: Option<String>,
-    /// Command line, argv[0] first.
+    /// Command line; the program name is the first element.
     pub args: Option<Vec<String>>,
     /// Start time, RFC 3339 UTC.
     pub start_time: Option<String>,

@@ -43,7 +43,8 @@ pub struct Progress {
 /// Reads the progress from the `memory` of a process that runs `binary` with load bias `bias`. The runtime's own
 /// packages are initialized separately and are not included.
 ///
-/// # Errors Returns a sentence suitable as a reason in `missing`.
+/// # Errors
+/// Returns a sentence suitable as a reason in `missing`.
 pub fn progress(memory: &dyn Memory, binary: &GoBinary, bias: u64) -> Result<Progress, String> {
     let reader = Reader { memory, binary, bias };
     match binary.moduledata().inittasks {

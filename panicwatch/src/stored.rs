@@ -129,7 +129,8 @@ impl<'a> Stored<'a> {
 
     /// Reads one document: the parsed incident, and the raw JSON, which retains fields this version does not know.
     ///
-    /// # Errors Returns an error when there is no such incident, or it cannot be parsed.
+    /// # Errors
+    /// Returns an error when there is no such incident, or it cannot be parsed.
     pub fn read(&self, pick: &Pick) -> Result<(Incident, serde_json::Value), StoredError> {
         let i = self.index(pick)?;
         let document = &self.documents[i];

@@ -35,7 +35,8 @@ impl Assembler {
 
     /// Adds one ring record and returns the events that it completes, in order.
     ///
-    /// # Errors Returns an error when the record cannot be decoded; it is skipped.
+    /// # Errors
+    /// Returns an error when the record cannot be decoded; it is skipped.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Event>, DecodeError> {
         let open = match decode(bytes)? {
             Record::Memory(head, data) => return Ok(self.memory(&head, data).into_iter().collect()),

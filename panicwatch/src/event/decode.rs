@@ -39,7 +39,8 @@ pub enum DecodeError {
 
 /// Types that consist of integers and byte arrays without padding, so that every bit pattern is a valid value.
 ///
-/// # Safety Implement it only for such types.
+/// # Safety
+/// Implement it only for such types.
 unsafe trait Plain: Copy {}
 // SAFETY: u32, u64 and byte arrays only; the const asserts next to each type exclude padding.
 unsafe impl Plain for CaptureHead {}

@@ -81,7 +81,8 @@ pub type Found = BTreeMap<&'static str, BTreeMap<&'static str, u64>>;
 /// Reads the layouts of `wanted` from the ELF file `bytes`. Structs and fields missing from the debug information are
 /// absent.
 ///
-/// # Errors Returns an error without debug information, or when it is damaged before everything was found.
+/// # Errors
+/// Returns an error without debug information, or when it is damaged before everything was found.
 pub fn offsets(bytes: &[u8], wanted: &[Wanted]) -> Result<Found, DwarfError> {
     let sections = Sections::load(&object::File::parse(bytes)?)?;
     let mut found = Found::new();

@@ -20,7 +20,8 @@ pub struct GoFile {
 
 /// Returns release and build information of any Go program, including releases that [`GoBinary`] rejects.
 ///
-/// # Errors Returns an error when the file is not ELF or not Go.
+/// # Errors
+/// Returns an error when the file is not ELF or not Go.
 pub fn identify(bytes: SharedBytes) -> Result<(GoVersion, BuildInfo), Error> {
     let file = GoFile::parse(bytes)?;
     let info = file.build_info();
@@ -30,7 +31,8 @@ pub fn identify(bytes: SharedBytes) -> Result<(GoVersion, BuildInfo), Error> {
 impl GoFile {
     /// Parses the headers and locates the build information.
     ///
-    /// # Errors Returns an error when the file is not ELF or not Go.
+    /// # Errors
+    /// Returns an error when the file is not ELF or not Go.
     pub fn parse(bytes: SharedBytes) -> Result<Self, Error> {
         let image = Image::parse(bytes)?;
         let version = release(&image)?;

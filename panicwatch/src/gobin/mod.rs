@@ -79,7 +79,8 @@ pub struct GoBinary {
 
 /// Maps the file at `path`, which may be `/proc/PID/exe`.
 ///
-/// # Errors Returns an error when it cannot be opened or mapped, or is not a regular file.
+/// # Errors
+/// Returns an error when it cannot be opened or mapped, or is not a regular file.
 pub fn map(path: &Path) -> Result<SharedBytes, Error> {
     let io = |source| Error::Io { path: path.to_owned(), source };
     // Check the type before opening: opening a pipe would block until it has a writer.
@@ -107,7 +108,8 @@ fn parse_version(raw: &str) -> Result<GoVersion, Error> {
 impl GoBinary {
     /// Maps and parses the file at `path`, which may be `/proc/PID/exe`.
     ///
-    /// # Errors Returns an error when it cannot be read, is not Go, is of an unsupported release, or is damaged.
+    /// # Errors
+    /// Returns an error when it cannot be read, is not Go, is of an unsupported release, or is damaged.
     pub fn open(path: &Path) -> Result<Self, Error> {
         Self::parse(map(path)?)
     }
@@ -119,7 +121,8 @@ impl GoBinary {
 
     /// Parses the headers and locates the tables.
     ///
-    /// # Errors Returns an error when the file is not Go, is of an unsupported release, or is damaged.
+    /// # Errors
+    /// Returns an error when the file is not Go, is of an unsupported release, or is damaged.
     pub fn parse(bytes: SharedBytes) -> Result<Self, Error> {
         let image = Image::parse(bytes)?;
         let version = release(&image)?;
@@ -132,7 +135,8 @@ impl GoBinary {
 
     /// Like [`Self::parse`], with the runtime's layout from another source, for releases that have no row in the table.
     ///
-    /// # Errors Returns an error when the file is not Go, or is damaged.
+    /// # Errors
+    /// Returns an error when the file is not Go, or is damaged.
     pub fn parse_with_layout(
         bytes: SharedBytes,
         layout: RuntimeLayout,

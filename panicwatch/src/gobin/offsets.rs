@@ -48,8 +48,8 @@ macro_rules! layout {
 
             /// Builds a row from another source (DWARF): calls `lookup` with each Go path of [`Self::fields`].
             ///
-            /// # Errors Returns the path of a field that every supported release has and for which `lookup` returns
-            /// `None`.
+            /// # Errors
+            /// Returns the path of a field that every supported release has and for which `lookup` returns `None`.
             pub fn from_lookup(
                 lookup: &mut dyn FnMut(&'static str) -> Option<u16>,
             ) -> Result<Self, &'static str> {

@@ -44,7 +44,8 @@ pub(super) struct Graph {
 
 /// Reads the graph from the init tasks.
 ///
-/// # Errors Returns a sentence suitable as a reason in `missing`.
+/// # Errors
+/// Returns a sentence suitable as a reason in `missing`.
 pub(super) fn graph(bin: &GoBinary) -> Result<Graph, String> {
     let roots = roots(bin);
     let [_runtime, .., main] = roots.as_slice() else {

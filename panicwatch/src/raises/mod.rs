@@ -225,7 +225,8 @@ impl RaisedBy {
 /// faulting instruction (also one byte further, as from `runtime.Callers`), a check's comparison or conditional jump,
 /// or an address from which straight-line code leads to a call that always raises.
 ///
-/// # Errors Returns the reason when nothing is known to raise there.
+/// # Errors
+/// Returns the reason when nothing is known to raise there.
 pub fn raised_by(bin: &GoBinary, pc: u64) -> Result<RaisedBy, Unknown> {
     let func = bin.find_func(pc).ok_or_else(|| Unknown(format!("{pc:#x} is in no Go function")))?;
     locate::locate(&scan(bin, func)?, pc)

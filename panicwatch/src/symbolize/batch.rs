@@ -88,7 +88,8 @@ impl<'a, 's> Batch<'a, 's> {
     /// Writes every address with its frames, one line per frame, the first line with the address; then the batch is
     /// empty.
     ///
-    /// # Errors Returns the errors of `out`.
+    /// # Errors
+    /// Returns the errors of `out`.
     pub fn write(&mut self, out: &mut dyn Write) -> io::Result<()> {
         let symbolizer = self.symbolizer;
         let Self { addresses, between, sets: [now, next], .. } = self;

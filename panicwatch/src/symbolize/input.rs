@@ -31,7 +31,8 @@ impl Lines {
     /// Returns the next lines as one block of whole lines; `None` at the end. Blocks only until the first line is
     /// available.
     ///
-    /// # Errors Returns an error when reading fails.
+    /// # Errors
+    /// Returns an error when reading fails.
     pub fn next_block(&mut self) -> io::Result<Option<&[u8]>> {
         self.bytes.drain(..self.taken);
         let mut count = count_lines(&self.bytes);

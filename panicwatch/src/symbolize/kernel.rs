@@ -72,7 +72,8 @@ pub struct Kernel {
 impl Kernel {
     /// Parses the texts of /proc/kallsyms and /proc/modules.
     ///
-    /// # Errors Returns an error when there are no symbols, or they have no addresses.
+    /// # Errors
+    /// Returns an error when there are no symbols, or they have no addresses.
     pub fn parse(kallsyms: &str, modules: &str) -> Result<Self, KernelError> {
         let mut symbols: Vec<Symbol> = kallsyms.lines().filter_map(symbol).collect();
         if symbols.is_empty() {
@@ -91,7 +92,8 @@ impl Kernel {
 
     /// Adds files, lines and inlined calls from the kernel image at `path`.
     ///
-    /// # Errors Returns an error when it cannot be read, has no symbol `_stext`, or no debug information.
+    /// # Errors
+    /// Returns an error when it cannot be read, has no symbol `_stext`, or no debug information.
     pub fn with_vmlinux(mut self, path: &Path) -> Result<Self, KernelError> {
         self.vmlinux = Some(Vmlinux::open(path, self.core.start)?);
         Ok(self)
@@ -99,7 +101,8 @@ impl Kernel {
 
     /// Returns the address that `request` refers to.
     ///
-    /// # Errors Returns an error when there is no such symbol.
+    /// # Errors
+    /// Returns an error when there is no such symbol.
     pub fn locate(&self, request: &Request) -> Result<u64, KernelReason> {
         match request {
             Request::Address(address) => Ok(*address),

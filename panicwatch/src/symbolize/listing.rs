@@ -46,7 +46,8 @@ pub enum NoListing {
 
 /// Returns up to `before` instructions before the one that `address` refers to, that one, and up to `after` after it.
 ///
-/// # Errors Returns an error when there is no code, or `address` is not at an instruction.
+/// # Errors
+/// Returns an error when there is no code, or `address` is not at an instruction.
 pub fn around(
     symbolizer: &Symbolizer<'_>,
     address: u64,

@@ -145,7 +145,8 @@ impl<'a> Symbolizer<'a> {
 
     /// Returns the run-time address that `request` refers to.
     ///
-    /// # Errors Returns an error when it names a function that does not exist, or an offset beyond its end.
+    /// # Errors
+    /// Returns an error when it names a function that does not exist, or an offset beyond its end.
     pub fn locate(&self, request: &Request) -> Result<u64, Reason> {
         match request {
             Request::Address(address) => Ok(*address),

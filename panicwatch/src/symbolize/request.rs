@@ -29,7 +29,8 @@ pub struct NotARequest(String);
 
 /// Parses a request. `file_name` is that of the binary, which may precede a `+`.
 ///
-/// # Errors Returns an error when the text is empty, or the offset is not a number.
+/// # Errors
+/// Returns an error when the text is empty, or the offset is not a number.
 pub fn parse(text: &str, file_name: &str) -> Result<Request, NotARequest> {
     let refuse = || NotARequest(text.to_owned());
     let mut plain = text.trim();

@@ -62,7 +62,7 @@ const KNOWN: &[(&str, &str, &[Piece])] = &[
     ("github.com/pkg/errors", "withStack", &[E("error")]),
 ];
 
-/// Types whose methods accept a nil receiver and return "<nil>" for it.
+/// Types whose methods accept a nil receiver and return `<nil>` for it.
 const NIL_RECEIVER: &[(&str, &str)] = &[("net", "AddrError"), ("net", "DNSError"), ("net", "OpError")];
 
 impl Decoder<'_> {

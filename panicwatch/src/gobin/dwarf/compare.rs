@@ -61,7 +61,8 @@ fn older_name(go_type: &str) -> Option<&'static str> {
 
 /// Compares `table` with the debug information of the ELF file `bytes`, which takes precedence.
 ///
-/// # Errors Returns an error when there is no usable debug information; only the table remains in that case.
+/// # Errors
+/// Returns an error when there is no usable debug information; only the table remains in that case.
 pub fn check(bytes: &[u8], table: &RuntimeLayout) -> Result<Checked, DwarfError> {
     let mut wanted: Vec<Wanted> =
         DESCRIPTORS.iter().map(|names| Wanted { names: names.to_vec(), paths: vec!["sizeof"] }).collect();

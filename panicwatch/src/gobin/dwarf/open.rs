@@ -16,7 +16,8 @@ pub fn table_suffices(version: &GoVersion) -> bool {
 
 /// Calls [`open_bytes`] for the file at `path`, which may be `/proc/PID/exe`.
 ///
-/// # Errors Returns the errors of [`parse`], and an error when the file cannot be read.
+/// # Errors
+/// Returns the errors of [`parse`], and an error when the file cannot be read.
 pub fn open(path: &Path) -> Result<GoBinary, Error> {
     open_bytes(map(path)?)
 }
@@ -24,7 +25,8 @@ pub fn open(path: &Path) -> Result<GoBinary, Error> {
 /// Parses the binary of a watched program: with [`GoBinary::parse`], which is fast, if [`table_suffices`]; otherwise
 /// with [`parse`].
 ///
-/// # Errors Returns the errors of [`parse`].
+/// # Errors
+/// Returns the errors of [`parse`].
 pub fn open_bytes(bytes: SharedBytes) -> Result<GoBinary, Error> {
     let (version, _) = identify(bytes.clone())?;
     if table_suffices(&version) { GoBinary::parse(bytes) } else { parse(bytes) }
@@ -35,8 +37,9 @@ pub fn open_bytes(bytes: SharedBytes) -> Result<GoBinary, Error> {
 ///
 /// Takes some tens of milliseconds for a small program: the debug information is decompressed.
 ///
-/// # Errors Returns an error when the file is not Go, is damaged, or neither table nor debug information describes the
-/// release's structs.
+/// # Errors
+/// Returns an error when the file is not Go, is damaged, or neither table nor debug information describes the release's
+/// structs.
 pub fn parse(bytes: SharedBytes) -> Result<GoBinary, Error> {
     let (version, _) = identify(bytes.clone())?;
     let row = RuntimeLayout::for_version(&version);
@@ -71,7 +74,8 @@ pub fn parse(bytes: SharedBytes) -> Result<GoBinary, Error> {
 /// Compares the table's row for `version`, or the nearest earlier row, with the debug information in `bytes`. `None`
 /// for a release before the first row.
 ///
-/// # Errors Returns an error when there is no usable debug information.
+/// # Errors
+/// Returns an error when there is no usable debug information.
 pub fn compare(bytes: &[u8], version: &GoVersion) -> Option<Result<Checked, DwarfError>> {
     let table = RuntimeLayout::for_version(version).or_else(|| nearest(version))?;
     Some(check(bytes, &table))

@@ -27,7 +27,8 @@ pub(super) struct Sections<'a> {
 }
 
 impl<'a> Sections<'a> {
-    /// # Errors Returns an error when there is no debug information, or it is too large or damaged.
+    /// # Errors
+    /// Returns an error when there is no debug information, or it is too large or damaged.
     pub(super) fn load(file: &object::File<'a>) -> Result<Self, DwarfError> {
         let mut left = MAX_DECOMPRESSED;
         let info = load(file, ".debug_info", &mut left)?.ok_or(DwarfError::None)?;

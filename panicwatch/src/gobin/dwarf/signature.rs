@@ -52,7 +52,8 @@ pub type Signatures = (HashMap<u64, Signature>, GoTypes);
 /// Reads the signatures of the functions in `wanted`, a map from a function's entry to the instruction for which
 /// locations are resolved. Functions missing from the debug information are absent.
 ///
-/// # Errors Returns an error without debug information, or when it is damaged.
+/// # Errors
+/// Returns an error without debug information, or when it is damaged.
 pub fn signatures(bytes: &[u8], wanted: &HashMap<u64, u64>) -> Result<Signatures, DwarfError> {
     let file = object::File::parse(bytes)?;
     let mut left = sections::MAX_DECOMPRESSED;
