@@ -1,10 +1,10 @@
-//! Deferred calls that are still pending on a goroutine, in the order they would run.
+//! Deferred calls that are pending on a goroutine, in the order they would run.
 //!
-//! Knows where each Go release keeps them: linked `_defer` records, and open-coded defers that exist only as a byte
-//! of bits and closure slots in their function's frame. Must not know how frames are found; it is given them.
+//! Knows where each Go release stores them: in linked `_defer` records, or as open-coded defers, which exist only as a
+//! byte of flag bits and closure slots in their function's frame. Must not unwind stacks: the caller passes the frames.
 //!
-//! From Go 1.22 on as `(*_panic).nextDefer` of
-//! <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go>; before, as runOpenDeferFrame of
+//! Go 1.22 and later: follows `(*_panic).nextDefer` of
+//! <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go>. Earlier releases: follows runOpenDeferFrame of
 //! <https://github.com/golang/go/blob/go1.21.13/src/runtime/panic.go>.
 
 use crate::{
@@ -13,23 +13,23 @@ use crate::{
     traceback::StackFrame,
 };
 
-/// Most pending calls that are read.
+/// Maximum number of pending calls read.
 const MAX_CALLS: usize = 1 << 16;
-/// Most records that are looked at, twice for each call.
+/// Maximum number of steps of one read; a record that is a pending call counts as two.
 const MAX_STEPS: usize = 4 * MAX_CALLS;
-/// What a range-over-func loop's list holds once its function has left: `badDefer`.
+/// Value of the list head of a range-over-func loop after its function has returned: `badDefer`.
 const POISONED: u64 = 1;
-/// Open-coded defers of one function: one bit each.
+/// Maximum number of open-coded defers of one function: one bit each.
 const MAX_OPEN_CODED: u32 = 8;
 
 /// An activation that may have registered deferred calls. Stack addresses are run-time.
 #[derive(Debug, Clone, Copy)]
 pub struct Activation<'a> {
-    /// Its function.
+    /// The active function.
     pub func: Func<'a>,
-    /// Its stack pointer.
+    /// Stack pointer of this activation.
     pub sp: u64,
-    /// Its caller's stack pointer.
+    /// Stack pointer of its caller.
     pub fp: u64,
 }
 
@@ -39,16 +39,16 @@ impl<'a> From<StackFrame<'a>> for Activation<'a> {
     }
 }
 
-/// How a deferred call is stored.
+/// Where a deferred call is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Storage {
-    /// In the frame of the function, without a record.
+    /// In the function's frame, without a record.
     OpenCoded,
-    /// A record on the stack.
+    /// In a record on the stack.
     Stack,
-    /// A record on the heap: a defer statement in a loop.
+    /// In a record on the heap: a defer statement in a loop.
     Heap,
-    /// A record made in the body of a range-over-func loop.
+    /// In a record created by the body of a range-over-func loop.
     RangeFunc,
 }
 
@@ -57,30 +57,30 @@ pub enum Storage {
 pub struct Pending {
     /// Run-time address of the closure; 0 for a nil function.
     pub closure: u64,
-    /// Run-time address of its code; `None` when the closure was not captured.
+    /// Run-time address of the closure's code; `None` when the closure was not captured.
     pub pc: Option<u64>,
-    /// Run-time address in the function that registered it: for records, where its defer statement returns to; for
+    /// Run-time address in the function that registered it: for records, the return address of its defer statement; for
     /// open-coded defers, the function's entry.
     pub registered_by: u64,
-    /// Stack pointer of that activation; 0 when only the record is known.
+    /// Stack pointer of the registering activation; for records, as stored in the record.
     pub sp: u64,
-    /// How it is stored.
+    /// Where the call is stored.
     pub storage: Storage,
 }
 
-/// The pending calls of a goroutine.
+/// The pending deferred calls of a goroutine.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PendingDefers {
-    /// In the order they would run.
+    /// The calls, in the order they would run.
     pub calls: Vec<Pending>,
-    /// Why there may be more; `None` when these are all.
+    /// Why `calls` may be incomplete; `None` when these are all.
     pub incomplete: Option<String>,
 }
 
 /// Reads the pending calls of a goroutine whose list of records starts at `first` (`g._defer`).
 ///
-/// `frames`: its activations, innermost first, from the one that would run its deferred calls first (for a panic,
-/// the caller of gopanic). `walked`: they reach the goroutine's first function.
+/// `frames` are its activations, innermost first, beginning with the one whose deferred calls would run first (for a
+/// panic, the caller of gopanic). `walked` is whether `frames` reach the goroutine's first function.
 pub fn pending<'a>(
     memory: &dyn Memory,
     binary: &GoBinary,
@@ -97,7 +97,7 @@ pub fn pending<'a>(
             reader.open_coded(&frame)?;
             reader.records(&mut record, Some(frame.sp))
         })
-        // Records outlive a walk that ended early, or started above their frame.
+        // Records remain when the walk ended early or started above their frame.
         .and_then(|()| reader.records(&mut record, None));
     reader.out.incomplete = match result {
         Err(reason) => Some(reason),
@@ -112,12 +112,12 @@ struct Reader<'a> {
     binary: &'a GoBinary,
     bias: u64,
     out: PendingDefers,
-    /// Records looked at, also those that are no pending call: a damaged list may be a circle.
+    /// Steps taken, including those for records that are no pending call: a damaged list may be circular.
     steps: usize,
 }
 
 impl Reader<'_> {
-    /// The open-coded defers of one frame: the highest bit runs first.
+    /// Adds the open-coded defers of one frame; the highest bit runs first.
     fn open_coded(&mut self, frame: &Activation<'_>) -> Result<(), String> {
         let Some(info) = frame.func.funcdata(tables::FUNCDATA_OPEN_CODED_DEFER) else { return Ok(()) };
         let varp = self.varp(frame);
@@ -125,7 +125,8 @@ impl Reader<'_> {
         let mut info = Varints { binary: self.binary, at: info };
         let bits_at = varp.wrapping_sub(info.next().ok_or_else(damaged)?);
         let bits = self.memory.u8(bits_at).ok_or_else(|| unread(bits_at))?;
-        // 1.21 and before list each closure's offset, from the last defer to the first; later the slots adjoin.
+        // Go 1.21 and earlier list each closure's offset, from the last defer to the first; later releases use adjacent
+        // slots.
         let second = info.next().ok_or_else(damaged)?;
         let mut slots = [0; MAX_OPEN_CODED as usize];
         if self.binary.layout().minor >= 22 {
@@ -145,7 +146,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Where a frame's variables end: below the saved frame pointer.
+    /// Returns the end of the frame's variables, just below the saved frame pointer.
     /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go> resolveInternal
     fn varp(&self, frame: &Activation<'_>) -> u64 {
         match self.binary.arch() {
@@ -154,7 +155,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The records from `*record` on that belong to the frame at `sp`, or all.
+    /// Adds the records from `*record` on that belong to the frame with stack pointer `sp`, or all of them for `None`.
     fn records(&mut self, record: &mut u64, sp: Option<u64>) -> Result<(), String> {
         let layout = self.binary.layout().defer;
         while *record != 0 {
@@ -163,8 +164,8 @@ impl Reader<'_> {
             if sp.is_some_and(|sp| sp != own) {
                 return Ok(());
             }
-            // Up to 1.21 a record stays in the list while its call runs, and panics add records for open-coded
-            // frames, which the frames themselves have shown.
+            // Up to Go 1.21 a record stays in the list while its call runs, and panics add records for open-coded
+            // frames, whose calls `open_coded` has already read from the frame.
             let flag = |off: Option<u16>| self.flag(at, off);
             let (started, open, range) =
                 (flag(layout.started)?, flag(layout.open_defer)?, flag(layout.rangefunc)?);
@@ -182,8 +183,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The calls deferred by the bodies of range-over-func loops of one activation: a list of their own behind the
-    /// record, in running order.
+    /// Adds the calls deferred by the bodies of range-over-func loops of one activation. They form a separate list,
+    /// linked from the record, in the order they run.
     fn range_func(&mut self, at: u64, sp: u64) -> Result<(), String> {
         let layout = self.binary.layout().defer;
         let Some(head) = layout.head else { return Ok(()) };
@@ -228,7 +229,7 @@ fn unread(at: u64) -> String {
     format!("memory at {at:#x} (deferred calls) was not captured")
 }
 
-/// Variable-length numbers in the binary's read-only data.
+/// Decoder of variable-length integers in the binary's read-only data.
 struct Varints<'a> {
     binary: &'a GoBinary,
     at: u64,

@@ -1,9 +1,9 @@
-//! The instructions around the one that raised a panic, and the few questions about single instructions that
-//! placing probes needs. x86-64.
+//! Disassembles the instructions around the one that raised a panic, and classifies single instructions for probe
+//! placement. x86-64 only.
 //!
-//! The text is GNU (AT&T) syntax as `objdump -d`, `gdb`, `perf annotate` and `go tool objdump -gnu` print it: those
-//! are what a Go crash is compared with, and its operand order is the one of Go's own assembler.
-//! Knows bytes and addresses. Must not know files, processes or symbols: names come from the caller.
+//! The text is GNU (AT&T) syntax as printed by `objdump -d`, `gdb`, `perf annotate` and `go tool objdump -gnu`, the
+//! tools used to examine a Go crash; its operand order is that of Go's own assembler. This module knows bytes and
+//! addresses. It must not know files, processes or symbols: the caller passes names.
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,7 @@ use iced_x86::{ConditionCode, Decoder, DecoderOptions, Formatter as _, GasFormat
 
 use crate::incident::{Addr, Instruction};
 
-/// Registers of integer arguments and results in the order of Go's ABI.
+/// Registers of integer arguments and results, in the order of Go's ABI.
 /// <https://github.com/golang/go/blob/go1.24.11/src/cmd/compile/abi-internal.md#amd64-architecture>
 pub const INTEGER_REGISTERS: [Register; 9] = [
     Register::RAX,
@@ -25,9 +25,9 @@ pub const INTEGER_REGISTERS: [Register; 9] = [
     Register::R11,
 ];
 
-/// A function longer than this before the raising instruction is not decoded: some 50 ms of work.
+/// Maximum distance in bytes from the function's entry to the raising instruction: decoding 4 MiB takes some 50 ms.
 pub const MAX_BEFORE: usize = 4 << 20;
-/// More instructions than this on one side are never given.
+/// Maximum number of instructions returned on each side of the raising instruction.
 pub const MAX_SIDE: usize = 256;
 
 /// The code of one function.
@@ -40,47 +40,47 @@ pub struct Code<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Which instruction raised it.
+/// Identifies the instruction that raised the panic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Raise {
-    /// The one at this address: a fault.
+    /// The instruction at this address, which faulted.
     At(u64),
-    /// The call that returns to this address: gopanic, panicIndex and the like.
+    /// The call that returns to this address, such as a call of gopanic or panicIndex.
     CallReturningTo(u64),
 }
 
-/// Why there are no instructions to show.
+/// Why no instructions are returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The address is not in the code.
+    /// The address is outside the function.
     #[error("{address:#x} is outside the function at {entry:#x}")]
     Outside {
-        /// The address asked for.
+        /// The requested address.
         address: u64,
         /// The function's entry.
         entry: u64,
     },
-    /// Decoding from the entry does not arrive at the address.
+    /// Decoding from the entry does not reach the address on an instruction boundary.
     #[error("no instruction begins or ends at {address:#x} when the function at {entry:#x} is decoded")]
     Boundary {
-        /// The address asked for.
+        /// The requested address.
         address: u64,
         /// The function's entry.
         entry: u64,
     },
-    /// The function is too long to be decoded.
+    /// The function is longer than [`MAX_BEFORE`] before the address.
     #[error("the function at {entry:#x} is longer than {MAX_BEFORE} bytes before {address:#x}")]
     TooLong {
-        /// The address asked for.
+        /// The requested address.
         address: u64,
         /// The function's entry.
         entry: u64,
     },
 }
 
-/// The raising instruction, with up to `before` instructions in front of it and `after` behind it.
-/// `name` gives the symbol of an address ("runtime.gopanic"), shown behind branch targets and data references.
+/// Returns the raising instruction, with up to `before` instructions before it and `after` after it. `name` resolves an
+/// address to its symbol ("runtime.gopanic"), appended to branch targets and data references.
 pub fn around(
     code: Code<'_>,
     raise: Raise,
@@ -124,7 +124,7 @@ pub fn around(
     let mut out: Vec<_> = seen.iter().map(|i| writer.write(i, false)).collect();
     out.push(writer.write(&raised, true));
     for _ in 0..after {
-        // What follows a function up to the next one is padding (0xcc).
+        // The bytes between a function and the next one are padding (0xcc).
         if !decoder.can_decode() || code.is_padding(decoder.ip()) {
             break;
         }
@@ -134,30 +134,31 @@ pub fn around(
 }
 
 impl Code<'_> {
-    /// Whether nothing but padding follows from `address` on.
+    /// Reports whether the bytes from `address` on (up to 64) are all padding.
     fn is_padding(&self, address: u64) -> bool {
         let rest = &self.bytes[(address - self.entry) as usize..];
         rest.iter().take(64).all(|b| *b == 0xcc)
     }
 }
 
-/// The instruction at the start of `bytes`, which lie at `address`; `None` when they are none, or cut short.
+/// Decodes the instruction at the start of `bytes`, which are located at `address`; `None` if it is invalid or
+/// truncated.
 pub fn decode_at(address: u64, bytes: &[u8]) -> Option<iced_x86::Instruction> {
     let instruction = decoder(address, bytes).decode();
     (!instruction.is_invalid()).then_some(instruction)
 }
 
-/// Whether this is a direct call of `target`.
+/// Reports whether the instruction is a direct call of `target`.
 pub fn is_call_to(instruction: &iced_x86::Instruction, target: u64) -> bool {
     instruction.is_call_near() && instruction.near_branch_target() == target
 }
 
-/// The condition of a conditional jump (`jbe` and the like); `None` for every other instruction.
+/// Returns the condition of a conditional jump (`jbe` and the like); `None` for any other instruction.
 pub fn jump_condition(instruction: &iced_x86::Instruction) -> Option<ConditionCode> {
     instruction.is_jcc_short_or_near().then(|| instruction.condition_code())
 }
 
-/// Whether this is `push %rbp`, with which the body of a Go function begins.
+/// Reports whether the instruction is `push %rbp`, the first of a Go function's body.
 pub fn is_push_rbp(instruction: &iced_x86::Instruction) -> bool {
     instruction.mnemonic() == iced_x86::Mnemonic::Push
         && instruction.op0_kind() == OpKind::Register
@@ -168,7 +169,7 @@ fn decoder(address: u64, bytes: &[u8]) -> Decoder<'_> {
     Decoder::with_ip(64, bytes, address, DecoderOptions::NONE)
 }
 
-/// How instructions are written everywhere: AT&T syntax, as objdump and the kernel have it.
+/// Returns the formatter for all disassembly: AT&T syntax, like objdump and the kernel.
 pub(crate) fn formatter() -> GasFormatter {
     let mut formatter = GasFormatter::new();
     let options = formatter.options_mut();

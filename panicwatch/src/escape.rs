@@ -1,28 +1,29 @@
-//! Text of a watched program, made safe to show: it can neither steer a terminal nor pass for our own words.
+//! Escapes text of the watched program for display, so that it can neither control a terminal nor imitate panicwatch's
+//! own output.
 //!
-//! Panic values, file names, goroutine labels and command lines are whatever the program (or who sent it
-//! requests) chose. Knows characters only. Must not know incidents, colours or layout.
+//! Panic values, file names, goroutine labels and command lines are chosen by the program, or by the sender of a
+//! request that it handles. This module knows characters only; it must not know incidents, colours or layout.
 
 use std::fmt::Write as _;
 
 use unicode_width::UnicodeWidthChar as _;
 
-/// More combining marks than this in a row are stacked over neighbouring lines by terminals.
+/// Longest run of combining marks left unescaped: terminals draw longer runs over neighbouring lines.
 const MAX_MARKS: usize = 3;
 
-/// How much of one string is looked at at all: nobody reads more on a terminal, the document has it whole.
+/// Maximum number of characters of one string that are shown; the incident document has the complete text.
 pub const MAX_CHARS: usize = 16 * 1024;
 
-/// `text` on one line: control characters, escape sequences, line separators, bidirectional and invisible
-/// format characters become `\n`, `\x1b`, `\u{202e}`. A backslash stays as it is: Windows paths and patterns are
-/// commoner than doubt about them, and the incident document has the exact text.
+/// Escapes `text` for one line: control characters, escape sequences, line separators, bidirectional and invisible
+/// format characters become `\n`, `\x1b`, `\u{202e}`. A backslash is left as it is: Windows paths and patterns are more
+/// common than ambiguous text, and the incident document has the exact text.
 pub fn one_line(text: &str) -> String {
     one_line_max(text, MAX_CHARS)
 }
 
-/// As [`one_line`], of at most `max` characters of `text`; what is left out is counted at the end.
+/// Like [`one_line`], for at most `max` characters of `text`; appends the number of bytes omitted.
 pub fn one_line_max(text: &str, max: usize) -> String {
-    // Most text is plain, and there may be very much of it.
+    // Fast path: most text is printable ASCII, and it can be very long.
     if text.len() <= max && text.bytes().all(|b| matches!(b, b' '..=b'~')) {
         return text.to_owned();
     }
@@ -45,16 +46,17 @@ pub fn one_line_max(text: &str, max: usize) -> String {
     out
 }
 
-/// The lines of `text`, each made safe; at most `max` of them, and how many more there are.
-/// Only `\n` (and `\r\n`) end a line here, as in Go's own output.
+/// Escapes the lines of `text`; returns at most `max` of them, and the number of lines omitted. Only `\n` (and `\r\n`)
+/// end a line here, as in Go's own output.
 pub fn lines(text: &str, max: usize) -> (Vec<String>, usize) {
     let mut rest = text.split('\n');
     let shown = rest.by_ref().take(max).map(|l| one_line(l.strip_suffix('\r').unwrap_or(l))).collect();
     (shown, rest.count())
 }
 
-/// `text` as it is printed, its line ends kept, and with `color` the colours of our own: escape sequences that set colours and
-/// weights (SGR) and nothing else. The last gate before a terminal: what a text is made of has been escaped where it was put together.
+/// Escapes `text` for the terminal but keeps line ends and, with `color`, our own colours: SGR escape sequences, which
+/// set only colours and weights. The last filter before a terminal: parts of `text` that come from the watched program
+/// are already escaped where the text is put together.
 pub fn screen(text: &str, color: bool) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -74,14 +76,14 @@ pub fn screen(text: &str, color: bool) -> String {
     out + rest
 }
 
-/// Length of the SGR sequence that `text` begins with; 0: it begins with none.
+/// Returns the length in bytes of the SGR sequence at the start of `text`; 0 if there is none.
 fn sgr(text: &str) -> usize {
     let parameters = text.strip_prefix("\x1b[").unwrap_or_default();
     let end = parameters.find(|c: char| !c.is_ascii_digit() && c != ';').unwrap_or(parameters.len());
     if parameters[end..].starts_with('m') { "\x1b[".len() + end + 1 } else { 0 }
 }
 
-/// Whether a terminal would act on `c`, hide it, or let it reorder its neighbours.
+/// Reports whether a terminal would interpret or hide `c`, or let it reorder neighbouring characters.
 pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,

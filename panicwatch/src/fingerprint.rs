@@ -1,8 +1,8 @@
-//! The fingerprint of an incident: the same for the same defect on every host, whether recovered or fatal, and
-//! after a rebuild that did not touch it. The rule is in docs/fingerprint.md.
+//! The fingerprint of an incident: equal for the same defect on every host, whether recovered or fatal, and after a
+//! rebuild that did not change the code concerned. docs/fingerprint.md specifies the rule.
 //!
-//! A pure function of the document: program, kind, class of the value, names of the innermost functions of the
-//! user. Must not look at lines, offsets, addresses, times, ids, or text that data decides.
+//! A pure function of the document: program, kind, class of the value, and names of the innermost user functions. Must
+//! not depend on lines, offsets, addresses, times, ids, or text that contains data.
 
 use sha2::{Digest as _, Sha256};
 
@@ -11,20 +11,20 @@ use crate::{
     incident::{Frame, Incident, Kind, Panic, Value},
 };
 
-/// Version of the rule, in front of every fingerprint: a new rule gets a new prefix.
+/// Version of the rule, prepended to every fingerprint: a new rule requires a new prefix.
 pub const PREFIX: &str = "pw1:";
 
-/// How many different functions of the user's take part.
+/// Number of distinct user functions included.
 const FRAMES: usize = 3;
 
-/// A function of a stack overflow belongs to the recursion when it is on the stack this often.
+/// Number of occurrences on the stack that makes a function of a stack overflow part of the recursion.
 const RECURSIVE: usize = 3;
 
-/// The fingerprint: [`PREFIX`] and 16 hexadecimal digits.
+/// Returns the fingerprint: [`PREFIX`] and 16 hexadecimal digits.
 pub fn fingerprint(incident: &Incident) -> String {
     let mut hash = Sha256::new();
     for part in basis(incident) {
-        // With its length, so that no part can pass for two.
+        // Hashing the length first keeps the boundaries of the parts unambiguous.
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
@@ -33,7 +33,7 @@ pub fn fingerprint(incident: &Incident) -> String {
     format!("{PREFIX}{hex}")
 }
 
-/// What the fingerprint is made of, in words: for people who ask why two incidents are, or are not, one.
+/// Returns the input of the fingerprint in readable form: it shows why two incidents share a fingerprint or do not.
 pub fn basis(incident: &Incident) -> Vec<String> {
     let mut out = vec![
         format!("program {}", program(incident)),
@@ -44,14 +44,15 @@ pub fn basis(incident: &Incident) -> Vec<String> {
     out
 }
 
-/// Main module path, which rebuilds and hosts share; without one the executable's name.
+/// Returns the main module path, which is the same in rebuilds and on all hosts; without one, the executable's name.
 fn program(incident: &Incident) -> &str {
     let process = &incident.process;
     let module = process.module.as_deref().filter(|m| !m.is_empty() && *m != "command-line-arguments");
     module.or(process.exe.as_deref().map(|e| e.rsplit('/').next().unwrap_or(e))).unwrap_or("?")
 }
 
-/// What was raised, without what data decides: the type of the value, for the runtime's own errors with what they say.
+/// Returns the class of the incident, without data: the value's type, and for the runtime's own errors also the kind of
+/// error; the message for everything but panics.
 pub fn class(incident: &Incident) -> String {
     match incident.panics.iter().find(|p| !p.goexit) {
         Some(first) if incident.kind == Kind::Panic => value_class(first),
@@ -59,14 +60,14 @@ pub fn class(incident: &Incident) -> String {
     }
 }
 
-/// The value's type; for the runtime's own errors also what their text says, without what data decides.
+/// Returns the value's type; for the runtime's own errors also their text, without data.
 fn value_class(panic: &Panic) -> String {
     let Value { type_name, text, .. } = &panic.value;
     let name = generic_free(type_name.as_deref().unwrap_or("?"));
     match text {
-        // Its text differs between Go releases, the type says it all.
+        // Its text differs between Go releases, and the type identifies the error.
         _ if name == "*runtime.PanicNilError" => name,
-        // A user's type may implement runtime.Error as well: its text is the user's.
+        // A user's type may implement runtime.Error as well; its text then is user data.
         Some(text) if panic.runtime_error && is_runtime_type(&name) => {
             format!("{name} {}", runtime_error_class(text))
         }
@@ -78,13 +79,13 @@ fn is_runtime_type(name: &str) -> bool {
     name.trim_start_matches('*').starts_with("runtime.")
 }
 
-/// Texts of <https://github.com/golang/go/blob/go1.24.11/src/runtime/error.go>, reduced to what the code decides.
+/// Reduces a text of <https://github.com/golang/go/blob/go1.24.11/src/runtime/error.go> to the part fixed by the code.
 fn runtime_error_class(text: &str) -> String {
     let text = text.strip_prefix("runtime error: ").unwrap_or(text);
     if let Some(conversion) = text.strip_prefix("interface conversion: ") {
         return format!("interface conversion to {}", asserted(conversion));
     }
-    // The type found there comes with the data.
+    // The rest of these texts (types, numbers) depends on the data.
     for start in [
         "hash of unhashable type",
         "comparing uncomparable type",
@@ -98,7 +99,8 @@ fn runtime_error_class(text: &str) -> String {
     without_numbers(text)
 }
 
-/// The type asserted, which the source names; the type found is data. "I is T, not A", "T is not A: missing method M".
+/// Returns the asserted type, which the source names; the type found is data. The texts are "I is T, not A" and "T is
+/// not A: missing method M".
 fn asserted(conversion: &str) -> &str {
     let after =
         [", not ", " is not "].iter().find_map(|sep| conversion.split_once(sep)).map_or("?", |(_, a)| a);
@@ -106,18 +108,18 @@ fn asserted(conversion: &str) -> &str {
     &after[..end.unwrap_or(after.len())]
 }
 
-/// The first line of a fatal error's or signal's message, without numbers and without texts of the program.
+/// Returns the first line of the message of a fatal error or signal, without numbers and without text of the program.
 fn message_class(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
     let cut = match line.split_once(": ") {
         Some((head @ ("panic while printing panic value" | "removed GODEBUG"), _)) => head,
-        // A signal's own words: "SIGSEGV: segmentation violation".
+        // The text after the colon is fixed, as in "SIGSEGV: segmentation violation".
         _ => line,
     };
     without_numbers(cut)
 }
 
-/// Every number that stands for itself becomes N; digits of a name (int64) stay.
+/// Replaces every number with N, except digits that are part of a name (int64).
 fn without_numbers(text: &str) -> String {
     let mut out = String::new();
     let mut in_word = false;
@@ -158,8 +160,8 @@ fn functions(incident: &Incident) -> Vec<String> {
     out
 }
 
-/// The frames below the first raise: while a deferred call of a panic runs, the frames that it was raised from
-/// are still there, behind that of gopanic. Later panics of the chain come and go with the deferred calls.
+/// Returns the frames below the first raise. While a deferred call of a panic runs, the frames that raised the panic
+/// are still on the stack, below that of gopanic. Later panics of the chain exist only while the deferred calls run.
 fn raise_stack(incident: &Incident) -> &[Frame] {
     let is_gopanic = |f: &Frame| frame_class::is_gopanic(&f.function);
     match incident.stack.iter().rposition(is_gopanic) {
@@ -168,8 +170,8 @@ fn raise_stack(incident: &Incident) -> &[Frame] {
     }
 }
 
-/// When a library raised it: its function that was called, not those that this one called and that change with
-/// its releases. `None` when the user's own code raised it.
+/// For an incident raised in a library, returns the library function that was called from outside, not its callees,
+/// which change with the library's releases. `None` when user code raised it.
 fn entry_of_library(stack: &[Frame], module: Option<&str>) -> Option<String> {
     let class = |f: &Frame| frame_class::of_frame(f, module);
     let raiser = class(stack.iter().find(|f| class(f) != Class::Runtime)?);
@@ -180,7 +182,7 @@ fn entry_of_library(stack: &[Frame], module: Option<&str>) -> Option<String> {
     run.take_while(|f| class(f) == raiser).filter_map(|f| function_name(&f.function)).last()
 }
 
-/// Where in the recursion the stack's end was met is chance: the functions that recur, in alphabetical order.
+/// Returns the functions that recur, in alphabetical order: at which of them the stack overflows is chance.
 fn recursion(stack: &[Frame], module: Option<&str>) -> Vec<String> {
     let known = stack.iter().filter(|f| frame_class::of_frame(f, module) != Class::Runtime);
     let names: Vec<_> = known.filter_map(|f| function_name(&f.function)).collect();
@@ -191,10 +193,10 @@ fn recursion(stack: &[Frame], module: Option<&str>) -> Vec<String> {
     out
 }
 
-/// A function's name without what a compiler numbers: closures (`f.func2.1` is `f.func`), range-over-func bodies
-/// (`f-range1` is `f`), init functions, type arguments. A closure of an inlined function is named after both,
-/// `caller.f.func1`, and becomes `f.func` again, as in a build that did not inline it.
-/// `None` for wrappers that the compiler makes (`gowrap1`, `deferwrap1`).
+/// Returns a function's name without parts that the compiler numbers: closures (`f.func2.1` is `f.func`),
+/// range-over-func bodies (`f-range1` is `f`), init functions, type arguments. A closure of an inlined function has
+/// both names, `caller.f.func1`, and becomes `f.func` again, as in a build that did not inline it. `None` for wrappers
+/// generated by the compiler (`gowrap1`, `deferwrap1`).
 /// <https://github.com/golang/go/blob/go1.24.11/src/cmd/compile/internal/ir/func.go> (closureName)
 fn function_name(function: &str) -> Option<String> {
     let plain = generic_free(function);
@@ -232,13 +234,13 @@ fn function_name(function: &str) -> Option<String> {
 }
 
 fn numbered(part: &str, stem: &str) -> bool {
-    // "func1-range2" is a range body in a closure.
+    // "func1-range2" is a range-over-func body in a closure.
     let digits = part.strip_prefix(stem).map(|d| d.split_once("-range").map_or(d, |(d, _)| d));
     digits.is_some_and(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Without anything in brackets that follows a name: type arguments, as `[...]` or written out.
-/// A slice or array type (`[]int`, `*[4]int`) keeps its brackets.
+/// Removes everything in brackets after a name: type arguments, as `[...]` or written out. A slice or array type
+/// (`[]int`, `*[4]int`) keeps its brackets.
 fn generic_free(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     let mut depth = 0usize;

@@ -1,24 +1,25 @@
-//! Whose code a frame is: the user's, a dependency's, the standard library's, or the runtime's.
+//! Classifies frames by owner: the user, a dependency, the standard library, or the runtime.
 //!
-//! One rule for the report, the fingerprint and the choice of a panic's site. A function of names only: function
-//! name, file and main module path. Knows no binaries and no incidents' further content.
+//! The report, the fingerprint and the choice of a panic's site share this rule. It depends on names only: function
+//! name, file and main module path. This module knows no binaries and nothing of incidents but their frames.
 
 use crate::incident::Frame;
 
-/// Whose code it is. Ordered by how much it tells the one who is on call, most first.
+/// Owner of a frame's code, ordered by relevance to the on-call engineer, most relevant first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
-    /// The main module (or, where no module is known, whatever is none of the others).
+    /// The main module (or, when no module is known, anything not in another class).
     User,
     /// Another module, or a vendored package.
     ThirdParty,
     /// Go's standard library.
     Standard,
-    /// The runtime, its internal packages, compiler-made functions, C and assembly without a package.
+    /// The runtime, its internal packages, compiler-generated functions, and C and assembly functions without a
+    /// package.
     Runtime,
 }
 
-/// First elements of the import paths of the standard library, Go 1.19 to 1.27 ($GOROOT/src), sorted.
+/// First path elements of the standard library's import paths, Go 1.19 to 1.27 ($GOROOT/src), sorted.
 const STANDARD: &[&str] = &[
     "archive",
     "arena",
@@ -76,11 +77,11 @@ const STANDARD: &[&str] = &[
     "weak",
 ];
 
-/// The import path in a function's name: "net/http" of "net/http.(*conn).serve"; `None` for names without a
-/// package (`panic`, C functions, `_cgoexp_…`) and for those the compiler makes (`type:.eq.…`, `go:…`).
+/// Returns the import path in a function's name: "net/http" of "net/http.(*conn).serve"; `None` for names without a
+/// package (`panic`, C functions, `_cgoexp_…`) and for compiler-generated ones (`type:.eq.…`, `go:…`).
 ///
-/// A dot in the last element of an import path is written `%2e` in symbol names, so the first dot after the
-/// last slash ends the path. Type arguments may hold slashes and come after it.
+/// A dot in the last element of an import path is written `%2e` in symbol names, so the first dot after the last slash
+/// ends the path. Type arguments may contain slashes; they follow the path.
 /// <https://github.com/golang/go/blob/go1.24.11/src/cmd/internal/objabi/path.go>
 pub fn package(function: &str) -> Option<&str> {
     let plain = &function[..function.find(['[', '(']).unwrap_or(function.len())];
@@ -91,7 +92,7 @@ pub fn package(function: &str) -> Option<&str> {
     (!path.is_empty() && !made).then_some(path)
 }
 
-/// The class of a function. `module` is the main module's path from the build info.
+/// Returns the class of a function. `module` is the main module's path from the build info.
 pub fn classify(function: &str, file: Option<&str>, module: Option<&str>) -> Class {
     let Some(package) = package(function) else { return Class::Runtime };
     let module = module.filter(|m| !m.is_empty() && *m != "std" && *m != "command-line-arguments");
@@ -99,7 +100,7 @@ pub fn classify(function: &str, file: Option<&str>, module: Option<&str>) -> Cla
         return Class::User;
     }
     if module.is_some_and(|m| within(package, m) || package.strip_suffix("_test") == Some(m)) {
-        // A nested module (example.com/app/api beside example.com/app) is a dependency like any other.
+        // A nested module (example.com/app/api next to example.com/app) is a dependency like any other.
         return match (file.and_then(module_of_file), module) {
             (Some(of_file), Some(m)) if of_file != m => Class::ThirdParty,
             _ => Class::User,
@@ -117,25 +118,26 @@ pub fn classify(function: &str, file: Option<&str>, module: Option<&str>) -> Cla
     if dependency { Class::ThirdParty } else { Class::User }
 }
 
-/// The class of a frame.
+/// Returns the class of a frame.
 pub fn of_frame(frame: &Frame, module: Option<&str>) -> Class {
     classify(&frame.function, frame.file.as_deref(), module)
 }
 
-/// Where a stack's incident was raised, as an index: the innermost frame of the user's code, or failing that of
-/// a dependency's, the standard library's, the runtime's. `None` when no frame but that of gopanic is known.
+/// Returns the index of the frame at which a stack's incident was raised: the innermost frame of user code, else of a
+/// dependency, the standard library, or the runtime. `None` when the stack has no frame but gopanic's.
 pub fn site(stack: &[Frame], module: Option<&str>) -> Option<usize> {
     let known = (0..stack.len()).filter(|&i| !is_gopanic(&stack[i].function));
     known.min_by_key(|&i| (of_frame(&stack[i], module), i))
 }
 
-/// `runtime.gopanic`, which tracebacks call "panic": every panic passes it, so it is never where one was raised.
+/// Reports whether this is `runtime.gopanic`, which tracebacks call "panic". Every panic goes through it, so it is
+/// never the raise site.
 pub fn is_gopanic(function: &str) -> bool {
     matches!(function, "panic" | "runtime.gopanic")
 }
 
-/// Packages whose functions Go's own traceback would rather hide. runtime/debug, /pprof, /trace and the like are
-/// libraries that people call.
+/// Reports whether Go's own traceback would hide functions of this package. runtime/debug, runtime/pprof, runtime/trace
+/// and the like are excluded: they are libraries that user code calls.
 fn is_runtime(package: &str) -> bool {
     matches!(package, "runtime" | "runtime/cgo" | "internal/abi" | "internal/bytealg" | "internal/cpu")
         || package.starts_with("runtime/internal/")
@@ -150,15 +152,15 @@ fn is_dependency_file(file: &str) -> bool {
     file.contains("/vendor/") || module_of_file(file).is_some()
 }
 
-/// A file beside the main module, in no cache: another module of a go.work, or one that go.mod replaces by a
-/// directory. Those are the user's own as well.
+/// Reports whether the file is in a directory next to the main module, in no cache: another module of a go.work, or a
+/// directory that go.mod substitutes with `replace`. Those are user code as well.
 fn is_local_file(file: &str) -> bool {
     file.starts_with('/') && !file.contains("/external/")
 }
 
-/// The module of a file in the module cache, "…/pkg/mod/example.com/x@v1.2.3/y.go" or, with -trimpath,
-/// "example.com/x@v1.2.3/y.go". Paths with capitals are escaped there (`!x` is `X`); those are compared by nobody
-/// but this crate, so they are unescaped only when needed. `None` for files outside the cache.
+/// Returns the module of a file in the module cache, "…/pkg/mod/example.com/x@v1.2.3/y.go" or, with -trimpath,
+/// "example.com/x@v1.2.3/y.go". Such paths escape capital letters (`!x` is `X`); this function unescapes them. `None`
+/// for files outside the cache.
 fn module_of_file(file: &str) -> Option<String> {
     let (path, version) = file.split_once("@v")?;
     version.starts_with(|c: char| c.is_ascii_digit()).then_some(())?;

@@ -1,7 +1,8 @@
-//! The incident document, `panicwatch.incident/1`: what every output of panicwatch is made from.
+//! The incident document, `panicwatch.incident/1`, from which panicwatch makes every output.
 //!
-//! Names and meanings are a promise to other tools (docs/incident.md). What could not be known is `None` (JSON
-//! `null`) and has an entry in [`Incident::missing`]. Knows no events, no binaries, no processes.
+//! Field names and meanings are a stable interface for other tools (docs/incident.md). A value that could not be
+//! determined is `None` (JSON `null`) and has an entry in [`Incident::missing`]. This module knows no events, binaries
+//! or processes.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -12,7 +13,7 @@ use crate::timeline::Timeline;
 /// The value of [`Incident::schema`].
 pub const SCHEMA: &str = "panicwatch.incident/1";
 
-/// An address in the watched process; in JSON a string, `"0x…"`.
+/// An address in the watched process, serialized as a string, `"0x…"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Addr(pub u64);
 
@@ -36,56 +37,56 @@ impl<'de> Deserialize<'de> for Addr {
     }
 }
 
-/// One panic chain, throw, fatal error or deadly signal, whole.
+/// One complete panic chain, throw, fatal error or fatal signal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Incident {
     /// Always [`SCHEMA`].
     pub schema: String,
-    /// ULID.
+    /// Unique id, a ULID: sorts by time.
     pub id: String,
-    /// Wall time of the first raise, RFC 3339 UTC with nanoseconds.
+    /// Wall-clock time of the first raise, RFC 3339 UTC with nanoseconds.
     pub time: String,
-    /// First raise, CLOCK_MONOTONIC nanoseconds.
+    /// Time of the first raise, CLOCK_MONOTONIC nanoseconds.
     pub start_ns: u64,
-    /// Recovery or death, CLOCK_MONOTONIC nanoseconds.
+    /// Time of the recovery or death, CLOCK_MONOTONIC nanoseconds; `None` when neither was seen.
     pub end_ns: Option<u64>,
-    /// What happened.
+    /// Panic, fatal error, throw or signal.
     pub kind: Kind,
-    /// How it ended.
+    /// How the incident ended for the goroutine or the process.
     pub outcome: Outcome,
-    /// How the process ended, when it did.
+    /// How the process ended; `None` while it lives.
     pub exit: Option<Exit>,
-    /// What Go prints after "panic: " for the first panic (without notes), or after "fatal error: ".
+    /// The text Go prints after "panic: " for the first panic (without notes), or after "fatal error: ".
     pub message: Option<String>,
-    /// The process it happened in.
+    /// The process in which it happened.
     pub process: Process,
-    /// The machine it happened on; `None` in documents of versions that did not record it.
+    /// The machine on which it happened; `None` in documents of versions that did not record it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<Host>,
-    /// The goroutine it happened on; `None` for a deadlock or a crash with no goroutine.
+    /// The goroutine on which it happened; `None` for a deadlock or a crash with no goroutine.
     pub goroutine: Option<Goroutine>,
-    /// The chain, oldest first; empty for fatal errors, throws and signals outside a panic.
+    /// The panic chain, oldest first; empty for fatal errors, throws and signals outside a panic.
     pub panics: Vec<Panic>,
-    /// As Go's traceback shows it, innermost first.
+    /// Stack as Go's traceback shows it, innermost frame first.
     pub stack: Vec<Frame>,
-    /// Frames left out between the 50 innermost and 50 outermost; `None` when not all of them are known.
+    /// Number of frames omitted between the 50 innermost and 50 outermost; `None` when some of them are unknown.
     #[serde(deserialize_with = "present")]
     pub stack_elided: Option<u64>,
-    /// Creators, nearest first.
+    /// Creators of the goroutine, nearest first.
     pub ancestry: Vec<Ancestor>,
-    /// Set when it happened before main.main.
+    /// Where in package initialization it happened; set only before main.main.
     pub init: Option<Init>,
-    /// The window before it; `None` until recorded.
+    /// Events in the window before the incident; `None` until recorded.
     pub timeline: Option<Timeline>,
-    /// What the capture itself took.
+    /// Cost of the capture.
     pub capture: Capture,
-    /// The same for the same defect, on every host.
+    /// Identifies the defect: equal for the same defect on every host.
     pub fingerprint: String,
-    /// Everything that is `None` above, with its reason.
+    /// Every field that is `None` above, with the reason.
     pub missing: Vec<Missing>,
 }
 
-/// What happened.
+/// What happened in an incident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -93,14 +94,14 @@ pub enum Kind {
     Panic,
     /// `runtime.fatal`: concurrent map writes, deadlock, unlock of unlocked mutex …
     FatalError,
-    /// `runtime.throw`: the runtime found itself broken, out of memory, stack overflow …
+    /// `runtime.throw`: an inconsistency in the runtime, out of memory, stack overflow …
     Throw,
-    /// A signal that Go dies of.
+    /// A signal that kills a Go program.
     Signal,
 }
 
 impl Kind {
-    /// As the document writes it.
+    /// Returns the name used in the document.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Panic => "panic",
@@ -111,24 +112,25 @@ impl Kind {
     }
 }
 
-/// How it ended.
+/// How an incident ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The goroutine lives on.
+    /// The panic was recovered and the goroutine continued.
     Recovered,
-    /// The process died of it.
+    /// The incident killed the process.
     Fatal,
     /// `runtime.Goexit` ended the goroutine.
     Goexit,
-    /// The program ended while it was under way, and not because of it: os.Exit, main's return, a signal or exec.
+    /// The program ended while the incident was in progress, for another reason: os.Exit, main's return, a signal or
+    /// exec.
     Exited,
     /// No end was seen, or records were lost.
     Unknown,
 }
 
 impl Outcome {
-    /// As the document writes it.
+    /// Returns the name used in the document.
     pub fn name(self) -> &'static str {
         match self {
             Outcome::Recovered => "recovered",
@@ -143,18 +145,18 @@ impl Outcome {
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
-    /// Exit status, when it exited.
+    /// Exit status; `None` when a signal killed the process.
     pub code: Option<i32>,
-    /// Signal number, when a signal killed it.
+    /// Number of the signal that killed the process; `None` when it exited.
     pub signal: Option<i32>,
 }
 
-/// The machine that an incident happened on.
+/// The machine on which an incident happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Host {
     /// Host name, as `uname -n` prints it outside containers.
     pub name: Option<String>,
-    /// The kernel's boot id: incidents with the same one share a CLOCK_MONOTONIC.
+    /// The kernel's boot id. Incidents with the same boot id share a CLOCK_MONOTONIC.
     pub boot_id: Option<String>,
 }
 
@@ -165,11 +167,11 @@ pub struct Process {
     pub pid: u32,
     /// Path of the executable.
     pub exe: Option<String>,
-    /// Command line.
+    /// Command line; the program name is the first element.
     pub args: Option<Vec<String>>,
-    /// RFC 3339 UTC.
+    /// Start time, RFC 3339 UTC.
     pub start_time: Option<String>,
-    /// For example "go1.24.11".
+    /// Go version of the build, for example "go1.24.11".
     pub go_version: Option<String>,
     /// Main module path.
     pub module: Option<String>,
@@ -179,36 +181,36 @@ pub struct Process {
     pub vcs_revision: Option<String>,
     /// GNU build id, else Go build id.
     pub build_id: Option<String>,
-    /// GODEBUG, GOTRACEBACK, GOGC, GOMAXPROCS, GOMEMLIMIT as set in its environment; unset ones are absent.
+    /// GODEBUG, GOTRACEBACK, GOGC, GOMAXPROCS and GOMEMLIMIT from the process's environment; unset ones are absent.
     pub env: Option<BTreeMap<String, String>>,
-    /// Container, when it runs in one.
+    /// Container metadata; `None` outside a container.
     pub container: Option<serde_json::Value>,
-    /// Pod, when it runs in one.
+    /// Pod metadata; `None` outside Kubernetes.
     pub kubernetes: Option<serde_json::Value>,
 }
 
 impl Process {
-    /// Base name of the executable.
+    /// Returns the base name of the executable.
     pub fn binary_name(&self) -> Option<&str> {
         base_name(self.exe.as_deref()?)
     }
 
-    /// What is known of its container under that key: "id", "name", "runtime".
+    /// Returns the container's metadata for `key`: "id", "name" or "runtime".
     pub fn in_container(&self, key: &str) -> Option<&str> {
         self.container.as_ref()?.get(key)?.as_str()
     }
 
-    /// What is known of its pod under that key: "namespace", "pod", "pod_uid", "container".
+    /// Returns the pod's metadata for `key`: "namespace", "pod", "pod_uid" or "container".
     pub fn in_pod(&self, key: &str) -> Option<&str> {
         self.kubernetes.as_ref()?.get(key)?.as_str()
     }
 
-    /// What is known of its container's labels.
+    /// Returns the labels of the container.
     pub fn labels_of_container(&self) -> Vec<(&str, &str)> {
         labels(self.container.as_ref())
     }
 
-    /// What is known of its pod's labels.
+    /// Returns the labels of the pod.
     pub fn labels_of_pod(&self) -> Vec<(&str, &str)> {
         labels(self.kubernetes.as_ref())
     }
@@ -220,39 +222,39 @@ fn labels(of: Option<&serde_json::Value>) -> Vec<(&str, &str)> {
     pairs.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?))).collect()
 }
 
-/// Base name of an executable's path, without what /proc says of one that was deleted.
+/// Returns the base name of an executable's path, without the " (deleted)" that /proc appends to a deleted file's path.
 pub fn base_name(exe: &str) -> Option<&str> {
     exe.trim_end_matches(" (deleted)").rsplit('/').next().filter(|name| !name.is_empty())
 }
 
-/// The goroutine at the raise.
+/// The goroutine's state at the raise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct Goroutine {
-    /// goid.
+    /// Goroutine id (goid).
     pub id: u64,
-    /// As Go's goroutine header names it: "running", "syscall", …
+    /// Status as in Go's goroutine header: "running", "syscall", …
     pub status: Option<String>,
-    /// Only while waiting.
+    /// Go's wait reason; set only while the goroutine waits.
     pub wait_reason: Option<String>,
     /// goid of the creator (Go 1.21 and later).
     pub parent_id: Option<u64>,
-    /// The go statement.
+    /// Call site of the go statement that created the goroutine.
     pub created_by: Option<Frame>,
     /// The goroutine's first function.
     pub start: Option<Frame>,
     /// Kernel thread id.
     pub thread_id: Option<u32>,
-    /// runtime.LockOSThread in force.
+    /// Whether runtime.LockOSThread is in effect.
     pub locked_to_thread: Option<bool>,
-    /// pprof labels.
+    /// pprof labels by key.
     pub labels: BTreeMap<String, String>,
-    /// Stack bounds.
+    /// Lower bound of the stack.
     pub stack_lo: Option<Addr>,
-    /// Stack bounds.
+    /// Upper bound of the stack.
     pub stack_hi: Option<Addr>,
-    /// Stack guard.
+    /// Stack guard (`g.stackguard0`).
     pub stackguard0: Option<Addr>,
-    /// Deferred calls pending at the raise.
+    /// Number of deferred calls pending at the raise.
     pub defer_depth: Option<u64>,
 }
 
@@ -261,28 +263,29 @@ pub struct Goroutine {
 pub struct Panic {
     /// The argument of panic().
     pub value: Value,
-    /// It implements runtime.Error.
+    /// Whether the value implements runtime.Error.
     pub runtime_error: bool,
-    /// It stands for a runtime.Goexit in the chain.
+    /// Whether this entry stands for a runtime.Goexit in the chain.
     pub goexit: bool,
-    /// How it ended.
+    /// How this panic ended.
     pub state: State,
-    /// CLOCK_MONOTONIC nanoseconds.
+    /// Time of the raise, CLOCK_MONOTONIC nanoseconds.
     pub raised_ns: u64,
-    /// Where it was raised: the innermost frame of the user's code.
+    /// Where it was raised: the innermost frame of user code.
     pub site: Option<Frame>,
-    /// The signal it was made from.
+    /// The signal from which the runtime made this panic.
     pub signal: Option<Signal>,
-    /// General registers at the raise, by name.
+    /// General-purpose registers at the raise, by name.
     pub registers: BTreeMap<String, Addr>,
-    /// Instructions around the raising one.
+    /// Instructions around the raising instruction.
     pub instructions: Vec<Instruction>,
-    /// What raised it and what that compares, in words, from the code alone; absent when the code does not tell.
+    /// Description of the raising operation and of the operands that it compares, derived from the machine code alone;
+    /// absent when the code does not determine it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<String>,
     /// Deferred calls in the order they ran.
     pub defers: Vec<Defer>,
-    /// The recover that caught it; `None`: never recovered.
+    /// The recover() that caught this panic; `None` if it was never recovered.
     pub recover: Option<Recover>,
 }
 
@@ -294,11 +297,11 @@ pub enum State {
     Recovered,
     /// recover() caught it and a new panic followed from the same deferred call.
     Repanicked,
-    /// A later panic took over and was recovered, or the goroutine went away under it.
+    /// A later panic replaced it and was recovered, or the goroutine exited before it ended.
     Aborted,
-    /// The process died of it.
+    /// It killed the process.
     Fatal,
-    /// Still under way when last seen.
+    /// Still in progress when last observed.
     Running,
 }
 
@@ -308,30 +311,31 @@ pub struct Value {
     /// Type name as Go prints it; "nil" for nil.
     #[serde(rename = "type")]
     pub type_name: Option<String>,
-    /// The text of the value (string, error message, number); `None` when only the program could tell.
+    /// The text of the value (string, error message, number); `None` when only running the program's code could produce
+    /// it.
     pub text: Option<String>,
-    /// Exactly what Go prints for it after "panic: ".
+    /// Exactly what Go prints for the value after "panic: ".
     pub printed: Option<String>,
-    /// Set when `text` is not valid UTF-8: the bytes in hex.
+    /// The bytes in hex; set only when `text` is not valid UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw_hex: Option<String>,
-    /// The contents of a composite value, such as `{Code:5 Msg:"x"}`. Neither what Go prints nor a message.
+    /// The contents of a composite value, such as `{Code:5 Msg:"x"}`. Neither Go's output nor a message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
 
-/// A signal turned into a panic.
+/// A signal that the runtime turned into a panic.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Signal {
-    /// 11 …
+    /// Signal number, such as 11.
     pub number: u32,
-    /// SIGSEGV …
+    /// Signal name, such as SIGSEGV.
     pub name: String,
-    /// si_code.
+    /// `si_code` of the signal.
     pub code: Option<i64>,
-    /// si_addr.
+    /// `si_addr` of the signal.
     pub addr: Option<Addr>,
-    /// Faulting instruction.
+    /// Address of the faulting instruction.
     pub pc: Option<Addr>,
 }
 
@@ -340,11 +344,11 @@ pub struct Signal {
 pub struct Instruction {
     /// Run-time address.
     pub address: Addr,
-    /// Hex.
+    /// Machine code in hex.
     pub bytes: String,
-    /// Disassembly.
+    /// Disassembly, AT&T syntax.
     pub text: String,
-    /// This one raised the panic.
+    /// Whether this instruction raised the panic.
     pub raised: bool,
 }
 
@@ -353,25 +357,25 @@ pub struct Instruction {
 pub struct Defer {
     /// The deferred function.
     pub function: Option<Frame>,
-    /// It was a nil function: calling it raised the next panic.
+    /// Whether it was a nil function: calling it raised the next panic.
     #[serde(default, skip_serializing_if = "is_false")]
     pub nil: bool,
-    /// The function (and line where known) of the defer statement.
+    /// The function (and the line, if known) of the defer statement.
     pub registered_by: Option<Frame>,
-    /// CLOCK_MONOTONIC nanoseconds.
+    /// Start of the call, CLOCK_MONOTONIC nanoseconds.
     pub start_ns: u64,
-    /// CLOCK_MONOTONIC nanoseconds.
+    /// End of the call, CLOCK_MONOTONIC nanoseconds.
     pub end_ns: Option<u64>,
-    /// How it ended; `None` while it runs.
+    /// How the call ended; `None` while it runs.
     pub ended: Option<DeferEnd>,
 }
 
-/// A field that may be null, but not be absent.
+/// Deserializes a field that may be null but must be present.
 fn present<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u64>, D::Error> {
     Option::deserialize(d)
 }
 
-/// Left out of the document.
+/// Reports whether serde omits the flag from the document.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
 fn is_false(flag: &bool) -> bool {
     !flag
@@ -381,11 +385,11 @@ fn is_false(flag: &bool) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeferEnd {
-    /// Returned, the panic goes on.
+    /// Returned; the panic continues.
     Returned,
-    /// Returned, having recovered the panic.
+    /// Returned after recovering the panic.
     Recovered,
-    /// Raised a new panic and did not come back.
+    /// Raised a new panic and did not return.
     Panicked,
     /// Ended the process.
     Exited,
@@ -402,58 +406,58 @@ pub struct Recover {
     pub ns_after_raise: u64,
 }
 
-/// A creator of the goroutine.
+/// A direct or indirect creator of the goroutine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ancestor {
-    /// goid.
+    /// Goroutine id (goid) of the creator.
     pub goroutine_id: Option<u64>,
-    /// The go statement.
+    /// Call site of the go statement.
     pub created_at: Option<Frame>,
 }
 
-/// Where in initialisation it happened.
+/// Position in package initialization at which the incident happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Init {
-    /// Import path of the package whose initialisation was running.
+    /// Import path of the package that was being initialized.
     pub package: Option<String>,
-    /// runtime.main, the init function …, outermost first.
+    /// Functions from runtime.main to the init function and beyond, outermost first.
     pub chain: Vec<String>,
 }
 
-/// What the capture took.
+/// Cost of the capture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Capture {
-    /// From the raise to the end of its capture, nanoseconds.
+    /// Time from the raise to the end of its capture, nanoseconds.
     pub delay_ns: Option<u64>,
     /// Time spent in all captures of this incident, nanoseconds.
     pub cost_ns: Option<u64>,
-    /// Bytes of the process's memory that they copied.
+    /// Bytes of process memory copied by the captures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
 }
 
-/// Something that could not be known.
+/// A value that could not be determined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missing {
     /// Path of the field, such as `panics[0].value.text`.
     pub what: String,
-    /// A sentence.
+    /// Why it could not be determined, as a sentence.
     pub reason: String,
 }
 
 /// One (possibly inlined) function activation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Frame {
-    /// Name as Go prints it.
+    /// Function name as Go prints it.
     pub function: String,
-    /// Source file.
+    /// Path of the source file, as recorded by the compiler.
     pub file: Option<String>,
-    /// Source line.
+    /// Line in `file`.
     pub line: Option<u32>,
-    /// Program counter as Go's traceback takes it (a return address, or the faulting instruction).
+    /// Program counter as in Go's traceback (a return address, or the faulting instruction).
     pub pc: Addr,
     /// pc minus the function's entry: the +0x… of Go's traceback.
     pub offset: u64,
-    /// Inlined into the next frame.
+    /// Whether this call is inlined into the next frame.
     pub inlined: bool,
 }

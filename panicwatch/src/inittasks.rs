@@ -1,50 +1,50 @@
-//! Which package's initialisation is running, from the tasks the linker laid out and the state the runtime keeps in
-//! them.
+//! Determines which package is being initialized, from the init tasks laid out by the linker and the state that the
+//! runtime keeps in them.
 //!
-//! Knows the binary and captured memory. Must not know stacks: whether a goroutine is inside an init function is its
-//! frames' business; that no `main.main` has started yet shows here.
+//! Knows the binary and captured memory. Must not know stacks: the caller decides from the frames whether a goroutine
+//! is inside an init function; this module shows that `main.main` has not started yet.
 //!
 //! From Go 1.21 on the linker sorts the tasks into one list
-//! (<https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go> doInit1); before, each task initialised those
-//! it depends on first (<https://github.com/golang/go/blob/go1.19.8/src/runtime/proc.go> doInit).
+//! (<https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go> doInit1). In earlier releases each task
+//! initialized its dependencies first (<https://github.com/golang/go/blob/go1.19.8/src/runtime/proc.go> doInit).
 
 use crate::{gobin::GoBinary, memory::Memory};
 
-/// Most tasks, functions of a task, and dependencies of a task that are believed.
+/// Maximum number of tasks, of functions of a task, and of dependencies of a task; larger counts are rejected.
 const MAX: u64 = 1 << 16;
-/// Deepest chain of imports that is followed up to Go 1.20, and most tasks that are looked at on the way.
+/// Maximum depth of the chain of imports followed up to Go 1.20; `MAX_STEPS` limits the tasks visited on the way.
 const MAX_DEPTH: usize = 4096;
 const MAX_STEPS: u64 = 1 << 18;
-/// Most bytes of function names in one task.
+/// Maximum total length of the function names of one task, in bytes.
 const MAX_NAMES: usize = 1 << 20;
-/// State of a task under way.
+/// State of a task that is running.
 const RUNNING: u32 = 1;
-/// State of a task that is through.
+/// State of a task that has completed.
 const DONE: u32 = 2;
 
-/// A package's initialisation.
+/// The initialization of one package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
-    /// Import path.
+    /// Import path of the package.
     pub package: String,
-    /// Its init functions in the order they run (`main.init`, `main.init.0`), as Go prints their names.
+    /// Its init functions in the order they run (`main.init`, `main.init.0`), named as Go prints them.
     pub functions: Vec<String>,
 }
 
-/// How far the initialisation of the program's packages has come.
+/// Progress of the initialization of the program's packages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
-    /// The package whose functions are running.
+    /// The package whose init functions are running.
     pub running: Option<Task>,
-    /// Tasks that are through, and tasks in all; `None` up to Go 1.20, which has no list of them.
+    /// Number of completed tasks, and of all tasks; `None` up to Go 1.20, which has no task list.
     pub done: Option<(u64, u64)>,
 }
 
-/// Reads the progress from `memory` of a process that runs `binary`, loaded `bias` above its link-time addresses. The
-/// runtime's own packages are initialised apart and do not show.
+/// Reads the progress from the `memory` of a process that runs `binary` with load bias `bias`. The runtime's own
+/// packages are initialized separately and are not included.
 ///
 /// # Errors
-/// A sentence for `missing`.
+/// Returns a sentence suitable as a reason in `missing`.
 pub fn progress(memory: &dyn Memory, binary: &GoBinary, bias: u64) -> Result<Progress, String> {
     let reader = Reader { memory, binary, bias };
     match binary.moduledata().inittasks {
@@ -68,7 +68,7 @@ impl Reader<'_> {
         for i in 0..count {
             let task = self.word(list.wrapping_add(8 * i))?;
             match self.state(task)? {
-                // Only one runs at a time; reading the first keeps a damaged list cheap.
+                // Only one task runs at a time; reading only the first keeps a damaged list cheap.
                 RUNNING if running.is_none() => {
                     let layout = &self.binary.layout().init_task;
                     let nfns = u64::from(self.u32(task.wrapping_add(layout.nfns.into()))?);
@@ -81,8 +81,8 @@ impl Reader<'_> {
         Ok(Progress { running, done: Some((done, count)) })
     }
 
-    /// Up to Go 1.20: {state, ndeps, nfns uintptr; deps [ndeps]*initTask; fns [nfns]}. A task is running while its
-    /// dependencies are, so the innermost running one is it.
+    /// Reads the progress up to Go 1.20: {state, ndeps, nfns uintptr; deps [ndeps]*initTask; fns [nfns]}. A task is
+    /// marked running while its dependencies run, so the innermost running task is the current one.
     fn tree(&self) -> Result<Progress, String> {
         let layout = &self.binary.layout().init_task;
         let (root, _) = self.binary.symbol("main..inittask").ok_or(
@@ -114,7 +114,7 @@ impl Reader<'_> {
         Err("the init tasks depend on each other in a circle".to_owned())
     }
 
-    /// The task whose functions' addresses are at `fns`.
+    /// Reads the task whose function addresses start at `fns`.
     fn task(&self, fns: u64, nfns: u64) -> Result<Task, String> {
         if nfns > MAX {
             return Err(format!("an init task with {nfns} functions"));
@@ -153,12 +153,12 @@ fn unread(at: u64) -> String {
     format!("memory at {at:#x} (init tasks) was not captured")
 }
 
-/// The import path in a function's name: `gopkg.in/yaml%2ev3.init.0` → `gopkg.in/yaml.v3`.
+/// Returns the import path in a function's name: `gopkg.in/yaml%2ev3.init.0` → `gopkg.in/yaml.v3`.
 ///
 /// The linker escapes dots in the last element, and quotes, blanks, `%`, control characters and non-ASCII anywhere:
 /// <https://github.com/golang/go/blob/go1.24.11/src/cmd/internal/objabi/path.go> PathToPrefix
 pub fn package_of(function: &str) -> String {
-    // Type arguments may hold slashes and dots of their own.
+    // Type arguments may contain slashes and dots.
     let plain = function.split('[').next().unwrap_or(function);
     let last = plain.rfind('/').map_or(0, |slash| slash + 1);
     let end = plain[last..].find('.').map_or(plain.len(), |dot| last + dot);

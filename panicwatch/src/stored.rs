@@ -1,7 +1,7 @@
-//! Incident documents as they were stored: one document, or JSON lines, found and read from bytes.
+//! Incident documents as stored: finds and reads one document, or JSON lines, in a byte slice.
 //!
-//! A file may be large, cut short by a crash, or no incident at all: documents are found first and only the one that is
-//! wanted is read whole. Must not know files.
+//! The bytes may be large, truncated by a crash, or not an incident at all: all documents are located first, and only
+//! the requested one is parsed completely. This module knows no files.
 
 use serde::Deserialize;
 
@@ -10,84 +10,84 @@ use crate::{
     incident::{Incident, SCHEMA},
 };
 
-/// What all versions of the document's schema begin with.
+/// Common prefix of all versions of the document's schema.
 const FAMILY: &str = "panicwatch.incident/";
 
-/// Why there is nothing to show.
+/// Why no incident can be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoredError {
-    /// Not a byte but blanks.
+    /// There are no bytes except white space.
     #[error("it is empty: no incident was written to it")]
     Empty,
-    /// Not JSON, or not all of it.
+    /// The document is not valid JSON, or is truncated.
     #[error("document {number} is damaged, {reason}; --index shows another of the {whole} that are whole")]
     Damaged {
-        /// Which, from 1.
+        /// Number of the document, from 1.
         number: usize,
-        /// Where and how.
+        /// What is wrong, with line and column.
         reason: String,
-        /// How many others can be shown.
+        /// Number of undamaged documents.
         whole: usize,
     },
-    /// It does not begin as JSON does.
+    /// No document could be parsed as JSON.
     #[error("it holds no incident documents: {0}")]
     NotJson(String),
-    /// Another JSON document.
+    /// The document is valid JSON of another kind.
     #[error("it is JSON, but no incident: it has no \"schema\" of {FAMILY}…")]
     NoSchema,
-    /// Written by a later panicwatch.
+    /// The document was written by a later panicwatch.
     #[error(
         "its schema is {0:?}, and this panicwatch reads {SCHEMA}: use the version that wrote it, or a later one"
     )]
     OtherSchema(String),
-    /// The fields are not what they should be.
+    /// A field is missing or has the wrong type.
     #[error("document {number} is not a whole incident: {reason}")]
     Fields {
-        /// Which, from 1.
+        /// Number of the document, from 1.
         number: usize,
-        /// Where and how.
+        /// What is wrong, with line and column.
         reason: String,
     },
-    /// No such incident.
+    /// No document has the requested id.
     #[error("no incident has the id {0}")]
     NoSuchId(String),
-    /// No such number.
+    /// No document has the requested number.
     #[error("there is no incident {number}: it has {count}")]
     NoSuchIndex {
-        /// What was asked for.
+        /// The requested number.
         number: usize,
-        /// How many there are.
+        /// Number of documents found.
         count: usize,
     },
 }
 
-/// Which of several.
+/// Selects one of several documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pick {
-    /// The one written last.
+    /// The last one in the file.
     Last,
     /// By number, from 1.
     Index(usize),
-    /// By id.
+    /// By incident id.
     Id(String),
 }
 
-/// The documents of one file.
+/// The documents found in one file.
 pub struct Stored<'a> {
     bytes: &'a [u8],
     documents: Vec<Document>,
 }
 
 struct Document {
-    /// Bytes.
+    /// Start offset in the file's bytes; `to` is the end offset, exclusive.
     from: usize,
     to: usize,
-    /// What its beginning says, or how it is damaged.
+    /// Schema and id of the document, or what is wrong with it.
     head: Result<Head, String>,
 }
 
-/// What is read of every document.
+/// The fields that are read from every document.
 #[derive(Deserialize)]
 struct Head {
     schema: Option<serde_json::Value>,
@@ -98,7 +98,7 @@ impl<'a> Stored<'a> {
     /// Finds the documents in `bytes`.
     ///
     /// # Errors
-    /// When there are none.
+    /// Returns an error when no document is found.
     pub fn find(bytes: &'a [u8]) -> Result<Self, StoredError> {
         let mut documents = Vec::new();
         let mut at = 0;
@@ -122,15 +122,15 @@ impl<'a> Stored<'a> {
         }
     }
 
-    /// How many documents there are, damaged ones too.
+    /// Returns the number of documents, including damaged ones.
     pub fn count(&self) -> usize {
         self.documents.len()
     }
 
-    /// Reads one: the incident, and the document with the fields that only its writer knows.
+    /// Reads one document: the parsed incident, and the raw JSON, which retains fields this version does not know.
     ///
     /// # Errors
-    /// When there is no such incident, or it cannot be read.
+    /// Returns an error when there is no such incident, or it cannot be parsed.
     pub fn read(&self, pick: &Pick) -> Result<(Incident, serde_json::Value), StoredError> {
         let i = self.index(pick)?;
         let document = &self.documents[i];
@@ -170,19 +170,19 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// Where the next document may begin behind one that is damaged: a line that starts with its brace.
+/// Returns the offset at which the document after a damaged one may begin: the next line that starts with `{`.
 fn next(bytes: &[u8], at: usize) -> usize {
     bytes[at..].windows(2).position(|two| two == b"\n{").map_or(bytes.len(), |i| at + i + 1)
 }
 
-/// The error with its line in the whole file.
+/// Formats the error with its line number in the whole file.
 fn place(bytes: &[u8], from: usize, error: &serde_json::Error) -> String {
     let lines = bytes[..from].iter().filter(|b| **b == b'\n').count();
     let text = error.to_string();
     let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
-    // It may quote what the document says.
+    // serde_json may quote text of the document.
     let what = escape::one_line_max(what, 300);
-    // serde_json counts lines from 1, and gives 0 when it does not know.
+    // serde_json counts lines from 1; 0 means unknown.
     format!("{what} at line {} column {}", lines + error.line().max(1), error.column())
 }
 

@@ -1,6 +1,6 @@
-//! What an incident is called: one rule for the page, `top`, chat messages, groups and exported log records.
+//! Titles of incidents: one rule for the page, `top`, chat messages, groups and exported log records.
 //!
-//! A pure function of the document. Titles hold text of the watched program: escape them before showing them.
+//! A title is a pure function of the document. It contains text of the watched program: escape it before display.
 
 use std::borrow::Cow;
 
@@ -9,20 +9,20 @@ use crate::{
     incident::{Incident, Kind, Panic},
 };
 
-/// Longest title, in characters.
+/// Maximum length of a title, in characters.
 const MAX_TITLE: usize = 300;
 
-/// One line: the first line of [`text`] that is not blank, bounded.
+/// Returns the title: the first non-blank line of [`text`], truncated to `MAX_TITLE` characters.
 pub fn title(incident: &Incident) -> String {
     let text = text(incident);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty());
     line.unwrap_or_default().chars().take(MAX_TITLE).collect()
 }
 
-/// The message where it says something, else type and fields of the panic's value, else what is not known and where.
-/// Never blank.
+/// Returns the message if it is informative, else type and fields of the panic's value, else what is unknown and where
+/// it was raised. Never blank.
 ///
-/// Go prints only the address of a struct, slice or map (`(main.T) 0xc000012120`): its fields say more.
+/// For a struct, slice or map Go prints only the address (`(main.T) 0xc000012120`); its fields are more informative.
 pub fn text(incident: &Incident) -> Cow<'_, str> {
     let first = incident.panics.iter().find(|panic| !panic.goexit);
     let message = incident.message.as_deref();
@@ -39,8 +39,8 @@ pub fn text(incident: &Incident) -> Cow<'_, str> {
     }
 }
 
-/// What one panic of a chain is called: what Go prints for its value, else its type and fields; `None` when neither is
-/// known.
+/// Returns the title of one panic of a chain: what Go prints for its value, else its type and fields; `None` when
+/// neither is known.
 pub fn of_panic(panic: &Panic) -> Option<Cow<'_, str>> {
     if panic.goexit {
         return Some("runtime.Goexit".into());
@@ -53,18 +53,18 @@ pub fn of_panic(panic: &Panic) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Type and contents as Go writes a literal, `*main.QuotaError{Limit:5}`; the type alone where the contents are not
-/// known.
+/// Returns type and contents in the form of a Go literal, `*main.QuotaError{Limit:5}`; the type alone when the contents
+/// are unknown.
 fn value(panic: &Panic) -> Option<Cow<'_, str>> {
     let name = panic.value.type_name.as_deref().filter(|name| !name.is_empty())?;
     let Some(detail) = panic.value.detail.as_deref() else { return Some(name.into()) };
-    // The type of a pointer says already that it is one.
+    // The type name already shows that it is a pointer.
     let fields = detail.strip_prefix('&').unwrap_or(detail);
     let between = if fields.starts_with('{') { "" } else { " " };
     Some(format!("{name}{between}{fields}").into())
 }
 
-/// Whether the message is nothing but the address of a value whose contents are known.
+/// Reports whether the message is only the address of a value whose contents are known.
 fn is_address(message: &str, panic: &Panic) -> bool {
     let Some(name) = panic.value.type_name.as_deref().filter(|_| panic.value.detail.is_some()) else {
         return false;
@@ -74,7 +74,7 @@ fn is_address(message: &str, panic: &Panic) -> bool {
     digits.is_some_and(|digits| !digits.is_empty() && digits.chars().all(|c| c.is_ascii_hexdigit()))
 }
 
-/// Whether neither a message nor a value's type is known: the title then names the kind of incident.
+/// Reports whether neither the message nor a value's type is known; the title then names the kind of incident.
 pub fn is_unknown(incident: &Incident) -> bool {
     let typed = |panic: &Panic| panic.goexit || panic.value.type_name.is_some();
     incident.message.is_none() && !incident.panics.iter().any(typed)

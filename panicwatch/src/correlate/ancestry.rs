@@ -1,6 +1,6 @@
-//! Who created the goroutine, who created its creator, and so on.
+//! The goroutine's creator, the creator's creator, and so on.
 //!
-//! The nearest creator is in g itself; the others are in `g.ancestors`, which Go keeps with
+//! The nearest creator is in g itself; the others are in `g.ancestors`, which Go maintains with
 //! `GODEBUG=tracebackancestors=N` and prints as `[originating from goroutine N]`.
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go> (saveAncestors)
 
@@ -16,20 +16,20 @@ const NOT_KEPT: &str =
     "the program runs without GODEBUG=tracebackancestors=N: Go keeps the nearest creator only";
 const UNREAD: &str = "the goroutine's list of ancestors was not in memory that could be read";
 
-/// A `runtime.ancestorInfo`.
+/// A decoded `runtime.ancestorInfo`.
 struct Kept {
     goid: u64,
-    /// Its own go statement, in its creator.
+    /// The go statement that created it, in its creator.
     gopc: u64,
 }
 
-/// What Go keeps of a goroutine's ancestors.
+/// Go's list of a goroutine's ancestors.
 enum List {
-    /// Nothing.
+    /// There is no list.
     None,
-    /// It could not be read.
+    /// The list could not be read.
     Unread,
-    /// Nearest first; `len` of them, possibly not all captured.
+    /// Ancestors, nearest first; the list has `len`, some of which may not have been captured.
     Kept { kept: Vec<Kept>, len: u64 },
 }
 
@@ -87,7 +87,7 @@ pub(super) fn fill(
         read if read < len => format!("Go keeps {len} ancestors; the nearest {ANCESTORS} are read"),
         _ => format!("GODEBUG=tracebackancestors keeps no more than {len}"),
     };
-    // Where the outermost that is known was created is known, in which goroutine is not.
+    // For the outermost known ancestor, the go statement that created it is known, but not the goroutine.
     let what = format!("ancestry[{}].goroutine_id", incident.ancestry.len());
     incident.ancestry.push(Ancestor { goroutine_id: None, created_at: next });
     incident.missing.push(lack(what, reason));

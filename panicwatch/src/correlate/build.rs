@@ -1,4 +1,4 @@
-//! Building the incident document out of what was seen. The only place that fills in [`Incident`].
+//! Builds the incident document from what was seen. The only module that fills in [`Incident`].
 
 use panicwatch_common::event::{flag, kind};
 
@@ -25,23 +25,23 @@ use crate::{
     value::{Decoded, Decoder, Eface},
 };
 
-/// Instructions shown before and behind the raising one.
+/// Numbers of instructions shown before (`BEFORE`) and after (`AFTER`) the raising one.
 const BEFORE: usize = 5;
 const AFTER: usize = 3;
 
-/// What is known besides the panics.
+/// What is known of an incident besides its panics.
 pub(super) struct Context {
     pub(super) clock: Clock,
     pub(super) info: Process,
     pub(super) outcome: Outcome,
-    /// When it ended, if that was seen.
+    /// When it ended; `None` if that was not seen.
     pub(super) end_ns: Option<u64>,
     pub(super) exit: Option<Exit>,
-    /// Why the outcome is not known, if it is not.
+    /// Why the outcome is unknown; `None` if it is known.
     pub(super) reason: Option<String>,
 }
 
-/// The process as this binary's build info completes it.
+/// Completes the process description with the binary's build info.
 fn process(context: &Context, program: &Program, pid: u32) -> Process {
     let info = program.bin.build_info();
     let known = &context.info;
@@ -58,7 +58,7 @@ fn process(context: &Context, program: &Program, pid: u32) -> Process {
     }
 }
 
-/// An incident without panics, for the others to fill.
+/// Returns an incident without panics, to be completed by the other functions.
 pub(super) fn blank(context: &Context, program: &Program, first: &Event) -> Incident {
     let start_ns = first.head.time_ns;
     let process = process(context, program, first.head.tgid);
@@ -107,19 +107,19 @@ fn ulid(clock: Clock, time_ns: u64) -> String {
     ulid::Ulid::from_parts(clock.unix_ms(time_ns), rand_80()).to_string()
 }
 
-/// Random bits for the id; `RandomState` is seeded by the system.
+/// Returns random bits for the id; the system seeds `RandomState`.
 fn rand_80() -> u128 {
     use std::hash::{BuildHasher, RandomState};
     let word = || u128::from(RandomState::new().hash_one(0u8));
     (word() << 64 | word()) & ((1 << 80) - 1)
 }
 
-/// An entry of `missing`.
+/// Returns an entry of `missing`.
 pub(super) fn lack(what: impl Into<String>, reason: impl Into<String>) -> Missing {
     Missing { what: what.into(), reason: reason.into() }
 }
 
-/// Panics of one goroutine that ended together without killing the process.
+/// Builds the incident of panics of one goroutine that ended together without killing the process.
 pub(super) fn panics(ended: Ended, context: &Context, program: &Program) -> Incident {
     let Some(first) = ended.panics.first() else { unreachable!("an incident has at least one panic") };
     let mut incident = blank(context, program, &first.raise);
@@ -138,7 +138,7 @@ pub(super) fn panics(ended: Ended, context: &Context, program: &Program) -> Inci
     seal(incident)
 }
 
-/// Says how many panics of a chain are not in the document, and between which they belong.
+/// Records in `missing` how many panics of a chain were omitted, and which are kept.
 pub(super) fn lacks_panics(incident: &mut Incident, ended: &Ended) {
     if ended.left_out > 0 {
         let (left_out, kept) = (ended.left_out, MAX_CHAIN / 2);
@@ -163,7 +163,7 @@ fn cost(panics: &[OpenPanic]) -> Capture {
     Capture { delay_ns: raises().next_back(), cost_ns: Some(raises().sum()), bytes: Some(bytes) }
 }
 
-/// What the raise's stack shows.
+/// Walks the stack at the raise.
 fn raised_stack(view: &View<'_>, info: &Process) -> Stacks {
     goroutine::stack_at(
         view,
@@ -174,10 +174,11 @@ fn raised_stack(view: &View<'_>, info: &Process) -> Stacks {
     )
 }
 
-/// As in a deadlock, which the scheduler finds when all goroutines wait.
+/// For example in a deadlock, which the scheduler detects when all goroutines wait.
 const NO_GOROUTINE: &str = "the thread ran no goroutine at that moment";
 
-/// Fills in goroutine, stack, ancestry and init from `view`, and the goroutine's labels from its first panic, if any.
+/// Fills in goroutine, stack, ancestry and init from `view`, and the goroutine's labels from `first`, the view of its
+/// first panic, if any.
 pub(super) fn describe_goroutine(
     incident: &mut Incident,
     view: &View<'_>,
@@ -207,7 +208,7 @@ pub(super) fn describe_goroutine(
     incident.init = init(&stacks.all);
 }
 
-/// How many deferred calls were pending at the raise; `None` where nothing was raised.
+/// Sets the number of deferred calls pending at the raise; `None` where nothing was raised.
 pub(super) fn set_defer_depth(incident: &mut Incident, depth: Option<Result<u64, String>>) {
     let Some(goroutine) = &mut incident.goroutine else { return };
     let reason = match depth {
@@ -221,7 +222,7 @@ pub(super) fn set_defer_depth(incident: &mut Incident, depth: Option<Result<u64,
     incident.missing.push(lack("goroutine.defer_depth", reason));
 }
 
-/// The package whose initialisation the stack is in: what doInit calls belongs to it.
+/// Returns the package being initialized on this stack: the function that doInit calls belongs to it.
 fn init(all: &[Frame]) -> Option<Init> {
     let at = all.iter().position(|f| matches!(f.function.as_str(), "runtime.doInit1" | "runtime.doInit"))?;
     let package = all[..at].last().map(|f| inittasks::package_of(&f.function));
@@ -231,16 +232,16 @@ fn init(all: &[Frame]) -> Option<Init> {
     Some(Init { package, chain })
 }
 
-/// Finishes a document: message from the first panic, fingerprint over all.
+/// Completes a document: computes its fingerprint.
 pub(super) fn seal(mut incident: Incident) -> Incident {
     incident.fingerprint = fingerprint(&incident);
     incident
 }
 
-/// Makes of a value, as it was raised, what the runtime made of it.
+/// Converts a value as decoded at the raise to the value as resolved by the runtime.
 pub(super) type Resolve<'a> = dyn Fn(&Decoded) -> Decoded + 'a;
 
-/// Adds one panic; `resolved` is the text that the runtime made of its value before dying.
+/// Adds one panic; `resolved` applies the text to which the runtime resolved its value before the process died.
 pub(super) fn add_panic(
     incident: &mut Incident,
     panic: OpenPanic,
@@ -312,7 +313,7 @@ pub(super) fn lacks_memory(incident: &mut Incident, what: &str, event: &Event) {
     }
 }
 
-/// Says what is not known of a panic's deferred calls and of its recovery.
+/// Records in `missing` what is unknown of a panic's deferred calls and of its recovery.
 fn lacks_calls(incident: &mut Incident, path: &str, panic: &OpenPanic, state: State) {
     for (i, defer) in panic.defers.iter().enumerate() {
         let mut add =
@@ -332,8 +333,8 @@ fn lacks_calls(incident: &mut Incident, path: &str, panic: &OpenPanic, state: St
     }
 }
 
-/// Where the panic of this stack was raised: the innermost frame outside the runtime, or in a stack of the runtime's
-/// own the innermost behind gopanic. A walk that met a gap or ended before it left the runtime does not say.
+/// Returns the raise site of this stack: the innermost frame outside the runtime, or in a stack of only runtime frames,
+/// the first after gopanic. `None` if a walk met a gap or ended before it left the runtime.
 fn site(stack: &Stacks) -> Option<Frame> {
     let is_runtime = |frame: &Frame| frame_class::of_frame(frame, None) == Class::Runtime;
     let known = &stack.all[..stack.contiguous.min(stack.all.len())];
@@ -344,7 +345,7 @@ fn site(stack: &Stacks) -> Option<Frame> {
     known.iter().find(|frame| !is_runtime(frame)).or_else(of_runtime).cloned()
 }
 
-/// The panic's argument, as gopanic got it.
+/// Decodes the panic's argument as passed to gopanic.
 fn decode_value(view: &View<'_>, incident: &Incident, resolved: Option<&Resolve<'_>>) -> Decoded {
     let Body::Capture(capture) = &view.event.body else { return Decoded::default() };
     let reg = |index: usize| capture.regs.words[index];
@@ -363,7 +364,7 @@ fn decode_value(view: &View<'_>, incident: &Incident, resolved: Option<&Resolve<
     }
 }
 
-/// GODEBUG panicnil, from the environment or the build's default; `None` when the environment is not known.
+/// Returns GODEBUG panicnil, from the environment or the build's default; `None` when the environment is unknown.
 fn panicnil(program: &Program, incident: &Incident) -> Option<bool> {
     let setting = |text: &str| {
         text.split(',').rev().find_map(|item| item.trim().strip_prefix("panicnil=").map(|v| v == "1"))
@@ -376,7 +377,7 @@ fn panicnil(program: &Program, incident: &Incident) -> Option<bool> {
     Some(build.setting("DefaultGODEBUG").and_then(setting).unwrap_or(false))
 }
 
-/// The instructions around the one that raised it.
+/// Returns the instructions around the raising one.
 fn instructions(view: &View<'_>, pc: u64, fault_pc: Option<u64>) -> Result<Vec<Instruction>, String> {
     let bin = &view.program.bin;
     let link = pc.wrapping_sub(view.bias);
@@ -391,7 +392,7 @@ fn instructions(view: &View<'_>, pc: u64, fault_pc: Option<u64>) -> Result<Vec<I
     disasm::around(code, raise, BEFORE, AFTER, &name).map_err(|error| error.to_string())
 }
 
-/// The incident that a death is.
+/// Builds the incident of a death.
 pub(super) fn death(dying: Dying, context: &Context, program: &Program) -> Option<Incident> {
     if dying.throw.is_some() || death::is_throwing(&dying, program) {
         death::throw(dying, context, program)
@@ -402,7 +403,8 @@ pub(super) fn death(dying: Dying, context: &Context, program: &Program) -> Optio
     }
 }
 
-/// For a chain that dies: everything but the last that was not recovered was taken over.
+/// Returns the state of a panic in a chain that killed the process: all but the newest were either recovered or
+/// replaced by a later panic.
 pub(super) fn fatal_state(panic: &OpenPanic, newest: bool) -> State {
     if newest {
         State::Fatal
@@ -413,15 +415,15 @@ pub(super) fn fatal_state(panic: &OpenPanic, newest: bool) -> State {
     }
 }
 
-/// An address for the document.
+/// Converts an address for the document.
 pub(super) fn addr(word: u64) -> Addr {
     Addr(word)
 }
 
-/// Most bytes of a text that are read.
+/// Maximum number of bytes read of a text.
 const MAX_TEXT: usize = 4 << 20;
 
-/// The `len` bytes of text at `ptr`, as far as they were captured; `None` when not even the first is known.
+/// Returns the `len` bytes of text at `ptr`, as far as they were captured; `None` when not even the first one was.
 pub(super) fn go_string(memory: &dyn Memory, ptr: u64, len: u64) -> Option<Vec<u8>> {
     let known = prefix(memory, ptr, len, MAX_TEXT);
     (len == 0 || !known.is_empty()).then_some(known)

@@ -1,4 +1,4 @@
-//! One goroutine's panics: raised, their deferred calls, recovered. Changes [`ProcessState`], builds nothing.
+//! Panics of one goroutine: raises, deferred calls, recoveries. Updates [`ProcessState`], builds no incidents.
 
 use panicwatch_common::event::kind;
 
@@ -13,16 +13,16 @@ use crate::{
     memory::Memory,
 };
 
-/// Panics of one goroutine that are kept: half of them the oldest, half the newest.
+/// Maximum number of panics kept per goroutine: half of them the oldest, half the newest.
 pub(super) const MAX_CHAIN: usize = 128;
-/// Size of gopanic's frame where the tables do not tell; those of Go 1.19 to 1.27 have 0x68 to 0x108.
+/// Size of gopanic's frame if the tables do not have it; those of Go 1.19 to 1.27 are 0x68 to 0x108.
 const GOPANIC_FRAME: u64 = 0x100;
 
-/// gopanic was entered.
+/// Handles the entry of gopanic.
 pub(super) fn raised(process: &mut ProcessState, event: Event, program: &Program) {
     let head = event.head;
     let layout = program.bin.layout();
-    // g.sig is set by the signal handler for the panic it makes, and stays set until the panic ends.
+    // The signal handler sets g.sig for the panic that it makes; it stays set until the panic ends.
     let from_signal = {
         let view = program.view(&event);
         view.memory().u32(head.g + u64::from(layout.g.sig)).is_some_and(|sig| sig != 0)
@@ -36,7 +36,7 @@ pub(super) fn raised(process: &mut ProcessState, event: Event, program: &Program
         let middle = chain.open.remove(MAX_CHAIN / 2);
         chain.left_out.push(middle.place);
     }
-    // Under the probe the stack pointer is where the return address is.
+    // At the probe the stack pointer points to the return address.
     let slot = head.stack_hi.wrapping_sub(head.sp);
     let inner = slot.saturating_add(program.gopanic_frame().unwrap_or(GOPANIC_FRAME));
     let place = Place { start: slot.wrapping_sub(8), inner };
@@ -51,7 +51,8 @@ pub(super) fn raised(process: &mut ProcessState, event: Event, program: &Program
     });
 }
 
-/// Where Go's list of the goroutine's panics begins: `Some(None)` when it is empty, `None` when the event does not say.
+/// Returns the head of Go's list of the goroutine's panics, as a distance from the top of the stack: `Some(None)` when
+/// the list is empty, `None` when the event does not contain it.
 fn newest_linked(view: &View<'_>) -> Option<Option<u64>> {
     let head = view.event.head;
     let at = match &view.event.body {
@@ -62,16 +63,16 @@ fn newest_linked(view: &View<'_>) -> Option<Option<u64>> {
     Some((at != 0).then(|| head.stack_hi.wrapping_sub(at)))
 }
 
-/// Brings the open panics of an event's goroutine up to date before the event is acted on: counts the records that were
-/// lost since its last event, and takes out the panics that Go does not list any more. Their end was not seen.
+/// Updates the open panics of an event's goroutine before the event is handled: counts the records lost since its last
+/// event, and removes the panics that are no longer in Go's list. The end of those was not seen.
 pub(super) fn catch_up(process: &mut ProcessState, view: &View<'_>) -> Ended {
     let head = view.event.head;
     let Some(chain) = process.goroutines.get_mut(&head.goid) else { return Ended::default() };
     chain.note_lost(head.lost);
-    // Before Go 1.22 what a recovery ends is off the list already.
+    // Before Go 1.22 the panics that a recovery ends are already off the list.
     let off_early = head.kind == kind::RECOVERY && !has_defer_iterator(view.program.bin.version());
     let Some(newest) = newest_linked(view).filter(|_| !off_early) else { return Ended::default() };
-    // gopanic throws some panics before it has put them on the list ("panic during malloc").
+    // gopanic throws for some panics before it has put them on the list ("panic during malloc").
     let unlisted = match chain.open.last() {
         Some(last) if head.kind == kind::THROW && last.defers.is_empty() && last.lost == 0 => {
             Some(last.place)
@@ -86,7 +87,7 @@ pub(super) fn catch_up(process: &mut ProcessState, view: &View<'_>) -> Ended {
     ended
 }
 
-/// The open panic whose `_panic` is at the top of the goroutine's list.
+/// Returns the open panic whose `_panic` is at the top of the goroutine's list.
 fn top<'a>(process: &'a mut ProcessState, view: &View<'_>, point: &Point) -> Option<&'a mut OpenPanic> {
     let head = view.event.head;
     let chain = process.goroutines.get_mut(&head.goid)?;
@@ -101,14 +102,14 @@ fn point(event: &Event) -> Option<&Point> {
     }
 }
 
-/// A deferred call begins.
+/// Handles the start of a deferred call.
 pub(super) fn defer_begins(process: &mut ProcessState, view: &View<'_>) {
     let Some(point) = point(view.event) else { return };
     let registered_by = registered_by(view, point);
     let function = view.function(point.args[1]);
     let time_ns = view.event.head.time_ns;
     let Some(panic) = top(process, view, point) else { return };
-    // The call before has returned, or gopanic would not call the next; when, only its lost record knew.
+    // The previous call has returned, otherwise gopanic would not call the next one; its lost record had the time.
     if let Some(before) = panic.defers.last_mut().filter(|defer| defer.end_ns.is_none()) {
         before.ended = Some(DeferEnd::Returned);
     }
@@ -122,11 +123,12 @@ pub(super) fn defer_begins(process: &mut ProcessState, view: &View<'_>) {
     });
 }
 
-/// Who wrote the defer statement: always a function of its own, for one that defers is not inlined.
+/// Returns the function of the defer statement. It is always a physical function, because functions that defer are not
+/// inlined.
 ///
-/// From Go 1.22 on the panic knows the return address of deferproc, whose line is that of the statement, or, for an
-/// open-coded defer, of deferreturn: then only the function is meant. Before, the record knows; an open-coded one
-/// where the frame was left, which again means the function only.
+/// From Go 1.22 on the panic has the return address of deferproc, whose line is that of the statement, or, for an
+/// open-coded defer, of deferreturn, which identifies only the function. Before, the record has it; for an open-coded
+/// defer, the record has the pc at which the frame was left, which again identifies only the function.
 fn registered_by(view: &View<'_>, point: &Point) -> Option<Frame> {
     let layout = view.program.bin.layout();
     let (pc, open_coded) = match layout.panic.retpc {
@@ -151,18 +153,18 @@ fn registered_by(view: &View<'_>, point: &Point) -> Option<Frame> {
     Some(frame)
 }
 
-/// The deferred call returned.
+/// Handles the return of a deferred call.
 pub(super) fn defer_ended(process: &mut ProcessState, view: &View<'_>) {
     let Some(point) = point(view.event) else { return };
     let how = if point.args[0] == 1 { DeferEnd::Recovered } else { DeferEnd::Returned };
     let time_ns = view.event.head.time_ns;
-    // The loop's first turn ends nothing.
+    // The first iteration of gopanic's loop ends no call.
     if let Some(panic) = top(process, view, point).filter(|panic| panic.defer_is_running()) {
         panic.end_defer(time_ns, how);
     }
 }
 
-/// recover() caught a panic.
+/// Handles a recover() that caught a panic.
 pub(super) fn recovered(process: &mut ProcessState, view: &View<'_>) {
     let Some(point) = point(view.event) else { return };
     // Up to 1.25 gorecover has no frame: the return address is at SP; from 1.26 on it has one.
@@ -174,7 +176,7 @@ pub(super) fn recovered(process: &mut ProcessState, view: &View<'_>) {
     }
 }
 
-/// The goroutine is about to continue after a recovery: takes out the panics that end here.
+/// Handles a goroutine about to continue after a recovery: removes and returns the panics that end here.
 pub(super) fn recovery(process: &mut ProcessState, view: &View<'_>) -> Ended {
     let head = view.event.head;
     let Some(point) = point(view.event) else { return Ended::default() };
@@ -182,15 +184,15 @@ pub(super) fn recovery(process: &mut ProcessState, view: &View<'_>) -> Ended {
     let newest = (point.panic_addr != 0).then(|| head.stack_hi.wrapping_sub(point.panic_addr));
     let layout = view.program.bin.layout();
     let mut ended = if has_defer_iterator(view.program.bin.version()) {
-        // `for ; p != nil && uintptr(p.startSP) < sp; p = p.link { if p.goexit { break } }`. What is older than a Goexit
-        // has ended with it.
+        // `for ; p != nil && uintptr(p.startSP) < sp; p = p.link { if p.goexit { break } }`. Panics older than a Goexit
+        // have ended with it.
         // https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go#L1108
         let sp = view.word(point.panic_addr, layout.panic.sp).map(|sp| head.stack_hi.wrapping_sub(sp));
-        // startSP is that of gopanic, so a panic raised by the frame that goes on ends as well.
+        // startSP is that of gopanic, so a panic raised by the frame that continues ends as well.
         let ends = |place: &Place| sp.is_some_and(|sp| place.start >= sp);
         chain.take(|panic| ends(&panic.place), ends)
     } else {
-        // The list begins with the first that lives on.
+        // The list begins with the newest panic that continues.
         let ends = |place: &Place| !newest.is_some_and(|at| place.is_linked(at));
         chain.take(|panic| ends(&panic.place), ends)
     };

@@ -1,4 +1,4 @@
-//! The three ways a Go program dies by its own runtime: of a panic, a throw (or fatal error), a signal.
+//! The three ways in which the runtime ends a Go program: by a panic, a throw (or fatal error), or a signal.
 
 use panicwatch_common::{
     binary::site,
@@ -31,7 +31,7 @@ fn regs(event: &Event, index: usize) -> u64 {
     }
 }
 
-/// The stack that dopanic_m was asked to print, or the goroutine's own when that one is the system's.
+/// Returns the stack that dopanic_m was asked to print, or the goroutine's own stack if that one is a system stack.
 fn dying_stack(view: &View<'_>, context: &Context, throwing: bool) -> Stacks {
     let visibility = goroutine::visibility(&context.info, throwing);
     let gp = regs(view.event, reg::RAX);
@@ -47,9 +47,9 @@ fn dying_stack(view: &View<'_>, context: &Context, throwing: bool) -> Stacks {
 
 /// Go's own list of the goroutine's panics when it died.
 struct Listed {
-    /// Oldest first: the distance of each `_panic` from the top of the stack, and its value, resolved.
+    /// Oldest first: distance of each `_panic` from the top of the stack, and its resolved value.
     values: Vec<(u64, Eface)>,
-    /// There were older ones, which were not captured.
+    /// Whether there were older ones that were not captured.
     cut: bool,
 }
 
@@ -72,7 +72,7 @@ fn listed(view: &View<'_>) -> Listed {
     Listed { values, cut: at != 0 }
 }
 
-/// Why panics that Go lists were not seen raised.
+/// Returns why the raises of panics in Go's list were not seen.
 fn unseen(fatal: &Event, lost: u32) -> String {
     let (counted, some) = (flag::COUNTED_ONLY, flag::SOME_COUNTED);
     match fatal.head.flags {
@@ -85,7 +85,7 @@ fn unseen(fatal: &Event, lost: u32) -> String {
     }
 }
 
-/// Says what of Go's list the document does not have.
+/// Records in `missing` which panics of Go's list are not in the document.
 fn lacks_listed(incident: &mut Incident, ended: &Ended, listed: &Listed, fatal: &Event) {
     let seen = ended.panics.len() + ended.left_out;
     // A goroutine without open panics has no record of how many were lost before.
@@ -101,7 +101,7 @@ fn lacks_listed(incident: &mut Incident, ended: &Ended, listed: &Listed, fatal: 
     incident.missing.push(lack("panics", reason));
 }
 
-/// The message is that of the oldest panic: where that is not in the document, Go's list has its value.
+/// Sets the message, which is that of the oldest panic: if that panic is not in the document, Go's list has its value.
 fn message_of_list(incident: &mut Incident, ended: &Ended, listed: &Listed, view: &View<'_>) {
     let oldest = listed.values.first().filter(|_| !listed.cut);
     let is_oldest = |first: &OpenPanic| oldest.is_none_or(|(at, _)| first.place.holds(*at));
@@ -117,7 +117,7 @@ fn message_of_list(incident: &mut Incident, ended: &Ended, listed: &Listed, view
     }
 }
 
-/// Died of a panic nobody recovered.
+/// Builds the incident of a panic that was not recovered.
 pub(super) fn fatal_panic(dying: Dying, context: &Context, program: &Program) -> Option<Incident> {
     let fatal = dying.die?;
     let ended = dying.ended;
@@ -137,7 +137,7 @@ pub(super) fn fatal_panic(dying: Dying, context: &Context, program: &Program) ->
     Some(seal(incident))
 }
 
-/// Adds the panics of a chain that died, with the texts that the runtime made of their values.
+/// Adds the panics of a chain that killed the process, with their values as resolved by the runtime.
 fn add_dead(incident: &mut Incident, ended: &Ended, listed: &Listed, view: &View<'_>) {
     let (memory, types) = (view.memory(), view.types());
     let mut before: Option<Decoded> = None;
@@ -151,7 +151,7 @@ fn add_dead(incident: &mut Incident, ended: &Ended, listed: &Listed, view: &View
                 Some(value) => resolver.resolved(raised, value),
                 None => raised.clone(),
             };
-            // The runtime resolves the oldest of neighbours with the same value only.
+            // Of neighbours with the same value the runtime resolves only the oldest.
             let decoded = match &before {
                 Some(older)
                     if decoded.value.printed.is_none()
@@ -180,13 +180,13 @@ fn cost(panics: &[OpenPanic], first: &Event, die: Option<&Event>) -> Capture {
     }
 }
 
-/// What is printed for a panic's value whose methods nobody calls.
+/// Returns what is printed for a panic's value when its methods are not called.
 fn unresolved(view: &View<'_>) -> Option<String> {
     let eface = Eface { type_word: regs(view.event, reg::RAX), data_word: regs(view.event, reg::RBX) };
     Decoder::new(&view.memory(), &view.types()).unresolved(eface)
 }
 
-/// `m.throwing` of the dying thread: 0 for a panic, 1 for runtime.fatal, 2 for runtime.throw.
+/// Returns `m.throwing` of the dying thread: 0 for a panic, 1 for runtime.fatal, 2 for runtime.throw.
 /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go> (throwType)
 fn throwing(view: &View<'_>) -> Option<u32> {
     let Body::Capture(capture) = &view.event.body else { return None };
@@ -194,7 +194,7 @@ fn throwing(view: &View<'_>) -> Option<u32> {
     (capture.m_addr != 0).then(|| view.memory().u32(capture.m_addr.wrapping_add(field)))?
 }
 
-/// It dies of a throw whose own record is not there.
+/// Reports whether the process dies of a throw whose own record is missing.
 pub(super) fn is_throwing(dying: &Dying, program: &Program) -> bool {
     let die = dying.die.as_ref();
     die.is_some_and(|die| throwing(&program.view(die)).is_some_and(|throwing| throwing != 0))
@@ -208,7 +208,7 @@ fn throw_kind(thrown: Option<&Event>, die: Option<&View<'_>>) -> Kind {
     if is_fatal { Kind::FatalError } else { Kind::Throw }
 }
 
-/// Died of runtime.throw or runtime.fatal.
+/// Builds the incident of a runtime.throw or runtime.fatal.
 pub(super) fn throw(dying: Dying, context: &Context, program: &Program) -> Option<Incident> {
     let (thrown, die) = (dying.throw, dying.die);
     let first = thrown.as_ref().or(die.as_ref())?;
@@ -224,7 +224,7 @@ pub(super) fn throw(dying: Dying, context: &Context, program: &Program) -> Optio
         let state = if panic.recover.is_some() { State::Repanicked } else { State::Running };
         let printed = unresolved(&program.view(&panic.raise)).filter(|_| is_fatal);
         add_panic(&mut incident, panic, state, None, program);
-        // From 1.26 on Go prints the panics under way before the fatal error, calling no methods.
+        // From 1.26 on Go prints the panics in progress before the fatal error, without calling methods.
         // https://github.com/golang/go/blob/go1.26.6/src/runtime/panic.go (printPreFatalDeferPanic)
         if program.bin.version().minor >= 26
             && let (Some(printed), Some(panic)) = (printed, incident.panics.last_mut())
@@ -232,7 +232,7 @@ pub(super) fn throw(dying: Dying, context: &Context, program: &Program) -> Optio
             panic.value.printed = Some(printed);
         }
     }
-    // Not that of a panic under way, which add_panic has set.
+    // The message is not that of a panic in progress, which add_panic has set.
     let said = thrown.as_ref().map(|thrown| (regs(thrown, reg::RAX), regs(thrown, reg::RBX), thrown));
     let text = said.and_then(|(at, len, thrown)| go_string(&program.view(thrown).memory(), at, len));
     incident.missing.retain(|missing| missing.what != "message");
@@ -263,7 +263,7 @@ pub(super) fn throw(dying: Dying, context: &Context, program: &Program) -> Optio
     Some(seal(incident))
 }
 
-/// Whether Go shows the thread's goroutine: when the signal interrupted it, or C code that it called.
+/// Reports whether Go shows the thread's goroutine: if the signal interrupted it, or C code that it called.
 /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/signal_unix.go#L780>
 fn is_blamed(view: &View<'_>) -> bool {
     let Body::Capture(capture) = &view.event.body else { return false };
@@ -274,7 +274,7 @@ fn is_blamed(view: &View<'_>) -> bool {
     gp == view.event.head.g || view.byte(capture.m_addr, view.program.bin.layout().m.incgo) == Some(1)
 }
 
-/// Died of a signal.
+/// Builds the incident of a fatal signal.
 pub(super) fn signal(dying: Dying, context: &Context, program: &Program) -> Option<Incident> {
     let event = dying.signal?;
     let mut incident = blank(context, program, &event);

@@ -14,7 +14,7 @@ use crate::{
     value,
 };
 
-/// g.atomicstatus. <https://github.com/golang/go/blob/go1.24.11/src/runtime/runtime2.go#L17>
+/// Names of g.atomicstatus. <https://github.com/golang/go/blob/go1.24.11/src/runtime/runtime2.go#L17>
 const STATUS: [(u32, &str); 10] = [
     (0, "idle"),
     (1, "runnable"),
@@ -29,31 +29,31 @@ const STATUS: [(u32, &str); 10] = [
 ];
 const STATUS_SYSCALL: u32 = 3;
 const STATUS_WAITING: u32 = 4;
-/// Set while the collector scans the goroutine's stack.
+/// Bit that is set while the garbage collector scans the goroutine's stack.
 const STATUS_SCAN: u32 = 0x1000;
 
-/// A stack in two lights.
+/// A stack as Go shows it, and with all frames.
 #[derive(Debug, Default)]
 pub(super) struct Stacks {
-    /// As Go shows it.
+    /// Frames as Go shows them.
     pub(super) shown: Vec<Frame>,
-    /// Left out of `shown`; `None` when that is not known.
+    /// Number of frames omitted from `shown`; `None` when unknown.
     pub(super) elided: Option<u64>,
-    /// With the runtime's own frames, for finding sites.
+    /// All frames including the runtime's, used to find raise sites.
     pub(super) all: Vec<Frame>,
-    /// How many of `all` have no gap before them.
+    /// Number of frames at the beginning of `all` that precede any gap.
     pub(super) contiguous: usize,
-    /// Why frames are not known.
+    /// Reasons why frames are unknown.
     pub(super) incomplete: Vec<String>,
-    /// What `shown` was walked with.
+    /// Visibility with which `shown` was walked.
     pub(super) visibility: Visibility,
 }
 
-/// What Go's traceback shows: the level of GOTRACEBACK, and whether the runtime itself failed.
+/// Returns what Go's traceback shows: the level of GOTRACEBACK, and whether the runtime itself failed.
 pub(super) fn visibility(info: &Process, throwing: bool) -> Visibility {
     let setting = info.env.as_ref().and_then(|env| env.get("GOTRACEBACK")).map(String::as_str);
     // https://github.com/golang/go/blob/go1.24.11/src/runtime/runtime1.go#L450 (setTraceback); with "none" Go prints
-    // no stack at all, which helps nobody.
+    // no stack at all; it is treated as 1 here, because an incident without a stack is of no use.
     let level = match setting {
         Some("system" | "crash" | "wer") => 2,
         Some(number) => number.parse::<u32>().map_or(1, |n| if n >= 2 { 2 } else { 1 }),
@@ -62,13 +62,13 @@ pub(super) fn visibility(info: &Process, throwing: bool) -> Visibility {
     Visibility { level, throwing }
 }
 
-/// The stack from `pc` and `sp`.
+/// Walks the stack from `pc` and `sp`.
 pub(super) fn stack_at(view: &View<'_>, pc: u64, sp: u64, exact: bool, visibility: Visibility) -> Stacks {
     let start = if exact { Start::at(pc, sp) } else { Start::returning_to(pc, sp) };
     walk(view, start, visibility)
 }
 
-/// The user goroutine's stack, where it left it: for the system calls and the runtime's work on the system stack.
+/// Walks the user goroutine's stack from where it left it: for system calls and runtime work on the system stack.
 pub(super) fn saved_stack(view: &View<'_>, visibility: Visibility) -> Stacks {
     match saved(view) {
         Some(start) => walk(view, start, visibility),
@@ -81,7 +81,7 @@ pub(super) fn saved_stack(view: &View<'_>, visibility: Visibility) -> Stacks {
     }
 }
 
-/// `g.syscallpc/sp` in a system call, else `g.sched`.
+/// Returns a start at `g.syscallpc/sp` in a system call, else at `g.sched`.
 fn saved(view: &View<'_>) -> Option<Start> {
     let g = &view.program.bin.layout().g;
     if status(view) == Some(STATUS_SYSCALL) {
@@ -91,7 +91,7 @@ fn saved(view: &View<'_>) -> Option<Start> {
     Some(Start::returning_to(view.g(g.sched_pc)?, view.g(g.sched_sp)?))
 }
 
-/// The goroutine is in a system call or in C code: Go walks from where it entered.
+/// Reports whether the goroutine is in a system call or in C code: Go then walks from where it entered.
 pub(super) fn in_syscall(view: &View<'_>) -> bool {
     status(view) == Some(STATUS_SYSCALL)
 }
@@ -114,7 +114,7 @@ pub(super) fn walk(view: &View<'_>, mut start: Start, visibility: Visibility) ->
     Stacks { shown: shown.frames, elided: shown.elided, all: all.frames, contiguous, incomplete, visibility }
 }
 
-/// Which frames are not known, and why.
+/// Describes which frames are unknown, and why.
 fn behind_gap(shown: &traceback::Traceback, gap: Gap) -> String {
     let Gap { before, bytes } = gap;
     let size = if bytes < 10 << 10 { format!("{bytes} bytes") } else { format!("{} KiB", bytes >> 10) };
@@ -134,7 +134,7 @@ fn status(view: &View<'_>) -> Option<u32> {
 
 /// Fills in goroutine and ancestry.
 ///
-/// `visibility`: of the goroutine's stack, since Go hides or shows the creator by the same rule as a frame.
+/// `visibility` is that of the goroutine's stack: Go hides or shows the creator by the same rule as a frame.
 pub(super) fn describe(incident: &mut Incident, view: &View<'_>, visibility: Visibility) {
     let head = view.event.head;
     if head.g == 0 {
@@ -174,8 +174,8 @@ pub(super) fn describe(incident: &mut Incident, view: &View<'_>, visibility: Vis
     });
 }
 
-/// Fills in the labels as they were when the goroutine's first panic was raised (`view`): a deferred call such as that of
-/// pprof.Do resets them before the end.
+/// Fills in the labels at the raise of the goroutine's first panic (`view`): a deferred call such as that of pprof.Do
+/// resets them before the end.
 pub(super) fn set_labels(incident: &mut Incident, view: &View<'_>) {
     let Some(goroutine) = &mut incident.goroutine else { return };
     let layout = view.program.bin.layout();
@@ -187,7 +187,7 @@ pub(super) fn set_labels(incident: &mut Incident, view: &View<'_>) {
     incident.missing.extend(reason.map(|reason| lack("goroutine.labels", reason)));
 }
 
-/// Deferred calls that were pending when this panic was raised (`view` is of its raise).
+/// Returns the number of deferred calls pending when this panic was raised (`view` is of its raise).
 pub(super) fn defer_depth(view: &View<'_>) -> Result<u64, String> {
     let head = view.event.head;
     let memory = view.memory();
@@ -207,7 +207,7 @@ pub(super) fn defer_depth(view: &View<'_>) -> Result<u64, String> {
     }
 }
 
-/// Kernel thread, and whether the goroutine is locked to it.
+/// Returns the kernel thread, and whether the goroutine is locked to it.
 fn thread(view: &View<'_>) -> (Option<u32>, Option<bool>) {
     let layout = view.program.bin.layout();
     let m = match &view.event.body {

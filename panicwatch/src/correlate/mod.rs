@@ -1,11 +1,11 @@
-//! Events to incidents: a state machine per process and goroutine.
+//! Converts events to incidents: a state machine per process and goroutine.
 //!
-//! Events and process facts go in, incidents come out. It reads no clock, file or map, so that every race can be a
-//! table of events in a test.
+//! Events and process facts in, incidents out. It reads no clock, file or map, so every race can be tested as a table
+//! of events.
 //!
 //! An incident is a set of panics of one goroutine that end together: recovered by the same recover() (with the older
-//! ones that it aborts), ended by Goexit, or dead with the process. A panic raised in a deferred call and recovered
-//! there, while an older one goes on, is an incident of its own.
+//! ones that it aborts), ended by Goexit, or ended by the death of the process. A panic that is raised in a deferred
+//! call and recovered there, while an older one continues, is a separate incident.
 
 mod ancestry;
 mod build;
@@ -33,7 +33,7 @@ use crate::{
     incident::{DeferEnd, Exit, Incident, Outcome, Process},
 };
 
-/// Gives the binary of a table row.
+/// Returns the binary of a row of the binary table.
 pub type Binaries<'a> = dyn Fn(u32) -> Option<Arc<Program>> + 'a;
 
 /// The state of all watched processes.
@@ -44,50 +44,51 @@ pub struct Correlator {
 }
 
 impl Correlator {
-    /// Nothing seen yet.
+    /// Returns a correlator without state.
     pub fn new(clock: Clock) -> Correlator {
         Correlator { processes: HashMap::new(), clock, done: Vec::new() }
     }
 
-    /// Has this process been described? What was said at its exec stays when it has vanished since.
+    /// Reports whether the process has been described. A description from its exec is kept even if the process has
+    /// exited since.
     pub fn knows(&self, pid: u32) -> bool {
         self.processes.get(&pid).is_some_and(|process| process.described)
     }
 
-    /// Says what is known of a process.
+    /// Sets the facts about a process.
     pub fn describe(&mut self, info: Process) {
         let process = self.processes.entry(info.pid).or_default();
         process.described = true;
         process.info = info;
     }
 
-    /// From now on times are told by this clock.
+    /// Sets the clock that converts the times of all further incidents.
     pub fn set_clock(&mut self, clock: Clock) {
         self.clock = clock;
     }
 
-    /// The incidents that are complete.
+    /// Removes and returns the complete incidents.
     pub fn take(&mut self) -> Vec<Incident> {
         std::mem::take(&mut self.done)
     }
 
-    /// Processes with known facts.
+    /// Returns the pids of all processes with state.
     pub fn pids(&self) -> impl Iterator<Item = u32> {
         self.processes.keys().copied()
     }
 
-    /// Says which records of a process were lost, after its last event.
+    /// Records which records of a process were lost, after its last event.
     pub fn lost(&mut self, pid: u32, lost: &Lost) {
         if let Some(process) = self.processes.get_mut(&pid) {
             process.note_lost(|goid| lost.about(goid));
         }
     }
 
-    /// Takes one event.
+    /// Processes one event.
     pub fn push(&mut self, event: Event, binaries: &Binaries<'_>) {
         let head = event.head;
         match head.kind {
-            // A new image: whatever was under way is gone with the old one.
+            // A new image: everything in progress ended with the old one.
             kind::EXEC => return self.end_process(head.tgid, Gone::Exec(head.time_ns), binaries),
             kind::PROCESS_EXIT => {
                 let status = match &event.body {
@@ -115,7 +116,7 @@ impl Correlator {
             kind::PANIC => {
                 chain::raised(process, event, program);
                 if head.g == 0 {
-                    // Nothing that follows can be told to be of it.
+                    // Later events cannot be attributed to it.
                     let ended = process.goroutines.remove(&head.goid).unwrap_or_default().into_ended();
                     self.close(head.tgid, ended, End::Unseen(NO_GOROUTINE), binaries);
                 }
@@ -141,14 +142,14 @@ impl Correlator {
                 let ended = self.dies_with(head.tgid, head.goid, binaries);
                 let process = self.processes.entry(head.tgid).or_default();
                 let dying = process.dying(head.tid);
-                // A throw while dying (a crash of the crash) does not change what it died of.
+                // A throw while dying (a crash during the crash) does not change the cause of death.
                 if dying.throw.is_none() && dying.die.is_none() {
                     dying.ended = ended;
                     dying.throw = Some(event);
                 }
             }
             kind::START_PANIC => {
-                // Go 1.19 has no fatalsignal; a death that neither panicked nor threw is one by the thread's signal.
+                // Go 1.19 has no fatalsignal; a death without panic or throw is caused by the thread's signal.
                 let fault = process.faults.remove(&head.tid);
                 let dying = process.dying(head.tid);
                 if dying.throw.is_none() {
@@ -164,7 +165,7 @@ impl Correlator {
                     dying.die = Some(event);
                     if dying.throw.is_none() {
                         dying.ended = ended;
-                        // Go 1.19: startpanic_m took an older signal of this thread for the cause.
+                        // Go 1.19: startpanic_m mistook an older signal of this thread for the cause.
                         dying.signal = None;
                     }
                 }
@@ -178,9 +179,10 @@ impl Correlator {
         }
     }
 
-    /// The open panics of a goroutine that begins to die. When two records or more were lost since a raise, those may have been
-    /// its end and the raise of another panic at the same place: then it is not certain which of the two dies, and what was
-    /// seen raised is an incident of its own, of unknown outcome.
+    /// Removes and returns the open panics of a goroutine that begins to die. If two or more records were lost since a
+    /// raise, they may have been the end of that panic and the raise of another one at the same position. Then it is
+    /// not certain which of the two kills the process, and the one whose raise was seen becomes a separate incident
+    /// with an unknown outcome.
     fn dies_with(&mut self, pid: u32, goid: u64, binaries: &Binaries<'_>) -> Ended {
         let process = self.processes.entry(pid).or_default();
         let ended = process.goroutines.remove(&goid).unwrap_or_default().into_ended();
@@ -191,8 +193,8 @@ impl Correlator {
         Ended::default()
     }
 
-    /// Makes an incident of panics that ended together. What ended is only told when no record was lost meanwhile: the end
-    /// that was seen may be that of a later panic at the same place.
+    /// Builds an incident of panics that ended together. The outcome is known only if no record was lost in the
+    /// meantime: the end that was seen may be that of a later panic at the same position.
     fn close(&mut self, pid: u32, ended: Ended, end: End, binaries: &Binaries<'_>) {
         let Some(first) = ended.panics.first() else { return };
         let Some(program) = binaries(first.raise.head.binary) else { return };
@@ -206,11 +208,11 @@ impl Correlator {
         self.done.push(build::panics(ended, &context, &program));
     }
 
-    /// The process is gone: everything under way ends with it.
+    /// Ends everything in progress in a process that is gone.
     fn end_process(&mut self, pid: u32, gone: Gone, binaries: &Binaries<'_>) {
         let Some(process) = self.processes.remove(&pid) else { return };
         let (end_ns, exit) = match gone {
-            // Where the kernel does not tell the status, the program's own call of exit does.
+            // If the kernel does not report the status, the program's own call of exit has it.
             Gone::Ended(at, exit) => {
                 let called =
                     process.exit.map(|(_, status, _)| Exit { code: Some(status & 0xff), signal: None });
@@ -229,8 +231,8 @@ impl Correlator {
         };
         let mut done = Vec::new();
         // Several goroutines can begin to die at once. Go lets each that gets as far as printing print, and the last of
-        // them ends the process; the others die with it. And one that does not get that far can be outlived: main
-        // returns while it still dies.
+        // them ends the process; the others die with it. A goroutine that does not get that far can also be outlived:
+        // main returns while it is still dying.
         // https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go (dopanic_m, panicking)
         let survived = exit.is_some_and(|exit| exit.code == Some(0));
         let prints = |dying: &Dying| dying.die.is_some() || dying.signal.is_some();
@@ -240,7 +242,7 @@ impl Correlator {
             let to_blame = prints(&dying) || (nobody_prints && i == 0);
             let (outcome, reason) = match gone {
                 Gone::OutOfSight => (Outcome::Unknown, Some(OUT_OF_SIGHT.to_owned())),
-                // What followed the beginning of its death is not known to be all that followed.
+                // The events seen after the beginning of its death may be incomplete.
                 _ if !prints(&dying) && dying.lost > 0 => (Outcome::Unknown, Some(were_lost(dying.lost))),
                 _ if to_blame && !survived => (Outcome::Fatal, None),
                 _ => (Outcome::Exited, None),
@@ -272,12 +274,12 @@ impl Correlator {
         self.done.extend(done);
     }
 
-    /// A process is gone, and its end was not seen.
+    /// Handles a process that is gone without its end having been seen.
     pub fn vanished(&mut self, pid: u32, binaries: &Binaries<'_>) {
         self.end_process(pid, Gone::OutOfSight, binaries);
     }
 
-    /// No more events will come: what is under way is reported as lost from sight.
+    /// Ends all processes when no more events will follow: what is in progress is reported as lost from sight.
     pub fn finish(&mut self, binaries: &Binaries<'_>) {
         let pids: Vec<u32> = self.pids().collect();
         for pid in pids {
@@ -286,39 +288,40 @@ impl Correlator {
     }
 }
 
-/// Records of one process that the event ring had no room for.
+/// Records of one process that were dropped because the event ring was full.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lost {
-    /// By the goroutine they were about; 0: about none.
+    /// Number of records by the goroutine they concern; 0: no goroutine.
     pub by_goroutine: BTreeMap<u64, u64>,
-    /// Those of any process that could not be counted by goroutine.
+    /// Number of records of any process that could not be counted by goroutine.
     pub unattributed: u64,
 }
 
 impl Lost {
-    /// Records that may have been about that goroutine: what `Head::lost` of its next record would have been.
+    /// Returns the number of records that may concern this goroutine: the value `Head::lost` of its next record would
+    /// have had.
     fn about(&self, goid: u64) -> u32 {
         (self.by_goroutine.get(&goid).copied().unwrap_or(0) + self.unattributed) as u32
     }
 }
 
-/// How the end of a goroutine's panics was seen.
+/// How the end of a goroutine's panics was determined.
 #[derive(Debug, Clone, Copy)]
 enum End {
-    /// An event says so, and when.
+    /// An event reported the outcome, at this time.
     Seen(Outcome, u64),
-    /// It was not, and why that is known.
+    /// The end was not seen, for this reason.
     Unseen(&'static str),
 }
 
 /// How a process left.
 #[derive(Debug, Clone, Copy)]
 enum Gone {
-    /// It ended: when, and as far as the kernel tells, how.
+    /// It exited at this time, with this exit status if the kernel reported one.
     Ended(u64, Option<Exit>),
-    /// It replaced itself by a new image.
+    /// It replaced itself with a new image at this time.
     Exec(u64),
-    /// Watching ended first, or its end was lost.
+    /// Watching stopped first, or its exit event was lost.
     OutOfSight,
 }
 
@@ -326,13 +329,13 @@ const UNSEEN: &str = "its end was not seen: the goroutine went on without it";
 const NO_GOROUTINE: &str = "the goroutine could not be read: what followed cannot be told to be of it";
 const OUT_OF_SIGHT: &str = "it was still under way when the process was last seen";
 
-/// The reason of an incident that lacks records.
+/// Returns the reason for an incident with lost records.
 fn were_lost(count: u32) -> String {
     let records = if count == 1 { "record" } else { "records" };
     format!("{count} {records} of its goroutine were lost: the event ring was full")
 }
 
-/// A wait status as `wait4` gives it.
+/// Decodes a wait status as returned by `wait4`.
 pub(crate) fn exit_of(status: u32) -> Exit {
     match status & 0x7f {
         0 => Exit { code: Some((status >> 8 & 0xff) as i32), signal: None },
@@ -340,7 +343,7 @@ pub(crate) fn exit_of(status: u32) -> Exit {
     }
 }
 
-/// Go 1.22 rewrote how panics find their deferred calls.
+/// Reports whether panics iterate over their deferred calls, as since the rewrite in Go 1.22.
 fn has_defer_iterator(version: &GoVersion) -> bool {
     version.minor >= 22
 }

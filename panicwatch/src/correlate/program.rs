@@ -1,4 +1,4 @@
-//! A watched binary as the correlator needs it, and one event seen through it.
+//! A watched binary for the correlator, and the view of an event through it.
 
 use std::{
     collections::HashMap,
@@ -22,33 +22,33 @@ use crate::{
     raises,
 };
 
-/// Places whose check is remembered: a program that panics often does so in few.
+/// Maximum number of cached checks: a program that panics often usually does so at few addresses.
 const MAX_CHECKS: usize = 4096;
-/// Page size that load addresses are multiples of.
+/// Page size in bytes; load addresses are multiples of it.
 const PAGE: u64 = 4096;
 
 /// A Go binary with its probe plan.
 #[derive(Debug)]
 pub struct Program {
-    /// Its tables.
+    /// Tables of the binary.
     pub bin: GoBinary,
-    /// Where the probes are.
+    /// Probe sites.
     pub plan: ProbePlan,
-    /// As it was opened.
+    /// Path by which it was opened.
     pub path: PathBuf,
-    /// What raises at an address, as far as it was asked.
+    /// Cache of what raises at an address.
     checks: Mutex<HashMap<u64, Option<String>>>,
-    /// Number of the question that was asked last.
+    /// Sequence number of the last use.
     asked: AtomicU64,
-    /// Size of gopanic's frame.
+    /// Size of gopanic's frame in bytes, computed on first use.
     gopanic_frame: OnceLock<Option<u64>>,
 }
 
-/// Questions asked so far, of all programs.
+/// Sequence number of uses over all programs.
 static ASKED: AtomicU64 = AtomicU64::new(0);
 
 impl Program {
-    /// A binary, its plan, and the name it was opened by.
+    /// Builds a program from a binary, its probe plan, and the path by which it was opened.
     pub fn new(bin: GoBinary, plan: ProbePlan, path: PathBuf) -> Self {
         Self {
             bin,
@@ -60,17 +60,18 @@ impl Program {
         }
     }
 
-    /// Grows with every question: the program with the least was not asked for longest.
+    /// Returns the sequence number of the last use: the program with the lowest one is the least recently used.
     pub fn last_asked(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
     }
 
-    /// Forgets what can be found out again.
+    /// Drops cached data that can be recomputed.
     pub fn forget(&self) {
         *self.checks.lock().unwrap_or_else(PoisonError::into_inner) = HashMap::new();
     }
 
-    /// What raises at the link-time address `pc` and what it compares, in words; `None` when the code does not tell.
+    /// Returns a sentence on what raises at the link-time address `pc` and what it compares; `None` when the code does
+    /// not determine it.
     pub fn check(&self, pc: u64) -> Option<String> {
         let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
         if checks.len() >= MAX_CHECKS {
@@ -80,13 +81,13 @@ impl Program {
         checks.entry(pc).or_insert_with(find).clone()
     }
 
-    /// Bytes of gopanic's frame below its return address: that is where its `_panic` lies.
+    /// Returns the size in bytes of gopanic's frame below its return address; the frame contains its `_panic`.
     pub(super) fn gopanic_frame(&self) -> Option<u64> {
         let find = || self.bin.function("runtime.gopanic").and_then(|func| func.frame_size());
         *self.gopanic_frame.get_or_init(find)
     }
 
-    /// How far the process of this event has the binary above its link-time addresses: the probe that fired says so.
+    /// Returns the binary's load bias in the process of this event, derived from the address of the probe that fired.
     fn bias(&self, head: &Head) -> u64 {
         self.bias_by(head.ip, |site| site.flags == head.site)
     }
@@ -102,8 +103,8 @@ impl Program {
         here(false).or_else(|| here(true)).unwrap_or(0)
     }
 
-    /// The frames at run-time address `pc` of a process that has the binary `bias` above its link-time addresses, innermost
-    /// first; empty outside Go code. `exact`: it is an instruction, not a return address.
+    /// Returns the frames at run-time address `pc` of a process with load bias `bias`, innermost first; empty outside
+    /// Go code. `exact`: `pc` is an instruction, not a return address.
     pub fn frames(&self, bias: u64, pc: u64, exact: bool) -> Vec<Frame> {
         let link = pc.wrapping_sub(bias);
         let frames = self.bin.frames(link, exact);
@@ -120,8 +121,8 @@ impl Program {
             .collect()
     }
 
-    /// Where a panic was raised that was counted only: the innermost frame outside the runtime, as far as the two
-    /// addresses that were kept tell.
+    /// Returns where a panic that was only counted was raised: the innermost frame outside the runtime, as far as the
+    /// two recorded addresses determine it.
     pub fn raised_at(&self, place: Place) -> Option<Frame> {
         if place.pc == 0 {
             return None;
@@ -133,41 +134,41 @@ impl Program {
         user.or_else(|| frames.first()).cloned()
     }
 
-    /// `event` seen through this binary.
+    /// Returns a view of `event` through this binary.
     pub fn view<'a>(&'a self, event: &'a Event) -> View<'a> {
         self.asked.store(ASKED.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         View { event, program: self, bias: self.bias(&event.head) }
     }
 }
 
-/// One event of one binary: addresses mean something.
+/// One event with its binary, which gives its addresses meaning.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     /// The event.
     pub event: &'a Event,
-    /// The binary.
+    /// The binary of the event's process.
     pub program: &'a Program,
-    /// Run-time address minus link-time address.
+    /// Load bias: run-time address minus link-time address.
     pub bias: u64,
 }
 
 impl<'a> View<'a> {
-    /// What was captured, then what never changes.
+    /// Returns the captured memory, backed by the binary's constant memory.
     pub fn memory(&self) -> Layered<&'a Snapshot, ReadOnlyMemory<'a>> {
         Layered { first: &self.event.memory, second: self.program.bin.read_only_memory(self.bias) }
     }
 
-    /// For decoding types.
+    /// Returns the context for decoding types.
     pub fn types(&self) -> TypeContext {
         TypeContext::of(&self.program.bin, self.bias)
     }
 
-    /// The goroutine's g: a 64-bit field.
+    /// Returns a 64-bit field of the goroutine's g.
     pub fn g(&self, field: u16) -> Option<u64> {
         self.word(self.event.head.g, field)
     }
 
-    /// A 64-bit field of the struct at `base`.
+    /// Returns a 64-bit field of the struct at `base`.
     pub fn word(&self, base: u64, field: u16) -> Option<u64> {
         if base == 0 {
             return None;
@@ -175,7 +176,7 @@ impl<'a> View<'a> {
         self.memory().u64(base.checked_add(u64::from(field))?)
     }
 
-    /// A byte-sized field.
+    /// Returns a byte-sized field of the struct at `base`.
     pub fn byte(&self, base: u64, field: u16) -> Option<u8> {
         if base == 0 {
             return None;
@@ -183,17 +184,17 @@ impl<'a> View<'a> {
         self.memory().u8(base.checked_add(u64::from(field))?)
     }
 
-    /// The frames at run-time address `pc`, innermost first; empty outside Go code.
+    /// Returns the frames at run-time address `pc`, innermost first; empty outside Go code.
     pub fn frames(&self, pc: u64, exact: bool) -> Vec<Frame> {
         self.program.frames(self.bias, pc, exact)
     }
 
-    /// The innermost frame at a return address.
+    /// Returns the innermost frame at a return address.
     pub fn caller(&self, pc: u64) -> Option<Frame> {
         (pc != 0).then(|| self.frames(pc, false).into_iter().next())?
     }
 
-    /// A function by its entry, with the line of its declaration where the tables have it.
+    /// Returns the frame of a function, given its entry, with the line of its declaration if the tables have it.
     pub fn function(&self, entry: u64) -> Option<Frame> {
         (entry != 0).then(|| self.frames(entry, true).pop())?
     }

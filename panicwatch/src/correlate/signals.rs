@@ -1,4 +1,4 @@
-//! A signal as the handler saw it: number, cause, registers.
+//! A signal as seen by the handler: number, cause, registers.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,9 @@ use crate::{
     memory::Memory,
 };
 
-/// `uc_mcontext.gregs` begins here in a ucontext; see `panicwatch-ebpf/src/probes/signal.rs`.
+/// Offset of `uc_mcontext.gregs` in a ucontext; see `panicwatch-ebpf/src/probes/signal.rs`.
 const UCONTEXT_REGS: u64 = 40;
-/// The order of the registers there, by index in [`REG_NAMES`].
+/// Order of the registers there, as indices in [`REG_NAMES`].
 const ORDER: [usize; 18] = [
     reg::R8,
     reg::R9,
@@ -35,7 +35,7 @@ const ORDER: [usize; 18] = [
     reg::RFLAGS,
 ];
 
-/// Name and text of a signal, as in the runtime's sigtable.
+/// Name and text of each signal, as in the runtime's sigtable.
 /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/sigtab_linux_generic.go>
 const SIGNALS: [(&str, &str); 31] = [
     ("SIGHUP", "terminal line hangup"),
@@ -71,7 +71,7 @@ const SIGNALS: [(&str, &str); 31] = [
     ("SIGSYS", "bad system call"),
 ];
 
-/// "SIGSEGV"
+/// Returns the name of a signal: "SIGSEGV".
 pub(super) fn name(number: u32) -> String {
     match SIGNALS.get((number as usize).wrapping_sub(1)) {
         Some((name, _)) => (*name).to_owned(),
@@ -79,7 +79,7 @@ pub(super) fn name(number: u32) -> String {
     }
 }
 
-/// What Go prints first when it dies of it: "SIGSEGV: segmentation violation".
+/// Returns the line that Go prints first when a signal kills the program: "SIGSEGV: segmentation violation".
 pub(super) fn headline(number: u32) -> String {
     match SIGNALS.get((number as usize).wrapping_sub(1)) {
         Some((name, text)) => format!("{name}: {text}"),
@@ -87,7 +87,7 @@ pub(super) fn headline(number: u32) -> String {
     }
 }
 
-/// Number, siginfo and ucontext of a SIGNAL or FATAL_SIGNAL event.
+/// Returns number, siginfo and ucontext of a SIGNAL or FATAL_SIGNAL event.
 fn parts(view: &View<'_>) -> Option<(u32, u64, u64)> {
     let Body::Capture(capture) = &view.event.body else { return None };
     let word = |index: usize| capture.regs.words[index];
@@ -104,7 +104,7 @@ fn parts(view: &View<'_>) -> Option<(u32, u64, u64)> {
     }
 }
 
-/// Registers of the interrupted code.
+/// Returns the registers of the interrupted code.
 pub(super) fn interrupted(view: &View<'_>) -> Option<Regs> {
     let (_, _, context) = parts(view)?;
     let mut regs = Regs::default();
@@ -114,27 +114,27 @@ pub(super) fn interrupted(view: &View<'_>) -> Option<Regs> {
     Some(regs)
 }
 
-/// The interrupted instruction.
+/// Returns the address of the interrupted instruction.
 pub(super) fn pc(view: &View<'_>) -> Option<u64> {
     interrupted(view).map(|regs| regs.words[reg::RIP])
 }
 
-/// The same, by name.
+/// Returns the registers of the interrupted code by name.
 pub(super) fn registers(view: &View<'_>) -> Option<BTreeMap<String, Addr>> {
     interrupted(view).map(|regs| named(&regs))
 }
 
-/// Registers by name.
+/// Maps registers to their names.
 pub(super) fn named(regs: &Regs) -> BTreeMap<String, Addr> {
     REG_NAMES.iter().zip(regs.words).map(|(name, word)| ((*name).to_owned(), Addr(word))).collect()
 }
 
-/// The signal for the document.
+/// Returns the signal for the document.
 pub(super) fn signal(view: &View<'_>) -> Option<Signal> {
     let (number, info, _) = parts(view)?;
     let memory = view.memory();
     let code = memory.u32(info.checked_add(8)?).map(|code| i64::from(code as i32));
-    // si_addr is meant only by faults.
+    // si_addr is meaningful only for faults.
     let faults = matches!(number, 4 | 5 | 7 | 8 | 11);
     let addr = if faults { memory.u64(info.checked_add(16)?).map(Addr) } else { None };
     Some(Signal { number, name: name(number), code, addr, pc: pc(view).map(Addr) })

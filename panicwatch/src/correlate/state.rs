@@ -1,4 +1,4 @@
-//! What is under way: panics of goroutines, and processes that are dying. Data only.
+//! State in progress: panics of goroutines, and processes that are dying. Data only.
 
 use std::collections::HashMap;
 
@@ -12,43 +12,45 @@ use crate::{
 pub(super) struct OpenPanic {
     /// The capture at gopanic.
     pub(super) raise: Event,
-    /// The fault it was made from.
+    /// The fault from which the runtime made this panic.
     pub(super) signal: Option<Event>,
-    /// Where it is on the stack.
+    /// Position of gopanic's frame on the stack.
     pub(super) place: Place,
-    /// In the order they ran.
+    /// Deferred calls in the order they ran.
     pub(super) defers: Vec<Defer>,
-    /// recover() caught it.
+    /// The recover() that caught this panic.
     pub(super) recover: Option<Recover>,
-    /// Records of its goroutine that were lost since its raise.
+    /// Number of records of its goroutine lost since the raise.
     pub(super) lost: u32,
 }
 
-/// Where gopanic's frame is: distances from the top of the goroutine's stack, which growing the stack preserves.
+/// Position of a gopanic frame as distances in bytes from the top of the goroutine's stack, which stack growth
+/// preserves.
 ///
-/// Each gopanic has its `_panic` in its own frame, so an address of one says whose it is.
+/// Each gopanic has its `_panic` in its own frame, so the address of a `_panic` identifies the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
-    /// Of the caller's stack pointer.
+    /// Distance of the caller's stack pointer.
     pub(super) start: u64,
-    /// Of the innermost byte of the frame.
+    /// Distance of the innermost byte of the frame.
     pub(super) inner: u64,
 }
 
 impl Place {
-    /// The `_panic` at this distance is in this frame.
+    /// Reports whether the `_panic` at this distance is in this frame.
     pub(super) fn holds(&self, panic: u64) -> bool {
         self.start < panic && panic <= self.inner
     }
 
-    /// It is in Go's list when the list begins with the `_panic` at this distance: newer ones lie further in.
+    /// Reports whether the panic is in Go's list if the list begins with the `_panic` at this distance: newer panics
+    /// are further in.
     pub(super) fn is_linked(&self, newest: u64) -> bool {
         self.start < newest
     }
 }
 
 impl OpenPanic {
-    /// Ends the deferred call that is running, if one is.
+    /// Ends the deferred call that is running, if any.
     pub(super) fn end_defer(&mut self, time_ns: u64, how: DeferEnd) {
         if let Some(running) = self.defers.last_mut().filter(|defer| defer.end_ns.is_none()) {
             running.end_ns = Some(time_ns);
@@ -64,16 +66,17 @@ impl OpenPanic {
 /// The open panics of one goroutine.
 #[derive(Debug, Default)]
 pub(super) struct Chain {
-    /// Oldest first.
+    /// Open panics, oldest first.
     pub(super) open: Vec<OpenPanic>,
-    /// Where those are that there was no room for in `open`. They are older than its newer half, newer than the other.
+    /// Positions of the panics dropped from `open` at its limit. They are older than its newer half, newer than its
+    /// older half.
     pub(super) left_out: Vec<Place>,
-    /// Records of the goroutine that were lost up to its newest event.
+    /// Number of records of the goroutine lost up to its newest event.
     pub(super) lost: u32,
 }
 
 impl Chain {
-    /// Takes note of how many records of the goroutine were lost so far.
+    /// Records how many records of the goroutine have been lost so far.
     pub(super) fn note_lost(&mut self, so_far: u32) {
         let more = so_far.wrapping_sub(self.lost);
         self.lost = so_far;
@@ -82,7 +85,7 @@ impl Chain {
         }
     }
 
-    /// Takes out those panics that `ends` says.
+    /// Removes and returns the panics for which `ends` is true.
     pub(super) fn take(
         &mut self,
         ends: impl Fn(&OpenPanic) -> bool,
@@ -94,7 +97,7 @@ impl Chain {
         Ended { panics, left_out: before - self.left_out.len() }
     }
 
-    /// All of them.
+    /// Returns all panics as ended.
     pub(super) fn into_ended(self) -> Ended {
         Ended { panics: self.open, left_out: self.left_out.len() }
     }
@@ -103,59 +106,59 @@ impl Chain {
 /// Panics of one goroutine that ended together.
 #[derive(Debug, Default)]
 pub(super) struct Ended {
-    /// Oldest first.
+    /// Kept panics, oldest first.
     pub(super) panics: Vec<OpenPanic>,
-    /// How many more there were in the middle.
+    /// Number of panics dropped from the middle of the chain.
     pub(super) left_out: usize,
 }
 
 impl Ended {
-    /// Records that were lost while they were under way.
+    /// Returns the number of records lost while they were in progress.
     pub(super) fn lost(&self) -> u32 {
         self.panics.iter().map(|panic| panic.lost).max().unwrap_or(0)
     }
 }
 
-/// A way to die, seen begun.
+/// A death that has begun.
 #[derive(Debug, Default)]
 pub(super) struct Dying {
-    /// throw or fatal.
+    /// Event of throw or fatal.
     pub(super) throw: Option<Event>,
-    /// fatalsignal, or in Go 1.19 the signal that startpanic_m followed.
+    /// Event of fatalsignal, or in Go 1.19 of the signal that preceded startpanic_m.
     pub(super) signal: Option<Event>,
-    /// dopanic_m: the stack as Go prints it, and the chain with its values resolved.
+    /// Event of dopanic_m: the stack as Go prints it, and the chain with resolved values.
     pub(super) die: Option<Event>,
     /// Panics of the goroutine when it began to die.
     pub(super) ended: Ended,
-    /// Records of the goroutine that were lost after its newest event.
+    /// Number of records of the goroutine lost after its newest event.
     pub(super) lost: u32,
 }
 
 impl Dying {
-    /// The event that tells most.
+    /// Returns the most informative event.
     pub(super) fn event(&self) -> Option<&Event> {
         self.die.as_ref().or(self.throw.as_ref()).or(self.signal.as_ref())
     }
 }
 
-/// One process.
+/// State of one process.
 #[derive(Debug, Default)]
 pub(super) struct ProcessState {
     pub(super) info: Process,
-    /// `info` has been given.
+    /// Whether `info` has been set.
     pub(super) described: bool,
     /// Open panics by goid.
     pub(super) goroutines: HashMap<u64, Chain>,
-    /// The last fault by thread, until the panic it becomes.
+    /// The last fault of each thread, until it becomes a panic.
     pub(super) faults: HashMap<u32, Event>,
-    /// Deaths under way by thread, in the order they began.
+    /// Deaths in progress by thread, in the order they began.
     pub(super) dying: Vec<(u32, Dying)>,
-    /// Whoever called runtime.exit: goid, status, when.
+    /// Last call of runtime.exit: goid, status, time in nanoseconds.
     pub(super) exit: Option<(u64, i32, u64)>,
 }
 
 impl ProcessState {
-    /// The death on this thread, begun if need be.
+    /// Returns the death on this thread; begins one if there is none.
     pub(super) fn dying(&mut self, thread: u32) -> &mut Dying {
         let at = self.dying.iter().position(|(tid, _)| *tid == thread).unwrap_or_else(|| {
             self.dying.push((thread, Dying::default()));
@@ -164,7 +167,7 @@ impl ProcessState {
         &mut self.dying[at].1
     }
 
-    /// Takes note of how many records of each goroutine were lost, after the last event of the process.
+    /// Records how many records of each goroutine were lost, after the last event of the process.
     pub(super) fn note_lost(&mut self, so_far: impl Fn(u64) -> u32) {
         for (goid, chain) in &mut self.goroutines {
             chain.note_lost(so_far(*goid));

@@ -1,7 +1,7 @@
 //! Joins memory records to the event that they follow.
 //!
-//! A thread is in one capture at a time and its records are in order, so the key is the thread. The main record says
-//! how many pieces follow; should one be missing, the thread's next event completes the one before.
+//! A thread is in one capture at a time and its records are in order, so events are keyed by thread. The main record
+//! has the number of memory records that follow; if one is missing, the thread's next event completes the previous one.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::memory::{Memory, Snapshot};
 
-/// An event some of whose memory has not come yet.
+/// An event whose memory records have not all been received.
 #[derive(Debug)]
 struct Open {
     event: Event,
@@ -21,22 +21,22 @@ struct Open {
     left: u32,
 }
 
-/// Events that are not complete, by thread.
+/// Incomplete events, by thread.
 #[derive(Debug, Default)]
 pub struct Assembler {
     open: HashMap<u32, Open>,
 }
 
 impl Assembler {
-    /// Nothing pending.
+    /// Returns an assembler without pending events.
     pub fn new() -> Assembler {
         Assembler::default()
     }
 
-    /// Takes one ring record; gives the events that it completes, in order.
+    /// Adds one ring record and returns the events that it completes, in order.
     ///
     /// # Errors
-    /// When the record is none of ours; it is left out.
+    /// Returns an error when the record cannot be decoded; it is skipped.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Event>, DecodeError> {
         let open = match decode(bytes)? {
             Record::Memory(head, data) => return Ok(self.memory(&head, data).into_iter().collect()),
@@ -64,7 +64,7 @@ impl Assembler {
         self.open.remove(&head.tid).map(Open::complete)
     }
 
-    /// What is pending when no more records will come.
+    /// Returns the pending events, with the missing memory counted as lost. Call it when no more records will follow.
     pub fn finish(&mut self) -> Vec<Event> {
         self.open.drain().map(|(_, open)| open.cut_short()).collect()
     }

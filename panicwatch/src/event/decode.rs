@@ -1,4 +1,4 @@
-//! One ring record: bytes to [`Record`]. Short, long and unknown records are errors, never panics.
+//! Decodes one ring record to a [`Record`]. Short and unknown records are errors, never panics.
 
 use panicwatch_common::{
     Regs,
@@ -8,41 +8,41 @@ use panicwatch_common::{
 /// One decoded ring record.
 #[derive(Debug, Clone)]
 pub enum Record {
-    /// A capture's main record.
+    /// Main record of a capture.
     Capture(Box<CaptureHead>),
     /// A small event.
     Point(Box<Point>),
-    /// A piece of memory.
+    /// A piece of memory: header and contents.
     Memory(MemHead, Vec<u8>),
-    /// A process event.
+    /// A process event: exec or exit.
     Exec(Box<Exec>),
 }
 
-/// The record is not one of ours.
+/// Why a record could not be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// Fewer bytes than its kind needs.
+    /// The record has fewer bytes than its kind requires.
     #[error("event of kind {kind} has {len} bytes, less than the {want} it needs")]
     Short {
-        /// Kind.
+        /// Kind of the record, see [`kind`].
         kind: u32,
-        /// Bytes there.
+        /// Size of the record in bytes.
         len: usize,
-        /// Bytes needed.
+        /// Required size in bytes.
         want: usize,
     },
-    /// A kind that this version does not know.
+    /// The kind is unknown to this version.
     #[error("unknown event kind {0}")]
     Unknown(u32),
 }
 
-/// Types that consist of integers and byte arrays without padding, so that any bytes are a value.
+/// Types that consist of integers and byte arrays without padding, so that every bit pattern is a valid value.
 ///
 /// # Safety
 /// Implement it only for such types.
 unsafe trait Plain: Copy {}
-// SAFETY: u32, u64 and byte arrays only; the const asserts beside each type exclude padding.
+// SAFETY: u32, u64 and byte arrays only; the const asserts next to each type exclude padding.
 unsafe impl Plain for CaptureHead {}
 // SAFETY: as above.
 unsafe impl Plain for Point {}
@@ -56,7 +56,7 @@ fn read<T: Plain>(bytes: &[u8], kind: u32) -> Result<T, DecodeError> {
     if bytes.len() < want {
         return Err(DecodeError::Short { kind, len: bytes.len(), want });
     }
-    // SAFETY: there are enough bytes, T is Plain, and the read does not need alignment.
+    // SAFETY: there are enough bytes, T is Plain, and the read does not require alignment.
     Ok(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
 

@@ -1,6 +1,6 @@
-//! Events: what the eBPF programs said, decoded and put together. Pure: bytes go in, events come out.
+//! Events: decodes and assembles the records of the eBPF programs. Pure: bytes in, events out.
 //!
-//! [`decode`] turns one ring record into one [`Record`]; [`assemble`] joins memory records to the capture they
+//! [`decode`] converts one ring record to one [`Record`]; [`assemble`] joins memory records to the capture that they
 //! belong to.
 
 pub mod assemble;
@@ -16,17 +16,17 @@ use crate::memory::Snapshot;
 /// One event with everything that was captured with it.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// When, where, who.
+    /// Common header: kind, time, thread, goroutine and the like.
     pub head: raw::Head,
-    /// What.
+    /// Data specific to the kind of event.
     pub body: Body,
-    /// Memory of the process at that moment.
+    /// Process memory captured at that moment.
     pub memory: Snapshot,
-    /// Memory records that the ring had no room for.
+    /// Number of memory records dropped because the ring was full.
     pub lost_memory: u32,
 }
 
-/// What happened; the kinds are those of [`panicwatch_common::event::kind`].
+/// Data of an event by kind; the kinds are those of [`panicwatch_common::event::kind`].
 #[derive(Debug, Clone)]
 pub enum Body {
     /// PANIC, THROW, DIE, SIGNAL, FATAL_SIGNAL.
@@ -37,25 +37,25 @@ pub enum Body {
     Process(ProcessEvent),
 }
 
-/// Registers and Go's structs, raw. The g, m and p are in the event's memory too.
+/// Registers and the addresses of Go's structs. The g, m and p are in the event's memory as well.
 #[derive(Debug, Clone)]
 pub struct Capture {
-    /// Registers under the probe.
+    /// Registers at the probe.
     pub regs: Regs,
     /// Address of the m, 0 when unknown.
     pub m_addr: u64,
     /// Address of the p, 0 when there is none.
     pub p_addr: u64,
-    /// Start of the stack that Go walks, 0 when none was captured.
+    /// Start of the stack that Go's traceback walks, 0 when none was captured.
     pub stack_addr: u64,
-    /// Its end.
+    /// End of that stack, exclusive.
     pub stack_end: u64,
 }
 
 /// A small event. The `_panic` and `_defer` are in the event's memory.
 #[derive(Debug, Clone)]
 pub struct Point {
-    /// See the eBPF program.
+    /// Arguments by event kind, as set by the eBPF program.
     pub args: [u64; 6],
     /// Top `_panic` of the goroutine, 0 when there is none.
     pub panic_addr: u64,
@@ -63,13 +63,13 @@ pub struct Point {
     pub defer_addr: u64,
 }
 
-/// A process began a new image or ended.
+/// A process executed a new image or exited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessEvent {
-    /// Wait status, for an exit that the kernel told.
+    /// Wait status, for an exit reported by the kernel.
     pub wait_status: Option<u32>,
-    /// argv, as far as it was captured.
+    /// argv, if it was captured.
     pub args: Option<Vec<u8>>,
-    /// Environment block, as far as it was captured.
+    /// Environment block, if it was captured.
     pub env: Option<Vec<u8>>,
 }

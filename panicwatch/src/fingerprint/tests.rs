@@ -39,7 +39,7 @@ fn basis_is_what_the_code_decides() {
 
 #[test]
 fn a_value_that_is_fixed_for_all_time() {
-    // Stored incidents are grouped by it: when this changes, PREFIX must change.
+    // Stored incidents are grouped by fingerprint: if this value changes, PREFIX must change.
     assert_eq!(fingerprint(&recovered()), "pw1:02c0812eb4cb2bf5");
 }
 

@@ -1,4 +1,4 @@
-//! What `go build` wrote about the build: release, module, dependencies, settings.
+//! Build information written by `go build`: release, module, dependencies, settings.
 //!
 //! <https://github.com/golang/go/blob/go1.24.11/src/debug/buildinfo/buildinfo.go>,
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/debug/mod.go>
@@ -6,51 +6,51 @@
 use super::{Error, bytes, image::Image};
 
 const MAGIC: &[u8] = b"\xff Go buildinf:";
-/// Byte 15: the strings follow inline (Go 1.18 and later).
+/// Flag in byte 15: the strings follow inline (Go 1.18 and later).
 const FLAG_INLINE: u8 = 2;
-/// The largest module text accepted; real ones are some tens of kilobytes. A byte of it may become fifty of memory.
+/// Maximum size of the module text; real ones are some tens of kilobytes. A byte of it may expand to fifty in memory.
 const MAX_TEXT: u64 = 1 << 20;
-/// The longest release accepted: with experiments and a vendor's remark some hundred bytes.
+/// Maximum length of the release string: with experiments and a vendor's remark some hundred bytes.
 const MAX_VERSION: u64 = 1024;
 
-/// One module.
+/// A module of the build.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Module {
-    /// Import path.
+    /// Module path.
     pub path: String,
-    /// "v1.2.3", "(devel)"; empty when unknown.
+    /// Module version, "v1.2.3" or "(devel)"; empty when unknown.
     pub version: String,
-    /// go.sum hash.
+    /// Hash as in go.sum.
     pub sum: Option<String>,
-    /// What a replace directive put in its place.
+    /// The replacement from a replace directive.
     pub replaced_by: Option<Box<Module>>,
 }
 
-/// Build information.
+/// Decoded build information of a binary.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BuildInfo {
     /// Import path of the main package.
     pub path: Option<String>,
     /// The main module; `None` for GOPATH builds.
     pub main: Option<Module>,
-    /// All others.
+    /// All other modules.
     pub deps: Vec<Module>,
-    /// In the order written: -ldflags, CGO_ENABLED, GOARCH, vcs.revision, DefaultGODEBUG …
+    /// Build settings in file order: -ldflags, CGO_ENABLED, GOARCH, vcs.revision, DefaultGODEBUG …
     pub settings: Vec<(String, String)>,
 }
 
 impl BuildInfo {
-    /// The value of one setting.
+    /// Returns the value of one setting.
     pub fn setting(&self, key: &str) -> Option<&str> {
         self.settings.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
-    /// Path of the main module; of a build without modules that of the main package.
+    /// Returns the path of the main module; in a build without modules, that of the main package.
     pub fn module_path(&self) -> Option<&str> {
         self.main.as_ref().map(|main| main.path.as_str()).or(self.path.as_deref())
     }
 
-    /// Reads the text form that runtime/debug.BuildInfo.String writes; lines it does not know are skipped.
+    /// Parses the text form that runtime/debug.BuildInfo.String writes; skips unknown lines.
     pub(super) fn parse(text: &str) -> Self {
         let mut info = Self::default();
         let mut replace_main = false;
@@ -95,7 +95,7 @@ fn module(rest: &str) -> Module {
     }
 }
 
-/// Settings with blanks, quotes or newlines in them are Go-quoted.
+/// Unquotes a setting: those with spaces, quotes or newlines are Go-quoted.
 fn unquote(text: &str) -> String {
     if let Some(raw) = text.strip_prefix('`').and_then(|t| t.strip_suffix('`')) {
         return raw.to_owned();
@@ -120,7 +120,7 @@ fn unquote(text: &str) -> String {
     out
 }
 
-/// The release string and the module text.
+/// Returns the release string and the module text.
 pub(super) fn locate(image: &Image) -> Result<(&str, &str), Error> {
     let at = find(image).ok_or(Error::NotGo)?;
     let blob = image.rest_of_segment(at).ok_or(Error::NotGo)?;
@@ -131,17 +131,17 @@ pub(super) fn locate(image: &Image) -> Result<(&str, &str), Error> {
         let version = string(&mut rest, MAX_VERSION).ok_or_else(malformed)?;
         (version, string(&mut rest, MAX_TEXT).unwrap_or_default())
     } else {
-        // Up to Go 1.17: pointers to two Go strings. Big-endian and 32-bit programs are not read at all.
+        // Up to Go 1.17: pointers to two Go strings. Big-endian and 32-bit programs are not supported.
         let of = |pointer: u64, max| go_string(image, image.word(at.checked_add(pointer)?)?, max);
         (of(16, MAX_VERSION).ok_or_else(malformed)?, of(24, MAX_TEXT).unwrap_or_default())
     };
-    // The linker wraps it in two 16-byte sentinels for tools that search memory.
+    // The linker wraps the text in two 16-byte sentinels, for tools that search memory.
     let text = text.get(16..text.len().saturating_sub(16)).unwrap_or_default();
     let version = std::str::from_utf8(version).map_err(|_| malformed())?;
     Ok((version, utf8_prefix(text)))
 }
 
-/// The Go string whose header is at `header`: address and length.
+/// Returns the Go string whose header (address and length) is at `header`.
 fn go_string(image: &Image, header: u64, max: u64) -> Option<&[u8]> {
     let (data, len) = (image.word(header)?, image.word(header.checked_add(8)?)?);
     image.raw(data, (len <= max).then_some(len)?)
@@ -166,8 +166,8 @@ fn find(image: &Image) -> Option<u64> {
     if let Some(s) = image.section(".go.buildinfo").filter(|s| is_magic(s.addr)) {
         return Some(s.addr);
     }
-    // Without section headers: it is 16-aligned in a writable segment. Not in others: a program that reads build
-    // information has the same bytes among its constants.
+    // Without section headers: the blob is 16-byte aligned in a writable segment. Other segments are not searched: a
+    // program that reads build information has the same bytes among its constants.
     image.writable_data().find_map(|(vaddr, data)| {
         let skip = vaddr.wrapping_neg() % 16;
         let chunks = data.get(skip as usize..)?.as_chunks::<16>().0;

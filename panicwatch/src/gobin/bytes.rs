@@ -1,8 +1,8 @@
-//! Bounds-checked little-endian reads. Knows no structure.
+//! Bounds-checked little-endian reads. Knows no file structures.
 
 use std::ops::Range;
 
-/// `len` bytes from `at`; `None` when any of them is outside `data`.
+/// Returns `len` bytes at offset `at`; `None` when any of them is outside `data`.
 pub(super) fn slice(data: &[u8], at: u64, len: u64) -> Option<&[u8]> {
     let start = usize::try_from(at).ok()?;
     let end = usize::try_from(at.checked_add(len)?).ok()?;
@@ -21,14 +21,14 @@ pub(super) fn u64_at(data: &[u8], at: u64) -> Option<u64> {
     Some(u64::from_le_bytes(slice(data, at, 8)?.try_into().ok()?))
 }
 
-/// The NUL-terminated bytes at `at`, without the NUL; at most `max` are looked at.
+/// Returns the NUL-terminated bytes at `at`, without the NUL; `None` if there is no NUL within `max` bytes.
 pub(super) fn c_str(data: &[u8], at: u64, max: usize) -> Option<&[u8]> {
     let rest = data.get(usize::try_from(at).ok()?..)?;
     let rest = &rest[..rest.len().min(max)];
     rest.iter().position(|&b| b == 0).map(|n| &rest[..n])
 }
 
-/// An unsigned LEB128 number from the front of `data`, which is advanced; as Go's readvarint, at most 32 bits.
+/// Reads an unsigned LEB128 number and advances `data` past it; at most 32 bits, like Go's readvarint.
 pub(super) fn uvarint32(data: &mut &[u8]) -> Option<u32> {
     let mut value = 0u32;
     for shift in (0..35).step_by(7) {
@@ -42,7 +42,7 @@ pub(super) fn uvarint32(data: &mut &[u8]) -> Option<u32> {
     None
 }
 
-/// The part of `data` that `range` (unsigned, possibly hostile) covers.
+/// Returns the part of `data` at `range`, which is unchecked input and may be reversed or out of bounds.
 pub(super) fn range(data: &[u8], range: Range<u64>) -> Option<&[u8]> {
     slice(data, range.start, range.end.checked_sub(range.start)?)
 }

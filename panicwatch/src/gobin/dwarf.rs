@@ -1,9 +1,10 @@
-//! Struct layouts from a binary's own debug information: what the layout table is checked against, and what wins
-//! where they disagree (a patched runtime, a development version).
+//! Struct layouts from a binary's own debug information. The layout table is checked against them, and where the two
+//! disagree (a patched runtime, a development version) the debug information takes precedence.
 //!
-//! Knows DWARF as Go's linker writes it (<https://github.com/golang/go/blob/go1.24.11/src/cmd/link/internal/ld/dwarf.go>):
-//! every type is a child of some unit's root, package types under `package.Name`. Reads no more than it must: it
-//! stops at the last struct it was asked for. Pure over bytes that may be damaged or hostile.
+//! Knows DWARF as Go's linker writes it
+//! (<https://github.com/golang/go/blob/go1.24.11/src/cmd/link/internal/ld/dwarf.go>): every type is a child of some
+//! unit's root, package types are named `package.Name`. Reads no more than necessary: stops at the last requested
+//! struct. Pure over bytes that may be damaged or hostile.
 
 mod compare;
 mod open;
@@ -25,10 +26,10 @@ pub use self::{
     signature::{Location, Parameter, Signature, Signatures, signatures},
 };
 
-/// What one file may cost: an entry costs one, and so does each of its attributes. Some seconds at most; of real
-/// programs the largest take a tenth.
+/// Work limit for one file: each entry and each attribute costs 1. Bounds the time to some seconds; the largest real
+/// programs use a tenth of it.
 const FUEL: u64 = 1 << 28;
-/// What reading one unit's abbreviations costs. Go's units share theirs, C's have their own.
+/// Cost of reading one unit's abbreviations. Go's units share a table; each C unit has its own.
 const ABBREVIATIONS_COST: u64 = 1 << 16;
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
@@ -37,24 +38,24 @@ type Slice<'a> = EndianSlice<'a, LittleEndian>;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DwarfError {
-    /// The file has none.
+    /// The file has no debug information.
     #[error("the binary has no debug information (built with -s or -w, or stripped)")]
     None,
-    /// A section says that it is larger than what is read, or than what it can hold.
+    /// A section's declared size exceeds what is read, or what its contents can decompress to.
     #[error("debug section {section} claims to be {size} bytes, decompressed, which is not believed")]
     TooLarge {
         /// Name of the section.
         section: &'static str,
-        /// The size that it claims.
+        /// Its declared size, decompressed, in bytes.
         size: u64,
     },
-    /// A section is compressed in a way that is not read.
+    /// A section uses an unsupported compression format.
     #[error("debug section {section} is compressed with something else than zlib")]
     Compression {
         /// Name of the section.
         section: &'static str,
     },
-    /// It is read up to a limit.
+    /// The work limit was reached.
     #[error("the debug information has more entries than are read, or is damaged")]
     TooMuch,
     /// The ELF file is damaged.
@@ -65,22 +66,23 @@ pub enum DwarfError {
     Dwarf(#[from] gimli::Error),
 }
 
-/// What to look for: a struct under any of its names, and which paths in it.
+/// A struct to look for, under any of its names, and the field paths to resolve in it.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    /// Go names, package path first (`runtime.g`); the first is the key of the result.
+    /// Go names including the package path (`runtime.g`); the first is the key of the result.
     pub names: Vec<&'static str>,
-    /// Field paths (`sched.sp`); alternatives between `|`; `sizeof` for the whole.
+    /// Field paths (`sched.sp`); alternatives between `|`; `sizeof` for the size of the struct.
     pub paths: Vec<&'static str>,
 }
 
-/// Offset of each path that was found, by the first name of its struct.
+/// Offset of each resolved path, by the first name of its struct.
 pub type Found = BTreeMap<&'static str, BTreeMap<&'static str, u64>>;
 
-/// Reads the layouts of `wanted` from the ELF file `bytes`. Structs and fields that it does not know are absent.
+/// Reads the layouts of `wanted` from the ELF file `bytes`. Structs and fields missing from the debug information are
+/// absent.
 ///
 /// # Errors
-/// Without debug information, or when it is damaged before everything was found.
+/// Returns an error without debug information, or when it is damaged before everything was found.
 pub fn offsets(bytes: &[u8], wanted: &[Wanted]) -> Result<Found, DwarfError> {
     let sections = Sections::load(&object::File::parse(bytes)?)?;
     let mut found = Found::new();
@@ -105,7 +107,7 @@ pub fn offsets(bytes: &[u8], wanted: &[Wanted]) -> Result<Found, DwarfError> {
     Ok(found)
 }
 
-/// What is left of [`FUEL`].
+/// Remaining work, initially [`FUEL`].
 struct Fuel(u64);
 
 impl Fuel {

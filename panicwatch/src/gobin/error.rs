@@ -1,4 +1,4 @@
-//! Why a file could not be read as a Go binary.
+//! Errors of reading a file as a Go binary.
 
 use std::path::PathBuf;
 
@@ -9,42 +9,42 @@ pub enum Error {
     /// The file could not be opened or mapped.
     #[error("cannot read {}: {source}", path.display())]
     Io {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The underlying I/O error.
         source: std::io::Error,
     },
-    /// Not a 64-bit little-endian ELF file.
+    /// The file is not a 64-bit little-endian ELF file.
     #[error("not a 64-bit little-endian ELF file: {reason}")]
     NotElf {
-        /// What the ELF reader objected to.
+        /// Message of the ELF reader.
         reason: String,
     },
-    /// An ELF file without Go build information.
+    /// The file is ELF but has no Go build information.
     #[error("not a Go program: no Go build information in it (built by Go 1.13 or later it would have some)")]
     NotGo,
-    /// A Go program of a kind panicwatch does not know.
+    /// The file is a Go program of an unsupported kind.
     #[error("unsupported {what}: {found}")]
     Unsupported {
         /// What is unsupported: "Go release", "pclntab magic" …
         what: &'static str,
-        /// What was found instead.
+        /// The value found.
         found: String,
     },
-    /// The file ends before its own headers say it does: a copy that was broken off.
+    /// The file is shorter than its headers declare: an incomplete copy.
     #[error("{reason}; the file is cut off, it has {len} bytes of the {want} that its headers name")]
     CutOff {
-        /// What is not there for that.
+        /// The error caused by the missing bytes.
         reason: Box<Error>,
-        /// Bytes there.
+        /// Size of the file in bytes.
         len: u64,
-        /// Bytes that the program headers name.
+        /// Size in bytes according to the program headers.
         want: u64,
     },
-    /// Damaged or hostile: a table contradicts itself or reaches outside the file.
+    /// The file is damaged or hostile: a table contradicts itself or reaches outside the file.
     #[error("malformed {what} at {at:#x}")]
     Malformed {
-        /// Which table.
+        /// Name of the table.
         what: &'static str,
         /// Link-time address, or file offset for ELF structures.
         at: u64,
@@ -52,7 +52,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// It is no Go program, as far as can be seen; every other error is about one.
+    /// Reports whether the file is apparently not a Go program; every other error concerns a Go program.
     pub fn is_not_go(&self) -> bool {
         match self {
             Self::NotElf { .. } | Self::NotGo => true,

@@ -1,6 +1,6 @@
-//! What a Go program's ELF file says of itself without its tables: the build, and what the linker left in the file.
+//! Information in a Go program's ELF file outside the pclntab: the build, and the sections the linker kept.
 //!
-//! Also for files that [`GoBinary`] refuses. Knows no functions and no runtime structs.
+//! Also covers files that [`GoBinary`] rejects. Knows no functions and no runtime structs.
 
 use std::fmt::Write as _;
 
@@ -11,17 +11,17 @@ use super::{
     release,
 };
 
-/// A Go program of any release and machine, as far as ELF and the build information go.
+/// A Go program of any release and architecture, limited to ELF headers and build information.
 #[derive(Debug)]
 pub struct GoFile {
     image: Image,
     version: GoVersion,
 }
 
-/// What can be said of any Go program, also one of a release [`GoBinary`] refuses.
+/// Returns release and build information of any Go program, including releases that [`GoBinary`] rejects.
 ///
 /// # Errors
-/// When the file is not ELF or not Go.
+/// Returns an error when the file is not ELF or not Go.
 pub fn identify(bytes: SharedBytes) -> Result<(GoVersion, BuildInfo), Error> {
     let file = GoFile::parse(bytes)?;
     let info = file.build_info();
@@ -29,22 +29,22 @@ pub fn identify(bytes: SharedBytes) -> Result<(GoVersion, BuildInfo), Error> {
 }
 
 impl GoFile {
-    /// Reads the headers and finds the build information.
+    /// Parses the headers and locates the build information.
     ///
     /// # Errors
-    /// When the file is not ELF or not Go.
+    /// Returns an error when the file is not ELF or not Go.
     pub fn parse(bytes: SharedBytes) -> Result<Self, Error> {
         let image = Image::parse(bytes)?;
         let version = release(&image)?;
         Ok(Self { image, version })
     }
 
-    /// The release it was built with.
+    /// Returns the Go release of the build.
     pub fn version(&self) -> &GoVersion {
         &self.version
     }
 
-    /// Instruction set as GOARCH names it; `None` for a machine that Go has no port to.
+    /// Returns the GOARCH of the machine; `None` for one that Go has no port to.
     pub fn arch(&self) -> Option<&'static str> {
         Some(match self.image.machine {
             elf::EM_X86_64 => "amd64",
@@ -57,7 +57,7 @@ impl GoFile {
         })
     }
 
-    /// Whether the symbol table has `name`; false in a stripped file. A linear search.
+    /// Reports whether the symbol table contains `name`; false in a stripped file. A linear search.
     pub fn has_symbol(&self, name: &str) -> bool {
         self.image.symbol(name).is_some()
     }
@@ -66,37 +66,38 @@ impl GoFile {
 macro_rules! said_by_the_file {
     ($for:ident) => {
         impl $for {
-            /// Module, dependencies and settings; decoded on each call.
+            /// Returns module, dependencies and settings; decoded on each call.
             pub fn build_info(&self) -> BuildInfo {
                 buildinfo::locate(&self.image).map(|(_, text)| BuildInfo::parse(text)).unwrap_or_default()
             }
 
-            /// The linker's GNU build id, in hex (Go 1.24 and later, or external linking).
+            /// Returns the linker's GNU build id, in hex (Go 1.24 and later, or external linking).
             pub fn gnu_build_id(&self) -> Option<String> {
                 self.image.gnu_build_id()
             }
 
-            /// Go's own build id: four hashes with slashes between them.
+            /// Returns Go's own build id: four hashes separated by slashes.
             pub fn go_build_id(&self) -> Option<String> {
                 self.image.go_build_id()
             }
 
-            /// Loaded at an address chosen at run time.
+            /// Reports whether the load address is chosen at run time (position-independent executable).
             pub fn is_pie(&self) -> bool {
                 self.image.elf_type == elf::ET_DYN
             }
 
-            /// Has the symbol table that `-s` and strip(1) drop.
+            /// Reports whether there is a symbol table, which `-s` and strip(1) remove.
             pub fn has_symtab(&self) -> bool {
                 self.image.sections.iter().any(|s| s.kind == elf::SHT_SYMTAB)
             }
 
-            /// Has debug information.
+            /// Reports whether there is debug information.
             pub fn has_dwarf(&self) -> bool {
                 [".debug_info", ".zdebug_info"].iter().any(|name| self.image.section(name).is_some())
             }
 
-            /// The sections, in the file's order, without the empty first one. None where their headers are gone.
+            /// Returns the sections, in file order, without the empty first one. Empty when the section headers were
+            /// removed.
             pub fn sections(&self) -> &[Section] {
                 match self.image.sections.as_slice() {
                     [first, rest @ ..] if first.kind == elf::SHT_NULL => rest,
@@ -104,7 +105,7 @@ macro_rules! said_by_the_file {
                 }
             }
 
-            /// What the loader maps, in the file's order.
+            /// Returns the segments that the loader maps, in file order.
             pub fn load_segments(&self) -> impl Iterator<Item = LoadSegment> {
                 self.image.segments.iter().map(|s| LoadSegment {
                     address: s.vaddr,
@@ -136,7 +137,7 @@ impl Image {
 }
 
 impl Section {
-    /// The type as readelf names it; its number where it has no name here.
+    /// Returns the section type as readelf names it, or its number if it has no name here.
     pub fn kind_name(&self) -> String {
         let name = match self.kind {
             elf::SHT_NULL => "NULL",
@@ -162,7 +163,7 @@ impl Section {
         name.to_owned()
     }
 
-    /// The flags as the letters that readelf prints; those without one are left out.
+    /// Returns the flags as the letters that readelf prints; flags without a letter are omitted.
     pub fn flag_letters(&self) -> String {
         const LETTERS: [(u32, char); 10] = [
             (elf::SHF_WRITE, 'W'),

@@ -1,6 +1,6 @@
-//! FuncIDs: the runtime functions Go's own traceback treats specially.
+//! FuncIDs: mark the runtime functions that Go's own traceback treats specially.
 //!
-//! The numbers move between releases, so the rest of panicwatch sees meanings only.
+//! The numbers change between releases, so the rest of panicwatch uses only [`FuncId`].
 //! <https://github.com/golang/go/blob/go1.21.13/src/internal/abi/symtab.go>,
 //! <https://github.com/golang/go/blob/go1.22.10/src/internal/abi/symtab.go> (corostart added),
 //! <https://github.com/golang/go/blob/go1.25.5/src/internal/abi/symtab.go> (runfinq became runFinalizers, runCleanups)
@@ -9,7 +9,7 @@ use FuncId::*;
 
 use super::GoBinary;
 
-/// What the linker marked a function as.
+/// The FuncID that the linker assigned to a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each is named after the runtime function it marks")]
 pub enum FuncId {
@@ -38,13 +38,13 @@ pub enum FuncId {
     Sigpanic,
     SystemStack,
     SystemStackSwitch,
-    /// Compiler-made: an ABI adapter, a method wrapper, a closure around a go or defer statement.
+    /// Compiler-generated: an ABI adapter, a method wrapper, a closure around a go or defer statement.
     Wrapper,
-    /// A number this release is not known to use.
+    /// A number that is not known to be used by this release.
     Unknown(u8),
 }
 
-/// Functions that every program has and every release marks, by their names.
+/// Names and FuncIDs of functions that exist in every program and are marked in every release.
 /// <https://github.com/golang/go/blob/go1.24.11/src/cmd/internal/objabi/funcid.go>
 const MARKED: [(&str, FuncId); 8] = [
     ("runtime.goexit", Goexit),
@@ -58,15 +58,15 @@ const MARKED: [(&str, FuncId); 8] = [
 ];
 
 impl FuncId {
-    /// Functions entered as if called by the instruction a signal interrupted: their return address is that very
-    /// instruction, not the one after a call.
+    /// Reports whether the function is entered as if called by the instruction that a signal interrupted: its return
+    /// address is that instruction itself, not the one after a call.
     /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go> isInjectedCall
     pub fn is_injected_call(self) -> bool {
         matches!(self, Self::Sigpanic | Self::AsyncPreempt | Self::DebugCallV2)
     }
 }
 
-/// One release's numbering: index is the FuncID.
+/// FuncID numbering of one release: the index is the number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FuncIds(&'static [FuncId]);
 
@@ -79,7 +79,7 @@ impl FuncIds {
         })
     }
 
-    /// The meaning of `id`.
+    /// Returns the FuncID with number `id`.
     pub fn get(&self, id: u8) -> FuncId {
         self.0.get(usize::from(id)).copied().unwrap_or(Unknown(id))
     }
@@ -164,8 +164,8 @@ static SINCE_1_25: &[FuncId] = &[
 ];
 
 impl GoBinary {
-    /// Whether the numbering taken for this release marks those functions that it must. Debug information does not
-    /// have these numbers, so that for an unknown release this is how they are checked.
+    /// Reports whether the assumed numbering marks the functions in `MARKED` correctly. Debug information does not
+    /// contain these numbers, so this check validates them for an unknown release.
     pub(super) fn func_ids_hold(&self) -> bool {
         MARKED.iter().all(|(name, id)| self.function(name).is_some_and(|f| f.func_id() == *id))
     }

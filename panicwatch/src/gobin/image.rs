@@ -1,4 +1,4 @@
-//! The ELF file as the loader will lay it out: addresses to bytes, and which of those bytes stay as they are.
+//! The ELF file as the loader maps it: converts addresses to bytes, and determines which bytes stay constant.
 //!
 //! Knows ELF, not Go. All addresses are link-time. Holds headers only; contents stay in the shared bytes.
 
@@ -15,18 +15,18 @@ use object::{
 
 use super::{Error, bytes, relocs::Relocs};
 
-/// Bytes shared by everything that reads them: a mapping, a buffer.
+/// The file's bytes, a mapping or a buffer, shared by all readers.
 pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
-/// Program headers that the kernel loads at most, 64 KiB of them:
+/// Maximum number of program headers that the kernel loads, 64 KiB of them:
 /// <https://github.com/torvalds/linux/blob/v6.12/fs/binfmt_elf.c> load_elf_phdrs
 const MAX_PROGRAM_HEADERS: usize = 65536 / 56;
-/// More sections than any linker writes: those beyond it are not looked at.
+/// Maximum number of sections read; no linker writes more.
 const MAX_SECTIONS: usize = 20_000;
-/// Longest section name that is told from others.
+/// Maximum length of a section name in bytes; a longer one is read as empty.
 const MAX_SECTION_NAME: usize = 64;
 
-/// Longest symbol name looked at.
+/// Maximum length of a symbol name, in bytes.
 const MAX_SYMBOL: usize = 1 << 16;
 
 /// A part of the file that the loader maps.
@@ -41,33 +41,33 @@ pub(super) struct Segment {
     pub(super) exec: bool,
 }
 
-/// What a PT_LOAD header says.
+/// Contents of a PT_LOAD program header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadSegment {
-    /// Link-time address of its first byte.
+    /// Link-time address of the first byte.
     pub address: u64,
-    /// Where that byte is in the file.
+    /// File offset of the first byte.
     pub file_offset: u64,
-    /// Bytes from the file.
+    /// Number of bytes in the file.
     pub file_size: u64,
-    /// Code.
+    /// Whether the segment is executable.
     pub executable: bool,
 }
 
-/// A section header, as it is.
+/// A section header, unvalidated.
 #[derive(Debug, Clone)]
 pub struct Section {
-    /// At most 64 bytes of it.
+    /// Section name; empty if it is longer than 63 bytes.
     pub name: String,
-    /// sh_type
+    /// Section type (sh_type).
     pub kind: u32,
-    /// sh_flags
+    /// Section flags (sh_flags).
     pub flags: u64,
-    /// Link-time address; 0 for what is not loaded.
+    /// Link-time address; 0 for a section that is not loaded.
     pub addr: u64,
-    /// Where in the file.
+    /// File offset.
     pub offset: u64,
-    /// In bytes: in the file, or in memory for what has no bytes in the file.
+    /// Size in bytes: in the file, or in memory for a section without file contents.
     pub size: u64,
     pub(super) link: u32,
 }
@@ -75,11 +75,11 @@ pub struct Section {
 /// Bytes of the file at a link-time address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StaticBytes<'a> {
-    /// As in the file: words that the loader relocates are not yet relocated.
+    /// The bytes as in the file: words that the loader relocates are not yet relocated.
     pub bytes: &'a [u8],
-    /// The program may change them: not to be taken for what a live process holds.
+    /// Whether the program may change them; if so, a live process may contain other bytes.
     pub writable: bool,
-    /// The loader changes words in them before the program runs.
+    /// Whether the loader changes words in them before the program runs.
     pub relocated: bool,
 }
 
@@ -89,7 +89,7 @@ pub(super) struct Image {
     pub(super) elf_type: u16,
     pub(super) segments: Vec<Segment>,
     pub(super) sections: Vec<Section>,
-    /// Written by the loader's relocation only, then made read-only.
+    /// Address ranges that only the loader's relocation writes; read-only afterwards (PT_GNU_RELRO).
     relro: Vec<Range<u64>>,
     notes: Vec<Range<u64>>,
     relocs: Relocs,
@@ -134,7 +134,7 @@ impl Image {
         }
         let mut dynamic = None;
         for h in headers {
-            // From here on, addresses inside a segment do not overflow.
+            // From here on, additions to addresses inside a segment do not overflow.
             let end = h.p_vaddr(LE).checked_add(h.p_memsz(LE));
             let end = end.ok_or(Error::Malformed { what: "program header", at: h.p_vaddr(LE) })?;
             let range = h.p_vaddr(LE)..end;
@@ -162,7 +162,7 @@ impl Image {
         Ok(())
     }
 
-    /// Section headers are a help, not a need: damaged ones are as good as none.
+    /// Reads the section headers. They are optional: damaged ones are treated as absent.
     fn read_sections(&mut self, header: &FileHeader64<LE>, data: &[u8]) {
         let Ok(table) = header.sections(LE, data) else { return };
         let strings =
@@ -170,7 +170,7 @@ impl Image {
         let strings =
             strings.and_then(|s| bytes::slice(data, s.sh_offset(LE), s.sh_size(LE))).unwrap_or_default();
         for section in table.iter().take(MAX_SECTIONS) {
-            // Not `section_name`, which looks for the name's end through the whole table.
+            // Not `section_name`, which searches the whole string table for the end of the name.
             let name =
                 bytes::c_str(strings, section.sh_name(LE).into(), MAX_SECTION_NAME).unwrap_or_default();
             let name = String::from_utf8_lossy(name).into_owned();
@@ -190,7 +190,7 @@ impl Image {
         self.notes.extend(ranges);
     }
 
-    /// `reason`, with what explains it when the file is shorter than its headers say.
+    /// Returns `reason`, wrapped in [`Error::CutOff`] if the file is shorter than its headers declare.
     pub(super) fn explain(&self, reason: Error) -> Error {
         let ends = self.segments.iter().filter_map(|s| s.offset.checked_add(s.filesz));
         let (len, want) = (self.data().len() as u64, ends.max().unwrap_or_default());
@@ -209,21 +209,22 @@ impl Image {
         self.segments.iter().find(|s| vaddr >= s.vaddr && vaddr - s.vaddr < s.memsz)
     }
 
-    /// Where in the file the byte at `vaddr` is.
+    /// Returns the file offset of the byte at `vaddr`.
     pub(super) fn file_offset(&self, vaddr: u64) -> Option<u64> {
         let s = self.segment(vaddr).filter(|s| vaddr - s.vaddr < s.filesz)?;
         s.offset.checked_add(vaddr - s.vaddr)
     }
 
-    /// From `vaddr` to the end of its segment's bytes in the file.
+    /// Returns the file bytes from `vaddr` to the end of its segment.
     pub(super) fn rest_of_segment(&self, vaddr: u64) -> Option<&[u8]> {
         let s = self.segment(vaddr).filter(|s| vaddr - s.vaddr < s.filesz)?;
         let end = s.offset.checked_add(s.filesz)?.min(self.data().len() as u64);
         bytes::range(self.data(), s.offset.checked_add(vaddr - s.vaddr)?..end)
     }
 
-    /// The loaded data to search for what no section names, with its address: segments without code, writable ones
-    /// first. Segments of a sane file do not overlap; of a hostile one no more is given than twice the file.
+    /// Returns the loaded data with its address, to search for tables that no section names: segments without code,
+    /// writable ones first. Segments of a valid file do not overlap; for a hostile file the total is limited to twice
+    /// its size.
     pub(super) fn data_segments(&self) -> impl Iterator<Item = (u64, &[u8])> {
         self.bounded(
             self.segments
@@ -233,7 +234,7 @@ impl Image {
         )
     }
 
-    /// Those of them that are writable.
+    /// Returns the writable segments of `data_segments`.
     pub(super) fn writable_data(&self) -> impl Iterator<Item = (u64, &[u8])> {
         self.bounded(self.segments.iter().filter(|s| !s.exec && s.write))
     }
@@ -250,7 +251,7 @@ impl Image {
         })
     }
 
-    /// `len` bytes at `vaddr`, as in the file.
+    /// Returns `len` bytes at `vaddr`, as in the file.
     pub(super) fn raw(&self, vaddr: u64, len: u64) -> Option<&[u8]> {
         bytes::slice(self.rest_of_segment(vaddr)?, 0, len)
     }
@@ -264,8 +265,9 @@ impl Image {
         Some(StaticBytes { bytes, writable, relocated })
     }
 
-    /// The addresses around `vaddr` whose bytes never change while the program runs: read-only segments and what becomes
-    /// read-only after relocation, up to the next writable byte on either side. Empty when `vaddr` is not among them.
+    /// Returns the range of addresses around `vaddr` whose bytes never change while the program runs: read-only
+    /// segments and memory that becomes read-only after relocation, up to the next writable byte on either side. Empty
+    /// when `vaddr` itself is writable or not mapped.
     pub(super) fn constant_range(&self, vaddr: u64) -> Range<u64> {
         let end = |s: &Segment| s.vaddr.saturating_add(s.memsz);
         let relro = |s: &Segment| self.relro.iter().find(|r| r.start <= s.vaddr && r.end > s.vaddr);
@@ -292,8 +294,8 @@ impl Image {
         first.max(floor)..last.min(ceiling)
     }
 
-    /// Fills `buf` with what the loader leaves at `vaddr` when it loads the file `bias` above its link addresses.
-    /// False when a byte is not in the file or depends on another object.
+    /// Fills `buf` with the bytes at `vaddr` after the loader has loaded the file with load bias `bias`. Returns false
+    /// when a byte is not in the file or depends on another object.
     pub(super) fn read_loaded(&self, vaddr: u64, bias: u64, buf: &mut [u8]) -> bool {
         let Some(raw) = self.raw(vaddr, buf.len() as u64) else { return false };
         buf.copy_from_slice(raw);
@@ -301,7 +303,7 @@ impl Image {
         let mut next = 0;
         for reloc in self.relocs.in_range(self.data(), vaddr..end) {
             let Some(value) = reloc.relative_value(self.machine) else { return false };
-            // Two relocations of one word contradict each other; a hostile file may hold millions.
+            // Two relocations of one word contradict each other; a hostile file may contain millions.
             if reloc.offset < next {
                 return false;
             }
@@ -316,13 +318,13 @@ impl Image {
         true
     }
 
-    /// The word at `vaddr`, addresses in it being link-time.
+    /// Returns the word at `vaddr` after relocation with a load bias of 0, so addresses in it are link-time.
     pub(super) fn word(&self, vaddr: u64) -> Option<u64> {
         let mut buf = [0; 8];
         self.read_loaded(vaddr, 0, &mut buf).then(|| u64::from_le_bytes(buf))
     }
 
-    /// Places whose word the loader sets to `value` (plus bias).
+    /// Returns the addresses of the words that the loader sets to `value` (plus the load bias).
     pub(super) fn relocated_to(&self, value: u64) -> impl Iterator<Item = u64> {
         self.relocs
             .all(self.data())
@@ -330,7 +332,7 @@ impl Image {
             .map(|r| r.offset)
     }
 
-    /// Descriptor of the first note with this owner and type.
+    /// Returns the descriptor of the first note with this owner and type.
     pub(super) fn note(&self, owner: &[u8], kind: u32) -> Option<&[u8]> {
         for range in &self.notes {
             if let Some(found) = self.note_in(range, owner, kind) {
@@ -342,7 +344,7 @@ impl Image {
 
     fn note_in(&self, range: &Range<u64>, owner: &[u8], kind: u32) -> Option<&[u8]> {
         let mut at = range.start;
-        // 12 bytes of header each; a hostile file may hold very many.
+        // Each note has a header of 12 bytes; a hostile file may contain very many.
         for _ in 0..64 {
             let head = self.raw(at, 12)?;
             let (namesz, descsz) = (bytes::u32_at(head, 0)?, bytes::u32_at(head, 4)?);
@@ -361,7 +363,7 @@ impl Image {
         None
     }
 
-    /// The symbol table and its strings.
+    /// Returns the symbol table and its string table.
     fn symtab(&self) -> Option<(&[u8], &[u8])> {
         let table = self.sections.iter().find(|s| s.kind == elf::SHT_SYMTAB)?;
         let strings = self.sections.get(table.link as usize)?;
@@ -369,7 +371,7 @@ impl Image {
         Some((bytes::slice(self.data(), table.offset, table.size)?, strings))
     }
 
-    /// Every symbol: name, address, size.
+    /// Iterates over all symbols: name, address, size.
     pub(super) fn symbols(&self) -> impl Iterator<Item = (&[u8], u64, u64)> {
         let (symbols, strings) = self.symtab().unwrap_or_default();
         symbols.as_chunks::<24>().0.iter().filter_map(move |s| {
@@ -378,7 +380,7 @@ impl Image {
         })
     }
 
-    /// Value and size of the first symbol called `name`; a linear search.
+    /// Returns value and size of the first symbol named `name`; a linear search.
     pub(super) fn symbol(&self, name: &str) -> Option<(u64, u64)> {
         let (symbols, strings) = self.symtab()?;
         symbols.as_chunks::<24>().0.iter().find_map(|s| {
@@ -395,7 +397,7 @@ impl Image {
 mod tests {
     use super::*;
 
-    /// An x86-64 file of these segments (flags, vaddr, offset, size), a page long.
+    /// Builds an x86-64 file of one page with these segments (flags, vaddr, offset, size).
     fn file(segments: &[(u32, u64, u64, u64)]) -> Vec<u8> {
         let mut out = b"\x7fELF\x02\x01\x01".to_vec();
         out.resize(64, 0);

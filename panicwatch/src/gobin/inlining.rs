@@ -1,19 +1,19 @@
-//! Which calls were inlined into a function, all at once: for looking at every call of a program.
+//! All calls inlined into a function, for scans over every call of a program.
 //!
-//! [`super::Func::frames_at`] answers for one program counter; this walks the same tables once. Damage gives fewer
-//! calls, never a panic or an endless walk.
+//! [`super::Func::frames_at`] resolves one program counter; this module walks the same tables once. Damaged tables
+//! yield fewer calls, never a panic or an endless loop.
 
 use std::{borrow::Cow, collections::HashMap};
 
 use super::Func;
 
-/// More inlined calls in one function than a compiler makes: damage.
+/// Maximum number of inlined calls in one function; no compiler produces more, so a larger table is damaged.
 const MAX_CALLS: usize = 1 << 16;
 
 /// The inlined calls of one function.
 #[derive(Debug, Default)]
 pub struct Inlining<'a> {
-    /// Ends of ranges as offsets from the entry, in order, and the inlined call that each belongs to; negative: none.
+    /// Ends of ranges as offsets from the entry, ascending, each with the index of its inlined call; negative for none.
     ranges: Vec<(u64, i32)>,
     calls: HashMap<i32, Call<'a>>,
 }
@@ -22,7 +22,7 @@ pub struct Inlining<'a> {
 #[derive(Debug)]
 struct Call<'a> {
     name: Cow<'a, str>,
-    /// Of an instruction at the call, as an offset from the entry.
+    /// Offset from the entry of an instruction at the call site.
     parent: u64,
 }
 
@@ -41,20 +41,21 @@ impl<'a> Inlining<'a> {
                 found.calls.insert(index, Call { name, parent: call.parent_pc.into() });
             }
             if func.entry().saturating_add(end) >= func.end() {
-                break; // A damaged table may go on far behind the function.
+                break; // A damaged table may extend far beyond the function.
             }
         }
         found
     }
 
-    /// The function whose source holds the instruction at offset `at` from the entry; `None` for the function itself.
+    /// Returns the function whose source contains the instruction at offset `at` from the entry; `None` for the
+    /// function itself.
     pub fn innermost(&self, at: u64) -> Option<&str> {
         let range = self.ranges.partition_point(|&(end, _)| end <= at);
         let (_, index) = self.ranges.get(range)?;
         self.calls.get(index).map(|call| call.name.as_ref())
     }
 
-    /// Each inlined function, and the offset of an instruction at its call.
+    /// Returns each inlined function with the offset of an instruction at its call site.
     pub fn calls(&self) -> impl Iterator<Item = (&str, u64)> {
         self.calls.values().map(|call| (call.name.as_ref(), call.parent))
     }

@@ -1,33 +1,33 @@
-//! The tables of one function, decoded whole: for looking up many program counters in it.
+//! Completely decoded tables of one function, for looking up many program counters in it.
 //!
-//! A single lookup walks three tables from their start ([`Func::frames_at`]); here they are walked once. Knows what
-//! [`Func`] knows.
+//! A single lookup walks three tables from their start ([`Func::frames_at`]); here they are walked once. Knows no more
+//! than [`Func`].
 
 use super::func::{Func, Place};
 
-/// One function's lines, files and inlining. Reuse one for many functions: it keeps its memory.
+/// Lines, files and inlining of one function. Reuse one instance for many functions: it keeps its allocations.
 #[derive(Debug, Default)]
 pub struct Lines {
     entry: u64,
-    /// Offsets in pctab.
+    /// Offsets in pctab of the line, file and inline tables.
     tables: [u32; 3],
     lines: Ranges,
     files: Ranges,
     nodes: Ranges,
 }
 
-/// What the tables have for one instruction.
+/// Values of the tables for one instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Values {
-    /// Source line.
+    /// Line in the source file.
     pub line: Option<u32>,
-    /// See [`Lines::file`].
+    /// Value of the pcfile table, see [`Lines::file`].
     pub file: Option<i32>,
-    /// The innermost inlined call's node of the inline tree; `None` when nothing is inlined here.
+    /// Node of the innermost inlined call in the inline tree; `None` when nothing is inlined here.
     pub node: Option<i32>,
 }
 
-/// Ends of ranges, in bytes from the entry, and what holds there.
+/// Ends of ranges, in bytes from the entry, and the value of each range.
 #[derive(Debug, Default)]
 struct Ranges {
     ends: Vec<u32>,
@@ -45,7 +45,7 @@ impl Lines {
         self.nodes.decode(func, nodes);
     }
 
-    /// What holds at `pc` of the decoded function.
+    /// Returns the values at `pc` of the decoded function.
     pub fn at(&self, pc: u64) -> Values {
         let rel = u32::try_from(pc.wrapping_sub(self.entry)).unwrap_or(u32::MAX);
         Values {
@@ -55,18 +55,19 @@ impl Lines {
         }
     }
 
-    /// The file that a value stands for; see [`super::GoBinary::file_name`].
+    /// Converts a pcfile value to an offset in filetab; see [`super::GoBinary::file_name`].
     pub fn file(&self, func: &Func<'_>, value: i32) -> Option<u32> {
         func.file_off(value)
     }
 
-    /// The function that node `node` of the inline tree was inlined from; see [`super::GoBinary::name_at`]. `None` when
-    /// the tree is damaged there.
+    /// Returns the name offset of the function inlined at node `node` of the inline tree; see
+    /// [`super::GoBinary::name_at`]. `None` when the tree is damaged there.
     pub fn inlined_function(&self, func: &Func<'_>, node: i32) -> Option<i32> {
         func.inlined(node).map(|call| call.name_off)
     }
 
-    /// The calls around the inlined one of node `node`, innermost first; the last is the function itself.
+    /// Passes the calls that enclose the inlined call of node `node` to `found`, innermost first; the last is the
+    /// function itself.
     pub fn callers(&self, func: &Func<'_>, node: i32, found: &mut dyn FnMut(Place)) {
         debug_assert_eq!(func.entry(), self.entry, "another function was decoded");
         if let Some(call) = func.inlined(node) {
@@ -92,7 +93,7 @@ impl Ranges {
             self.ends.push(end);
             self.values.push(value);
             if end >= len {
-                break; // A damaged table may go on far behind the function.
+                break; // A damaged table may extend far beyond the function.
             }
         }
     }

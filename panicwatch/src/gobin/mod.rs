@@ -1,8 +1,8 @@
 //! A Go binary as its runtime sees it: functions, lines, stack deltas, struct layouts. Pure over the file's bytes.
 //!
-//! Knows the file only: no process, no load address. Every address is link-time ("link"); in a position-independent
-//! program the caller subtracts the load bias from run-time addresses first. Everything is decoded when asked for,
-//! from bytes that may be damaged or hostile: that gives `None` or an [`Error`], never a panic.
+//! Knows the file only: no process, no load address. Every address is link-time ("link"); for a position-independent
+//! program the caller first subtracts the load bias from run-time addresses. Everything is decoded on demand, from
+//! bytes that may be damaged or hostile: such input yields `None` or an [`Error`], never a panic.
 
 mod buildinfo;
 mod bytes;
@@ -55,7 +55,7 @@ pub enum Arch {
 }
 
 impl Arch {
-    /// As GOARCH names it.
+    /// Returns the GOARCH name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Amd64 => "amd64",
@@ -64,7 +64,7 @@ impl Arch {
     }
 }
 
-/// A Go program.
+/// A Go program's binary, with its tables located.
 #[derive(Debug)]
 pub struct GoBinary {
     image: Image,
@@ -80,18 +80,18 @@ pub struct GoBinary {
 /// Maps the file at `path`, which may be `/proc/PID/exe`.
 ///
 /// # Errors
-/// When it cannot be opened or mapped, or is no regular file.
+/// Returns an error when it cannot be opened or mapped, or is not a regular file.
 pub fn map(path: &Path) -> Result<SharedBytes, Error> {
     let io = |source| Error::Io { path: path.to_owned(), source };
-    // Asked first: opening a pipe would wait for who writes to it.
+    // Check the type before opening: opening a pipe would block until it has a writer.
     let kind = std::fs::metadata(path).map_err(io)?.file_type();
     if !kind.is_file() {
         let what = if kind.is_dir() { "it is a directory" } else { "it is not a regular file" };
         return Err(io(std::io::Error::other(what)));
     }
     let file = std::fs::File::open(path).map_err(io)?;
-    // SAFETY: the mapping is private and read-only; a file someone truncates while it is mapped raises SIGBUS,
-    // which the kernel prevents for running programs (ETXTBSY on writing).
+    // SAFETY: the mapping is private and read-only; truncating a file while it is mapped raises SIGBUS, which the
+    // kernel prevents for running programs (ETXTBSY on writing).
     let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
     Ok(Arc::new(map))
 }
@@ -106,23 +106,23 @@ fn parse_version(raw: &str) -> Result<GoVersion, Error> {
 }
 
 impl GoBinary {
-    /// Maps the file at `path`, which may be `/proc/PID/exe`.
+    /// Maps and parses the file at `path`, which may be `/proc/PID/exe`.
     ///
     /// # Errors
-    /// When it cannot be read, is not Go, is of an unsupported release, or is damaged.
+    /// Returns an error when it cannot be read, is not Go, is of an unsupported release, or is damaged.
     pub fn open(path: &Path) -> Result<Self, Error> {
         Self::parse(map(path)?)
     }
 
-    /// The file's bytes.
+    /// Returns the bytes of the whole file.
     pub fn bytes(&self) -> &[u8] {
         self.image.data()
     }
 
-    /// Reads the headers and finds the tables.
+    /// Parses the headers and locates the tables.
     ///
     /// # Errors
-    /// When it is not Go, is of an unsupported release, or is damaged.
+    /// Returns an error when the file is not Go, is of an unsupported release, or is damaged.
     pub fn parse(bytes: SharedBytes) -> Result<Self, Error> {
         let image = Image::parse(bytes)?;
         let version = release(&image)?;
@@ -133,10 +133,10 @@ impl GoBinary {
         Self::with_layout(image, version, layout, LayoutSource::Table)
     }
 
-    /// As [`Self::parse`] with the runtime's layout from elsewhere, for releases the table has no row for.
+    /// Like [`Self::parse`], with the runtime's layout from another source, for releases that have no row in the table.
     ///
     /// # Errors
-    /// When it is not Go, or is damaged.
+    /// Returns an error when the file is not Go, or is damaged.
     pub fn parse_with_layout(
         bytes: SharedBytes,
         layout: RuntimeLayout,
@@ -163,83 +163,84 @@ impl GoBinary {
         Ok(Self { image, arch, version, layout, layout_source, pclntab, module, names: OnceLock::new() })
     }
 
-    /// The release it was built with.
+    /// Returns the Go release of the build.
     pub fn version(&self) -> &GoVersion {
         &self.version
     }
 
-    /// The runtime's structs in that release.
+    /// Returns the layouts of the runtime's structs in that release.
     pub fn layout(&self) -> &RuntimeLayout {
         &self.layout
     }
 
-    /// Where [`Self::layout`] came from.
+    /// Returns the source of [`Self::layout`].
     pub fn layout_source(&self) -> LayoutSource {
         self.layout_source
     }
 
-    /// Instruction set.
+    /// Returns the instruction set.
     pub fn arch(&self) -> Arch {
         self.arch
     }
 
-    /// C code can call into it or be called by it.
+    /// Reports whether the program uses cgo: it can call C code or be called by it.
     pub fn uses_cgo(&self) -> bool {
         self.function("crosscall2").is_some()
     }
 
-    /// Address and size of a symbol; `None` also in a stripped binary. A linear search.
+    /// Returns address and size of a symbol; `None` also in a stripped binary. A linear search.
     pub fn symbol(&self, name: &str) -> Option<(u64, u64)> {
         self.image.symbol(name)
     }
 
-    /// Every symbol: name, address and size; none in a stripped binary.
+    /// Iterates over all symbols: name, address and size; none in a stripped binary.
     pub fn symbols(&self) -> impl Iterator<Item = (Cow<'_, str>, u64, u64)> {
         self.image.symbols().map(|(name, addr, size)| (String::from_utf8_lossy(name), addr, size))
     }
 
-    /// The name of the symbol whose bytes include `vaddr`; `None` also in a stripped binary. A linear search.
+    /// Returns the name of the symbol whose range contains `vaddr`; `None` also in a stripped binary. A linear search.
     pub fn symbol_at(&self, vaddr: u64) -> Option<Cow<'_, str>> {
         self.symbols().find(|&(_, at, size)| vaddr.checked_sub(at).is_some_and(|off| off < size)).map(|s| s.0)
     }
 
-    /// A section's contents (compressed ones as they are) and its ELF flags aside: for debug information.
+    /// Returns a section's contents as in the file, without decompression. Used for debug information.
     pub fn section_data(&self, name: &str) -> Option<&[u8]> {
         let s = self.image.section(name).filter(|s| s.kind != object::elf::SHT_NOBITS)?;
         bytes::slice(self.image.data(), s.offset, s.size)
     }
 
-    /// The whole file.
+    /// Returns the bytes of the whole file.
     pub fn file_bytes(&self) -> &[u8] {
         self.image.data()
     }
 
-    /// runtime.text
+    /// Returns the address of runtime.text.
     pub fn text_start(&self) -> u64 {
         self.module.text
     }
 
-    /// The addresses in runtime.firstmoduledata.
+    /// Returns the addresses in runtime.firstmoduledata.
     pub fn moduledata(&self) -> &ModuleInfo {
         &self.module
     }
 
-    /// The pclntab and what follows it in its segment.
+    /// Returns the bytes from the pclntab to the end of its segment.
     fn pcln_data(&self) -> &[u8] {
         self.image.data().get(self.pclntab.in_file.clone()).unwrap_or_default()
     }
 
-    /// Number of functions.
+    /// Returns the number of functions.
     pub fn function_count(&self) -> u64 {
         self.pclntab.nfunc
     }
 
-    /// Every function, by address.
+    /// Iterates over all functions, by ascending address.
     pub fn functions(&self) -> impl Iterator<Item = Func<'_>> {
         (0..self.pclntab.nfunc).filter_map(|i| Func::nth(self, i))
     }
 
-    /// The function called `name` in the pclntab: its body where there is an ABI adapter of the same name.
+    /// Returns the function named `name` in the pclntab; if there is an ABI adapter of the same name, the function's
+    /// body.
     pub fn function(&self, name: &str) -> Option<Func<'_>> {
         let mut adapter = None;
         let data = self.pcln_data();
@@ -267,14 +268,14 @@ impl GoBinary {
         }))
     }
 
-    /// The function whose code holds `pc`.
+    /// Returns the function whose code contains `pc`.
     pub fn find_func(&self, pc: u64) -> Option<Func<'_>> {
         let i = self.pclntab.find(self.pcln_data(), self.module.text_off(pc)?)?;
-        // With a damaged map of text sections the entry may be anywhere.
+        // If the map of text sections is damaged, the entry may be anywhere.
         Func::nth(self, i).filter(|f| (f.entry()..f.end()).contains(&pc))
     }
 
-    /// The function whose code holds `pc`, if it is one of the next few behind `func`.
+    /// Returns the function whose code contains `pc`, if it is one of the next few after `func`.
     pub fn find_func_behind(&self, func: &Func<'_>, pc: u64) -> Option<Func<'_>> {
         const FEW: usize = 4;
         (func.number() + 1..)
@@ -283,59 +284,60 @@ impl GoBinary {
             .find(|f| pc < f.end())
     }
 
-    /// `main.f+0x10`, or `main.f` for its first instruction: how a disassembly names the code at `pc`.
+    /// Returns the symbolic name of `pc` as a disassembly prints it: `main.f+0x10`, or `main.f` for the first
+    /// instruction.
     pub fn place_name(&self, pc: u64) -> Option<String> {
         let func = self.find_func(pc)?;
         let (name, offset) = (func.display_name(), pc - func.entry());
         Some(if offset == 0 { name.into_owned() } else { format!("{name}+{offset:#x}") })
     }
 
-    /// The source-level calls under way at `pc`, innermost first; empty outside Go code.
-    /// `exact`: `pc` is the instruction itself; otherwise a return address, and the call before it is looked up.
+    /// Returns the source-level calls active at `pc`, innermost first; empty outside Go code. If `exact`, `pc` is the
+    /// instruction itself; otherwise it is a return address, and the call before it is looked up.
     pub fn frames(&self, pc: u64, exact: bool) -> Vec<CodeFrame<'_>> {
         let Some(f) = self.find_func(pc) else { return Vec::new() };
         let call = if exact || pc == f.entry() { pc } else { pc - 1 };
         f.frames_at(call)
     }
 
-    /// Machine code `lo..hi`.
+    /// Returns the machine code at `lo..hi`.
     pub fn code(&self, lo: u64, hi: u64) -> Option<&[u8]> {
         self.image.raw(lo, hi.checked_sub(lo)?)
     }
 
-    /// The lowest address the file is loaded at, of a page: what file-relative addresses count from.
+    /// Returns the page address of the lowest segment: the origin of file-relative addresses.
     pub fn lowest_address(&self) -> u64 {
         self.image.segments.iter().map(|s| s.vaddr & !0xfff).min().unwrap_or(0)
     }
 
-    /// Where in the file the byte at `vaddr` is: what a uprobe is placed by.
+    /// Returns the file offset of the byte at `vaddr`, which is how a uprobe is placed.
     pub fn file_offset(&self, vaddr: u64) -> Option<u64> {
         self.image.file_offset(vaddr)
     }
 
-    /// `len` bytes at `vaddr` as in the file, with what may happen to them before and while the program runs.
+    /// Returns `len` bytes at `vaddr` as in the file, and whether the loader or the program may change them.
     pub fn read_static(&self, vaddr: u64, len: u64) -> Option<StaticBytes<'_>> {
         self.image.read_static(vaddr, len)
     }
 
-    /// The link-time addresses around `vaddr` whose bytes never change while the program runs (see
-    /// [`GoBinary::read_only_memory`]); empty when `vaddr` is not among them.
+    /// Returns the range of link-time addresses around `vaddr` whose bytes never change while the program runs (see
+    /// [`GoBinary::read_only_memory`]); empty when `vaddr` itself is writable or not mapped.
     pub fn constant_range(&self, vaddr: u64) -> Range<u64> {
         self.image.constant_range(vaddr)
     }
 
-    /// The word at `vaddr` as the loader leaves it for a bias of 0.
+    /// Returns the word at `vaddr` after relocation with a load bias of 0.
     pub fn word(&self, vaddr: u64) -> Option<u64> {
         self.image.word(vaddr)
     }
 
-    /// What stays as it is in the file (after relocation) while the program runs `bias` above its link addresses.
+    /// Returns the memory that (after relocation) never changes while the program runs with load bias `bias`.
     pub fn read_only_memory(&self, bias: u64) -> ReadOnlyMemory<'_> {
         ReadOnlyMemory { bin: self, bias }
     }
 }
 
-/// The binary's own read-only bytes as a process's memory.
+/// The binary's own read-only bytes as a [`Memory`] of a process.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadOnlyMemory<'a> {
     bin: &'a GoBinary,

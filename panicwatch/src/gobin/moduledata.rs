@@ -1,4 +1,4 @@
-//! runtime.firstmoduledata: finding it in the file, and the addresses it holds.
+//! Locates runtime.firstmoduledata in the file, and reads the addresses it contains.
 //!
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/symtab.go> moduledata
 
@@ -8,37 +8,37 @@ use super::{
     pclntab::{MAX_CANDIDATES, PcLnTab},
 };
 
-/// Text sections are few: one, but for programs too large for a branch instruction.
+/// Maximum number of text sections: normally one, more only in programs too large for a branch instruction.
 const MAX_TEXT_SECTIONS: u64 = 1024;
 
-/// What the linker tells the runtime about the main module; addresses are link-time, ends exclusive.
+/// Description of the main module, written by the linker for the runtime; addresses are link-time, ends exclusive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModuleInfo {
-    /// Where moduledata itself is.
+    /// Address of moduledata itself.
     pub addr: u64,
-    /// runtime.text
+    /// Address of runtime.text.
     pub text: u64,
-    /// runtime.etext
+    /// Address of runtime.etext.
     pub etext: u64,
-    /// Initialised data without pointers.
+    /// Start and end of initialized data without pointers.
     pub noptrdata: (u64, u64),
-    /// Initialised data.
+    /// Start and end of initialized data.
     pub data: (u64, u64),
-    /// Zeroed data.
+    /// Start and end of zeroed data.
     pub bss: (u64, u64),
-    /// Zeroed data without pointers.
+    /// Start and end of zeroed data without pointers.
     pub noptrbss: (u64, u64),
-    /// What type and name offsets count from.
+    /// Base of type and name offsets.
     pub types: u64,
-    /// End of the types.
+    /// End of the type descriptors.
     pub etypes: u64,
-    /// runtime.rodata
+    /// Address of runtime.rodata.
     pub rodata: u64,
-    /// What FUNCDATA offsets count from.
+    /// Base of FUNCDATA offsets.
     pub gofunc: u64,
     /// The packages' initTask pointers: address and count. `None` up to 1.20.
     pub inittasks: Option<(u64, u64)>,
-    /// More than one text section: (offset from text, its end, address).
+    /// Text sections as (offset from text, end of the offsets, address); empty when there is only one.
     pub(super) text_sections: Vec<(u64, u64, u64)>,
 }
 
@@ -52,8 +52,8 @@ impl ModuleInfo {
         if let Some(found) = symbol().and_then(|at| Self::read(image, table, layout, at)) {
             return Ok(found);
         }
-        // Its first two words are the addresses of pclntab and of funcnametab, either in the file or put there by
-        // the loader.
+        // The first two words of moduledata are the addresses of pclntab and of funcnametab, either in the file or
+        // written by the loader.
         let header = table.at.to_le_bytes();
         let in_file = image.data_segments().flat_map(|(vaddr, data)| {
             let skip = vaddr.wrapping_neg() % 8;
@@ -67,7 +67,7 @@ impl ModuleInfo {
             .ok_or(Error::Malformed { what: "moduledata (none found for the pclntab)", at: table.at })
     }
 
-    /// Reads what would be moduledata at `at`; `None` unless it agrees with the pclntab.
+    /// Reads a candidate for moduledata at `at`; `None` unless it agrees with the pclntab.
     fn read(image: &Image, table: &PcLnTab, layout: &RuntimeLayout, at: u64) -> Option<Self> {
         let md = &layout.moduledata;
         let word = |off: u16| image.word(at.checked_add(u64::from(off))?);
@@ -98,7 +98,7 @@ impl ModuleInfo {
         })
     }
 
-    /// The address of text offset `off`.
+    /// Converts text offset `off` to an address.
     pub(super) fn text_addr(&self, off: u32) -> u64 {
         let off = u64::from(off);
         let last = self.text_sections.len().wrapping_sub(1);
@@ -110,7 +110,7 @@ impl ModuleInfo {
         self.text.wrapping_add(off)
     }
 
-    /// The text offset of address `pc`.
+    /// Converts address `pc` to a text offset.
     pub(super) fn text_off(&self, pc: u64) -> Option<u32> {
         if pc < self.text || pc >= self.etext {
             return None;
@@ -125,8 +125,8 @@ impl ModuleInfo {
     }
 }
 
-/// <https://github.com/golang/go/blob/go1.24.11/src/runtime/symtab.go> textsect {vaddr, end, baseaddr}; a single
-/// section needs no map.
+/// Reads the map of text sections: <https://github.com/golang/go/blob/go1.24.11/src/runtime/symtab.go> textsect {vaddr,
+/// end, baseaddr}. A single section needs no map.
 fn text_sections(image: &Image, at: u64, count: u64) -> Vec<(u64, u64, u64)> {
     if !(2..=MAX_TEXT_SECTIONS).contains(&count) {
         return Vec::new();

@@ -1,12 +1,12 @@
 //! Function names as Go prints them.
 //!
-//! funcNamePiecesForPrint of <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go>; since 1.27 a
-//! generic method of a generic type has two bracket groups. Up to 1.20 the linker had elided them already.
+//! Follows funcNamePiecesForPrint of <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go>; since 1.27
+//! a generic method of a generic type has two bracket groups. Up to 1.20 the linker already elides type arguments.
 
 use std::borrow::Cow;
 
-/// `name` with its type arguments elided: `main.f[go.shape.int].func1` → `main.f[...].func1`.
-/// `two_groups`: the release knows generic methods (1.27).
+/// Elides the type arguments of `name`: `main.f[go.shape.int].func1` → `main.f[...].func1`. `two_groups`: the release
+/// supports generic methods (1.27).
 pub(super) fn for_print(name: &str, two_groups: bool) -> Cow<'_, str> {
     let (Some(i), Some(j)) = (name.find('['), name.rfind(']')) else { return Cow::Borrowed(name) };
     if j <= i {
@@ -28,12 +28,12 @@ pub(super) fn for_print(name: &str, two_groups: bool) -> Cow<'_, str> {
 
 enum Groups<'a> {
     One,
-    /// What stands between them.
+    /// Text between the two groups.
     Two(&'a str),
     Unbalanced,
 }
 
-/// `inside` is what the outermost brackets enclose: is it one group, or `…]between[…`?
+/// Splits `inside`, the text within the outermost brackets: it is one group, or has the form `…]between[…`.
 fn split_groups(inside: &str) -> Groups<'_> {
     let mut depth = 1;
     let mut close = None;

@@ -1,27 +1,28 @@
-//! Finding functions by name: an index over all names of the pclntab, made when the first name is asked for.
+//! Index of functions by name over the whole pclntab, built at the first lookup.
 //!
-//! Eight bytes a function. Knows hashes and numbers; names are compared by who asks.
+//! Takes eight bytes per function. Stores hashes and function numbers only; the caller compares the names.
 
-/// More of a name is not hashed: real ones differ before, and hostile ones must not cost more.
+/// Maximum number of bytes of a name that are hashed: real names differ within them, and hostile ones must not cost
+/// more.
 pub(super) const HASHED: usize = 256;
 
 /// Function numbers by a hash of their names.
 #[derive(Debug)]
 pub(super) struct NameIndex {
-    /// Hash in the upper half, number of the function in the lower; sorted, so that many functions of one name (or of
-    /// one hash, in a hostile file) cost no more than others.
+    /// Hash in the upper half, function number in the lower half; sorted, so that many functions with one name (or, in
+    /// a hostile file, with one hash) cost no more than others.
     entries: Box<[u64]>,
 }
 
 impl NameIndex {
-    /// Indexes functions by their (at most [`HASHED`] bytes of) names.
+    /// Indexes functions by their names, of which at most [`HASHED`] bytes are used.
     pub(super) fn new<'a>(names: impl Iterator<Item = (u32, &'a [u8])>) -> Self {
         let mut entries: Vec<u64> = names.map(|(i, name)| hash(name) | u64::from(i)).collect();
         entries.sort_unstable();
         Self { entries: entries.into() }
     }
 
-    /// Functions that may be called `name`, in the order of their numbers.
+    /// Returns the functions that may be named `name`, in ascending order of their numbers.
     pub(super) fn candidates(&self, name: &[u8]) -> impl Iterator<Item = u64> {
         let wanted = hash(name);
         let from = self.entries.partition_point(|entry| *entry < wanted);
@@ -32,7 +33,7 @@ impl NameIndex {
     }
 }
 
-/// In the upper half of the word.
+/// Returns the hash in the upper half of the word.
 fn hash(name: &[u8]) -> u64 {
     let name = &name[..name.len().min(HASHED)];
     let mut hash = name.len() as u64;

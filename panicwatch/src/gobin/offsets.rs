@@ -1,7 +1,8 @@
-//! The one table of what panicwatch assumes about the Go runtime's structs, per Go minor release.
+//! The single table of what panicwatch assumes about the Go runtime's structs, per Go minor release.
 //!
-//! Knows numbers only. Nothing else in panicwatch writes down an offset, a wait reason or a FuncID. Releases within
-//! a minor share a row (Go does not change these structs in patch releases); a minor without a row is refused.
+//! Contains numbers and names only. No other module of panicwatch defines an offset, a wait reason or a FuncID.
+//! Releases within a minor share a row (Go does not change these structs in patch releases); a minor without a row is
+//! rejected.
 
 mod rows;
 mod stw_reasons;
@@ -32,7 +33,7 @@ macro_rules! layout {
             /// The Go type this describes.
             pub const GO_TYPE: &'static str = $go;
 
-            /// Column `i` of the table.
+            /// Returns column `i` of the table.
             pub(in crate::gobin::offsets) const fn row(i: usize) -> Self {
                 Self {
                     $($e: [$($ev),+][i],)*
@@ -40,15 +41,15 @@ macro_rules! layout {
                 }
             }
 
-            /// Every field: its Go path (alternatives between `|`; `sizeof` for the whole) and its offset.
+            /// Returns every field: its Go path (alternatives between `|`; `sizeof` for the whole) and its offset.
             pub fn fields(&self) -> Vec<(&'static str, Option<u16>)> {
                 vec![$(($ep, Some(self.$e)),)* $(($sp, self.$s),)*]
             }
 
-            /// A row from another source (DWARF): `lookup` is asked for each Go path of [`Self::fields`].
+            /// Builds a row from another source (DWARF): calls `lookup` with each Go path of [`Self::fields`].
             ///
             /// # Errors
-            /// The path of a field every supported release has and `lookup` does not know.
+            /// Returns the path of a field that every supported release has and for which `lookup` returns `None`.
             pub fn from_lookup(
                 lookup: &mut dyn FnMut(&'static str) -> Option<u16>,
             ) -> Result<Self, &'static str> {
@@ -64,96 +65,96 @@ use layout;
 
 /// Minor releases with a row, in column order.
 ///
-/// 1.20 has none: no 1.20 build was examined, and its g and m match neither neighbour for certain.
+/// Go 1.20 has no row: no 1.20 build was examined, and neither neighbour's g and m are certain to match its own.
 pub const MINORS: [u16; 8] = [19, 21, 22, 23, 24, 25, 26, 27];
 
-/// Everything version-dependent about the runtime's memory.
+/// All version-dependent facts about the runtime's memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeLayout {
-    /// Minor release the row is for.
+    /// Minor release of the row.
     pub minor: u16,
-    /// runtime.g
+    /// Offsets in runtime.g.
     pub g: G,
-    /// runtime.m
+    /// Offsets in runtime.m.
     pub m: M,
-    /// runtime.p
+    /// Offsets in runtime.p.
     pub p: P,
-    /// runtime._panic
+    /// Offsets in runtime._panic.
     pub panic: Panic,
-    /// runtime._defer
+    /// Offsets in runtime._defer.
     pub defer: Defer,
-    /// runtime.moduledata
+    /// Offsets in runtime.moduledata.
     pub moduledata: ModuleData,
-    /// internal/abi.Type
+    /// Offsets in internal/abi.Type.
     pub abi_type: Type,
-    /// internal/abi.UncommonType
+    /// Offsets in internal/abi.UncommonType.
     pub uncommon: Uncommon,
-    /// Where the uncommon type follows, by kind.
+    /// Distance from a type descriptor to its uncommon type, by kind.
     pub uncommon_after: UncommonAfter,
-    /// internal/abi.ITab
+    /// Offsets in internal/abi.ITab.
     pub itab: Itab,
-    /// runtime.sudog
+    /// Offsets in runtime.sudog.
     pub sudog: Sudog,
-    /// runtime.hchan
+    /// Offsets in runtime.hchan.
     pub hchan: Hchan,
-    /// runtime.initTask
+    /// Offsets in runtime.initTask.
     pub init_task: InitTask,
-    /// runtime.ancestorInfo
+    /// Offsets in runtime.ancestorInfo.
     pub ancestor_info: AncestorInfo,
-    /// runtime.boundsError
+    /// Offsets in runtime.boundsError.
     pub bounds_error: BoundsError,
-    /// runtime.errorAddressString
+    /// Offsets in runtime.errorAddressString.
     pub error_address_string: ErrorAddressString,
-    /// runtime.TypeAssertionError
+    /// Offsets in runtime.TypeAssertionError.
     pub type_assertion_error: TypeAssertionError,
-    /// internal/abi.TypeAssert, since 1.22.
+    /// Offsets in internal/abi.TypeAssert, since 1.22.
     pub type_assert: Option<TypeAssert>,
-    /// Text of each `g.waitreason`, as Go prints it.
+    /// Text of each `g.waitreason` number, as Go prints it.
     pub wait_reasons: &'static [&'static str],
-    /// Text of each `stwReason`, why the world was stopped; empty where it has no number (Go 1.19).
+    /// Text of each `stwReason` number, why the world was stopped; empty for Go 1.19, which has no such number.
     pub stw_reasons: &'static [&'static str],
     /// Meaning of each FuncID number.
     pub func_ids: FuncIds,
     /// Bit of `abi.Type.Kind_` that marks a direct interface value, up to 1.25.
     pub kind_direct_iface: Option<u8>,
-    /// Bit of `abi.Type.TFlag` that marks it, since 1.26.
+    /// Bit of `abi.Type.TFlag` that marks a direct interface value, since 1.26.
     pub tflag_direct_iface: Option<u8>,
 }
 
-/// Bytes from a type descriptor to its uncommon type: the size of the kind's own struct.
+/// Distance in bytes from a type descriptor to its uncommon type: the size of the kind's own descriptor struct.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UncommonAfter {
-    /// bool, numbers, string, unsafe.Pointer.
+    /// For bool, numbers, string and unsafe.Pointer.
     pub basic: u16,
-    /// array
+    /// For arrays.
     pub array: u16,
-    /// chan
+    /// For channels.
     pub chan: u16,
-    /// func
+    /// For functions.
     pub func: u16,
-    /// interface
+    /// For interfaces.
     pub interface: u16,
-    /// map
+    /// For maps.
     pub map: u16,
-    /// pointer
+    /// For pointers.
     pub ptr: u16,
-    /// slice
+    /// For slices.
     pub slice: u16,
-    /// struct
+    /// For structs.
     pub struct_: u16,
 }
 
-/// A type assertion to an interface, as the compiler writes it down; the same in every release that has it.
+/// A type assertion to an interface, as the compiler emits it; identical in every release that has it.
 /// <https://github.com/golang/go/blob/go1.24.11/src/internal/abi/switch.go>
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TypeAssert {
-    /// Bytes: `internal/abi.TypeAssert`, Inter.
+    /// Offset in bytes of Inter in `internal/abi.TypeAssert`.
     pub inter: u16,
-    /// Bytes: `internal/abi.TypeAssert`, CanFail.
+    /// Offset in bytes of CanFail in `internal/abi.TypeAssert`.
     pub can_fail: u16,
 }
 
-/// Where a [`RuntimeLayout`] came from.
+/// Source of a [`RuntimeLayout`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LayoutSource {
     /// The table in this module.
@@ -163,7 +164,7 @@ pub enum LayoutSource {
 }
 
 impl RuntimeLayout {
-    /// The row for `version`; `None` for a minor release without one.
+    /// Returns the row for `version`; `None` for a minor release without one.
     pub fn for_version(version: &GoVersion) -> Option<Self> {
         if version.major != 1 {
             return None;

@@ -1,6 +1,6 @@
-//! Go's table from program counters to functions, files and lines (`.gopclntab`): finding it, and raw decoding.
+//! Go's table from program counters to functions, files and lines (`.gopclntab`): locating it, and raw decoding.
 //!
-//! Knows the format, follows no names. Format since Go 1.18:
+//! Knows the format; does not interpret names. Format since Go 1.18:
 //! <https://github.com/golang/go/blob/go1.19.8/src/runtime/symtab.go>,
 //! <https://github.com/golang/go/blob/go1.21.13/src/runtime/symtab.go> (startLine added in 1.20, magic 0xfffffff1),
 //! <https://github.com/golang/go/blob/go1.26.6/src/runtime/symtab.go> (textStart no longer used)
@@ -9,48 +9,48 @@ use std::ops::Range;
 
 use super::{Error, bytes, image::Image};
 
-/// Magic of 1.18 and 1.19.
+/// Magic number of 1.18 and 1.19.
 const MAGIC_1_18: u32 = 0xffff_fff0;
-/// Magic since 1.20.
+/// Magic number since 1.20.
 const MAGIC_1_20: u32 = 0xffff_fff1;
-/// Longest function or file name looked at.
+/// Maximum length of a function or file name, in bytes.
 const MAX_NAME: usize = 1 << 16;
-/// Functions longer than this are taken for damage; bounds the work on one table walk.
+/// Maximum offset within a function; longer functions are treated as damaged. Bounds the work of one table walk.
 const MAX_FUNC: u64 = 1 << 28;
 
-/// Longest pc-value table walked.
+/// Maximum length of a pc-value table, in bytes.
 const MAX_TABLE: usize = 1 << 20;
-/// Places that look like a header and are looked at.
+/// Maximum number of addresses that resemble a header and are parsed.
 pub(super) const MAX_CANDIDATES: usize = 4096;
 
-/// Where the tables are, relative to `at`.
+/// Locations of the tables, as offsets from `at`.
 #[derive(Debug, Clone)]
 pub(super) struct PcLnTab {
-    /// Link-time address.
+    /// Link-time address of the header.
     pub(super) at: u64,
-    /// From there to the end of its segment.
+    /// File range from the header to the end of its segment.
     pub(super) in_file: Range<usize>,
-    /// 1 on amd64, 4 on arm64: unit of pc deltas.
+    /// Unit of pc deltas: 1 on amd64, 4 on arm64.
     pub(super) quantum: u8,
-    /// Entries of ftab, without the final one.
+    /// Number of entries of ftab, without the final one.
     pub(super) nfunc: u64,
-    /// 0 since 1.26.
+    /// Link-time start of the text section; 0 since 1.26.
     pub(super) text_start: u64,
-    /// Offset of funcnametab; kept to recognise moduledata.
+    /// Offset of funcnametab; also used to recognize moduledata.
     pub(super) funcname: u64,
     cutab: u64,
     filetab: u64,
     pctab: u64,
-    /// ftab and the _func records.
+    /// Offset of ftab and the _func records (pclntable).
     pcln: u64,
-    /// Size of a _func before its variable parts: 40, or 44 with startLine.
+    /// Size of a _func before its variable-length parts: 40, or 44 with startLine.
     func_size: u8,
 }
 
 /// A _func record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RawFunc {
-    /// From pclntable.
+    /// Offset from pclntable.
     pub(super) at: u64,
     pub(super) name_off: i32,
     pub(super) args: i32,
@@ -67,7 +67,7 @@ pub(super) struct RawFunc {
 }
 
 impl PcLnTab {
-    /// By section, else by its magic in the loadable data.
+    /// Finds the table by its section, else by its magic number in the loadable data.
     pub(super) fn locate(image: &Image) -> Result<Self, Error> {
         let mut found = Err(Error::Malformed { what: "pclntab (none found)", at: 0 });
         for name in [".gopclntab", ".data.rel.ro.gopclntab"] {
@@ -88,7 +88,7 @@ impl PcLnTab {
         found
     }
 
-    /// Where a header of today's format begins.
+    /// Returns the addresses at which a header of a supported format may begin.
     fn candidates(image: &Image) -> impl Iterator<Item = u64> {
         image.data_segments().flat_map(|(vaddr, data)| {
             let skip = vaddr.wrapping_neg() % 8;
@@ -110,7 +110,7 @@ impl PcLnTab {
         let (quantum, ptr_size) = (data.get(6).copied(), data.get(7).copied());
         let (Some(quantum @ (1 | 2 | 4)), Some(8)) = (quantum, ptr_size) else { return Err(malformed()) };
         let word = |i: u64| bytes::u64_at(data, 8 + 8 * i).ok_or_else(malformed);
-        // A sub-slice of the file, which is mapped: its length is a usize.
+        // The table is a sub-slice of the mapped file, so its length fits in usize.
         let start =
             image.file_offset(at).and_then(|start| usize::try_from(start).ok()).ok_or_else(malformed)?;
         let table = Self {
@@ -131,7 +131,7 @@ impl PcLnTab {
         if !ordered || table.nfunc == 0 {
             return Err(malformed());
         }
-        // Whoever goes through all functions relies on this bound.
+        // Iteration over all functions relies on this bound.
         let ftab_end = table.nfunc.checked_mul(8).and_then(|n| n.checked_add(table.pcln)?.checked_add(4));
         if ftab_end.is_none_or(|end| end > data.len() as u64) {
             return Err(Error::Malformed { what: "pclntab (more functions than it has room for)", at });
@@ -139,13 +139,13 @@ impl PcLnTab {
         Ok(table)
     }
 
-    /// Offset from text of function `i`'s entry; `i == nfunc` gives the end of the last.
+    /// Returns the entry of function `i` as an offset from text; `i == nfunc` gives the end of the last function.
     pub(super) fn entry_off(&self, data: &[u8], i: u64) -> Option<u32> {
         (i <= self.nfunc).then_some(())?;
         bytes::u32_at(data, self.pcln.checked_add(i.checked_mul(8)?)?)
     }
 
-    /// The function whose code holds text offset `off`: binary search, as ftab is sorted.
+    /// Returns the function whose code contains text offset `off`: a binary search, because ftab is sorted.
     pub(super) fn find(&self, data: &[u8], off: u32) -> Option<u64> {
         let (mut lo, mut hi) = (0, self.nfunc);
         while lo < hi {
@@ -156,13 +156,13 @@ impl PcLnTab {
         (off < self.entry_off(data, i + 1)?).then_some(i)
     }
 
-    /// The _func record of function `i`.
+    /// Decodes the _func record of function `i`.
     pub(super) fn func(&self, data: &[u8], i: u64) -> Option<RawFunc> {
         (i < self.nfunc).then_some(())?;
         let funcoff = bytes::u32_at(data, self.pcln.checked_add(i.checked_mul(8)? + 4)?)?;
         let at = self.pcln.checked_add(u64::from(funcoff))?;
         let f = bytes::slice(data, at, u64::from(self.func_size))?;
-        // startLine pushed the four single bytes at the end by four.
+        // With startLine, the last four single-byte fields are 4 bytes further.
         let tail = u64::from(self.func_size) - 4;
         let byte = |i: u64| f.get(usize::try_from(tail + i).ok()?).copied();
         Some(RawFunc {
@@ -182,18 +182,18 @@ impl PcLnTab {
         })
     }
 
-    /// nameOff of function `i`, without decoding the rest.
+    /// Returns nameOff of function `i`, without decoding the rest.
     pub(super) fn name_off(&self, data: &[u8], i: u64) -> Option<i32> {
         let funcoff = bytes::u32_at(data, self.pcln.checked_add(i.checked_mul(8)? + 4)?)?;
         bytes::i32_at(data, self.pcln.checked_add(u64::from(funcoff))?.checked_add(4)?)
     }
 
-    /// The name at `off` in funcnametab.
+    /// Returns the name at `off` in funcnametab.
     pub(super) fn name<'a>(&self, data: &'a [u8], off: i32) -> Option<&'a [u8]> {
         bytes::c_str(data, self.funcname.checked_add(u64::try_from(off).ok()?)?, MAX_NAME)
     }
 
-    /// The name at `off`, or its first `max` bytes.
+    /// Returns the name at `off`, or its first `max` bytes.
     pub(super) fn name_start<'a>(&self, data: &'a [u8], off: i32, max: usize) -> Option<&'a [u8]> {
         let at = self.funcname.checked_add(u64::try_from(off).ok()?)?;
         let rest = data.get(usize::try_from(at).ok()?..)?;
@@ -201,7 +201,7 @@ impl PcLnTab {
         Some(rest.split(|byte| *byte == 0).next().unwrap_or(rest))
     }
 
-    /// Whether the name at `off` is `name`.
+    /// Reports whether the name at `off` is `name`.
     pub(super) fn name_is(&self, data: &[u8], off: i32, name: &[u8]) -> bool {
         let found = u64::try_from(off)
             .ok()
@@ -209,25 +209,25 @@ impl PcLnTab {
         found.and_then(<[u8]>::split_last) == Some((&0, name))
     }
 
-    /// The offset in filetab of the file that a pcfile value stands for.
+    /// Converts a pcfile value to the file's offset in filetab.
     pub(super) fn file_off(&self, data: &[u8], f: &RawFunc, value: i32) -> Option<u32> {
         let i = u64::from(f.cu_offset).checked_add(u64::try_from(value).ok()?)?;
         bytes::u32_at(data, self.cutab.checked_add(i.checked_mul(4)?)?).filter(|&off| off != u32::MAX)
     }
 
-    /// The file name at `off` in filetab.
+    /// Returns the file name at `off` in filetab.
     pub(super) fn file<'a>(&self, data: &'a [u8], off: u32) -> Option<&'a [u8]> {
         bytes::c_str(data, self.filetab.checked_add(u64::from(off))?, MAX_NAME)
     }
 
-    /// Offset in pctab of PCDATA table `table`; 0 is none.
+    /// Returns the offset in pctab of PCDATA table `table`; 0 means none.
     pub(super) fn pcdata_start(&self, data: &[u8], f: &RawFunc, table: u32) -> Option<u32> {
         (table < f.npcdata).then_some(())?;
         let at = self.pcln.checked_add(f.at)? + u64::from(self.func_size) + 4 * u64::from(table);
         bytes::u32_at(data, at)
     }
 
-    /// FUNCDATA `i` as an offset from moduledata.gofunc.
+    /// Returns FUNCDATA `i` as an offset from moduledata.gofunc.
     pub(super) fn funcdata_off(&self, data: &[u8], f: &RawFunc, i: u8) -> Option<u32> {
         (i < f.nfuncdata).then_some(())?;
         let at = self.pcln.checked_add(f.at)?
@@ -236,14 +236,14 @@ impl PcLnTab {
         bytes::u32_at(data, at).filter(|&off| off != u32::MAX)
     }
 
-    /// The value at `rel` (bytes from the function's entry) in the pc-value table at `off` of pctab.
+    /// Returns the value at `rel` (bytes from the function's entry) in the pc-value table at `off` of pctab.
     pub(super) fn value(&self, data: &[u8], off: u32, rel: u64) -> Option<i32> {
         (rel < MAX_FUNC).then_some(())?;
         self.values(data, off).find(|(end, _)| rel < *end).map(|(_, value)| value)
     }
 
-    /// The pc-value table at `off` of pctab: each value with the end of its range, in bytes from the function's entry.
-    /// It ends where the table does, or is damaged. 0 is no table.
+    /// Iterates over the pc-value table at `off` of pctab: each value with the end of its range, in bytes from the
+    /// function's entry. Stops at the end of the table, or where it is damaged. `off` 0 means no table.
     pub(super) fn values<'a>(&self, data: &'a [u8], off: u32) -> Values<'a> {
         let start = (off != 0).then(|| self.pctab.checked_add(u64::from(off))).flatten();
         let table = start.and_then(|at| data.get(usize::try_from(at).ok()?..)).unwrap_or_default();
@@ -273,7 +273,7 @@ impl Iterator for Values<'_> {
         let delta = if delta & 1 != 0 { !(delta >> 1) } else { delta >> 1 };
         self.value = self.value.wrapping_add(delta.cast_signed());
         let step = u64::from(bytes::uvarint32(&mut self.table)?) * self.quantum;
-        // A well-formed table moves on with every pair, but the first may cover nothing.
+        // In a well-formed table every pair advances the pc, except that the first may cover nothing.
         if step == 0 && !self.first {
             return None;
         }

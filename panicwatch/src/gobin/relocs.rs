@@ -1,6 +1,6 @@
-//! The dynamic relocations of a position-independent file: which words the loader rewrites, and to what.
+//! The dynamic relocations of a position-independent file: the words that the loader rewrites, and their values.
 //!
-//! RELA entries only; Go's linker, ld, gold and lld write these by default.
+//! RELA entries only, the default of Go's linker, ld, gold and lld.
 
 use std::{ops::Range, sync::OnceLock};
 
@@ -8,7 +8,7 @@ use object::elf::{EM_AARCH64, EM_X86_64, R_AARCH64_RELATIVE, R_X86_64_RELATIVE};
 
 use super::bytes;
 
-/// Bytes of one Elf64_Rela: offset, info, addend.
+/// Size in bytes of an Elf64_Rela: offset, info, addend.
 const ENTRY: u64 = 24;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(super) struct Reloc {
 }
 
 impl Reloc {
-    /// The link-time value when it depends on the load bias alone.
+    /// Returns the link-time value if it depends on the load bias alone.
     pub(super) fn relative_value(&self, machine: u16) -> Option<u64> {
         let kind = (self.info & 0xffff_ffff) as u32;
         let relative = match machine {
@@ -41,9 +41,9 @@ pub(super) struct Relocs {
 
 #[derive(Debug)]
 enum Order {
-    /// By offset, as linkers write them with -z combreloc.
+    /// The file's entries are sorted by offset, as linkers write them with -z combreloc.
     InFile,
-    /// Entry numbers by offset.
+    /// Entry numbers, sorted by offset.
     Sorted(Box<[u32]>),
 }
 
@@ -68,12 +68,12 @@ impl Relocs {
         (0..self.present(data)).map_while(move |i| self.get(data, i))
     }
 
-    /// Entries that lie inside the file, whatever the header claims.
+    /// Returns the number of entries inside the file, even if the header claims more.
     fn present(&self, data: &[u8]) -> u64 {
         self.count.min((data.len() as u64).saturating_sub(self.start) / ENTRY)
     }
 
-    /// Relocations that touch a byte of `range`.
+    /// Returns the relocations that touch a byte of `range`.
     pub(super) fn in_range<'a>(
         &'a self,
         data: &'a [u8],
@@ -85,7 +85,7 @@ impl Relocs {
             Order::InFile => self.get(data, i),
             Order::Sorted(by_offset) => self.get(data, u64::from(*by_offset.get(i as usize)?)),
         };
-        // First entry that may reach into the range: a word that starts up to 7 bytes before it.
+        // The first entry that may reach into the range is for a word that starts up to 7 bytes before it.
         let from = range.start.saturating_sub(7);
         let (mut lo, mut hi) = (0, n);
         while lo < hi {

@@ -1,24 +1,24 @@
-//! The Go release a program was built with.
+//! The Go release of a binary.
 
 use std::fmt;
 
-/// A Go release.
+/// A Go release, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GoVersion {
-    /// 1
+    /// Major version: 1.
     pub major: u16,
-    /// 24 in go1.24.11.
+    /// Minor version: 24 in go1.24.11.
     pub minor: u16,
-    /// 11 in go1.24.11; 0 for release candidates and development versions.
+    /// Patch level: 11 in go1.24.11; 0 for release candidates and development versions.
     pub patch: u16,
-    /// A development version ("devel go1.28-…"): its runtime may be anything between two releases.
+    /// Whether it is a development version ("devel go1.28-…"), whose runtime may be anything between two releases.
     pub devel: bool,
-    /// As the linker recorded it.
+    /// The version string as the linker recorded it.
     pub raw: String,
 }
 
 impl GoVersion {
-    /// Reads "go1.24.11", "go1.26.6 X:nogreenteagc", "go1.25rc1", "devel go1.28-abcdef Mon …", "go1.24.3 (vendor)".
+    /// Parses "go1.24.11", "go1.26.6 X:nogreenteagc", "go1.25rc1", "devel go1.28-abcdef Mon …", "go1.24.3 (vendor)".
     pub fn parse(raw: &str) -> Option<Self> {
         let devel = raw.starts_with("devel ");
         let text = raw.split_whitespace().find_map(|w| w.strip_prefix("go"))?;
@@ -33,14 +33,14 @@ impl GoVersion {
         Some(Self { major, minor, patch, devel, raw: raw.to_owned() })
     }
 
-    /// A release of the Go project and nothing else: "go1.24" or "go1.24.11", with no word added to it.
+    /// Reports whether it is a plain release of the Go project: "go1.24" or "go1.24.11", without any suffix.
     pub fn is_plain_release(&self) -> bool {
         let number = |n: &str| (1..=5).contains(&n.len()) && n.bytes().all(|b| b.is_ascii_digit());
         let numbers: Vec<_> = self.raw.strip_prefix("go").unwrap_or_default().split('.').collect();
         (2..=3).contains(&numbers.len()) && numbers.into_iter().all(number)
     }
 
-    /// At least go1.`minor`.
+    /// Reports whether it is go1.`minor` or later.
     pub fn at_least(&self, minor: u16) -> bool {
         (self.major, self.minor) >= (1, minor)
     }

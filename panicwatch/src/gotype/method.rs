@@ -1,8 +1,8 @@
-//! A type's method set, as far as the question "which interface does it implement" needs it.
+//! Method sets, as needed to determine which interfaces a type implements.
 
 use super::{Kind, MAX_NAMES, Type, TypeError, Types};
 
-/// Most methods that are believed in one method set.
+/// Maximum number of methods in one method set.
 const MAX_METHODS: u16 = 8192;
 /// High bit of `FuncType.OutCount`: variadic.
 const VARIADIC: u16 = 1 << 15;
@@ -10,27 +10,27 @@ const VARIADIC: u16 = 1 << 15;
 /// A method of a type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Method {
-    /// Its name, without the type's.
+    /// Method name, without the type's name.
     pub name: String,
-    /// Address of its func type; `None` when the linker removed it as unreachable.
+    /// Address of the method's func type; `None` when the linker removed it as unreachable.
     pub type_addr: Option<u64>,
-    /// Where its code is, from the start of the module's text; `None` when the linker removed it.
+    /// Offset of its code from the start of the module's text; `None` when the linker removed it.
     pub code_offset: Option<u32>,
 }
 
-/// How the runtime treats a value when it prints a panic.
+/// Interfaces of a value that determine how the runtime prints it in a panic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Role {
-    /// `Error() string`: it is an error.
+    /// Whether it has `Error() string`, which makes it an error.
     pub error: bool,
-    /// `String() string`.
+    /// Whether it has `String() string`.
     pub stringer: bool,
-    /// An error that also has `RuntimeError()`.
+    /// Whether it is an error that also has `RuntimeError()`.
     pub runtime_error: bool,
 }
 
 impl Types<'_> {
-    /// The method set of a concrete type; empty when it has none.
+    /// Returns the method set of a concrete type; empty when it has none.
     pub fn methods(&self, t: &Type) -> Result<Vec<Method>, TypeError> {
         let Some(uncommon) = self.uncommon(t) else { return Ok(Vec::new()) };
         let count = self.method_count(t)?;
@@ -49,7 +49,8 @@ impl Types<'_> {
             .collect()
     }
 
-    /// The number of methods of a concrete type: what [`Self::methods`] and [`Self::role`] cost.
+    /// Returns the number of methods of a concrete type, which determines the cost of [`Self::methods`] and
+    /// [`Self::role`].
     pub(crate) fn method_count(&self, t: &Type) -> Result<u16, TypeError> {
         let Some(uncommon) = self.uncommon(t) else { return Ok(0) };
         let counts = self.uncommon_field(uncommon, self.context.layout.uncommon.mcount)?;
@@ -64,7 +65,7 @@ impl Types<'_> {
         self.memory.u32(uncommon.wrapping_add(u64::from(offset))).ok_or(TypeError::Unread(uncommon))
     }
 
-    /// abi.Method {Name nameOff, Mtyp typeOff, Ifn textOff, Tfn textOff}.
+    /// Decodes an abi.Method {Name nameOff, Mtyp typeOff, Ifn textOff, Tfn textOff}.
     fn method_at(&self, owner: &Type, at: u64) -> Result<Method, TypeError> {
         let name = self.memory.u32(at).ok_or(TypeError::Unread(at))? as i32;
         let mtyp = self.memory.u32(at.wrapping_add(4)).ok_or(TypeError::Unread(at))? as i32;
@@ -76,7 +77,7 @@ impl Types<'_> {
         })
     }
 
-    /// Which of the interfaces that panic printing asks for does the type implement?
+    /// Determines which of the interfaces that panic printing checks for the type implements.
     pub fn role(&self, t: &Type) -> Result<Role, TypeError> {
         let mut role = Role::default();
         let mut marker = false;
@@ -84,7 +85,7 @@ impl Types<'_> {
             match m.name.as_str() {
                 "Error" => role.error = self.returns_string(&m),
                 "String" => role.stringer = self.returns_string(&m),
-                // The runtime never calls it, so the linker may have removed its type: the name decides then.
+                // The runtime never calls it, so the linker may have removed its type; then the name decides.
                 "RuntimeError" => marker = m.type_addr.is_none_or(|at| self.signature(at) == Some((0, 0))),
                 _ => {}
             }
@@ -93,8 +94,9 @@ impl Types<'_> {
         Ok(role)
     }
 
-    /// `func() string`. The runtime converts panic values to `error` and to an interface with `String() string`,
-    /// so the linker keeps the type of every method that matches; one without a type does not match.
+    /// Reports whether the method is `func() string`. The runtime converts panic values to `error` and to an interface
+    /// with `String() string`, so the linker keeps the type of every matching method; one without a type does not
+    /// match.
     fn returns_string(&self, m: &Method) -> bool {
         let Some(at) = m.type_addr else { return false };
         if self.signature(at) != Some((0, 1)) {
@@ -106,7 +108,7 @@ impl Types<'_> {
         result.is_some_and(|r| r.kind == Kind::String && self.name(&r).is_ok_and(|n| n == "string"))
     }
 
-    /// Numbers of parameters and results of the func type at `at`.
+    /// Returns the numbers of parameters and results of the func type at `at`.
     fn signature(&self, at: u64) -> Option<(u16, u16)> {
         let t = self.get(at).ok().filter(|t| t.kind == Kind::Func)?;
         // funcType {Type; InCount, OutCount uint16}

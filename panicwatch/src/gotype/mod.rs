@@ -1,8 +1,8 @@
-//! Go's own type descriptors (`abi.Type`), decoded from a target's memory.
+//! Go's type descriptors (`abi.Type`), decoded from a target's memory.
 //!
-//! Knows the layout of type descriptors in every supported Go release and follows nothing on its own: each question
-//! reads what it needs. Must not know panic values, processes or files. All input is untrusted: sizes are bounded,
-//! and nothing here recurses.
+//! Knows the layout of type descriptors in every supported Go release. Follows no pointers on its own: each query reads
+//! what it needs. Must not know panic values, processes or files. All input is untrusted: sizes are bounded, and
+//! nothing here recurses.
 //!
 //! Layout: <https://github.com/golang/go/blob/go1.24.11/src/internal/abi/type.go>, before Go 1.21
 //! <https://github.com/golang/go/blob/go1.19.8/src/runtime/type.go>.
@@ -20,9 +20,9 @@ use crate::{
     memory::Memory,
 };
 
-/// Longest name that is believed; Go's longest are instantiated generic types of a few kilobytes.
+/// Maximum length of a name, in bytes; Go's longest are instantiated generic types of a few kilobytes.
 const MAX_NAME: usize = 64 << 10;
-/// Most bytes of names that are believed in one struct or one method set.
+/// Maximum total length of the names in one struct or one method set, in bytes.
 const MAX_NAMES: usize = 1 << 20;
 
 /// Flag bits of a type descriptor, the same in every release.
@@ -31,28 +31,28 @@ const TFLAG_EXTRA_STAR: u8 = 2;
 const TFLAG_NAMED: u8 = 4;
 const KIND_MASK: u8 = 0x1f;
 
-/// Where one module keeps its type descriptors: `moduledata.types` and `.etypes`, run-time addresses.
+/// Location of one module's type descriptors: `moduledata.types` and `.etypes`, run-time addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TypeSection {
-    /// First byte; name and type offsets count from here.
+    /// Address of the first byte, the base of name and type offsets.
     pub types: u64,
-    /// One past the last byte.
+    /// Address one past the last byte.
     pub etypes: u64,
 }
 
-/// What decoding needs to know about a binary besides its memory.
+/// What decoding requires of a binary besides its memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TypeContext {
-    /// The structs of its runtime.
+    /// Layout of the runtime's structs.
     pub layout: RuntimeLayout,
-    /// The binary is linux/arm64 (else linux/amd64).
+    /// Whether the binary is linux/arm64; otherwise it is linux/amd64.
     pub arm64: bool,
-    /// One per module: the executable, then plugins.
+    /// Type sections, one per module: the executable, then plugins.
     pub sections: Vec<TypeSection>,
 }
 
 impl TypeContext {
-    /// For a process that runs `binary`, loaded `bias` bytes above its link-time addresses.
+    /// Returns the context of a process that runs `binary` with load bias `bias`.
     pub fn of(binary: &GoBinary, bias: u64) -> Self {
         let module = binary.moduledata();
         Self {
@@ -73,7 +73,7 @@ pub enum TypeError {
     /// The bytes are not in the capture.
     #[error("memory at {0:#x} was not captured")]
     Unread(u64),
-    /// The type belongs to no module: `reflect` made it at run time.
+    /// The type belongs to no module: `reflect` created it at run time.
     #[error("the type at {0:#x} was made at run time and belongs to no module")]
     NotInModule(u64),
     /// The bytes cannot be a type descriptor.
@@ -118,7 +118,7 @@ pub enum Kind {
     UnsafePointer,
 }
 
-/// The kinds in the order of their numbers, from 1: the name as `reflect.Kind.String` gives it.
+/// The kinds in the order of their numbers, from 1, with their names as `reflect.Kind.String` returns them.
 const KINDS: [(Kind, &str); 26] = [
     (Kind::Bool, "bool"),
     (Kind::Int, "int"),
@@ -149,46 +149,46 @@ const KINDS: [(Kind, &str); 26] = [
 ];
 
 impl Kind {
-    /// The kind with this number; `None` for 0 (invalid) and for numbers no release has.
+    /// Returns the kind with this number; `None` for 0 (invalid) and for numbers that no release uses.
     pub fn from_number(number: u64) -> Option<Self> {
         let index = usize::try_from(number).ok()?.checked_sub(1)?;
         KINDS.get(index).map(|(kind, _)| *kind)
     }
 
-    /// As `reflect.Kind.String` names it.
+    /// Returns the name, as `reflect.Kind.String` does.
     pub fn name(self) -> &'static str {
         KINDS[self as usize].1
     }
 }
 
-/// A type descriptor's fixed part.
+/// Decoded fixed part of a type descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Type {
     /// Address of the descriptor.
     pub addr: u64,
     /// Size of a value in bytes.
     pub size: u64,
-    /// What sort of type it is.
+    /// Kind of the type.
     pub kind: Kind,
-    /// An interface's data word holds the value itself, not its address.
+    /// Whether an interface's data word holds the value itself instead of its address.
     pub direct_iface: bool,
-    /// It was declared (or predeclared) with a name.
+    /// Whether it was declared (or predeclared) with a name.
     pub named: bool,
     flags: u8,
     str_off: i32,
 }
 
-/// Reads type descriptors of one target.
+/// Reader of one target's type descriptors.
 #[derive(Clone, Copy)]
 pub struct Types<'a> {
     /// The target's memory.
     pub memory: &'a dyn Memory,
-    /// What is known of its binary.
+    /// Facts about the target's binary.
     pub context: &'a TypeContext,
 }
 
 impl<'a> Types<'a> {
-    /// A reader over `memory`.
+    /// Returns a reader over `memory`.
     pub fn new(memory: &'a dyn Memory, context: &'a TypeContext) -> Self {
         Self { memory, context }
     }
@@ -197,7 +197,7 @@ impl<'a> Types<'a> {
     pub fn get(&self, addr: u64) -> Result<Type, TypeError> {
         let at = &self.context.layout.abi_type;
         let mut raw = vec![0; usize::from(at.size)];
-        // The rest of the descriptor lies behind: its addresses must not overflow.
+        // The rest of the descriptor follows the fixed part: its addresses must not overflow.
         if addr.checked_add(4096).is_none() {
             return Err(TypeError::Unread(addr));
         }
@@ -223,7 +223,8 @@ impl<'a> Types<'a> {
         })
     }
 
-    /// The name as Go prints it: package name, not path (`main.MyErr`, `*errors.errorString`).
+    /// Returns the name as Go prints it, with the package name instead of its path (`main.MyErr`,
+    /// `*errors.errorString`).
     pub fn name(&self, t: &Type) -> Result<String, TypeError> {
         let full = self.name_at_offset(t.addr, t.str_off)?;
         Ok(match full.strip_prefix('*') {
@@ -232,7 +233,7 @@ impl<'a> Types<'a> {
         })
     }
 
-    /// The import path of the package that declared it; empty for predeclared and unnamed types without methods.
+    /// Returns the import path of the declaring package; empty for predeclared and unnamed types without methods.
     pub fn package(&self, t: &Type) -> Result<String, TypeError> {
         match self.uncommon(t) {
             Some(at) => {
@@ -240,7 +241,7 @@ impl<'a> Types<'a> {
                 let off = self.memory.u32(at).ok_or(TypeError::Unread(at))?;
                 if off == 0 { Ok(String::new()) } else { self.name_at_offset(t.addr, off as i32) }
             }
-            // Unnamed structs and interfaces carry the path of the package they were written in.
+            // Unnamed structs and interfaces carry the path of the package in which they were written.
             None if matches!(t.kind, Kind::Struct | Kind::Interface) => match self.word_after(t, 0)? {
                 0 => Ok(String::new()),
                 at => self.name_at(at).map(|n| n.text),
@@ -249,7 +250,7 @@ impl<'a> Types<'a> {
         }
     }
 
-    /// The module a descriptor belongs to.
+    /// Returns the section of the module that contains a descriptor.
     fn section_of(&self, addr: u64) -> Result<TypeSection, TypeError> {
         self.context
             .sections
@@ -259,7 +260,7 @@ impl<'a> Types<'a> {
             .ok_or(TypeError::NotInModule(addr))
     }
 
-    /// Go's resolveNameOff, for a name of the module that holds `owner`.
+    /// Go's resolveNameOff, for a name in the module of the type at `owner`.
     fn name_at_offset(&self, owner: u64, off: i32) -> Result<String, TypeError> {
         let section = self.section_of(owner)?;
         let at = u64::try_from(off)
@@ -277,7 +278,7 @@ impl<'a> Types<'a> {
         (at < section.etypes).then_some(at)
     }
 
-    /// Decodes the `abi.Name` at `at`: a flag byte, a varint length, the text.
+    /// Decodes the `abi.Name` at `at`: a flag byte, the length as a varint, the text.
     fn name_at(&self, at: u64) -> Result<Name, TypeError> {
         let unread = || TypeError::Unread(at);
         let flags = self.memory.u8(at).ok_or_else(unread)?;
@@ -301,7 +302,8 @@ impl<'a> Types<'a> {
         Ok(Name { text: String::from_utf8_lossy(&text).into_owned(), embedded: flags & 8 != 0 })
     }
 
-    /// Address of the `abi.UncommonType`, for types that have one. It follows the part that depends on the kind.
+    /// Returns the address of the `abi.UncommonType`, which follows the kind-specific part; `None` for a type without
+    /// one.
     fn uncommon(&self, t: &Type) -> Option<u64> {
         if t.flags & TFLAG_UNCOMMON == 0 {
             return None;
@@ -321,14 +323,14 @@ impl<'a> Types<'a> {
         t.addr.checked_add(u64::from(before))
     }
 
-    /// Word `i` of what follows the descriptor's head and depends on the kind.
+    /// Returns word `i` of the kind-specific part, which follows the common prefix of the descriptor.
     fn word_after(&self, t: &Type, i: u64) -> Result<u64, TypeError> {
         let at = t.addr.wrapping_add(u64::from(self.context.layout.abi_type.size)).wrapping_add(8 * i);
         self.memory.u64(at).ok_or(TypeError::Unread(at))
     }
 }
 
-/// An `abi.Name`.
+/// A decoded `abi.Name`.
 struct Name {
     text: String,
     embedded: bool,

@@ -1,47 +1,48 @@
-//! What a composite type is made of: element, length, fields, map slots.
+//! Components of composite types: element, length, fields, interface methods.
 
 use super::{Kind, MAX_NAMES, Type, TypeError, Types};
 
-/// Most fields that are believed in one struct.
+/// Maximum number of fields in one struct.
 const MAX_FIELDS: u64 = 4096;
 
 /// A struct field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
-    /// Name; of an embedded field, its type's name.
+    /// Field name; for an embedded field, the name of its type.
     pub name: String,
-    /// Address of the type descriptor.
+    /// Address of the field's type descriptor.
     pub type_addr: u64,
-    /// Bytes from the start of the struct.
+    /// Offset in bytes from the start of the struct.
     pub offset: u64,
-    /// Embedded field.
+    /// Whether the field is embedded.
     pub embedded: bool,
 }
 
 impl Types<'_> {
-    /// The element type of an array, channel, map, pointer or slice.
+    /// Returns the element type of an array, channel, map, pointer or slice.
     pub fn elem(&self, t: &Type) -> Result<Type, TypeError> {
         match t.kind {
             Kind::Array | Kind::Chan | Kind::Pointer | Kind::Slice => self.get(self.word_after(t, 0)?),
-            // The key comes first.
+            // The key type is the first word.
             Kind::Map => self.get(self.word_after(t, 1)?),
             _ => Err(TypeError::Malformed { addr: t.addr, what: "no element type" }),
         }
     }
 
-    /// The type of a pointer to it; `None` where the program has no descriptor of that, or does not link to it.
+    /// Returns the type of a pointer to `t`; `None` when the program has no descriptor of it, or `t` does not link to
+    /// it.
     pub fn pointer_to(&self, t: &Type) -> Option<Type> {
         let off = self.memory.u32(t.addr.checked_add(self.context.layout.abi_type.ptr_to_this.into())?)?;
         self.get(self.type_at_offset(t.addr, off as i32)?).ok()
     }
 
-    /// The number of elements of an array type.
+    /// Returns the number of elements of an array type.
     pub fn array_len(&self, t: &Type) -> Result<u64, TypeError> {
         // arrayType {Type; Elem, Slice *Type; Len uintptr}
         self.word_after(t, 2)
     }
 
-    /// The names of the methods an interface type asks for.
+    /// Returns the names of the methods that an interface type requires.
     pub fn interface_methods(&self, t: &Type) -> Result<Vec<String>, TypeError> {
         // interfaceType {Type; PkgPath name; Methods []imethod}; imethod {Name nameOff, Typ typeOff}
         let (first, count) = (self.word_after(t, 1)?, self.word_after(t, 2)?);
@@ -63,7 +64,7 @@ impl Types<'_> {
             .collect()
     }
 
-    /// The fields of a struct type, in order.
+    /// Returns the fields of a struct type, in order.
     pub fn fields(&self, t: &Type) -> Result<Vec<Field>, TypeError> {
         if t.kind != Kind::Struct {
             return Err(TypeError::Malformed { addr: t.addr, what: "not a struct" });

@@ -1,6 +1,6 @@
-//! What was collected, with names, files, depths: the document.
+//! Builds the document: adds names, files and depths to what was collected.
 //!
-//! Knows the binary and the incidents of the same process. Must not know how the document is shown.
+//! Knows the binary and the incidents of the same process. Must not know how the document is displayed.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -17,7 +17,7 @@ use crate::{
     probe::plan::init_plan,
 };
 
-/// Steps by their site flag.
+/// Names of the steps by site flag.
 const STEPS: [(u32, &str); 6] = [
     (site::STEP_RT0, "runtime.rt0_go"),
     (site::STEP_SCHEDINIT, "runtime.schedinit"),
@@ -28,9 +28,9 @@ const STEPS: [(u32, &str); 6] = [
 ];
 const MAIN: &str = "main.main";
 
-/// Makes the document. `incidents`: those that panicwatch reported of the process meanwhile.
+/// Builds the document. `incidents` are those reported for the process in the meantime.
 ///
-/// Looks through the whole code of the binary, some tenths of a second for a large one.
+/// Scans the complete code of the binary, which takes some tenths of a second for a large one.
 pub fn build(collected: &Collected, program: &Program, incidents: &[Incident]) -> InitTrace {
     let bias = program.view(&collected.first).bias;
     let bin = &program.bin;
@@ -97,8 +97,8 @@ fn package(bin: &GoBinary, bias: u64, run: &TaskRun) -> Package {
     }
 }
 
-/// The steps that were seen, and between them the begin of package main's initialisation. Recursion aside, each
-/// happens once: only the first counts.
+/// Returns the observed steps, with the start of package main's initialization between them. Except for recursion, each
+/// step happens once: only the first occurrence counts.
 fn chain(collected: &Collected, packages: &[Package]) -> Vec<Step> {
     let seen = |flag| collected.steps.iter().find(|(step, _)| *step == flag).map(|(_, time_ns)| *time_ns);
     let step = |what: &str, time_ns| Step { what: what.to_owned(), time_ns };
@@ -152,8 +152,8 @@ fn depths(
     DepthSource::InitTasks
 }
 
-/// The runtime initialises itself before all others, and its own package last, because that imports the rest of it.
-/// <https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go#L201> (runtime_inittasks)
+/// Marks the runtime's packages. The runtime initializes them before all others, and its own package last, because that
+/// one imports the rest. <https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go#L201> (runtime_inittasks)
 fn mark_runtime(packages: &mut [Package]) {
     let last = packages.iter().position(|package| package.package.as_deref() == Some("runtime"));
     for package in packages.iter_mut().take(last.map_or(0, |last| last + 1)) {
@@ -161,7 +161,7 @@ fn mark_runtime(packages: &mut [Package]) {
     }
 }
 
-/// Whom a package imports is initialised before it; what is not was reached by //go:linkname.
+/// Removes implausible edges: an imported package is initialized before its importer; otherwise //go:linkname was used.
 fn plausible(mut imports: Imports, packages: &[Package]) -> Imports {
     let places: HashMap<&str, usize> =
         packages.iter().enumerate().filter_map(|(i, p)| Some((p.package.as_deref()?, i))).collect();
@@ -180,7 +180,7 @@ fn name_imports(packages: &mut [Package], imports: &Imports) {
     }
 }
 
-/// Where it stopped: the function that was running, or else the last step.
+/// Returns where initialization stopped: the function that was running, else the last step.
 fn stopped(
     collected: &Collected,
     program: &Program,
@@ -198,7 +198,7 @@ fn stopped(
             Exit { code, .. } => (How::Exited, code),
         },
     };
-    // The innermost that is open: up to Go 1.20 those that depend on it are not open yet.
+    // The innermost open task: up to Go 1.20 the tasks that depend on it are not open yet.
     let package = packages.iter().rev().find(|package| package.duration_ns.is_none());
     let function = package.and_then(|package| package.functions.last());
     let pid = collected.first.head.tgid;
@@ -224,14 +224,14 @@ fn stopped(
     Some(stopped)
 }
 
-/// The statement of the init function that was running, from the stack of the incident.
+/// Sets the statement of the init function that was running, from the stack of the incident.
 fn statement(stopped: &mut Stopped, incident: &Incident, program: &Program, bias: u64) {
     let Some(name) = &stopped.function else { return };
     let Some(frame) = incident.stack.iter().rev().find(|frame| frame.function == *name) else { return };
     (stopped.file, stopped.line) = (frame.file.clone(), frame.line);
-    // Init functions proper have a number behind them.
+    // Names of user-written init functions end in a number.
     if let (true, Some(line)) = (name.ends_with(".init"), frame.line) {
-        // The program counter of a caller is behind its call, which can be the last of the function.
+        // A caller's program counter is after its call, which can be the function's last instruction.
         let pc = frame.pc.0.wrapping_sub(bias).wrapping_sub(1);
         let names = variable::initialised_by(&program.bin, pc, line);
         stopped.variable = (!names.is_empty()).then(|| names.join(", "));

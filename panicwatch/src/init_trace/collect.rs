@@ -1,6 +1,6 @@
-//! Picks the moments of one process's initialisation out of all events.
+//! Selects the events of one process's initialization from all events.
 //!
-//! Follows the first process that begins to run Go code: the program itself, or the first Go program that a script
+//! Follows the first process that starts to run Go code: the program itself, or the first Go program that a script
 //! starts. Knows addresses and times; must not know names.
 
 use std::collections::HashMap;
@@ -9,67 +9,67 @@ use panicwatch_common::{binary::site, event::kind};
 
 use crate::event::{Body, Event};
 
-/// Packages and functions that are kept; more than any program has.
+/// Maximum number of steps and function calls kept; more than any program has.
 const MAX_RUNS: usize = 1 << 17;
 
-/// What was seen.
+/// The collected events of one initialization.
 #[derive(Debug, Clone)]
 pub struct Collected {
-    /// The first event: process, row of the binary, and through it the load address.
+    /// The first event: identifies the process, the row of the binary, and through it the load address.
     pub first: Event,
-    /// Begin of the process's image.
+    /// Time of the exec of the process's image.
     pub exec_ns: Option<u64>,
-    /// Site flag and time of each step, as seen.
+    /// Site flag and time of each step, in the order seen.
     pub steps: Vec<(u32, u64)>,
     /// Packages in the order they began.
     pub tasks: Vec<TaskRun>,
-    /// How it went on.
+    /// How the initialization ended.
     pub end: End,
-    /// When; `None` when events ceased.
+    /// When it ended; `None` when events ceased.
     pub end_ns: Option<u64>,
 }
 
-/// One package's initialisation.
+/// Initialization of one package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskRun {
     /// Run-time address of the task.
     pub task: u64,
-    /// When its first function was about to be called.
+    /// Time at which its first function was about to be called.
     pub start_ns: u64,
-    /// Its functions.
+    /// Its functions, in the order they were called.
     pub functions: Vec<FunctionRun>,
-    /// When the last had returned.
+    /// Time at which the last one had returned.
     pub end_ns: Option<u64>,
 }
 
 /// One call of an init function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionRun {
-    /// Number in its task.
+    /// Index of the function in its task.
     pub index: u64,
-    /// When it was about to be called.
+    /// Time at which it was about to be called.
     pub start_ns: u64,
-    /// When it had returned.
+    /// Time at which it had returned.
     pub end_ns: Option<u64>,
 }
 
-/// How the initialisation ended.
+/// How the initialization ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// main.main began.
+    /// main.main was reached.
     MainReached,
-    /// The process ended, with this wait status.
+    /// The process ended, with this wait status if known.
     ProcessEnded(Option<u32>),
-    /// It executed another program.
+    /// The process executed another program.
     Executed,
-    /// No more events came.
+    /// Events ceased.
     Lost,
 }
 
-/// Collects until main.main begins or the process ends.
+/// Collects events until main.main is reached or the process ends.
 #[derive(Debug, Default)]
 pub struct Collector {
-    /// Begin of the present image of each process that was not chosen yet.
+    /// Exec time of the current image of each process that has not been selected yet.
     execs: HashMap<u32, u64>,
     found: Option<Collected>,
     runs: usize,
@@ -77,12 +77,12 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Nothing seen yet.
+    /// Returns a collector without events.
     pub fn new() -> Collector {
         Collector::default()
     }
 
-    /// Takes one event; true when with it the initialisation is over.
+    /// Processes one event; returns true when it ends the initialization.
     pub fn push(&mut self, event: &Event) -> bool {
         if self.done {
             return false;
@@ -110,7 +110,7 @@ impl Collector {
         self.done
     }
 
-    /// What was collected, complete or not; `None` when no Go program was seen to start.
+    /// Returns the collected events, complete or not; `None` when no Go program was seen to start.
     pub fn take(&mut self) -> Option<Collected> {
         self.done = true;
         self.found.take()
@@ -152,7 +152,7 @@ impl Collector {
 }
 
 impl Collected {
-    /// Tasks nest: up to Go 1.20 by their dependencies, later when an init function opens a plugin.
+    /// Tasks nest: up to Go 1.20 through their dependencies, later when an init function opens a plugin.
     fn task(&mut self, task: u64, index: u64, calls: bool, time_ns: u64) {
         let open = self.tasks.iter_mut().rev().find(|run| run.end_ns.is_none() && run.task == task);
         if let Some(run) = open {

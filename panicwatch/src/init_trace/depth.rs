@@ -1,10 +1,10 @@
-//! Import edges to depths: the fewest imports from package main.
+//! Computes depths from import edges: the minimum number of imports from package main.
 //!
-//! Knows names and edges only. Must not know where they come from.
+//! Knows names and edges only. Must not know their source.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Who imports whom.
+/// Import graph, from importer to imported packages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Imports {
     edges: BTreeMap<String, BTreeSet<String>>,
@@ -19,20 +19,20 @@ impl Imports {
         self.edges.get(importer).into_iter().flatten().map(String::as_str)
     }
 
-    /// Every edge: importer, imported.
+    /// Iterates over all edges as (importer, imported).
     pub fn edges(&self) -> impl Iterator<Item = (&str, &str)> {
         let all = self.edges.iter();
         all.flat_map(|(importer, all)| all.iter().map(|imported| (importer.as_str(), imported.as_str())))
     }
 
-    /// Takes out what `keep` refuses.
+    /// Removes the edges for which `keep` returns false.
     pub(super) fn retain(&mut self, keep: impl Fn(&str, &str) -> bool) {
         for (importer, all) in &mut self.edges {
             all.retain(|imported| keep(importer, imported));
         }
     }
 
-    /// Depth of every package that main is known to lead to.
+    /// Returns the depth of every package that can be reached from main.
     pub(super) fn depths(&self) -> BTreeMap<&str, u32> {
         let mut depths = BTreeMap::from([("main", 0)]);
         let mut waiting = VecDeque::from([("main", 0)]);

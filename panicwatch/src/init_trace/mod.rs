@@ -1,8 +1,8 @@
-//! The initialisation of a Go program on one time line: rt0_go, schedinit, the first goroutine, every package's init,
-//! main.main. Pure: events and a binary go in, the document comes out.
+//! Initialization of a Go program on one timeline: rt0_go, schedinit, the first goroutine, every package's init,
+//! main.main. Pure: events and a binary in, the document out.
 //!
-//! [`Collector`] picks the moments out of the events, [`build()`] gives them names and depths, [`text`] renders
-//! them; JSON is the document itself. Must not know how events are got or where output goes.
+//! [`Collector`] selects the relevant events, [`build()`] adds names and depths, [`text`] renders them; JSON is the
+//! document itself. Must not know how events are received or where output is written.
 
 mod build;
 mod calls;
@@ -24,149 +24,149 @@ pub use self::{
 };
 use crate::incident::Missing;
 
-/// Name and version of the document.
+/// Name and version of the document's schema.
 pub const SCHEMA: &str = "panicwatch.init-trace/1";
 
-/// The document. Times are CLOCK_MONOTONIC, durations nanoseconds; what could not be known is null and has an entry in
-/// `missing`.
+/// The document. Times are CLOCK_MONOTONIC nanoseconds, durations nanoseconds; a value that could not be determined is
+/// null and has an entry in `missing`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct InitTrace {
-    /// [`SCHEMA`].
+    /// Always [`SCHEMA`].
     pub schema: &'static str,
-    /// Whose initialisation it is.
+    /// The traced program.
     pub program: Program,
-    /// When the kernel had loaded the program: before that, and before the dynamic loader ran.
+    /// Time at which the kernel had loaded the program, before the dynamic loader ran.
     pub exec_ns: Option<u64>,
-    /// The steps, in the order they happened.
+    /// Steps of the initialization, in the order they happened.
     pub chain: Vec<Step>,
-    /// The packages, in the order they were initialised. Those without anything to initialise have no entry.
+    /// Packages in the order they were initialized. Those without anything to initialize have no entry.
     pub packages: Vec<Package>,
-    /// From the first step of the chain to main.main; null when main.main was not reached.
+    /// Time from the first step of the chain to main.main; null when main.main was not reached.
     pub total_ns: Option<u64>,
-    /// Where [`Package::depth`] and [`Package::imports`] come from.
+    /// Source of [`Package::depth`] and [`Package::imports`].
     pub depth_source: DepthSource,
-    /// Null when main.main was reached.
+    /// Where initialization stopped; null when main.main was reached.
     pub stopped: Option<Stopped>,
-    /// What could not be known.
+    /// Values that could not be determined, with the reason.
     pub missing: Vec<Missing>,
 }
 
 /// The traced process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Program {
-    /// Process.
+    /// Process id.
     pub pid: u32,
-    /// The binary.
+    /// Path of the binary.
     pub exe: String,
-    /// As the linker recorded it.
+    /// Go version as the linker recorded it.
     pub go_version: String,
 }
 
-/// One moment.
+/// A step of the initialization.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Step {
     /// A function of the runtime, `main.init` or `main.main`.
     pub what: String,
-    /// When it began or was called.
+    /// Time at which it began or was called.
     pub time_ns: u64,
 }
 
-/// One package's initialisation: variables first, then its init functions.
+/// Initialization of one package: variables first, then its init functions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Package {
     /// Import path; null when its functions are not in the binary's tables.
     pub package: Option<String>,
-    /// When its first function was about to be called.
+    /// Time at which its first function was about to be called.
     pub start_ns: u64,
-    /// Until its last function had returned; null when it did not.
+    /// Time until its last function had returned; null when it did not return.
     pub duration_ns: Option<u64>,
-    /// Fewest imports from package main to this one that are known of; 0 is main.
+    /// Minimum number of known imports from package main to this one; 0 is main.
     pub depth: Option<u32>,
     /// Packages of this list that it is known to import.
     pub imports: Vec<String>,
-    /// Initialised by the runtime before anything else, for its own use.
+    /// Whether the runtime initialized it before anything else, for its own use.
     pub runtime: bool,
     /// Its functions, in the order they were called.
     pub functions: Vec<Function>,
 }
 
-/// One init function, or the initialisation of all a package's variables.
+/// One init function, or the initialization of all of a package's variables.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Function {
-    /// `pkg.init` initialises the variables; `pkg.init.0`, `pkg.init.1` … are the init functions.
+    /// `pkg.init` initializes the variables; `pkg.init.0`, `pkg.init.1` … are the init functions.
     pub function: Option<String>,
-    /// Source file.
+    /// Path of the source file, as recorded by the compiler.
     pub file: Option<String>,
     /// Line of its first statement.
     pub line: Option<u32>,
-    /// When it was about to be called.
+    /// Time at which it was about to be called.
     pub start_ns: u64,
-    /// Until it had returned; null when it did not.
+    /// Time until it had returned; null when it did not return.
     pub duration_ns: Option<u64>,
 }
 
-/// How the import graph was had.
+/// Source of the import graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum DepthSource {
-    /// The init tasks name those they depend on (up to Go 1.20): complete.
+    /// The init tasks list their dependencies (up to Go 1.20): complete.
     #[serde(rename = "init tasks")]
     InitTasks,
-    /// The linker drops the graph; a call of another package's function proves an import: not every import shows.
+    /// The linker drops the graph; a call of another package's function proves an import: incomplete.
     #[serde(rename = "calls in the code")]
     Calls,
 }
 
-/// Where initialisation ended before main.main, and how.
+/// Where initialization ended before main.main, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stopped {
-    /// How.
+    /// How it ended.
     pub how: How,
-    /// Exit status, or signal.
+    /// Exit status or signal number.
     pub code: Option<i32>,
-    /// When.
+    /// Time of the end, CLOCK_MONOTONIC nanoseconds.
     pub time_ns: Option<u64>,
-    /// The last step or the function that was running.
+    /// The function that was running, or the last step.
     pub at: String,
-    /// Package whose initialisation was running.
+    /// Package that was being initialized.
     pub package: Option<String>,
-    /// Its function that was running.
+    /// Function of the package that was running.
     pub function: Option<String>,
-    /// The package's variable that was being initialised, where that is known.
+    /// The package's variable that was being initialized, if known.
     pub variable: Option<String>,
-    /// Source file of the statement that was running, of the function where that is not known.
+    /// Source file of the running statement, or of the function if the statement is unknown.
     pub file: Option<String>,
-    /// Line in it.
+    /// Line in `file`.
     pub line: Option<u32>,
-    /// What the panic or error said.
+    /// Message of the panic or error.
     pub message: Option<String>,
-    /// Id of the incident.
+    /// Id of the incident document.
     pub incident: Option<String>,
 }
 
-/// How it ended.
+/// How initialization ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum How {
-    /// It died of a panic or another error of Go's.
+    /// The process died of a panic or another error of the Go runtime.
     Died,
-    /// It exited.
+    /// The process exited.
     Exited,
-    /// A signal killed it.
+    /// A signal killed the process.
     Killed,
-    /// It executed another program.
+    /// The process executed another program.
     Executed,
-    /// It was lost from sight.
+    /// The process was lost from sight.
     Unknown,
 }
 
 impl InitTrace {
-    /// The moment that others are shown relative to: the first step, or the first that is known.
+    /// Returns the time to which others are displayed relative: that of the first step, or the first known time.
     pub fn origin_ns(&self) -> u64 {
         let first = self.chain.first().map(|step| step.time_ns);
         first.or(self.packages.first().map(|package| package.start_ns)).or(self.exec_ns).unwrap_or(0)
     }
 
-    /// The packages, those that took longest first; those that did not end before all others.
+    /// Returns the packages by duration, longest first; those that did not end come before all others.
     pub fn slowest(&self) -> Vec<&Package> {
         let mut all: Vec<&Package> = self.packages.iter().collect();
         all.sort_by_key(|package| std::cmp::Reverse(package.duration_ns.unwrap_or(u64::MAX)));

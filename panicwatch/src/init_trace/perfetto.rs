@@ -1,9 +1,9 @@
-//! The trace for Perfetto: the steps as instants, packages as slices with their functions in them.
+//! Exports the trace for Perfetto: steps as instants, packages as slices that contain their functions.
 
 use super::{InitTrace, Package};
 use crate::export::perfetto::{Annotation, Builder, Track, Value};
 
-/// The file's bytes. `realtime_offset_ns`: CLOCK_REALTIME minus CLOCK_MONOTONIC, where it is known.
+/// Returns the file's bytes. `realtime_offset_ns`: CLOCK_REALTIME minus CLOCK_MONOTONIC, if known.
 pub fn encode(trace: &InitTrace, realtime_offset_ns: Option<i128>) -> Vec<u8> {
     let mut builder = Builder::new(realtime_offset_ns);
     let pid = trace.program.pid;
@@ -36,7 +36,7 @@ fn text(name: &'static str, value: &Option<String>) -> Option<Annotation> {
     value.as_ref().map(|value| (name, Value::Text(value.clone())))
 }
 
-/// A slice without an end lasts to the end of the trace.
+/// Adds a package's slice. A slice without an end extends to the end of the trace.
 fn slice(builder: &mut Builder, track: Track, package: &Package) {
     let name = package.package.as_deref().unwrap_or("(not in the binary)");
     let depth = package.depth.map(|depth| ("depth", Value::Uint(depth.into())));
@@ -49,7 +49,7 @@ fn slice(builder: &mut Builder, track: Track, package: &Package) {
         let line = function.line.map(|line| ("line", Value::Uint(line.into())));
         let facts = text("file", &function.file).into_iter().chain(line);
         builder.begin(track, function.start_ns, "init", name, facts);
-        // Should its own end be lost, it ended with the package at the latest: slices must nest.
+        // If the function's own end was lost, it ended with the package at the latest: slices must nest.
         if let Some(end) = end(function.start_ns, function.duration_ns).or(package_end) {
             builder.end(track, end);
         }

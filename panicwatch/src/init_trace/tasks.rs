@@ -1,6 +1,6 @@
-//! The init tasks as they lie in the file: their functions, and up to Go 1.20 whom they depend on.
+//! The init tasks as stored in the file: their functions, and up to Go 1.20 their dependencies.
 //!
-//! Knows the binary. Must not know the process: tasks never change but for their state.
+//! Knows the binary. Must not know the process: only the state of a task ever changes.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,12 @@ use crate::{
     inittasks::package_of,
 };
 
-/// Most tasks, and functions or dependencies of a task, that are believed.
+/// Maximum number of tasks, and of functions or dependencies of a task.
 const MAX: u64 = 1 << 16;
-/// Bytes of runtime.main that are decoded.
+/// Maximum number of bytes of runtime.main that are decoded.
 const MAX_CODE: u64 = 64 << 10;
 
-/// The entry of function `index` of the task at link-time address `task`.
+/// Returns the entry of function `index` of the task at link-time address `task`.
 pub(super) fn function(bin: &GoBinary, task: u64, index: u64) -> Option<u64> {
     let layout = &bin.layout().init_task;
     let deps = match layout.ndeps {
@@ -28,24 +28,24 @@ pub(super) fn function(bin: &GoBinary, task: u64, index: u64) -> Option<u64> {
     bin.word(task.checked_add(u64::from(layout.size) + 8 * (deps + index))?)
 }
 
-/// The package of the task: that of its first function.
+/// Returns the package of the task, which is that of its first function.
 pub(super) fn package(bin: &GoBinary, task: u64) -> Option<String> {
     let func = bin.find_func(function(bin, task, 0)?)?;
     Some(package_of(&func.name())).filter(|package| !package.is_empty())
 }
 
-/// The graph of Go up to 1.20.
+/// The import graph up to Go 1.20.
 pub(super) struct Graph {
-    /// Fewest imports from main, by task.
+    /// Minimum number of imports from main, by task.
     pub(super) depths: BTreeMap<u64, u32>,
-    /// Whom each named package imports.
+    /// Imports of each named package.
     pub(super) imports: Imports,
 }
 
-/// Reads it.
+/// Reads the graph from the init tasks.
 ///
 /// # Errors
-/// A sentence for `missing`.
+/// Returns a sentence suitable as a reason in `missing`.
 pub(super) fn graph(bin: &GoBinary) -> Result<Graph, String> {
     let roots = roots(bin);
     let [_runtime, .., main] = roots.as_slice() else {
@@ -66,7 +66,7 @@ pub(super) fn graph(bin: &GoBinary) -> Result<Graph, String> {
     Ok(graph)
 }
 
-/// The arguments of runtime.main's calls of doInit: the runtime's task, then the main package's.
+/// Returns the arguments of runtime.main's calls of doInit: the runtime's task, then the main package's.
 /// <https://github.com/golang/go/blob/go1.19.8/src/runtime/proc.go> main
 fn roots(bin: &GoBinary) -> Vec<u64> {
     let code = (bin.arch() == Arch::Amd64).then(|| {
@@ -93,7 +93,7 @@ fn deps(bin: &GoBinary, task: u64) -> Vec<u64> {
     (0..count.min(MAX)).map_while(|i| bin.word(first.checked_add(8 * i)?)).collect()
 }
 
-/// Every task that `root` depends on, with the fewest steps to it.
+/// Returns every task that `root` depends on, with the minimum number of steps to it.
 fn walk(bin: &GoBinary, root: u64) -> BTreeMap<u64, u32> {
     let mut depths = BTreeMap::from([(root, 0)]);
     let mut level = vec![root];
@@ -113,8 +113,8 @@ fn walk(bin: &GoBinary, root: u64) -> BTreeMap<u64, u32> {
     depths
 }
 
-/// The name as Go prints it, and where its first statement is: what initialises variables begins with code that the
-/// compiler made.
+/// Returns the name as Go prints it, and the position of the first statement: the initialization of variables begins
+/// with compiler-generated code.
 pub(super) fn describe(func: Func<'_>) -> (String, Option<String>, Option<u32>) {
     let name = func.display_name().into_owned();
     let inlining = Inlining::of(&func);
@@ -127,7 +127,7 @@ pub(super) fn describe(func: Func<'_>) -> (String, Option<String>, Option<u32>) 
     }
 }
 
-/// The first instructions of a function.
+/// Returns the first instructions of a function.
 fn func_code(func: &Func<'_>) -> Vec<Instruction> {
     const MAX: usize = 64;
     let code = func.code().unwrap_or_default();

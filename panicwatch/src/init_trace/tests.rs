@@ -1,4 +1,4 @@
-//! Tables of events, and the text of documents made by hand.
+//! Event tables, and the text of hand-written documents.
 
 use expect_test::expect;
 use panicwatch_common::{
@@ -28,7 +28,7 @@ fn step(time_ns: u64, flag: u32) -> Event {
     event(PID, time_ns, kind::INIT_STEP, flag, point([0; 6]))
 }
 
-/// The loop over the functions of `task` comes by.
+/// Event of the loop over the functions of `task`.
 fn task(time_ns: u64, task: u64, index: u64, calls: bool) -> Event {
     event(PID, time_ns, kind::INIT_TASK, 0, point([task, index, calls.into(), 0, 0, 0]))
 }
@@ -37,7 +37,7 @@ fn process(pid: u32, time_ns: u64, kind: u32, wait_status: Option<u32>) -> Event
     event(pid, time_ns, kind, 0, Body::Process(ProcessEvent { wait_status, args: None, env: None }))
 }
 
-/// All but the last do not end it.
+/// Passes all events; only the last one may end the collection.
 fn collect(events: &[Event]) -> Option<Collected> {
     let mut collector = Collector::new();
     for (i, event) in events.iter().enumerate() {
@@ -50,7 +50,7 @@ fn collect(events: &[Event]) -> Option<Collected> {
 /// Number, start, end.
 type Times = (u64, u64, Option<u64>);
 
-/// The tasks with their functions.
+/// Returns the times of the tasks and of their functions.
 fn runs(collected: &Collected) -> Vec<(Times, Vec<Times>)> {
     let functions = |run: &TaskRun| run.functions.iter().map(|f| (f.index, f.start_ns, f.end_ns)).collect();
     collected.tasks.iter().map(|run| ((run.task, run.start_ns, run.end_ns), functions(run))).collect()
@@ -103,7 +103,7 @@ fn a_plugin_s_packages_are_initialised_within_another_s() {
 
 #[test]
 fn events_that_were_lost_invent_nothing() {
-    // The end of the first, and all of the second but its end.
+    // Missing: the end of the first task, and all of the second except its end.
     let collected = collect(&[task(1, 0x100, 0, true), task(3, 0x200, 1, false), task(5, 0x300, 2, true)])
         .expect("a trace");
     assert_eq!(

@@ -1,6 +1,6 @@
-//! The trace for a terminal: the time line as a tree, or the packages by their time, slowest first.
+//! Renders the trace for a terminal: the timeline as a tree, or the packages by duration, slowest first.
 //!
-//! Made of the document alone. Foreign text goes through `Line::target`, which escapes.
+//! Made from the document alone. Text of the program goes through `Line::target`, which escapes it.
 
 use std::fmt;
 
@@ -11,22 +11,22 @@ use crate::report::{
     words::Nanos,
 };
 
-/// Columns: when, how long, the bar, the depth; then the tree.
+/// Columns: start time, duration, bar, depth, tree.
 const AT: usize = 10;
 const TOOK: usize = AT + 11;
 const BAR: usize = TOOK + 2;
 const BAR_WIDTH: usize = 8;
 const DEPTH: usize = BAR + BAR_WIDTH + 6;
 const TREE: usize = DEPTH + 2;
-/// Packages named in the summary, of those that took one part in so many or more.
+/// Maximum number of packages named in the summary; each took at least 1/`WEIGHTY` of the packages' total time.
 const NAMED: usize = 3;
 const WEIGHTY: u64 = 20;
-/// A place of fewer columns is no help.
+/// Minimum width of a source position; a narrower one is not useful.
 const PLACE: usize = 24;
-/// A package's functions are shown when it took one part in so many of the whole.
+/// A package's functions are shown if it took at least 1/`WORTH` of the whole.
 const WORTH: u64 = 50;
 
-/// Milliseconds with three digits behind the point, so that columns compare at a glance.
+/// Formats nanoseconds as milliseconds with three decimals, so that columns align.
 struct Ms(u64);
 
 impl Number for Ms {}
@@ -37,7 +37,7 @@ impl fmt::Display for Ms {
     }
 }
 
-/// A bar of at most [`BAR_WIDTH`] columns, in eighths of one.
+/// A bar of at most [`BAR_WIDTH`] columns, in eighths of a column.
 struct Bar(u64);
 
 impl Number for Bar {}
@@ -51,7 +51,7 @@ impl fmt::Display for Bar {
     }
 }
 
-/// The text, ending in a newline.
+/// Renders the text, ending in a newline.
 pub fn render(trace: &InitTrace, slowest_first: bool, style: &Style) -> String {
     let mut page = Page::new(style);
     let text = Text { trace, scale: longest(trace), origin: trace.origin_ns() };
@@ -81,7 +81,7 @@ fn name_of(package: &Package, tone: Tone) -> Line {
 
 struct Text<'a> {
     trace: &'a InitTrace,
-    /// What a full bar stands for.
+    /// Duration of a full bar, in nanoseconds.
     scale: u64,
     origin: u64,
 }
@@ -152,7 +152,7 @@ impl Text<'_> {
         line
     }
 
-    /// A tenth of the whole, or more.
+    /// Reports whether the duration is at least a tenth of the whole, and at least 0.1 ms.
     fn is_slow(&self, duration: u64) -> bool {
         self.trace.total_ns.is_some_and(|total| duration >= total / 10 && duration >= 100_000)
     }
@@ -323,7 +323,7 @@ fn code(stopped: &Stopped) -> i32 {
     stopped.code.unwrap_or(0)
 }
 
-/// "slow.init  /src/slow/slow.go:3", below its package.
+/// Appends function and source position, "slow.init  /src/slow/slow.go:3", for the line below its package.
 fn function_line(line: Line, function: &Function, width: usize) -> Line {
     let tone = if function.duration_ns.is_none() { Tone::Bad } else { Tone::Plain };
     let line = match &function.function {

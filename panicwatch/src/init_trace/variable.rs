@@ -1,20 +1,20 @@
-//! Which variables a line of a package's `init` function initialises: those that its code stores to.
+//! Determines which variables a line of a package's `init` function initializes: those that its code stores to.
 //!
-//! Knows the binary and its symbol table. A line that initialises one part of a longer literal stores nothing, and
-//! gives nothing.
+//! Knows the binary and its symbol table. A line that initializes a part of a longer literal stores to no variable, and
+//! gives no result.
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 
 use crate::gobin::{Arch, GoBinary};
 
-/// Most instructions of an init function that are looked at.
+/// Maximum number of instructions of an init function that are examined.
 const MAX_INSTRUCTIONS: usize = 1 << 18;
-/// Bytes of the function whose line tables are walked, over all stores.
+/// Maximum total length in bytes of the line table walks, over all stores.
 const MAX_WALKED: u64 = 1 << 31;
-/// Variables of one line that are named.
+/// Maximum number of variables named for one line.
 const MAX_NAMES: usize = 8;
 
-/// The variables that the code of `line` in the function at link-time address `pc` stores to, as Go names them:
+/// Returns the variables that the code of `line` in the function at link-time address `pc` stores to, as Go names them:
 /// `bad.Size`. Empty without a symbol table.
 pub(super) fn initialised_by(bin: &GoBinary, pc: u64, line: u32) -> Vec<String> {
     let mut names = Vec::new();

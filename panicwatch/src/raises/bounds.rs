@@ -1,4 +1,4 @@
-//! Bounds errors: their codes, how a call says which one it raises, and what it compares.
+//! Bounds errors: their codes, how a call encodes the one it raises, and what it compares.
 //!
 //! <https://github.com/golang/go/blob/go1.26.6/src/internal/abi/bounds.go>, up to 1.25
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/error.go> boundsErrorCode
@@ -7,34 +7,35 @@ use iced_x86::Register;
 
 use super::term::{Term, numbered};
 
-/// `abi.BoundsErrorCode`: which expression went out of range.
+/// `abi.BoundsErrorCode`: the expression that is out of range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BoundsCode {
-    /// `s[x]`, x against the length.
+    /// `s[x]`, x compared with the length.
     Index,
-    /// `s[?:x]`, x against the length (strings and arrays).
+    /// `s[?:x]`, x compared with the length (strings and arrays).
     SliceLength,
-    /// `s[?:x]`, x against the capacity.
+    /// `s[?:x]`, x compared with the capacity.
     SliceCapacity,
-    /// `s[x:y]`, x against y.
+    /// `s[x:y]`, x compared with y.
     SliceLow,
-    /// `s[?:?:x]`, x against the length (arrays).
+    /// `s[?:?:x]`, x compared with the length (arrays).
     Slice3Length,
-    /// `s[?:?:x]`, x against the capacity.
+    /// `s[?:?:x]`, x compared with the capacity.
     Slice3Capacity,
-    /// `s[?:x:y]`, x against y.
+    /// `s[?:x:y]`, x compared with y.
     Slice3High,
-    /// `s[x:y:?]`, x against y.
+    /// `s[x:y:?]`, x compared with y.
     Slice3Low,
-    /// `[x]T(s)` or `(*[x]T)(s)`, x against the length of s.
+    /// `[x]T(s)` or `(*[x]T)(s)`, x compared with the length of s.
     Convert,
 }
 
-/// Code, name of the stub without `runtime.panic`, class of its argument registers, role of x and of y, text.
+/// Code, name of the stub without `runtime.panic`, class of its argument registers, roles of x and y, text.
 type Row = (BoundsCode, &'static str, Class, &'static str, &'static str, &'static str);
 
-/// The registers a stub takes x and y in: <https://github.com/golang/go/blob/go1.24.11/src/runtime/asm_amd64.s>
-/// panicIndex and those behind it; the same from 1.19 to 1.25.
+/// The registers in which a stub receives x and y:
+/// <https://github.com/golang/go/blob/go1.24.11/src/runtime/asm_amd64.s> panicIndex and the functions after it; the
+/// same from 1.19 to 1.25.
 #[derive(Debug, Clone, Copy)]
 enum Class {
     AxCx,
@@ -42,7 +43,7 @@ enum Class {
     DxBx,
 }
 
-/// In the order of their numbers.
+/// In the order of the code numbers.
 const ROWS: [Row; 9] = [
     (BoundsCode::Index, "Index", Class::AxCx, "index", "length", "index out of range [{x}] with length {y}"),
     (
@@ -95,29 +96,30 @@ impl BoundsCode {
         &ROWS[self as usize]
     }
 
-    /// The code with this number; `None` for one that no release has.
+    /// Returns the code with this number; `None` for a number that no release uses.
     pub fn from_number(number: u8) -> Option<Self> {
         ROWS.get(usize::from(number)).map(|row| row.0)
     }
 
-    /// What x and y are: "index" and "length".
+    /// Returns the roles of x and y, such as "index" and "length".
     pub fn roles(self) -> (&'static str, &'static str) {
         (self.row().3, self.row().4)
     }
 
-    /// The error's text behind "runtime error: ", with `{x}` and `{y}` for the two values.
+    /// Returns the error's text after "runtime error: ", with `{x}` and `{y}` for the two values.
     pub fn pattern(self) -> &'static str {
         self.row().5
     }
 
-    /// x may be as large as y.
+    /// Reports whether x may equal y without an error.
     pub(super) fn may_be_equal(self) -> bool {
         self != Self::Index
     }
 }
 
-/// A stub by its name (`runtime.panicIndexU`): code, signedness of x, registers of x and y. Also the Go function it
-/// jumps to (`runtime.goPanicIndexU`), which has the ordinary ones.
+/// Returns code, signedness of x, and registers of x and y of a stub, given its name (`runtime.panicIndexU`). Also
+/// accepts the Go function to which the stub jumps (`runtime.goPanicIndexU`), which uses the ordinary argument
+/// registers.
 pub(super) fn stub(name: &str) -> Option<(BoundsCode, bool, Register, Register)> {
     let (rest, go) = match name.strip_prefix("runtime.panic") {
         Some(rest) => (rest, false),
@@ -137,7 +139,7 @@ pub(super) fn stub(name: &str) -> Option<(BoundsCode, bool, Register, Register)>
     Some((row.0, signed, x, y))
 }
 
-/// What PCDATA_PanicBounds says of a call of `runtime.panicBounds`.
+/// Decoded PCDATA_PanicBounds of a call of `runtime.panicBounds`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Encoded {
     pub(super) code: BoundsCode,
@@ -147,7 +149,7 @@ pub(super) struct Encoded {
     pub(super) y: Term,
 }
 
-/// `abi.BoundsDecode` for 64-bit machines; `None` for what it cannot decode.
+/// `abi.BoundsDecode` for 64-bit machines; `None` for an invalid value.
 /// <https://github.com/golang/go/blob/go1.26.6/src/internal/abi/bounds.go>
 pub(super) fn decode(value: i32) -> Option<Encoded> {
     let value = u32::try_from(value).ok()?;

@@ -1,27 +1,27 @@
-//! The runtime's functions that raise: what they raise, whether they always do, and which register holds what.
+//! The runtime's functions that raise: what they raise, whether they always do, and the registers of their arguments.
 //!
 //! Knows names and Go's register ABI (integer arguments in RAX, RBX, RCX, RDI, RSI, R8, R9, R10, R11):
-//! <https://github.com/golang/go/blob/go1.24.11/src/cmd/compile/abi-internal.md>. The compiler's list of them:
-//! <https://github.com/golang/go/blob/go1.24.11/src/cmd/compile/internal/typecheck/_builtin/runtime.go>.
+//! <https://github.com/golang/go/blob/go1.24.11/src/cmd/compile/abi-internal.md>. The compiler's list of these
+//! functions: <https://github.com/golang/go/blob/go1.24.11/src/cmd/compile/internal/typecheck/_builtin/runtime.go>.
 
 use iced_x86::Register;
 
 use super::{Certainty, Kind, bounds};
 use crate::disasm::INTEGER_REGISTERS;
 
-/// A function that raises.
+/// A runtime function that raises.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Callee {
     pub(super) kind: Kind,
     pub(super) certainty: Certainty,
-    /// What it raises: the text of the error, or in words.
+    /// The text of the error, or a description of it.
     pub(super) says: &'static str,
-    /// Role and register of the arguments that decide it.
+    /// Role and register of the arguments that decide whether it raises.
     pub(super) arguments: Vec<(&'static str, Register)>,
 }
 
-/// A row: names (a trailing `*` stands for any ending), kind, whether it always raises, what it says, roles of its
-/// arguments (an empty one is of no interest).
+/// A row: names (a trailing `*` matches any suffix), kind, whether it always raises, text of the error, roles of its
+/// arguments (an empty role is ignored).
 type Row = (&'static [&'static str], Kind, Certainty, &'static str, &'static [&'static str]);
 
 use Certainty::{Always, InCallee};
@@ -40,7 +40,7 @@ const ROWS: &[Row] = &[
         &[],
     ),
     (&["runtime.panicSimdImm"], Kind::Immediate, Always, "out-of-range immediate for simd intrinsic", &[]),
-    // The dynamic type's descriptor and, for an interface with methods, the itab.
+    // Arguments: the dynamic type's descriptor or, for an interface with methods, the itab.
     (&["runtime.panicdottypeE"], Kind::Assertion, Always, "interface conversion", &["dynamic type", "", ""]),
     (&["runtime.panicdottypeI"], Kind::Assertion, Always, "interface conversion", &["itab", "", ""]),
     (&["runtime.panicnildottype"], Kind::Assertion, Always, "interface conversion: interface is nil", &[]),
@@ -187,7 +187,8 @@ const ROWS: &[Row] = &[
     ),
 ];
 
-/// What a call of the function `name` raises, in a program of Go 1.`minor`; `None`: nothing that is known here.
+/// Returns what a call of the function `name` raises in a program of Go 1.`minor`; `None` for functions not in the
+/// table.
 pub(super) fn find(name: &str, minor: u16) -> Option<Callee> {
     if let Some((code, signed, x, y)) = bounds::stub(name) {
         let (x_role, y_role) = code.roles();
@@ -199,7 +200,7 @@ pub(super) fn find(name: &str, minor: u16) -> Option<Callee> {
         let kind = Kind::Bounds { code: None, signed: None };
         return Some(Callee { kind, certainty: Always, says: "out of range", arguments: Vec::new() });
     }
-    // In the runtime since 1.20 with (oldPtr, newLen, oldCap, num, et), before with (et, old, cap).
+    // In the runtime since 1.20 as (oldPtr, newLen, oldCap, num, et), before as (et, old, cap).
     if name
         .strip_prefix("runtime.growslice")
         .is_some_and(|rest| ["", "NoAlias", "Buf", "BufNoAlias"].contains(&rest))

@@ -1,6 +1,6 @@
-//! The comparison that a conditional jump decides by, and what it compares in words.
+//! The comparison that decides a conditional jump, and a description of what it compares.
 //!
-//! Knows instructions and conditions. Must not know functions of the runtime, but what a bounds error is.
+//! Knows instructions and conditions. Must not know functions of the runtime; knows only what a bounds error is.
 
 use iced_x86::{ConditionCode, FlowControl, Instruction, Mnemonic};
 
@@ -11,10 +11,10 @@ use super::{
     term::{self, Term, Uses},
 };
 
-/// Instructions between a comparison and its jump.
+/// Maximum number of instructions between a comparison and its jump.
 const MAX_BETWEEN: usize = 16;
 
-/// How two values relate when it raises.
+/// Relation of two values for which it raises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Relation {
     Less,
@@ -38,18 +38,18 @@ impl Relation {
     }
 }
 
-/// `left relation right`.
+/// A comparison: `left relation right`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Comparison {
     pub(super) left: Term,
     pub(super) relation: Relation,
-    /// As signed numbers; `None` where it makes no difference.
+    /// Whether the values are compared as signed numbers; `None` where it makes no difference.
     pub(super) signed: Option<bool>,
     pub(super) right: Term,
 }
 
 impl Comparison {
-    /// `%rax > 3, signed`; `name` says how a value is called.
+    /// Formats the comparison: `%rax > 3, signed`; `name` returns the name of a value.
     pub(super) fn words(&self, name: &dyn Fn(&Term) -> String) -> String {
         let (left, right) = (name(&self.left), name(&self.right));
         format!("{left} {} {right}{}", self.relation.symbol(), signedness(self.signed))
@@ -64,23 +64,23 @@ pub(super) fn signedness(signed: Option<bool>) -> &'static str {
     }
 }
 
-/// What decides that an instruction is reached.
+/// The condition under which an instruction is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Decision {
     pub(super) jump: usize,
     pub(super) compare: Option<usize>,
-    /// `None` when the flags do not come from a comparison of two values.
+    /// `None` when the flags do not result from a comparison of two values.
     pub(super) comparison: Option<Comparison>,
-    /// What runs from the last label in front of the comparison up to the instruction decided about.
+    /// Instructions from the last label before the comparison to the guarded instruction, in order.
     pub(super) path: Vec<usize>,
-    /// How much of `path` runs before the comparison.
+    /// Number of instructions in `path` before the comparison.
     pub(super) before: usize,
-    /// More runs than `path` has.
+    /// Whether further instructions run that are not in `path`.
     pub(super) gap: bool,
     pub(super) check: Check,
 }
 
-/// The decision of `arrival`.
+/// Returns the decision of `arrival`.
 pub(super) fn decision(body: &Body, arrival: &Arrival) -> Option<Decision> {
     let jump = body.get(arrival.jump)?;
     let compare = compare_of(body, arrival.jump);
@@ -112,7 +112,7 @@ fn mnemonic(jump: &Instruction) -> String {
     term::text(jump).split_whitespace().next().unwrap_or_default().to_owned()
 }
 
-/// The instruction whose flags the jump tests.
+/// Returns the instruction whose flags the jump tests.
 pub(super) fn compare_of(body: &Body, jump: usize) -> Option<usize> {
     let mut at = jump;
     for _ in 0..MAX_BETWEEN {
@@ -131,7 +131,7 @@ pub(super) fn compare_of(body: &Body, jump: usize) -> Option<usize> {
     None
 }
 
-/// The conditional jumps that test the flags of instruction `compare`.
+/// Returns the conditional jumps that test the flags of instruction `compare`.
 pub(super) fn jumps_of(body: &Body, compare: usize) -> Vec<usize> {
     let mut out = Vec::new();
     if body.get(compare).is_none_or(|i| i.rflags_modified() == 0) {
@@ -149,7 +149,8 @@ pub(super) fn jumps_of(body: &Body, compare: usize) -> Vec<usize> {
     out
 }
 
-/// Plain instructions do, and jumps that are not taken: `cmp; jge; jae` is one comparison for two.
+/// Reports whether the instruction's control flow keeps the flags valid: ordinary instructions and jumps that are not
+/// taken. `cmp; jge; jae` is one comparison for two jumps.
 fn keeps_flags(instruction: &Instruction) -> bool {
     matches!(instruction.flow_control(), FlowControl::Next | FlowControl::ConditionalBranch)
 }
@@ -174,7 +175,7 @@ fn comparison(compare: &Instruction, condition: ConditionCode) -> Option<Compari
         ConditionCode::g => (Relation::Greater, Some(true)),
         ConditionCode::e => (Relation::Equal, None),
         ConditionCode::ne => (Relation::NotEqual, None),
-        // The sign of a difference is the order only where it cannot overflow.
+        // The sign of a difference gives the order only if the subtraction cannot overflow.
         ConditionCode::s if zero => (Relation::Less, Some(true)),
         ConditionCode::ns if zero => (Relation::GreaterOrEqual, Some(true)),
         _ => return None,
@@ -182,17 +183,16 @@ fn comparison(compare: &Instruction, condition: ConditionCode) -> Option<Compari
     Some(Comparison { left, relation, signed, right })
 }
 
-/// The two values of a bounds check; y is absent where x was only found to be negative.
+/// The two values of a bounds check; y is `None` where x was only found to be negative.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pair {
     pub(super) x: Term,
     pub(super) y: Option<Term>,
 }
 
-/// What a check that raises `code` compares, by the direction of its comparison.
+/// Returns what a check that raises `code` compares, determined from the direction of its comparison.
 ///
-/// s[x] raises when x ≥ y, every other one when x > y; a comparison with a constant may be off by one
-/// (x ≥ 4 for x > 3).
+/// s[x] raises when x ≥ y, all others when x > y; a comparison with a constant may be off by one (x ≥ 4 for x > 3).
 pub(super) fn bounds_pair(code: BoundsCode, comparison: &Comparison) -> Option<Pair> {
     let (left, right) = (&comparison.left, &comparison.right);
     let constant = |delta: i64| match right {
@@ -216,7 +216,7 @@ pub(super) fn bounds_pair(code: BoundsCode, comparison: &Comparison) -> Option<P
     }
 }
 
-/// Whether `compared`, an operand of the comparison, is the value that `passed` has at the raising call.
+/// Reports whether `compared`, an operand of the comparison, is the value of `passed` at the raising call.
 pub(super) fn is_passed(
     body: &Body,
     decision: &Decision,

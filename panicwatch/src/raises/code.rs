@@ -1,7 +1,7 @@
-//! One function's instructions and the ways through them: which jumps lead where, and which one decided that a given
+//! One function's instructions and the paths through them: where jumps lead, and which jump decided that a given
 //! instruction is reached.
 //!
-//! Knows x86-64 and nothing of Go but its stack check. Must not know what raises.
+//! Knows x86-64, and of Go only the stack check. Must not know what raises.
 
 use std::cell::Cell;
 
@@ -9,58 +9,58 @@ use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic
 
 use super::Unknown;
 
-/// Longer functions are not decoded: some 20 MB of instructions.
+/// Maximum size of a decoded function in bytes; its instructions take some 20 MB.
 pub(super) const MAX_CODE: u64 = 2 << 20;
-/// Instructions between a check and what it guards.
+/// Maximum number of instructions between a check and the instruction that it guards.
 const MAX_PATH: usize = 256;
-/// Ways that lead to one instruction; more are not told apart.
+/// Maximum number of paths to one instruction that are distinguished.
 const MAX_ARRIVALS: usize = 16;
-/// Blocks walked backwards in search of them.
+/// Maximum number of blocks walked backwards to find these paths.
 const MAX_BLOCKS: usize = 64;
-/// Steps backwards in one function altogether, besides so many for each instruction: real code needs a fraction.
+/// Base limit of backward steps in one function, plus `STEPS_EACH` per instruction: real code needs a fraction.
 const MAX_STEPS: usize = 1 << 20;
 const STEPS_EACH: usize = 64;
-/// Instructions looked at behind a jump.
+/// Maximum number of instructions examined after a jump.
 const MAX_AHEAD: usize = 64;
 
-/// A function's instructions, decoded once from its entry.
+/// The instructions of a function, decoded once from its entry.
 #[derive(Debug)]
 pub(super) struct Body {
     code: Vec<Instruction>,
-    /// Jumps inside the function: index of the target, index of the jump; sorted.
+    /// Jumps inside the function as (index of the target, index of the jump), sorted.
     jumps: Vec<(usize, usize)>,
     end: u64,
-    /// What is left of the steps backwards: hostile code shall not take for ever.
+    /// Remaining backward steps; bounds the time spent on hostile code.
     steps: Cell<usize>,
 }
 
-/// One way to an instruction: the conditional jump that decided for it.
+/// One path to an instruction, with the conditional jump that decided it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Arrival {
     /// Index of the jump.
     pub(super) jump: usize,
-    /// It leads there when it is taken, else when it is not.
+    /// Whether the path follows the jump when it is taken; otherwise when it is not.
     pub(super) taken: bool,
-    /// What runs between the jump and the instruction, in order.
+    /// Indices of the instructions that run between the jump and the instruction, in order.
     pub(super) path: Vec<usize>,
-    /// Other instructions run on the way too: a branch that came together again.
+    /// Whether further instructions run on the path: branches that merged again.
     pub(super) gap: bool,
 }
 
-/// The ways to one instruction.
+/// The paths to one instruction.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Arrivals {
-    /// Those that a conditional jump decided.
+    /// Paths decided by a conditional jump.
     pub(super) decided: Vec<Arrival>,
-    /// It is (also) reached from the function's start without a condition, but for the stack check: what runs
+    /// Paths from the function's start without a condition other than the stack check: the instructions that run
     /// before, in order.
     pub(super) plain: Vec<Vec<usize>>,
-    /// There are ways that were not followed: a jump table, or too many.
+    /// Whether some paths were not followed: a jump table, or too many paths.
     pub(super) incomplete: bool,
 }
 
 impl Body {
-    /// Decodes `bytes`, which lie at `entry`.
+    /// Decodes `bytes`, which are located at `entry`.
     pub(super) fn decode(entry: u64, bytes: &[u8]) -> Result<Self, Unknown> {
         if bytes.len() as u64 > MAX_CODE || entry.checked_add(bytes.len() as u64).is_none() {
             return Err(Unknown(format!("the function at {entry:#x} is longer than {MAX_CODE} bytes")));
@@ -81,7 +81,7 @@ impl Body {
         Ok(body)
     }
 
-    /// Takes one step of those left.
+    /// Takes one of the remaining steps; returns false when none is left.
     fn step(&self) -> bool {
         match self.steps.get().checked_sub(1) {
             Some(left) => {
@@ -96,44 +96,45 @@ impl Body {
         self.code.len()
     }
 
-    /// Instruction `i`.
+    /// Returns instruction `i`.
     pub(super) fn get(&self, i: usize) -> Option<&Instruction> {
         self.code.get(i)
     }
 
-    /// The instruction that begins at `address`.
+    /// Returns the index of the instruction that begins at `address`.
     pub(super) fn index_of(&self, address: u64) -> Option<usize> {
         self.code.binary_search_by_key(&address, Instruction::ip).ok()
     }
 
-    /// The instruction whose bytes hold `address`.
+    /// Returns the index of the instruction whose bytes contain `address`.
     pub(super) fn holding(&self, address: u64) -> Option<usize> {
         let i = self.code.partition_point(|c| c.ip() <= address).checked_sub(1)?;
         (address < self.code[i].next_ip()).then_some(i)
     }
 
-    /// Where a call or jump of instruction `i` leads, when that is outside this function.
+    /// Returns the target of a call, or of a jump out of this function, at instruction `i`.
     pub(super) fn leaves_for(&self, i: usize) -> Option<u64> {
         let code = self.code.get(i)?;
         let direct = code.is_call_near() || code.is_jmp_short_or_near();
         let target = direct.then(|| code.near_branch_target())?;
-        // A recursive call is one of this function's entry.
+        // A recursive call targets this function's entry.
         let inside = (self.code.first()?.ip()..self.end).contains(&target);
         (!inside || code.is_call_near()).then_some(target)
     }
 
-    /// Jumps to instruction `i`.
+    /// Returns the indices of the jumps to instruction `i`.
     pub(super) fn jumps_to(&self, i: usize) -> impl Iterator<Item = usize> + '_ {
         let from = self.jumps.partition_point(|j| j.0 < i);
         self.jumps[from..].iter().take_while(move |j| j.0 == i).map(|j| j.1)
     }
 
-    /// Control can come to `i` otherwise than from the instruction in front of it.
+    /// Reports whether control can reach `i` other than from the preceding instruction.
     pub(super) fn is_leader(&self, i: usize) -> bool {
         self.jumps_to(i).next().is_some()
     }
 
-    /// The ways to instruction `i`. `stops(j)`: instruction `j` does not return to the one behind it.
+    /// Returns the paths to instruction `i`. `stops(j)` reports whether instruction `j` never continues at the next
+    /// one.
     pub(super) fn arrivals(&self, i: usize, stops: &dyn Fn(usize) -> bool) -> Arrivals {
         let mut out = Arrivals::default();
         let mut open = vec![(i, Vec::new())];
@@ -154,7 +155,7 @@ impl Body {
         out
     }
 
-    /// The same with branches left out whose both arms lead to the instruction: they decide nothing.
+    /// Removes branches whose two arms both lead to the instruction: they decide nothing.
     pub(super) fn deciding(&self, mut ways: Arrivals, stops: &dyn Fn(usize) -> bool) -> Arrivals {
         for _ in 0..MAX_ARRIVALS {
             let both = |a: &&Arrival| ways.decided.iter().any(|b| b.jump == a.jump && b.taken != a.taken);
@@ -176,7 +177,7 @@ impl Body {
         ways
     }
 
-    /// Walks back from `at` to where control came from; `path` is what has been walked, last first.
+    /// Walks back from `at` to where control came from; `path` is the part already walked, last instruction first.
     fn back(
         &self,
         mut at: usize,
@@ -186,7 +187,7 @@ impl Body {
         open: &mut Vec<(usize, Vec<usize>)>,
         seen: &mut Vec<usize>,
     ) {
-        // Nothing but padding lies between here and the label behind it.
+        // Only padding separates this position from the label after it.
         let mut padding = false;
         loop {
             if at == 0 {
@@ -223,7 +224,8 @@ impl Body {
                 return;
             }
             if ends_flow(instruction) || stops(before) {
-                // Nothing falls into it: without a jump to it, it is a case of a jump table or never reached.
+                // Control does not fall through to it: without a jump to it, it is a case of a jump table or
+                // unreachable.
                 out.incomplete |= !padding;
                 return;
             }
@@ -233,7 +235,7 @@ impl Body {
         }
     }
 
-    /// The conditional jump of the prologue that leads to morestack.
+    /// Reports whether it is the conditional jump of the prologue that leads to morestack.
     /// <https://github.com/golang/go/blob/go1.24.11/src/cmd/internal/obj/x86/obj6.go> stacksplit
     pub(super) fn is_stack_check(&self, jump: usize) -> bool {
         let compares = |i: usize| {
@@ -244,7 +246,7 @@ impl Body {
         jump < 12 && (jump.saturating_sub(2)..jump).any(compares)
     }
 
-    /// The straight run of instructions that ends in front of `i`, in order: none but the first of them is jumped to.
+    /// Returns the straight run of instructions that ends before `i`, in order: only the first may be a jump target.
     pub(super) fn run_before(&self, i: usize) -> Vec<usize> {
         let mut out = Vec::new();
         let mut at = i;
@@ -260,8 +262,8 @@ impl Body {
         out
     }
 
-    /// The first instruction from `from` on, along the straight way, for which `wanted` holds; the way follows jumps
-    /// and ends at what may lead elsewhere.
+    /// Returns the first instruction from `from` on, along straight-line code, for which `wanted` holds. Follows
+    /// unconditional jumps and stops at conditional ones; the error contains the conditional jump, if one was reached.
     pub(super) fn ahead(&self, from: usize, wanted: &dyn Fn(usize) -> bool) -> Result<usize, Option<usize>> {
         let mut at = from;
         for _ in 0..MAX_AHEAD {
@@ -286,7 +288,7 @@ impl Body {
         Err(None)
     }
 
-    /// Where a conditional jump leads: taken, and not taken.
+    /// Returns the targets of a conditional jump: taken, and not taken.
     pub(super) fn arms(&self, jump: usize) -> Option<[Option<usize>; 2]> {
         let instruction = self.code.get(jump).filter(|i| i.is_jcc_short_or_near())?;
         Some([self.index_of(instruction.near_branch_target()), Some(jump + 1)])
@@ -297,7 +299,7 @@ fn is_branch(instruction: &Instruction) -> bool {
     instruction.is_jcc_short_or_near() || instruction.is_jmp_short_or_near()
 }
 
-/// Control does not go on behind it.
+/// Reports whether control never continues at the next instruction.
 fn ends_flow(instruction: &Instruction) -> bool {
     let ends = matches!(
         instruction.flow_control(),

@@ -1,4 +1,4 @@
-//! One function looked through: which of its instructions raise, and all that can be said of each.
+//! Scans one function: which of its instructions raise, and the description of each.
 
 use std::{cell::RefCell, collections::BTreeMap};
 
@@ -15,7 +15,7 @@ use super::{
     words,
 };
 
-/// Places of one function that are listed.
+/// Maximum number of raising instructions listed for one function.
 const MAX_PLACES: usize = 1 << 16;
 
 /// A call that raises.
@@ -25,7 +25,7 @@ pub(super) struct Call {
     pub(super) callee: Callee,
 }
 
-/// A function, and which of its calls raise.
+/// A function, with those of its calls that raise.
 pub(super) struct Scan<'a> {
     pub(super) body: Body,
     pub(super) image: &'a dyn Image,
@@ -33,13 +33,13 @@ pub(super) struct Scan<'a> {
     uses: RefCell<Uses>,
 }
 
-/// A call, with everything found out about how it is reached.
+/// A call, with the paths by which it is reached.
 struct Reached<'s> {
     index: usize,
     call: &'s Call,
-    /// All ways to it.
+    /// All paths to the call.
     arrivals: Arrivals,
-    /// Without those branches that decide nothing.
+    /// The same without branches that decide nothing.
     deciding: Arrivals,
     /// The decisions of `deciding`.
     decisions: Vec<Decision>,
@@ -60,7 +60,7 @@ impl<'a> Scan<'a> {
         scan
     }
 
-    /// Whether it is `v, ok := x.(I)`, which raises nothing.
+    /// Reports whether the call is `v, ok := x.(I)`, which raises nothing.
     fn may_fail(&self, i: usize, name: &str) -> bool {
         if name != "runtime.typeAssert" {
             return false;
@@ -76,12 +76,12 @@ impl<'a> Scan<'a> {
         self.uses.borrow_mut().origin(&self.body, path, register)
     }
 
-    /// Whether instruction `i` is a call that never returns.
+    /// Reports whether instruction `i` is a call that never returns.
     pub(super) fn always(&self, i: usize) -> bool {
         self.calls.get(&i).is_some_and(|c| c.callee.certainty == Certainty::Always)
     }
 
-    /// Whether the conditional jump decides that call `i` is reached.
+    /// Reports whether the conditional jump decides whether call `i` is reached.
     pub(super) fn decides(&self, jump: usize, i: usize) -> bool {
         let stops = |j| self.always(j);
         let ways = self.body.deciding(self.body.arrivals(i, &stops), &stops);
@@ -92,7 +92,7 @@ impl<'a> Scan<'a> {
         fault::of(self.body.get(i)?, &mut self.uses.borrow_mut())
     }
 
-    /// Everything that can raise, by address.
+    /// Returns all instructions that can raise, by ascending address.
     pub(super) fn everything(&self) -> Vec<RaisedBy> {
         let divides = self.calls.values().any(|c| c.callee.kind == Kind::Divide);
         let mut known = Known::default();
@@ -119,7 +119,7 @@ impl<'a> Scan<'a> {
         out
     }
 
-    /// What instruction `i` raises; `None`: nothing. `focus`: the jump that was asked about.
+    /// Describes what instruction `i` raises; `None` if it raises nothing. `focus` is the queried jump.
     pub(super) fn describe(&self, i: usize, focus: Option<usize>) -> Option<RaisedBy> {
         let instruction = self.body.get(i)?;
         let place = self.image.place(instruction.ip());
@@ -150,11 +150,11 @@ impl<'a> Scan<'a> {
         let stops = |j| self.always(j);
         let mut arrivals = match call.callee.certainty {
             Certainty::Always => self.body.arrivals(index, &stops),
-            // What leads to a call that may return is not asked.
+            // The paths to a call that may return are not searched.
             _ => Arrivals { incomplete: true, ..Arrivals::default() },
         };
         if let Some(at) = arrivals.decided.iter().position(|a| Some(a.jump) == focus) {
-            // Asked about one check: the others do not matter.
+            // One check was queried: the others are irrelevant.
             let decided = vec![arrivals.decided.swap_remove(at)];
             arrivals = Arrivals { decided, ..Arrivals::default() };
         }
@@ -167,7 +167,7 @@ impl<'a> Scan<'a> {
         Reached { index, call, arrivals, deciding, decisions }
     }
 
-    /// What `register` holds at the call, where all ways agree on a constant or an address.
+    /// Returns the value of `register` at the call, if all paths agree on a constant or an address.
     fn argument(&self, reached: &Reached<'_>, register: Register) -> Option<Term> {
         if reached.arrivals.incomplete {
             return self.fixed(&self.body.run_before(reached.index), register);
@@ -183,7 +183,7 @@ impl<'a> Scan<'a> {
     fn fixed(&self, path: &[usize], register: Register) -> Option<Term> {
         match self.origin(path, register)? {
             found @ (Term::Constant(_) | Term::Address(_)) => Some(found),
-            // Out of a table of the compiler's, such as an itab.
+            // Loaded from a table of the compiler's, such as an itab.
             Term::Fixed(at, 8) => self.image.word(at).map(Term::Address),
             _ => None,
         }
@@ -221,7 +221,7 @@ impl<'a> Scan<'a> {
         out.words = words::call(callee, out, &when);
     }
 
-    /// The type and the text that the call is given.
+    /// Determines the type and the text passed to the call.
     fn describe_value(&self, reached: &Reached<'_>, out: &mut RaisedBy) {
         let type_in = |register| self.image.type_name(self.address(reached, register)?);
         match (reached.call.callee.kind, reached.call.name.as_str()) {
@@ -250,7 +250,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// The operands of the comparison, where one decides.
+    /// Adds the operands of the comparison, if a single one decides.
     fn compared(&self, reached: &Reached<'_>, out: &mut RaisedBy) {
         let mut all = reached.decisions.iter().map(|d| self.named(reached, d));
         let Some(Some(first)) = all.next() else { return };
@@ -332,7 +332,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// What the check compares, when every way to the call compares the same and passes it on.
+    /// Returns what the check compares, if every path to the call compares the same values and passes them on.
     fn agreed(&self, reached: &Reached<'_>, code: BoundsCode, x: &Term, y: &Term) -> Option<Pair> {
         if reached.deciding.incomplete || !reached.deciding.plain.is_empty() {
             return None;
@@ -342,14 +342,14 @@ impl<'a> Scan<'a> {
             let pair = check::bounds_pair(code, comparison)?;
             let passes =
                 |a: &Term, b: &Term| check::is_passed(&self.body, d, a, b, &mut self.uses.borrow_mut());
-            // A value that the compiler knows on this way it passes as a constant.
+            // A value that the compiler knows on this path is passed as a constant.
             let known = |passed: &Term| match passed {
                 Term::Register(r) => matches!(self.fixed(&d.path, *r), Some(Term::Constant(_))),
                 _ => true,
             };
             let (x_passes, y_passes) =
                 (passes(&pair.x, x), pair.y.as_ref().is_none_or(|compared| passes(compared, y)));
-            // The compiler's own checks are unsigned; any other comparison must match in both.
+            // The compiler's own checks are unsigned; for any other comparison both values must match.
             let folded = comparison.signed == Some(false) && (x_passes && known(y) || y_passes && known(x));
             (x_passes && y_passes || folded).then_some(pair)
         });

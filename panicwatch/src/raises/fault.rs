@@ -1,44 +1,44 @@
-//! Instructions that raise by faulting: memory through a pointer that may be nil, and hardware division.
+//! Instructions that raise by faulting: memory accesses through a pointer that may be nil, and hardware division.
 //!
-//! Knows instructions. A fault below 4096 is a nil dereference to the runtime, any other address is a fatal error:
+//! Knows instructions. The runtime treats a fault below 4096 as a nil dereference, any other address as a fatal error:
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/signal_unix.go> sigpanic
 
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
 use super::term::{self, Access, Term, Uses, register_text};
 
-/// First address that is not nil's: the runtime's limit, and the compiler's for leaving out a nil check.
+/// First address beyond the nil page: the runtime's limit, and the compiler's for omitting a nil check.
 const NIL_PAGE: i64 = 4096;
 
-/// What makes an instruction fault.
+/// Condition under which an instruction faults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// Pointers that may be nil: one, or two of an instruction that copies.
+    /// Pointers that may be nil: one, or two for an instruction that copies memory.
     Nil {
         touched: Vec<Touch>,
-        /// It reads for no other purpose.
+        /// Whether the access is an explicit nil check without another purpose.
         check: bool,
     },
     /// A divisor of 0.
     Divide(Term),
 }
 
-/// Memory used through a pointer.
+/// A memory access through a pointer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Touch {
-    /// The register that holds it.
+    /// Register that contains the pointer.
     pub(super) pointer: Register,
-    /// `0x18(%rax)`
+    /// Memory operand in AT&T syntax: `0x18(%rax)`.
     pub(super) memory: String,
-    /// 0: not known before it runs.
+    /// Size of the access in bytes; 0 if it is known only at run time.
     pub(super) bytes: usize,
     pub(super) writes: bool,
-    /// An index is added to it.
+    /// Whether an index register is added to the pointer.
     pub(super) indexed: bool,
 }
 
 impl Fault {
-    /// The registers whose pointers may be nil.
+    /// Returns the registers whose pointers may be nil.
     pub(super) fn pointers(&self) -> impl Iterator<Item = Register> + '_ {
         let touched = match self {
             Fault::Nil { touched, .. } => touched.as_slice(),
@@ -48,7 +48,7 @@ impl Fault {
     }
 }
 
-/// How `instruction` may fault; `None`: it touches no memory that could be nil's.
+/// Returns how `instruction` may fault; `None` if it accesses no memory through a pointer that may be nil.
 pub(super) fn of(instruction: &Instruction, uses: &mut Uses) -> Option<Fault> {
     if matches!(instruction.mnemonic(), Mnemonic::Div | Mnemonic::Idiv) {
         return term::operand(instruction, 0).map(Fault::Divide);
@@ -82,23 +82,23 @@ fn near_nil(access: &Access) -> bool {
 fn text(instruction: &Instruction, access: &Access) -> String {
     let operand = (0..instruction.op_count()).find(|&n| instruction.op_kind(n) == OpKind::Memory);
     match operand.and_then(|n| term::operand(instruction, n)) {
-        // Calls and jumps through memory have a star in front.
+        // Indirect calls and jumps have a leading star.
         Some(Term::Memory(text)) => text.trim_start_matches('*').to_owned(),
         _ => format!("({})", register_text(access.base)),
     }
 }
 
-/// The stack pointer, the frame pointer and g never are.
+/// Reports whether the base register may be nil: the stack pointer, the frame pointer and g never are.
 fn may_be_nil(base: Register) -> bool {
     base.is_gpr() && !matches!(base, Register::RSP | Register::RBP | Register::R14)
 }
 
-/// Pointers that cannot be nil on a straight run: they were used before, or are the address of something.
+/// Pointers that cannot be nil on a straight run: already used before, or the address of an object.
 #[derive(Debug, Default)]
 pub(super) struct Known(Vec<Register>);
 
 impl Known {
-    /// Control may come from elsewhere.
+    /// Forgets all pointers, because control may come from another instruction.
     pub(super) fn forget(&mut self) {
         self.0.clear();
     }
@@ -107,7 +107,7 @@ impl Known {
         self.0.contains(&register)
     }
 
-    /// What is known behind `instruction`, which did not fault.
+    /// Updates the pointers for the code after `instruction`, which did not fault.
     pub(super) fn pass(&mut self, instruction: &Instruction, fault: Option<&Fault>, uses: &mut Uses) {
         for pointer in fault.into_iter().flat_map(Fault::pointers) {
             if !self.holds(pointer) {
@@ -127,7 +127,7 @@ impl Known {
     }
 }
 
-/// Whether it names memory at all, other than to take its address.
+/// Reports whether the instruction has a memory operand, other than to compute its address.
 pub(super) fn touches_memory(instruction: &Instruction) -> bool {
     instruction.mnemonic() != Mnemonic::Lea
         && instruction.mnemonic() != Mnemonic::Nop

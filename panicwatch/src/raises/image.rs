@@ -1,4 +1,4 @@
-//! What is asked of a binary besides the bytes of one function; so that tests can answer instead.
+//! Data of a binary besides the bytes of one function, behind a trait so that tests can replace it.
 
 use std::borrow::Cow;
 
@@ -8,10 +8,10 @@ use crate::{
     memory::Memory as _,
 };
 
-/// Longer texts are left out.
+/// Maximum length of a text, in bytes; longer ones are omitted.
 const MAX_TEXT: u64 = 4096;
 
-/// Where an instruction comes from.
+/// Source position of an instruction.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) function: Option<String>,
@@ -20,23 +20,23 @@ pub(super) struct Place {
 }
 
 pub(super) trait Image {
-    /// N of Go 1.N.
+    /// Returns N of Go 1.N.
     fn minor(&self) -> u16;
-    /// The function that begins at this address.
+    /// Returns the name of the function that begins at this address.
     fn function_at(&self, address: u64) -> Option<String>;
-    /// PCDATA_PanicBounds at a call.
+    /// Returns PCDATA_PanicBounds at a call.
     fn bounds(&self, call: u64) -> Option<i32>;
-    /// Name of the type whose descriptor is at this address.
+    /// Returns the name of the type whose descriptor is at this address.
     fn type_name(&self, descriptor: u64) -> Option<String>;
-    /// The read-only word at this address.
+    /// Returns the read-only word at this address.
     fn word(&self, address: u64) -> Option<u64>;
-    /// Read-only text.
+    /// Returns read-only text of this length.
     fn text(&self, address: u64, len: u64) -> Option<String>;
-    /// The text of the read-only string header at this address.
+    /// Returns the text of the read-only string header at this address.
     fn string(&self, header: u64) -> Option<String>;
-    /// What an `abi.TypeAssert` says: the interface's descriptor, and whether a failure is allowed.
+    /// Decodes an `abi.TypeAssert`: the interface's descriptor, and whether a failure is allowed.
     fn type_assert(&self, address: u64) -> Option<(u64, bool)>;
-    /// Source position.
+    /// Returns the source position of an instruction.
     fn place(&self, address: u64) -> Place;
 }
 
@@ -82,7 +82,7 @@ impl Image for GoBinary {
     }
 
     fn type_assert(&self, address: u64) -> Option<(u64, bool)> {
-        // In writable memory for its cache alone; these two never change.
+        // Its cache is the only reason why it is in writable memory; these two fields never change.
         let at = self.layout().type_assert?;
         let inter = self.word(address.checked_add(at.inter.into())?)?;
         let can_fail = self.read_static(address.checked_add(at.can_fail.into())?, 1)?;

@@ -1,4 +1,4 @@
-//! From any address in a function to what raises there.
+//! Maps any address in a function to the instruction that raises there.
 
 use iced_x86::Instruction;
 
@@ -9,7 +9,7 @@ use super::{
     term::{self},
 };
 
-/// What raises at `pc`.
+/// Returns what raises at `pc`.
 pub(super) fn locate(scan: &Scan<'_>, pc: u64) -> Result<RaisedBy, Unknown> {
     let Some(i) = scan.body.holding(pc) else {
         return Err(Unknown(format!("no instruction is at {pc:#x}")));
@@ -24,7 +24,7 @@ pub(super) fn locate(scan: &Scan<'_>, pc: u64) -> Result<RaisedBy, Unknown> {
     let is_call = |i: usize| scan.calls.contains_key(&i);
     let returns = |b: &usize| scan.body.get(*b).is_some_and(Instruction::is_call_near);
     let before = i.checked_sub(1).filter(|_| exact).filter(returns);
-    // Nothing comes back from such a call: the address behind it is a return address, if anything.
+    // A call that always raises does not return: the address after it can only be a return address.
     if let Some(b) = before.filter(|b| scan.always(*b)) {
         add(b, None);
     }
@@ -60,8 +60,8 @@ fn is_jump(scan: &Scan<'_>, i: usize) -> bool {
     scan.body.get(i).is_some_and(Instruction::is_jcc_short_or_near)
 }
 
-/// The calls that a conditional jump decides about: where it leads when taken, when not, then behind branches that
-/// come together again.
+/// Returns the calls that a conditional jump decides: those reached when it is taken and when it is not; if there are
+/// none, those reached after branches that merge again.
 fn decided_by(scan: &Scan<'_>, jump: usize) -> Vec<usize> {
     let arms = scan.body.arms(jump).unwrap_or_default();
     let always = |j: usize| scan.always(j);
@@ -73,7 +73,7 @@ fn decided_by(scan: &Scan<'_>, jump: usize) -> Vec<usize> {
     out
 }
 
-/// Why instruction `i` raises nothing.
+/// Returns the reason why instruction `i` raises nothing.
 fn nothing(scan: &Scan<'_>, i: usize) -> Unknown {
     let Some(instruction) = scan.body.get(i) else { return Unknown("no instruction is there".into()) };
     let (at, text) = (instruction.ip(), term::text(instruction));

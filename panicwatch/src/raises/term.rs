@@ -1,30 +1,29 @@
-//! What an operand is: a register, a constant, a place in memory; and following a register back to where its value
-//! came from.
+//! Operands: registers, constants, memory; and tracing the value of a register back to its origin.
 //!
-//! Knows instructions, one after another. Must not know jumps or what raises.
+//! Knows sequences of instructions. Must not know jumps or what raises.
 
 use iced_x86::{Formatter as _, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 
 use super::code::Body;
 use crate::disasm;
 
-/// A value as an instruction names it.
+/// A value as an instruction operand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Term {
-    /// A register; its size says how much of it.
+    /// A register or a part of one, according to its size.
     Register(Register),
-    /// A constant.
+    /// An immediate constant.
     Constant(i64),
-    /// Memory, in AT&T syntax: `0x8(%rax)`.
+    /// A memory operand, in AT&T syntax: `0x8(%rax)`.
     Memory(String),
-    /// So many bytes of memory at a fixed address.
+    /// This number of bytes of memory at a fixed address.
     Fixed(u64, usize),
-    /// The address of something that the program holds.
+    /// The address of an object in the program's image.
     Address(u64),
 }
 
 impl Term {
-    /// `%rbx`, `3`, `0x8(%rax)`, `address 0x4a9ba0`.
+    /// Formats the operand: `%rbx`, `3`, `0x8(%rax)`, `address 0x4a9ba0`.
     pub(super) fn text(&self) -> String {
         match self {
             Term::Register(r) => register_text(*r),
@@ -37,7 +36,7 @@ impl Term {
         }
     }
 
-    /// Whether both certainly are the same value, when nothing ran between them.
+    /// Reports whether both are certainly the same value, if no instruction ran between them.
     pub(super) fn same(&self, other: &Term) -> bool {
         match (self, other) {
             (Term::Register(a), Term::Register(b)) => a.full_register() == b.full_register(),
@@ -46,12 +45,12 @@ impl Term {
     }
 }
 
-/// `%rax`.
+/// Formats a register: `%rax`.
 pub(super) fn register_text(register: Register) -> String {
     format!("%{register:?}").to_lowercase()
 }
 
-/// The general purpose register that hardware calls `number`.
+/// Returns the general-purpose register with this hardware number.
 pub(super) fn numbered(number: u8) -> Option<Register> {
     const ALL: [Register; 16] = [
         Register::RAX,
@@ -74,14 +73,14 @@ pub(super) fn numbered(number: u8) -> Option<Register> {
     ALL.get(usize::from(number)).copied()
 }
 
-/// An instruction as objdump prints it, without its target's name.
+/// Formats an instruction as objdump does, without its target's name.
 pub(super) fn text(instruction: &Instruction) -> String {
     let mut out = String::new();
     disasm::formatter().format(instruction, &mut out);
     out
 }
 
-/// Operand `n` (Intel order: the destination is 0).
+/// Returns operand `n` (Intel order: the destination is 0).
 pub(super) fn operand(instruction: &Instruction, n: u32) -> Option<Term> {
     if n >= instruction.op_count() {
         return None;
@@ -117,7 +116,7 @@ fn is_immediate(kind: OpKind) -> bool {
     )
 }
 
-/// A memory access that is not of the stack's own pushing and popping.
+/// A memory access other than the implicit one of a push or pop.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Access {
     pub(super) base: Register,
@@ -129,7 +128,7 @@ pub(super) struct Access {
     pub(super) segment: bool,
 }
 
-/// The registers and memory that instructions use; keeps buffers between questions.
+/// Computes the registers and memory that instructions use; reuses its buffers.
 pub(super) struct Uses {
     factory: InstructionInfoFactory,
 }
@@ -139,8 +138,8 @@ impl Uses {
         Self { factory: InstructionInfoFactory::new() }
     }
 
-    /// Whether `instruction` may change `register` (a full one). A call changes every one that Go does not keep.
-    /// <https://github.com/golang/go/blob/go1.24.11/src/cmd/compile/abi-internal.md>
+    /// Reports whether `instruction` may change `register` (a full one). A call changes all registers except those that
+    /// Go preserves. <https://github.com/golang/go/blob/go1.24.11/src/cmd/compile/abi-internal.md>
     pub(super) fn writes(&mut self, instruction: &Instruction, register: Register) -> bool {
         if instruction.is_call_near() || instruction.is_call_near_indirect() {
             return !matches!(register, Register::RSP | Register::RBP | Register::R14 | Register::RIP);
@@ -151,7 +150,7 @@ impl Uses {
         })
     }
 
-    /// What it reads or writes in memory.
+    /// Returns the memory accesses of an instruction.
     pub(super) fn accesses(&mut self, instruction: &Instruction) -> Vec<Access> {
         let segment = !matches!(
             instruction.segment_prefix(),
@@ -172,8 +171,8 @@ impl Uses {
         .collect()
     }
 
-    /// Where the value that `register` has behind the instructions `path` came from: a constant, memory, the address
-    /// of something, or a register as it was in front of the first of them. `None`: it was computed.
+    /// Returns the origin of the value in `register` after the instructions of `path`: a constant, memory, an address,
+    /// or a register's value before the first of them. `None` if the value was computed.
     pub(super) fn origin(&mut self, body: &Body, path: &[usize], register: Register) -> Option<Term> {
         let mut wanted = register;
         for instruction in path.iter().rev().filter_map(|i| body.get(*i)) {
@@ -182,7 +181,7 @@ impl Uses {
             }
             let to = instruction.op_kind(0) == OpKind::Register
                 && instruction.op0_register().full_register() == wanted.full_register()
-                // Writing 32 bits clears the rest; writing fewer leaves it.
+                // A 32-bit write clears the upper half; a smaller one leaves the rest.
                 && instruction.op0_register().size() >= 4;
             if !to {
                 return None;

@@ -1,4 +1,4 @@
-//! Small pieces of code whose runtime is made up: addresses below 0x1000 are functions.
+//! Small pieces of code with a fictitious runtime: addresses below 0x1000 are functions.
 
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
@@ -22,7 +22,7 @@ const GROW: u64 = 0x160;
 const THROW: u64 = 0x170;
 const ASSERT: u64 = 0x180;
 
-/// The value of PCDATA_PanicBounds at every call.
+/// Provides the value of PCDATA_PanicBounds at every call.
 struct Fake(Option<i32>);
 
 impl Image for Fake {
@@ -71,7 +71,7 @@ impl Image for Fake {
     }
 }
 
-/// Puts instructions together; calls and addresses are relative to where they stand.
+/// Builds code from instructions; calls and addresses are encoded relative to their own position.
 #[derive(Default, Clone)]
 struct Asm(Vec<u8>);
 
@@ -107,7 +107,7 @@ impl Asm {
     }
 }
 
-/// Every address of the code, those with the same answer together.
+/// Lists the result for every address of the code, grouping adjacent addresses with the same result.
 fn answers(code: &Asm, image: &Fake) -> String {
     let scan = code.scan(image);
     let mut out = String::new();
@@ -176,7 +176,7 @@ fn a_jump_over_the_call_is_a_check_too() {
 
 #[test]
 fn operands_that_the_call_is_not_passed_are_not_named() {
-    // The comparison is of others: cmp %rsi,%r8; jae 1f; ret; 1: mov %rdi,%rax; mov %rbx,%rcx; call
+    // The comparison has other operands: cmp %rsi,%r8; jae 1f; ret; 1: mov %rdi,%rax; mov %rbx,%rcx; call
     let other = Asm::default()
         .b(&[0x49, 0x39, 0xf0])
         .b(&[0x73, 0x01])
@@ -186,7 +186,7 @@ fn operands_that_the_call_is_not_passed_are_not_named() {
     let said = other.ask(ENTRY).expect("a check");
     assert_eq!((said.operand("index"), said.operand("length")), (Some("%rax"), Some("%rcx")));
     expect![[r#"runtime.panicIndex raises "index out of range [%rax] with length %rcx", index and length as they are at the call when %r8 ≥ %rsi, unsigned (cmp %rsi,%r8; jae); which operands of a check they are is not certain"#]].assert_eq(&said.words);
-    // One of the two is: cmp %rdx,%rdi; jge 1f (the program's own, signed).
+    // One of its operands is passed: cmp %rdx,%rdi; jge 1f (the program's own check, signed).
     let own = Asm::default()
         .b(&[0x48, 0x39, 0xd7])
         .b(&[0x7d, 0x01])
@@ -346,7 +346,7 @@ fn an_assertion_that_may_fail_quietly_raises_nothing() {
 
 #[test]
 fn hostile_code_ends_soon() {
-    // 100 000 jumps to one panic, each a way to it; and a panic behind each of them.
+    // 100 000 jumps to one panic, each a path to it; and a panic after each of them.
     let mut code = Asm::default();
     for _ in 0..100_000 {
         code = code.rel(&[0x0f, 0x84], ENTRY + 700_000);

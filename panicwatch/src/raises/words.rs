@@ -1,6 +1,6 @@
-//! The sentences.
+//! Sentences that describe what raises.
 //!
-//! Knows what was found. Text of the binary (types, constants) is made safe here.
+//! Knows the results of the scan. Text of the binary (types, constants) is escaped here.
 
 use super::{
     BoundsCode, Certainty, Kind, Operand, RaisedBy, Seen,
@@ -12,12 +12,12 @@ use super::{
 };
 use crate::escape;
 
-/// Characters of a constant text that a sentence quotes.
+/// Maximum number of characters of a constant text that a sentence quotes.
 const MAX_QUOTED: usize = 80;
-/// Checks that a sentence lists.
+/// Maximum number of checks that a sentence lists.
 const MAX_CHECKS: usize = 3;
 
-/// When it is reached: " when %rax > 3, signed (cmp $0x3,%rax; jg)"; `operands` have names for the values.
+/// Describes the condition: " when %rax > 3, signed (cmp $0x3,%rax; jg)". `operands` provide names for the values.
 pub(super) fn when(decisions: &[Decision], arrivals: &Arrivals, operands: &[Operand]) -> String {
     let name = |term: &Term| {
         let text = term.text();
@@ -61,7 +61,7 @@ fn callee_name(out: &RaisedBy) -> String {
     out.by.as_deref().map_or_else(|| "the call".to_owned(), escape::one_line)
 }
 
-/// A call that raises anything but a bounds error.
+/// Describes a call that raises anything but a bounds error.
 pub(super) fn call(callee: &Callee, out: &RaisedBy, when: &str) -> String {
     let by = callee_name(out);
     let type_name = out.type_name.as_deref().map(escape::one_line);
@@ -100,7 +100,7 @@ pub(super) fn call(callee: &Callee, out: &RaisedBy, when: &str) -> String {
     }
 }
 
-/// The error's text, with constants as they are passed and other values by their operands.
+/// Returns the error's text, with constants as passed and the operands' names for other values.
 pub(super) fn bounds_text(code: BoundsCode, out: &RaisedBy, passed: &(Term, Term)) -> String {
     let what = |role, passed: &Term| match passed {
         Term::Constant(_) => passed.text(),
@@ -110,7 +110,7 @@ pub(super) fn bounds_text(code: BoundsCode, out: &RaisedBy, passed: &(Term, Term
     code.pattern().replace("{x}", &what(x_role, &passed.0)).replace("{y}", &what(y_role, &passed.1))
 }
 
-/// A bounds error whose code is known; `text` is the error's, and when it is reached.
+/// Describes a bounds error with a known code; `text` is the error's text, `when` the condition.
 pub(super) fn bounds(
     code: BoundsCode,
     out: &RaisedBy,
@@ -139,13 +139,13 @@ pub(super) fn bounds(
     }
 }
 
-/// A call of panicBounds without (readable) PCDATA.
+/// Describes a call of panicBounds without (readable) PCDATA.
 pub(super) fn bounds_unknown(out: &RaisedBy, when: &str) -> String {
     let by = callee_name(out);
     format!("{by} raises a bounds error{when}; the binary does not say which (PCDATA_PanicBounds)")
 }
 
-/// An instruction that faults.
+/// Describes an instruction that faults.
 pub(super) fn fault(fault: &Fault, instruction: &str) -> String {
     match fault {
         Fault::Nil { touched, check } => {
@@ -169,7 +169,7 @@ pub(super) fn fault(fault: &Fault, instruction: &str) -> String {
     }
 }
 
-/// `reads 8 bytes at 0x8(%rax)`
+/// Describes a memory access: `reads 8 bytes at 0x8(%rax)`.
 fn touch(touch: &Touch) -> String {
     let verb = if touch.writes { "writes" } else { "reads" };
     match touch.bytes {

@@ -1,4 +1,4 @@
-//! Everything that is said of one address: frames, and on demand instructions and what raises there.
+//! The complete answer for one address: frames, and on request instructions and what raises there.
 
 use std::{
     collections::HashMap,
@@ -11,50 +11,50 @@ use serde::Serialize;
 use super::{Lookup, Resolved, Symbolizer, listing, raised::Raised, text};
 use crate::{escape::one_line, raises};
 
-/// Instructions shown on each side.
+/// Number of instructions shown on each side.
 const AROUND: usize = 6;
-/// A longer source file is not read, bytes.
+/// Maximum size of a source file in bytes; longer ones are not read.
 const MAX_SOURCE: u64 = 8 << 20;
-/// Source files kept.
+/// Maximum number of cached source files.
 const MAX_FILES: usize = 64;
 
-/// What is asked for besides frames.
+/// What is requested in addition to frames.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wanted {
-    /// The instructions around the address.
+    /// Whether to include the instructions around the address.
     pub listing: bool,
-    /// What raises a panic there.
+    /// Whether to include what raises a panic there.
     pub raised_by: RaisedBy,
 }
 
-/// Whether what raises is asked for.
+/// Scope of the search for what raises a panic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RaisedBy {
-    /// It is not.
+    /// Not requested.
     #[default]
     Nothing,
-    /// What the address stands for.
+    /// The instruction to which the address refers.
     Here,
-    /// Every place in the function.
+    /// Every instruction of the function.
     Everywhere,
 }
 
-/// What is said of one address.
+/// The answer for one address.
 #[derive(Debug, Clone, Serialize)]
 pub struct Answer {
-    /// Function, file, line.
+    /// Frames: function, file, line.
     #[serde(flatten)]
     pub resolved: Resolved,
-    /// The instructions around it, if asked for.
+    /// The instructions around it, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instructions: Option<Vec<listing::Line>>,
-    /// Why there are none.
+    /// Why there are no instructions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instructions_reason: Option<String>,
-    /// What raises a panic there, or anywhere in the function, if asked for.
+    /// What raises a panic there, or anywhere in the function, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub raised_by: Option<Vec<Raised>>,
-    /// Why that is not known.
+    /// Why it is unknown what raises.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub raised_by_reason: Option<String>,
 }
@@ -71,7 +71,7 @@ impl From<Resolved> for Answer {
     }
 }
 
-/// Answers for the run-time address `address`.
+/// Returns the answer for the run-time address `address`.
 pub fn give(symbolizer: &Symbolizer<'_>, address: u64, lookup: Lookup, wanted: Wanted) -> Answer {
     let mut answer = Answer::from(symbolizer.resolve(address, lookup));
     if wanted.listing && answer.resolved.reason.is_none() {
@@ -98,7 +98,7 @@ pub fn give(symbolizer: &Symbolizer<'_>, address: u64, lookup: Lookup, wanted: W
 }
 
 impl Answer {
-    /// For people.
+    /// Returns the answer as text for display.
     pub fn text(&self, sources: &mut SourceFiles) -> String {
         let mut out = text::resolved(&self.resolved);
         if let Some(lines) = &self.instructions {
@@ -118,19 +118,20 @@ impl Answer {
     }
 }
 
-/// The line for something that is no address.
+/// Returns the line for a request that is not an address.
 pub fn refusal(asked: &str, reason: &dyn std::fmt::Display) -> String {
     format!("{} ?? {}\n", one_line(asked), one_line(&reason.to_string()))
 }
 
-/// Source files on this machine, as far as there are any: binaries are looked at elsewhere than where they were built.
+/// Cache of source files on this machine. They may be missing: a binary is often examined on another machine than it
+/// was built on.
 #[derive(Debug, Default)]
 pub struct SourceFiles {
     known: HashMap<String, Option<Vec<String>>>,
 }
 
 impl SourceFiles {
-    /// A line of a file, counted from 1.
+    /// Returns a line of a file, counted from 1.
     pub fn line(&mut self, file: &str, line: u32) -> Option<String> {
         if !self.known.contains_key(file) {
             if self.known.len() >= MAX_FILES {
@@ -143,7 +144,8 @@ impl SourceFiles {
     }
 }
 
-/// The name comes from the binary: only a plain file of sane size, under an absolute path, is opened.
+/// Reads a source file. The name comes from the binary: only a regular file of reasonable size, under an absolute path,
+/// is opened.
 fn read(file: &str) -> Option<Vec<String>> {
     let meta = fs::metadata(file).ok().filter(|meta| file.starts_with('/') && meta.is_file())?;
     (meta.len() <= MAX_SOURCE).then_some(())?;

@@ -1,7 +1,7 @@
-//! Very many addresses at once, as text.
+//! Resolves very many addresses at once, as text.
 //!
-//! They are resolved in the order of the addresses, so that each function's tables are decoded once and lie in the
-//! cache, by as many threads as there are processors, and written in the order they were asked in.
+//! Addresses are resolved in ascending order, so that each function's tables are decoded once and stay in the cache, by
+//! as many threads as there are processors. The results are written in the order of the requests.
 
 mod around;
 mod worker;
@@ -14,33 +14,33 @@ use std::{
 use self::worker::Worker;
 use super::{Lookup, Symbolizer};
 
-/// Addresses that are not worth another thread.
+/// Maximum number of addresses for which a single thread is used.
 const SMALL: usize = 16 * 1024;
 
-/// Addresses resolved at a time: enough that they lie close together in the program, few enough that their text is
-/// written into memory that is still in the cache.
+/// Number of addresses resolved at a time: enough that they are close together in the program, few enough that their
+/// text is written into memory that is still in the cache.
 pub const PART: usize = 1 << 18;
 
 /// Addresses to resolve, and lines to write between them.
 pub struct Batch<'a, 's> {
-    /// At run time.
+    /// Run-time addresses, in the order of the requests.
     addresses: Vec<u64>,
-    /// Whole lines, each to be written before the address of that number; in order.
+    /// Whole lines in order, each with the number of the address before which it is written.
     between: Vec<(usize, String)>,
     symbolizer: &'s Symbolizer<'a>,
-    /// Two sets, kept for their memory: while what one has made is written, the other works.
+    /// Two sets, reused for their allocations: while the output of one is written, the other resolves.
     sets: [Set<'a, 's>; 2],
 }
 
 /// The workers of one part.
 struct Set<'a, 's> {
     workers: Vec<Worker<'a, 's>>,
-    /// Where the text of each address is: the worker, and its number there.
+    /// Position of the text of each address: the worker, and the index there.
     places: Vec<(u32, u32)>,
 }
 
 impl<'a, 's> Batch<'a, 's> {
-    /// Nothing to resolve yet.
+    /// Returns an empty batch.
     pub fn new(symbolizer: &'s Symbolizer<'a>, lookup: Lookup) -> Self {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let set = || Set {
@@ -50,17 +50,17 @@ impl<'a, 's> Batch<'a, 's> {
         Self { addresses: Vec::new(), between: Vec::new(), symbolizer, sets: [set(), set()] }
     }
 
-    /// An address at run time.
+    /// Adds a run-time address.
     pub fn push(&mut self, address: u64) {
         self.addresses.push(address);
     }
 
-    /// A line for what has no address.
+    /// Adds a line for a request without an address.
     pub fn say(&mut self, line: String) {
         self.between.push((self.addresses.len(), line));
     }
 
-    /// What was asked for, in order: whole lines of text, read by `read`. Several threads read them.
+    /// Adds requests in order: whole lines of text, parsed by `read` on several threads.
     pub fn read_lines(&mut self, block: &[u8], read: &(dyn Fn(&[u8]) -> Result<u64, String> + Sync)) {
         let threads = if block.len() < 16 * SMALL { 1 } else { self.sets[0].workers.len() };
         let parts = split_lines(block, threads);
@@ -85,10 +85,11 @@ impl<'a, 's> Batch<'a, 's> {
         }
     }
 
-    /// Writes every address with its frames, a line for each frame, the address before the first; then there are none.
+    /// Writes every address with its frames, one line per frame, the first line with the address; then the batch is
+    /// empty.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Returns the errors of `out`.
     pub fn write(&mut self, out: &mut dyn Write) -> io::Result<()> {
         let symbolizer = self.symbolizer;
         let Self { addresses, between, sets: [now, next], .. } = self;
@@ -123,7 +124,7 @@ impl<'a, 's> Batch<'a, 's> {
     }
 }
 
-/// `block` in about `n` parts of whole lines.
+/// Splits `block` into `n` parts of whole lines, of about the same size.
 fn split_lines(block: &[u8], n: usize) -> Vec<&[u8]> {
     let mut parts = Vec::with_capacity(n);
     let mut rest = block;
@@ -158,13 +159,13 @@ impl Set<'_, '_> {
     }
 }
 
-/// An address, and its number among those asked for: `offset << 32 | number`, the offset being from the start of the
-/// program's code, [`ELSEWHERE`] for addresses that are outside of it.
+/// An address with its index in the request: `offset << 32 | index`, where offset is from the start of the program's
+/// code, or [`ELSEWHERE`] for addresses outside of it.
 type Key = u64;
 
 const ELSEWHERE: u64 = u32::MAX as u64;
 
-/// The addresses, parted for `workers` so that each has a range of its own and about as many as the others.
+/// Splits the addresses among `workers` so that each has a separate range and about the same number.
 fn shares(symbolizer: &Symbolizer<'_>, addresses: &[u64], workers: usize) -> Vec<Vec<Key>> {
     let start = symbolizer.bin.text_start().wrapping_add(symbolizer.bias);
     let key = |(i, address): (u64, &u64)| address.wrapping_sub(start).min(ELSEWHERE) << 32 | i;

@@ -1,4 +1,4 @@
-//! Addresses on standard input, a line each: many at a time when they come fast, at once when a person types them.
+//! Addresses on standard input, one per line: large blocks when they arrive fast, immediately when typed by hand.
 
 use std::{
     fs::File,
@@ -6,32 +6,33 @@ use std::{
     os::fd::AsRawFd,
 };
 
-/// Lines given at once, about: some parts, which are resolved one while another is written.
+/// Approximate number of lines per block: several parts, one of which is resolved while another is written.
 const MANY: usize = 4 * super::batch::PART;
-/// Bytes asked for in one read.
+/// Size of one read, in bytes.
 const CHUNK: usize = 256 << 10;
-/// How long more lines are waited for before those at hand are given, milliseconds.
+/// Maximum time to wait for more lines before the available ones are returned, in milliseconds.
 const PATIENCE_MS: i32 = 3;
 
-/// Reads lines.
+/// Reader of blocks of lines.
 pub struct Lines {
     from: File,
-    /// Bytes read; those before `taken` were given.
+    /// Bytes read so far; those before `taken` have been returned.
     bytes: Vec<u8>,
     taken: usize,
     ended: bool,
 }
 
 impl Lines {
-    /// From a pipe, a file, a terminal.
+    /// Returns a reader of a pipe, a file or a terminal.
     pub fn new(from: File) -> Self {
         Self { from, bytes: Vec::new(), taken: 0, ended: false }
     }
 
-    /// The next lines as one block of whole lines; `None` at the end. Waits for the first of them only.
+    /// Returns the next lines as one block of whole lines; `None` at the end. Blocks only until the first line is
+    /// available.
     ///
     /// # Errors
-    /// When reading fails.
+    /// Returns an error when reading fails.
     pub fn next_block(&mut self) -> io::Result<Option<&[u8]>> {
         self.bytes.drain(..self.taken);
         let mut count = count_lines(&self.bytes);
@@ -47,7 +48,7 @@ impl Lines {
                 Err(error) => return Err(error),
             }
         }
-        // The last line may lack its end.
+        // The last line may lack its newline.
         let whole = self.bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         self.taken = if self.ended { self.bytes.len() } else { whole };
         Ok((self.taken > 0).then_some(&self.bytes[..self.taken]))
@@ -77,7 +78,7 @@ mod tests {
         let mut ends = [0; 2];
         // SAFETY: the array has room for the two descriptors.
         assert_eq!(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }, 0);
-        // SAFETY: new descriptors that are ours.
+        // SAFETY: new descriptors that this test owns.
         let [read, write] = ends.map(|fd| File::from(unsafe { OwnedFd::from_raw_fd(fd) }));
         (read, write)
     }

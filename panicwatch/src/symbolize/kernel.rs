@@ -1,7 +1,7 @@
-//! The kernel's own symbols: from the list the running kernel gives (/proc/kallsyms), and with files and lines from a
+//! The kernel's own symbols: from the list of the running kernel (/proc/kallsyms), and with files and lines from a
 //! vmlinux with debug information.
 //!
-//! Knows texts; reading them is the caller's. Modules' sizes come from /proc/modules.
+//! Parses texts; the caller reads them. Modules' sizes are from /proc/modules.
 //! <https://github.com/torvalds/linux/blob/v6.12/kernel/kallsyms.c> s_show,
 //! <https://github.com/torvalds/linux/blob/v6.12/kernel/module/procfs.c> m_show
 
@@ -10,27 +10,28 @@ use std::{ops::Range, path::Path};
 use super::{Lookup, Owned, Request, Resolved};
 use crate::incident::{Addr, Frame};
 
-/// Code that no module owns (BPF programs, trampolines) has no known end: a symbol reaches this far at most, bytes.
+/// Maximum length in bytes attributed to a symbol without a loaded module (BPF programs, trampolines), whose end is
+/// unknown.
 const MAX_LONE: u64 = 1 << 20;
 
 /// Why the kernel's symbols cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KernelError {
-    /// The list has zeroes for addresses.
+    /// All addresses in the list are zero.
     #[error(
         "the kernel hides its addresses (/proc/kallsyms has zeroes): run as root, with kernel.kptr_restrict below 2"
     )]
     Hidden,
-    /// The list has no symbols at all.
+    /// The list has no symbols.
     #[error("/proc/kallsyms has no symbols: the kernel was built without CONFIG_KALLSYMS")]
     Empty,
-    /// vmlinux cannot be read.
+    /// The vmlinux cannot be used.
     #[error("{path}: {reason}")]
     Vmlinux {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// Why.
+        /// Why it cannot be used.
         reason: String,
     },
 }
@@ -39,13 +40,13 @@ pub enum KernelError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KernelReason {
-    /// Not in the kernel's or a module's code.
+    /// The address is not in the kernel's or a module's code.
     #[error("no kernel code is there")]
     NoCode,
-    /// No such name.
+    /// There is no symbol of this name.
     #[error("the kernel has no symbol {0:?}")]
     NoSuchSymbol(String),
-    /// Not a request that the kernel can answer.
+    /// The request is an offset in a file, which the kernel cannot resolve.
     #[error("an offset from a file means nothing in the kernel")]
     File,
 }
@@ -57,22 +58,22 @@ struct Symbol {
     module: Option<String>,
 }
 
-/// The kernel's symbols.
+/// The symbols of the running kernel.
 pub struct Kernel {
-    /// Code only, by address.
+    /// Symbols of code only, sorted by address.
     symbols: Vec<Symbol>,
-    /// _stext to _etext.
+    /// Range from _stext to _etext.
     core: Range<u64>,
-    /// Where each loaded module lies.
+    /// Address range of each loaded module.
     modules: Vec<(String, Range<u64>)>,
     vmlinux: Option<Vmlinux>,
 }
 
 impl Kernel {
-    /// Reads the texts of /proc/kallsyms and /proc/modules.
+    /// Parses the texts of /proc/kallsyms and /proc/modules.
     ///
     /// # Errors
-    /// When there are no symbols, or no addresses in them.
+    /// Returns an error when there are no symbols, or they have no addresses.
     pub fn parse(kallsyms: &str, modules: &str) -> Result<Self, KernelError> {
         let mut symbols: Vec<Symbol> = kallsyms.lines().filter_map(symbol).collect();
         if symbols.is_empty() {
@@ -81,7 +82,7 @@ impl Kernel {
         if symbols.iter().all(|s| s.address == 0) {
             return Err(KernelError::Hidden);
         }
-        // Stable: of several names of one place, the first in the list is the one the kernel prefers.
+        // Stable: of several names at one address, the first in the list is the one the kernel prefers.
         symbols.sort_by_key(|s| s.address);
         let at = |name: &str| symbols.iter().find(|s| s.name == name).map(|s| s.address);
         let core = at("_stext").or_else(|| at("_text")).unwrap_or(0)..at("_etext").unwrap_or(0);
@@ -92,16 +93,16 @@ impl Kernel {
     /// Adds files, lines and inlined calls from the kernel image at `path`.
     ///
     /// # Errors
-    /// When it cannot be read, has no symbol `_stext`, or no debug information.
+    /// Returns an error when it cannot be read, has no symbol `_stext`, or no debug information.
     pub fn with_vmlinux(mut self, path: &Path) -> Result<Self, KernelError> {
         self.vmlinux = Some(Vmlinux::open(path, self.core.start)?);
         Ok(self)
     }
 
-    /// The address that `request` means.
+    /// Returns the address that `request` refers to.
     ///
     /// # Errors
-    /// When there is no such symbol.
+    /// Returns an error when there is no such symbol.
     pub fn locate(&self, request: &Request) -> Result<u64, KernelReason> {
         match request {
             Request::Address(address) => Ok(*address),
@@ -145,7 +146,7 @@ impl Kernel {
         Resolved { address: Addr(address), frames, reason: None }
     }
 
-    /// Symbol and offset of `address`, as `name+0x10`.
+    /// Returns symbol and offset of `address`, as `name+0x10`.
     pub fn name(&self, address: u64) -> Option<String> {
         self.symbol_at(address).map(|symbol| format!("{}+{:#x}", symbol.name, address - symbol.address))
     }
@@ -153,7 +154,7 @@ impl Kernel {
     fn symbol_at(&self, address: u64) -> Option<&Symbol> {
         let next = self.symbols.partition_point(|s| s.address <= address);
         let last = self.symbols.get(next.checked_sub(1)?)?;
-        // The first of those at the same place.
+        // The first of the symbols at the same address.
         let from = self.symbols[..next].partition_point(|s| s.address < last.address);
         let symbol = self.symbols.get(from)?;
         let inside = match &symbol.module {
@@ -167,7 +168,7 @@ impl Kernel {
     }
 }
 
-/// "ffffffff81000000 T _stext", "ffffffffc0201000 t ext4_get_block\t[ext4]".
+/// Parses a line of /proc/kallsyms: "ffffffff81000000 T _stext", "ffffffffc0201000 t ext4_get_block\t[ext4]".
 fn symbol(line: &str) -> Option<Symbol> {
     let mut words = line.split_ascii_whitespace();
     let address = u64::from_str_radix(words.next()?, 16).ok()?;
@@ -178,7 +179,7 @@ fn symbol(line: &str) -> Option<Symbol> {
     Some(Symbol { address, name, module })
 }
 
-/// "ext4 1011712 1 - Live 0xffffffffc0200000".
+/// Parses a line of /proc/modules: "ext4 1011712 1 - Live 0xffffffffc0200000".
 fn module(line: &str) -> Option<(String, Range<u64>)> {
     let mut words = line.split_ascii_whitespace();
     let name = words.next()?.to_owned();
@@ -190,7 +191,7 @@ fn module(line: &str) -> Option<(String, Range<u64>)> {
 /// A kernel image with debug information.
 struct Vmlinux {
     loader: addr2line::Loader,
-    /// Run-time less link-time address: where the boot loader put the kernel (KASLR).
+    /// Run-time address minus link-time address, which KASLR randomizes.
     slide: u64,
 }
 
@@ -203,7 +204,7 @@ impl Vmlinux {
         Ok(image)
     }
 
-    /// Innermost first; empty where the debug information says nothing.
+    /// Returns the frames, innermost first; empty without debug information for the address.
     fn frames(&self, address: u64) -> Vec<Frame> {
         let mut out = Vec::new();
         let Ok(mut frames) = self.loader.find_frames(address.wrapping_sub(self.slide)) else { return out };
@@ -225,7 +226,7 @@ impl Vmlinux {
 fn symbol_of(path: &Path, name: &str) -> Result<u64, String> {
     use object::{Object as _, ObjectSymbol as _};
     let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
-    // SAFETY: the mapping is private and read-only; a kernel image is not changed while it is looked at.
+    // SAFETY: the mapping is private and read-only; a kernel image is not modified while it is in use.
     let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| e.to_string())?;
     let file = object::File::parse(&*map).map_err(|e| e.to_string())?;
     if file.section_by_name(".debug_info").is_none() {

@@ -9,20 +9,20 @@ use crate::{
     incident::Addr,
 };
 
-/// One instruction.
+/// An instruction with its source line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Line {
-    /// At run time.
+    /// Run-time address.
     pub address: Addr,
-    /// Hex.
+    /// Machine code in hex.
     pub bytes: String,
-    /// Disassembly, GNU syntax.
+    /// Disassembly, GNU (AT&T) syntax.
     pub text: String,
-    /// The one that was asked for.
+    /// Whether this is the requested instruction.
     pub marked: bool,
     /// Source file of the innermost (inlined) call.
     pub file: Option<String>,
-    /// Source line.
+    /// Line in `file`.
     pub line: Option<u32>,
 }
 
@@ -30,24 +30,24 @@ pub struct Line {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoListing {
-    /// No function, no instructions.
+    /// The address is in no Go function.
     #[error("no Go function is there")]
     NoFunction,
-    /// Its bytes are not in the file.
+    /// The function's bytes are not in the file.
     #[error("the function's code is not in the file")]
     NoCode,
-    /// Another instruction set.
+    /// The instruction set is not supported.
     #[error("instructions of {0} programs are not decoded")]
     Arch(&'static str),
-    /// Not at an instruction.
+    /// The address is not at an instruction.
     #[error(transparent)]
     Disasm(#[from] disasm::Error),
 }
 
-/// Up to `before` instructions in front of the one that `address` stands for, that one, and up to `after` behind it.
+/// Returns up to `before` instructions before the one that `address` refers to, that one, and up to `after` after it.
 ///
 /// # Errors
-/// When there is no code, or `address` is not at an instruction.
+/// Returns an error when there is no code, or `address` is not at an instruction.
 pub fn around(
     symbolizer: &Symbolizer<'_>,
     address: u64,

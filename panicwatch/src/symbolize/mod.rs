@@ -1,7 +1,8 @@
-//! Addresses to functions, files and lines, of a Go binary ([`Symbolizer`]) and of the kernel ([`kernel`]).
+//! Resolves addresses to functions, files and lines, of a Go binary ([`Symbolizer`]) and of the kernel ([`kernel`]).
 //!
-//! An address that cannot be resolved is not an error: it has a [`Reason`]. [`request`] reads what people write for an
-//! address, [`batch`] resolves very many at once, [`listing`] gives the instructions around one, [`text`] prints both.
+//! An address that cannot be resolved is not an error: it has a [`Reason`]. [`request`] parses the forms in which
+//! people write an address, [`batch`] resolves very many at once, [`listing`] returns the instructions around one,
+//! [`text`] prints both.
 
 pub mod answer;
 pub mod batch;
@@ -21,53 +22,52 @@ use crate::{
     incident::{Addr, Frame},
 };
 
-/// Instances of a generic function that are named.
+/// Maximum number of instances of a generic function that an error names.
 const MAX_INSTANCES: usize = 8;
 
-/// Which instruction an address stands for.
+/// The instruction to which an address refers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lookup {
-    /// The one at it.
+    /// The instruction at the address.
     Exact,
-    /// The call before it: the address is where that call returns to, as in tracebacks.
+    /// The call before the address: the address is a return address, as in tracebacks.
     Return,
 }
 
 impl Lookup {
-    /// The address looked up for `pc` in a function that begins at `entry`. As Go's traceback does it, a return
-    /// address that is the entry stands for itself.
+    /// Returns the address to look up for `pc` in a function that begins at `entry`. As in Go's traceback, a return
+    /// address equal to the entry refers to the entry itself.
     /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/symtab.go> runtime.Frames.Next
     fn apply(self, pc: u64, entry: u64) -> u64 {
         if self == Self::Return && pc > entry { pc - 1 } else { pc }
     }
 }
 
-/// An address, resolved or not.
+/// An address with its frames, or the reason why there are none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Resolved {
-    /// As asked for: at run time where the process is known.
+    /// The requested address: run-time if the process is known.
     pub address: Addr,
-    /// Innermost first; empty when there is a reason.
+    /// Frames, innermost first; empty if there is a reason.
     pub frames: Vec<Owned>,
     /// Why there are no frames.
     pub reason: Option<String>,
 }
 
-/// A frame, and whose code it is.
+/// A frame with the package and module that own its code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Owned {
     /// The frame.
     #[serde(flatten)]
     pub frame: Frame,
-    /// Import path of its package.
+    /// Import path of the package.
     pub package: Option<String>,
-    /// Its module and the module's version; "std" and the Go release for the standard library, the name of a module
-    /// in the kernel.
+    /// Module and version: "std" and the Go release for the standard library, the name of a module in the kernel.
     pub module: Option<String>,
 }
 
 impl Resolved {
-    /// One without frames.
+    /// Returns an address without frames.
     pub fn unknown(address: u64, reason: &impl ToString) -> Self {
         Self { address: Addr(address), frames: Vec::new(), reason: Some(reason.to_string()) }
     }
@@ -77,36 +77,36 @@ impl Resolved {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
-    /// Not code of the binary.
+    /// The address is not in the binary's code.
     #[error("outside the program's code, which is {lo:#x} to {hi:#x}{}", hint(*.pie))]
     Outside {
-        /// Where the code begins.
+        /// Start of the code.
         lo: u64,
-        /// Where it ends.
+        /// End of the code, exclusive.
         hi: u64,
-        /// The addresses of a running process are others.
+        /// Whether the binary is position-independent and no load bias was given, so that a process's addresses differ.
         pie: bool,
     },
-    /// Code without an entry in the table: damage, or what a C linker put between.
+    /// Code without an entry in the table: damage, or inserted by a C linker.
     #[error("no Go function is there")]
     NoFunction,
-    /// No such name.
+    /// There is no function of this name.
     #[error("the program has no function {0:?}")]
     NoSuchFunction(String),
-    /// A generic function, of which there are several instances.
+    /// The name is that of a generic function with several instances.
     #[error("there are several {name:?}: {instances}")]
     Ambiguous {
-        /// As Go prints it.
+        /// Name as Go prints it.
         name: String,
-        /// Names in the table, some of them.
+        /// Names in the table, up to a maximum number.
         instances: String,
     },
-    /// The function is shorter.
+    /// The offset is beyond the end of the function.
     #[error("{name} has {len:#x} bytes only")]
     BehindFunction {
-        /// Its name.
+        /// Name of the function.
         name: String,
-        /// Its length in bytes.
+        /// Length of the function in bytes.
         len: u64,
     },
 }
@@ -119,7 +119,7 @@ fn hint(pie: bool) -> &'static str {
     }
 }
 
-/// Resolves addresses of one binary.
+/// Resolver of the addresses of one binary.
 #[derive(Debug)]
 pub struct Symbolizer<'a> {
     bin: &'a GoBinary,
@@ -128,25 +128,25 @@ pub struct Symbolizer<'a> {
 }
 
 impl<'a> Symbolizer<'a> {
-    /// For a program loaded `bias` above its link-time addresses.
+    /// Returns a symbolizer for a program with load bias `bias`.
     pub fn new(bin: &'a GoBinary, bias: u64) -> Self {
         Self { bin, bias, modules: Modules::of(bin) }
     }
 
-    /// The binary.
+    /// Returns the binary.
     pub fn binary(&self) -> &'a GoBinary {
         self.bin
     }
 
-    /// Run-time less link-time address.
+    /// Returns the load bias: run-time address minus link-time address.
     pub fn bias(&self) -> u64 {
         self.bias
     }
 
-    /// The run-time address that `request` means.
+    /// Returns the run-time address that `request` refers to.
     ///
     /// # Errors
-    /// When it names a function that is not there, or an offset behind its end.
+    /// Returns an error when it names a function that does not exist, or an offset beyond its end.
     pub fn locate(&self, request: &Request) -> Result<u64, Reason> {
         match request {
             Request::Address(address) => Ok(*address),
@@ -156,7 +156,7 @@ impl<'a> Symbolizer<'a> {
             Request::Function { name, offset } => {
                 let func = self.function(name)?;
                 let len = func.end() - func.entry();
-                // A return address may be the first behind a function that ends in a call.
+                // A return address may be the first one after a function that ends in a call.
                 if *offset > len {
                     return Err(Reason::BehindFunction { name: name.clone(), len });
                 }
@@ -165,7 +165,7 @@ impl<'a> Symbolizer<'a> {
         }
     }
 
-    /// The function called `name`, which may be as Go prints it.
+    /// Returns the function named `name`, which may be written as Go prints it.
     fn function(&self, name: &str) -> Result<Func<'a>, Reason> {
         if let Some(func) = self.bin.function(name) {
             return Ok(func);

@@ -1,4 +1,4 @@
-//! Which module a package belongs to, as far as the build information tells.
+//! Determines the module of a package, as far as the build information has it.
 
 use crate::{
     frame_class::{Class, classify},
@@ -13,12 +13,12 @@ pub struct Modules {
     main_package: Option<String>,
     main: Option<String>,
     go: String,
-    /// Path and version, the main module among them; longest path first.
+    /// Path and version of each module including the main one; longest path first.
     list: Vec<(String, String)>,
 }
 
 impl Modules {
-    /// Those that `bin` was built of.
+    /// Returns the modules from which `bin` was built.
     pub fn of(bin: &GoBinary) -> Self {
         Self::new(&bin.build_info(), &bin.version().raw)
     }
@@ -31,8 +31,8 @@ impl Modules {
         Self { main_package: info.path.clone(), main, go: go.to_owned(), list }
     }
 
-    /// The import path and the module (`path version`) of a function by its name; `None` for what has no package, or
-    /// is of a module that the build information does not name.
+    /// Returns import path and module (`path version`) of a function, given its name; `None` for names without a
+    /// package, or for packages of a module that the build information does not name.
     pub fn of_function(&self, function: &str, file: Option<&str>) -> (Option<String>, Option<String>) {
         if crate::frame_class::package(function).is_none() {
             return (None, None);

@@ -1,4 +1,4 @@
-//! What [`crate::raises`] found, as a document and for people: addresses are run-time ones here.
+//! Results of [`crate::raises`] as a document and as text; addresses are run-time addresses here.
 
 use serde::Serialize;
 
@@ -8,67 +8,67 @@ use crate::{
     raises::{self, Seen},
 };
 
-/// A place that raises.
+/// An instruction that raises.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Raised {
-    /// The raising instruction.
+    /// Address of the raising instruction.
     pub at: Addr,
-    /// Its disassembly.
+    /// Disassembly of the instruction, AT&T syntax.
     pub instruction: String,
-    /// What it raises: `bounds`, `nil_dereference` …
+    /// Kind of panic: `bounds`, `nil_dereference` …
     pub kind: &'static str,
-    /// `always`, `in_callee`, `fault`.
+    /// Whether it always raises: `always`, `in_callee`, `fault`.
     pub certainty: &'static str,
-    /// The function that it calls.
+    /// The called function; null for a fault.
     pub by: Option<String>,
     /// The conditional jumps that decide whether it is reached.
     pub checks: Vec<Check>,
-    /// The values that decide; those that are not certain are absent.
+    /// The values that decide whether it raises; uncertain ones are omitted.
     pub operands: Vec<Operand>,
-    /// Static type of the value given to panic, or the type asserted.
+    /// Static type of the value passed to panic, or the asserted type.
     #[serde(rename = "type")]
     pub type_name: Option<String>,
-    /// Constant text given to panic, throw or fatal.
+    /// Constant text passed to panic, throw or fatal.
     pub message: Option<String>,
-    /// The function whose source this is.
+    /// The function whose source contains the instruction.
     pub function: Option<String>,
-    /// Source file.
+    /// Path of the source file.
     pub file: Option<String>,
-    /// Source line.
+    /// Line in `file`.
     pub line: Option<u32>,
-    /// All that as a sentence.
+    /// A sentence that describes all this.
     pub words: String,
-    /// The address can be read in another way as well.
+    /// Alternative interpretation of the address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otherwise: Option<Box<Raised>>,
 }
 
-/// A conditional jump.
+/// A conditional jump that decides whether the instruction is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// The jump.
+    /// Address of the jump.
     pub jump: Addr,
-    /// The instruction whose flags it tests.
+    /// Address of the instruction whose flags the jump tests.
     pub compare: Option<Addr>,
-    /// It raises when the jump is taken, else when it is not.
+    /// Whether taking the jump leads to the raise; otherwise not taking it does.
     pub raises_if_taken: bool,
-    /// Both, disassembled.
+    /// Compare instruction and mnemonic of the jump.
     pub text: String,
 }
 
-/// A value.
+/// A value that decides whether the instruction raises.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Operand {
-    /// What it is to the check.
+    /// Role in the check.
     pub role: &'static str,
-    /// Register, constant, memory, type.
+    /// Register, constant, memory operand or type.
     pub what: String,
-    /// Where it is that: `compare`, `call`, `fault`.
+    /// Instruction at which `what` is valid: `compare`, `call`, `fault`.
     pub seen: &'static str,
 }
 
 impl Raised {
-    /// Of a program loaded `bias` above its link-time addresses.
+    /// Converts a result for a program with load bias `bias`.
     pub fn new(found: &raises::RaisedBy, bias: u64) -> Self {
         let at = |link: u64| Addr(link.wrapping_add(bias));
         let check = |c: &raises::Check| Check {
@@ -104,7 +104,7 @@ impl Raised {
         }
     }
 
-    /// Lines for people, indented.
+    /// Returns indented lines for display.
     pub fn text(&self) -> String {
         let place = match (&self.file, self.line) {
             (Some(file), Some(line)) => format!("  {}:{line}", one_line(file)),

@@ -1,36 +1,36 @@
-//! What a person may write for an address, and what of it means what.
+//! Parses the forms in which people write an address.
 //!
 //! `0x47e2d3`, `47e2d3` (always hexadecimal, as in tracebacks and core dumps), `main.f`, `main.f+0x28` (Go, the
-//! kernel), `main.f+40` (gdb), `main.f+0x28/0x90` (perf, the kernel), `<main.f+40>`, `app+0x7e2d3` and
-//! `/usr/bin/app + 0x7e2d3` (systemd-coredump: distance from where the file is mapped). Knows text only.
+//! kernel), `main.f+40` (gdb), `main.f+0x28/0x90` (perf, the kernel), `<main.f+40>`, `app+0x7e2d3` and `/usr/bin/app +
+//! 0x7e2d3` (systemd-coredump: distance from the address at which the file is mapped). Knows text only.
 
-/// One place asked for.
+/// A parsed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// An address.
+    /// An address, run-time if the process is known.
     Address(u64),
-    /// Bytes behind the start of a function.
+    /// An offset in a function.
     Function {
-        /// As in the function table, or as Go prints it.
+        /// Name as in the function table, or as Go prints it.
         name: String,
-        /// Bytes.
+        /// Offset in bytes from the function's start.
         offset: u64,
     },
-    /// Bytes behind the lowest address the file is mapped at.
+    /// Offset in bytes from the lowest address at which the file is mapped.
     File(u64),
 }
 
-/// The text is none of these.
+/// The text has none of the supported forms.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is neither an address (hexadecimal, such as 0x47e2d3) nor a function with or without an offset (main.f+0x28)"
 )]
 pub struct NotARequest(String);
 
-/// Reads what a person wrote. `file_name` is the binary's: what stands before a `+` may be that.
+/// Parses a request. `file_name` is that of the binary, which may precede a `+`.
 ///
 /// # Errors
-/// When it is empty, or the offset is no number.
+/// Returns an error when the text is empty, or the offset is not a number.
 pub fn parse(text: &str, file_name: &str) -> Result<Request, NotARequest> {
     let refuse = || NotARequest(text.to_owned());
     let mut plain = text.trim();
@@ -57,7 +57,7 @@ pub fn parse(text: &str, file_name: &str) -> Result<Request, NotARequest> {
     Ok(Request::Function { name: name.to_owned(), offset })
 }
 
-/// The address that `text` plainly is, in hexadecimal with or without 0x.
+/// Parses a plain hexadecimal address, with or without 0x.
 pub fn plain(text: &[u8]) -> Option<u64> {
     let digits = match text {
         [b'0', b'x' | b'X', digits @ ..] => digits,
@@ -77,7 +77,7 @@ pub fn plain(text: &[u8]) -> Option<u64> {
     })
 }
 
-/// `0x28`, `40`, `0x28/0x90`.
+/// Parses an offset: `0x28`, `40`, `0x28/0x90`.
 fn number(text: &str) -> Option<u64> {
     let text = text.split('/').next().unwrap_or(text);
     match text.strip_prefix("0x") {

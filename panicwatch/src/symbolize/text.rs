@@ -1,4 +1,4 @@
-//! A resolved address for people, and for scripts that read lines: the address, then a line for each frame.
+//! Prints a resolved address for people and line-based scripts: the address, and one line per frame.
 //!
 //! `batch` writes the same lines, faster. Every string of the program is escaped.
 
@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use super::{Owned, Resolved, listing::Line};
 use crate::{escape::one_line, incident::Frame};
 
-/// The lines of one address.
+/// Returns the lines of one address.
 pub fn resolved(resolved: &Resolved) -> String {
     let address = resolved.address.to_string();
     if let Some(reason) = &resolved.reason {
@@ -34,8 +34,8 @@ fn one_frame(frame: &Frame) -> String {
     format!("{}{how}{place}", one_line(&frame.function))
 }
 
-/// The instructions around an address, a heading wherever the source line changes. `source` gives the text of a line of
-/// a file, where it is at hand.
+/// Returns the instructions around an address, with a heading wherever the source line changes. `source` returns the
+/// text of a source line, if available.
 pub fn listing(lines: &[Line], source: &mut dyn FnMut(&str, u32) -> Option<String>) -> String {
     let mut out = String::new();
     let widest = lines.iter().map(|l| l.bytes.len()).max().unwrap_or(0);

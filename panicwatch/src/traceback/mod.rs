@@ -1,7 +1,7 @@
-//! Go stacks: unwinding them as the runtime does, and choosing the frames its traceback would print. Pure.
+//! Go stacks: unwinds them as the runtime does, and selects the frames that its traceback would print. Pure.
 //!
-//! [`Unwinder`] gives physical frames from memory, a binary and a start; [`traceback`] gives what Go prints of them;
-//! [`creator`] and [`shows_creator`] are the "created by" line. Knows no events and no process: memory is
+//! [`Unwinder`] yields physical frames from memory, a binary and a start; [`traceback`] returns the frames that Go
+//! prints; [`creator`] and [`shows_creator`] produce the "created by" line. Knows no events and no process: memory is
 //! whatever [`crate::memory::Memory`] was captured.
 
 mod print;

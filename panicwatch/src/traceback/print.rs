@@ -1,7 +1,7 @@
-//! From physical frames to the lines of Go's traceback.
+//! Converts physical frames to the lines of Go's traceback.
 //!
-//! traceback1, traceback2 and printcreatedby of
-//! <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go>; up to 1.20 gentraceback of
+//! Follows traceback1, traceback2 and printcreatedby of
+//! <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go>; up to 1.20, gentraceback of
 //! <https://github.com/golang/go/blob/go1.19.8/src/runtime/traceback.go>. Arguments are not decoded.
 
 use std::rc::Rc;
@@ -12,37 +12,37 @@ use crate::{
     incident::{Addr, Frame},
 };
 
-/// Frames printed from each end of a deep stack since 1.21.
+/// Number of frames printed from each end of a deep stack since 1.21.
 const INNER: u64 = 50;
 const OUTER: u64 = 50;
-/// Physical frames looked at up to 1.20.
+/// Number of physical frames examined up to 1.20.
 const MAX_OLD: u64 = 100;
 
-/// What Go prints of a stack.
+/// The frames that Go prints of a stack.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Traceback {
     /// The frames shown, innermost first.
     pub frames: Vec<Frame>,
-    /// How many more would be shown but for the limit; `None` when some of them are not known.
+    /// Number of further frames that would be shown without the limit; `None` when some of them are unknown.
     pub elided: Option<u64>,
-    /// Where frames are missing that are not known.
+    /// Parts of the stack whose frames are unknown, in order.
     pub gaps: Vec<Gap>,
-    /// They belong before `frames[elided_before]`: after the 50 innermost; up to Go 1.20, at the end.
+    /// The elided frames belong before `frames[elided_before]`: after the 50 innermost; up to Go 1.20, at the end.
     pub elided_before: usize,
-    /// Why the walk ended; anything but [`End::TopFrame`] and [`End::SpWrite`] means outer frames are unknown.
+    /// Why the walk ended; anything but [`End::TopFrame`] and [`End::SpWrite`] means that outer frames are unknown.
     pub end: End,
 }
 
-/// A part of the stack whose frames are not known.
+/// A part of the stack whose frames are unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
-    /// They belong before [`Traceback::frames`]`[before]`.
+    /// The unknown frames belong before [`Traceback::frames`]`[before]`.
     pub before: usize,
-    /// Size of the part.
+    /// Size of the part, in bytes.
     pub bytes: u64,
 }
 
-/// What Go's traceback would print for the stack that begins at `start`.
+/// Returns the frames that Go's traceback would print for the stack that begins at `start`.
 pub fn traceback(stack: &Stack<'_>, start: Start, visibility: Visibility) -> Traceback {
     let with_runtime = |show_all| {
         if stack.bin.version().at_least(21) {
@@ -53,14 +53,14 @@ pub fn traceback(stack: &Stack<'_>, start: Start, visibility: Visibility) -> Tra
     };
     let user = with_runtime(visibility.all());
     if user.frames.is_empty() && !visibility.all() {
-        // Rather than nothing, Go shows the runtime's own frames.
+        // Instead of nothing, Go shows the runtime's own frames.
         return with_runtime(true);
     }
     user
 }
 
-/// Since 1.21: two passes over the outer part, as the runtime makes them. What counts as "first" and as callee
-/// starts anew in the second pass, which is visible in rare stacks; hence the same procedure.
+/// Since 1.21: two passes over the outer part, as in the runtime. The second pass restarts the tracking of the first
+/// frame and of the callee, which has a visible effect on rare stacks; hence the same procedure.
 fn print_ends(stack: &Stack<'_>, start: Start, visibility: Visibility, all: bool) -> Traceback {
     let mut printer = Printer::new(stack, start, visibility, all);
     let mut frames = Vec::new();
@@ -74,7 +74,7 @@ fn print_ends(stack: &Stack<'_>, start: Start, visibility: Visibility, all: bool
     let elided = left.saturating_sub(inner.in_last_frame).saturating_sub(OUTER);
     let elided_before = if elided > 0 { frames.len() } else { 0 };
     again.run(inner.in_last_frame + elided, OUTER, &mut frames);
-    // A gap at the seam counts as one among what is left out, when anything is.
+    // A gap at the seam counts as part of the elided frames, if there are any.
     let hidden = elided > 0 && again.gaps.iter().any(|gap| gap.before == elided_before);
     Traceback {
         frames,
@@ -85,7 +85,7 @@ fn print_ends(stack: &Stack<'_>, start: Start, visibility: Visibility, all: bool
     }
 }
 
-/// Up to 1.20: the shown ones among the 100 innermost physical frames.
+/// Up to 1.20: the visible frames among the 100 innermost physical frames.
 fn print_innermost(stack: &Stack<'_>, start: Start, visibility: Visibility, all: bool) -> Traceback {
     let mut frames = Vec::new();
     let mut printer = Printer::new(stack, start, visibility, all);
@@ -108,7 +108,7 @@ fn print_innermost(stack: &Stack<'_>, start: Start, visibility: Visibility, all:
     Traceback { elided_before, frames, elided: (!hidden).then_some(elided), gaps: printer.gaps, end }
 }
 
-/// A walk, standing at a physical frame.
+/// A walk, positioned at a physical frame.
 #[derive(Clone)]
 struct Printer<'a> {
     stack: &'a Stack<'a>,
@@ -119,11 +119,11 @@ struct Printer<'a> {
     all: bool,
     expanded: Expanded<'a>,
     gaps: Vec<Gap>,
-    /// Stack pointer of the frame whose gap was noted last.
+    /// Stack pointer of the frame whose gap was recorded last.
     gap_of: u64,
 }
 
-/// Logical frames of program counters met before: a deep stack is mostly a few of them over and over.
+/// Cache of the logical frames of recent program counters: a deep stack mostly repeats a few of them.
 #[derive(Clone, Default)]
 struct Expanded<'a>([Option<(u64, Rc<[CodeFrame<'a>]>)>; 16]);
 
@@ -142,11 +142,11 @@ impl<'a> Expanded<'a> {
     }
 }
 
-/// What one pass counted.
+/// Frame counts of one pass.
 struct Counted {
-    /// Logical frames skipped or printed.
+    /// Number of logical frames skipped or printed.
     seen: u64,
-    /// Those of the physical frame it stopped in.
+    /// Number of those that belong to the physical frame at which the pass stopped.
     in_last_frame: u64,
 }
 
@@ -174,7 +174,7 @@ impl<'a> Printer<'a> {
         }
     }
 
-    /// Takes note of the gap before `frame`, if there is one and this pass did not begin at it.
+    /// Records the gap before `frame`, unless there is none or it has been recorded already.
     fn note_gap(&mut self, frame: &StackFrame<'_>, before: usize) {
         let gap = Gap { before, bytes: frame.gap };
         if frame.gap > 0 && self.gap_of != frame.sp {
@@ -184,7 +184,7 @@ impl<'a> Printer<'a> {
     }
 
     fn end(&self) -> End {
-        // Only asked after the walk is over.
+        // Called only after the walk has ended.
         self.unwinder.end().unwrap_or(End::Limit(DEFAULT_MAX_FRAMES))
     }
 
@@ -193,7 +193,7 @@ impl<'a> Printer<'a> {
         self.all || self.visibility.shows(version, &code.raw_name, code.func_id, first, callee)
     }
 
-    /// The logical frames of `frame` that are shown; `first`: none has been so far.
+    /// Returns the logical frames of `frame` that are shown. `first` is whether none has been shown so far.
     fn shown(&mut self, frame: &StackFrame<'a>, mut first: bool) -> Vec<CodeFrame<'a>> {
         let codes = self.expanded.get(frame, self.stack.bias);
         let judged = codes.iter().filter(|code| {
@@ -205,7 +205,7 @@ impl<'a> Printer<'a> {
         judged.cloned().collect()
     }
 
-    /// Skips `skip` shown frames, then prints up to `max`; stops at the one after, standing at its physical frame.
+    /// Skips `skip` shown frames, then prints up to `max`; stops at the next one, positioned at its physical frame.
     fn run(&mut self, mut skip: u64, mut max: u64, out: &mut Vec<Frame>) -> Counted {
         let mut seen = 0;
         while let Some(frame) = self.current {
@@ -241,7 +241,7 @@ fn printed_name(raw: &str, display: String) -> String {
 fn to_frame(frame: &StackFrame<'_>, code: &CodeFrame<'_>, bias: u64) -> Frame {
     Frame {
         function: printed_name(&code.raw_name, code.function.clone().into_owned()),
-        // Where its tables have nothing (assembly behind a function's end) Go prints "?:0".
+        // For code without table entries (assembly after a function's end) Go prints "?:0".
         file: Some(code.file.as_deref().unwrap_or("?").to_owned()),
         line: Some(code.line.unwrap_or(0)),
         pc: Addr(frame.pc),
@@ -250,8 +250,8 @@ fn to_frame(frame: &StackFrame<'_>, code: &CodeFrame<'_>, bias: u64) -> Frame {
     }
 }
 
-/// The go statement at run-time address `gopc`, as the "created by" line names it: by the physical function, even
-/// where the statement is in one inlined into it.
+/// Returns the frame of the go statement at run-time address `gopc`, named as in the "created by" line: after the
+/// physical function, even if the statement is in a function inlined into it.
 pub fn creator(bin: &GoBinary, bias: u64, gopc: u64) -> Option<Frame> {
     let pc = gopc.wrapping_sub(bias);
     let func = bin.find_func(pc)?;
@@ -267,7 +267,8 @@ pub fn creator(bin: &GoBinary, bias: u64, gopc: u64) -> Option<Frame> {
     })
 }
 
-/// Whether Go prints "created by" for goroutine `goid`: never for the main one, nor for a creator it hides.
+/// Reports whether Go prints "created by" for goroutine `goid`: never for the main one, nor for a creator that it
+/// hides.
 pub fn shows_creator(bin: &GoBinary, bias: u64, gopc: u64, goid: u64, visibility: Visibility) -> bool {
     let Some(func) = bin.find_func(gopc.wrapping_sub(bias)) else { return false };
     goid != 1 && visibility.shows(bin.version(), &func.name(), func.func_id(), false, FuncId::Normal)

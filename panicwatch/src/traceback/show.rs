@@ -1,17 +1,17 @@
-//! Which frames Go's traceback shows.
+//! Selects the frames that Go's traceback shows.
 //!
-//! showframe, showfuncinfo, isExportedRuntime, elideWrapperCalling of
+//! Follows showframe, showfuncinfo, isExportedRuntime, elideWrapperCalling of
 //! <https://github.com/golang/go/blob/go1.27.3/src/runtime/traceback.go> and its other releases.
 
 use crate::gobin::{FuncId, GoVersion};
 
-/// What decides it besides the frame.
+/// Settings that determine visibility, besides the frame itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Visibility {
     /// GOTRACEBACK as a number: 0 none, 1 single or all, 2 system or crash.
     pub level: u8,
-    /// m.throwing ≥ 2 (throw, a deadly signal) and this is that thread's current goroutine or the one the signal
-    /// was caught on.
+    /// Whether m.throwing ≥ 2 (throw, a fatal signal) and this is that thread's current goroutine or the one on which
+    /// the signal was caught.
     pub throwing: bool,
 }
 
@@ -22,15 +22,16 @@ impl Default for Visibility {
 }
 
 impl Visibility {
-    /// GOTRACEBACK unset, an ordinary panic.
+    /// Visibility for an ordinary panic with GOTRACEBACK unset.
     pub const USER: Self = Self { level: 1, throwing: false };
 
-    /// Every frame is shown.
+    /// Reports whether every frame is shown.
     pub fn all(self) -> bool {
         self.level > 1 || self.throwing
     }
 
-    /// Whether a frame is shown. `first`: none has been shown so far. `callee`: what it called.
+    /// Reports whether a frame is shown. `first`: none has been shown so far. `callee`: FuncID of the function it
+    /// called.
     pub(super) fn shows(
         self,
         version: &GoVersion,
@@ -48,7 +49,7 @@ impl Visibility {
         if version.at_least(25) && matches!(func_id, FuncId::RunFinalizers | FuncId::RunCleanups) {
             return true;
         }
-        // In the middle it marks where ordinary code ends and deferred calls begin.
+        // In the middle of a stack it marks the boundary between ordinary code and deferred calls.
         if name == "runtime.gopanic" && !first {
             return true;
         }
@@ -59,12 +60,13 @@ impl Visibility {
     }
 }
 
-/// A wrapper that called one of these stands for itself: it failed before reaching what it wraps.
+/// Reports whether a wrapper is hidden. One that called a function listed here failed before reaching the wrapped
+/// function, so it is shown.
 fn elides_wrapper_calling(callee: FuncId) -> bool {
     !matches!(callee, FuncId::Gopanic | FuncId::Sigpanic | FuncId::PanicWrap)
 }
 
-/// `name` is without "runtime.".
+/// Reports whether the runtime function is exported. `name` is without "runtime.".
 fn is_exported(version: &GoVersion, name: &str) -> bool {
     let upper = |s: &str| s.starts_with(|c: char| c.is_ascii_uppercase());
     if !version.at_least(23) {

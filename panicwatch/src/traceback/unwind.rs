@@ -1,8 +1,8 @@
-//! Physical frames of a Go stack, by the stack-pointer tables.
+//! Unwinds the physical frames of a Go stack with the stack-pointer tables.
 //!
-//! Follows unwinder.init/resolveInternal/next of
-//! <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go> in its error-tolerant mode, the one that
-//! tracebacks are printed in (gentraceback in <https://github.com/golang/go/blob/go1.19.8/src/runtime/traceback.go>).
+//! Follows unwinder.init/resolveInternal/next of <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go>
+//! in its error-tolerant mode, the one used for printing tracebacks (gentraceback in
+//! <https://github.com/golang/go/blob/go1.19.8/src/runtime/traceback.go>).
 
 use std::fmt;
 
@@ -11,30 +11,30 @@ use crate::{
     memory::Memory,
 };
 
-/// Frames after which a walk gives up, unless told otherwise. A gigabyte of stack, the largest Go allows, holds no
-/// more than this at 256 bytes a frame.
+/// Default maximum number of frames of a walk. A gigabyte of stack, the largest Go allows, contains no more than this
+/// at 256 bytes a frame.
 pub const DEFAULT_MAX_FRAMES: u64 = 1 << 22;
 
-/// Captured memory is looked through in pieces of this.
+/// Captured memory is searched in pieces of this size, in bytes.
 const PAGE: u64 = 4096;
-/// The stack's first function is called this close to its end: `newproc1` leaves four words and alignment.
-/// <https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go> (newproc1)
+/// Maximum distance in bytes of the first function's frame from the end of the stack: `newproc1` leaves four words and
+/// alignment. <https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go> (newproc1)
 const ABOVE_FIRST: u64 = 128;
 /// Opcode of `call rel32`.
 const CALL: u8 = 0xe8;
-/// Or of this, where a page is not there as a whole.
+/// Size in bytes of the pieces of a page that was captured only in part.
 const LINE: u64 = 64;
 
-/// Return address on the stack above the frame, as amd64's call instruction leaves it.
+/// Size in bytes of the return address above the frame, which amd64's call instruction pushes.
 const RETURN_ADDRESS: u64 = 8;
 
-/// What stacks are read from.
+/// Inputs of a stack walk.
 pub struct Stack<'a> {
-    /// The program.
+    /// Binary of the program.
     pub bin: &'a GoBinary,
-    /// Run-time address minus link-time address.
+    /// Load bias: run-time address minus link-time address.
     pub bias: u64,
-    /// The stack's memory.
+    /// Memory that contains the stack.
     pub memory: &'a dyn Memory,
 }
 
@@ -44,74 +44,75 @@ impl fmt::Debug for Stack<'_> {
     }
 }
 
-/// Where a walk begins. Addresses are run-time.
+/// Start of a walk. Addresses are run-time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Start {
     /// Program counter.
     pub pc: u64,
     /// Stack pointer at `pc`.
     pub sp: u64,
-    /// `pc` is the next instruction to execute (a probe, a trap); otherwise it is a return address.
+    /// Whether `pc` is the next instruction to execute (a probe, a trap); otherwise it is a return address.
     pub exact: bool,
-    /// `pc` and `sp` are g.syscallpc and g.syscallsp.
+    /// Whether `pc` and `sp` are g.syscallpc and g.syscallsp.
     pub syscall: bool,
-    /// What `pc`'s function called, when the walk starts below it; [`FuncId::Normal`] if nothing special.
+    /// Callee of `pc`'s function, if the walk starts below it; [`FuncId::Normal`] if nothing special.
     pub callee: FuncId,
-    /// Set for a walk that begins on a system stack and shall go on where the goroutine left its own.
+    /// Set for a walk that starts on a system stack and is to continue where the goroutine left its own stack.
     pub user: Option<UserStack>,
-    /// Where the goroutine's stack ends (`g.stack.hi`): how far a walk looks for frames behind memory that is not there.
-    /// 0: it ends there instead.
+    /// End of the goroutine's stack (`g.stack.hi`): limit of the search for frames beyond unreadable memory. With 0 the
+    /// walk ends at unreadable memory instead.
     pub stack_hi: u64,
 }
 
 impl Start {
-    /// At an instruction about to be executed.
+    /// Starts at an instruction about to be executed.
     pub fn at(pc: u64, sp: u64) -> Self {
         Self { pc, sp, exact: true, syscall: false, callee: FuncId::Normal, user: None, stack_hi: 0 }
     }
 
-    /// At a return address: g.sched of a goroutine that does not run, or the caller of a function just left.
+    /// Starts at a return address: g.sched of a goroutine that is not running, or the caller of a function that just
+    /// returned.
     pub fn returning_to(pc: u64, sp: u64) -> Self {
         Self { exact: false, ..Self::at(pc, sp) }
     }
 }
 
-/// m.curg.sched: where the goroutine left its own stack for the system stack.
+/// m.curg.sched: the point at which the goroutine switched from its own stack to the system stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UserStack {
-    /// sched.pc
+    /// Program counter (sched.pc).
     pub pc: u64,
-    /// sched.sp
+    /// Stack pointer (sched.sp).
     pub sp: u64,
 }
 
 /// One physical frame. Addresses are run-time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StackFrame<'a> {
-    /// The function; its addresses are link-time.
+    /// The function; its own addresses are link-time.
     pub func: Func<'a>,
-    /// A return address into it, or the interrupted instruction.
+    /// A return address into the function, or the interrupted instruction.
     pub pc: u64,
     /// Stack pointer at `pc`.
     pub sp: u64,
-    /// The caller's stack pointer.
+    /// Stack pointer of the caller.
     pub fp: u64,
-    /// `pc` was interrupted rather than called from.
+    /// Whether `pc` was interrupted, instead of being a return address.
     pub trap: bool,
-    /// What it called.
+    /// FuncID of the function that it called.
     pub callee: FuncId,
-    /// Bytes of stack between this frame and the one before whose frames are not known: 0 as a rule.
+    /// Bytes of stack between this frame and the previous one whose frames are unknown; normally 0.
     pub gap: u64,
 }
 
 impl StackFrame<'_> {
-    /// Link-time address of the last instruction executed here: what files and lines are looked up by.
+    /// Returns the link-time address of the last instruction executed here, which is used to look up file and line.
     pub fn call_pc(&self, bias: u64) -> u64 {
         let pc = self.pc.wrapping_sub(bias);
         if self.trap || pc <= self.func.entry() { pc } else { pc - 1 }
     }
 
-    /// `pc` from the function's entry.
+    /// Returns the offset of `pc` from the function's entry.
     pub fn offset(&self, bias: u64) -> u64 {
         self.pc.wrapping_sub(bias).wrapping_sub(self.func.entry())
     }
@@ -121,16 +122,16 @@ impl StackFrame<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum End {
-    /// The whole stack was seen.
+    /// The whole stack was walked.
     #[error("the stack's first function was reached")]
     TopFrame,
-    /// A function that changes stacks by hand (a context switch, a call into C).
+    /// The function switches stacks by hand (a context switch, a call into C).
     #[error("a function that switches stacks")]
     SpWrite,
-    /// A frame without tables: foreign code linked in.
+    /// The frame has no tables: foreign code linked into the binary.
     #[error("foreign code at {0:#x}")]
     Foreign(u64),
-    /// Not Go code: C code, or a damaged stack.
+    /// The pc is not in Go code: C code, or a damaged stack.
     #[error("no Go function at {0:#x}")]
     UnknownPc(u64),
     /// The return address could not be read.
@@ -142,19 +143,19 @@ pub enum End {
     /// Not implemented for this instruction set.
     #[error("unwinding of {0} stacks is not supported")]
     UnsupportedArch(&'static str),
-    /// More frames than asked for.
+    /// The maximum number of frames was reached.
     #[error("more than {0} frames")]
     Limit(u64),
 }
 
-/// Walks a stack, innermost frame first. A copy walks on its own.
+/// Iterator over a stack's frames, innermost first. Clones advance independently.
 #[derive(Debug, Clone)]
 pub struct Unwinder<'a> {
     stack: &'a Stack<'a>,
     next: Result<Position<'a>, End>,
     user: Option<UserStack>,
     stack_hi: u64,
-    /// Size of the program's largest frame, once it was asked.
+    /// Size of the program's largest frame in bytes, computed on first use.
     largest: Option<u64>,
     left: u64,
     max: u64,
@@ -173,7 +174,7 @@ struct Position<'a> {
 }
 
 impl<'a> Unwinder<'a> {
-    /// At most `max` frames from `start`.
+    /// Returns an unwinder of at most `max` frames from `start`.
     pub fn new(stack: &'a Stack<'a>, start: Start, max: u64) -> Self {
         let mut cache = Cache::default();
         let next = match stack.bin.arch() {
@@ -183,7 +184,7 @@ impl<'a> Unwinder<'a> {
         Self { stack, next, user: start.user, stack_hi: start.stack_hi, largest: None, left: max, max, cache }
     }
 
-    /// Why the walk ended; `None` while frames are left.
+    /// Returns why the walk ended; `None` while frames are left.
     pub fn end(&self) -> Option<End> {
         match self.next {
             Err(end) => Some(end),
@@ -192,7 +193,7 @@ impl<'a> Unwinder<'a> {
         }
     }
 
-    /// The frame at `at`, and where its caller is.
+    /// Returns the frame at `at`, and the position of its caller.
     fn resolve(&mut self, mut at: Position<'a>) -> Result<(StackFrame<'a>, Result<Position<'a>, End>), End> {
         if !at.func.has_spdelta() {
             return Err(End::Foreign(at.pc));
@@ -218,11 +219,11 @@ impl<'a> Unwinder<'a> {
         let Position { func, pc, sp, trap, callee, gap, .. } = at;
         let frame = StackFrame { func, pc, sp, fp, trap, callee, gap };
         if delta.is_none() {
-            // Padding behind a function (runtime.abort's INT $3 leaves the pc there): Go shows the frame, then fails
-            // to find its caller.
+            // Padding after a function (runtime.abort's INT $3 leaves the pc there): Go shows the frame, then fails to
+            // find its caller.
             return Ok((frame, Err(End::Inconsistent(at.pc))));
         }
-        // cgocallback switches from the system stack too, but leaves a frame that can be unwound on both.
+        // cgocallback also switches from the system stack, but leaves a frame that can be unwound on both.
         let trusted = jumped || at.syscall || at.func.func_id() == FuncId::CgoCallback;
         if at.func.is_top_frame() {
             return Ok((frame, Err(End::TopFrame)));
@@ -251,23 +252,23 @@ impl<'a> Unwinder<'a> {
     }
 }
 
-/// Going on behind memory that is not there.
+/// Continuing beyond unreadable memory.
 ///
-/// Go's functions save the caller's frame pointer below the return address, and it points to where that caller saved its
-/// own. So a return address is preceded by the address that follows from its function's frame size, and from such a pair the
-/// frame sizes lead to the stack's first function. That may be so by what a call left that is over, too: in an unused part of
-/// the frame whose beginning is absent. So a frame is certain only when the one that it returns to is certain and
-/// called it by name, or when it is further away than any frame is large.
+/// Go's functions save the caller's frame pointer below the return address, and it points to where that caller saved
+/// its own. So a return address is preceded by the address that follows from its function's frame size, and from such a
+/// pair the frame sizes lead to the stack's first function. Such a pair can also be left over from an earlier call, in
+/// an unused part of a frame whose beginning is unreadable. A frame is therefore certain only if the frame it returns
+/// to is certain and called it directly, or if it is further away than the size of any frame.
 impl<'a> Unwinder<'a> {
-    /// The innermost frame that is certain beyond `at`, where a return address should be but is not readable.
+    /// Returns the innermost certain frame beyond `at`, where a return address should be but is unreadable.
     fn beyond(&mut self, at: u64) -> Option<Position<'a>> {
         let memory = self.stack.memory;
         let mut page = at & !(PAGE - 1);
-        // Where the memory begins that is looked through.
+        // Start of the readable memory that is searched.
         let mut readable = at + 8;
         while page < self.stack_hi {
             let next = (page + PAGE).min(self.stack_hi);
-            // Of a page that is not there as a whole one end may be.
+            // One end of a page that is partly unreadable may be readable.
             let size = match memory.u64(page).or_else(|| memory.u64(next - 8)) {
                 Some(_) if memory.bytes(page, (next - page) as usize).is_some() => PAGE,
                 Some(_) => LINE,
@@ -288,7 +289,8 @@ impl<'a> Unwinder<'a> {
         None
     }
 
-    /// The innermost certain frame to which the saved frame pointers in `bytes`, found at `from`, lead.
+    /// Returns the innermost certain frame to which the saved frame pointers in `bytes`, read from address `from`,
+    /// lead.
     fn certain_in(&mut self, from: u64, bytes: &[u8], readable: u64) -> Option<Position<'a>> {
         let words = bytes.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_le_bytes));
         words.zip((from..).step_by(8)).find_map(|(word, slot)| {
@@ -299,22 +301,23 @@ impl<'a> Unwinder<'a> {
         })
     }
 
-    /// The frame whose callee saved the frame pointer `saved` at `slot`, if frame size and frame pointer agree.
+    /// Returns the frame whose callee saved the frame pointer `saved` at `slot`, if frame size and frame pointer agree.
     fn saved_at(&mut self, slot: u64, saved: u64) -> Option<Position<'a>> {
         let pc = self.stack.memory.u64(slot + 8).filter(|pc| *pc != 0)?;
         let (func, delta) = self.cache.lookup(self.stack, pc)?;
         let delta = u64::try_from(delta?).ok().filter(|delta| *delta > 0)?;
-        // The frame begins behind the return address; below its own return address it saved its caller's.
+        // The frame begins after the return address; below its own return address it saved its caller's frame pointer.
         let agrees = slot.checked_add(8)?.checked_add(delta)? == saved;
         let (trap, syscall, callee, gap) = (false, false, FuncId::Normal, 0);
         agrees.then_some(Position { func, pc, sp: slot + 16, trap, syscall, callee, gap })
     }
 
-    /// The innermost certain frame of the walk that begins at `from`, if it ends at the stack's first function.
+    /// Returns the innermost certain frame of the walk that starts at `from`, if the walk ends at the stack's first
+    /// function.
     fn certain_from(&mut self, from: Position<'a>, readable: u64) -> Option<Position<'a>> {
         let mut walk = Self { next: Ok(from), user: None, stack_hi: 0, left: self.left, ..self.clone() };
         let frames: Vec<_> = walk.by_ref().collect();
-        // What a call left may lead to anything, but not there.
+        // Leftovers of an earlier call may lead anywhere, but not there.
         let is_first = |last: &StackFrame<'_>| {
             last.func.is_top_frame()
                 && self.stack_hi.checked_sub(last.fp).is_some_and(|left| left <= ABOVE_FIRST)
@@ -326,7 +329,7 @@ impl<'a> Unwinder<'a> {
         while let Some(inner) = certain.checked_sub(1) {
             let is_far =
                 |largest: u64| frames[inner].sp > readable.saturating_add(largest).saturating_add(32);
-            // Looking for the largest frame takes time, and is in vain when even a page is too large.
+            // Computing the largest frame takes time, and is useless if even a page is too large.
             let called = self.calls(&frames[certain], &frames[inner]);
             if !(called || is_far(PAGE) && is_far(self.largest_frame())) {
                 break;
@@ -337,9 +340,10 @@ impl<'a> Unwinder<'a> {
         Some(Position { func, pc, sp, trap, syscall: false, callee: FuncId::Normal, gap: 0 })
     }
 
-    /// `caller` called the function of `callee` by name, or is the runtime's beginning of the stack.
+    /// Reports whether `caller` called the function of `callee` directly, or is the runtime's first function of the
+    /// stack.
     fn calls(&self, caller: &StackFrame<'a>, callee: &StackFrame<'a>) -> bool {
-        // runtime.main calls main.main by its address in a variable.
+        // runtime.main calls main.main through its address in a variable.
         let runs_main = || caller.func.name() == "runtime.main" && callee.func.name() == "main.main";
         if caller.func.is_top_frame() || runs_main() {
             return true;
@@ -351,7 +355,7 @@ impl<'a> Unwinder<'a> {
         pc.wrapping_add_signed(distance.into()) == callee.func.entry()
     }
 
-    /// Size of the program's largest frame.
+    /// Returns the size of the program's largest frame in bytes.
     fn largest_frame(&mut self) -> u64 {
         let bin = self.stack.bin;
         let find = || bin.functions().filter_map(|func| func.frame_size()).max().unwrap_or(u64::MAX);
@@ -362,7 +366,7 @@ impl<'a> Unwinder<'a> {
 fn first<'a>(stack: &'a Stack<'a>, start: Start, cache: &mut Cache<'a>) -> Result<Position<'a>, End> {
     let (mut pc, mut sp) = (start.pc, start.sp);
     if pc == 0 {
-        // A nil function was called: begin with its caller.
+        // A nil function was called: start with its caller.
         pc = stack.memory.u64(sp).ok_or(End::NoMemory(sp))?;
         sp = sp.checked_add(RETURN_ADDRESS).ok_or(End::Inconsistent(pc))?;
     }
@@ -378,7 +382,7 @@ impl<'a> Iterator for Unwinder<'a> {
         self.left = self.left.checked_sub(1)?;
         match self.resolve(at) {
             Ok((frame, next)) => {
-                // Each frame lies above the one before (fp > sp), so no walk goes in circles.
+                // Each frame is above the previous one (fp > sp), so no walk is circular.
                 self.next = next;
                 Some(frame)
             }
@@ -390,12 +394,12 @@ impl<'a> Iterator for Unwinder<'a> {
     }
 }
 
-/// Recent lookups: a deep stack is mostly a few program counters over and over.
+/// Cache of recent lookups: a deep stack mostly repeats a few program counters.
 #[derive(Debug, Clone, Default)]
 struct Cache<'a>([Option<(u64, Func<'a>, Option<i32>)>; 16]);
 
 impl<'a> Cache<'a> {
-    /// The function at run-time address `pc` and its stack-pointer delta there.
+    /// Returns the function at run-time address `pc` and its stack-pointer delta there.
     fn lookup(&mut self, stack: &Stack<'a>, pc: u64) -> Option<(Func<'a>, Option<i32>)> {
         let slot = &mut self.0[(pc ^ (pc >> 4) ^ (pc >> 8)) as usize % 16];
         if let Some((_, func, delta)) = slot.filter(|(known, ..)| *known == pc) {

@@ -19,7 +19,7 @@ impl Decoder<'_> {
             let text = format!("({name}) {data:#x}").into_bytes();
             return Ok((text.clone(), text));
         };
-        // Only the predeclared types have no package in their name.
+        // Only predeclared types have no package in their name.
         if name == t.kind.name() {
             return Ok((text.clone(), text));
         }
@@ -33,7 +33,7 @@ impl Decoder<'_> {
         Ok((text, message))
     }
 
-    /// The text of a value of basic kind; `None` for the other kinds, of which Go prints the address only.
+    /// Returns the text of a value of basic kind; `None` for other kinds, for which Go prints only the address.
     pub(super) fn basic_text(&self, t: &Type, place: Place) -> Result<Option<Vec<u8>>, Unknown> {
         let minor = self.minor();
         let memory = self.types.memory;

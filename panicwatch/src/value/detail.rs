@@ -1,7 +1,8 @@
-//! The contents of a composite value, for people: `{Code:5 Msg:"x"}`, and the underlying value of a string or number
-//! whose type has methods. Not what Go prints, and no message.
+//! Human-readable contents of a composite value, `{Code:5 Msg:"x"}`, and the underlying value of a string or number
+//! whose type has methods. Not what Go prints, and not a message.
 //!
-//! Bounded in depth, width and length; what is left out shows as `…`. Pointers inside are not followed, so it ends.
+//! Bounded in depth, width and length; omissions are shown as `…`. Pointers inside are not followed, so rendering
+//! terminates.
 
 use super::{
     Decoder, VISIT,
@@ -12,15 +13,15 @@ use crate::{
     memory::prefix,
 };
 
-/// Longest rendering, in bytes, give or take one string.
+/// Maximum length of a rendering in bytes, exceeded by at most one string.
 const MAX_LEN: usize = 4 << 10;
-/// Longest string shown.
+/// Maximum number of bytes shown of a string.
 const MAX_TEXT: usize = 256;
-/// Most elements of a slice or array, and most fields of a struct.
+/// Maximum number of elements of a slice or array, and of fields of a struct.
 const MAX_ITEMS: u64 = 32;
 const MAX_DEPTH: u32 = 5;
 
-/// Renders a struct, array, slice or map, or what a pointer to one points to; no other value has contents to show.
+/// Renders a struct, array, slice or map, or the one a pointer refers to; other values have no contents to show.
 pub(super) fn render(decoder: &Decoder<'_>, t: &Type, place: Place) -> Result<String, Unknown> {
     let (own, place, mut out) = match t.kind {
         Kind::Pointer => match place.word(decoder.types.memory)? {
@@ -36,7 +37,7 @@ pub(super) fn render(decoder: &Decoder<'_>, t: &Type, place: Place) -> Result<St
     Ok(out)
 }
 
-/// The value of a string, number or bool, or of one that is pointed to, behind its type's name: `main.status(404)`.
+/// Renders a string, number or bool, or the one a pointer refers to, with its type's name: `main.status(404)`.
 pub(super) fn underlying(decoder: &Decoder<'_>, t: &Type, place: Place) -> Result<String, Unknown> {
     let (own, place, and) = match t.kind {
         Kind::Pointer => match place.word(decoder.types.memory)? {
@@ -50,7 +51,7 @@ pub(super) fn underlying(decoder: &Decoder<'_>, t: &Type, place: Place) -> Resul
     match own.kind {
         Kind::String => renderer.try_value(&own, place, 0)?,
         _ => {
-            // No string, so never cut.
+            // Not a string, so never cut.
             let text = decoder.basic_text(&own, place)?.ok_or_else(|| Unknown::new("no basic kind"))?;
             renderer.out.push_str(&String::from_utf8_lossy(&text));
         }
@@ -105,7 +106,7 @@ impl Renderer<'_, '_> {
                 self.out.push_str(&if word == 0 { "nil".to_owned() } else { format!("{word:#x}") });
             }
             _ => {
-                // No string, so never cut.
+                // Not a string, so never cut.
                 let text = self.decoder.basic_text(t, place)?.unwrap_or_default();
                 self.out.push_str(&String::from_utf8_lossy(&text));
             }
@@ -158,10 +159,10 @@ impl Renderer<'_, '_> {
         }
     }
 
-    /// The value in an interface; of an error its text, where that is known.
+    /// Renders the value in an interface; for an error, its text if known.
     fn interface(&mut self, t: &Type, place: Place, depth: u32) -> Result<(), Unknown> {
         let memory = self.decoder.types.memory;
-        // Of an interface without methods the first word is the type itself.
+        // The first word of an interface without methods is the type itself.
         let found = if self.decoder.interface_methods(t)?.is_empty() {
             match place.word(memory)? {
                 0 => None,

@@ -2,7 +2,7 @@
 //!
 //! <https://github.com/golang/go/blob/go1.24.11/src/time/time.go> (Duration.String)
 
-/// As Go prints it: `1h15m30.918s`, `1.5ms`, `0s`.
+/// Formats a duration as Go does: `1h15m30.918s`, `1.5ms`, `0s`.
 pub(super) fn text(nanoseconds: i64) -> String {
     let sign = if nanoseconds < 0 { "-" } else { "" };
     let n = nanoseconds.unsigned_abs();
@@ -24,7 +24,7 @@ pub(super) fn text(nanoseconds: i64) -> String {
     format!("{sign}{text}")
 }
 
-/// `whole.part`, where `part` has that many digits, without zeroes at the end.
+/// Formats `whole.part`, where `part` has `digits` digits, without trailing zeros.
 fn fraction(whole: u64, part: u64, digits: usize) -> String {
     let part = format!("{part:0digits$}");
     match part.trim_end_matches('0') {

@@ -1,10 +1,10 @@
-//! The texts of `syscall.Errno` and `syscall.Signal` on Linux, as Go has them (not libc's).
+//! The texts of `syscall.Errno` and `syscall.Signal` on Linux, as in Go (not libc).
 //!
 //! <https://github.com/golang/go/blob/go1.24.11/src/syscall/zerrors_linux_amd64.go>
 
 use crate::gotype::TypeContext;
 
-/// First release in which amd64 has the text that arm64 always had.
+/// First release in which amd64 uses the text that arm64 always had.
 const STALE_SINCE: u16 = 25;
 
 /// `syscall.Errno.Error`.
@@ -17,7 +17,7 @@ pub(super) fn errno(context: &TypeContext, number: u64) -> String {
     }
 }
 
-/// The text of an error number where no release and architecture matters.
+/// Returns the text of an error number, independent of release and architecture.
 pub(super) fn plain(number: u64) -> Option<&'static str> {
     find(ERRNO, number)
 }

@@ -9,23 +9,23 @@ use std::collections::BTreeMap;
 use super::place::{Place, Unknown};
 use crate::memory::{Memory, prefix};
 
-/// First release with the list.
+/// First release that stores labels as a list.
 const LIST_SINCE: u32 = 24;
-/// Most labels that are believed, and most bytes of their texts.
+/// Maximum number of labels; `MAX_TEXT` limits the total bytes of their texts.
 const MAX_LABELS: u64 = 1024;
 const MAX_TEXT: usize = 1 << 20;
-/// Largest log2 of the number of buckets that is believed.
+/// Maximum log2 of the number of buckets.
 const MAX_LOG_BUCKETS: u32 = 10;
-/// Slots of a bucket; size of a string header.
+/// Slots of a bucket; `STRING` is the size of a string header in bytes.
 const SLOTS: u64 = 8;
 const STRING: u64 = 16;
-/// Bucket: a byte per slot, keys, values, overflow pointer.
+/// Size of a bucket in bytes: a byte per slot, keys, values, overflow pointer.
 const BUCKET: u64 = SLOTS + SLOTS * STRING * 2 + 8;
-/// Smaller slot bytes mark empty and moved slots.
+/// Minimum slot byte of an occupied slot; smaller ones mark empty and moved slots.
 const MIN_TOP_HASH: u8 = 5;
 
-/// The labels that the word `g.labels` points to, as far as they are known, and a sentence for `missing` when they are
-/// not known whole.
+/// Returns the labels that the word `g.labels` points to, as far as they are known, and a sentence for `missing` when
+/// they are incomplete.
 pub fn labels(memory: &dyn Memory, minor: u32, word: u64) -> (BTreeMap<String, String>, Option<String>) {
     if word == 0 {
         return (BTreeMap::new(), None);
@@ -43,14 +43,14 @@ pub fn labels(memory: &dyn Memory, minor: u32, word: u64) -> (BTreeMap<String, S
 #[derive(Default)]
 struct Labels {
     by_key: BTreeMap<String, String>,
-    /// Bytes read for them.
+    /// Total number of bytes of their texts read so far.
     bytes: u64,
-    /// The first text that is not known whole.
+    /// Reason for the first incomplete text.
     cut: Option<String>,
 }
 
 impl Labels {
-    /// The text whose header is at `header`, as far as it is known.
+    /// Reads the text whose header is at `header`, as far as it was captured.
     fn text(&mut self, memory: &dyn Memory, header: Place) -> Result<String, Unknown> {
         let (ptr, len) = (header.word(memory)?, header.offset(8).word(memory)?);
         let text = prefix(memory, ptr, len, MAX_TEXT);
@@ -66,7 +66,7 @@ impl Labels {
     }
 }
 
-/// []struct{key, value string}
+/// Reads a []struct{key, value string}.
 fn list(memory: &dyn Memory, header: u64, out: &mut Labels) -> Result<(), Unknown> {
     let header = Place::At(header);
     let (first, len) = (header.word(memory)?, header.offset(8).word(memory)?);
@@ -81,8 +81,8 @@ fn list(memory: &dyn Memory, header: u64, out: &mut Labels) -> Result<(), Unknow
     Ok(())
 }
 
-/// runtime.hmap {count 0, flags 8, B 9, …, buckets 16, oldbuckets 24}. While the map grows, entries that have not
-/// moved yet are in the old buckets only, moved ones are marked there.
+/// Reads a runtime.hmap {count 0, flags 8, B 9, …, buckets 16, oldbuckets 24}. While the map grows, entries that have
+/// not been moved yet are only in the old buckets, where moved ones are marked.
 fn hash_map(memory: &dyn Memory, map: u64, out: &mut Labels) -> Result<(), Unknown> {
     if map == 0 {
         return Ok(());
@@ -114,7 +114,8 @@ fn hash_map(memory: &dyn Memory, map: u64, out: &mut Labels) -> Result<(), Unkno
     }
 }
 
-/// `left` bounds the overflow buckets of the whole map, which may form a cycle in damaged memory.
+/// Reads an array of buckets. `left` bounds the overflow buckets of the whole map, which may form a cycle in damaged
+/// memory.
 fn bucket_array(
     memory: &dyn Memory,
     first: u64,
@@ -159,7 +160,7 @@ mod tests {
         let read = |count: u64| {
             let mut memory = Snapshot::new();
             memory.add(0x1000, words(&[0x10_0000, count, count]));
-            // Keys of different lengths, so that they are different keys.
+            // Keys of different lengths are different keys.
             let pairs = (0..count).flat_map(|i| [0x20_0000, i + 1, 0x20_0000, text.len() as u64]);
             memory.add(0x10_0000, words(&pairs.collect::<Vec<_>>()));
             memory.add(0x20_0000, text.clone());

@@ -1,7 +1,7 @@
 //! Errors and Stringers of Go's own library whose text is a concatenation of their fields.
 //!
-//! A table of templates. Fields are found by name in the target's own type information, so a release that moves
-//! them needs no new row; what a row claims holds in every supported release.
+//! A table of templates. Fields are found by name in the target's own type information, so a release that moves them
+//! needs no new row; each row holds for every supported release.
 
 use super::{
     Decoder, MAX_DEPTH, VISIT,
@@ -10,25 +10,25 @@ use super::{
 };
 use crate::gotype::{Kind, Role, Type};
 
-/// A part of a text.
+/// A part of a text template.
 enum Piece {
-    /// These characters.
+    /// Literal text.
     Lit(&'static str),
-    /// A string field.
+    /// The contents of a string field.
     Str(&'static str),
-    /// A string field, quoted by strconv.
+    /// The contents of a string field, quoted by strconv.
     Quote(&'static str),
     /// The text of an error field.
     Err(&'static str),
-    /// The value itself, of string kind.
+    /// The value itself, which is of string kind.
     Own,
-    /// The same, quoted.
+    /// The value itself, quoted by strconv.
     OwnQuoted,
 }
 
 use Piece::{Err as E, Lit as L, Own, OwnQuoted, Quote as Q, Str as S};
 
-/// Import path, type name, text. Whether the method has a pointer receiver does not matter: its text is the same.
+/// Import path, type name, template. Whether the method has a pointer receiver is irrelevant: the text is the same.
 #[rustfmt::skip]
 const KNOWN: &[(&str, &str, &[Piece])] = &[
     ("context", "deadlineExceededError", &[L("context deadline exceeded")]),
@@ -56,17 +56,17 @@ const KNOWN: &[(&str, &str, &[Piece])] = &[
     ("os/exec", "Error", &[L("exec: "), Q("Name"), L(": "), E("Err")]),
     ("regexp/syntax", "Error", &[L("error parsing regexp: "), S("Code"), L(": `"), S("Expr"), L("`")]),
     ("strconv", "NumError", &[L("strconv."), S("Func"), L(": parsing "), Q("Num"), L(": "), E("Err")]),
-    // Not Go's library, but the most used replacement of its package errors.
+    // Not Go's library, but the most widely used replacement of its package errors.
     ("github.com/pkg/errors", "fundamental", &[S("msg")]),
     ("github.com/pkg/errors", "withMessage", &[S("msg"), L(": "), E("cause")]),
     ("github.com/pkg/errors", "withStack", &[E("error")]),
 ];
 
-/// Types whose methods accept a nil receiver and return this.
+/// Types whose methods accept a nil receiver and return `<nil>` for it.
 const NIL_RECEIVER: &[(&str, &str)] = &[("net", "AddrError"), ("net", "DNSError"), ("net", "OpError")];
 
 impl Decoder<'_> {
-    /// What `Error()` (or, of a value that is no error, `String()`) returns for a value of type `t`.
+    /// Returns the result of `Error()` (or of `String()`, for a value that is no error) for a value of type `t`.
     pub(super) fn method_text(
         &self,
         t: &Type,
@@ -85,7 +85,7 @@ impl Decoder<'_> {
 
     fn method_text_here(&self, t: &Type, name: &str, role: Role, data: u64) -> Result<Vec<u8>, Unknown> {
         let method = if role.error { "Error" } else { "String" };
-        // Through a pointer, the methods are those of what it points to.
+        // A pointer has the methods of the type that it points to.
         let (own, place) = if t.kind == Kind::Pointer && !t.named {
             (self.types.elem(t)?, Place::At(data))
         } else {
@@ -135,7 +135,7 @@ impl Decoder<'_> {
         Ok(out)
     }
 
-    /// The string in a field.
+    /// Returns the contents of a string field.
     pub(super) fn string_field(&self, s: &Type, at: Place, name: &str) -> Result<Vec<u8>, Unknown> {
         self.string(self.string_place(s, at, name)?)
     }
@@ -148,7 +148,7 @@ impl Decoder<'_> {
         Ok(place)
     }
 
-    /// The text of the error in a field: the last part of the text around it, since it may be cut.
+    /// Returns the text of the error in a field. It must be the last part of the surrounding text, since it may be cut.
     pub(super) fn error_field(&self, s: &Type, at: Place, name: &str) -> Result<Vec<u8>, Unknown> {
         let (t, place) = self.field(s, at, name)?;
         if t.kind != Kind::Interface {
@@ -157,7 +157,7 @@ impl Decoder<'_> {
         self.error_at(place)
     }
 
-    /// The text of the error whose interface is at `place`.
+    /// Returns the text of the error whose interface is at `place`.
     pub(super) fn error_at(&self, place: Place) -> Result<Vec<u8>, Unknown> {
         let (t, data) = self.interface(place)?.ok_or_else(|| Unknown::new("it wraps a nil error"))?;
         let name = self.types.name(&t)?;

@@ -1,9 +1,9 @@
-//! Panic values: from the two words of an interface and the memory behind them to what Go prints.
+//! Panic values: decodes the two words of an interface, and the memory they refer to, into what Go prints.
 //!
-//! Knows how each Go release prints a panic value, and the texts of those errors whose `Error` method gives nothing
-//! but what their fields say. Code of the target is never run, so for any other error or Stringer the text is
-//! unknown unless the runtime resolved it itself ([`Decoder::resolved`]). Must not know events, processes or files.
-//! All input is untrusted: reads, recursion and output are bounded.
+//! Knows how each Go release prints a panic value, and the texts of those errors whose `Error` method depends only on
+//! their fields. Code of the target is never run, so the text of any other error or Stringer is unknown unless the
+//! runtime resolved it ([`Decoder::resolved`]). Must not know events, processes or files. All input is untrusted:
+//! reads, recursion and output are bounded.
 
 mod basic;
 mod detail;
@@ -34,20 +34,20 @@ use crate::{
     memory::{Memory, prefix},
 };
 
-/// The text of an error number of the kernel, as Go has it.
+/// Returns the text of a kernel error number, as Go prints it.
 pub(crate) fn errno_text(number: u64) -> Option<&'static str> {
     errno::plain(number)
 }
 
-/// What one value may cost: a byte of text costs one, an error in a chain [`VISIT`], a method [`METHOD`].
+/// Work limit for one value: a byte of text costs one, an error in a chain [`VISIT`], a method [`METHOD`].
 const FUEL: u64 = 32 << 20;
 const VISIT: u64 = 8 << 10;
 const METHOD: u64 = 256;
 
-/// Most bytes of a string that was not captured whole.
+/// Maximum number of bytes read of a string that was captured only in part.
 const MAX_PREFIX: usize = 4 << 20;
 
-/// Deepest chain of wrapped errors that is followed.
+/// Maximum depth of a chain of wrapped errors.
 const MAX_DEPTH: u32 = 64;
 
 /// The two words of a Go `any`.
@@ -55,25 +55,26 @@ const MAX_DEPTH: u32 = 64;
 pub struct Eface {
     /// Address of the type descriptor; 0 for nil.
     pub type_word: u64,
-    /// The value, or its address.
+    /// The value itself, or its address.
     pub data_word: u64,
 }
 
-/// A panic value, as far as it could be told.
+/// A decoded panic value, as far as it could be determined.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Decoded {
-    /// For the incident.
+    /// The value as stored in the incident.
     pub value: Value,
-    /// `value.printed` before newlines are indented: the incident's message, when this is the first panic.
+    /// `value.printed` before newlines are indented: the incident's message if this is the first panic.
     pub message: Option<String>,
-    /// The type implements `runtime.Error`.
+    /// Whether the type implements `runtime.Error`.
     pub runtime_error: bool,
-    /// What is `None` above, and why; `what` counts from the value (`text`), see [`Decoded::missing_under`].
+    /// The fields of `value` that are `None`, with the reason; `what` is relative to the value (`text`), see
+    /// [`Decoded::missing_under`].
     pub missing: Vec<Missing>,
 }
 
 impl Decoded {
-    /// The entries of `missing`, for a value at `path` of the incident (`panics[0].value`).
+    /// Returns the entries of `missing` for a value at `path` of the incident (`panics[0].value`).
     pub fn missing_under(&self, path: &str) -> impl Iterator<Item = Missing> {
         self.missing
             .iter()
@@ -87,18 +88,18 @@ impl Decoded {
     }
 }
 
-/// Decodes the panic values of one target.
+/// Decoder of one target's panic values.
 pub struct Decoder<'a> {
     types: Types<'a>,
     fuel: Cell<u64>,
     depth: Cell<u32>,
-    /// A string that ends the text was captured in part: bytes known, and its length.
+    /// Set when the string that ends the text was captured in part: number of known bytes, and its full length.
     cut: Cell<Option<(u64, u64)>>,
     code: Option<&'a GoBinary>,
 }
 
 impl<'a> Decoder<'a> {
-    /// A decoder over `memory`.
+    /// Returns a decoder over `memory`.
     pub fn new(memory: &'a dyn Memory, context: &'a TypeContext) -> Self {
         Self {
             types: Types::new(memory, context),
@@ -109,12 +110,12 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Also look at the program's function table, to tell promoted methods from declared ones.
+    /// Adds the program's function table, which distinguishes promoted methods from declared ones.
     pub fn with_code(self, binary: &'a GoBinary) -> Self {
         Self { code: Some(binary), ..self }
     }
 
-    /// The argument of `panic()`, or what `recover()` returned, before the runtime resolved anything.
+    /// Decodes the argument of `panic()`, or the result of `recover()`, before the runtime has resolved anything.
     pub fn decode(&self, eface: Eface) -> Decoded {
         self.begin();
         if eface.type_word == 0 {
@@ -141,18 +142,19 @@ impl<'a> Decoder<'a> {
         self.note_cut(&mut d);
         let place = Place::of(&t, eface.data_word);
         d.value.detail = detail::render(self, &t, place).ok();
-        // Of a string or number whose method gives the text, the underlying value.
+        // For a string or number whose method returns the text, the underlying value.
         if d.value.detail.is_none() && d.value.text.is_none() {
             d.value.detail = detail::underlying(self, &t, place).ok();
         }
         d
     }
 
-    /// A fatal panic's value once `preprintpanics` has run: `raised` as it was decoded at the raise, `resolved` as
-    /// `_panic.arg` is now. For an error or Stringer that is a string, its text; any other value is unchanged.
+    /// Decodes a fatal panic's value after `preprintpanics` has run: `raised` is the value as decoded at the raise,
+    /// `resolved` is the current `_panic.arg`. For an error or Stringer that is a string, its text; any other value is
+    /// unchanged.
     ///
-    /// From 1.25 on, of neighbours in the chain with bit-equal values only the oldest is resolved: pass its string
-    /// for the others.
+    /// From 1.25 on, the runtime resolves only the oldest of neighbours in the chain with bit-equal values: pass its
+    /// string for the others.
     pub fn resolved(&self, raised: &Decoded, resolved: Eface) -> Decoded {
         self.begin();
         let is_string = self.typed(resolved.type_word).is_ok_and(|(_, name)| name == "string");
@@ -175,7 +177,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// The same with the bytes of an error's or Stringer's text at hand.
+    /// Like [`Self::resolved`], with the bytes of the text that an error's or Stringer's method returned.
     pub fn resolved_text(&self, raised: &Decoded, text: &[u8]) -> Decoded {
         let mut d = self.finish(String::new(), raised.runtime_error, text.to_vec(), text.to_vec());
         d.value.type_name = raised.value.type_name.clone();
@@ -184,8 +186,8 @@ impl<'a> Decoder<'a> {
         d
     }
 
-    /// The argument of `panic(nil)` as gopanic receives it, before it may replace it. `panicnil` is the target's
-    /// GODEBUG setting of that name, `None` when it is not known.
+    /// Decodes the argument of `panic(nil)` as gopanic receives it, before it may replace it. `panicnil` is the
+    /// target's GODEBUG setting of that name, `None` when unknown.
     ///
     /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go>
     pub fn nil_argument(&self, panicnil: Option<bool>) -> Decoded {
@@ -207,8 +209,8 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// What is printed for a value that nobody resolved: from 1.26 on, a fatal error in a deferred call first prints
-    /// the panics under way, calling no methods (`panic: runtime.errorString("…")`).
+    /// Returns what is printed for a value that was not resolved: from 1.26 on, a fatal error in a deferred call first
+    /// prints the panics in progress without calling methods (`panic: runtime.errorString("…")`).
     pub fn unresolved(&self, eface: Eface) -> Option<String> {
         self.begin();
         if eface.type_word == 0 {
@@ -229,7 +231,7 @@ impl<'a> Decoder<'a> {
         Ok((t, name))
     }
 
-    /// An error or a Stringer: printed as the text its method returns.
+    /// Decodes an error or a Stringer, printed as the text that its method returns.
     fn resolvable(&self, t: &Type, name: String, role: Role, eface: Eface) -> Decoded {
         match self.method_text(t, &name, role, eface.data_word) {
             Ok(text) => self.finish(name, role.runtime_error, text.clone(), text),
@@ -242,7 +244,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Neither error nor Stringer.
+    /// Decodes a value that is neither an error nor a Stringer.
     fn plain(&self, t: &Type, name: String, eface: Eface) -> Decoded {
         match self.basic(t, &name, eface.data_word) {
             Ok((text, message)) => self.finish(name, false, text, message),
@@ -255,7 +257,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// A value whose text is known.
+    /// Builds the result for a value whose text is known.
     fn finish(&self, type_name: String, runtime_error: bool, text: Vec<u8>, message: Vec<u8>) -> Decoded {
         let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let raw_hex =
@@ -274,20 +276,20 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// The string at `place`, charged for.
+    /// Reads the string at `place` and charges fuel for it.
     fn string(&self, place: Place) -> Result<Vec<u8>, Unknown> {
         let text = place.string(self.types.memory)?;
         self.spend(text.len() as u64)?;
         Ok(text)
     }
 
-    /// The string at `place`, or as much of its beginning as was captured; then [`Decoder::is_cut`], and the text must
-    /// end here.
+    /// Reads the string at `place`, or as much of its beginning as was captured; in the latter case [`Decoder::is_cut`]
+    /// is true, and the caller must append nothing to the text.
     fn string_or_prefix(&self, place: Place) -> Result<Vec<u8>, Unknown> {
         self.string(place).or_else(|unknown| {
             let memory = self.types.memory;
             let (ptr, len) = (place.word(memory)?, place.offset(8).word(memory)?);
-            // No address space holds a longer one: the header is damaged.
+            // No address space contains a longer string: the header is damaged.
             let len_is_possible = len < 1 << 47;
             let known = if len_is_possible { prefix(memory, ptr, len, MAX_PREFIX) } else { Vec::new() };
             if known.is_empty() {
@@ -299,7 +301,7 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    /// The text ends before its end.
+    /// Reports whether the text is truncated because a string was captured in part.
     fn is_cut(&self) -> bool {
         self.cut.get().is_some()
     }
@@ -311,13 +313,13 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// A new value, with all of the fuel.
+    /// Starts a new value with full fuel.
     fn begin(&self) {
         self.fuel.set(FUEL);
         self.cut.set(None);
     }
 
-    /// Every step of a chain of errors passes here: cycles and exponential chains run out of fuel.
+    /// Charges fuel. Every step of a chain of errors does so: cycles and exponential chains run out of fuel.
     fn spend(&self, cost: u64) -> Result<(), Unknown> {
         match self.fuel.get().checked_sub(cost) {
             Some(rest) => {
@@ -328,7 +330,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// The concrete type and data word of the non-empty interface at `place`; `None` when it is nil.
+    /// Returns the concrete type and data word of the non-empty interface at `place`; `None` when it is nil.
     fn interface(&self, place: Place) -> Result<Option<(Type, u64)>, Unknown> {
         let memory = self.types.memory;
         let (itab, data) = (place.word(memory)?, place.offset(8).word(memory)?);
@@ -339,33 +341,33 @@ impl<'a> Decoder<'a> {
         Ok(Some((self.types.get(type_addr)?, data)))
     }
 
-    /// How the runtime treats values of the type, charged for.
+    /// Returns the interfaces that panic printing checks for, and charges fuel.
     fn role(&self, t: &Type) -> Result<Role, Unknown> {
         self.spend(METHOD * u64::from(self.types.method_count(t)?))?;
         Ok(self.types.role(t)?)
     }
 
-    /// The method set of a concrete type, charged for.
+    /// Returns the method set of a concrete type, and charges fuel.
     fn methods(&self, t: &Type) -> Result<Vec<Method>, Unknown> {
         self.spend(METHOD * u64::from(self.types.method_count(t)?))?;
         Ok(self.types.methods(t)?)
     }
 
-    /// The methods an interface type asks for, charged for.
+    /// Returns the methods that an interface type requires, and charges fuel.
     fn interface_methods(&self, t: &Type) -> Result<Vec<String>, Unknown> {
         let names = self.types.interface_methods(t)?;
         self.spend(METHOD * names.len() as u64)?;
         Ok(names)
     }
 
-    /// The fields of a struct type, charged for.
+    /// Returns the fields of a struct type, and charges fuel.
     fn fields(&self, s: &Type) -> Result<Vec<Field>, Unknown> {
         let fields = self.types.fields(s)?;
         self.spend(fields.iter().map(|f| f.name.len() as u64 + 24).sum())?;
         Ok(fields)
     }
 
-    /// A field of the struct of type `s` at `at`.
+    /// Returns type and place of a field of the struct of type `s` at `at`.
     fn field(&self, s: &Type, at: Place, name: &str) -> Result<(Type, Place), Unknown> {
         let field = self
             .fields(s)?
@@ -377,7 +379,7 @@ impl<'a> Decoder<'a> {
 }
 
 impl Place {
-    /// Where the value of an interface with this data word lies.
+    /// Returns the place of the value of an interface with this type and data word.
     fn of(t: &Type, data_word: u64) -> Self {
         if t.direct_iface { Self::Word(data_word) } else { Self::At(data_word) }
     }

@@ -1,4 +1,4 @@
-//! Addresses of package net, as their String methods give them.
+//! Addresses of package net, formatted as by their String methods.
 //!
 //! <https://github.com/golang/go/blob/go1.24.11/src/net/ip.go>
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::gotype::Type;
 
-/// Longest `net.IP` that is printed.
+/// Maximum length of a `net.IP`, in bytes.
 const MAX_IP: u64 = 64;
 
 impl Decoder<'_> {
@@ -38,7 +38,7 @@ impl Decoder<'_> {
         }
     }
 
-    /// IP and zone of an address struct.
+    /// Returns IP and zone of an address struct.
     fn host(&self, s: &Type, at: Place) -> Result<Vec<u8>, Unknown> {
         let memory = self.types.memory;
         let ip = self.field(s, at, "IP")?.1;
@@ -57,7 +57,7 @@ impl Decoder<'_> {
     }
 }
 
-/// `net.IP.String`, with the empty address as "".
+/// `net.IP.String`, except that the empty address gives "".
 fn ip_text(bytes: &[u8]) -> String {
     if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
         return Ipv4Addr::from(v4).to_string();

@@ -1,11 +1,11 @@
-//! Where a value lies, and reading Go's basic shapes from there. Knows nothing of types.
+//! Location of a value, and reads of Go's basic shapes from it. Knows nothing of types.
 
 use crate::memory::Memory;
 
-/// Longest string that is read.
+/// Maximum length of a string, in bytes.
 pub(super) const MAX_STRING: u64 = 16 << 20;
 
-/// Why something could not be told: a sentence for `missing`.
+/// Why a value could not be determined: a sentence for `missing`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unknown(pub(super) String);
 
@@ -25,17 +25,17 @@ impl From<crate::gotype::TypeError> for Unknown {
     }
 }
 
-/// Where a value lies.
+/// Location of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// At an address.
+    /// In memory, at this address.
     At(u64),
-    /// It is this word: pointers, and structs and arrays of exactly one pointer, inside an interface.
+    /// This word is the value: pointers, and structs and arrays of exactly one pointer, inside an interface.
     Word(u64),
 }
 
 impl Place {
-    /// The place `offset` bytes further on; in a one-word value only offset 0 has bytes.
+    /// Returns the place `offset` bytes further on; a one-word value has bytes only at offset 0.
     pub(super) fn offset(self, offset: u64) -> Self {
         match self {
             Self::At(addr) => Self::At(addr.wrapping_add(offset)),
@@ -43,7 +43,7 @@ impl Place {
         }
     }
 
-    /// Up to 16 bytes from here, zero-extended.
+    /// Reads up to 16 bytes, zero-extended.
     pub(super) fn uint(self, memory: &dyn Memory, size: usize) -> Result<u128, Unknown> {
         match self {
             Self::Word(word) => Ok(u128::from(word)),
@@ -59,19 +59,19 @@ impl Place {
         }
     }
 
-    /// The word here.
+    /// Reads a word.
     pub(super) fn word(self, memory: &dyn Memory) -> Result<u64, Unknown> {
         self.uint(memory, 8).map(|v| v as u64)
     }
 
-    /// The bytes of the string whose header (pointer, length) is here.
+    /// Reads the string whose header (pointer, length) is at this place.
     pub(super) fn string(self, memory: &dyn Memory) -> Result<Vec<u8>, Unknown> {
         let (ptr, len) = (self.word(memory)?, self.offset(8).word(memory)?);
         string_bytes(memory, ptr, len)
     }
 }
 
-/// The bytes of a string, whole or not at all.
+/// Reads the bytes of a string; fails unless all of them are available.
 pub(super) fn string_bytes(memory: &dyn Memory, ptr: u64, len: u64) -> Result<Vec<u8>, Unknown> {
     if len == 0 {
         return Ok(Vec::new());
@@ -79,7 +79,7 @@ pub(super) fn string_bytes(memory: &dyn Memory, ptr: u64, len: u64) -> Result<Ve
     if len > MAX_STRING {
         return Err(Unknown(format!("string of {len} bytes is longer than the {MAX_STRING} that are read")));
     }
-    // The last byte first: a length from damaged memory must not cost an allocation.
+    // Read the last byte first: a length from damaged memory must not cause an allocation.
     let unread = || Unknown(format!("string of {len} bytes at {ptr:#x} was not captured whole"));
     memory.u8(ptr.wrapping_add(len - 1)).ok_or_else(unread)?;
     memory.bytes(ptr, len as usize).ok_or_else(unread)

@@ -1,15 +1,15 @@
-//! Go's `print` of basic values as each release does it. Pure text.
+//! Go's `print` of basic values, as implemented in each release. Pure text.
 //!
-//! <https://github.com/golang/go/blob/go1.25.5/src/runtime/print.go>, changed for floating point in
+//! <https://github.com/golang/go/blob/go1.25.5/src/runtime/print.go>; floating point changed in
 //! <https://github.com/golang/go/blob/go1.26.6/src/runtime/print.go>.
 
-/// First release that puts a tab after each newline of a printed value:
+/// First release that prints a tab after each newline of a printed value:
 /// <https://github.com/golang/go/blob/go1.23.9/src/runtime/error.go>.
 const INDENT_SINCE: u32 = 23;
-/// First release that prints the shortest decimal.
+/// First release that prints floating-point numbers as the shortest decimal.
 const SHORTEST_SINCE: u32 = 26;
 
-/// What the panic printer makes of a value's text.
+/// Indents a value's text as the panic printer does.
 pub(super) fn indented(minor: u32, text: &[u8]) -> Vec<u8> {
     if minor < INDENT_SINCE {
         return text.to_vec();
@@ -48,14 +48,15 @@ pub(super) fn complex64(minor: u32, re: f32, im: f32) -> String {
     complex(minor, &float32(minor, re), &float32(minor, im))
 }
 
-/// The old printer writes one part after the other, the new one makes sure that there is a sign between them.
+/// Formats a complex number. The old printer writes one part after the other; the new one ensures that there is a sign
+/// between them.
 fn complex(minor: u32, re: &str, im: &str) -> String {
     let sign = if minor >= SHORTEST_SINCE && !im.starts_with(['+', '-']) { "+" } else { "" };
     format!("({re}{sign}{im}i)")
 }
 
-/// strconv's format 'g' with the shortest precision. `scientific` is Rust's shortest form of the absolute value at
-/// the width of the type (`1.25e2`), which has the same digits.
+/// Formats like strconv's format 'g' with the shortest precision. `scientific` is Rust's shortest form of the absolute
+/// value at the width of the type (`1.25e2`), which has the same digits.
 fn shortest(v: f64, scientific: &str) -> String {
     if let Some(text) = not_a_number(v) {
         return text.to_owned();
@@ -78,7 +79,8 @@ fn shortest(v: f64, scientific: &str) -> String {
     }
 }
 
-/// The old printer: seven digits, found by repeated division, so its rounding errors are part of the output.
+/// Formats like the old printer: seven digits, found by repeated division, so its rounding errors are part of the
+/// output.
 fn seven_digits(value: f64) -> String {
     const DIGITS: usize = 7;
     if let Some(text) = not_a_number(value) {

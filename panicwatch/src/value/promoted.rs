@@ -1,7 +1,7 @@
-//! Methods that a struct has only because it embeds something: their text is the embedded value's.
+//! Methods that a struct has only because it embeds another value: their text is the embedded value's.
 //!
-//! Whether `Error` is the struct's own or promoted is not in its type, but the compiler marks the wrapper it makes
-//! for a promoted method, and that mark is in the pclntab.
+//! The type does not record whether `Error` is the struct's own or promoted, but the compiler generates a wrapper for a
+//! promoted method, and the pclntab marks it as such.
 
 use super::{
     Decoder,
@@ -13,8 +13,9 @@ use crate::{
 };
 
 impl Decoder<'_> {
-    /// The text of `method` of a value of struct type `own` at `place`, whose methods were found through `outer`
-    /// (the struct or a pointer to it); `None` unless it is known to be an embedded field's.
+    /// Returns the text of `method` of a value of struct type `own` at `place`, whose methods were found through
+    /// `outer` (the struct or a pointer to it); `None` unless the method is known to be promoted from an embedded
+    /// field.
     pub(super) fn promoted(
         &self,
         outer: &Type,
@@ -38,7 +39,7 @@ impl Decoder<'_> {
                 _ => false,
             };
             if has {
-                // One of the two has it from deeper inside; which is not looked into.
+                // One of the two fields has it from a deeper level; deciding which is not supported.
                 if found.is_some() {
                     return None;
                 }
@@ -80,11 +81,12 @@ impl Decoder<'_> {
         Some(self.methods(t).ok()?.iter().any(|m| m.name == method))
     }
 
-    /// Is the method a wrapper around an embedded field's? `None` when that cannot be told. A pointer's method is a
-    /// wrapper also when the struct itself declares it, so the struct's own method set is asked first.
+    /// Reports whether the method is a wrapper around an embedded field's; `None` when that cannot be determined. A
+    /// pointer type's method is a wrapper even if the struct itself declares it, so the struct's own method set is
+    /// checked first.
     fn is_promoted(&self, outer: &Type, own: &Type, method: &str) -> Option<bool> {
         let binary = self.code?;
-        // Instances of generic types have wrappers of another sort, which pass the type arguments on.
+        // Instances of generic types have wrappers of another kind, which pass the type arguments on.
         if self.types.name(own).ok()?.contains('[') {
             return None;
         }

@@ -1,9 +1,9 @@
-//! Go's two ways of quoting a string: strconv.Quote (also `%q`) and the one of package time. Pure text.
+//! Go's two ways of quoting a string: strconv.Quote (also `%q`) and that of package time. Pure text.
 
 use super::place::Unknown;
 
-/// `strconv.Quote`. Unknown when it depends on whether a character outside letters and digits is printable, for
-/// which Go asks its own tables of the release's Unicode version.
+/// `strconv.Quote`. Fails when the result depends on whether a character outside letters and digits is printable, which
+/// Go looks up in its own tables of the release's Unicode version.
 ///
 /// <https://github.com/golang/go/blob/go1.24.11/src/strconv/quote.go>
 pub(super) fn strconv(text: &[u8]) -> Result<Vec<u8>, Unknown> {
@@ -52,7 +52,7 @@ pub(super) fn time(text: &[u8]) -> Vec<u8> {
     for &byte in text {
         match byte {
             b'"' | b'\\' => out.extend([b'\\', byte]),
-            // DEL is below utf8.RuneSelf and not below a space: it passes.
+            // DEL is below utf8.RuneSelf and not below a space, so it is not escaped.
             b' '..=0x7f => out.push(byte),
             _ => out.extend(format!("\\x{byte:02x}").bytes()),
         }

@@ -1,4 +1,4 @@
-//! The runtime's own errors: their texts, with their numbers, as `Error()` would give them.
+//! The runtime's own errors: their texts, including numbers, as returned by `Error()`.
 //!
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/error.go>
 
@@ -23,7 +23,7 @@ const BOUNDS: [&str; 9] = [
     "cannot convert slice with length %y to array or pointer to array with length %x",
 ];
 
-/// The same when the index is negative. The last code has none in Go either: it indexes this table out of range.
+/// Texts by bounds code for a negative index. Go has none for the last code either: it indexes this table out of range.
 const BOUNDS_NEGATIVE: [&str; 8] = [
     "index out of range [%x]",
     "slice bounds out of range [:%x]",
@@ -36,7 +36,7 @@ const BOUNDS_NEGATIVE: [&str; 8] = [
 ];
 
 impl Decoder<'_> {
-    /// The text of a type of package runtime; `None` when it is not one of those known.
+    /// Returns the text of a type of package runtime; `None` for unknown types.
     pub(super) fn runtime_error(&self, name: &str, place: Place) -> Option<Result<Vec<u8>, Unknown>> {
         let memory = self.types.memory;
         Some(match name {
@@ -112,12 +112,12 @@ pub(super) fn panic_nil_text(minor: u32) -> &'static str {
     }
 }
 
-/// `boundsError.Error`; `None` for a code that no release has.
+/// `boundsError.Error`; `None` for a code that no release uses.
 pub(super) fn bounds_text(minor: u32, x: u64, y: i64, signed: bool, code: usize) -> Option<String> {
     let negative = signed && (x as i64) < 0;
     let format = match code {
         8 if negative => return None,
-        // Conversion of slices to arrays came with 1.20.
+        // Conversion of slices to arrays was added in 1.20.
         8 if minor < 20 => "cannot convert slice with length %y to pointer to array with length %x",
         _ if negative => BOUNDS_NEGATIVE.get(code)?,
         _ => BOUNDS.get(code)?,

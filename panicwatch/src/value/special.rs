@@ -7,11 +7,11 @@ use super::{
 };
 use crate::gotype::{Kind, Type};
 
-/// Most errors in one errors.Join.
+/// Maximum number of errors in one errors.Join.
 const MAX_JOINED: u64 = 1024;
 
 impl Decoder<'_> {
-    /// The text of a value of type `package.name`; `None` when the type is not one of those known.
+    /// Returns the text of a value of type `package.name`; `None` for unknown types.
     pub(super) fn special(
         &self,
         package: &str,
@@ -62,7 +62,7 @@ impl Decoder<'_> {
         Ok(format!("hash of unhashable type: {}", self.types.name(&typ)?).into())
     }
 
-    /// <https://github.com/golang/go/blob/go1.24.11/src/net/net.go>, as the two below.
+    /// <https://github.com/golang/go/blob/go1.24.11/src/net/net.go>, like the two functions below.
     fn addr_error(&self, t: &Type, at: Place) -> Result<Vec<u8>, Unknown> {
         let err = self.string_field(t, at, "Err")?;
         let addr = self.string_field(t, at, "Addr")?;
@@ -154,7 +154,7 @@ impl Decoder<'_> {
     }
 }
 
-/// `(*os.ProcessState).String` of a process that has ended.
+/// Formats like `(*os.ProcessState).String`, for a process that has ended.
 fn wait_status(status: u32) -> Option<String> {
     let core = if status & 0x80 != 0 { " (core dumped)" } else { "" };
     match status & 0x7f {

@@ -1,4 +1,4 @@
-//! Damaged and hostile memory: every decoding ends, soon, without a panic and without inventing a text.
+//! Damaged and hostile memory: every decoding ends quickly, without a panic and without inventing a text.
 
 use super::*;
 use crate::{
@@ -23,7 +23,7 @@ fn context(minor: u32) -> TypeContext {
     }
 }
 
-/// A type section written piece by piece.
+/// A type section, built piece by piece.
 #[derive(Default)]
 struct Section(Vec<u8>);
 
@@ -41,7 +41,7 @@ impl Section {
         self.put(&[&[1, text.len() as u8], text.as_bytes()].concat())
     }
 
-    /// An abi.Type followed by `rest`.
+    /// Appends an abi.Type followed by `rest`; returns its address.
     fn typ(&mut self, name: &str, size: u64, flags: u8, kind: u8, rest: &[u64]) -> u64 {
         let name = self.name(name);
         let mut raw = vec![0; 48];
@@ -120,7 +120,7 @@ fn a_pointer_to_itself_ends() {
     section.put(&[0; 8]);
     let at = section.typ("*main.P", 8, 0, 22 | 0x20, &[0]);
     let mut bytes = section.0.clone();
-    // Its element type is itself.
+    // Its element type is the type itself.
     let elem = (at - TYPES) as usize + 48;
     bytes[elem..elem + 8].copy_from_slice(&at.to_le_bytes());
     let mut memory = Snapshot::new();
@@ -133,7 +133,7 @@ fn a_pointer_to_itself_ends() {
 
 #[test]
 fn methods_are_not_read_without_end() {
-    // errors.Join of a thousand errors, each of a type with the most methods that are believed.
+    // errors.Join of a thousand errors, each of a type with the maximum number of methods.
     let mut section = Section::default();
     section.put(&[0; 8]);
     let string = section.typ("string", 16, 4, 24, &[]);
@@ -166,7 +166,7 @@ fn methods_are_not_read_without_end() {
     context.sections[0].etypes = TYPES + 0x10_0000;
     let d = Decoder::new(&memory, &context).decode(Eface { type_word: join, data_word: HEAP });
     assert_eq!(d.value.text, None);
-    // Either reason ends it; a type's own text would be known only to the program.
+    // Either reason ends it; the text of such a type would be known only to the program.
     assert!(d.missing.iter().all(|m| m.reason.contains("main.Wide")), "{:?}", d.missing);
     let decoder = Decoder::new(&memory, &context);
     let wide = decoder.types.get(wide).expect("a type");
@@ -188,7 +188,7 @@ fn panic_nil_depends_on_release_and_setting() {
     assert_eq!(text(27, None), None);
 }
 
-/// Memory in which every byte is known and none makes sense.
+/// Memory in which every byte is readable and none is meaningful.
 struct Noise(u64);
 
 impl Memory for Noise {
@@ -197,7 +197,7 @@ impl Memory for Noise {
             let mut x = addr.wrapping_add(i as u64) ^ self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
             x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            // Small values are likelier to be taken for lengths and flags.
+            // Small values are more likely to be accepted as lengths and flags.
             *byte = if x & 0x300 == 0 { (x >> 56) as u8 } else { (x >> 60) as u8 & 3 };
         }
         true

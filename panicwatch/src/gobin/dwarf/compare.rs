@@ -1,4 +1,4 @@
-//! The layout table against a binary's debug information.
+//! Compares the layout table with a binary's debug information.
 
 use super::{DwarfError, Found, Wanted, offsets};
 use crate::gobin::{
@@ -9,35 +9,35 @@ use crate::gobin::{
     },
 };
 
-/// A field on which table and debug information do not agree.
+/// A field on which table and debug information disagree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// Go name of the struct.
     pub go_type: &'static str,
     /// Go path of the field, alternatives between `|`.
     pub path: &'static str,
-    /// Offset in the table; `None` when the table says that the release lacks the field.
+    /// Offset in the table; `None` when the table has no such field for the release.
     pub table: Option<u16>,
     /// Offset in the debug information; `None` when the struct there lacks the field.
     pub dwarf: Option<u64>,
 }
 
-/// A layout that was compared.
+/// Result of a comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
-    /// The table's row, with what the debug information says wherever it says something.
+    /// The table's row, with the debug information's offsets wherever it has them.
     pub layout: RuntimeLayout,
-    /// Where that changed the row.
+    /// The fields whose offsets changed.
     pub differences: Vec<Difference>,
-    /// Fields compared.
+    /// Number of fields compared.
     pub compared: usize,
-    /// Every field that all known releases have was found in the structs that are there.
+    /// Whether every field that all known releases have was found in the structs that are present.
     pub complete: bool,
-    /// Structs that the debug information does not have: the linker drops types nobody uses.
+    /// Structs missing from the debug information: the linker drops unused types.
     pub absent: Vec<&'static str>,
 }
 
-/// Kind-specific type descriptors by their names through the releases; their sizes are where uncommon types follow.
+/// Kind-specific type descriptors by their names through the releases; the uncommon type follows at the end of each.
 const DESCRIPTORS: [&[&str]; 8] = [
     &["internal/abi.ArrayType", "runtime.arraytype"],
     &["internal/abi.ChanType", "runtime.chantype"],
@@ -49,7 +49,7 @@ const DESCRIPTORS: [&[&str]; 8] = [
     &["internal/abi.StructType", "runtime.structtype"],
 ];
 
-/// Older names of structs, by the name in the table.
+/// Returns the older name of a struct, given its name in the table.
 fn older_name(go_type: &str) -> Option<&'static str> {
     match go_type {
         "internal/abi.Type" => Some("runtime._type"),
@@ -59,10 +59,10 @@ fn older_name(go_type: &str) -> Option<&'static str> {
     }
 }
 
-/// Compares `table` with the debug information of the ELF file `bytes`, which wins.
+/// Compares `table` with the debug information of the ELF file `bytes`, which takes precedence.
 ///
 /// # Errors
-/// When there is no usable debug information; the table is all there is then.
+/// Returns an error when there is no usable debug information; only the table remains in that case.
 pub fn check(bytes: &[u8], table: &RuntimeLayout) -> Result<Checked, DwarfError> {
     let mut wanted: Vec<Wanted> =
         DESCRIPTORS.iter().map(|names| Wanted { names: names.to_vec(), paths: vec!["sizeof"] }).collect();
@@ -95,7 +95,7 @@ pub fn check(bytes: &[u8], table: &RuntimeLayout) -> Result<Checked, DwarfError>
     macro_rules! compare {
         ($($field:ident: $row:ty),+ $(,)?) => {$(
             if out.note(&found, <$row>::GO_TYPE, &table.$field.fields()) {
-                // A struct that lacks what every release has keeps the table's row.
+                // A struct that lacks a field of all releases keeps the table's row.
                 let dwarf = &found[<$row>::GO_TYPE];
                 match <$row>::from_lookup(&mut |path| u16::try_from(*dwarf.get(path)?).ok()) {
                     Ok(row) => out.layout.$field = row,
@@ -118,7 +118,7 @@ fn descriptors(out: &mut Checked, found: &Found, table: &RuntimeLayout) {
         if out.note(found, go_type, &[("sizeof", Some(sizes[i]))])
             && let Some(size) = found[go_type].get("sizeof").and_then(|s| u16::try_from(*s).ok())
         {
-            // The uncommon type is aligned as the descriptor is.
+            // The uncommon type has the alignment of the descriptor.
             changed[i] = size.next_multiple_of(8);
         }
     }
@@ -136,7 +136,7 @@ fn descriptors(out: &mut Checked, found: &Found, table: &RuntimeLayout) {
 }
 
 impl Checked {
-    /// Notes one struct's differences; true when the debug information has the struct.
+    /// Records the differences of one struct; returns true when the debug information has the struct.
     fn note(&mut self, found: &Found, go_type: &'static str, fields: &[(&'static str, Option<u16>)]) -> bool {
         let Some(dwarf) = found.get(go_type) else {
             self.absent.push(go_type);

@@ -1,4 +1,4 @@
-//! A binary with the layout that its own debug information gives, and when that is asked at all.
+//! Opens a binary with the layout from its own debug information, and decides when that is necessary.
 
 use std::path::Path;
 
@@ -7,47 +7,48 @@ use crate::gobin::{
     Error, GoBinary, GoVersion, LayoutSource, RuntimeLayout, SharedBytes, identify, map, offsets::MINORS,
 };
 
-/// Whether the table is trusted without a look at debug information: for the known releases as the Go project made
-/// them. Everything else may have other structs: development versions and candidates, experiments ("X:…"), vendors'
-/// own versions, releases without a row.
+/// Reports whether the table is trusted without checking debug information: for known releases as published by the Go
+/// project. All other builds may have different structs: development versions and release candidates, experiments
+/// ("X:…"), vendors' own versions, releases without a row.
 pub fn table_suffices(version: &GoVersion) -> bool {
     version.is_plain_release() && RuntimeLayout::for_version(version).is_some()
 }
 
-/// [`open_bytes`] of the file at `path`, which may be `/proc/PID/exe`.
+/// Calls [`open_bytes`] for the file at `path`, which may be `/proc/PID/exe`.
 ///
 /// # Errors
-/// As [`parse`], and when the file cannot be read.
+/// Returns the errors of [`parse`], and an error when the file cannot be read.
 pub fn open(path: &Path) -> Result<GoBinary, Error> {
     open_bytes(map(path)?)
 }
 
-/// How everything that watches a program opens its binary: as [`GoBinary::parse`] where [`table_suffices`], for that
-/// is fast; as [`parse`] for the rest.
+/// Parses the binary of a watched program: with [`GoBinary::parse`], which is fast, if [`table_suffices`]; otherwise
+/// with [`parse`].
 ///
 /// # Errors
-/// As [`parse`].
+/// Returns the errors of [`parse`].
 pub fn open_bytes(bytes: SharedBytes) -> Result<GoBinary, Error> {
     let (version, _) = identify(bytes.clone())?;
     if table_suffices(&version) { GoBinary::parse(bytes) } else { parse(bytes) }
 }
 
-/// As [`GoBinary::parse`], but where the binary has debug information that disagrees with the table, it wins. Also
-/// reads a release that the table has no row for, when debug information gives every struct of it.
+/// Like [`GoBinary::parse`], but the binary's debug information takes precedence over the table where they disagree.
+/// Also parses a release that has no row in the table, if the debug information describes every struct.
 ///
-/// Costs some tens of milliseconds on a small program: the debug information is decompressed.
+/// Takes some tens of milliseconds for a small program: the debug information is decompressed.
 ///
 /// # Errors
-/// When the file is not Go, is damaged, or neither table nor debug information knows the release's structs.
+/// Returns an error when the file is not Go, is damaged, or neither table nor debug information describes the release's
+/// structs.
 pub fn parse(bytes: SharedBytes) -> Result<GoBinary, Error> {
     let (version, _) = identify(bytes.clone())?;
     let row = RuntimeLayout::for_version(&version);
-    // A release between or after the known ones is most like the latest known before it.
+    // A release between or after the known ones most resembles the latest known release before it.
     let Some(table) = row.clone().or_else(|| nearest(&version)) else {
         return GoBinary::parse(bytes);
     };
     let Ok(checked) = check((*bytes).as_ref(), &table) else {
-        // The table is all there is.
+        // No usable debug information: only the table remains.
         return GoBinary::parse(bytes);
     };
     if row.is_some() && checked.differences.is_empty() {
@@ -59,7 +60,7 @@ pub fn parse(bytes: SharedBytes) -> Result<GoBinary, Error> {
     let mut layout = checked.layout;
     layout.minor = version.minor;
     if row.is_none() {
-        // Debug information has no names for these numbers.
+        // Debug information does not name these numbers.
         layout.wait_reasons = &[];
     }
     let bin = GoBinary::parse_with_layout(bytes, layout, LayoutSource::Dwarf)?;
@@ -70,17 +71,17 @@ pub fn parse(bytes: SharedBytes) -> Result<GoBinary, Error> {
     Ok(bin)
 }
 
-/// The table's row for `version`, or the nearest before it, compared with the debug information in `bytes`. `None`
-/// before the first row.
+/// Compares the table's row for `version`, or the nearest earlier row, with the debug information in `bytes`. `None`
+/// for a release before the first row.
 ///
 /// # Errors
-/// When there is no usable debug information.
+/// Returns an error when there is no usable debug information.
 pub fn compare(bytes: &[u8], version: &GoVersion) -> Option<Result<Checked, DwarfError>> {
     let table = RuntimeLayout::for_version(version).or_else(|| nearest(version))?;
     Some(check(bytes, &table))
 }
 
-/// The row of the latest known release before `version`.
+/// Returns the row of the latest known release before `version`.
 fn nearest(version: &GoVersion) -> Option<RuntimeLayout> {
     if version.major != 1 {
         return None;

@@ -1,4 +1,4 @@
-//! The debug sections of an ELF file, decompressed. Knows sizes and compression, not what is in them.
+//! The debug sections of an ELF file, decompressed. Knows sizes and compression, not the contents.
 
 use std::borrow::Cow;
 
@@ -9,17 +9,17 @@ use object::{CompressionFormat, Object, ObjectSection};
 
 use super::{DwarfError, Slice};
 
-/// Most bytes that decompressing may give, all sections together.
+/// Maximum total size of all decompressed sections, in bytes.
 pub(super) const MAX_DECOMPRESSED: u64 = 256 << 20;
-/// How much more they may be than what is in the file. Real debug information shrinks to a quarter or so; zlib could
-/// make a thousandth of it.
+/// Maximum decompression ratio. Real debug information compresses to about a quarter; zlib can compress to a
+/// thousandth.
 const MAX_RATIO: u64 = 64;
-/// Longest abbreviations of one unit; some kilobytes are usual.
+/// Maximum size of one unit's abbreviations, in bytes; some kilobytes are usual.
 const MAX_ABBREVIATIONS: usize = 16 << 10;
-/// Longest name that is told from others.
+/// Maximum length of a name, in bytes; longer names are ignored.
 const MAX_NAME: usize = 256;
 
-/// The three sections that layouts are read from.
+/// The three sections needed to read layouts.
 pub(super) struct Sections<'a> {
     info: Cow<'a, [u8]>,
     abbrev: Cow<'a, [u8]>,
@@ -28,7 +28,7 @@ pub(super) struct Sections<'a> {
 
 impl<'a> Sections<'a> {
     /// # Errors
-    /// When there is no debug information, it is too large, or is damaged.
+    /// Returns an error when there is no debug information, or it is too large or damaged.
     pub(super) fn load(file: &object::File<'a>) -> Result<Self, DwarfError> {
         let mut left = MAX_DECOMPRESSED;
         let info = load(file, ".debug_info", &mut left)?.ok_or(DwarfError::None)?;
@@ -41,7 +41,7 @@ impl<'a> Sections<'a> {
         DebugInfo::new(&self.info, LittleEndian)
     }
 
-    /// The abbreviations at `at`.
+    /// Parses the abbreviations at `at`.
     pub(super) fn abbreviations(&self, at: DebugAbbrevOffset) -> Result<Abbreviations, DwarfError> {
         let rest = self.abbrev.get(at.0..).unwrap_or_default();
         let rest = &rest[..rest.len().min(MAX_ABBREVIATIONS)];
@@ -49,7 +49,7 @@ impl<'a> Sections<'a> {
         Ok(section.abbreviations(DebugAbbrevOffset(0))?)
     }
 
-    /// The text at `at` of the string section; `None` when it is longer than any name that is looked for.
+    /// Returns the text at `at` of the string section; `None` when it is longer than any wanted name.
     pub(super) fn text(&self, at: DebugStrOffset) -> Option<&[u8]> {
         let rest = self.str.get(at.0..)?;
         let rest = &rest[..rest.len().min(MAX_NAME)];
@@ -57,18 +57,18 @@ impl<'a> Sections<'a> {
     }
 }
 
-/// A section's contents. `left`: how many bytes may still be decompressed.
+/// Returns a section's contents. `left` is the number of bytes that may still be decompressed.
 pub(super) fn load<'a>(
     file: &object::File<'a>,
     name: &'static str,
     left: &mut u64,
 ) -> Result<Option<Cow<'a, [u8]>>, DwarfError> {
-    // By `object`, also under the old name of compressed sections, .zdebug_info.
+    // `object` also finds compressed sections under their old name, .zdebug_info.
     let Some(section) = file.section_by_name(name) else { return Ok(None) };
     let data = section.compressed_data()?;
     match data.format {
         CompressionFormat::None => return Ok(Some(Cow::Borrowed(data.data))),
-        // `object` allocates what the header claims, and gives no more.
+        // `object` allocates what the header declares, and returns no more.
         CompressionFormat::Zlib => {}
         _ => return Err(DwarfError::Compression { section: name }),
     }

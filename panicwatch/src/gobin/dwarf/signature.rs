@@ -1,7 +1,7 @@
-//! The parameters and results of functions: names, types, and in which registers the debug information says that a
-//! parameter is at a given instruction.
+//! Parameters and results of functions: names, types, and the registers in which the debug information locates a
+//! parameter at a given instruction.
 //!
-//! Reads the units whose code is asked for, and the types that these parameters have. Pure over bytes that may be
+//! Reads the units that contain the requested code, and the types of its parameters. Pure over bytes that may be
 //! damaged or hostile.
 
 use std::{borrow::Cow, collections::HashMap};
@@ -14,46 +14,46 @@ use super::{
     types::{GoTypes, Reader, TypeId, name, reference, udata},
 };
 
-/// Most parameters and results of one function.
+/// Maximum number of parameters, and of results, of one function.
 const MAX_PARAMETERS: usize = 256;
 
-/// A parameter or result.
+/// A parameter or result of a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameter {
-    /// Name; `~r0` for a result without one.
+    /// Name; `~r0` for an unnamed result.
     pub name: String,
-    /// Type.
+    /// Type of the value.
     pub of: TypeId,
-    /// Where it is, where that is said.
+    /// Location at the requested instruction; `None` when the debug information does not give it.
     pub location: Option<Location>,
 }
 
-/// Where a value is.
+/// Location of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
-    /// In these registers, by their DWARF numbers, in the order of its bytes.
+    /// In these registers, by DWARF number, in the order of the value's bytes.
     Registers(Vec<u16>),
-    /// In memory, bytes from the canonical frame address: the stack pointer before the call.
+    /// In memory, at this offset in bytes from the canonical frame address: the stack pointer before the call.
     Frame(i64),
 }
 
-/// What a function takes and gives.
+/// Parameters and results of a function.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Signature {
-    /// The receiver first.
+    /// Parameters in order, the receiver first.
     pub parameters: Vec<Parameter>,
-    /// In order.
+    /// Results in order.
     pub results: Vec<Parameter>,
 }
 
-/// Signatures by the functions' entries, and their types.
+/// Signatures by function entry, and the types they refer to.
 pub type Signatures = (HashMap<u64, Signature>, GoTypes);
 
-/// Reads the signatures of the functions at `wanted`: entry, and the instruction that locations are asked for.
-/// Functions that the debug information does not know are absent.
+/// Reads the signatures of the functions in `wanted`, a map from a function's entry to the instruction for which
+/// locations are resolved. Functions missing from the debug information are absent.
 ///
 /// # Errors
-/// Without debug information, or when it is damaged.
+/// Returns an error without debug information, or when it is damaged.
 pub fn signatures(bytes: &[u8], wanted: &HashMap<u64, u64>) -> Result<Signatures, DwarfError> {
     let file = object::File::parse(bytes)?;
     let mut left = sections::MAX_DECOMPRESSED;
@@ -104,7 +104,7 @@ impl<'a> Search<'a, '_> {
         }
         let mut entries = unit.entries();
         let mut depth = 0;
-        // Entry of the function whose parameters come next, and where its own site is.
+        // Entry, requested instruction and depth of the function whose parameters follow.
         let mut current: Option<(u64, u64, isize)> = None;
         while let Some((delta, entry)) = entries.next_dfs()? {
             self.fuel.spend(4)?;
@@ -143,8 +143,8 @@ impl<'a> Search<'a, '_> {
         Ok(false)
     }
 
-    /// Of a function that is inlined elsewhere the names and types are in an entry of their own, and those that are
-    /// not used may be there only.
+    /// Reads the signature from the abstract entry of a function. If the function is inlined somewhere, its names and
+    /// types are in a separate entry, and unused parameters may exist only there.
     fn abstract_signature(
         &mut self,
         unit: &gimli::Unit<Slice<'a>>,
@@ -168,7 +168,7 @@ impl<'a> Search<'a, '_> {
         Ok(signature)
     }
 
-    /// The unit and the entry that DW_AT_abstract_origin names.
+    /// Returns the unit and the entry that DW_AT_abstract_origin refers to.
     fn origin(
         &self,
         unit: &gimli::Unit<Slice<'a>>,
@@ -200,7 +200,7 @@ impl<'a> Search<'a, '_> {
         Ok(())
     }
 
-    /// A parameter of the function at `low` itself.
+    /// Adds a parameter of the function at `low`, or sets its location if the abstract entry already provided it.
     fn parameter(
         &mut self,
         unit: &gimli::Unit<Slice<'a>>,
@@ -211,7 +211,7 @@ impl<'a> Search<'a, '_> {
         let location = self.location(unit, entry, site)?;
         let mut signature = self.found.remove(&low).unwrap_or_default();
         match self.origin(unit, entry)? {
-            // It is in the list already, by its name.
+            // Already in the list, under its name.
             Some((origin, at)) => {
                 let name = name(self.dwarf, &origin, &origin.entry(at)?)?;
                 let own = signature.parameters.iter_mut().find(|parameter| parameter.name == name);
@@ -225,7 +225,7 @@ impl<'a> Search<'a, '_> {
         Ok(())
     }
 
-    /// Where it is at `site`; `None` when nothing is said, or something else.
+    /// Returns the location at `site`; `None` when there is none, or of an unsupported kind.
     fn location(
         &self,
         unit: &gimli::Unit<Slice<'a>>,
@@ -233,7 +233,7 @@ impl<'a> Search<'a, '_> {
         site: u64,
     ) -> Result<Option<Location>, DwarfError> {
         let Some(value) = entry.attr_value(gimli::DW_AT_location)? else { return Ok(None) };
-        // One place for the whole function, which it may reach after our instruction only.
+        // One location for the whole function; the value may get there only after the instruction at `site`.
         if let Some(expression) = value.exprloc_value() {
             return read_location(expression, unit.encoding());
         }
@@ -260,7 +260,7 @@ fn read_location(
             Operation::FrameOffset { offset } if registers.is_empty() => {
                 return Ok(operations.next()?.is_none().then_some(Location::Frame(offset)));
             }
-            // The same without a frame base of its own.
+            // DW_OP_call_frame_cfa: offset 0 from the canonical frame address.
             Operation::CallFrameCFA if registers.is_empty() => {
                 return Ok(match operations.next()? {
                     None => Some(Location::Frame(0)),

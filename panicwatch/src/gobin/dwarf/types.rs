@@ -1,7 +1,7 @@
-//! Go types as the debug information describes them: enough to lay out, fetch and print values.
+//! Go types as described by the debug information: enough to lay out, fetch and print values.
 //!
-//! Types refer to each other by number, so that cycles cost nothing. Must not know functions or values. Attributes of
-//! Go's own: <https://github.com/golang/go/blob/go1.24.11/src/cmd/internal/dwarf/dwarf.go#L1000>
+//! Types refer to each other by number, so cycles need no special handling. Must not know functions or values. Go's own
+//! attributes: <https://github.com/golang/go/blob/go1.24.11/src/cmd/internal/dwarf/dwarf.go#L1000>
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use super::{DwarfError, FUEL, Fuel, Slice};
 const DW_AT_GO_KIND: DwAt = DwAt(0x2900);
 const DW_AT_GO_ELEM: DwAt = DwAt(0x2902);
 
-/// `reflect.Kind` of those that DWARF itself does not tell apart.
+/// `reflect.Kind` values of kinds that DWARF tags alone do not distinguish.
 mod kind {
     pub(super) const BOOL: u64 = 1;
     pub(super) const INTS: std::ops::RangeInclusive<u64> = 2..=6;
@@ -25,93 +25,93 @@ mod kind {
     pub(super) const STRING: u64 = 24;
 }
 
-/// Most types of one program that are read.
+/// Maximum number of types read per program.
 const MAX_TYPES: usize = 1 << 17;
-/// Most fields of one struct.
+/// Maximum number of fields read per struct.
 const MAX_FIELDS: usize = 4096;
 
-/// Largest value, and farthest field, that is believed.
+/// Maximum size of a value, and maximum offset of a field, in bytes; anything larger is rejected.
 const MAX_SIZE: u64 = 1 << 32;
-/// What one question about a type may cost: damaged ones hold themselves a thousand times over.
+/// Maximum number of steps of one query about a type: a damaged type may contain itself a thousand times.
 pub const BUDGET: u32 = 1 << 14;
 
-/// Number of a type.
+/// Number of a type in [`GoTypes`].
 pub type TypeId = u32;
 
-/// What sort of type it is.
+/// Structure of a type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Shape {
-    /// bool
+    /// The type bool.
     Bool,
-    /// Signed integers.
+    /// A signed integer type.
     Int,
-    /// Unsigned integers.
+    /// An unsigned integer type.
     Uint,
-    /// float32, float64
+    /// float32 or float64.
     Float,
-    /// complex64, complex128
+    /// complex64 or complex128.
     Complex,
-    /// string
+    /// A string type.
     String,
-    /// A slice of these.
+    /// A slice of this element type.
     Slice(TypeId),
-    /// That many of these.
+    /// An array of this element type and length.
     Array(TypeId, u64),
-    /// Fields, in order.
+    /// A struct with these fields, in order.
     Struct(Vec<Field>),
-    /// A pointer; to what, unless it is an unsafe.Pointer.
+    /// A pointer to this type; `None` for an unsafe.Pointer.
     Pointer(Option<TypeId>),
-    /// map
+    /// A map type.
     Map,
-    /// chan
+    /// A channel type.
     Chan,
-    /// func
+    /// A function type.
     Func,
-    /// An interface without methods.
+    /// An interface type without methods.
     Eface,
-    /// An interface with methods.
+    /// An interface type with methods.
     Iface,
-    /// The same as another type.
+    /// Another name for this type.
     Alias(TypeId),
-    /// The debug information says something that is not understood.
+    /// A type whose debug information is not understood.
     Unknown,
 }
 
 /// A struct field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
-    /// Name.
+    /// Field name.
     pub name: String,
-    /// Type.
+    /// Type of the field.
     pub of: TypeId,
-    /// Bytes from the start of the struct.
+    /// Offset in bytes from the start of the struct.
     pub offset: u64,
 }
 
-/// A type.
+/// A Go type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GoType {
-    /// As Go spells it, with the whole path of packages.
+    /// Name as Go spells it, with full package paths.
     pub name: String,
-    /// Bytes of a value.
+    /// Size of a value in bytes.
     pub size: u64,
-    /// What it is made of.
+    /// Structure of the type.
     pub shape: Shape,
 }
 
-/// The types of one program, as far as they were asked for.
+/// The types of one program that have been referred to.
 #[derive(Debug, Clone, Default)]
 pub struct GoTypes {
     types: Vec<GoType>,
 }
 
 impl GoTypes {
-    /// From a table, for tests: types by their numbers.
+    /// Builds the types from a table indexed by type number, for tests.
     pub fn from_table(types: Vec<GoType>) -> GoTypes {
         GoTypes { types }
     }
 
-    /// The type itself; of an alias what it stands for. `None` for a number that is none, and for aliases in a circle.
+    /// Returns the type, following aliases. `None` for an unknown number, and for circular aliases.
     pub fn get(&self, mut id: TypeId) -> Option<&GoType> {
         for _ in 0..16 {
             let found = self.types.get(id as usize)?;
@@ -123,7 +123,7 @@ impl GoTypes {
         None
     }
 
-    /// The name that people know it by: that of an alias, unless the compiler made it up.
+    /// Returns the name as written in source: an alias's own name, unless the compiler generated it.
     pub fn name(&self, id: TypeId) -> &str {
         match self.types.get(id as usize) {
             Some(own) if !own.name.is_empty() && !own.name.starts_with(".param") => &own.name,
@@ -131,7 +131,7 @@ impl GoTypes {
         }
     }
 
-    /// What addresses of its values are multiples of.
+    /// Returns the alignment of the type's values, in bytes.
     pub fn align(&self, id: TypeId) -> u64 {
         self.align_within(id, &mut BUDGET.clone())
     }
@@ -161,7 +161,7 @@ pub(super) struct Reader<'a, 'd> {
     headers: Vec<UnitHeader<Slice<'a>>>,
     units: HashMap<usize, Unit<'a>>,
     known: HashMap<usize, TypeId>,
-    /// Referred to, not yet read: offset in .debug_info.
+    /// Types referred to but not yet read, by their offsets in .debug_info.
     waiting: Vec<(usize, TypeId)>,
     types: GoTypes,
     fuel: Fuel,
@@ -173,7 +173,7 @@ impl<'a, 'd> Reader<'a, 'd> {
         Reader { dwarf, headers, units, known, waiting, types: GoTypes::default(), fuel: Fuel(FUEL) }
     }
 
-    /// The number of the type at `offset` of .debug_info.
+    /// Returns the number of the type at `offset` of .debug_info, and schedules it for reading.
     pub(super) fn refer(&mut self, offset: usize) -> TypeId {
         if let Some(id) = self.known.get(&offset) {
             return *id;
@@ -187,13 +187,13 @@ impl<'a, 'd> Reader<'a, 'd> {
         id
     }
 
-    /// The unit that has the entry at `offset` of .debug_info.
+    /// Returns the unit that contains the entry at `offset` of .debug_info.
     pub(super) fn header_of(&self, offset: usize) -> Option<UnitHeader<Slice<'a>>> {
         let after = self.headers.partition_point(|header| start(header) <= offset);
         self.headers.get(after.checked_sub(1)?).copied()
     }
 
-    /// Everything that was referred to, and what that refers to.
+    /// Reads every type that was referred to, and the types those refer to.
     pub(super) fn finish(mut self) -> Result<GoTypes, DwarfError> {
         while let Some((offset, id)) = self.waiting.pop() {
             let read = self.read(offset)?;
@@ -209,7 +209,7 @@ impl<'a, 'd> Reader<'a, 'd> {
         let unknown = GoType { name: String::new(), size: 0, shape: Shape::Unknown };
         let after = self.headers.partition_point(|header| start(header) <= offset);
         let Some(nth) = after.checked_sub(1) else { return Ok(unknown) };
-        // Taken out while it is read, because its types are referred to meanwhile.
+        // Removed from the map while it is read, because reading refers to further types.
         let unit = match self.units.remove(&nth) {
             Some(unit) => unit,
             None => self.dwarf.unit(self.headers[nth])?,
@@ -291,19 +291,19 @@ fn basic(kind: u64) -> Shape {
     }
 }
 
-/// A number in an attribute.
+/// Returns the value of a numeric attribute.
 pub(super) fn udata(entry: &Entry<'_, '_>, at: DwAt) -> Result<Option<u64>, DwarfError> {
     Ok(entry.attr(at)?.and_then(|attribute| attribute.udata_value()))
 }
 
-/// The name of an entry; empty when it has none.
+/// Returns the name of an entry; empty when it has none.
 pub(super) fn name(dwarf: &Dwarf<'_>, unit: &Unit<'_>, entry: &Entry<'_, '_>) -> Result<String, DwarfError> {
     let Some(value) = entry.attr_value(gimli::DW_AT_name)? else { return Ok(String::new()) };
     let text = dwarf.attr_string(unit, value)?;
     Ok(String::from_utf8_lossy(text.slice()).into_owned())
 }
 
-/// Where in .debug_info another entry is that an attribute refers to.
+/// Returns the offset in .debug_info of the entry that an attribute refers to.
 pub(super) fn reference(
     unit: &Unit<'_>,
     entry: &Entry<'_, '_>,

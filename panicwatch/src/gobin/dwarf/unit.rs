@@ -1,6 +1,6 @@
 //! One unit of debug information: its structs, and the offsets of their fields.
 //!
-//! Reads the entries one by one instead of as a tree: every byte that is passed is paid for.
+//! Reads the entries sequentially instead of as a tree, and charges fuel for each one.
 
 use std::collections::BTreeMap;
 
@@ -8,36 +8,36 @@ use gimli::{Abbreviation, Abbreviations, Attribute, AttributeValue, EntriesRaw, 
 
 use super::{DwarfError, Found, Fuel, Slice, Wanted, sections::Sections};
 
-/// Most typedefs in a row.
+/// Maximum length of a chain of typedefs.
 const MAX_TYPEDEFS: u32 = 8;
-/// Most fields that are believed in one struct.
+/// Maximum number of fields read per struct.
 const MAX_MEMBERS: usize = 4096;
 
-/// A unit, and what is needed to read it.
+/// A unit, with the data needed to read it.
 pub(super) struct Unit<'a, 'u> {
     pub(super) sections: &'u Sections<'a>,
     pub(super) header: &'u UnitHeader<Slice<'u>>,
     pub(super) abbreviations: &'u Abbreviations,
 }
 
-/// What is of interest in an entry.
+/// The relevant attributes of an entry.
 #[derive(Debug, Clone, Copy, Default)]
 struct Entry<'u> {
     name: Option<&'u [u8]>,
     size: Option<u64>,
-    /// DW_AT_data_member_location
+    /// Byte offset in the struct (DW_AT_data_member_location).
     offset: Option<u64>,
     type_at: Option<UnitOffset>,
 }
 
-/// A struct: its size and its fields.
+/// Size and fields of a struct.
 struct Struct<'u> {
     size: Option<u64>,
     members: Vec<Entry<'u>>,
 }
 
 impl<'u> Unit<'_, 'u> {
-    /// Looks through the types; true when nothing is wanted any more.
+    /// Searches the types of this unit; returns true when every wanted struct has been found.
     pub(super) fn search(
         &self,
         wanted: &[Wanted],
@@ -93,7 +93,7 @@ impl<'u> Unit<'_, 'u> {
         match attribute.value() {
             AttributeValue::String(text) => Some(text.slice()),
             AttributeValue::DebugStrRef(at) => self.sections.text(at),
-            // Names that only C's compilers write.
+            // Other string forms are written only by C compilers.
             _ => None,
         }
     }
@@ -106,7 +106,7 @@ impl<'u> Unit<'_, 'u> {
         }
     }
 
-    /// Offsets of `paths` in the struct at `at`.
+    /// Returns the offsets of `paths` in the struct at `at`.
     fn paths(
         &self,
         at: UnitOffset,
@@ -139,7 +139,7 @@ impl<'u> Unit<'_, 'u> {
         Ok(inner.and_then(|inner| offset.checked_add(inner)))
     }
 
-    /// The struct that is a member's type, through typedefs; Go's linker keeps all types in one unit.
+    /// Returns the struct type of a member, through typedefs; Go's linker keeps all types in one unit.
     fn struct_of(&self, member: &Entry<'u>, fuel: &mut Fuel) -> Result<Option<UnitOffset>, DwarfError> {
         let mut at = member.type_at;
         for _ in 0..MAX_TYPEDEFS {
@@ -155,7 +155,7 @@ impl<'u> Unit<'_, 'u> {
         Ok(None)
     }
 
-    /// The struct whose entry is at `at`.
+    /// Reads the struct whose entry is at `at`.
     fn read_struct(&self, at: UnitOffset, fuel: &mut Fuel) -> Result<Struct<'u>, DwarfError> {
         let mut out = Struct { size: None, members: Vec::new() };
         let mut entries = self.header.entries_raw(self.abbreviations, Some(at))?;
@@ -174,7 +174,7 @@ impl<'u> Unit<'_, 'u> {
     }
 }
 
-/// The next entry's abbreviation, paid for; `None` at the end of a list of children.
+/// Reads the next entry's abbreviation and charges fuel for it; `None` at the end of a list of children.
 fn next<'abbrev>(
     entries: &mut EntriesRaw<'abbrev, '_, Slice<'_>>,
     fuel: &mut Fuel,

@@ -1,9 +1,9 @@
-//! The rows of the layout table: one line a field, one column a Go minor release.
+//! The rows of the layout table: one line per field, one column per Go minor release.
 //!
-//! Columns: 1.19, 1.21, 1.22, 1.23, 1.24, 1.25, 1.26, 1.27; `_` where that release has no such field. Taken from the
-//! DWARF of linux/amd64 programs built by 1.19.8, 1.21.13, 1.22.10, 1.23.9, 1.24.11, 1.25.5, 1.26.6 and 1.27.3; the
-//! same on arm64 but for the size of runtime.p. The text beside each name is the field's Go path, `|` between names
-//! it had in different releases. The structs themselves:
+//! Columns: 1.19, 1.21, 1.22, 1.23, 1.24, 1.25, 1.26, 1.27; `_` where that release lacks the field. Extracted from the
+//! DWARF of linux/amd64 programs built by 1.19.8, 1.21.13, 1.22.10, 1.23.9, 1.24.11, 1.25.5, 1.26.6 and 1.27.3; arm64
+//! differs only in the size of runtime.p. The string after each name is the field's Go path, with `|` between its names
+//! in different releases. The structs themselves:
 //! - <https://github.com/golang/go/blob/go1.19.8/src/runtime/runtime2.go> … <https://github.com/golang/go/blob/go1.24.11/src/runtime/runtime2.go> (g, m, p, _panic, _defer, sudog)
 //! - <https://github.com/golang/go/blob/go1.24.11/src/runtime/symtab.go> (moduledata)
 //! - <https://github.com/golang/go/blob/go1.24.11/src/internal/abi/type.go>, <https://github.com/golang/go/blob/go1.24.11/src/internal/abi/iface.go>
@@ -12,7 +12,7 @@
 use super::layout;
 
 layout! {
-    /// One goroutine.
+    /// A goroutine.
     G = "runtime.g",
     every {
         stack_lo "stack.lo"         [   0,    0,    0,    0,    0,    0,    0,    0];
@@ -59,7 +59,7 @@ layout! {
 }
 
 layout! {
-    /// One thread.
+    /// An OS thread.
     M = "runtime.m",
     every {
         g0 "g0"                 [   0,    0,    0,    0,    0,    0,    0,    0];
@@ -95,7 +95,7 @@ layout! {
 }
 
 layout! {
-    /// One processor: the right to run Go code.
+    /// A processor: the resource required to run Go code.
     P = "runtime.p",
     every {
         id "id"                   [   0,    0,    0,    0,    0,    0,    0,    0];
@@ -114,7 +114,7 @@ layout! {
 }
 
 layout! {
-    /// One panic in progress.
+    /// A panic in progress.
     Panic = "runtime._panic",
     every {
         arg "arg"                     [   8,    8,    8,    8,    8,    8,    0,    0];
@@ -141,7 +141,7 @@ layout! {
 }
 
 layout! {
-    /// One deferred call.
+    /// A deferred call.
     Defer = "runtime._defer",
     every {
         heap "heap"            [   1,    1,    0,    0,    0,    0,    0,    0];
@@ -164,7 +164,7 @@ layout! {
 }
 
 layout! {
-    /// What the linker tells the runtime about one module.
+    /// Linker-generated description of one module for the runtime.
     ModuleData = "runtime.moduledata",
     every {
         pc_header "pcHeader"      [   0,    0,    0,    0,    0,    0,    0,    0];
@@ -212,7 +212,7 @@ layout! {
 }
 
 layout! {
-    /// The head of every type descriptor (runtime._type up to 1.20).
+    /// Common prefix of all type descriptors (runtime._type up to 1.20).
     Type = "internal/abi.Type",
     every {
         value_size "Size_|size"           [   0,    0,    0,    0,    0,    0,    0,    0];
@@ -233,7 +233,7 @@ layout! {
 }
 
 layout! {
-    /// Package path and methods, behind a named type.
+    /// Package path and methods, stored after the descriptor of a type that has them.
     Uncommon = "internal/abi.UncommonType",
     every {
         pkg_path "PkgPath|pkgpath" [   0,    0,    0,    0,    0,    0,    0,    0];
@@ -248,7 +248,7 @@ layout! {
 }
 
 layout! {
-    /// Interface table (runtime.itab up to 1.22).
+    /// An interface table (runtime.itab up to 1.22).
     Itab = "internal/abi.ITab",
     every {
         inter "Inter|inter" [   0,    0,    0,    0,    0,    0,    0,    0];
@@ -263,7 +263,7 @@ layout! {
 }
 
 layout! {
-    /// One goroutine waiting for one thing.
+    /// A goroutine in a wait list, such as that of a channel.
     Sudog = "runtime.sudog",
     every {
         g "g"                [   0,    0,    0,    0,    0,    0,    0,    0];
@@ -296,7 +296,7 @@ layout! {
 }
 
 layout! {
-    /// The initialisation of one package.
+    /// Initialization task of one package.
     InitTask = "runtime.initTask",
     every {
         state "state" [   0,    0,    0,    0,    0,    0,    0,    0];
@@ -309,7 +309,7 @@ layout! {
 }
 
 layout! {
-    /// A creator kept by GODEBUG=tracebackancestors.
+    /// A creator recorded by GODEBUG=tracebackancestors.
     AncestorInfo = "runtime.ancestorInfo",
     every {
         pcs "pcs"     [   0,    0,    0,    0,    0,    0,    0,    0];
@@ -323,7 +323,7 @@ layout! {
 }
 
 layout! {
-    /// Value of an out-of-range panic.
+    /// Panic value of a failed bounds check.
     BoundsError = "runtime.boundsError",
     every {
         x "x"           [   0,    0,    0,    0,    0,    0,    0,    0];
@@ -338,7 +338,7 @@ layout! {
 }
 
 layout! {
-    /// Value of a fault panic under SetPanicOnFault.
+    /// Panic value of a fault under SetPanicOnFault.
     ErrorAddressString = "runtime.errorAddressString",
     every {
         msg "msg"     [   0,    0,    0,    0,    0,    0,    0,    0];
@@ -351,7 +351,7 @@ layout! {
 }
 
 layout! {
-    /// Value of a failed type assertion.
+    /// Panic value of a failed type assertion.
     TypeAssertionError = "runtime.TypeAssertionError",
     every {
         interface "_interface"         [   0,    0,    0,    0,    0,    0,    0,    0];

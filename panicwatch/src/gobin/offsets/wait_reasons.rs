@@ -1,8 +1,8 @@
-//! What `g.waitreason` numbers mean, per Go minor release.
+//! Texts of the `g.waitreason` numbers, per Go minor release.
 //!
 //! From waitReasonStrings of <https://github.com/golang/go/blob/go1.24.11/src/runtime/runtime2.go> and its other releases.
 
-/// The texts of one minor release; empty for one without a row.
+/// Returns the texts of a minor release; empty for one without a row.
 pub(super) fn for_minor(minor: u16) -> &'static [&'static str] {
     match minor {
         19 => GO1_19,
@@ -16,7 +16,6 @@ pub(super) fn for_minor(minor: u16) -> &'static [&'static str] {
     }
 }
 
-/// Go 1.19.
 pub(super) static GO1_19: &[&str] = &[
     "",
     "GC assist marking",
@@ -47,7 +46,6 @@ pub(super) static GO1_19: &[&str] = &[
     "debug call",
 ];
 
-/// Go 1.21.
 pub(super) static GO1_21: &[&str] = &[
     "",
     "GC assist marking",
@@ -83,7 +81,6 @@ pub(super) static GO1_21: &[&str] = &[
     "stopping the world",
 ];
 
-/// Go 1.22.
 pub(super) static GO1_22: &[&str] = &[
     "",
     "GC assist marking",
@@ -124,7 +121,6 @@ pub(super) static GO1_22: &[&str] = &[
     "coroutine",
 ];
 
-/// Go 1.23.
 pub(super) static GO1_23: &[&str] = &[
     "",
     "GC assist marking",
@@ -166,7 +162,6 @@ pub(super) static GO1_23: &[&str] = &[
     "GC weak to strong wait",
 ];
 
-/// Go 1.24.
 pub(super) static GO1_24: &[&str] = &[
     "",
     "GC assist marking",
@@ -214,7 +209,6 @@ pub(super) static GO1_24: &[&str] = &[
     "select (synctest)",
 ];
 
-/// Go 1.25.
 pub(super) static GO1_25: &[&str] = &[
     "",
     "GC assist marking",
@@ -265,7 +259,7 @@ pub(super) static GO1_25: &[&str] = &[
     "cleanup wait",
 ];
 
-/// Go 1.26.
+/// Go 1.26 and 1.27.
 pub(super) static GO1_26: &[&str] = &[
     "",
     "GC assist marking",

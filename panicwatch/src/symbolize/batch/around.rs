@@ -1,4 +1,4 @@
-//! The text that many addresses of one function share: names, module, and the calls around inlined ones.
+//! Text shared by many addresses of one function: names, module, and the calls that enclose inlined ones.
 
 use std::{
     collections::HashMap,
@@ -12,37 +12,37 @@ use crate::{
     symbolize::Symbolizer,
 };
 
-/// Nodes of one function's inline tree whose text is kept.
+/// Maximum number of nodes of one function's inline tree whose text is cached.
 const MAX_NODES: usize = 1 << 16;
-/// Bytes of text kept for one function's inlined calls: only a hostile file needs more.
+/// Maximum number of bytes of text cached for one function's inlined calls: only a hostile file needs more.
 const MAX_AROUND: usize = 16 << 20;
 
-/// What stands around file and line of one function's instructions: it is the same for all that were inlined together.
+/// Text around file and line of one function's instructions; identical for all instructions of the same inlined call.
 #[derive(Default)]
 pub(super) struct Around {
     pub(super) text: Vec<u8>,
-    /// The package of the function, and its " [module version]".
+    /// Package of the function; `package_text` is its " [module version]".
     package: String,
     package_text: String,
-    /// Where that stands in `text`.
+    /// Position of `package_text` in `text`.
     pub(super) module: Range<usize>,
-    /// Where the text of inlined calls begins.
+    /// Start of the text of inlined calls.
     own: usize,
-    /// Where nothing is inlined, then by node of the inline tree.
+    /// Text without inlining, followed by the texts by node of the inline tree.
     known: Vec<Option<Inner>>,
-    /// Spaces before the second line.
+    /// Number of spaces before the second line.
     indent: usize,
 }
 
-/// Places in [`Around::text`].
+/// Positions in [`Around::text`].
 #[derive(Clone, Default)]
 pub(super) struct Inner {
     pub(super) inlined: bool,
     /// Name of the innermost function.
     pub(super) name: Range<usize>,
-    /// The lines of the calls around it, up to the outermost's name.
+    /// Lines of the enclosing calls, up to the outermost one's name.
     pub(super) callers: Range<usize>,
-    /// The rest of the outermost's line.
+    /// Rest of the outermost call's line.
     pub(super) outermost: Range<usize>,
 }
 
@@ -50,8 +50,8 @@ impl Around {
     pub(super) fn enter(&mut self, symbolizer: &Symbolizer<'_>, func: &Func<'_>) {
         self.text.clear();
         self.known.clear();
-        // Neighbours are of one package, as a rule. Whose code it is depends on its file as well, within a package of
-        // a module that the build information does not name; all of them are of the same.
+        // Neighbouring functions are usually in the same package. For packages of a module that the build information
+        // does not name, the owner also depends on the file; all files of such a package have the same owner.
         let bin = symbolizer.bin;
         if !bin.plain_name_at(func.name_off()).is_some_and(|name| self.is_in_package(name)) {
             let name = func.name();
@@ -69,7 +69,7 @@ impl Around {
         self.own = self.text.len();
     }
 
-    /// A function of the package that the one before was of.
+    /// Reports whether the function is in the same package as the previous one.
     fn is_in_package(&self, name: &str) -> bool {
         let rest = name.strip_prefix(self.package.as_str()).and_then(|rest| rest.strip_prefix('.'));
         !self.package.is_empty() && rest.is_some_and(|rest| !rest.as_bytes().contains(&b'/'))
@@ -89,12 +89,12 @@ impl Around {
     }
 
     fn index(node: Option<i32>) -> usize {
-        // In a damaged file a node may be anything: the last place serves all beyond.
+        // In a damaged file a node may have any value: the last slot is used for all beyond it.
         node.and_then(|node| usize::try_from(node).ok())
             .map_or(0, |node| node.saturating_add(1).min(MAX_NODES))
     }
 
-    /// Makes the text for `node`, unless it is there.
+    /// Creates the text for `node`, unless it is cached.
     pub(super) fn see_to(
         &mut self,
         symbolizer: &Symbolizer<'_>,
@@ -104,7 +104,7 @@ impl Around {
         node: Option<i32>,
         indent: usize,
     ) {
-        // From one digit to the next inside a function: once in a binary.
+        // The number of digits of an address changes within a function at most once in a binary.
         if self.indent != indent || self.text.len() > MAX_AROUND {
             self.known.truncate(1);
             self.text.truncate(self.own);
@@ -118,7 +118,7 @@ impl Around {
             self.known.resize(index + 1, None);
         }
         let made = node.and_then(|node| self.inlined(symbolizer, func, lines, files, node));
-        // A damaged tree: as if nothing were inlined.
+        // A damaged tree: treated as if nothing were inlined.
         self.known[index] = made.or_else(|| self.known[0].clone());
     }
 
@@ -160,7 +160,7 @@ impl Around {
     }
 }
 
-/// File names, escaped, by their offsets.
+/// Escaped file names by their offsets in filetab.
 #[derive(Default)]
 pub(super) struct Strings {
     known: HashMap<u32, Range<usize>, BuildHasherDefault<OffsetHasher>>,
@@ -168,7 +168,7 @@ pub(super) struct Strings {
 }
 
 impl Strings {
-    /// Where in `text` it is.
+    /// Returns the position of the name in `text`.
     pub(super) fn place(&mut self, symbolizer: &Symbolizer<'_>, off: u32) -> Range<usize> {
         let text = &mut self.text;
         let place = self.known.entry(off).or_insert_with(|| {
@@ -180,8 +180,8 @@ impl Strings {
     }
 }
 
-/// For offsets into a table: no one is harmed by collisions that a hostile file arranges but
-/// the one who asked about it, and they cost a comparison each.
+/// Hasher for table offsets. Collisions in a hostile file harm only the user who requested it, and cost one comparison
+/// each.
 #[derive(Default)]
 struct OffsetHasher(u64);
 
@@ -199,14 +199,14 @@ impl Hasher for OffsetHasher {
     }
 }
 
-/// `0x1f`.
+/// Appends a hexadecimal number: `0x1f`.
 pub(super) fn push_hex(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(b"0x");
     let digits = (64 - value.leading_zeros()).div_ceil(4).max(1);
     out.extend((0..digits).rev().map(|i| b"0123456789abcdef"[(value >> (4 * i) & 15) as usize]));
 }
 
-/// `31`.
+/// Appends a decimal number: `31`.
 pub(super) fn push_decimal(out: &mut Vec<u8>, value: u32) {
     let mut digits = [0; 10];
     let mut from = digits.len();

@@ -1,4 +1,4 @@
-//! One thread of a batch: resolves addresses in their order, and keeps the text.
+//! One thread of a batch: resolves addresses in ascending order and stores their text.
 
 use std::ops::Range;
 
@@ -12,10 +12,10 @@ use crate::{
     symbolize::{Lookup, Symbolizer},
 };
 
-/// Bytes of text a worker makes; real programs come to 150 an address.
+/// Maximum size of a worker's text in bytes; real programs need 150 per address.
 const MAX_TEXT: usize = 1 << 30;
 
-/// One thread's work.
+/// State of one thread.
 pub(super) struct Worker<'a, 's> {
     symbolizer: &'s Symbolizer<'a>,
     lookup: Lookup,
@@ -23,12 +23,12 @@ pub(super) struct Worker<'a, 's> {
     lines: Lines,
     around: Around,
     files: Strings,
-    /// The file of the address before: what it is in the function's table, and its name.
+    /// File of the previous address: its value in the function's table, and the position of its name.
     file: Option<(i32, Range<usize>)>,
     text: Vec<u8>,
-    /// Where the text of each address ends.
+    /// End of the text of each address.
     ends: Vec<usize>,
-    /// The numbers of the addresses, in the order they were resolved in.
+    /// Indices of the addresses in the request, in the order they were resolved.
     pub(super) order: Vec<u32>,
 }
 
@@ -48,7 +48,7 @@ impl<'a, 's> Worker<'a, 's> {
         }
     }
 
-    /// Resolves all of a share.
+    /// Resolves all addresses of a share.
     pub(super) fn all(&mut self, mut keys: Vec<Key>, addresses: &[u64]) {
         keys.sort_unstable();
         self.text.clear();
@@ -91,10 +91,10 @@ impl<'a, 's> Worker<'a, 's> {
         self.ends.push(self.text.len());
     }
 
-    /// Goes to the function that holds `pc`.
+    /// Switches to the function that contains `pc`.
     fn enter(&mut self, pc: u64) {
         let bin = self.symbolizer.bin;
-        // They come in order: the next function is near, as a rule.
+        // Addresses are in ascending order, so the next function is usually near.
         self.func = self.func.and_then(|func| bin.find_func_behind(&func, pc)).or_else(|| bin.find_func(pc));
         if let Some(func) = self.func {
             self.lines.decode(&func);
