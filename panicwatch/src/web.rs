@@ -1,5 +1,5 @@
-//! What all HTTP clients of panicwatch share: trusted certificate authorities, headers, and the handling of responses.
-//! This module does not depend on what is requested.
+//! Code shared by all HTTP clients of panicwatch: trusted certificate authorities, headers, and the handling of
+//! responses. This module does not depend on the contents of requests.
 
 use std::{collections::BTreeMap, fs, time::Duration};
 

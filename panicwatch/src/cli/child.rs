@@ -1,4 +1,4 @@
-//! What the commands that start a program share: attaching probes to it, starting it, and waiting for it to exit.
+//! Code shared by the commands that start a program: attaching probes to it, starting it, and waiting for it to exit.
 
 use std::{
     ffi::OsString,

@@ -1,4 +1,4 @@
-//! What several commands share: options, the destination of incidents, exit status, and messages on standard error.
+//! Code shared by several commands: options, the destination of incidents, exit status, and messages on standard error.
 
 use std::{
     ffi::OsStr,

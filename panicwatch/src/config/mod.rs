@@ -55,8 +55,8 @@ pub struct Watch {
     pub include: Vec<Selector>,
     /// A process that matches one of these selectors is not watched, even if `include` matches.
     pub exclude: Vec<Selector>,
-    /// Blocks the first exec of a new Go binary until its probes are attached (fanotify permission events), so that the
-    /// first millisecond of its first run is covered as well.
+    /// Blocks the first exec of a Go binary not seen before until its probes are attached (fanotify permission events),
+    /// so that the first millisecond of its first run is covered as well.
     pub hold_new_binaries: bool,
 }
 

@@ -16,7 +16,7 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Returns the places of the file `name`, whose text was parsed to `table`.
+    /// Returns the locations of the keys in the file `name`, whose text was parsed to `table`.
     pub(super) fn of(name: &str, text: &str, table: &DeTable<'_>) -> Places {
         let mut places = Places { name: name.to_owned(), ..Places::default() };
         places.table("", text, table);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct Status {
     /// Known Go processes, sorted by PID.
     pub processes: Vec<Process>,
-    /// Go binaries with attached probes, sorted by path.
+    /// Go binaries with attached probes, which current processes run or former ones ran; sorted by path.
     pub binaries: Vec<Binary>,
     /// Whether process discovery has examined all processes and their probes are attached.
     pub ready: bool,

@@ -1,4 +1,4 @@
-//! What this machine supports: one list of checks for `doctor`, `run` and `attach`.
+//! Checks which features this machine supports: one list for `doctor`, `run` and `attach`.
 //!
 //! [`Facts::gather`] examines the machine (the only I/O); [`diagnose`] turns the facts into checks, each with its
 //! consequence and the remedy. This module does not depend on how probes are attached.

@@ -1,4 +1,4 @@
-//! Consequences of the build for a report, in sentences: of what is absent, and of inlining and optimization.
+//! Consequences of the build for a report, in sentences: of absent data, and of inlining and optimization.
 //!
 //! Computed from the facts alone. Every sentence makes a claim about panicwatch's reports, which must be true of the
 //! code.

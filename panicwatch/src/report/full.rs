@@ -140,7 +140,7 @@ fn ancestry(page: &mut Page<'_>, incident: &Incident) {
     }
 }
 
-/// Prints what is missing and why; fields with the same reason share a line.
+/// Prints the missing fields and the reasons; fields with the same reason share a line.
 fn missing(page: &mut Page<'_>, incident: &Incident) {
     // Already reported in the goroutine's row.
     let said = |what: &str| matches!(what, "goroutine" | "stack") && incident.goroutine.is_none();

@@ -244,7 +244,7 @@ fn incidents(page: &mut Page<'_>, timeline: &Timeline) {
     }
 }
 
-/// Prints what was not recorded.
+/// Prints the gaps and the sources that were disabled.
 fn unknown(page: &mut Page<'_>, timeline: &Timeline) {
     for gap in timeline.gaps.iter().take(REASONS) {
         let since = |at| Since { start: timeline.raise_ns, at };

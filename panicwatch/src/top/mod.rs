@@ -55,7 +55,7 @@ pub struct Snapshot {
     pub groups: Vec<Group>,
     /// The latest incidents, newest first.
     pub incidents: Vec<Incident>,
-    /// Go processes.
+    /// Known Go processes.
     pub processes: Vec<Process>,
     /// Binaries of these processes.
     pub binaries: Vec<Binary>,
