@@ -1,11 +1,11 @@
-//! JSON that is safe to show on a terminal: what [`escape::is_unsafe`] names is written as `\uXXXX`, which is the same JSON.
-//! serde_json escapes only the control characters below U+0020.
+//! JSON that is safe to print on a terminal: characters that [`escape::is_unsafe`] reports are written as `\uXXXX`,
+//! which is equivalent JSON. serde_json escapes only the control characters below U+0020.
 
 use serde::Serialize;
 
 use crate::escape;
 
-/// Returns `value` as JSON on one line, without its end.
+/// Returns `value` as JSON on one line, without a newline.
 ///
 /// # Errors
 /// When `value` cannot be written as JSON.
@@ -21,10 +21,11 @@ pub fn to_string_pretty(value: &(impl Serialize + ?Sized)) -> serde_json::Result
     serde_json::to_string_pretty(value).map(safe)
 }
 
-/// The same JSON with unsafe characters escaped. Line ends are those between values: in strings they are escaped already.
+/// Escapes the unsafe characters of `json`. Newlines are kept: they only separate values, as those in strings are
+/// escaped already.
 pub fn safe(json: String) -> String {
     let is_unsafe = |c: char| c != '\n' && escape::is_unsafe(c);
-    // Most JSON is plain, and there may be very much of it.
+    // Most JSON is plain ASCII, and there may be a lot of it.
     if json.bytes().all(|byte| matches!(byte, b'\n' | b' '..=b'~')) || !json.contains(is_unsafe) {
         return json;
     }

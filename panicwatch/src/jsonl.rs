@@ -1,8 +1,9 @@
-//! The sink of JSON lines: an incident a line, each once and whole, whenever the daemon was killed.
+//! Exports incidents as JSON lines: each incident is written exactly once and as a whole line, even if the daemon is
+//! killed.
 //!
-//! What was written is known from the file itself: on opening, a torn last line is cut off, and the IDs of the last lines are
-//! remembered, so that incidents that the store still believes unsent are not written again. Must not know where
-//! incidents come from.
+//! The file itself records what was written: on opening, a torn last line is cut off and the IDs of the last lines are
+//! remembered, so that an incident that the store still lists as unsent is not written again. This module does not
+//! depend on how incidents are made.
 
 use std::{
     collections::VecDeque,
@@ -24,31 +25,31 @@ use crate::{
     store::{self, Outbox, risen},
 };
 
-/// Incidents that are written at once; those that a killed daemon may have written without noting it.
+/// Incidents written at once. A daemon that is killed may have written this many without marking them as sent.
 const BATCH: usize = 32;
-/// IDs that are remembered: more than a batch, because its end may be in the file before.
+/// IDs to remember: more than a batch, because the end of a batch may be in the previous file.
 const KNOWN: usize = 8 * BATCH;
-/// How much of the end of a file is read for them at first, bytes; twice as much until it holds a whole line.
+/// Bytes first read from the end of a file to find IDs; doubled until they hold a whole line.
 const TAIL: u64 = 32 << 20;
-/// Incidents that may wait: of more the oldest go unwritten, counted.
+/// Maximum number of waiting incidents; beyond it the oldest are dropped and counted.
 const MAX_QUEUE: u64 = 10_000;
-/// Before the disk is tried again.
+/// Pause before the next attempt after a failed write.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// An open sink.
+/// The open file, or standard output.
 pub struct JsonLines {
     config: config::Jsonl,
     /// `None`: standard output.
     file: Option<File>,
-    /// IDs of the last lines.
+    /// IDs of the last lines, oldest first.
     known: VecDeque<String>,
 }
 
 impl JsonLines {
-    /// Opens the file, makes its end whole, and learns what is in it.
+    /// Opens the file, cuts off a torn last line, and reads the IDs of its last lines.
     ///
     /// # Errors
-    /// When the file cannot be read and written.
+    /// When the file cannot be read or written.
     pub fn open(config: &config::Jsonl) -> io::Result<JsonLines> {
         let mut lines = JsonLines { config: config.clone(), file: None, known: VecDeque::new() };
         if let Ok(mut before) = File::open(lines.rotated(1)) {
@@ -59,16 +60,16 @@ impl JsonLines {
         Ok(lines)
     }
 
-    /// Opens the file anew, after it was moved away.
+    /// Reopens the file after it was moved away.
     ///
     /// # Errors
-    /// When the file cannot be read and written.
+    /// When the file cannot be read or written.
     pub fn reopen(&mut self) -> io::Result<()> {
         if self.config.path == "-" {
             return Ok(());
         }
         let mut options = OpenOptions::new();
-        // What programs say when they crash is not everybody's business.
+        // Not readable by all users: messages of crashing programs may be confidential.
         options.read(true).append(true).create(true).mode(0o640);
         let file = options.open(&self.config.path)?;
         let mut end = &file;
@@ -91,11 +92,11 @@ impl JsonLines {
         self.known.drain(..over);
     }
 
-    /// Writes `incidents`, as many as belong into one file, and brings them to the disk; how many those were. They must be
-    /// noted as sent before more are written: the next may begin another file.
+    /// Writes `incidents`, as many as belong into one file, syncs them to disk, and returns how many it handled. The
+    /// caller must mark them as sent before it writes more, because the next call may rotate the file.
     ///
     /// # Errors
-    /// When the disk is full or broken. No part of a line stays.
+    /// When the disk is full or broken. No partial line remains in the file.
     pub fn write(&mut self, incidents: &[Arc<Incident>]) -> io::Result<usize> {
         let mut text = Vec::new();
         let mut ids = Vec::new();
@@ -120,7 +121,7 @@ impl JsonLines {
             ids.push(incident.id.clone());
             taken += 1;
             if length == 0 {
-                // So that a file that was empty counts as one with a line.
+                // The file has a line from here on, so the size limit applies to the next one.
                 length = 1;
             }
         }
@@ -129,17 +130,17 @@ impl JsonLines {
         Ok(taken)
     }
 
-    /// Bytes of the file now: others may have cut it.
+    /// Returns the current size of the file in bytes: another process may have truncated it.
     fn length(&self) -> io::Result<u64> {
         self.file.as_ref().map_or(Ok(0), |file| Ok(file.metadata()?.len()))
     }
 
-    /// A file that has a size can be rotated, a pipe or terminal not.
+    /// Reports whether the output can be rotated: a regular file can, a pipe or a terminal cannot.
     fn is_rotated(&self) -> bool {
         self.file.as_ref().is_some_and(|file| file.metadata().is_ok_and(|meta| meta.is_file()))
     }
 
-    /// All of `text`, or nothing.
+    /// Writes all of `text`, or nothing.
     fn put(&self, text: &[u8]) -> io::Result<()> {
         if text.is_empty() {
             return Ok(());
@@ -160,7 +161,7 @@ impl JsonLines {
         written
     }
 
-    /// `path` becomes `path.1`, that `path.2` and so on.
+    /// Renames `path` to `path.1`, that to `path.2` and so on.
     fn rotate(&mut self) -> io::Result<()> {
         match self.config.keep {
             0 => fs::remove_file(&self.config.path)?,
@@ -182,7 +183,7 @@ fn move_if_there(from: PathBuf, to: PathBuf) -> io::Result<()> {
     }
 }
 
-/// An incident as its line.
+/// Encodes an incident as one line.
 fn line(incident: &Incident, timeline: bool) -> io::Result<Vec<u8>> {
     let mut line = if timeline || incident.timeline.is_none() {
         serde_json::to_vec(incident)?
@@ -196,7 +197,7 @@ fn line(incident: &Incident, timeline: bool) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// IDs of the last lines of `file`, oldest first, and how long it is without a torn last line.
+/// Returns the IDs of the last lines of `file`, oldest first, and its length without a torn last line.
 fn tail(file: &mut (impl io::Read + io::Seek)) -> io::Result<(VecDeque<String>, u64)> {
     #[derive(Deserialize)]
     struct Named {
@@ -216,7 +217,7 @@ fn tail(file: &mut (impl io::Read + io::Seek)) -> io::Result<(VecDeque<String>, 
                 break;
             }
             whole = Some(at);
-            // Whatever else is in the file stays there.
+            // A line that is not an incident stays in the file.
             if let Ok(Named { id }) = serde_json::from_slice(&line) {
                 ids.push_back(id);
                 if ids.len() > KNOWN {
@@ -232,22 +233,22 @@ fn tail(file: &mut (impl io::Read + io::Seek)) -> io::Result<(VecDeque<String>, 
     }
 }
 
-/// What of a daemon the sink listens to.
+/// Signals from the daemon to the JSON lines exporter.
 pub struct Signals {
-    /// Rises when something was stored.
+    /// Increases when an incident was stored.
     pub stored: watch::Receiver<u64>,
-    /// Rises when the file is to be opened anew (SIGUSR1).
+    /// Increases when the file is to be reopened (SIGUSR1).
     pub reopen: watch::Receiver<u64>,
-    /// True: write what waits, and end.
+    /// True: write the waiting incidents, then return.
     pub stop: watch::Receiver<bool>,
 }
 
-/// Writes what waits in `outbox`, until it is stopped and has written what can be written.
+/// Writes the incidents that wait in `outbox` until told to stop, then writes the remaining ones once.
 pub async fn run(outbox: Outbox, config: config::Jsonl, sink: metrics::Sink, mut signals: Signals) {
     let moved = signals.reopen.clone();
     let mut worker = Worker { outbox, config, sink, lines: None, moved, problem: None };
     loop {
-        // Without anybody who could stop it, it is to stop.
+        // A closed channel also means stop: the daemon's side is gone.
         let stopping = *signals.stop.borrow_and_update() || signals.stop.has_changed().is_err();
         let work = tokio::task::spawn_blocking(move || {
             let pause = worker.drain();
@@ -263,7 +264,7 @@ pub async fn run(outbox: Outbox, config: config::Jsonl, sink: metrics::Sink, mut
         }
         tokio::select! {
             () = risen(&mut signals.stored) => {}
-            // The worker has a receiver of its own.
+            // The worker has its own receiver, which tells it to reopen.
             () = risen(&mut signals.reopen) => {}
             _ = signals.stop.changed() => {}
             () = tokio::time::sleep(PAUSE), if failed => {}
@@ -271,7 +272,7 @@ pub async fn run(outbox: Outbox, config: config::Jsonl, sink: metrics::Sink, mut
     }
 }
 
-/// Why nothing can be written now.
+/// Why no incident can be written now.
 #[derive(Debug, thiserror::Error)]
 enum Problem {
     #[error("JSON lines cannot be written to {0}: {1}; incidents wait in the store until they can")]
@@ -285,14 +286,14 @@ struct Worker {
     config: config::Jsonl,
     sink: metrics::Sink,
     lines: Option<JsonLines>,
-    /// Rises when the file is to be opened anew.
+    /// Increases when the file is to be reopened.
     moved: watch::Receiver<u64>,
-    /// The last that was told.
+    /// The last problem that was logged.
     problem: Option<String>,
 }
 
 impl Worker {
-    /// Writes all that waits; did that fail?
+    /// Writes all waiting incidents; returns whether that failed.
     fn drain(&mut self) -> bool {
         let result = loop {
             match self.batch() {
@@ -314,7 +315,7 @@ impl Worker {
             return false;
         };
         self.sink.failed();
-        // What was written stays known: what is not noted as sent is not written again.
+        // Written IDs stay known, so an incident not yet marked as sent is not written twice.
         let problem = problem.to_string();
         if self.problem.as_ref() != Some(&problem) {
             log::error!("{problem}");
@@ -323,7 +324,7 @@ impl Worker {
         true
     }
 
-    /// Writes some; were there any?
+    /// Writes a batch; returns whether there were incidents to write.
     fn batch(&mut self) -> Result<bool, Problem> {
         let of_file = |error| Problem::File(self.config.path.clone(), error);
         let lines = match &mut self.lines {
@@ -331,7 +332,7 @@ impl Worker {
             none => none.insert(JsonLines::open(&self.config).map_err(of_file)?),
         };
         let incidents = self.outbox.pending(0, BATCH)?;
-        // After they were read: what happened after the file was moved goes into the new one.
+        // Checked after reading them: incidents stored after the file was moved belong into the new file.
         if self.moved.has_changed().unwrap_or(false) {
             lines.reopen().map_err(of_file)?;
             self.moved.mark_unchanged();

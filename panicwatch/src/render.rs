@@ -1,4 +1,4 @@
-//! An incident in any of its forms: what `show` prints and the API serves. The same document gives the same bytes.
+//! Renders an incident in any of its formats, for `show` and the API. The same document always gives the same bytes.
 
 use clap::ValueEnum;
 use serde::Deserialize;
@@ -33,7 +33,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// For HTTP.
+    /// Returns the media type for HTTP.
     pub fn media_type(self) -> &'static str {
         match self {
             Format::Text | Format::Folded | Format::PerfScript => "text/plain; charset=utf-8",
@@ -43,7 +43,7 @@ impl Format {
         }
     }
 
-    /// Of a file's name.
+    /// Returns the extension of file names, without the leading dot.
     pub fn extension(self) -> &'static str {
         match self {
             Format::Text => "txt",
@@ -57,15 +57,15 @@ impl Format {
     }
 }
 
-/// It has no such form.
+/// Why an incident cannot be rendered in a format.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct RenderError(String);
 
-/// Renders it. `document` is what it was read from, if it was: it may have keys that are not known here.
+/// Renders an incident. `document` is the JSON it was read from, if any: it may have keys unknown to this version.
 ///
 /// # Errors
-/// When it has no timeline, or nothing in it to fold.
+/// When the format needs a timeline and the incident has none, or its timeline has no stacks to fold.
 pub fn render(
     format: Format,
     incident: &Incident,
@@ -114,7 +114,7 @@ fn timeline_of(incident: &Incident) -> Result<&Timeline, RenderError> {
     })
 }
 
-/// The document, indented.
+/// Formats the document as indented JSON with a final newline.
 fn indented(document: &serde_json::Value) -> Result<String, RenderError> {
     Ok(json::to_string_pretty(document).map_err(not_json)? + "\n")
 }

@@ -1,4 +1,5 @@
-//! What all HTTP clients share: whom they trust, what they show, and what they take of an answer. Must not know what is asked.
+//! Code shared by all HTTP clients of panicwatch: trusted certificate authorities, headers, and the handling of
+//! responses. This module does not depend on the contents of requests.
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
@@ -10,36 +11,36 @@ use reqwest::{
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
-/// Why there is no client.
+/// Why a client cannot be built.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The authorities.
+    /// The certificate authorities cannot be used.
     #[error("the certificates of authorities in ca_file {path} cannot be used: {reason}")]
     Authorities {
-        /// File.
+        /// Path of the `ca_file`.
         path: String,
-        /// As the system or the reader of PEM says it.
+        /// Reason given by the system or by the PEM parser.
         reason: String,
     },
-    /// A header.
+    /// A header that cannot be sent, by name.
     #[error("the header {0:?} cannot be sent: a name has letters, digits and dashes, a value no line ends")]
     Header(String),
-    /// TLS.
+    /// TLS is not available: the causes.
     #[error("TLS is not to be had ({0}); install ca-certificates or name a ca_file")]
     Tls(String),
 }
 
-/// The one provider of cryptography that a process has; it does not matter who was first to say so.
+/// Installs the process-wide cryptography provider. Later calls have no effect.
 pub fn install_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// A client's beginning for `url`: trusts the authorities in `ca_file`, or without one the system's. Never follows elsewhere:
-/// what is sent, and tokens, are for whom the configuration names.
+/// Returns a builder of a client for `url` that trusts the authorities in `ca_file`, or the system's if that is empty.
+/// The client follows no redirects: the data and tokens it sends are for the configured server alone.
 ///
 /// # Errors
-/// When there are no such authorities.
+/// When `ca_file` cannot be read or has no certificate.
 pub fn client(url: &str, ca_file: &str) -> Result<ClientBuilder, Error> {
     install_provider();
     let builder = reqwest::Client::builder()
@@ -53,24 +54,24 @@ pub fn client(url: &str, ca_file: &str) -> Result<ClientBuilder, Error> {
             };
             builder.tls_certs_only(Certificate::from_pem_bundle(&pem).map_err(wrong)?)
         }
-        // Nothing is verified, so a machine without certificates of authorities will do.
+        // Plain HTTP verifies nothing, so it must work on a machine without certificate authorities.
         None if url.starts_with("http://") => builder.tls_certs_only([]),
         None => builder,
     })
 }
 
-/// Ends a client's building.
+/// Builds the client.
 ///
 /// # Errors
-/// When the system has no authorities.
+/// When the system has no certificate authorities.
 pub fn build(builder: ClientBuilder) -> Result<reqwest::Client, Error> {
     builder.build().map_err(|error| Error::Tls(causes(&error)))
 }
 
-/// The PEM file of that path; `None` if it is empty.
+/// Reads the PEM file at `path`; `None` if `path` is empty.
 ///
 /// # Errors
-/// When it cannot be read or has no certificate.
+/// When the file cannot be read or has no certificate.
 pub fn authorities(path: &str) -> Result<Option<Vec<u8>>, Error> {
     if path.is_empty() {
         return Ok(None);
@@ -84,24 +85,25 @@ pub fn authorities(path: &str) -> Result<Option<Vec<u8>>, Error> {
     }
 }
 
-/// Headers that are sent with everything.
+/// Converts the configured headers, which are sent with every request.
 ///
 /// # Errors
-/// When one of them cannot be.
+/// When a header has an invalid name or value.
 pub fn headers(headers: &BTreeMap<String, String>) -> Result<HeaderMap, Error> {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         let wrong = || Error::Header(name.clone());
         let key = HeaderName::try_from(name).map_err(|_| wrong())?;
         let mut value = HeaderValue::try_from(value).map_err(|_| wrong())?;
-        // Tokens are in them.
+        // Header values may be tokens.
         value.set_sensitive(true);
         map.insert(key, value);
     }
     Ok(map)
 }
 
-/// How long `answer` asks to wait: seconds, or until a time. <https://datatracker.ietf.org/doc/html/rfc9110#section-10.2.3>
+/// Returns the time to wait that `answer` asks for in `Retry-After`: seconds, or the time until a date.
+/// <https://datatracker.ietf.org/doc/html/rfc9110#section-10.2.3>
 pub fn retry_after(answer: &Response) -> Option<Duration> {
     let header = answer.headers().get(RETRY_AFTER)?.to_str().ok()?;
     wait(header.trim(), Timestamp::now())
@@ -115,10 +117,10 @@ fn wait(text: &str, now: Timestamp) -> Option<Duration> {
     Some(Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO))
 }
 
-/// The first `max` bytes of an answer, and whether there are more.
+/// Returns the first `max` bytes of a response body, and whether there are more.
 ///
 /// # Errors
-/// When the connection breaks.
+/// When the connection fails.
 pub async fn beginning(mut answer: Response, max: usize) -> Result<(Vec<u8>, bool), reqwest::Error> {
     let mut bytes = Vec::new();
     while let Some(chunk) = answer.chunk().await? {
@@ -131,8 +133,8 @@ pub async fn beginning(mut answer: Response, max: usize) -> Result<(Vec<u8>, boo
     Ok((bytes, false))
 }
 
-/// An error and all that caused it: the outer ones alone say "transport error". Without the URL of a request, in which there may
-/// be a secret.
+/// Formats an error with all its causes: the outer ones alone are as vague as "transport error". Leaves out the URL of
+/// a request, which may contain a secret.
 pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = match error.downcast_ref::<reqwest::Error>() {
         Some(error) if error.is_timeout() => "it took too long".to_owned(),

@@ -1,4 +1,4 @@
-//! Options of commands that ask a daemon.
+//! Options of the commands that query a daemon.
 
 use std::path::PathBuf;
 
@@ -26,10 +26,10 @@ pub struct DaemonArgs {
 }
 
 impl DaemonArgs {
-    /// Ready to ask.
+    /// Returns an HTTP client for the daemon.
     ///
     /// # Errors
-    /// Status 2 when the address is none, 1 when the token or the certificates cannot be read.
+    /// Status 2 when the address is invalid, 1 when the token or the certificates cannot be read.
     pub(super) fn client(&self) -> Result<Client, Exit> {
         let path =
             |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
@@ -41,7 +41,7 @@ impl DaemonArgs {
     }
 }
 
-/// A runtime for a few questions.
+/// Returns a single-threaded tokio runtime for a few requests.
 pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("the system gives no descriptors")

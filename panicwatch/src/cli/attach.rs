@@ -1,4 +1,4 @@
-//! `panicwatch attach`: the same for what already runs.
+//! `panicwatch attach`: reports the panics of processes that are already running.
 
 use std::{
     fs::File,
@@ -47,10 +47,10 @@ struct Target {
     exe: Option<PathBuf>,
 }
 
-/// Attaches until Ctrl-C, or until the process ends.
+/// Watches until Ctrl-C, or until the process ends.
 ///
 /// # Errors
-/// Status 1 when there is no such process, or no Go code in it, 3 when the machine cannot do it.
+/// Status 1 when the process does not exist or has no Go code, 3 when the machine cannot watch it.
 pub fn run(args: &Args) -> Result<i32, Exit> {
     let files = files(&args.target)?;
     if args.output.dry_run {
@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     let sender = session.sender();
     if let Some(pid) = args.target.pid {
         session.describe(procfs::process(pid));
-        // With several, the one whose probes are hit says which it is.
+        // With several binaries, the one whose probes are hit identifies itself.
         let runs = if let [only] = &*armed { Some(&**only) } else { None };
         session.follow(pid, runs).map_err(unable)?;
         let sender = sender.clone();
@@ -104,7 +104,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     }
 }
 
-/// The Go files to watch: the executable, or what a process that is not a Go program has loaded.
+/// Returns the Go files to watch: the executable, or the Go libraries loaded by a process that is not a Go program.
 fn files(target: &Target) -> Result<Vec<(File, PathBuf)>, Exit> {
     let pid = match (target.pid, &target.exe) {
         (Some(pid), _) => pid,
@@ -143,11 +143,11 @@ pub(super) fn pidfd(pid: u32) -> anyhow::Result<File> {
     if fd < 0 {
         return Err(io::Error::last_os_error()).with_context(|| format!("there is no process {pid}"));
     }
-    // SAFETY: a new descriptor that is ours.
+    // SAFETY: a new descriptor that we own.
     Ok(unsafe { File::from_raw_fd(fd as i32) })
 }
 
-/// Returns when the process has ended.
+/// Blocks until the process has ended.
 pub(super) fn wait(process: &File) {
     use std::os::fd::AsRawFd;
     let mut fd = libc::pollfd { fd: process.as_raw_fd(), events: libc::POLLIN, revents: 0 };

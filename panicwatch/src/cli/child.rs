@@ -1,4 +1,4 @@
-//! What the commands that start a program share: attaching probes to it, starting it, and waiting for its end.
+//! Code shared by the commands that start a program: attaching probes to it, starting it, and waiting for it to exit.
 
 use std::{
     ffi::OsString,
@@ -31,11 +31,11 @@ use crate::{
 /// A program that was started, and the session that watches it.
 pub(super) struct Watched {
     pub(super) session: Session,
-    /// Its binary; none for a script, say: what it starts may be Go.
+    /// The program's binary; `None` if the program is not Go, such as a script: it may start Go programs.
     pub(super) armed: Option<Arc<Armed>>,
 }
 
-/// How a program is started.
+/// Options for starting a program.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct How {
     /// The kernel kills the program when panicwatch ends.
@@ -45,7 +45,7 @@ pub(super) struct How {
 /// Starts `command`, found at `path` and opened as `file`, with every probe attached before its first instruction.
 ///
 /// # Errors
-/// Status 1 when the program cannot be started, 3 when the machine cannot do it.
+/// Status 1 when the program cannot be started, 3 when the machine cannot watch it.
 pub(super) fn start(
     mut session: Session,
     command: &[OsString],
@@ -90,14 +90,15 @@ pub(super) fn start(
     Ok(Watched { session, armed })
 }
 
-/// Starts the program, once.
+/// Starts the program; called once.
 pub(super) type Start<'a> = &'a mut dyn FnMut() -> Result<Child, LaunchError>;
 
-/// Starts a program by `start`, and forwards to it the signals that panicwatch gets from then on. `watching` calls what starts it,
-/// and has our own process in the table of watched ones meanwhile: the programs in the kernel follow the forks of watched processes.
+/// Starts a program with `start`, and forwards to it the signals that panicwatch receives from then on. `watching`
+/// calls the function it is given, which starts the program, and adds our own process to the table of watched processes
+/// meanwhile: the eBPF programs follow the forks of watched processes.
 ///
 /// # Errors
-/// Status 1 when the program cannot be started, 3 when the machine cannot do it.
+/// Status 1 when the program cannot be started, 3 when the machine cannot watch it.
 pub(super) fn spawn(
     mut start: impl FnMut() -> Result<Child, LaunchError>,
     watching: impl FnOnce(Start<'_>) -> Result<Result<Child, LaunchError>, ProbeError>,
@@ -108,7 +109,8 @@ pub(super) fn spawn(
     Ok((child, forwarding))
 }
 
-/// Attaches probes to the program itself; none when it is not Go (a script, say), which is no error: what it starts may be.
+/// Attaches probes to the program itself. Returns `None` when it is not Go (a script, for example), which is no error:
+/// it may start Go programs.
 fn arm(session: &Session, file: &File, path: &Path) -> Result<Option<Arc<Armed>>, Exit> {
     match session.arm(file, path) {
         Ok(armed) => Ok(Some(armed)),
@@ -118,17 +120,18 @@ fn arm(session: &Session, file: &File, path: &Path) -> Result<Option<Arc<Armed>>
     }
 }
 
-/// Arguments that are looked at, and Go files among them that get probes.
+/// Maximum number of arguments to examine, and of Go files among them to attach probes to.
 const MAX_ARGUMENTS: usize = 64;
 const MAX_ARMED: usize = 4;
 
-/// Attaches probes to the Go files among the arguments of a program that is not Go: the program that a loader or a launcher will
-/// run, the library that a host will load. Their first instructions are covered then; found later, they are not.
+/// Attaches probes to the Go files among the arguments of a program that is not Go: the program that a loader or
+/// launcher will run, or the library that a host will load. So their first instructions are covered; they are not if
+/// the file is found only when it runs.
 fn arm_arguments(session: &Session, arguments: &[OsString]) {
     let mut armed = 0;
     for argument in arguments.iter().take(MAX_ARGUMENTS) {
         let path = Path::new(argument);
-        // What is no regular file must not be opened.
+        // Open regular files only: opening a FIFO could block, opening a device could have side effects.
         if !fs::metadata(path).is_ok_and(|meta| meta.is_file()) {
             continue;
         }
@@ -138,7 +141,7 @@ fn arm_arguments(session: &Session, arguments: &[OsString]) {
             continue;
         }
         let shown = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        // What cannot be watched is reported when it runs.
+        // A file that cannot be watched is reported when it runs.
         armed += usize::from(session.arm(&file, &shown).is_ok());
         if armed == MAX_ARMED {
             return;

@@ -1,4 +1,4 @@
-//! What `run` and `attach` share: where incidents go, and how sentences are told.
+//! Code shared by several commands: options, the destination of incidents, exit status, and messages on standard error.
 
 use std::{
     ffi::OsStr,
@@ -25,9 +25,9 @@ use crate::{
 
 /// Exit status of a failure.
 pub const FAILED: u8 = 1;
-/// Exit status of wrong usage, which is clap's as well.
+/// Exit status of wrong usage, the same as clap's.
 pub const USAGE: u8 = 2;
-/// Exit status when the machine or the permissions cannot do it.
+/// Exit status when the machine or the permissions do not allow the operation.
 pub const UNABLE: u8 = 3;
 
 /// How incidents are written.
@@ -92,7 +92,7 @@ pub struct RecorderArgs {
 }
 
 impl RecorderArgs {
-    /// As the recorder takes them.
+    /// Returns the options in the recorder's form.
     pub fn options(&self) -> recorder::Options {
         recorder::Options {
             window: self.window,
@@ -108,7 +108,7 @@ impl RecorderArgs {
     }
 }
 
-/// The longest window: what comes before is no part of a moment any more.
+/// Maximum length of the window: activity further back is not part of what led to the panic.
 const MAX_WINDOW: Duration = Duration::from_secs(60);
 
 /// A time limit of captures, as [`duration`] reads it.
@@ -116,7 +116,7 @@ fn capture_time(text: &str) -> Result<Duration, String> {
     recorder::check_capture_time(duration(text)?)
 }
 
-/// "10ms", "1.5s", "200us".
+/// Parses a duration such as "10ms", "1.5s" or "200us".
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_alphabetic());
     let number: f64 = digits.parse().map_err(|_| "write it as 10ms or 1.5s".to_owned())?;
@@ -143,7 +143,7 @@ fn source(name: &str) -> Result<Source, String> {
 }
 
 impl OutputArgs {
-    /// Opens the file, if there is one.
+    /// Creates the output file if one was given, else writes to standard error.
     ///
     /// # Errors
     /// When it cannot be created.
@@ -156,7 +156,7 @@ impl OutputArgs {
     }
 }
 
-/// Tells which of the functions that the user named are not recorded.
+/// Reports which of the functions named by the user are not recorded.
 pub(super) fn say_functions(plan: &ProbePlan, options: &recorder::Options) {
     if options.functions.is_empty() {
         return;
@@ -176,10 +176,10 @@ pub(super) fn say_functions(plan: &ProbePlan, options: &recorder::Options) {
     }
 }
 
-/// Refused functions that are told one by one.
+/// Maximum number of refused functions that are reported individually.
 const REFUSED_TOLD: usize = 5;
 
-/// Tells of panics that were counted only.
+/// Reports panics that were only counted.
 pub(super) fn say_counted(counted: &Counted) {
     let Counted { pid, site, count } = counted;
     let at = match site {
@@ -195,7 +195,7 @@ pub(super) fn say_counted(counted: &Counted) {
     ));
 }
 
-/// "; 2 programs ended before their files could be read", or nothing.
+/// Returns "; 2 programs that it started ended before …", or an empty string.
 pub(super) fn unread(unseen: &Unseen) -> String {
     match unseen.unread {
         0 => String::new(),
@@ -206,7 +206,7 @@ pub(super) fn unread(unseen: &Unseen) -> String {
     }
 }
 
-/// Tells of Go code whose probes came late.
+/// Reports Go code whose probes were attached late.
 pub(super) fn say_late(unseen: &Unseen) {
     if unseen.late == 0 {
         return;
@@ -222,13 +222,13 @@ pub(super) fn say_late(unseen: &Unseen) {
     ));
 }
 
-/// Prints a sentence on standard error, on one line: names of files, what a binary says of itself and what servers answer
-/// cannot steer the terminal, nor pass for a line of our own.
+/// Prints a sentence on standard error, on one line. Control characters are escaped: file names, data from a binary and
+/// replies of servers can neither control the terminal nor imitate a message of panicwatch.
 pub fn say(sentence: &str) {
     let _ = writeln!(io::stderr(), "panicwatch: {}", escape::one_line(sentence));
 }
 
-/// Prints an error and its causes; [`Listed`] as lines.
+/// Prints an error and its causes; the problems of [`Listed`] follow on lines of their own.
 pub fn say_error(error: &anyhow::Error) {
     say(&sentence(error));
     let listed = error.downcast_ref::<Listed>().map(|listed| listed.problems.as_slice());
@@ -237,8 +237,9 @@ pub fn say_error(error: &anyhow::Error) {
     }
 }
 
-/// Prints clap's account of a wrong command line, or the help that was asked for, and returns the exit status. It repeats
-/// arguments, which may be names of files: so the account is that of `parse`, given the same arguments made safe.
+/// Prints clap's message about a wrong command line, or the requested help, and returns the exit status. The message
+/// repeats arguments, which may be file names: therefore it is produced by `parse` from the same arguments with control
+/// characters escaped.
 pub fn say_usage(error: &clap::Error, parse: impl Fn(Vec<String>) -> Result<(), clap::Error>) -> u8 {
     if !error.use_stderr() {
         // A closed pipe is not an error.
@@ -254,17 +255,17 @@ pub fn say_usage(error: &clap::Error, parse: impl Fn(Vec<String>) -> Result<(), 
     USAGE
 }
 
-/// Several problems, each with a line of its own.
+/// Several problems, printed one per line.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}:")]
 pub struct Listed {
-    /// What they have in common.
+    /// What the problems have in common.
     pub what: &'static str,
-    /// A sentence each.
+    /// One sentence per problem.
     pub problems: Vec<String>,
 }
 
-/// An error and its causes on one line. A cause that its effect already tells is not told again.
+/// Formats an error and its causes on one line. A cause that the message already ends with is left out.
 pub fn sentence(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -275,12 +276,12 @@ pub fn sentence(error: &anyhow::Error) -> String {
     text
 }
 
-/// An error with the exit status it asks for.
+/// An error with its exit status.
 #[derive(Debug)]
 pub struct Exit {
-    /// See the contract: 1 failed, 2 usage, 3 unable.
+    /// 1: failed, 2: wrong usage, 3: the machine or the permissions do not allow it.
     pub status: u8,
-    /// One sentence.
+    /// The error, whose message is one sentence.
     pub error: anyhow::Error,
 }
 
@@ -290,22 +291,22 @@ impl<E: Into<anyhow::Error>> From<E> for Exit {
     }
 }
 
-/// The machine cannot do it.
+/// Wraps an error that the machine or the permissions cause.
 pub fn unable(error: impl Into<anyhow::Error>) -> Exit {
     Exit { status: UNABLE, error: error.into() }
 }
 
-/// The command line asks for what cannot be meant.
+/// Wraps an error in the command line.
 pub fn usage(error: impl Into<anyhow::Error>) -> Exit {
     Exit { status: USAGE, error: error.into() }
 }
 
-/// Parses the number of a process; 0 is none's.
+/// Parses a PID, which is at least 1.
 pub(super) fn pid() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..)
 }
 
-/// Refuses an empty PROGRAM: no file has such a name.
+/// Rejects an empty PROGRAM: no file has an empty name.
 pub(super) fn named(program: impl AsRef<OsStr>) -> Result<(), Exit> {
     if program.as_ref().is_empty() {
         return Err(usage(anyhow!("PROGRAM is empty: name the program to start")));
@@ -313,7 +314,7 @@ pub(super) fn named(program: impl AsRef<OsStr>) -> Result<(), Exit> {
     Ok(())
 }
 
-/// Why a process cannot be looked at.
+/// Explains why a process cannot be read.
 pub(super) fn unreadable(pid: u32, error: io::Error) -> Exit {
     match error.kind() {
         io::ErrorKind::PermissionDenied => unable(anyhow!(
@@ -327,13 +328,15 @@ pub(super) fn unreadable(pid: u32, error: io::Error) -> Exit {
     }
 }
 
-/// Opens a regular file for reading. Anything else could block for ever (a FIFO), have side effects (a device), or never end.
+/// Opens a regular file for reading. Opening anything else could block forever (a FIFO) or have side effects (a
+/// device), and reading it might never end.
 ///
 /// # Errors
 /// When it is not a regular file, or cannot be opened.
 pub(super) fn open_regular(path: &Path) -> anyhow::Result<File> {
     let cannot = || format!("cannot read {}", path.display());
-    // Checked before, so that nothing but a regular file is opened, and after, because the name can mean another file by then.
+    // Checked before, so that only a regular file is opened, and after, because the name may refer to another file by
+    // then.
     let before = std::fs::metadata(path).with_context(cannot)?;
     if before.is_file() {
         let file =
@@ -345,12 +348,12 @@ pub(super) fn open_regular(path: &Path) -> anyhow::Result<File> {
     Err(anyhow!("cannot read {}: it is not a regular file", path.display()))
 }
 
-/// Prints on standard output; a closed pipe is no error.
+/// Prints on standard output; a closed pipe is not an error.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
     print_own(escape::screen(text, stdout_style().color).as_bytes())
 }
 
-/// [`print`] for bytes that are panicwatch's own, as they are.
+/// Prints bytes like [`print`], but unescaped: for panicwatch's own output only.
 pub(super) fn print_own(bytes: &[u8]) -> anyhow::Result<()> {
     match io::stdout().write_all(bytes) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -358,17 +361,17 @@ pub(super) fn print_own(bytes: &[u8]) -> anyhow::Result<()> {
     }
 }
 
-/// For reports on standard error.
+/// Returns the style of reports on standard error.
 pub(super) fn stderr_style() -> report::Style {
     style(libc::STDERR_FILENO, io::stderr().is_terminal())
 }
 
-/// For what is printed on standard output.
+/// Returns the style of text on standard output.
 pub(super) fn stdout_style() -> report::Style {
     style(libc::STDOUT_FILENO, io::stdout().is_terminal())
 }
 
-/// Colours on a terminal, unless NO_COLOR is set; the terminal's width, or 100 columns where there is none.
+/// Uses colors on a terminal unless NO_COLOR is set, and the terminal's width, or 100 columns if it is unknown.
 fn style(fd: i32, terminal: bool) -> report::Style {
     let color = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     report::Style::new(color, terminal_width(fd).unwrap_or(100))

@@ -1,4 +1,4 @@
-//! `panicwatch daemon`: watches all Go programs of a host, stores and exports what they panic of.
+//! `panicwatch daemon`: watches all Go programs of a host, stores and exports their panics.
 
 use std::{fs, net::ToSocketAddrs as _, path::PathBuf};
 
@@ -30,7 +30,7 @@ pub struct Args {
     state: Option<PathBuf>,
 }
 
-/// Checks that the text is an address, as the configuration's `listen` is checked.
+/// Validates an address in the same way as `listen` in the configuration.
 fn address(text: &str) -> Result<String, String> {
     match text.to_socket_addrs() {
         Ok(_) => Ok(text.to_owned()),
@@ -38,10 +38,11 @@ fn address(text: &str) -> Result<String, String> {
     }
 }
 
-/// Runs until it is told to stop.
+/// Runs the daemon until it is asked to stop.
 ///
 /// # Errors
-/// Status 1 when the configuration is refused or something of it cannot be used, 3 when the machine cannot do it.
+/// Status 1 when the configuration is rejected or something it names cannot be used, 3 when the machine cannot watch
+/// programs.
 pub fn run(args: &Args) -> Result<i32, Exit> {
     if args.check {
         return check(args);
@@ -59,7 +60,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     Ok(0)
 }
 
-/// For the log: the error, its causes, and all that it lists.
+/// Formats the error, its causes and its list of problems for the log.
 fn on_one_line(error: &anyhow::Error) -> String {
     match error.downcast_ref::<Listed>() {
         Some(listed) => format!("{} {}", sentence(error), listed.problems.join("; ")),
@@ -67,7 +68,7 @@ fn on_one_line(error: &anyhow::Error) -> String {
     }
 }
 
-/// Reports everything that is wrong, also with the files, folders and commands that the configuration names.
+/// Reports every problem of the configuration, and of the files, directories and commands that it names.
 fn check(args: &Args) -> Result<i32, Exit> {
     let mut checked = read(args)?;
     for (path, what) in daemon::check(&checked.config) {
@@ -85,7 +86,7 @@ fn load(args: &Args) -> Result<Config, Exit> {
     Ok(checked.config)
 }
 
-/// All problems as one error.
+/// Returns all problems as one error.
 fn refuse(checked: &Checked) -> Result<(), Exit> {
     let lines: Vec<String> = checked.problems().iter().map(ToString::to_string).collect();
     if lines.is_empty() {
@@ -94,7 +95,7 @@ fn refuse(checked: &Checked) -> Result<(), Exit> {
     Err(Listed { what: "the configuration is rejected", problems: lines }.into())
 }
 
-/// The configuration with what the command line overrides.
+/// Reads the configuration and applies the overrides of the command line.
 fn read(args: &Args) -> Result<Checked, Exit> {
     let (text, name) = match &args.config {
         Some(path) => {

@@ -1,4 +1,4 @@
-//! `panicwatch doctor`: what this machine allows, what is lost without it, and the remedy.
+//! `panicwatch doctor`: reports what this machine supports, the consequences of what is missing, and the remedy.
 
 use clap::{Args as ClapArgs, ValueEnum};
 
@@ -19,10 +19,10 @@ enum Format {
     Json,
 }
 
-/// Examines the machine; status 3 when panics cannot be watched here.
+/// Examines the machine; returns status 3 when panics cannot be watched here.
 ///
 /// # Errors
-/// When standard output cannot be written to; a closed pipe is no error.
+/// When standard output cannot be written to; a closed pipe is not an error.
 pub fn run(args: &Args) -> Result<i32, Exit> {
     let mut facts = Facts::gather();
     facts.clean_up();

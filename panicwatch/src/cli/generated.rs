@@ -1,4 +1,5 @@
-//! `panicwatch completions` and `panicwatch man`: made from the definitions of the commands, so that they cannot differ.
+//! `panicwatch completions` and `panicwatch man`, generated from the definitions of the commands so that they cannot
+//! diverge.
 
 use std::path::PathBuf;
 
@@ -27,7 +28,7 @@ pub struct ManArgs {
     dir: Option<PathBuf>,
 }
 
-/// Completions for `command`.
+/// Prints the shell completions of `command`.
 ///
 /// # Errors
 /// When standard output cannot be written to.
@@ -39,10 +40,10 @@ pub fn completions(mut command: Command, args: &CompletionsArgs) -> Result<i32, 
     Ok(0)
 }
 
-/// The manual of `command`.
+/// Prints or writes the manual pages of `command`.
 ///
 /// # Errors
-/// When standard output, or a file in the folder, cannot be written to.
+/// When standard output, or a file in the directory, cannot be written to.
 pub fn man(command: Command, args: &ManArgs) -> Result<i32, Exit> {
     match &args.dir {
         Some(dir) => manual::write_pages(command, dir)

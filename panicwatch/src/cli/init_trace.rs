@@ -1,4 +1,4 @@
-//! `panicwatch init-trace -- PROGRAM`: what happens before main.main, and how long it takes.
+//! `panicwatch init-trace -- PROGRAM`: shows what happens before main.main, and how long it takes.
 
 use std::{
     ffi::OsString,
@@ -58,10 +58,10 @@ enum Format {
     Perfetto,
 }
 
-/// Runs it; gives the exit status of the program.
+/// Runs the program, and returns its exit status.
 ///
 /// # Errors
-/// Status 1 when the program cannot be started, 3 when the machine cannot do it.
+/// Status 1 when the program cannot be started, 3 when the machine cannot watch it.
 pub fn run(args: &Args) -> Result<i32, Exit> {
     let Some(program) = args.command.first() else { return Ok(2) };
     common::named(program)?;
@@ -90,7 +90,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
                 if armed.is_none() {
                     say(&format!("{program} is not a Go program; this is the first that it started"));
                 }
-                // The program goes on, and panicwatch with it.
+                // The program continues, and so does panicwatch.
                 if let Err(error) = writer.trace(&collected, &binary) {
                     say(&sentence(&error));
                 }
@@ -107,16 +107,16 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     }
 }
 
-/// Where the trace goes, and the incidents that wait for it: how the program ended stands in the trace.
+/// Writes the trace, and buffers incidents until then: the trace includes how the program ended.
 struct Writer {
     to: Box<dyn Write>,
     to_file: bool,
     format: Format,
     slowest: bool,
     style: report::Style,
-    /// Until the trace is written.
+    /// Incidents seen so far; `None` once the trace is written.
     waiting: Option<Vec<Incident>>,
-    /// Incidents that began later are not of the initialisation.
+    /// Monotonic time at which the initialization ended, ns. Incidents that began later are not reported.
     over_ns: u64,
 }
 
@@ -162,7 +162,7 @@ impl Writer {
         let bytes = match self.format {
             Format::Text => {
                 let text = init_trace::text::render(trace, self.slowest, &self.style);
-                // The program may have left the terminal's last line unfinished.
+                // The program may have left the last line of the terminal unfinished.
                 if self.to_file { text.into_bytes() } else { format!("\n{text}").into_bytes() }
             }
             Format::Json => {
@@ -177,13 +177,13 @@ impl Writer {
         written(self.to.write_all(&bytes).and_then(|()| self.to.flush()))
     }
 
-    /// Incidents of a program whose initialisation was never seen.
+    /// Reports the incidents of a program whose initialization was never seen.
     fn finish(&mut self) {
         self.waiting.take().unwrap_or_default().iter().for_each(report);
     }
 }
 
-/// Why there is no trace.
+/// Explains why there is no trace.
 fn nothing_traced(program: &str, is_go: bool, unseen: &Unseen) -> String {
     match (is_go, unseen) {
         (true, _) => format!("{program} ended before any Go code of it ran: there is nothing to trace"),
@@ -203,13 +203,13 @@ fn nothing_traced(program: &str, is_go: bool, unseen: &Unseen) -> String {
     }
 }
 
-/// Reports as `run` does. Standard error that cannot be written to cannot be complained about.
+/// Reports an incident as `run` does. A failure to write to standard error has nowhere to be reported.
 fn report(incident: &Incident) {
     let text = format!("\n{}", report::render(incident, &common::stderr_style()));
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// A closed pipe is not an error.
+/// Ignores a closed pipe, which is not an error.
 fn written(result: io::Result<()>) -> anyhow::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

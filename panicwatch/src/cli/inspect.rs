@@ -1,4 +1,4 @@
-//! `panicwatch inspect`: what a binary is, and which probes can be placed in it.
+//! `panicwatch inspect`: describes a binary, and the probes that can be placed in it.
 
 use std::path::{Path, PathBuf};
 
@@ -40,7 +40,7 @@ enum Format {
     Json,
 }
 
-/// Describes it; status 0 also for a Go program that cannot be watched.
+/// Describes the binary; status 0 also for a Go program that cannot be watched.
 ///
 /// # Errors
 /// Status 1 when it is not a Go program or cannot be read, 3 for another user's process.
@@ -81,7 +81,7 @@ fn of_process(pid: u32) -> Result<Inspection, Exit> {
     }
 }
 
-/// Maps `path`; errors name `shown`.
+/// Maps the file at `path`; errors name it `shown`.
 fn map(path: &Path, shown: &Path) -> anyhow::Result<SharedBytes> {
     gobin::map(path).map_err(|error| match error {
         gobin::Error::Io { source, .. } => gobin::Error::Io { path: shown.to_owned(), source }.into(),
@@ -89,7 +89,7 @@ fn map(path: &Path, shown: &Path) -> anyhow::Result<SharedBytes> {
     })
 }
 
-/// `--dry-run` of other commands: the probe plan of the opened binary, as they would place it.
+/// Implements `--dry-run` of other commands: prints the probe plan they would use for the opened binary.
 pub(super) fn dry_run(file: &std::fs::File, shown: &Path, init: bool) -> Result<(), Exit> {
     use std::os::fd::AsRawFd as _;
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));

@@ -1,6 +1,7 @@
-//! The manual pages: clap's definitions with what they cannot hold, that is examples, exit status, files and environment.
+//! The manual pages: clap's definitions, and the sections that these cannot hold: examples, exit status, files and
+//! environment.
 //!
-//! [`sections`] has the texts; a test parses every example with the commands' own definitions.
+//! [`sections`] has the texts; a test parses every example with the definitions of the commands.
 
 pub mod sections;
 
@@ -13,10 +14,10 @@ use clap_mangen::{
 };
 use sections::Sections;
 
-/// Returns the manual page of `command` in roff. `name`: "run" and the like; empty for panicwatch itself.
+/// Returns the manual page of `command` in roff. `name` is the command's, such as "run"; empty for panicwatch itself.
 ///
 /// # Errors
-/// Never in practice: the page is made in memory.
+/// Never in practice: the page is built in memory.
 pub fn page(command: Command, name: &str) -> io::Result<Vec<u8>> {
     let mut command = command.disable_help_subcommand(true);
     command.build();
@@ -80,7 +81,7 @@ fn own_sections(sections: &Sections) -> Roff {
     roff
 }
 
-/// A tagged paragraph.
+/// Appends a tagged paragraph.
 fn entry(roff: &mut Roff, what: &'static str, text: &'static str) {
     let tag: Inline = bold(what);
     roff.control("TP", []);

@@ -1,4 +1,5 @@
-//! The subcommands: one file each, arguments and `run(args)`; what a library caller would miss lives elsewhere.
+//! The subcommands, one file each: arguments and `run(args)`. Logic that a library caller would need is in other
+//! modules.
 
 pub mod ask;
 pub mod attach;

@@ -39,10 +39,10 @@ pub struct Args {
     command: Vec<OsString>,
 }
 
-/// Runs it; gives the exit status of the program.
+/// Runs the program, and returns its exit status.
 ///
 /// # Errors
-/// Status 1 when the program cannot be started, 3 when the machine cannot do it.
+/// Status 1 when the program cannot be started, 3 when the machine cannot watch it.
 pub fn run(args: &Args) -> Result<i32, Exit> {
     let Some(program) = args.command.first() else { return Ok(2) };
     common::named(program)?;
@@ -82,7 +82,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     }
 }
 
-/// Reports what was not seen, what could not be written, and what still runs.
+/// Reports programs that were not watched, incidents that could not be written, and Go programs that still run.
 fn finish(session: &Session, sink: &mut Sink, program: &str, is_go: bool) {
     let unseen = session.unseen();
     if !is_go && !unseen.ran_go {
@@ -101,10 +101,10 @@ fn finish(session: &Session, sink: &mut Sink, program: &str, is_go: bool) {
     }
 }
 
-/// Processes that are named.
+/// Maximum number of processes to name.
 const MAX_NAMED: usize = 5;
 
-/// Names the Go programs that run on unwatched.
+/// Names the Go programs that continue unwatched.
 fn still_running(left: &[Process]) -> String {
     let named: Vec<String> = left
         .iter()

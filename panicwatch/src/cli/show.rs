@@ -1,4 +1,4 @@
-//! `panicwatch show`: a stored incident, rendered again, later and elsewhere.
+//! `panicwatch show`: renders a stored incident, possibly later and on another machine.
 
 use std::{
     fs::File,
@@ -46,10 +46,10 @@ pub struct Args {
     output: Option<PathBuf>,
 }
 
-/// Renders it.
+/// Prints the incident.
 ///
 /// # Errors
-/// Status 1 when there is no such incident or it cannot be read, 2 when a terminal would get a binary file.
+/// Status 1 when the incident does not exist or cannot be read, 2 when a binary file would be written to a terminal.
 pub fn run(args: &Args) -> Result<i32, Exit> {
     if args.format == Format::Perfetto && args.output.is_none() && io::stdout().is_terminal() {
         let error = anyhow!("--format perfetto is not for a terminal: say where to with -o FILE");
@@ -108,7 +108,7 @@ fn read(args: &Args) -> Result<Vec<u8>, Exit> {
     }
 }
 
-/// Asks the daemon for the document.
+/// Fetches the document from the daemon.
 fn stored(daemon: &DaemonArgs, id: &str) -> Result<Vec<u8>, Exit> {
     let client = daemon.client()?;
     let answer = ask::runtime()?.block_on(client.bytes(&format!("/api/v1/incidents/{id}")));
@@ -117,7 +117,7 @@ fn stored(daemon: &DaemonArgs, id: &str) -> Result<Vec<u8>, Exit> {
             client::Error::NotFound(_) => {
                 format!("there is no file {id}, and no incident of that id at {}", client.place())
             }
-            // A mistyped file's name may look like an id.
+            // A mistyped file name may look like an ID.
             client::Error::Connection { .. } => format!("there is no file {id}"),
             _ => format!("incident {id} cannot be shown"),
         };

@@ -1,7 +1,7 @@
-//! Signals sent to panicwatch are meant for the program.
+//! Forwards the signals sent to panicwatch to the program it started.
 //!
-//! What the terminal sends (Ctrl-C) reaches the program by itself, for it is in the same process group; what somebody
-//! sends to our pid is passed on.
+//! Signals from the terminal (Ctrl-C) reach the program directly, because it is in the same process group; signals that
+//! another process sends to our PID are forwarded.
 
 use std::{
     io,
@@ -21,34 +21,34 @@ use signal_hook::{
     low_level::siginfo::{Cause, Sent},
 };
 
-/// Passes signals on to the child, once it is known and until it has ended.
+/// Forwards signals to the child from when its PID is set until it has ended.
 pub(super) struct Forwarding {
     child: Arc<AtomicU32>,
     stop: Arc<OnceLock<Box<dyn Fn() + Send + Sync>>>,
 }
 
-/// In the place of a child's pid: it has ended.
+/// Value of `child` after the child has ended.
 const ENDED: u32 = u32::MAX;
 
 impl Forwarding {
-    /// Says who the child is.
+    /// Sets the PID of the child.
     pub(super) fn child_is(&self, pid: u32) {
         self.child.store(pid, Ordering::SeqCst);
     }
 
-    /// The child has ended and was waited for: its pid can be another's from now on.
+    /// Stops forwarding: the child has ended and was waited for, so its PID may be reused from now on.
     pub(super) fn child_ended(&self) {
         self.child.store(ENDED, Ordering::SeqCst);
     }
 
-    /// Sets what SIGINT, SIGTERM, SIGHUP and SIGQUIT do once the child has ended.
+    /// Sets the action of SIGINT, SIGTERM, SIGHUP and SIGQUIT once the child has ended.
     pub(super) fn after_the_child(&self, stop: impl Fn() + Send + Sync + 'static) {
-        // It is set once.
+        // Called once, so it cannot fail.
         let _ = self.stop.set(Box::new(stop));
     }
 }
 
-/// Starts the thread.
+/// Starts the thread that forwards signals.
 pub(super) fn forward_to_child() -> io::Result<Forwarding> {
     let all = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH, SIGTSTP];
     let mut signals = SignalsInfo::<WithOrigin>::new(all)?;
@@ -69,15 +69,16 @@ pub(super) fn forward_to_child() -> io::Result<Forwarding> {
                 pid => pid,
             };
             if pid != 0 && was_sent_to_us(&origin) {
-                // SAFETY: plain system call. The pid is our child's; after its end nothing waits to be forwarded.
+                // SAFETY: plain system call. The PID is our child's; after the child has ended, no signal is forwarded.
                 unsafe { libc::kill(pid as libc::pid_t, origin.signal) };
             }
             if origin.signal == SIGTSTP {
-                // Returns when somebody lets us go on.
+                // Returns when panicwatch is resumed.
                 // SAFETY: plain system call.
                 unsafe { libc::raise(libc::SIGSTOP) };
                 if pid != 0 {
-                    // SAFETY: as above. The terminal's SIGCONT reaches it anyway; one sent to us must too.
+                    // SAFETY: as above. The terminal's SIGCONT reaches the child directly; one sent to us must reach it
+                    // too.
                     unsafe { libc::kill(pid as libc::pid_t, libc::SIGCONT) };
                 }
             }
@@ -90,7 +91,7 @@ fn was_sent_to_us(origin: &Origin) -> bool {
     matches!(origin.cause, Cause::Sent(Sent::User | Sent::Queue | Sent::TKill))
 }
 
-/// Calls `stop` when somebody wants us to end.
+/// Calls `stop` on SIGINT, SIGTERM and SIGHUP.
 pub(super) fn on_stop(stop: impl Fn() + Send + 'static) -> io::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     thread::Builder::new()

@@ -1,5 +1,5 @@
-//! Where `run` and `attach` write incidents. A destination that cannot be written to never ends the watching: the first failure is
-//! reported, the incidents that are lost are counted.
+//! The destination to which `run` and `attach` write incidents. A failure to write never stops watching: the first one
+//! is reported, and the incidents that are lost are counted.
 
 use std::{
     fs::File,
@@ -20,22 +20,22 @@ pub struct Sink {
     lost: u64,
 }
 
-/// Where the bytes go.
+/// Target of the bytes.
 enum To {
     Stderr,
     File(OutputFile),
 }
 
 impl Sink {
-    /// Writes to standard error.
+    /// Returns a sink that writes to standard error.
     pub(super) fn stderr(format: Format, style: report::Style) -> Sink {
         Sink { to: To::Stderr, format, style, lost: 0 }
     }
 
-    /// Writes to a new file at `path`.
+    /// Returns a sink that writes to a new file at `path`.
     ///
     /// # Errors
-    /// When it cannot be created.
+    /// When the file cannot be created.
     pub(super) fn file(path: &Path, format: Format, style: report::Style) -> anyhow::Result<Sink> {
         Ok(Sink { to: To::File(OutputFile::create(path)?), format, style, lost: 0 })
     }
@@ -62,7 +62,7 @@ impl Sink {
 
     fn render(&self, incident: &Incident) -> io::Result<String> {
         Ok(match self.format {
-            // The program may have left the terminal's last line unfinished.
+            // The program may have left the last line of the terminal unfinished.
             Format::Text => format!("\n{}", report::render(incident, &self.style)),
             Format::Jsonl => crate::json::to_string(incident)? + "\n",
         })
@@ -78,10 +78,10 @@ impl Sink {
     }
 }
 
-/// A file of whole records: what a failed write left of one is removed again.
+/// A file of whole records: the partial record of a failed write is removed.
 struct OutputFile {
     file: File,
-    /// Bytes of the records that were written whole; `None` for what has no end to go back to (a pipe, a device).
+    /// Bytes of the complete records; `None` for an output that cannot be truncated (a pipe, a device).
     whole: Option<u64>,
 }
 
@@ -97,7 +97,7 @@ impl OutputFile {
         match (&written, &mut self.whole) {
             (Ok(()), Some(whole)) => *whole += record.len() as u64,
             (Err(_), Some(whole)) => {
-                // Making a file shorter needs no space; should it fail all the same, the next record follows half a line.
+                // Truncating a file needs no space; if it fails all the same, the next record follows a partial one.
                 let _ = self.file.set_len(*whole).and_then(|()| self.file.seek(SeekFrom::Start(*whole)));
             }
             (_, None) => {}

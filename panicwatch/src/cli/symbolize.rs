@@ -1,4 +1,4 @@
-//! `panicwatch symbolize`: addresses to functions, lines and instructions.
+//! `panicwatch symbolize`: resolves addresses to functions, lines and instructions.
 
 use std::{
     fs::{self, File},
@@ -69,16 +69,16 @@ enum Format {
     Json,
 }
 
-/// Resolves; what cannot be resolved is said in its place.
+/// Resolves the addresses; for an address that cannot be resolved, the reason is printed in its place.
 ///
 /// # Errors
-/// Status 1 when there is no such binary or process or it is not Go, 3 without the rights.
+/// Status 1 when the binary or process does not exist or is not Go, 3 without the required permissions.
 pub fn run(args: &Args) -> Result<i32, Exit> {
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let done = if args.kernel { of_kernel(args, &mut out) } else { of_binary(args, &mut out) };
     let flushed = done.and_then(|()| out.flush().map_err(Exit::from));
     match flushed {
-        // Nobody reads on: head, a pager that was left.
+        // The reader has closed the pipe, such as head or a pager.
         Err(exit) if is_broken_pipe(&exit.error) => Ok(0),
         Err(exit) => Err(exit),
         Ok(()) => Ok(0),
@@ -111,7 +111,7 @@ fn of_kernel(args: &Args, out: &mut dyn Write) -> Result<(), Exit> {
 }
 
 fn of_binary(args: &Args, out: &mut dyn Write) -> Result<(), Exit> {
-    // Wrong usage is found before any file is read.
+    // Wrong usage is reported before any file is read.
     let loaded_at = args.loaded_at()?;
     let (path, shown, words) = args.binary()?;
     let bin = dwarf::open(&path).map_err(|error| anyhow!("{}: {error}", shown.display()))?;
@@ -123,7 +123,7 @@ fn of_binary(args: &Args, out: &mut dyn Write) -> Result<(), Exit> {
     }
     let mut source = answer::SourceFiles::default();
     each_request(words, &name, out, &mut |text, request, out| {
-        // A function as such: all of it.
+        // A function without an offset stands for all of it.
         let whole = matches!(request, Ok(Request::Function { offset: 0, .. }));
         let address = match request.and_then(|r| symbolizer.locate(&r).map_err(|e| e.to_string())) {
             Ok(address) => address,
@@ -143,7 +143,7 @@ fn of_binary(args: &Args, out: &mut dyn Write) -> Result<(), Exit> {
     })
 }
 
-/// Text for very many addresses.
+/// Resolves addresses to text in batches, for very large inputs.
 fn in_batches(
     args: &Args,
     symbolizer: &Symbolizer<'_>,
@@ -176,7 +176,7 @@ fn in_batches(
     Ok(())
 }
 
-/// What is to be done with one request, or with what cannot be read as one.
+/// Handles one request, or the error for a text that is not a request.
 type EachRequest<'a> = dyn FnMut(&str, Result<Request, String>, &mut dyn Write) -> Result<(), Exit> + 'a;
 
 fn each_request(
@@ -196,14 +196,14 @@ fn each_request(
         for line in block.split(|b| *b == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
             one(&String::from_utf8_lossy(line), out)?;
         }
-        // Somebody may be typing.
+        // The input may be interactive.
         out.flush()?;
     }
     Ok(())
 }
 
 fn stdin_lines() -> io::Result<Lines> {
-    // A descriptor of its own: what io::stdin buffers would be hidden from poll.
+    // A descriptor of its own, because poll cannot see data that io::stdin has buffered.
     Ok(Lines::new(File::from(io::stdin().as_fd().try_clone_to_owned()?)))
 }
 
@@ -212,7 +212,7 @@ impl Args {
         if self.returns { Lookup::Return } else { Lookup::Exact }
     }
 
-    /// The file to read, its name for people, and the words that are addresses.
+    /// Returns the file to read, its name for messages, and the arguments that are addresses.
     fn binary(&self) -> Result<(PathBuf, PathBuf, &[String]), Exit> {
         if let Some(pid) = self.pid {
             let exe = procfs::executable(pid).map_err(|error| unreadable(pid, error))?;
@@ -225,7 +225,7 @@ impl Args {
         }
     }
 
-    /// The address that --load-address names.
+    /// Parses the address given with --load-address.
     fn loaded_at(&self) -> Result<Option<u64>, Exit> {
         let parsed = |text: &String| match request::parse(text, "") {
             Ok(Request::Address(address)) => Ok(address),
@@ -234,7 +234,7 @@ impl Args {
         self.load_address.as_ref().map(parsed).transpose()
     }
 
-    /// Load bias: run-time minus link-time address.
+    /// Returns the load bias: run-time address minus link-time address.
     fn bias(&self, bin: &GoBinary, loaded_at: Option<u64>) -> Result<u64, Exit> {
         if let Some(pid) = self.pid {
             let find = || Ok(mappings::load_bias(bin, &procfs::maps(pid)?, &procfs::executable(pid)?.file));
@@ -244,7 +244,7 @@ impl Args {
         Ok(loaded_at.map_or(0, |address| address.wrapping_sub(bin.lowest_address())))
     }
 
-    /// One answer, on its way to who asked.
+    /// Writes one answer.
     fn answer(&self, answer: &Answer, out: &mut dyn Write) -> Result<(), Exit> {
         let text = match self.format {
             Format::Text => answer.text(&mut answer::SourceFiles::default()),
@@ -255,7 +255,7 @@ impl Args {
         Ok(out.write_all(text.as_bytes())?)
     }
 
-    /// What was asked for has no address.
+    /// Writes that a request could not be resolved, and why.
     fn refuse(&self, text: &str, reason: &str, out: &mut dyn Write) -> Result<(), Exit> {
         let line = match self.format {
             Format::Text => answer::refusal(text, &reason),

@@ -1,4 +1,4 @@
-//! `panicwatch top`: a daemon's picture on the terminal, drawn anew while it is looked at.
+//! `panicwatch top`: shows the status of a daemon on the terminal, updated live.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -28,9 +28,9 @@ use crate::{
     top::{Rates, Screen, Snapshot, draw, text},
 };
 
-/// Between two looks for keys.
+/// Interval between polls for keys.
 const BEAT: Duration = Duration::from_millis(100);
-/// Rows of a page.
+/// Rows that PageUp and PageDown scroll.
 const PAGE: isize = 10;
 
 /// Show live what a daemon watches: groups with their rates, incidents, processes, its health
@@ -48,16 +48,16 @@ pub struct Args {
     interval: Duration,
 }
 
-/// At least a tenth of a second: the daemon answers five requests for each picture.
+/// Parses the refresh interval: at least a tenth of a second, because each refresh takes five requests to the daemon.
 fn interval(text: &str) -> Result<Duration, String> {
     let interval = common::duration(text)?;
     if interval < BEAT { Err(format!("at least {} ms", BEAT.as_millis())) } else { Ok(interval) }
 }
 
-/// Shows it until q is pressed.
+/// Shows the status until q is pressed.
 ///
 /// # Errors
-/// Status 1 when the daemon cannot be asked for the first picture, or the terminal fails.
+/// Status 1 when the first request to the daemon fails, or the terminal fails.
 pub fn run(args: &Args) -> Result<i32, Exit> {
     let client = args.daemon.client()?;
     if args.once || !io::stdout().is_terminal() {
@@ -70,7 +70,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
         signal_hook::flag::register(signal, stop.clone()).context("signals cannot be listened to")?;
     }
     let (pictures, now) = asker(client, args.interval)?;
-    // From here the terminal is ours; a panic gives it back as well.
+    // From here on we own the terminal; it is restored on a panic as well.
     let mut terminal = ratatui::try_init().context("the terminal cannot be used")?;
     let result = show(&mut terminal, &pictures, &now, &stop);
     ratatui::restore();
@@ -78,7 +78,8 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     Ok(0)
 }
 
-/// Asks on a thread of its own, so that keys are answered while a daemon is slow. It ends with the receiver.
+/// A status snapshot, or why the daemon could not be asked. It is fetched on a separate thread, so that keys are
+/// handled while the daemon is slow; the thread ends when the receiver is dropped.
 type Picture = Result<Snapshot, String>;
 fn asker(client: Client, interval: Duration) -> anyhow::Result<(Receiver<Picture>, Sender<()>)> {
     let (give, pictures) = mpsc::channel();
@@ -135,7 +136,7 @@ fn show(
     Ok(())
 }
 
-/// Whether it was the last key.
+/// Handles a key; returns whether to quit.
 fn act(screen: &mut Screen, key: KeyEvent, now: &Sender<()>) -> bool {
     match key.code {
         KeyCode::Char('q') | KeyCode::Esc => return true,
@@ -150,7 +151,7 @@ fn act(screen: &mut Screen, key: KeyEvent, now: &Sender<()>) -> bool {
         KeyCode::End => screen.scroll(isize::MAX),
         KeyCode::Char('p') => screen.paused = !screen.paused,
         KeyCode::Char('r') => {
-            // The asker lives as long as we ask.
+            // The thread lives as long as this sender.
             let _ = now.send(());
         }
         _ => {}

@@ -1,4 +1,4 @@
-//! `panicwatch trace PATTERN…`: who calls what, live.
+//! `panicwatch trace PATTERN…`: shows calls of functions and their callers, live.
 
 mod budget;
 mod output;
@@ -132,11 +132,11 @@ fn megabytes(text: &str) -> Result<u32, String> {
     text.parse().ok().filter(power).ok_or_else(|| "a power of two up to 1024".to_owned())
 }
 
-/// Traces until Ctrl-C, or until the process ends; gives the program's status when it was started here.
+/// Traces until Ctrl-C, or until the process ends; returns the exit status of a program that was started here.
 ///
 /// # Errors
-/// Status 1 when nothing matches or the target cannot be read, 2 for patterns and conditions that make no sense, 3 when
-/// the machine cannot do it.
+/// Status 1 when no function matches or the target cannot be read, 2 for invalid patterns and conditions, 3 when the
+/// machine cannot trace.
 pub fn run(args: &Args) -> Result<i32, Exit> {
     let patterns: Result<Vec<Pattern>, _> = args.patterns.iter().map(|text| Pattern::parse(text)).collect();
     let patterns = patterns.map_err(usage)?;
@@ -177,14 +177,14 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     let stop = Stop::new()?;
     let running = target.start(&mut tracing, &stop)?;
     match follow(args, &bin, &plan, values.as_mut(), &mut tracing, &stop, output) {
-        // The status is the program's own, which has ended.
+        // The exit status is that of the program, which has ended.
         Err(exit) if target.is_started() => say(&sentence(&exit.error)),
         followed => followed?,
     }
     Ok(running.status())
 }
 
-/// Which functions; an error when there are none.
+/// Plans the probes of the matching functions; an error when no function can be traced.
 fn plan(bin: &GoBinary, patterns: &[Pattern], wanted: Wanted) -> Result<TracePlan, Exit> {
     let select = |func: &Func<'_>| is_named(func, patterns);
     let plan = trace_plan(bin, &select, wanted);
@@ -203,7 +203,7 @@ fn plan(bin: &GoBinary, patterns: &[Pattern], wanted: Wanted) -> Result<TracePla
     Err(error.into())
 }
 
-/// What it will cost, before it starts.
+/// Reports the expected overhead before tracing starts.
 fn tell_price(plan: &TracePlan, args: &Args, HitPrices { emulated_ns, stepped_ns }: HitPrices) {
     let cost = |(emulated, stepped): (usize, usize)| match (emulated, stepped) {
         (0, 0) => "no sites".to_owned(),
@@ -237,7 +237,7 @@ fn tell_price(plan: &TracePlan, args: &Args, HitPrices { emulated_ns, stepped_ns
     }
 }
 
-/// What to read at every hit, and what is needed to make values of it.
+/// Returns what to read at every hit, and the type information to decode it.
 fn reads<'a>(args: &Args, bin: &'a GoBinary, plan: &TracePlan) -> Result<(Option<Values<'a>>, Reads), Exit> {
     let mut reads = Reads { count_only: args.count, stack: args.stack, ..Reads::default() };
     if !args.arguments() && !args.results {
@@ -262,7 +262,7 @@ fn reads<'a>(args: &Args, bin: &'a GoBinary, plan: &TracePlan) -> Result<(Option
     Ok((Some(values), reads))
 }
 
-/// Who is at these return addresses, link-time.
+/// Returns the callers at these link-time return addresses.
 fn callers(bin: &GoBinary, addresses: impl Iterator<Item = u64>) -> Vec<Caller> {
     let frames = addresses.flat_map(|address| bin.frames(address, false));
     let caller = |frame: CodeFrame<'_>| Caller {
@@ -290,7 +290,7 @@ fn follow(
     let biases = RefCell::new(Biases::new(bin, &plan.functions));
     let (wants_args, wants_results) = (args.arguments(), args.results);
     let decode = |record: &Record<'_>, at_exit: bool| {
-        // Asked at every entry, for the exits.
+        // Called for entries even without arguments, so that the bias is known at the exits.
         let bias = biases.borrow_mut().of(record);
         let values = values.as_mut().filter(|_| if at_exit { wants_results } else { wants_args })?;
         values.decode(&record.hit, at_exit, &record.data?, bias)

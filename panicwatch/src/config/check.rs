@@ -1,4 +1,4 @@
-//! Finds what is wrong with a configuration whose keys and types are right.
+//! Validates the values of a configuration whose keys and types are already known to be right.
 
 use std::net::ToSocketAddrs as _;
 
@@ -8,7 +8,7 @@ use crate::{
     trace::pattern::Pattern,
 };
 
-/// Path (`hook[1].url`) and sentence of all that is wrong.
+/// Returns every problem as the path of its key (`hook[1].url`) and a sentence.
 pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut wrong = |key: &str, what: String| found.push((key.to_owned(), what));

@@ -1,4 +1,6 @@
-//! Reads the configuration: TOML, then the environment on top. All problems are reported at once, each with its line.
+//! Loads the configuration from TOML, then applies overrides from the environment. All problems are reported at once,
+//! each
+//! with its line.
 
 use std::fmt;
 
@@ -10,12 +12,12 @@ use super::{
     place::{self, Places},
 };
 
-/// Something that is wrong with the configuration.
+/// A problem in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Where: "panicwatch.toml:3", or the variable.
+    /// Location: "panicwatch.toml:3", or the name of the environment variable.
     pub at: String,
-    /// As a sentence.
+    /// The problem as a sentence.
     pub what: String,
 }
 
@@ -28,26 +30,27 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Prefix of the variables that override keys.
+/// Prefix of the environment variables that override keys.
 const PREFIX: &str = "PANICWATCH_";
 
-/// A configuration as far as it can be read, and what is wrong with it.
+/// The readable part of a configuration, and the problems found in the rest.
 #[derive(Debug)]
 pub struct Checked {
-    /// Keys with problems have their defaults.
+    /// The configuration; a key with a problem has its default value.
     pub config: Config,
-    /// The path of each problem's key, such as `hook[1].url`, and the problem as a sentence.
+    /// Path of each problem's key, such as `hook[1].url`, and the problem.
     found: Vec<(String, Problem)>,
     places: Places,
 }
 
 impl Checked {
-    /// Adds a problem of the key or table at `path`, unless something in it is wrong already: that may be the cause.
+    /// Adds a problem of the key or table at `path`, unless a problem inside it is already known: that one may be the
+    /// cause.
     pub fn add(&mut self, path: &str, what: String) {
         self.add_unless(self.found.len(), path, what);
     }
 
-    /// The same, of the first `known` problems.
+    /// Like [`Checked::add`], but looks for an earlier problem among the first `known` only.
     fn add_unless(&mut self, known: usize, path: &str, what: String) {
         if !self.found[..known].iter().any(|(wrong, _)| place::is_within(wrong, path)) {
             let at = self.places.at(path);
@@ -55,7 +58,7 @@ impl Checked {
         }
     }
 
-    /// All problems, by line.
+    /// Returns all problems, sorted by line.
     pub fn problems(&self) -> Vec<Problem> {
         let mut found: Vec<&(String, Problem)> = self.found.iter().collect();
         found.sort_by_key(|(path, _)| self.places.line(path));
@@ -64,11 +67,12 @@ impl Checked {
 }
 
 impl Config {
-    /// Reads `text`, the file `name` (empty: none, all defaults hold), and what of `env` overrides it:
-    /// `PANICWATCH_TABLE_KEY`. Lists are written as in the file, or with commas.
+    /// Loads the configuration from `text`, the contents of the file `name` (both empty: no file, all defaults apply),
+    /// and from the variables in `env` that override keys (`PANICWATCH_TABLE_KEY`). A list is written as in the file,
+    /// or separated by commas.
     ///
     /// # Errors
-    /// All that is wrong.
+    /// Returns every problem found.
     pub fn load(
         text: &str,
         name: &str,
@@ -79,7 +83,7 @@ impl Config {
         if problems.is_empty() { Ok(checked.config) } else { Err(problems) }
     }
 
-    /// As [`Config::load`], but gives what can be read of a file with problems.
+    /// Like [`Config::load`], but returns the readable part of a file that has problems.
     pub fn check(text: &str, name: &str, env: impl IntoIterator<Item = (String, String)>) -> Checked {
         let (parsed, errors) = DeTable::parse_recoverable(text);
         let places = Places::of(name, text, parsed.get_ref());
@@ -104,7 +108,8 @@ impl Config {
             Ok(config) => checked.config = config,
             Err(error) => checked.add("", one_line(error.message())),
         }
-        // A key that cannot be read has its default, which may be no sense together with the others.
+        // A key that cannot be read has its default, which may contradict the other keys: report no problem that
+        // follows from it.
         let read = checked.found.len();
         for (path, what) in check::problems(&checked.config) {
             checked.add_unless(read, &path, what);
@@ -135,8 +140,8 @@ impl Checked {
         }
     }
 
-    /// What of `table`, which is at `path`, is known and of the right type; the rest are problems. `whole` makes a
-    /// configuration of a part of that table.
+    /// Returns the entries of `table`, which is at `path`, that are known and have the right type; each other entry is
+    /// reported as a problem. `whole` wraps a part of that table into a complete configuration table.
     fn readable(
         &mut self,
         path: &str,
@@ -188,7 +193,7 @@ fn is_of_tables(list: &[Value], schemas: &[Value]) -> bool {
     schemas.first().is_some_and(Value::is_table) && list.iter().all(Value::is_table)
 }
 
-/// A path without the numbers of lists' elements.
+/// Returns `path` without the indices of list elements.
 fn plain(path: &str) -> String {
     let mut plain = String::new();
     let mut is_number = false;
@@ -202,7 +207,7 @@ fn plain(path: &str) -> String {
     plain
 }
 
-/// Keys of which a change takes effect only when the daemon is started anew.
+/// Returns the tables in which a change takes effect only after a restart of the daemon.
 pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     let (old, new) = (as_table(old), as_table(new));
     let fixed = ["recorder", "store", "http", "metrics", "otlp", "jsonl", "hook", "limits"];
@@ -211,11 +216,11 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
 }
 
 fn as_table(config: &Config) -> Table {
-    // Everything in it can be written as TOML: a test does.
+    // Never fails: a test checks that every value can be serialized as TOML.
     Table::try_from(config).unwrap_or_default()
 }
 
-/// All keys there are: those of the defaults, and of one element of each list of tables.
+/// Returns all known keys: those of the defaults, with one element in each list of tables.
 fn schema() -> Table {
     let full = Config {
         watch: super::Watch {
@@ -229,7 +234,7 @@ fn schema() -> Table {
     as_table(&full)
 }
 
-/// Tables whose keys are anybody's.
+/// Tables that accept any key.
 const FREE: [&str; 2] = ["otlp.headers", "hook.headers"];
 
 fn nearest(key: &str, schema: &Table) -> String {
@@ -241,8 +246,9 @@ fn nearest(key: &str, schema: &Table) -> String {
     )
 }
 
-/// Overrides a key of the table at `path` and returns the key's path: `name` is "STORE_MAX_BYTES", "HTTP_TLS_CERT". The name
-/// of no table belongs to another program.
+/// Overrides a key of the table at `path` and returns the key's path. `name` is the rest of the variable's name, such
+/// as "STORE_MAX_BYTES" or "HTTP_TLS_CERT". Returns `None` for a name that starts with no table: the variable belongs
+/// to another program.
 fn set(
     table: &mut Table,
     schema: &Table,
@@ -258,7 +264,7 @@ fn set(
         return Err(format!("[[{first}]] cannot be set by the environment; write it into the file"));
     };
     let rest = &name[first.len() + 1..];
-    // `PANICWATCH_RECORDER_SLOTS` and the like are switches of the recorder itself.
+    // `PANICWATCH_RECORDER_SLOTS` and the like configure the recorder itself.
     if first == "recorder" && rest == "slots" {
         return Ok(None);
     }

@@ -1,7 +1,7 @@
 //! The daemon's configuration: its tables and keys, each with its meaning and default.
 //!
-//! Knows text and values, no files and no environment: those are handed in. docs/configuration.md and the shipped sample
-//! (`deploy/panicwatch.toml`) tell people the same.
+//! This module does no I/O: its callers pass the text of the file and the environment. docs/configuration.md and the
+//! shipped sample (`deploy/panicwatch.toml`) document the same keys.
 
 mod check;
 mod load;
@@ -21,88 +21,88 @@ pub use load::{Checked, Problem, needs_restart};
 pub use select::Selectors;
 pub use units::{Bytes, Span};
 
-/// Everything; what a file leaves out has its default.
+/// The whole configuration; a key that the file omits has its default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Which processes.
+    /// Selects the processes to watch.
     pub watch: Watch,
-    /// What is recorded before a panic.
+    /// Configures the recording that precedes a panic.
     pub recorder: Recorder,
-    /// Where incidents are kept.
+    /// Location and limits of the incident store.
     pub store: Store,
-    /// The API, the page and `/metrics`.
+    /// Configures the API, the page and `/metrics`.
     pub http: Http,
-    /// Bounds of `/metrics`.
+    /// Limits of `/metrics`.
     pub metrics: Metrics,
-    /// OpenTelemetry.
+    /// Export over OpenTelemetry's protocol (OTLP).
     pub otlp: Otlp,
-    /// JSON lines.
+    /// Export as JSON lines.
     pub jsonl: Jsonl,
-    /// What is called on incidents.
+    /// Commands and webhooks called for incidents.
     pub hook: Vec<Hook>,
-    /// The daemon's own log.
+    /// Configures the daemon's own log.
     pub log: Log,
-    /// The daemon's own bounds.
+    /// Limits of the daemon's own resources.
     pub limits: Limits,
 }
 
-/// Which processes are watched.
+/// Selects the watched processes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 pub struct Watch {
-    /// A process that one of these fits is watched; empty: all Go processes are.
+    /// A process that matches one of these selectors is watched; empty: all Go processes are.
     pub include: Vec<Selector>,
-    /// And none that one of these fits.
+    /// A process that matches one of these selectors is not watched, even if `include` matches.
     pub exclude: Vec<Selector>,
-    /// Holds the first exec of a Go binary not seen before until its probes are in (fanotify permission events), so that
-    /// the first millisecond of its first run is covered as well.
+    /// Blocks the first exec of a Go binary not seen before until its probes are attached (fanotify permission events),
+    /// so that the first millisecond of its first run is covered as well.
     pub hold_new_binaries: bool,
 }
 
-/// What a process must be like; keys that are given must all fit, each takes several patterns of which one must fit.
+/// Describes processes. Every key that is set must match; a key matches if one of its patterns does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 pub struct Selector {
     /// Globs for the path of the executable, as the process sees it.
     pub exe: Vec<String>,
-    /// Regular expressions for the command line, arguments joined by blanks.
+    /// Regular expressions for the command line: the arguments joined by spaces.
     pub command: Vec<String>,
-    /// Globs for the main module's path.
+    /// Globs for the path of the main module.
     pub module: Vec<String>,
-    /// Globs for the control group's path.
+    /// Globs for the cgroup path.
     pub cgroup: Vec<String>,
-    /// Globs for the container's id.
+    /// Globs for the container ID.
     pub container: Vec<String>,
     /// Globs for the pod's namespace.
     pub namespace: Vec<String>,
     /// Globs for the pod's name.
     pub pod: Vec<String>,
-    /// Globs for the labels of container and pod, as "key=value"; one label must fit.
+    /// Globs for the labels of container and pod, as "key=value"; one label must match.
     pub label: Vec<String>,
-    /// Names or numbers of the user it runs as.
+    /// Names or UIDs of the user the process runs as.
     pub user: Vec<String>,
 }
 
-/// The flight recorder, as the options of `panicwatch run`.
+/// The flight recorder; the keys match the options of `panicwatch run`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Recorder {
-    /// How far before a panic its timeline reaches.
+    /// Length of the timeline before a panic.
     pub window: Span,
-    /// How much is recorded.
+    /// Amount of detail to record.
     pub level: Level,
-    /// Sources that are left out.
+    /// Names of the recording sources to disable.
     pub without: Vec<String>,
-    /// Functions whose entries are recorded.
+    /// Patterns for functions whose entries are recorded.
     pub functions: Vec<String>,
-    /// What watched processes may pay: percent of their CPU time, "off", or "auto".
+    /// Overhead budget of watched processes: percent of their CPU time, "off", or "auto".
     pub budget: OverheadBudget,
-    /// What everybody else may pay: percent of the machine's CPU capacity, "off", or "auto".
+    /// Overhead budget of the rest of the host: percent of the machine's CPU capacity, "off", or "auto".
     pub host_budget: OverheadBudget,
-    /// What watched processes may pay of each core, whatever their budget allows: percent, "off", or "auto".
+    /// Overhead limit of watched processes on each core, whatever their budget allows: percent, "off", or "auto".
     pub core_limit: OverheadBudget,
-    /// Panics of a program that are captured a second; more are counted. 0: all are captured.
+    /// Panics per second and program that are captured; those beyond are only counted. 0: all are captured.
     pub max_captures: u32,
     /// Longest time that one capture may take in the target; the rest is not copied.
     pub max_capture_time: Span,
@@ -128,15 +128,16 @@ impl Default for Recorder {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
-    /// Directory of everything that outlives the daemon.
+    /// Directory of all data that outlives the daemon.
     pub path: String,
-    /// Incidents beyond this go, oldest first.
+    /// Size limit of the stored incidents; the oldest are deleted first.
     pub max_bytes: Bytes,
-    /// Incidents older than this go.
+    /// Incidents older than this are deleted.
     pub max_age: Span,
-    /// Incidents beyond this number go, oldest first.
+    /// Limit on the number of incidents; the oldest are deleted first.
     pub max_count: u64,
-    /// Incidents of one group that are kept a minute; more are counted exactly, and one in a hundred of them is kept. 0: all.
+    /// Incidents kept per group and minute. Those beyond are counted exactly, and one in a hundred of them is kept. 0:
+    /// all.
     pub group_rate: u32,
 }
 
@@ -156,16 +157,16 @@ impl Default for Store {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Http {
-    /// Addresses; none: no TCP.
+    /// Addresses to listen on; empty: no TCP.
     pub listen: Vec<String>,
     /// Path of a Unix socket; empty: none.
     pub unix_socket: String,
-    /// File with the token that readers must show (`Authorization: Bearer …`); empty: none is asked for. `/healthz` and
-    /// `/readyz` never ask, the Unix socket neither: its file's permissions decide.
+    /// File with the token that clients must send (`Authorization: Bearer …`); empty: no token is required. `/healthz`
+    /// and `/readyz` never require it, nor does the Unix socket, which relies on the permissions of its file.
     pub token_file: String,
-    /// URL at which people reach the page; hooks link to incidents below it. Empty: they have no links.
+    /// URL at which users reach the page; hooks link to incidents below it. Empty: hooks send no links.
     pub external_url: String,
-    /// TLS.
+    /// Certificate and key of the HTTPS server.
     pub tls: Tls,
 }
 
@@ -181,7 +182,7 @@ impl Default for Http {
     }
 }
 
-/// A certificate; both empty: no TLS.
+/// Certificate and key; both empty: no TLS.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tls {
@@ -191,11 +192,11 @@ pub struct Tls {
     pub key: String,
 }
 
-/// Bounds of the metrics.
+/// Limits of the metrics.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
-    /// Label sets of `panicwatch_panics_total`; more are counted under the overflow's.
+    /// Maximum number of label sets of `panicwatch_panics_total`; panics beyond are counted in the overflow series.
     pub max_series: usize,
 }
 
@@ -205,27 +206,27 @@ impl Default for Metrics {
     }
 }
 
-/// OpenTelemetry's protocol.
+/// Export over OpenTelemetry's protocol (OTLP).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Otlp {
-    /// URL of the collector; empty: nothing is sent.
+    /// URL of the collector; empty: nothing is exported.
     pub endpoint: String,
-    /// How.
+    /// Transport.
     pub protocol: Protocol,
-    /// Sent with every request.
+    /// HTTP headers or gRPC metadata of every request.
     pub headers: BTreeMap<String, String>,
-    /// Compress.
+    /// Compresses requests with gzip.
     pub gzip: bool,
-    /// PEM file of the authorities to trust; empty: the system's.
+    /// PEM file of the certificate authorities to trust; empty: the system's.
     pub ca_file: String,
-    /// Send a log record for each incident.
+    /// Sends a log record for each incident.
     pub logs: bool,
-    /// Send a trace for each incident.
+    /// Sends a trace for each incident.
     pub traces: bool,
-    /// A request that takes longer has failed.
+    /// Time limit of a request; a request that takes longer has failed.
     pub timeout: Span,
-    /// Incidents that may wait; of more the oldest go unsent, counted.
+    /// Maximum number of waiting incidents; beyond it the oldest are dropped and counted.
     pub max_queue: u64,
 }
 
@@ -245,29 +246,29 @@ impl Default for Otlp {
     }
 }
 
-/// OTLP's transports.
+/// Transports of OTLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub enum Protocol {
-    /// gRPC.
+    /// OTLP over gRPC.
     #[default]
     #[serde(rename = "grpc")]
     Grpc,
-    /// HTTP with protobuf.
+    /// OTLP over HTTP, encoded as protobuf.
     #[serde(rename = "http/protobuf")]
     HttpProtobuf,
 }
 
-/// JSON lines.
+/// Export as JSON lines.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Jsonl {
-    /// File; `-` for standard output; empty: none.
+    /// Path of the file; `-`: standard output; empty: no export.
     pub path: String,
-    /// The file is rotated when it has grown to this; 0: never by us (logrotate, then SIGUSR1).
+    /// Size at which the file is rotated; 0: never by panicwatch (logrotate, then SIGUSR1).
     pub max_bytes: Bytes,
-    /// Rotated files that are kept.
+    /// Number of rotated files to keep.
     pub keep: u32,
-    /// With the timeline, which is most of an incident.
+    /// Includes the timeline, which is most of an incident.
     pub timeline: bool,
 }
 
@@ -277,35 +278,35 @@ impl Default for Jsonl {
     }
 }
 
-/// Something that is called on incidents: a command or a webhook, one of both.
+/// A command or a webhook to call for incidents. Exactly one of `command` and `url` is set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Hook {
-    /// For logs and metrics.
+    /// Name in logs and metrics.
     pub name: String,
-    /// Program and arguments, started without a shell; the incident is on its standard input.
+    /// Program and arguments, started without a shell; the incident is written to its standard input.
     pub command: Vec<String>,
-    /// URL that is POSTed to.
+    /// URL to POST to.
     pub url: String,
-    /// PEM file of the authorities that the URL's certificate is checked by; empty: the system's.
+    /// PEM file of the certificate authorities that must have issued the URL's certificate; empty: the system's.
     pub ca_file: String,
-    /// What is POSTed.
+    /// Body of the POST.
     pub template: Template,
-    /// Sent with every POST.
+    /// HTTP headers of every POST.
     pub headers: BTreeMap<String, String>,
-    /// Kinds; empty: all.
+    /// Kinds of incident to call the hook for; empty: all.
     pub kind: Vec<Kind>,
-    /// Outcomes; empty: all.
+    /// Outcomes to call the hook for; empty: all.
     pub outcome: Vec<Outcome>,
-    /// Processes; empty: all.
+    /// Selectors of the processes to call the hook for; empty: all.
     pub processes: Vec<Selector>,
-    /// Only the first incident of a fingerprint.
+    /// Calls the hook only for the first incident of a fingerprint.
     pub first_seen: bool,
-    /// A call that takes longer is ended and has failed.
+    /// Time limit of a call; a call that takes longer is ended and has failed.
     pub timeout: Span,
-    /// Calls at once.
+    /// Maximum number of concurrent calls.
     pub concurrency: u32,
-    /// A call that fails is retried for so long, with exponential back-off; 0: never.
+    /// Time for which a failed call is retried, with exponential back-off; 0: never.
     pub retry_for: Span,
 }
 
@@ -336,7 +337,7 @@ pub enum Template {
     /// The incident document.
     #[default]
     Incident,
-    /// A message that Slack and what is compatible with it understand.
+    /// A message in the format of Slack and compatible services.
     Slack,
 }
 
@@ -344,45 +345,45 @@ pub enum Template {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
-    /// From which level on.
+    /// Lowest level to log.
     pub level: LogLevel,
-    /// How.
+    /// Format of the lines.
     pub format: LogFormat,
 }
 
-/// Levels of the log.
+/// Levels of the log, most severe first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum LogLevel {
-    /// Something was lost or does not work.
+    /// Data was lost or a part of panicwatch does not work.
     Error,
-    /// Something may be wrong.
+    /// A possible problem.
     Warn,
-    /// What a person on call wants to see.
+    /// Events that an on-call engineer wants to see.
     #[default]
     Info,
-    /// Everything.
+    /// Details for debugging.
     Debug,
 }
 
-/// Forms of the log.
+/// Formats of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// Sentences; under journald with the level in front as `<3>`.
+    /// Sentences; under journald each starts with its level as `<3>`.
     #[default]
     Text,
-    /// A JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// What the daemon may use.
+/// Limits of the daemon's own resources.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Resident memory that is aimed at: decoded data of binaries that were not asked for longest goes first.
+    /// Target for resident memory: beyond it the decoded data of the least recently used binaries is evicted first.
     pub memory: Bytes,
-    /// Orderly stopping takes no longer.
+    /// Time limit of an orderly shutdown.
     pub stop_timeout: Span,
 }
 

@@ -1,4 +1,4 @@
-//! Where in a file each key is: paths such as `store.path` and `hook[1].url` to lines.
+//! Maps the path of each key, such as `store.path` or `hook[1].url`, to its line in the file.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-/// Lines of the keys and tables of a file, and variables that override keys.
+/// Lines of the keys and tables of a file, and the environment variables that override keys.
 #[derive(Debug, Default)]
 pub(super) struct Places {
     name: String,
@@ -16,14 +16,14 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Of the file `name`, whose text was parsed to `table`.
+    /// Returns the locations of the keys in the file `name`, whose text was parsed to `table`.
     pub(super) fn of(name: &str, text: &str, table: &DeTable<'_>) -> Places {
         let mut places = Places { name: name.to_owned(), ..Places::default() };
         places.table("", text, table);
         places
     }
 
-    /// The value at `path` comes from a variable of the environment.
+    /// Records that an environment variable sets the value at `path`.
     pub(super) fn overridden(&mut self, path: String, variable: String) {
         self.variables.insert(path, variable);
     }
@@ -50,13 +50,13 @@ impl Places {
         }
     }
 
-    /// The line of what is at `path`, of the nearest table around it, or the end of all: for sorting.
+    /// Returns the line of the key at `path`, else of the nearest enclosing table, else `usize::MAX`, which sorts last.
     pub(super) fn line(&self, path: &str) -> usize {
         let around = around(path).find_map(|path| self.lines.get(path));
         around.copied().unwrap_or(usize::MAX)
     }
 
-    /// "panicwatch.toml:3", or the variable that set it.
+    /// Returns the location of `path`: "panicwatch.toml:3", or the environment variable that sets it.
     pub(super) fn at(&self, path: &str) -> String {
         if let Some(variable) = around(path).find_map(|path| self.variables.get(path)) {
             return variable.clone();
@@ -68,22 +68,22 @@ impl Places {
     }
 }
 
-/// The path of `key` in the table at `path`.
+/// Returns the path of `key` in the table at `path`.
 pub(super) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// `path`, then the paths of the tables and lists that it is in.
+/// Yields `path`, then the paths of the enclosing tables and lists, innermost first.
 fn around(path: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(path), |path| path.rfind(['.', '[']).map(|end| &path[..end]))
 }
 
-/// Does `path` name what is at `outer`, or something in it?
+/// Reports whether `path` is `outer` or lies within it.
 pub(super) fn is_within(path: &str, outer: &str) -> bool {
     path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
-/// The line of a byte of `text`, from 1.
+/// Returns the line that contains a byte of `text`, counted from 1.
 pub(super) fn line(text: &str, byte: usize) -> usize {
     1 + text.as_bytes()[..byte.min(text.len())].iter().filter(|byte| **byte == b'\n').count()
 }

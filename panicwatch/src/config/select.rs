@@ -1,39 +1,39 @@
-//! Does a process fit a selector? Pure.
+//! Matches processes against selectors. Does no I/O.
 //!
-//! In globs `*` stands for any characters, slashes too, `?` for one, `[ab]` and `{a,b}` for a choice. A fact that is not
-//! known (a process that has ended, one outside containers) fits no pattern.
+//! In globs `*` matches any characters including slashes, `?` matches one character, `[ab]` and `{a,b}` match
+//! alternatives. An unknown fact (of a process that has ended, or one outside a container) matches no pattern.
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use regex::RegexSet;
 
 use super::Selector;
 
-/// What is known of a process.
+/// Known facts about a process.
 #[derive(Debug, Clone, Default)]
 pub struct Facts<'a> {
     /// Path of the executable.
     pub exe: Option<&'a str>,
-    /// Arguments, joined by blanks.
+    /// Arguments, joined by spaces.
     pub command: Option<&'a str>,
-    /// Main module.
+    /// Path of the main module.
     pub module: Option<&'a str>,
-    /// Path of the control group.
+    /// Path of the cgroup.
     pub cgroup: Option<&'a str>,
-    /// Container's id.
+    /// Container ID.
     pub container: Option<&'a str>,
-    /// Pod's namespace.
+    /// Namespace of the pod.
     pub namespace: Option<&'a str>,
-    /// Pod's name.
+    /// Name of the pod.
     pub pod: Option<&'a str>,
-    /// Labels of container and pod, "key=value".
+    /// Labels of container and pod, as "key=value".
     pub labels: &'a [String],
-    /// User's name.
+    /// Name of the user.
     pub user: Option<&'a str>,
-    /// User's number.
+    /// UID of the user.
     pub uid: Option<u32>,
 }
 
-/// Selectors made ready.
+/// Selectors with compiled patterns.
 #[derive(Debug, Default)]
 pub struct Selectors(Vec<Compiled>);
 
@@ -51,10 +51,10 @@ struct Compiled {
 }
 
 impl Selectors {
-    /// Makes them ready.
+    /// Compiles the patterns of `selectors`.
     ///
     /// # Errors
-    /// A sentence about each pattern that is none.
+    /// Returns a sentence about each invalid pattern and each empty selector.
     pub fn compile(selectors: &[Selector]) -> Result<Selectors, Vec<String>> {
         let mut problems = Vec::new();
         let compiled = selectors.iter().map(|selector| {
@@ -78,12 +78,12 @@ impl Selectors {
         if problems.is_empty() { Ok(Selectors(compiled)) } else { Err(problems) }
     }
 
-    /// There are none.
+    /// Reports whether there are no selectors.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Does one of them fit?
+    /// Reports whether one of the selectors matches.
     pub fn matches(&self, facts: &Facts<'_>) -> bool {
         self.0.iter().any(|selector| selector.matches(facts))
     }

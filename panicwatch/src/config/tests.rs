@@ -1,4 +1,4 @@
-//! Configurations as people write them, and what they are told.
+//! Tests with configurations as users write them, and the problems reported for them.
 
 use super::*;
 use crate::{
@@ -70,8 +70,8 @@ fn all_problems_at_once() {
     assert!(problems.iter().any(|p| p.starts_with("p.toml:2: the budget")), "{problems:#?}");
 }
 
-/// Keys that there are not, values of the wrong type, and values that make no sense: each with its own line, though other
-/// tables have keys of the same names.
+/// Unknown keys, values of the wrong type, and values that contradict each other are each reported with their own line,
+/// even where other tables have keys of the same names.
 #[test]
 fn problems_of_every_kind_at_once_with_their_lines() {
     let text = "[jsonl]\npath = \"/x\"\nkeep = \"five\"\n[store]\npath = \"\"\nmax_bytes = 5\nmax_age = 7\n\
@@ -94,7 +94,7 @@ fn problems_of_every_kind_at_once_with_their_lines() {
     }
 }
 
-/// A hook that has no command because its key is misspelt has one problem, not two.
+/// A hook that has no command because the key is misspelt is one problem, not two.
 #[test]
 fn a_problem_hides_what_follows_from_it() {
     assert_eq!(refused("[[hook]]\nname = \"x\"\ncomand = [\"x\"]\n", &[]).len(), 1);

@@ -1,20 +1,20 @@
-//! Sizes and durations as people write them: `"100MiB"`, `"10ms"`, `"30d"`.
+//! Sizes and durations as users write them: `"100MiB"`, `"10ms"`, `"30d"`.
 
 use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A number of bytes.
+/// A number of bytes, written as `"100MiB"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Bytes(pub u64);
 
-/// A length of time.
+/// A duration, written as `"10ms"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Span(pub Duration);
 
 const SIZES: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
-/// Units of time, longest first, nanoseconds.
+/// Units of time in nanoseconds, longest first.
 const TIMES: [(&str, u64); 7] = [
     ("d", 86_400_000_000_000),
     ("h", 3_600_000_000_000),
@@ -25,7 +25,7 @@ const TIMES: [(&str, u64); 7] = [
     ("ns", 1),
 ];
 
-/// The number in `text` in the smallest unit.
+/// Parses a number with a unit, and returns it in the smallest unit.
 fn parse(text: &str, units: &[(&str, u64)]) -> Result<u64, String> {
     let text = text.trim();
     let split = text.find(|c: char| c.is_alphabetic()).unwrap_or(text.len());
@@ -33,7 +33,7 @@ fn parse(text: &str, units: &[(&str, u64)]) -> Result<u64, String> {
     let names = || units.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     let factor = match (unit, units.iter().find(|(name, _)| *name == unit)) {
         (_, Some((_, factor))) => *factor,
-        // Nothing needs no unit.
+        // Zero needs no unit.
         ("", None) if number == "0" => 1,
         _ => return Err(format!("{text:?} has no known unit: there are {}", names())),
     };
@@ -49,7 +49,7 @@ fn parse(text: &str, units: &[(&str, u64)]) -> Result<u64, String> {
     Ok(value.round() as u64)
 }
 
-/// In the largest unit of which it is a whole number.
+/// Formats `value` in the largest unit of which it is a whole multiple.
 fn show(value: u64, units: &[(&str, u64)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let fits = units.iter().find(|(_, factor)| value != 0 && value.is_multiple_of(*factor));
     let (unit, factor) = fits.or(units.last()).copied().unwrap_or(("", 1));

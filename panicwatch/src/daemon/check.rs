@@ -1,4 +1,4 @@
-//! Checks what a configuration names: files, folders, commands and URLs. Changes nothing.
+//! Checks the files, directories, commands and URLs that a configuration names. Changes nothing.
 
 use std::{
     fs,
@@ -16,7 +16,8 @@ use crate::{
 /// `RuntimeDirectory` of deploy/systemd/panicwatch.service.
 const RUNTIME: &str = "/run/panicwatch/";
 
-/// Path of the key (`hook[1].command`) and sentence of everything that would keep the daemon from its work.
+/// Returns everything that would prevent the daemon from working, each as the path of its key (`hook[1].command`) and a
+/// sentence.
 pub fn check(config: &Config) -> Vec<(String, String)> {
     let mut found = places(config);
     let mut wrong = |path: &str, what: String| found.push((path.to_owned(), what));
@@ -37,7 +38,7 @@ pub fn check(config: &Config) -> Vec<(String, String)> {
     found
 }
 
-/// What is missing on this machine, but may be there by the time it is needed: commands of hooks, and folders.
+/// Returns problems that may be resolved by the time they matter: commands of hooks and directories that do not exist.
 pub(super) fn places(config: &Config) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut wrong = |path: String, problem: Result<(), String>| {
@@ -49,7 +50,7 @@ pub(super) fn places(config: &Config) -> Vec<(String, String)> {
     if !config.jsonl.path.is_empty() && config.jsonl.path != "-" {
         wrong("jsonl.path".to_owned(), file_in_folder(Path::new(&config.jsonl.path)));
     }
-    // systemd makes its folder when it starts the shipped unit.
+    // systemd creates this directory when it starts the shipped unit.
     if !config.http.unix_socket.is_empty() && !config.http.unix_socket.starts_with(RUNTIME) {
         wrong("http.unix_socket".to_owned(), file_in_folder(Path::new(&config.http.unix_socket)));
     }
@@ -62,7 +63,7 @@ pub(super) fn places(config: &Config) -> Vec<(String, String)> {
     found
 }
 
-/// A folder that is there, or that the daemon can make.
+/// Checks that the path is a directory, or that the daemon can create it.
 fn makeable(path: &Path) -> Result<(), String> {
     let there = path.ancestors().find(|path| fs::symlink_metadata(path).is_ok());
     match there {
@@ -71,7 +72,7 @@ fn makeable(path: &Path) -> Result<(), String> {
     }
 }
 
-/// A file that is there or can be made: its folder is not made by the daemon.
+/// Checks that the file exists or can be created: the daemon does not create its directory.
 fn file_in_folder(path: &Path) -> Result<(), String> {
     if path.is_dir() {
         return Err(format!("{} is a folder: name a file in it", path.display()));
@@ -83,11 +84,11 @@ fn file_in_folder(path: &Path) -> Result<(), String> {
     }
 }
 
-/// A program as [`hook`] would start it.
+/// Checks that [`hook`] could start the program.
 fn command(program: &str) -> Result<(), String> {
     let search = hook::search_path();
     let candidates: Vec<PathBuf> = match program.contains('/') {
-        // It is started in the root folder.
+        // Commands are started in the root directory.
         true => vec![Path::new("/").join(program)],
         false => search.split(':').map(|folder| Path::new(folder).join(program)).collect(),
     };

@@ -1,4 +1,4 @@
-//! Everything that talks to others: the HTTP server and the exporters, on a runtime of their own.
+//! The HTTP server and the exporters, on a tokio runtime and thread of their own.
 
 use std::{
     io,
@@ -27,11 +27,11 @@ use crate::{
     vital,
 };
 
-/// Names of the outboxes of what is always of one kind.
+/// Outbox names of the exporters that exist at most once.
 pub(super) const JSONL: &str = "jsonl";
 const OTLP: &str = "otlp";
 
-/// Names of the outboxes that the configuration asks for.
+/// Returns the names of the outboxes that the configuration needs.
 pub(super) fn consumers(config: &Config) -> Vec<String> {
     let jsonl = (!config.jsonl.path.is_empty()).then(|| JSONL.to_owned());
     let otlp = (!config.otlp.endpoint.is_empty()).then(|| OTLP.to_owned());
@@ -39,7 +39,7 @@ pub(super) fn consumers(config: &Config) -> Vec<String> {
     jsonl.into_iter().chain(otlp).chain(hooks).collect()
 }
 
-/// What will run, checked.
+/// The exporters to start, with checked configuration.
 pub(super) struct Plan {
     runtime: Runtime,
     jsonl: Option<config::Jsonl>,
@@ -47,15 +47,15 @@ pub(super) struct Plan {
     hooks: Vec<(String, Hook)>,
 }
 
-/// Would the OTLP exporter start?
+/// Checks that the OTLP exporter would start.
 ///
 /// # Errors
-/// When its endpoint, headers or authorities cannot be used.
+/// When its endpoint, headers or certificate authorities cannot be used.
 pub(super) fn check_otlp(config: &Config) -> Result<(), StartError> {
     Plan::new(&Config { hook: Vec::new(), ..config.clone() }).map(drop)
 }
 
-/// What an exporter may look at.
+/// The parts of the daemon that exporters use.
 pub(super) struct Around<'a> {
     pub(super) store: &'a Arc<Store>,
     pub(super) metrics: &'a Arc<Metrics>,
@@ -64,7 +64,7 @@ pub(super) struct Around<'a> {
     pub(super) keeper: &'a Keeper,
 }
 
-/// What runs.
+/// The running HTTP server and exporters.
 pub(super) struct Exporters {
     site: Arc<Site>,
     addresses: Vec<SocketAddr>,
@@ -75,10 +75,10 @@ pub(super) struct Exporters {
 }
 
 impl Plan {
-    /// What `config` asks for.
+    /// Prepares the exporters that `config` asks for.
     ///
     /// # Errors
-    /// When a hook or the OTLP exporter cannot be made ready.
+    /// When a hook or the OTLP exporter cannot be prepared.
     pub(super) fn new(config: &Config) -> Result<Plan, StartError> {
         let hook = |hook: &config::Hook| {
             let ready = Hook::new(hook).map_err(|error| format!("hook {}: {error}", hook.name));
@@ -87,7 +87,7 @@ impl Plan {
         };
         let runtime = runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build();
         let runtime = runtime.map_err(|error| StartError::Config(format!("there is no runtime: {error}")))?;
-        // An exporter belongs to the runtime in which it was made.
+        // An exporter must be created within its runtime.
         let inside = runtime.enter();
         let otlp = Some(&config.otlp).filter(|otlp| !otlp.endpoint.is_empty());
         let otlp = otlp.map(|otlp| otlp::Exporter::new(otlp).map(|exporter| (otlp.clone(), exporter)));
@@ -101,7 +101,7 @@ impl Plan {
         })
     }
 
-    /// Starts the runtime and everything on it.
+    /// Starts the runtime, the HTTP server and the exporters on it.
     pub(super) fn start(
         self,
         listeners: Listeners,
@@ -144,7 +144,7 @@ impl Plan {
         let (end, ended) = mpsc::channel();
         let thread = vital::spawn("exporters", move || {
             runtime.block_on(all(tasks));
-            // Threads that wait for the disk end with the process.
+            // Threads blocked on the disk end with the process.
             runtime.shutdown_background();
             let _ = end.send(());
         })?;
@@ -154,7 +154,7 @@ impl Plan {
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Runs them to their end.
+/// Runs the tasks until all have ended.
 async fn all(tasks: Vec<Task>) {
     let mut running: JoinSet<()> = tasks.into_iter().collect();
     while let Some(ended) = running.join_next().await {
@@ -173,12 +173,12 @@ impl Exporters {
         self.site.set_token(token);
     }
 
-    /// Files that somebody may have moved away are opened anew.
+    /// Makes exporters reopen files that may have been moved away.
     pub(super) fn reopen(&self) {
         self.reopen.send_modify(|n| *n += 1);
     }
 
-    /// Lets them send what they can in `time`; false when they did not end.
+    /// Stops the exporters after giving them up to `time` to send what they can; returns false when they did not end.
     pub(super) fn finish(self, time: Duration) -> bool {
         let _ = self.stop.send(true);
         let ended = self.ended.recv_timeout(time).is_ok();

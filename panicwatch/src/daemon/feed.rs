@@ -1,4 +1,4 @@
-//! What is told to whoever listens, the moment it is safely stored.
+//! The live stream: incidents and gaps for subscribers, sent as soon as they are stored.
 
 use std::sync::Arc;
 
@@ -6,34 +6,34 @@ use serde::Serialize;
 
 use crate::{incident::Incident, store::Gap};
 
-/// A piece of news.
+/// An item of the live stream.
 #[derive(Debug, Clone)]
 pub enum News {
-    /// A new incident, stored.
+    /// A new incident: stored, or held in memory while the disk fails.
     Incident(Arc<Incident>),
-    /// Panics that were counted only.
+    /// Panics that were only counted.
     Counted(Arc<Counted>),
-    /// A time in which nothing was watched.
+    /// A period in which no process was watched.
     Gap(Arc<Gap>),
 }
 
-/// Panics that were counted only.
+/// Panics that were counted without being captured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Counted {
-    /// RFC 3339.
+    /// Time of the count, RFC 3339.
     pub time: String,
-    /// Process.
+    /// PID of the process.
     pub pid: u32,
     /// Base name of the executable.
     pub binary: String,
-    /// Function they were raised in, when it is known.
+    /// Function that raised them, if known.
     pub function: Option<String>,
-    /// How many.
+    /// Number of panics.
     pub count: u64,
 }
 
-/// Where news are told: listeners that do not keep up are told how much they missed.
+/// Sender of the live stream. A subscriber that cannot keep up receives the number of items it missed.
 pub type Feed = tokio::sync::broadcast::Sender<News>;
 
-/// News that wait for a listener; a slower one misses the oldest.
+/// Items buffered for subscribers; a slower subscriber misses the oldest.
 pub const BACKLOG: usize = 256;

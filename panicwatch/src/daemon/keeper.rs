@@ -1,7 +1,7 @@
-//! Stores incidents, and passes them on: metrics, stream, exporters.
+//! The store writer: stores incidents, then passes them on to metrics, the live stream and the exporters.
 //!
-//! A thread of its own, so that a slow disk delays only it. Incidents are passed on once they are stored. While the disk
-//! takes none, they wait in [`backlog`] and are passed on at once: counted, streamed, and sent by exporters from memory.
+//! It runs on its own thread, so that a slow disk delays nothing else. While writing to the disk fails, incidents wait
+//! in [`backlog`] and are passed on immediately: counted, streamed, and sent by exporters from memory.
 
 mod backlog;
 
@@ -28,19 +28,20 @@ use crate::{
 };
 use backlog::{Backlog, MANY, NO_ROOM, TOO_MANY, counted_only};
 
-/// Incidents that are written at once.
+/// Maximum number of incidents in one batch.
 const BATCH: usize = 256;
-/// Before the disk is tried again. Each try after a failure opens the store anew and verifies all of it.
+/// First and longest pause between attempts to write after a failure. Each attempt reopens the store and verifies all
+/// of it.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(15);
-/// Between two checks of the store's bounds.
+/// Interval between checks of the store's limits.
 const PRUNE: Duration = Duration::from_secs(30);
 
-/// What it is given.
+/// Input of the thread.
 enum Job {
-    /// And whether its document is kept.
+    /// An incident, and whether its document is kept.
     Incident(Arc<Incident>, bool),
-    /// One that waits with many others: it takes a tenth of the room.
+    /// An incident that waits with many others: packed, it takes a tenth of the memory.
     Packed(Packed),
     Counted(feed::Counted),
     Flush,
@@ -53,28 +54,28 @@ pub struct Keeper {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What others may know.
+/// State shared between the handle and the thread.
 struct Shared {
     store: Arc<Store>,
     metrics: Arc<Metrics>,
     feed: Feed,
-    /// Rises when exporters have something to send.
+    /// Increases when exporters have something to send.
     stored: watch::Sender<u64>,
-    /// Jobs that the thread has not taken yet.
+    /// Jobs that the thread has not received yet.
     queued: AtomicU64,
-    /// Incidents that the disk has not taken.
+    /// Incidents that the disk has not accepted.
     unstored: AtomicU64,
     lost: AtomicU64,
     problem: Mutex<Option<String>>,
-    /// What could not be stored at the end.
+    /// Incidents that could not be stored before the thread ended.
     left: Mutex<Vec<Arc<Packed>>>,
 }
 
 impl Keeper {
-    /// Starts it.
+    /// Starts the thread.
     ///
     /// # Errors
-    /// Without threads.
+    /// When the thread cannot be started.
     pub fn start(
         store: Arc<Store>,
         metrics: Arc<Metrics>,
@@ -98,7 +99,7 @@ impl Keeper {
         Ok(Keeper { jobs: Mutex::new(jobs), shared, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Takes an incident.
+    /// Queues an incident to be stored.
     pub fn incident(&self, mut incident: Incident) {
         let queued = self.shared.queued.load(Ordering::Relaxed);
         if queued >= NO_ROOM {
@@ -118,7 +119,7 @@ impl Keeper {
         });
     }
 
-    /// Takes panics that were counted only.
+    /// Queues panics that were only counted.
     pub fn counted(&self, counted: feed::Counted) {
         self.give(Job::Counted(counted));
     }
@@ -131,36 +132,37 @@ impl Keeper {
         }
     }
 
-    /// Rises when exporters have something to send.
+    /// Returns a receiver whose number increases when exporters have something to send.
     pub fn stored(&self) -> watch::Receiver<u64> {
         self.shared.stored.subscribe()
     }
 
-    /// Who listens to the feed.
+    /// Returns the number of subscribers of the live stream.
     pub fn listeners(&self) -> u64 {
         self.shared.feed.receiver_count() as u64
     }
 
-    /// Incidents that wait for the disk.
+    /// Returns the number of incidents that wait to be stored.
     pub fn waiting(&self) -> u64 {
         self.shared.queued.load(Ordering::Relaxed) + self.shared.unstored.load(Ordering::Relaxed)
     }
 
-    /// Incidents that were not stored because too many waited.
+    /// Returns the number of incidents that were not stored because too many waited.
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)
     }
 
-    /// What is wrong with the disk.
+    /// Returns the current problem of the disk, as a sentence.
     pub fn problem(&self) -> Option<String> {
         self.shared.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Writes what waits and ends; gives the incidents that the disk did not take in one try.
+    /// Writes the waiting incidents and stops the thread; returns the incidents that could not be stored in one
+    /// attempt.
     pub fn finish(&self) -> Vec<Incident> {
         let _ = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).send(Job::Flush);
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // A thread that panicked has logged it.
+            // A panic of the thread is already logged.
             let _ = thread.join();
         }
         let left = self.shared.left.lock().unwrap_or_else(PoisonError::into_inner);
@@ -175,23 +177,23 @@ fn drop_timeline(incident: &mut Incident) {
     }
 }
 
-/// The thread.
+/// State of the thread.
 struct Writer {
     shared: Arc<Shared>,
     bounds: config::Store,
     rate: GroupRate,
     pruned: Instant,
     backlog: Backlog,
-    /// When the disk is tried again, and the pause after that try.
+    /// Time of the next attempt to write, and the pause after that attempt.
     retry: (Instant, Duration),
-    /// Of the next batch.
+    /// ID of the last batch.
     batch: u64,
 }
 
 impl Writer {
     fn new(shared: Arc<Shared>, bounds: config::Store) -> Writer {
         let rate = GroupRate::new(bounds.group_rate);
-        // Others than those of the daemon before.
+        // Differs from the batch IDs of earlier daemons.
         let batch = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or(1);
         let (now, backlog) = (Instant::now(), Backlog::default());
         Writer { shared, bounds, rate, pruned: now, backlog, retry: (now, FIRST_PAUSE), batch }
@@ -224,7 +226,7 @@ impl Writer {
         }
     }
 
-    /// Writes what is new; while the disk fails, it waits in the backlog.
+    /// Writes new jobs; while the disk fails, they wait in the backlog.
     fn take(&mut self, jobs: Vec<Job>) {
         let n = jobs.iter().filter(|job| !matches!(job, Job::Flush)).count() as u64;
         let (batch, counted) = self.batch(jobs);
@@ -250,7 +252,7 @@ impl Writer {
         self.pass_on(batch, counted);
     }
 
-    /// Writes what waits, oldest first, until it is written or the disk fails.
+    /// Writes the backlog, oldest first, until it is empty or the disk fails.
     fn write_backlog(&mut self) {
         while let Some((batch, unreadable)) = self.backlog.first() {
             match self.shared.store.append(&batch) {
@@ -258,7 +260,7 @@ impl Writer {
                     self.shared.lost.fetch_add(unreadable, Ordering::Relaxed);
                     self.backlog.first_is_written();
                     self.count_unstored();
-                    // Retries of what was sent meanwhile are known from the store now.
+                    // Exporters learn from the store now which of these they have sent.
                     self.shared.stored.send_modify(|n| *n += 1);
                 }
                 Err(error) => {
@@ -276,7 +278,7 @@ impl Writer {
         self.shared.unstored.store(self.backlog.len(), Ordering::Relaxed);
     }
 
-    /// The end: what the disk has not taken is lost to the store.
+    /// Ends the thread: the store will lack the incidents that the disk has not accepted.
     fn leave(self) {
         *self.shared.left.lock().unwrap_or_else(PoisonError::into_inner) = self.backlog.into_documents();
     }
@@ -316,14 +318,14 @@ impl Writer {
         (batch, told)
     }
 
-    /// To metrics, stream and exporters.
+    /// Passes a batch on to metrics, live stream and exporters.
     fn pass_on(&self, batch: Batch, counted: Vec<feed::Counted>) {
         let Shared { metrics, feed, stored, .. } = &*self.shared;
         metrics.add(&batch.counters);
         for (incident, kept) in batch.incidents {
             metrics.observe(&incident);
             if kept {
-                // There may be no listener.
+                // Fails if there is no subscriber, which is fine.
                 let _ = feed.send(News::Incident(incident));
             }
         }
@@ -357,7 +359,7 @@ impl Writer {
                 Err(error) => return self.failed(&error),
             }
         }
-        // After a failure: perhaps nothing waits that would show that the disk works again.
+        // Detects that the disk works again when no incident waits whose write would show it.
         if self.backlog.is_empty() {
             match self.shared.store.note_deliveries() {
                 Ok(()) => self.worked(),
@@ -367,7 +369,7 @@ impl Writer {
     }
 }
 
-/// Tells of a time in which nothing was watched.
+/// Reports a period in which no process was watched to metrics, store and live stream.
 pub fn tell_gap(store: &Store, metrics: &Metrics, feed: &Feed, gap: Gap) {
     let length = || {
         let (from, to): (Timestamp, Timestamp) = (gap.from.parse().ok()?, gap.to.parse().ok()?);

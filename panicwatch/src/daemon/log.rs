@@ -1,6 +1,6 @@
-//! The daemon's own log: sentences on standard error, of every crate that uses the `log` facade.
+//! The daemon's own log: sentences on standard error, from every crate that uses the `log` facade.
 //!
-//! Under journald each line begins with its priority as `<N>` (sd-daemon(3)), elsewhere with time and level.
+//! Under journald each line starts with its priority as `<N>` (sd-daemon(3)), elsewhere with time and level.
 
 use std::io::{self, Write};
 
@@ -14,9 +14,9 @@ use crate::{
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// With the time.
+    /// Lines that start with the time.
     Plain,
-    /// With the priority; the journal knows the time.
+    /// Lines that start with the priority; the journal adds the time.
     Journal,
     Json,
 }
@@ -25,15 +25,15 @@ struct Logger {
     form: Form,
 }
 
-/// Installs it; a second call changes the level only.
+/// Installs the logger; a second call changes only the level.
 pub fn install(config: &config::Log) {
     let form = match config.format {
         LogFormat::Json => Form::Json,
-        // Set by systemd when standard error goes to the journal.
+        // Set by systemd when standard error is connected to the journal.
         LogFormat::Text if std::env::var_os("JOURNAL_STREAM").is_some() => Form::Journal,
         LogFormat::Text => Form::Plain,
     };
-    // A second logger is refused: the first stays.
+    // Fails if a logger is already installed, which stays.
     let _ = log::set_boxed_logger(Box::new(Logger { form }));
     log::set_max_level(match config.level {
         LogLevel::Error => LevelFilter::Error,
@@ -45,14 +45,14 @@ pub fn install(config: &config::Log) {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // Libraries are chatty: of them only what is wrong.
+        // Libraries log a lot: only their warnings and errors are wanted.
         metadata.target().starts_with("panicwatch") || metadata.level() <= log::Level::Warn
     }
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
             let line = line(self.form, record.level(), &record.args().to_string(), Timestamp::now());
-            // Nobody is left to be told.
+            // A failure to write to standard error has nowhere to be reported.
             let _ = io::stderr().write_all(line.as_bytes());
         }
     }
@@ -61,7 +61,7 @@ impl Log for Logger {
 }
 
 fn line(form: Form, level: log::Level, sentence: &str, now: Timestamp) -> String {
-    // A program's text must not pass for a line of its own.
+    // Text of a watched program must not imitate a log line.
     let sentence = escape::one_line(sentence);
     match form {
         Form::Plain => format!("{now:.3} {level:5} {sentence}\n"),
@@ -77,7 +77,7 @@ fn line(form: Form, level: log::Level, sentence: &str, now: Timestamp) -> String
     }
 }
 
-/// <https://man7.org/linux/man-pages/man3/sd-daemon.3.html>
+/// Returns the priority. <https://man7.org/linux/man-pages/man3/sd-daemon.3.html>
 fn priority(level: log::Level) -> u8 {
     match level {
         log::Level::Error => 3,

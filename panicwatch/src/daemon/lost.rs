@@ -1,17 +1,17 @@
-//! What a stop loses, one log line an incident: the disk did not take it, and the memory that held it ends.
+//! Reports the incidents that are lost when the daemon stops while the disk fails: one log line per incident.
 
 use super::exporters::JSONL;
 use crate::{config, escape, incident::Incident, store::Store};
 
-/// Incidents that have a line of their own.
+/// Maximum number of incidents logged individually.
 const MAX_LINES: usize = 1000;
-/// Longest message, characters.
+/// Maximum length of a logged message, in characters.
 const MAX_MESSAGE: usize = 300;
 
-/// Logs what was not stored or not sent.
+/// Logs the incidents that were not stored or not sent.
 ///
 /// # Errors
-/// A sentence, when there was any.
+/// A sentence with the numbers, when there were any.
 pub(super) fn report(unstored: &[Incident], store: &Store, jsonl: &config::Jsonl) -> Result<(), String> {
     let unsent = store.unsent_in_memory();
     if unstored.is_empty() && unsent.is_empty() {

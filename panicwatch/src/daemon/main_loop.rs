@@ -1,4 +1,5 @@
-//! The daemon's loop: incidents to the keeper, once a second a look around, signals, the end.
+//! The daemon's main loop: passes incidents to the store writer, updates the status once a second, handles signals, and
+//! shuts down.
 
 use std::{
     sync::{
@@ -24,12 +25,12 @@ use crate::{
     watch::session::{Counted, Input, Output},
 };
 
-/// Between two looks at our memory while there are incidents: each touches pages of a binary.
+/// Minimum interval between checks of resident memory while incidents arrive: each incident touches pages of a binary.
 const WEIGH: Duration = Duration::from_millis(20);
-/// Between two looks at the store's size.
+/// Interval between updates of the store's size.
 const SIZES: Duration = Duration::from_secs(10);
 
-/// What signals ask for.
+/// Requests made by signals.
 #[derive(Debug, Default)]
 struct Asked {
     reload: AtomicBool,
@@ -37,11 +38,11 @@ struct Asked {
 }
 
 impl Daemon {
-    /// Watches until it is told to stop; then ends in order: what the ring has, incidents under way, the store, the
-    /// exporters.
+    /// Watches until it is asked to stop, then shuts down in order: it drains the ring, closes open incidents, then
+    /// stops the store writer and the exporters.
     ///
     /// # Errors
-    /// When signals cannot be listened to, or the end lost incidents.
+    /// When signal handlers cannot be installed, or incidents were lost during shutdown.
     pub fn run(mut self) -> anyhow::Result<()> {
         let asked = Arc::new(Asked::default());
         self.listen_to_signals(&asked).context("signals cannot be listened to")?;
@@ -113,7 +114,7 @@ impl Daemon {
         });
     }
 
-    /// Once a second.
+    /// Updates status, metrics, memory and the watchdog; called once a second.
     fn look_around(&mut self, painter: &mut Painter, told_ready: &mut bool) {
         let Some(census) = self.session.census() else { return };
         let ready = census.has_looked_at_all();
@@ -135,8 +136,8 @@ impl Daemon {
             let watched = status.processes.iter().filter(|process| process.watched).count();
             log::info!("ready: {watched} Go processes of {} binaries are watched", status.binaries.len());
             notify(&[NotifyState::Ready]);
-            // Starting takes more memory than running.
-            // SAFETY: the C library gives free memory back to the system; nothing that is in use changes.
+            // Startup needs more memory than normal operation.
+            // SAFETY: the C library returns free memory to the system; memory in use does not change.
             unsafe { libc::malloc_trim(0) };
         }
         self.session.armory().keep_within(self.config.limits.memory.0);
@@ -181,7 +182,7 @@ impl Daemon {
         notify(&[NotifyState::Ready]);
     }
 
-    /// The session has drained the ring and closed what was under way.
+    /// Shuts down. The session has already drained the ring and closed open incidents.
     fn stop(self) -> anyhow::Result<()> {
         let begun = Instant::now();
         let limit = self.config.limits.stop_timeout.0;
@@ -198,13 +199,13 @@ impl Daemon {
         let lost = lost::report(&unstored, &self.store, &self.config.jsonl);
         log::info!("stopped");
         lost.map_err(anyhow::Error::msg)?;
-        // A failure, so that the service manager starts the daemon again.
+        // Fails, so that the service manager restarts the daemon.
         anyhow::ensure!(!links::has_ended(), "the process that holds the probes was killed");
         Ok(())
     }
 }
 
-/// Tells systemd, if it started us.
+/// Notifies systemd, if it started the daemon.
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         log::debug!("systemd was not told: {error}");

@@ -1,4 +1,4 @@
-//! The daemon: a session about the whole host, and what happens to its incidents. docs/daemon.md tells the order in which it
+//! The daemon: watches the whole host, and stores and exports incidents. docs/daemon.md documents the order in which it
 //! starts and stops, and why.
 
 mod check;
@@ -33,10 +33,10 @@ use feed::Feed;
 use keeper::Keeper;
 use status::Board;
 
-/// Reads the configuration again.
+/// Reads the configuration again, when a reload is requested.
 pub type Reload = Box<dyn Fn() -> Result<Config, String> + Send>;
 
-/// A daemon that watches.
+/// A running daemon.
 pub struct Daemon {
     config: Config,
     reload: Reload,
@@ -47,44 +47,44 @@ pub struct Daemon {
     board: Board,
     exporters: Exporters,
     feed: Feed,
-    /// When the daemon before this one was last alive, until the gap has been told.
+    /// Time at which the previous daemon was last alive; `None` once the gap has been reported.
     last_beat: Option<Timestamp>,
 }
 
-/// Why it does not start.
+/// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The incident store.
+    /// The incident store cannot be opened.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// An address, a certificate or a token.
+    /// An address, a certificate or a token cannot be used.
     #[error(transparent)]
     Http(#[from] http::server::Error),
-    /// The kernel.
+    /// The kernel refused a probe or program.
     #[error(transparent)]
     Probe(#[from] ProbeError),
-    /// Something else that the system refuses.
+    /// The system refused another operation.
     #[error("{what}: {source}")]
     System {
-        /// What was to be done.
+        /// The operation that failed.
         what: &'static str,
-        /// errno.
+        /// The errno.
         source: io::Error,
     },
-    /// What the configuration names.
+    /// Something that the configuration names cannot be used.
     #[error("{0}")]
     Config(String),
 }
 
 impl Daemon {
-    /// Starts watching. `reload` reads the configuration again when somebody asks for it.
+    /// Starts watching. `reload` reads the configuration again on request.
     ///
     /// # Errors
     /// When the store, an address or the kernel refuses.
     pub fn start(config: Config, reload: Reload) -> Result<Daemon, StartError> {
-        // Each thread's own heap would keep what it once needed.
-        // SAFETY: sets a number of the C library, before there are other threads.
+        // One arena: each thread's own would retain the most memory that the thread ever needed.
+        // SAFETY: sets a parameter of the C library, before other threads exist.
         unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
         truncated::survive().map_err(|source| StartError::System { what: "handling SIGBUS", source })?;
         let opened = Store::open(Path::new(&config.store.path), &exporters::consumers(&config))?;
@@ -110,9 +110,9 @@ impl Daemon {
         for (key, what) in check::places(&config) {
             ::log::warn!("{key}: {what}");
         }
-        // Executed before ambient capabilities are dropped, which it inherits.
+        // Executed before ambient capabilities are dropped, because it inherits them.
         links::holder().map_err(ProbeError::Helper)?;
-        // The last thing to do alone: threads inherit what is left.
+        // Last step with a single thread: threads inherit the remaining capabilities.
         privileges::drop_others().map_err(StartError::Config)?;
         seccomp::apply().map_err(StartError::Config)?;
         let restored = store.counters()?;
@@ -144,10 +144,10 @@ impl Daemon {
     }
 }
 
-/// Before the last sign of life: what was seen then may not have been stored any more.
+/// Period before the last beat that the gap includes: incidents seen then may not have been stored.
 const UNSTORED: jiff::SignedDuration = jiff::SignedDuration::from_millis(500);
 
-/// Nobody watched since the daemon before this one was last alive.
+/// Returns the gap since the previous daemon was last alive.
 fn gap_since(last_beat: Timestamp, now: Timestamp) -> Gap {
     Gap {
         from: format!("{:.9}", last_beat.saturating_sub(UNSTORED).unwrap_or(last_beat)),

@@ -1,4 +1,4 @@
-//! The configuration as the watching side takes it.
+//! Converts the configuration to the options of the watching session.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -9,12 +9,12 @@ use crate::{
     watch::census::{Candidate, Select},
 };
 
-/// The flight recorder's.
+/// Returns the options of the flight recorder.
 pub(super) fn recorder(config: &config::Recorder) -> Options {
     Options {
         window: config.window.0,
         level: config.level,
-        // Both were checked when the configuration was read.
+        // Both lists were validated when the configuration was read.
         without: config.without.iter().filter_map(|name| Source::of_name(name)).collect(),
         functions: config.functions.iter().filter_map(|text| Pattern::parse(text).ok()).collect(),
         budget: config.budget,
@@ -25,10 +25,10 @@ pub(super) fn recorder(config: &config::Recorder) -> Options {
     }
 }
 
-/// Which processes.
+/// Returns the function that decides which processes are watched.
 ///
 /// # Errors
-/// When a pattern is none.
+/// When a pattern is invalid.
 pub(super) fn select(config: &config::Watch) -> Result<Arc<Select>, String> {
     let compile = |selectors| Selectors::compile(selectors).map_err(|problems| problems.join("; "));
     let (include, exclude) = (compile(&config.include)?, compile(&config.exclude)?);
@@ -63,7 +63,7 @@ fn decide(include: &Selectors, exclude: &Selectors, facts: &Facts<'_>) -> Result
     Ok(())
 }
 
-/// Names of users by number, of this host.
+/// Returns the names of this host's users by UID.
 fn users() -> HashMap<u32, String> {
     let text = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let entries = text.lines().filter_map(|line| {

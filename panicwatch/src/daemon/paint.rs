@@ -1,4 +1,4 @@
-//! Draws the picture of what is watched ([`super::status`]) from the session.
+//! Builds the status snapshot ([`super::status`]) from the session.
 
 use std::{
     collections::HashMap,
@@ -25,30 +25,30 @@ use crate::{
     },
 };
 
-/// Remembers what it must to tell rates.
+/// Builds snapshots, and remembers the previous counts to compute rates.
 #[derive(Default)]
 pub struct Painter {
     at: Option<Instant>,
-    /// What never changes of a binary, by row, with the binary that it was drawn of.
+    /// The constant part of each binary's status by row, with the binary it describes.
     drawn: HashMap<u32, (Weak<Armed>, Binary)>,
-    /// By row: hits, and CPU time of the processes that ran it.
+    /// By row: probe hits, and CPU time by PID of the processes that ran the binary.
     hits: HashMap<u32, u64>,
     cpu_ns: HashMap<u32, HashMap<u32, u64>>,
 }
 
-/// What of the daemon is known elsewhere.
+/// Facts about the daemon that the session does not know.
 #[derive(Debug, Clone, Default)]
 pub struct Others {
-    /// Incidents that wait to be stored.
+    /// Number of incidents that wait to be stored.
     pub to_store: u64,
-    /// What keeps it from working.
+    /// Problems that prevent the daemon from working, as sentences.
     pub problems: Vec<String>,
-    /// Every probe that should be is in place.
+    /// Whether every expected probe is attached.
     pub ready: bool,
 }
 
 impl Painter {
-    /// Draws it anew.
+    /// Builds a new snapshot.
     pub fn paint(&mut self, session: &Session, census: &Census, others: Others) -> Status {
         let armory = session.armory();
         let known = census.known();
@@ -97,7 +97,7 @@ impl Painter {
         binary
     }
 
-    /// Hits a second, and what they cost of the CPU time that the processes used meanwhile.
+    /// Sets the hit rate, and the overhead in percent of the CPU time that the processes used meanwhile.
     fn rate(
         &mut self,
         binary: &mut Binary,
@@ -106,11 +106,11 @@ impl Painter {
         known: &[Known],
     ) {
         let before = self.hits.insert(binary.row, hits).unwrap_or(hits);
-        // A row that is another's now begins anew.
+        // The count of a reused row starts again from 0.
         let more = hits.saturating_sub(before) as f64;
         binary.hits_per_second = if seconds > 0.0 { more / seconds } else { 0.0 };
         if more == 0.0 {
-            // Nothing to compare with, and asking takes time for each process.
+            // No rate to compute, and reading CPU times costs a system call per process.
             self.cpu_ns.remove(&binary.row);
             binary.overhead_percent = hit_ns.map(|_| 0.0);
             return;
@@ -132,12 +132,12 @@ impl Painter {
 
     fn own(&self, session: &Session, armory: &Armory, census: &Census, to_store: u64, governor: Told) -> Own {
         let failures = armory.with_programs(Programs::failures).unwrap_or_default();
-        // Where a stack ends cannot be read beyond it: that loses nothing.
+        // A stack capture stops where the stack is no longer readable: that loses nothing.
         let lost = failures.into_iter().filter(|(reason, _)| *reason != Reason::StackRead);
         let lost = lost.map(|(reason, n)| (reason.sentence().to_owned(), n)).collect();
         let mut refused_binaries: HashMap<String, u64> = HashMap::new();
         for (path, reason) in census.refused() {
-            // The reason begins with the path, which would make one of each.
+            // The reason starts with the path, which would make each reason unique.
             let reason = reason.strip_prefix(&format!("{path}: ")).unwrap_or(&reason).to_owned();
             *refused_binaries.entry(reason).or_default() += 1;
         }
@@ -169,7 +169,7 @@ impl Painter {
     }
 }
 
-/// What never changes of it.
+/// Returns the constant part of a binary's status.
 fn binary(armed: &Armed) -> Binary {
     let program = &armed.program;
     let probe = |site: &Site| Probe {

@@ -1,13 +1,14 @@
-//! Gives up the privileges that watching does not need.
+//! Drops the privileges that watching does not need.
 //!
-//! What each is needed for: <https://man7.org/linux/man-pages/man7/capabilities.7.html>; memory of maps was locked memory
-//! before <https://lore.kernel.org/bpf/20201201215900.3569844-1-guro@fb.com/>.
+//! Meaning of the capabilities: <https://man7.org/linux/man-pages/man7/capabilities.7.html>. Memory of BPF maps counted
+//! as locked memory before <https://lore.kernel.org/bpf/20201201215900.3569844-1-guro@fb.com/>.
 //!
-//! To be called while there is one thread only: capabilities belong to threads, and later ones inherit.
+//! Must be called while the process has a single thread: capabilities belong to threads, and later threads inherit
+//! them.
 
 use caps::{CapSet, Capability, CapsHashSet};
 
-/// What is needed for as long as we run, and what for.
+/// Capabilities that the daemon needs permanently, with the reason.
 pub const NEEDED: [(Capability, &str); 6] = [
     (Capability::CAP_BPF, "loading programs and maps"),
     (Capability::CAP_PERFMON, "uprobes, tracepoints and sampling"),
@@ -20,7 +21,7 @@ pub const NEEDED: [(Capability, &str); 6] = [
     (Capability::CAP_SYS_RESOURCE, "locked memory of maps before Linux 5.11"),
 ];
 
-/// Drops all others, for us and for whatever we start.
+/// Drops all other capabilities of this process and of every process it starts.
 ///
 /// # Errors
 /// A sentence, when the kernel refuses.

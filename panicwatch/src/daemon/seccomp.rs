@@ -1,7 +1,7 @@
-//! A seccomp filter for the daemon: system calls with which a hijacked daemon could take over the host, and that neither
-//! it nor a reasonable hook makes, fail with EPERM.
+//! A seccomp filter for the daemon. System calls that would let an attacker in the daemon take over the host, and that
+//! neither the daemon nor a reasonable hook makes, fail with EPERM.
 //!
-//! It is a list of what is refused, not of what is allowed: hooks inherit it, and they are arbitrary commands.
+//! The list names refused calls rather than allowed ones: hooks inherit the filter, and they are arbitrary commands.
 //! <https://www.kernel.org/doc/html/latest/userspace-api/seccomp_filter.html>
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
 
-/// Refused system calls by what they would allow.
+/// Refused system calls, grouped by what they would allow.
 pub const REFUSED: &[(&str, &[i64])] = &[
     (
         "loading code into the kernel, or another kernel",
@@ -86,15 +86,15 @@ pub const REFUSED: &[(&str, &[i64])] = &[
     ),
 ];
 
-/// Refused on x86-64, which alone has them.
+/// Refused on x86-64; other architectures do not have these calls.
 #[cfg(target_arch = "x86_64")]
 const REFUSED_X86_64: &[i64] = &[libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_modify_ldt, libc::SYS_uselib];
 #[cfg(not(target_arch = "x86_64"))]
 const REFUSED_X86_64: &[i64] = &[];
 
-/// Applies the filter to all threads of the process, and to whatever it starts from now on.
+/// Applies the filter to all threads of the process, and to every process it starts from now on.
 ///
-/// Sets no_new_privs as well: a set-user-ID program that a hook starts gets no other rights.
+/// Also sets no_new_privs: a set-user-ID program started by a hook gains no privileges.
 ///
 /// # Errors
 /// A sentence, when the kernel refuses.
@@ -108,7 +108,7 @@ fn program() -> Result<BpfProgram, seccompiler::Error> {
     let always = |number: &i64| (*number, Vec::new());
     let listed = REFUSED.iter().flat_map(|(_, numbers)| numbers.iter());
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = listed.chain(REFUSED_X86_64).map(always).collect();
-    // A namespace is entered to read a container's host name, for nothing else.
+    // The daemon enters UTS namespaces to read the host names of containers; no other kind is allowed.
     let not_uts =
         SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, libc::CLONE_NEWUTS as u64)?;
     rules.insert(libc::SYS_setns, vec![SeccompRule::new(vec![not_uts])?]);
@@ -121,14 +121,14 @@ fn program() -> Result<BpfProgram, seccompiler::Error> {
 mod tests {
     use std::io;
 
-    /// In a thread of its own: a filter cannot be removed.
+    /// Runs in a separate thread, because a filter cannot be removed.
     #[test]
     fn listed_calls_are_refused_and_others_are_not() {
         let results = std::thread::spawn(|| {
             let program = super::program().expect("the list compiles");
             seccompiler::apply_filter(&program).expect("this kernel has seccomp");
             let error = |result: i64| (result < 0).then(|| io::Error::last_os_error().raw_os_error());
-            // SAFETY: these calls get no pointers, or null ones that the kernel checks.
+            // SAFETY: these calls receive no pointers, or null pointers that the kernel checks.
             let swapoff = error(unsafe { libc::syscall(libc::SYS_swapoff, std::ptr::null::<u8>()) });
             // SAFETY: as above.
             let net = error(unsafe { libc::syscall(libc::SYS_setns, -1, libc::CLONE_NEWNET) });

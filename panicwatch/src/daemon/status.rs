@@ -1,27 +1,27 @@
-//! What the daemon watches now, and how it is: a picture that the main loop draws anew now and then and anybody reads.
+//! The status of the daemon: a snapshot that the main loop replaces once a second and any thread reads.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
-/// The picture.
+/// A snapshot of what the daemon watches and how it performs.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Status {
-    /// Go processes.
+    /// Known Go processes, sorted by PID.
     pub processes: Vec<Process>,
-    /// Go binaries that they run or ran.
+    /// Go binaries with attached probes, which current processes run or former ones ran; sorted by path.
     pub binaries: Vec<Binary>,
-    /// All processes were looked at, and their probes are in place.
+    /// Whether process discovery has examined all processes and their probes are attached.
     pub ready: bool,
-    /// What keeps it from being ready, or from working, as sentences.
+    /// Problems that prevent the daemon from being ready or from working, as sentences.
     pub problems: Vec<String>,
-    /// The daemon's own numbers.
+    /// Counters and costs of the daemon itself.
     pub own: Own,
 }
 
 impl Status {
-    /// Everything that should be watched is, and nothing keeps the daemon from working: what `/readyz`, `panicwatch_ready`
-    /// and the API report.
+    /// Reports whether all processes that should be watched are, and no problem prevents the daemon from working.
+    /// `/readyz`, `panicwatch_ready` and the API report this value.
     pub fn is_ready(&self) -> bool {
         self.ready && self.problems.is_empty()
     }
@@ -31,25 +31,25 @@ impl Status {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Process {
-    /// In our pid namespace.
+    /// PID in our namespace.
     pub pid: u32,
-    /// RFC 3339.
+    /// Start time, RFC 3339.
     pub start_time: Option<String>,
     /// Path of the executable.
     pub exe: Option<String>,
     /// Command line.
     pub args: Option<Vec<String>>,
-    /// Row of [`Status::binaries`].
+    /// [`Binary::row`] of the binary that the process runs.
     pub binary: Option<u32>,
-    /// It is watched; else why not.
+    /// Whether the process is watched.
     pub watched: bool,
-    /// Why not.
+    /// Why the process is not watched.
     pub reason: Option<String>,
-    /// Container, as in the incident.
+    /// Container, in the form of the incident document.
     pub container: Option<serde_json::Value>,
-    /// Pod, as in the incident.
+    /// Pod, in the form of the incident document.
     pub kubernetes: Option<serde_json::Value>,
-    /// Incidents so far.
+    /// Incidents of the process so far.
     pub incidents: u64,
 }
 
@@ -57,39 +57,39 @@ pub struct Process {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Binary {
-    /// Its row.
+    /// Row of the binary in the eBPF maps.
     pub row: u32,
-    /// Path it was opened by.
+    /// Path by which the file was opened.
     pub path: String,
-    /// For example "go1.24.11".
+    /// Go version, such as "go1.24.11".
     pub go_version: Option<String>,
-    /// Main module.
+    /// Path of the main module.
     pub module: Option<String>,
-    /// GNU build id, else Go's.
+    /// GNU build ID, else Go's.
     pub build_id: Option<String>,
-    /// Processes that run it now.
+    /// Processes that currently run it.
     pub processes: u32,
-    /// Probes in it.
+    /// Attached probes.
     pub probes: Vec<Probe>,
-    /// Functions without a probe, with the reason.
+    /// Functions without a probe, and why.
     pub refused: Vec<Refused>,
-    /// Hits of its probes a second, lately.
+    /// Probe hits per second since the previous snapshot.
     pub hits_per_second: f64,
-    /// What they cost: percent of the CPU time of its processes; `None` until measured.
+    /// Overhead of the probes in percent of the CPU time of its processes; `None` until measured.
     pub overhead_percent: Option<f64>,
 }
 
-/// A probe.
+/// An attached probe.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Probe {
-    /// What it is for.
+    /// Name of the probe.
     pub name: String,
-    /// Function it stands in.
+    /// Function that contains the probe site.
     pub symbol: String,
     /// Link-time address, as "0x…".
     pub address: String,
-    /// "emulated" or "stepped".
+    /// "emulated" or "stepped": how the kernel executes the probed instruction.
     pub price: String,
 }
 
@@ -97,13 +97,13 @@ pub struct Probe {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Refused {
-    /// Function.
+    /// Name of the function.
     pub symbol: String,
-    /// Why.
+    /// Reason, as a sentence.
     pub reason: String,
 }
 
-/// The daemon's own numbers, since it started unless said.
+/// Counters and costs of the daemon itself, since its start unless stated otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Own {
@@ -115,25 +115,26 @@ pub struct Own {
     pub queue: u64,
     /// Incidents that wait to be stored.
     pub to_store: u64,
-    /// Binaries that could not be armed, by reason.
+    /// Binaries whose probes could not be attached, by reason.
     pub refused_binaries: Vec<(String, u64)>,
-    /// Programs that ended before their file could be read, by reason: whether those were Go is not known.
+    /// Programs that ended before their file could be read, by reason: whether they were Go is unknown.
     pub unread_programs: Vec<(String, u64)>,
-    /// Sources that are disabled now to keep within the overhead budgets.
+    /// Sources that are currently disabled to keep within the overhead budgets.
     pub shed: Vec<String>,
-    /// Times that the governor disabled a source or enabled it again.
+    /// Number of times that the governor disabled or re-enabled a source.
     pub governor_actions: u64,
     /// Execs that the exec gate held until they were answered.
     pub execs_held: u64,
-    /// Execs that it let go before their probes were attached, by reason.
+    /// Execs that the exec gate released before their probes were attached, by reason.
     pub execs_released: Vec<(String, u64)>,
-    /// Times that a watchdog removed the exec gate's marks.
+    /// Number of times that a watchdog removed the exec gate's marks.
     pub exec_gate_resets: u64,
-    /// What recording costs watched processes: percent of their CPU time; `None` until measured, and while they hardly use any.
+    /// Overhead of recording in percent of the CPU time of watched processes; `None` until measured, and while they use
+    /// hardly any.
     pub overhead_percent: Option<f64>,
-    /// What recording costs everybody else: percent of the machine's CPU capacity; `None` until measured.
+    /// Overhead of recording for all other processes, in percent of the machine's CPU capacity; `None` until measured.
     pub host_overhead_percent: Option<f64>,
-    /// What a run of each source's programs costs on this machine, nanoseconds; of those that were measured.
+    /// Cost per run of each source's eBPF programs on this machine, ns; only sources that were measured.
     pub prices: Vec<(String, f64)>,
     /// Resident memory, bytes.
     pub memory_bytes: u64,
@@ -141,17 +142,17 @@ pub struct Own {
     pub cpu_seconds: f64,
 }
 
-/// The place where the picture hangs.
+/// Shared handle to the latest status snapshot.
 #[derive(Debug, Clone, Default)]
 pub struct Board(Arc<RwLock<Arc<Status>>>);
 
 impl Board {
-    /// The picture as it is now.
+    /// Returns the latest snapshot.
     pub fn get(&self) -> Arc<Status> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A new one.
+    /// Replaces the snapshot.
     pub fn set(&self, status: Status) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(status);
     }

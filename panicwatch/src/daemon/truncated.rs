@@ -1,35 +1,35 @@
-//! Survives the truncation of a file that is mapped.
+//! Survives the truncation of a mapped file.
 //!
-//! Binaries are read through mappings. While a process runs one the kernel lets nobody write to it; afterwards somebody may
-//! copy a new release over it, and reading what is no longer there raises SIGBUS. The page is then made one of zeros: whoever
-//! reads it finds a damaged file, which is an error like others.
+//! Binaries are read through mappings. While a process runs a binary, the kernel rejects writes to it. Afterwards a new
+//! release may be copied over it, and reading a page beyond the new end raises SIGBUS. The handler then replaces the
+//! page with zeros: the reader finds a damaged file, which is an ordinary error.
 //! <https://man7.org/linux/man-pages/man2/mmap.2.html> (SIGBUS)
 
 use std::{io, ptr};
 
 const PAGE: usize = 4096;
 
-/// From now on. Affects the whole process.
+/// Installs the handler of SIGBUS, for the whole process.
 ///
 /// # Errors
 /// When the kernel refuses the handler.
 pub fn survive() -> io::Result<()> {
-    // SAFETY: all zeros is a sigaction without flags and with an empty mask.
+    // SAFETY: all zeros is a valid sigaction without flags and with an empty mask.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = on_bus_error as *const () as usize;
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-    // SAFETY: the action lives through the call, and its handler does only what handlers may.
+    // SAFETY: the action outlives the call, and its handler is async-signal-safe.
     match unsafe { libc::sigaction(libc::SIGBUS, &action, ptr::null_mut()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Makes a system call and returns to the instruction that failed; nothing else.
+/// Replaces the page and returns to the faulting instruction; does nothing else.
 extern "C" fn on_bus_error(_: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // SAFETY: the kernel gives a siginfo of a fault.
+    // SAFETY: the kernel passes the siginfo of a fault.
     let (address, code) = unsafe { ((*info).si_addr() as usize, (*info).si_code) };
-    // SAFETY: replaces, at a whole page, only what cannot be read; nothing of ours was ever written there, for mappings of
+    // SAFETY: replaces, as a whole page, only memory that cannot be read. It held no data of ours, because mappings of
     // files are read-only.
     let done = unsafe {
         code == libc::BUS_ADRERR
@@ -43,7 +43,7 @@ extern "C" fn on_bus_error(_: i32, info: *mut libc::siginfo_t, _: *mut libc::c_v
             ) != libc::MAP_FAILED
     };
     if !done {
-        // SAFETY: back to what the kernel does with it; the instruction is tried again and dies of it.
+        // SAFETY: restores the default action; the instruction is retried and the signal ends the process.
         unsafe { libc::signal(libc::SIGBUS, libc::SIG_DFL) };
     }
 }
@@ -57,7 +57,7 @@ mod tests {
         super::survive().expect("a handler");
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(&[7; 3 * super::PAGE]).expect("room");
-        // SAFETY: that it is truncated meanwhile is what is tested.
+        // SAFETY: the test truncates the file on purpose.
         let map = unsafe { memmap2::Mmap::map(&file) }.expect("a mapping");
         assert_eq!(map[2 * super::PAGE], 7);
         file.set_len(super::PAGE as u64).expect("truncated");

@@ -1,6 +1,6 @@
-//! Questions to the kernel by the system call itself: one function per question, nothing stays behind.
+//! Probes kernel features with the system calls themselves: one function per feature, each without lasting effect.
 //!
-//! Features are tried, never deduced from the kernel's version: distributions backport and configure.
+//! Features are tried, never deduced from the kernel's version, because distributions backport and configure them.
 
 use std::{
     io,
@@ -16,12 +16,12 @@ const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_RINGBUF: u32 = 27;
 const BPF_PROG_TYPE_KPROBE: u32 = 2;
 const BPF_PROG_TYPE_RAW_TRACEPOINT: u32 = 17;
-/// The values are mapped by user space, Linux 5.5.
+/// Lets user space map the values; Linux 5.5.
 const BPF_F_MMAPABLE: u32 = 1 << 10;
 const BPF_TRACE_UPROBE_MULTI: u32 = 48;
 const BPF_FUNC_GET_ATTACH_COOKIE: u32 = 174;
 
-/// `union bpf_attr`, filled by offset; the kernel takes any length and wants the rest zero.
+/// `union bpf_attr`, filled by offset; the kernel accepts any length and requires unused bytes to be zero.
 struct Attr([u8; 128]);
 
 impl Attr {
@@ -41,16 +41,16 @@ impl Attr {
 
     /// # Safety
     ///
-    /// Every address put into the attributes must be that of live memory of the kind the command reads, and the
-    /// command must be one that returns a new file descriptor and writes to no address in them.
+    /// Every address in the attributes must point to live memory of the kind that the command reads, and the command
+    /// must be one that returns a new file descriptor and does not write through any of them.
     unsafe fn call(&self, command: libc::c_long) -> io::Result<OwnedFd> {
-        // SAFETY: the attributes are 128 initialised bytes, the length passed; the addresses in them are the
-        // caller's promise.
+        // SAFETY: the attributes are 128 initialized bytes, which is the length passed; the caller guarantees the
+        // addresses in them.
         let fd = unsafe { libc::syscall(libc::SYS_bpf, command, self.0.as_ptr(), self.0.len()) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the commands used here return a descriptor that nobody else owns.
+        // SAFETY: the commands used here return a descriptor that we alone own.
         Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
     }
 }
@@ -79,31 +79,31 @@ fn program(kind: u32, body: &[u8], expected_attach_type: u32) -> io::Result<Owne
     unsafe { attr.call(BPF_PROG_LOAD) }
 }
 
-/// The system call, allowed: a map of one word.
+/// Tries the bpf system call, by creating a map of one word.
 pub(super) fn syscall() -> io::Result<()> {
     map(BPF_MAP_TYPE_ARRAY, 4, 8, 1).map(drop)
 }
 
-/// The ring buffer, Linux 5.8.
+/// Tries the ring buffer, Linux 5.8.
 pub(super) fn ring_buffer() -> io::Result<()> {
     // SAFETY: sysconf has no preconditions.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     map(BPF_MAP_TYPE_RINGBUF, 0, 0, u32::try_from(page).unwrap_or(4096)).map(drop)
 }
 
-/// Programs for uprobes can be loaded.
+/// Tries to load a program for uprobes.
 pub(super) fn uprobe_program() -> io::Result<()> {
     program(BPF_PROG_TYPE_KPROBE, &[], 0).map(drop)
 }
 
-/// bpf_get_attach_cookie in such programs, Linux 5.15.
+/// Tries bpf_get_attach_cookie in a program for uprobes, Linux 5.15.
 pub(super) fn cookies() -> io::Result<()> {
     let id = BPF_FUNC_GET_ATTACH_COOKIE.to_le_bytes();
     program(BPF_PROG_TYPE_KPROBE, &[0x85, 0, 0, 0, id[0], id[1], id[2], id[3]], 0).map(drop)
 }
 
-/// One link for many uprobes, Linux 6.6. On a file that is none the attempt gets as far as refusing the file: EBADF
-/// (libbpf asks in the same way).
+/// Tries the link for many uprobes, Linux 6.6. With a path that is not a regular file the attempt fails with EBADF once
+/// the kernel examines the file (libbpf probes for it in the same way).
 pub(super) fn uprobe_multi() -> io::Result<()> {
     let program = program(BPF_PROG_TYPE_KPROBE, &[], BPF_TRACE_UPROBE_MULTI)?;
     let path = c"/";
@@ -120,12 +120,12 @@ pub(super) fn uprobe_multi() -> io::Result<()> {
     match unsafe { attr.call(BPF_LINK_CREATE) } {
         Err(e) if e.raw_os_error() == Some(libc::EBADF) => Ok(()),
         Err(e) => Err(e),
-        // Not to be: it would have placed a probe in a directory.
+        // Should not happen: the kernel would have placed a probe in a directory.
         Ok(_) => Ok(()),
     }
 }
 
-/// The recorder's rings: a map whose values user space maps.
+/// Tries a map whose values user space can map, as the recorder's rings need.
 pub(super) fn mapped_ring() -> io::Result<()> {
     // map_type 0, key_size 4, value_size 8, max_entries 12, map_flags 16
     let attr = Attr::new().u32(0, BPF_MAP_TYPE_ARRAY).u32(4, 4).u32(8, 8).u32(12, 1).u32(16, BPF_F_MMAPABLE);
@@ -133,7 +133,7 @@ pub(super) fn mapped_ring() -> io::Result<()> {
     unsafe { attr.call(BPF_MAP_CREATE) }.map(drop)
 }
 
-/// The scheduler's events: an empty program stands behind one of them for a moment.
+/// Tries raw tracepoints, as the scheduler's events need: attaches an empty program to one of them for a moment.
 pub(super) fn raw_tracepoint() -> io::Result<()> {
     let program = program(BPF_PROG_TYPE_RAW_TRACEPOINT, &[], 0)?;
     let name = c"sched_process_exit";
@@ -143,7 +143,7 @@ pub(super) fn raw_tracepoint() -> io::Result<()> {
     unsafe { attr.call(BPF_RAW_TRACEPOINT_OPEN) }.map(drop)
 }
 
-/// Samples: a clock on the first processor that never rings.
+/// Tries sampling: opens a disabled clock on the first CPU.
 pub(super) fn sampling() -> io::Result<()> {
     // perf_event_attr: type 0, size 4, config 8, sample_period 16, flags 40 (bit 0: disabled).
     // https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/perf_event.h#L389
@@ -153,19 +153,19 @@ pub(super) fn sampling() -> io::Result<()> {
     let attr = Attr::new().u32(0, PERF_TYPE_SOFTWARE).u32(4, SIZE).u64(8, PERF_COUNT_SW_CPU_CLOCK);
     let attr = attr.u64(16, 1_000_000_000).u64(40, 1);
     let (all, first, no_group, close_on_exec) = (-1, 0, -1, 8);
-    // SAFETY: the attributes are as many bytes as they say, and live until the call returns.
+    // SAFETY: the attributes have the size that they state, and live until the call returns.
     let fd = unsafe {
         libc::syscall(libc::SYS_perf_event_open, attr.0.as_ptr(), all, first, no_group, close_on_exec)
     };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: just returned, and nobody else owns it.
+    // SAFETY: just returned, and we alone own it.
     drop(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) });
     Ok(())
 }
 
-/// fanotify can hold a program before its first instruction: the mark is on /dev/null, which nobody executes.
+/// Tries to hold an exec with fanotify: places the mark on /dev/null, which is never executed.
 pub(super) fn hold_exec() -> io::Result<()> {
     let flags = libc::FAN_CLASS_CONTENT | libc::FAN_CLOEXEC | libc::FAN_NONBLOCK;
     // SAFETY: no addresses.
@@ -173,9 +173,9 @@ pub(super) fn hold_exec() -> io::Result<()> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: just returned, and nobody else owns it.
+    // SAFETY: just returned, and we alone own it.
     let group = unsafe { OwnedFd::from_raw_fd(fd) };
-    // SAFETY: the descriptor is open, the path a constant with its zero byte.
+    // SAFETY: the descriptor is open, and the path is a NUL-terminated constant.
     let result = unsafe {
         libc::fanotify_mark(
             group.as_raw_fd(),

@@ -1,4 +1,4 @@
-//! The checks: what each finding means. Pure, from [`Facts`] alone.
+//! Turns [`Facts`] into checks, each with its meaning. Does no I/O.
 
 use serde::Serialize;
 
@@ -10,62 +10,62 @@ const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
-/// The remedy when a feature was refused for want of permission.
+/// Remedy when a feature was refused for lack of permission.
 const PERMISSION: &str = "run as root, or grant the capabilities above; in a container also allow the system call in \
                           the seccomp profile";
 
-/// One thing looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What it is about.
+    /// Name of the feature, capability or setting.
     pub name: &'static str,
-    /// As it should be.
+    /// Whether the check passed.
     pub ok: bool,
-    /// What was found, and how where that is not plain.
+    /// What was found, and how if that is not obvious.
     pub found: String,
-    /// What is lost without it.
+    /// What is lost if the check fails.
     pub consequence: &'static str,
-    /// What to do about it.
+    /// What to do if the check fails.
     pub remedy: &'static str,
-    /// Nothing works without it.
+    /// Whether nothing works if the check fails.
     pub required: bool,
 }
 
-/// What can be done here.
+/// What panicwatch can do on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Able {
-    /// Start a program with every probe armed.
+    /// Start a program with every probe attached before its first instruction.
     pub run: bool,
-    /// Watch what already runs, as the same user.
+    /// Attach to running processes of the same user.
     pub attach: bool,
-    /// Watch what already runs as another user.
+    /// Attach to running processes of other users.
     pub attach_others: bool,
-    /// Find programs and hold each before its first instruction until its probes are placed.
+    /// Discover programs, and hold the exec of each until its probes are attached.
     pub hold_new_programs: bool,
-    /// The scheduler's and the kernel's events before a panic.
+    /// Record scheduler and kernel events before a panic.
     pub kernel_timeline: bool,
-    /// Thousands of probes placed and removed at once.
+    /// Attach and detach thousands of probes at once.
     pub many_probes: bool,
-    /// `symbolize --kernel`.
+    /// Resolve kernel addresses with `symbolize --kernel`.
     pub kernel_symbols: bool,
 }
 
-/// The checks, and what follows from them.
+/// All checks, and what panicwatch can do as a result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnosis {
-    /// In the order in which to mend them.
+    /// The checks, in the order in which to fix failures.
     pub checks: Vec<Check>,
-    /// What can be done here.
+    /// What panicwatch can do on this machine.
     pub able: Able,
 }
 
-/// Why nothing can be watched here: one sentence with the remedy.
+/// Why no program can be watched on this machine: one sentence with the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unable(String);
 
 impl Diagnosis {
-    /// Whether programs can be watched at all; the first required check that failed, if not.
+    /// Returns an error for the first required check that failed, if any.
     pub fn requirements(&self) -> Result<(), Unable> {
         match self.checks.iter().find(|c| c.required && !c.ok) {
             None => Ok(()),
@@ -77,7 +77,7 @@ impl Diagnosis {
     }
 }
 
-/// Judges what was found.
+/// Evaluates the facts.
 pub fn diagnose(facts: &Facts) -> Diagnosis {
     let mut checks = permissions(facts);
     checks.extend(kernel(facts));
@@ -99,7 +99,8 @@ pub fn diagnose(facts: &Facts) -> Diagnosis {
     Diagnosis { checks, able }
 }
 
-/// CAP_SYS_ADMIN stands in for CAP_BPF and CAP_PERFMON, as it did alone before Linux 5.8.
+/// Reports whether the process has a capability. CAP_SYS_ADMIN implies CAP_BPF and CAP_PERFMON, which it covered alone
+/// before Linux 5.8.
 fn has(facts: &Facts, capability: u32) -> bool {
     let bit = |c: u32| facts.capabilities.is_some_and(|set| set >> c & 1 == 1);
     bit(capability) || bit(CAP_SYS_ADMIN) && matches!(capability, CAP_BPF | CAP_PERFMON)
@@ -125,7 +126,7 @@ fn permissions(facts: &Facts) -> Vec<Check> {
     vec![
         Check {
             name: "architecture",
-            // Go programs of other architectures are recognized and refused.
+            // Go programs of other architectures are recognized and rejected.
             ok: facts.architecture == "x86_64",
             found: facts.architecture.clone(),
             consequence: "no program can be watched",
@@ -175,7 +176,7 @@ fn feature(
         Ok(()) => "works (tried)".to_owned(),
         Err(e) => format!("refused with {e} (tried)"),
     };
-    // Whether the kernel could do it cannot be told before it is allowed to be tried.
+    // Without permission to try, it is unknown whether the kernel supports the feature.
     let denied = matches!(feature.0.as_ref().map_err(String::as_str), Err("EPERM" | "EACCES"));
     let remedy = if denied { PERMISSION } else { remedy };
     Check { name, ok: feature.works(), found, consequence, remedy, required }
@@ -190,7 +191,7 @@ fn kernel(facts: &Facts) -> Vec<Check> {
             found: facts.kernel.clone(),
             consequence: "BPF cookies and ring buffers are missing before Linux 5.15",
             remedy: "use Linux 5.15 or later, best 6.6 or later",
-            // What counts is whether the features work: they are tried below.
+            // Not required: only the features count, which are tried below.
             required: false,
         },
         feature(
@@ -372,7 +373,8 @@ fn surroundings(facts: &Facts) -> Vec<Check> {
     ]
 }
 
-/// Whether "6.18.44-fc" is at least (5, 15); `None` when it is no such number.
+/// Reports whether a release such as "6.18.44-fc" is at least `want`, such as (5, 15); `None` when it is not a version
+/// number.
 fn at_least(release: &str, want: (u32, u32)) -> Option<bool> {
     let mut parts = release.split(|c: char| !c.is_ascii_digit());
     let mut next = || parts.next()?.parse::<u32>().ok();

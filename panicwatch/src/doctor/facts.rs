@@ -1,11 +1,11 @@
-//! What the machine is and allows, as found: no judgement.
+//! Facts about the machine and its permissions, without any evaluation.
 
 use std::{fs, io};
 
 use super::bpf;
 use crate::probe::links::{self, CleanedUp};
 
-/// A feature that was tried: it works, or this is what the kernel said.
+/// Result of trying a feature: it works, or the kernel's error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Feature(pub Result<(), String>);
 
@@ -14,26 +14,26 @@ impl Feature {
         Self(result.map_err(|e| errno_name(&e)))
     }
 
-    /// It works.
+    /// Reports whether the feature works.
     pub fn works(&self) -> bool {
         self.0.is_ok()
     }
 }
 
-/// Everything `doctor` looks at. `None`: could not be read.
+/// Everything that `doctor` evaluates. `None`: could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// As the kernel names it: "x86_64", "aarch64".
+    /// Architecture as the kernel names it: "x86_64", "aarch64".
     pub architecture: String,
-    /// uname release.
+    /// Release of the kernel, from uname.
     pub kernel: String,
-    /// Effective user id.
+    /// Effective UID.
     pub euid: u32,
     /// Effective capabilities, as a bit set (capability.h).
     pub capabilities: Option<u64>,
-    /// bpf(2) is allowed.
+    /// The bpf(2) system call.
     pub bpf: Feature,
-    /// BPF programs for uprobes load.
+    /// Loading BPF programs for uprobes.
     pub uprobe_program: Feature,
     /// Ring buffer maps.
     pub ring_buffer: Feature,
@@ -43,38 +43,39 @@ pub struct Facts {
     pub uprobe_multi: Feature,
     /// Type number of the uprobe PMU.
     pub uprobe_pmu: Option<u32>,
-    /// Where tracefs is mounted, with the scheduler's events.
+    /// Mount point of tracefs with the scheduler's events.
     pub tracefs: Option<String>,
-    /// /sys/kernel/btf/vmlinux can be read.
+    /// Whether /sys/kernel/btf/vmlinux can be read.
     pub btf: bool,
-    /// BPF maps whose values are mapped.
+    /// BPF maps whose values user space can map.
     pub mapped_ring: Feature,
-    /// BPF programs behind the scheduler's events.
+    /// BPF programs at raw tracepoints, for the scheduler's events.
     pub raw_tracepoint: Feature,
-    /// A sampling clock for all that runs on a processor.
+    /// A sampling clock for all threads on a CPU.
     pub sampling: Feature,
     /// fanotify with FAN_OPEN_EXEC_PERM.
     pub hold_exec: Feature,
-    /// "none", "integrity" or "confidentiality".
+    /// Lockdown mode: "none", "integrity" or "confidentiality".
     pub lockdown: Option<String>,
     /// kernel.unprivileged_bpf_disabled.
     pub unprivileged_bpf_disabled: Option<i32>,
     /// kernel.perf_event_paranoid.
     pub perf_event_paranoid: Option<i32>,
-    /// This process lives in the initial pid namespace.
+    /// Whether this process is in the initial PID namespace.
     pub initial_pid_namespace: Option<bool>,
-    /// /proc/kallsyms shows addresses.
+    /// Whether /proc/kallsyms shows addresses.
     pub kernel_addresses: bool,
-    /// What instances of panicwatch that were killed had left in programs, after it was removed; or why it was not looked at.
+    /// Breakpoints that killed instances of panicwatch had left in programs, and which were removed; or why they could
+    /// not be examined.
     pub leaked_probes: Result<CleanedUp, String>,
 }
 
-/// PROC_PID_INIT_INO of include/uapi/linux/nsfs.h (before: include/linux/proc_ns.h).
+/// PROC_PID_INIT_INO of include/uapi/linux/nsfs.h (formerly include/linux/proc_ns.h).
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 impl Facts {
-    /// Asks this machine. Loads and drops a few programs of two or three instructions; one of them stands behind the event of a
-    /// process's end for a moment, no other is attached.
+    /// Examines this machine. Loads and unloads a few programs of two or three instructions; one of them is attached to
+    /// the tracepoint of process exits for a moment, none of the others is attached.
     pub fn gather() -> Self {
         let (architecture, kernel) = uname();
         Self {
@@ -109,16 +110,16 @@ impl Facts {
         }
     }
 
-    /// Removes the probes that instances of panicwatch which were killed have left in programs.
+    /// Removes the breakpoints that killed instances of panicwatch have left in programs.
     pub fn clean_up(&mut self) {
         self.leaked_probes = links::clean_up().map_err(|error| error.to_string());
     }
 }
 
 fn uname() -> (String, String) {
-    // SAFETY: utsname is arrays of bytes, for which zero is a value.
+    // SAFETY: utsname consists of byte arrays, for which zero is a valid value.
     let mut name: libc::utsname = unsafe { std::mem::zeroed() };
-    // SAFETY: points to a utsname of ours, which the kernel fills.
+    // SAFETY: points to our utsname, which the kernel fills.
     if unsafe { libc::uname(&raw mut name) } != 0 {
         return (std::env::consts::ARCH.to_owned(), String::new());
     }
@@ -133,13 +134,13 @@ fn number<T: std::str::FromStr>(path: &str) -> Option<T> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// CapEff of /proc/PID/status.
+/// Parses CapEff of /proc/PID/status.
 fn effective(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|l| l.strip_prefix("CapEff:"))?;
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
-/// "none [integrity] confidentiality" is "integrity".
+/// Returns the chosen value of a list: "integrity" of "none [integrity] confidentiality".
 fn chosen(list: &str) -> Option<String> {
     let (_, rest) = list.split_once('[')?;
     Some(rest.split_once(']')?.0.to_owned())
@@ -148,7 +149,7 @@ fn chosen(list: &str) -> Option<String> {
 fn kernel_addresses() -> bool {
     use io::BufRead as _;
     let Ok(file) = fs::File::open("/proc/kallsyms") else { return false };
-    // The first symbols of a kernel may lie at 0 (per-CPU ones): any address among many will do.
+    // The first symbols may have the address 0 (per-CPU ones): one nonzero address among many is enough.
     let lines = io::BufReader::new(file).lines().map_while(Result::ok).take(10_000);
     lines.filter_map(|l| l.split(' ').next().map(str::to_owned)).any(|a| a.bytes().any(|b| b != b'0'))
 }

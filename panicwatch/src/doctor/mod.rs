@@ -1,7 +1,7 @@
-//! What this machine allows: one list of checks for `doctor`, `run` and `attach`.
+//! Checks which features this machine supports: one list for `doctor`, `run` and `attach`.
 //!
-//! [`Facts::gather`] asks the machine (the only I/O), [`diagnose`] turns what it found into checks, each with what is
-//! lost without it and the remedy. Must not know how probes are placed.
+//! [`Facts::gather`] examines the machine (the only I/O); [`diagnose`] turns the facts into checks, each with its
+//! consequence and the remedy. This module does not depend on how probes are attached.
 mod bpf;
 mod checks;
 mod facts;
@@ -11,7 +11,7 @@ pub use checks::{Able, Check, Diagnosis, Unable, diagnose};
 pub use facts::{Facts, Feature};
 pub use render::{json, text};
 
-/// Whether this machine and these permissions can run and attach at all (exit status 3 when not).
+/// Checks that this machine and these permissions allow watching programs at all (exit status 3 when not).
 pub fn requirements_for_run() -> Result<(), Unable> {
     diagnose(&Facts::gather()).requirements()
 }

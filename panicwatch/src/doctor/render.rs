@@ -1,4 +1,4 @@
-//! The diagnosis as text and as JSON.
+//! Renders the diagnosis as text and as JSON.
 
 use super::checks::{Able, Diagnosis};
 use crate::report::{
@@ -6,11 +6,11 @@ use crate::report::{
     line::{Line, Page, Tone},
 };
 
-/// Where the findings begin.
+/// Column at which findings start.
 const COLUMN: usize = 34;
 const ROWS: usize = 6;
 
-/// For people: every check with its finding; those that failed with what is lost and what to do.
+/// Renders the diagnosis for users: every check with its finding, and consequence and remedy of those that failed.
 pub fn text(diagnosis: &Diagnosis, style: &Style) -> String {
     let mut page = Page::new(style);
     for check in &diagnosis.checks {
@@ -50,7 +50,7 @@ fn abilities(able: &Able) -> [(bool, &'static str); 7] {
     ]
 }
 
-/// For programs: `{checks: […], able: {…}}`, one line without its end.
+/// Renders the diagnosis for programs: `{checks: […], able: {…}}` on one line, without a newline.
 pub fn json(diagnosis: &Diagnosis) -> serde_json::Result<String> {
     crate::json::to_string(diagnosis)
 }

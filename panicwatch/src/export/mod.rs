@@ -1,3 +1,3 @@
-//! Formats of other tools. Pure: what is to be shown goes in, bytes come out.
+//! File formats of other tools. Does no I/O: takes what is to be shown and returns bytes.
 
 pub mod perfetto;

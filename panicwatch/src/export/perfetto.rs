@@ -1,6 +1,6 @@
 //! Traces for Perfetto (<https://ui.perfetto.dev>): tracks with slices and instants, on CLOCK_MONOTONIC.
 //!
-//! Knows the format and nothing of what is shown. A [`Builder`] takes tracks and events in any order.
+//! This module knows the format only. A [`Builder`] accepts tracks and events in any order.
 //! <https://perfetto.dev/docs/reference/synthetic-track-event>
 
 mod proto;
@@ -13,33 +13,33 @@ use self::proto::{
     TracePacket, TrackDescriptor, TrackEvent,
 };
 
-/// `BuiltinClock` numbers, which are those of clock_gettime(2) but one.
+/// Numbers of `BuiltinClock`, which equal those of clock_gettime(2) but for one.
 /// <https://github.com/google/perfetto/blob/v49.0/protos/perfetto/common/builtin_clock.proto>
 const CLOCK_REALTIME: u32 = 1;
 const CLOCK_MONOTONIC: u32 = 3;
-/// Any number will do: one writer, one sequence.
+/// Arbitrary, because there is a single writer and sequence.
 const SEQUENCE: u32 = 1;
-/// `SEQ_INCREMENTAL_STATE_CLEARED`: nothing before this packet matters.
+/// `SEQ_INCREMENTAL_STATE_CLEARED`: this packet depends on no earlier one.
 const STATE_CLEARED: u32 = 1;
 
-/// A track: events on one line.
+/// Identifies a track: a row of events in the trace viewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Track(u64);
 
-/// A fact shown with an event: name and value.
+/// Name and value of a fact shown with an event.
 pub type Annotation = (&'static str, Value);
 
-/// A trace that grows.
+/// Builds a trace.
 #[derive(Debug)]
 pub struct Builder {
     tracks: Vec<TrackDescriptor>,
-    /// Time and what happened, in the order added.
+    /// Time and event, in the order in which they were added.
     events: Vec<(u64, TrackEvent)>,
     realtime_offset_ns: Option<i128>,
 }
 
 impl Builder {
-    /// An empty trace. `realtime_offset_ns`: CLOCK_REALTIME minus CLOCK_MONOTONIC, where it is known.
+    /// Returns a builder of an empty trace. `realtime_offset_ns` is CLOCK_REALTIME minus CLOCK_MONOTONIC, if known.
     pub fn new(realtime_offset_ns: Option<i128>) -> Builder {
         Builder { tracks: Vec::new(), events: Vec::new(), realtime_offset_ns }
     }
@@ -50,20 +50,20 @@ impl Builder {
         Track(uuid)
     }
 
-    /// A process, under which its threads and tracks are shown.
+    /// Adds a process, which groups its threads and tracks.
     pub fn process(&mut self, pid: u32, name: &str) -> Track {
         let process = ProcessDescriptor { pid: Some(pid.cast_signed()), process_name: Some(name.to_owned()) };
         self.add(TrackDescriptor { process: Some(process), ..TrackDescriptor::default() })
     }
 
-    /// A thread of process `pid`.
+    /// Adds a thread of process `pid`.
     pub fn thread(&mut self, pid: u32, tid: u32, name: &str) -> Track {
         let (pid, tid) = (pid.cast_signed(), tid.cast_signed());
         let thread = ThreadDescriptor { pid: Some(pid), tid: Some(tid), thread_name: Some(name.to_owned()) };
         self.add(TrackDescriptor { thread: Some(thread), ..TrackDescriptor::default() })
     }
 
-    /// A track of its own below another.
+    /// Adds a track below another.
     pub fn track(&mut self, parent: Track, name: &str) -> Track {
         let (name, parent_uuid) = (Some(name.to_owned()), Some(parent.0));
         self.add(TrackDescriptor { name, parent_uuid, ..TrackDescriptor::default() })
@@ -74,7 +74,8 @@ impl Builder {
         self.events.push((time_ns, event));
     }
 
-    /// Begins a slice; it ends with the next [`Builder::end`] of this track that no later slice takes.
+    /// Begins a slice. Slices of a track nest: the matching [`Builder::end`] is the first one that ends no slice begun
+    /// later.
     pub fn begin(
         &mut self,
         track: Track,
@@ -86,12 +87,12 @@ impl Builder {
         self.event(track, time_ns, EventType::SliceBegin, named(category, name, annotations));
     }
 
-    /// Ends the slice begun last.
+    /// Ends the slice of the track that was begun last and is still open.
     pub fn end(&mut self, track: Track, time_ns: u64) {
         self.event(track, time_ns, EventType::SliceEnd, TrackEvent::default());
     }
 
-    /// A moment.
+    /// Adds an event without a duration.
     pub fn instant(
         &mut self,
         track: Track,
@@ -103,14 +104,14 @@ impl Builder {
         self.event(track, time_ns, EventType::Instant, named(category, name, annotations));
     }
 
-    /// Draws an arrow from the event added last to the next one of the same number.
+    /// Draws an arrow from the event added last to the next event with the same number.
     pub fn flow(&mut self, id: u64) {
         if let Some((_, event)) = self.events.last_mut() {
             event.flow_ids.push(id);
         }
     }
 
-    /// The file's bytes. Events of the same time stay in the order they were added in.
+    /// Returns the bytes of the file. Events with the same time keep the order in which they were added.
     pub fn finish(mut self) -> Vec<u8> {
         self.events.sort_by_key(|(time_ns, _)| *time_ns);
         let start = self.events.first().map_or(0, |(time_ns, _)| *time_ns);
@@ -125,7 +126,8 @@ impl Builder {
         Trace { packet }.encode_to_vec()
     }
 
-    /// Without this the times would be taken for CLOCK_BOOTTIME, which differs by the time spent suspended.
+    /// Returns the clocks of the trace. Without them the times would be taken as CLOCK_BOOTTIME, which also counts the
+    /// time spent suspended.
     fn clocks(&self, start_ns: u64) -> ClockSnapshot {
         let clock = |clock_id, timestamp| Clock { clock_id: Some(clock_id), timestamp: Some(timestamp) };
         let real = self

@@ -1,4 +1,4 @@
-//! A hook that is a command. Its arguments and environment hold nothing that the panicked program can choose.
+//! Runs a hook that is a command. Its arguments and environment hold nothing that the panicked program controls.
 
 use std::{process::Stdio, time::Duration};
 
@@ -11,19 +11,19 @@ use tokio::{
 use super::{Body, Failure, Notification};
 use crate::{config, escape, incident::Incident};
 
-/// What is kept of what it prints, bytes.
+/// Bytes kept of each of its output streams.
 const MAX_OUTPUT: usize = 4096;
-/// How long what it has started may still print once it has ended.
+/// How long to read further output after the command has ended, from processes it started.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-/// Where programs are looked for when our own environment does not say.
+/// Search path for programs when our own environment has none.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Folders in which programs are searched, separated by colons.
+/// Returns the directories in which programs are searched, separated by colons.
 pub(crate) fn search_path() -> String {
     std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned())
 }
 
-/// Runs it with `incident` on its standard input.
+/// Runs the command with `incident` on its standard input.
 pub(super) async fn run(
     hook: &config::Hook,
     incident: &Incident,
@@ -41,7 +41,7 @@ pub(super) async fn run(
         tokio::pin!(talk);
         let mut talked = false;
         let ended = time::timeout(hook.timeout.0, async {
-            // It may neither read nor end its output: what counts is that it ends.
+            // The command may neither read its input nor close its output: only its exit counts.
             loop {
                 tokio::select! {
                     status = child.wait() => break status,
@@ -64,7 +64,7 @@ pub(super) async fn run(
         Ok(Err(error)) => Err(Failure::passing(error.to_string())),
         Err(_) => {
             drop(group);
-            // It is dead; so that no zombie stays.
+            // It was killed; waiting for it leaves no zombie.
             let _ = child.wait().await;
             let after = hook.timeout.0;
             Err(Failure::passing(format!(
@@ -100,7 +100,7 @@ fn start(hook: &config::Hook, incident: &Incident, notification: &Notification) 
     command.spawn().map_err(|error| Failure::passing(format!("{program} cannot be started: {error}")))
 }
 
-/// Variables, each set only when its value is known.
+/// Returns the environment variables whose values are known.
 fn known(incident: &Incident, notification: &Notification) -> impl Iterator<Item = (&'static str, String)> {
     let host = incident.host.as_ref().and_then(|host| host.name.clone());
     let variables = [
@@ -112,15 +112,15 @@ fn known(incident: &Incident, notification: &Notification) -> impl Iterator<Item
     variables.into_iter().filter_map(|(name, value)| Some((name, value?)))
 }
 
-/// Gives it the document; it need not take it.
+/// Writes the document to the command's standard input.
 async fn feed(stdin: Option<ChildStdin>, document: &[u8]) {
     if let Some(mut stdin) = stdin {
-        // A command that has closed its input wants no more of it.
+        // Fails if the command has closed its input: it wants no more.
         let _ = stdin.write_all(document).await;
     }
 }
 
-/// Reads to the end and keeps the beginning.
+/// Reads until end of file and keeps the first bytes.
 async fn keep(from: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
     let Some(mut from) = from else { return };
     let mut chunk = [0; 4096];
@@ -130,14 +130,14 @@ async fn keep(from: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
     }
 }
 
-/// What it printed, for the log.
+/// Formats what the command printed, for the log.
 fn said(err: &[u8], out: &[u8]) -> String {
     let text = [err, out].into_iter().map(<[u8]>::trim_ascii).find(|text| !text.is_empty());
     let said = |text| format!("; it said: {}", escape::one_line(&String::from_utf8_lossy(text)));
     text.map(said).unwrap_or_default()
 }
 
-/// All that the command started, to be killed unless it has ended by itself.
+/// The process group of the command, killed on drop unless the command has exited.
 struct Group(Option<i32>);
 
 impl Group {
@@ -145,7 +145,7 @@ impl Group {
         Group(child.id().and_then(|id| i32::try_from(id).ok()))
     }
 
-    /// What is left of it may go on.
+    /// Lets the remaining processes of the group continue.
     fn leave(&mut self) {
         self.0 = None;
     }
@@ -154,8 +154,8 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // SAFETY: a system call without pointers. The number is that of a group whose leader has not been waited for, so
-            // it cannot have become another's.
+            // SAFETY: a system call without pointers. The leader of the group has not been waited for, so the group's
+            // ID cannot have been reused.
             unsafe { libc::kill(-group, libc::SIGKILL) };
         }
     }

@@ -1,7 +1,7 @@
-//! Hooks: a command or a webhook that is called for matching incidents.
+//! Hooks: commands and webhooks that are called for matching incidents.
 //!
-//! Knows the outbox and the rules; [`command`] and [`webhook`] make one call. An incident leaves the outbox when its call
-//! succeeded or was given up, so after a crash it is called again.
+//! This module handles the outbox, filters and retries; [`command`] and [`webhook`] make a single call. An incident
+//! leaves the outbox once its call has succeeded or was given up, so after a crash the call is repeated.
 
 mod command;
 mod notification;
@@ -25,27 +25,29 @@ use crate::{
 pub(crate) use command::search_path;
 use notification::{Body, Notification};
 
-/// Incidents that are looked at at once.
+/// Incidents read from the outbox at a time.
 const BATCH: usize = 32;
-/// Incidents that may wait: of more the oldest are given up, counted.
+/// Maximum number of waiting incidents; beyond it the oldest are dropped and counted.
 const MAX_QUEUE: u64 = 10_000;
-/// Incidents that are called for or wait for their next try; further ones wait for their first. One that fails again and
-/// again does not block those behind it, and a dead server is not asked for thousands of incidents.
+/// Maximum number of incidents that are being called for or wait for a retry; further ones wait for their first call.
+/// So an incident that keeps failing does not block those behind it, and a dead server is not called for thousands of
+/// incidents.
 const MAX_RETRYING: usize = 32;
-/// Before the second try, doubled for each further one.
+/// First and longest pause before a retry; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
-/// The longest pause that a server may ask for.
+/// Longest pause that a server can request.
 const MAX_ASKED: Duration = Duration::from_secs(300);
-/// Before the store is asked again after it failed.
+/// Pause before the store is read again after a failure.
 const STORE_PAUSE: Duration = Duration::from_secs(2);
 
-/// A call that failed.
+/// A failed call.
 #[derive(Debug)]
 struct Failure {
-    /// As a sentence without its beginning.
+    /// The reason, as a sentence without its beginning.
     reason: String,
-    /// Another try may succeed; after so long, if the other side said.
+    /// `None`: a retry is pointless. `Some`: a retry may succeed, after the pause that the other side requested, if
+    /// any.
     again: Option<Option<Duration>>,
 }
 
@@ -59,7 +61,7 @@ impl Failure {
     }
 }
 
-/// A hook made ready.
+/// A hook that is ready to be called.
 pub struct Hook {
     config: config::Hook,
     processes: Selectors,
@@ -68,10 +70,10 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// Makes it ready.
+    /// Compiles the selectors and builds the HTTP client.
     ///
     /// # Errors
-    /// A sentence about a pattern, URL or header that is none.
+    /// A sentence about an invalid pattern, URL or header.
     pub fn new(config: &config::Hook) -> Result<Hook, String> {
         let processes = Selectors::compile(&config.processes).map_err(|problems| problems.join("; "))?;
         let client = if config.url.is_empty() {
@@ -82,18 +84,18 @@ impl Hook {
         Ok(Hook { config: config.clone(), processes, client, external_url: String::new() })
     }
 
-    /// Links to incidents on the page at `external_url`; empty: no links.
+    /// Makes notifications link to incidents on the page at `external_url`; empty: no links.
     #[must_use]
     pub fn linking_to(self, external_url: &str) -> Hook {
         Hook { external_url: external_url.to_owned(), ..self }
     }
 
-    /// The name of its outbox.
+    /// Returns the name of the hook's outbox.
     pub fn consumer(config: &config::Hook) -> String {
         format!("hook:{}", config.name)
     }
 
-    /// Is it for this incident, whether or not that is the first of its group?
+    /// Reports whether the hook's filters match the incident, regardless of `first_seen`.
     fn fits(&self, incident: &Incident) -> bool {
         let config::Hook { kind, outcome, .. } = &self.config;
         (kind.is_empty() || kind.contains(&incident.kind))
@@ -126,23 +128,23 @@ impl Hook {
     }
 }
 
-/// An incident that the hook is for.
+/// An incident to call the hook for.
 struct Found {
     incident: Arc<Incident>,
-    /// `None` when its group cannot be read.
+    /// `None` when the group cannot be read.
     standing: Option<Standing>,
 }
 
-/// What became of an incident.
+/// Result of the calls for an incident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Sent,
     GivenUp,
-    /// The daemon ends: it stays for the next one.
+    /// The daemon stops; the incident stays in the outbox for the next daemon.
     Left,
 }
 
-/// Calls the hook for what waits in `outbox`, until it is stopped and each that waits had its call.
+/// Calls the hook for the incidents in `outbox`, until it is stopped and each waiting incident had its call.
 pub async fn run(
     outbox: Outbox,
     hook: Hook,
@@ -162,7 +164,7 @@ pub async fn run(
         left: 0,
     };
     loop {
-        // Without anybody who could stop it, it is to stop.
+        // A closed channel also means stop: the daemon's side is gone.
         let stopping = *stop.borrow_and_update() || stop.has_changed().is_err();
         let failed = match runner.start().await {
             Ok(()) => false,
@@ -191,18 +193,19 @@ struct Runner {
     hook: Arc<Hook>,
     sink: metrics::Sink,
     stop: watch::Receiver<bool>,
-    /// At most [`MAX_RETRYING`]: they call, or wait for their next try.
+    /// At most [`MAX_RETRYING`] tasks, each calling or waiting for its next attempt.
     calls: JoinSet<(String, Fate)>,
-    /// As many permits as calls may be made at once.
+    /// One permit per concurrent call.
     at_once: Arc<Semaphore>,
-    /// Incidents that are not to be started again: those of `calls`, and those that are left for the next daemon.
+    /// Incidents not to start again: those of `calls`, and those left for the next daemon.
     under_way: HashSet<String>,
-    /// Those that are left for the next daemon: after as many a dead server is asked no more.
+    /// Number of incidents left for the next daemon. They count towards [`MAX_RETRYING`], so that a dead server is not
+    /// called for ever more incidents.
     left: usize,
 }
 
 impl Runner {
-    /// Starts calls for the oldest incidents, and gives up those beyond the queue's bound.
+    /// Starts calls for the oldest incidents, and drops those beyond the queue's limit.
     async fn start(&mut self) -> Result<(), store::Error> {
         for found in self.find(MAX_RETRYING.saturating_sub(self.calls.len() + self.left)).await? {
             let Found { incident, standing } = found;
@@ -215,7 +218,7 @@ impl Runner {
                     let (hook, incident) = (hook.clone(), incident.clone());
                     let (notification, at_once) = (notification.clone(), at_once.clone());
                     async move {
-                        // Never closed; without a permit the call would only be one too many.
+                        // The semaphore is never closed; without a permit one call too many would be made.
                         let _permit = at_once.acquire().await;
                         hook.call(&incident, &notification).await
                     }
@@ -226,7 +229,7 @@ impl Runner {
         Ok(())
     }
 
-    /// The oldest `wanted` that the hook is for; those that it is not for leave the outbox.
+    /// Returns the oldest `wanted` incidents that match the hook; those that do not match leave the outbox.
     async fn find(&self, wanted: usize) -> Result<Vec<Found>, store::Error> {
         let (outbox, hook, under_way) = (self.outbox.clone(), self.hook.clone(), self.under_way.clone());
         let (sink, name) = (self.sink.clone(), self.hook.config.name.clone());
@@ -242,7 +245,7 @@ impl Runner {
             sink.waiting(outbox.waiting()?);
             found
         };
-        // A blocking task ends other than by returning only with the runtime.
+        // A blocking task fails only when the runtime shuts down or the task panics.
         spawn_blocking(look).await.unwrap_or_else(|_| Ok(Vec::new()))
     }
 
@@ -256,7 +259,7 @@ impl Runner {
             _ => self.sink.dropped(1),
         }
         let (outbox, of_task) = (self.outbox.clone(), id.to_owned());
-        // A blocking task ends other than by returning only with the runtime.
+        // A blocking task fails only when the runtime shuts down or the task panics.
         if let Ok(Err(error)) = spawn_blocking(move || outbox.done(&[&of_task])).await {
             log::error!("hook {}: {error}", self.hook.config.name);
         }
@@ -302,7 +305,7 @@ fn look(
     Ok(found)
 }
 
-/// Calls until it succeeds, is given up, or the daemon ends.
+/// Calls the hook until it succeeds, is given up, or the daemon stops.
 async fn deliver<C: Future<Output = Result<(), Failure>>>(
     config: &config::Hook,
     id: &str,
@@ -324,7 +327,7 @@ async fn deliver<C: Future<Output = Result<(), Failure>>>(
         log::warn!("hook {name} failed for incident {id}, retried in {} s: {reason}", wait.as_secs());
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            // Also when the sender is gone.
+            // Also returns when the sender is gone.
             _ = stop.wait_for(|stop| *stop) => return Fate::Left,
         }
         pause = (pause * 2).min(LAST_PAUSE);

@@ -1,4 +1,4 @@
-//! What a hook receives beside the document: a link, and the incident's place in its group. Pure.
+//! The data that a hook receives besides the document: a link, and the incident's rank in its group. Does no I/O.
 
 use serde::Serialize;
 
@@ -7,24 +7,25 @@ use crate::{
     store::Standing,
 };
 
-/// Digits of a commit that tell it apart.
+/// Number of digits that identify a commit.
 const COMMIT: usize = 12;
 
-/// The `notification` object of a hook's JSON. What is not known is `null`.
+/// The `notification` object in a hook's JSON. Unknown values are `null`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Notification {
-    /// The incident on the page; `None` unless `[http] external_url` is set.
+    /// URL of the incident on the page; `None` unless `[http] external_url` is set.
     pub(super) url: Option<String>,
-    /// Version of the program: of its main module, else the commit it was built from.
+    /// Version of the program's main module, else the commit it was built from.
     pub(super) version: Option<String>,
-    /// Incidents of the group so far, this one included.
+    /// Incidents of the group so far, including this one.
     pub(super) group_count: Option<u64>,
-    /// It is the first of its group.
+    /// Whether it is the first of its group.
     pub(super) new: Option<bool>,
 }
 
 impl Notification {
-    /// For `incident`; `standing` is unknown when the store cannot be read. `external_url` is empty when none is set.
+    /// Returns the notification for `incident`. `standing` is `None` when the store cannot be read; `external_url` is
+    /// empty when none is set.
     pub(super) fn of(incident: &Incident, standing: Option<Standing>, external_url: &str) -> Notification {
         let base = external_url.trim_end_matches('/');
         Notification {
@@ -36,14 +37,15 @@ impl Notification {
     }
 }
 
-/// A build outside a module's release has the version "(devel)", which tells nothing.
+/// Returns the version of a release, else the commit: "(devel)", the version of a build outside a release, says
+/// nothing.
 fn version(process: &Process) -> Option<String> {
     let released = process.module_version.clone().filter(|version| version != "(devel)");
     let commit = || Some(process.vcs_revision.as_ref()?.chars().take(COMMIT).collect());
     released.or_else(commit)
 }
 
-/// The document with its notification, as it is POSTed and given to commands.
+/// The incident document and its notification: the body of a POST and the input of a command.
 #[derive(Debug, Serialize)]
 pub(super) struct Body<'a> {
     #[serde(flatten)]
@@ -52,7 +54,7 @@ pub(super) struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// Of these two.
+    /// Combines the two.
     pub(super) fn new(incident: &'a Incident, notification: &'a Notification) -> Body<'a> {
         Body { incident, notification }
     }

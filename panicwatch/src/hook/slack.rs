@@ -1,8 +1,8 @@
-//! An incident as a message for Slack and compatible services. Pure.
+//! Formats an incident as a message for Slack and compatible services. Does no I/O.
 //!
-//! Slack interprets `&`, `<` and `>`, and marks such as `*bold*`
+//! Slack interprets `&`, `<` and `>`, and markup such as `*bold*`
 //! (<https://api.slack.com/reference/surfaces/formatting#escaping>). Text of a program is formatted as code, without
-//! backticks, so that it can neither mention anyone nor look like text of panicwatch.
+//! backticks, so that it can neither mention anyone nor imitate text of panicwatch.
 
 use serde::Serialize;
 
@@ -13,17 +13,17 @@ use crate::{
     title,
 };
 
-/// Characters of a program's text that are shown at once, and frames of the stack.
+/// Maximum length of a text from the program, in characters, and of the stack, in frames.
 const MAX_TEXT: usize = 300;
 const MAX_FRAMES: usize = 8;
 
-/// The body of the POST.
+/// Body of the POST.
 #[derive(Debug, Serialize)]
 pub(super) struct Message {
     text: String,
 }
 
-/// The message.
+/// Returns the message for an incident.
 pub(super) fn message(incident: &Incident, notification: &Notification) -> Message {
     let process = &incident.process;
     let kind = incident.kind.name().replace('_', " ");
@@ -57,7 +57,8 @@ pub(super) fn message(incident: &Incident, notification: &Notification) -> Messa
     Message { text }
 }
 
-/// The incident's id, as a link to the page if there is one. A checked `[http] external_url` has no `<`, `>` or `|`.
+/// Returns the incident's ID, as a link to the page if there is one. A validated `[http] external_url` has no `<`, `>`
+/// or `|`.
 fn link(incident: &Incident, notification: &Notification) -> String {
     match &notification.url {
         Some(url) => format!("<{}|{}>", url.replace('&', "&amp;"), incident.id),
@@ -72,11 +73,11 @@ fn place(frame: &Frame) -> String {
     }
 }
 
-/// A program's text as code.
+/// Formats a program's text as code.
 fn code(text: &str) -> String {
     let text = escape::one_line_max(text, MAX_TEXT).replace('`', "'");
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    // Empty code is two backticks, which open another.
+    // Empty code would be two backticks, which would start another code span.
     if text.is_empty() { "(empty)".to_owned() } else { format!("`{text}`") }
 }
 

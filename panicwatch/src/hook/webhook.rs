@@ -1,4 +1,4 @@
-//! A hook that is a URL.
+//! Calls a hook that is a URL.
 
 use reqwest::{StatusCode, header::CONTENT_TYPE};
 
@@ -10,10 +10,10 @@ use crate::{
     web,
 };
 
-/// What is kept of an answer, bytes.
+/// Bytes kept of a response.
 const MAX_ANSWER: usize = 1024;
 
-/// A client with its connections.
+/// An HTTP client with its connection pool.
 pub(super) struct Client(reqwest::Client);
 
 impl Client {
@@ -53,7 +53,7 @@ impl Client {
     }
 }
 
-/// The beginning of an answer, for the log.
+/// Formats the start of a response, for the log.
 async fn said(answer: reqwest::Response) -> String {
     let (text, _) = web::beginning(answer, MAX_ANSWER).await.unwrap_or_default();
     let text = String::from_utf8_lossy(text.trim_ascii());

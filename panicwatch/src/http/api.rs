@@ -1,4 +1,4 @@
-//! What can be asked for.
+//! Handlers of the API, the page, health checks and metrics.
 
 use std::sync::Arc;
 
@@ -22,12 +22,12 @@ use crate::{
 
 type Shared = State<Arc<Site>>;
 
-/// The page.
+/// `GET /`: the page.
 pub(super) async fn index(headers: HeaderMap) -> Response {
     reply::bytes(&headers, "text/html; charset=utf-8", page::INDEX.as_bytes().to_vec())
 }
 
-/// What it consists of.
+/// `GET /page/{file}`: a script, style or image of the page.
 pub(super) async fn file(Path(name): Path<String>, headers: HeaderMap) -> Response {
     match page::FILES.iter().find(|file| file.name == name) {
         Some(file) => reply::bytes(&headers, file.media_type, file.text.as_bytes().to_vec()),
@@ -35,12 +35,12 @@ pub(super) async fn file(Path(name): Path<String>, headers: HeaderMap) -> Respon
     }
 }
 
-/// The process lives and answers.
+/// `GET /healthz`: reports that the process is alive.
 pub(super) async fn healthz() -> Response {
     reply::text(StatusCode::OK, "text/plain; charset=utf-8", "alive\n")
 }
 
-/// All that should be watched is.
+/// `GET /readyz`: reports whether everything that should be watched is.
 pub(super) async fn readyz(State(site): Shared) -> Response {
     let status = site.board.get();
     if status.is_ready() {
@@ -57,12 +57,12 @@ pub(super) async fn readyz(State(site): Shared) -> Response {
     )
 }
 
-/// Prometheus's text format.
+/// `GET /metrics`: metrics in Prometheus's text format.
 pub(super) async fn metrics(State(site): Shared) -> Response {
     reply::text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", (site.metrics)())
 }
 
-/// Asks the store, on a thread that may wait for the disk.
+/// Queries the store on a thread that may block on the disk.
 pub(super) async fn ask<R: Send + 'static>(
     site: &Site,
     question: impl FnOnce(&dyn Archive) -> Result<R, store::Error> + Send + 'static,
@@ -75,12 +75,12 @@ pub(super) async fn ask<R: Send + 'static>(
     }
 }
 
-/// An answer, or the error in its place.
+/// Returns the response, or the error response in its place.
 pub(super) fn either(answer: Result<Response, Response>) -> Response {
     answer.unwrap_or_else(|error| error)
 }
 
-/// An incident with what it is called.
+/// An incident with its title.
 #[derive(Debug, Serialize)]
 pub(super) struct Titled {
     #[serde(flatten)]
@@ -100,7 +100,7 @@ struct Incidents {
     next: Option<String>,
 }
 
-/// A list, newest first.
+/// `GET /api/v1/incidents`: a page of incidents, newest first.
 pub(super) async fn incidents(
     State(site): Shared,
     headers: HeaderMap,
@@ -117,14 +117,14 @@ pub(super) async fn incidents(
     }))
 }
 
-/// How an incident is wanted.
+/// Query of a request for an incident.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct As {
     format: Option<Form>,
 }
 
-/// A form, or what the page needs.
+/// A format of [`render`], or the document with additional data for the page.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(untagged)]
 enum Form {
@@ -138,7 +138,7 @@ enum ViewOnly {
     View,
 }
 
-/// One, whole.
+/// `GET /api/v1/incidents/{id}`: a whole incident.
 pub(super) async fn incident(
     State(site): Shared,
     Path(id): Path<String>,
@@ -178,7 +178,7 @@ struct Gaps {
     gaps: Vec<store::Gap>,
 }
 
-/// Times in which nothing was watched.
+/// `GET /api/v1/gaps`: periods in which no process was watched.
 pub(super) async fn gaps(State(site): Shared, headers: HeaderMap) -> Response {
     let gaps = ask(&site, |archive| archive.gaps()).await;
     either(gaps.map(|gaps| reply::json(&headers, &Gaps { gaps })))
@@ -189,7 +189,7 @@ struct Processes<'a> {
     processes: &'a [Process],
 }
 
-/// All Go processes.
+/// `GET /api/v1/processes`: all Go processes.
 pub(super) async fn processes(State(site): Shared, headers: HeaderMap) -> Response {
     reply::json(&headers, &Processes { processes: &site.board.get().processes })
 }
@@ -199,7 +199,7 @@ struct Probes<'a> {
     binaries: &'a [Binary],
 }
 
-/// All probes, by binary.
+/// `GET /api/v1/probes`: all probes, by binary.
 pub(super) async fn probes(State(site): Shared, headers: HeaderMap) -> Response {
     reply::json(&headers, &Probes { binaries: &site.board.get().binaries })
 }
@@ -215,7 +215,7 @@ struct Daemon<'a> {
     own: &'a crate::daemon::status::Own,
 }
 
-/// How the daemon is.
+/// `GET /api/v1/status`: health and counters of the daemon.
 pub(super) async fn status(State(site): Shared, headers: HeaderMap) -> Response {
     let status = site.board.get();
     let daemon = Daemon {

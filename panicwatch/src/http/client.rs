@@ -1,4 +1,4 @@
-//! Asking a daemon: over TCP, TLS or its Unix socket. Must not know what answers mean.
+//! HTTP client of a daemon: over TCP, TLS or its Unix socket. Does not depend on the meaning of responses.
 
 use std::time::Duration;
 
@@ -7,68 +7,68 @@ use serde::de::DeserializeOwned;
 
 use crate::{escape, web};
 
-/// Where a daemon listens unless it is told otherwise.
+/// Default address of a daemon.
 pub const DEFAULT: &str = "http://127.0.0.1:9464";
-/// A daemon that has not answered by then does not.
+/// Time limit of a request.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// No answer is larger.
+/// Maximum size of a response in bytes.
 const MAX_BYTES: usize = 256 << 20;
 
-/// Why there is no answer.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The address.
+    /// The address is invalid.
     #[error(
         "{0} is no address of a daemon: give http://HOST:PORT, https://HOST:PORT or the path of its Unix socket"
     )]
     Address(String),
-    /// TLS.
+    /// TLS cannot be set up, or its certificate authorities cannot be used.
     #[error(transparent)]
     Client(#[from] web::Error),
-    /// Nobody there, or the connection broke.
+    /// The daemon cannot be reached, or the connection failed.
     #[error("the daemon at {place} cannot be asked: {reason}; --daemon says where it listens")]
     Connection {
-        /// Where.
+        /// Address of the daemon.
         place: String,
-        /// As the system says it.
+        /// The cause.
         reason: String,
     },
-    /// It wants a token.
+    /// The daemon requires a token, and none was given.
     #[error("the daemon asks for a token: --token-file names the file that holds it")]
     Token,
-    /// It wants another token.
+    /// The daemon rejects the given token.
     #[error(
         "the daemon rejects the token: it is not the one in the file that http.token_file of its configuration names"
     )]
     WrongToken,
-    /// There is no such thing.
+    /// The requested object does not exist; the message of the daemon.
     #[error("{0}")]
     NotFound(String),
-    /// It refused.
+    /// The daemon rejected the request; the message of the daemon.
     #[error("the daemon refused: {0}")]
     Refused(String),
-    /// What came is no answer.
+    /// The response cannot be read.
     #[error("the daemon's answer cannot be read: {0}")]
     Answer(String),
 }
 
-/// A daemon that can be asked.
+/// HTTP client of one daemon.
 #[derive(Debug, Clone)]
 pub struct Client {
     client: reqwest::Client,
     base: Url,
-    /// For people.
+    /// Address in messages.
     place: String,
     token: Option<String>,
 }
 
 impl Client {
-    /// `address`: `http://HOST:PORT`, `https://HOST:PORT`, `unix:PATH` or the path of a socket. `ca_file` has the authorities of
-    /// TLS; empty: the system's. `token` is shown with every question.
+    /// Returns a client for `address`: `http://HOST:PORT`, `https://HOST:PORT`, `unix:PATH` or the path of a socket.
+    /// `ca_file` has the certificate authorities for TLS; empty: the system's. `token` is sent with every request.
     ///
     /// # Errors
-    /// When it is none of these, or the authorities cannot be used.
+    /// When the address is invalid, or the certificate authorities cannot be used.
     pub fn new(address: &str, ca_file: &str, token: Option<String>) -> Result<Client, Error> {
         let wrong = || Error::Address(address.to_owned());
         let socket = match address.strip_prefix("unix:").unwrap_or(address) {
@@ -82,7 +82,7 @@ impl Client {
         if !matches!(base.scheme(), "http" | "https") || !is_bare || !is_open {
             return Err(wrong());
         }
-        // A proxy is for what lies outside.
+        // Proxies are for external hosts.
         let mut builder = web::client(base.as_str(), ca_file)?.timeout(PATIENCE).no_proxy();
         if let Some(socket) = socket {
             builder = builder.unix_socket(socket);
@@ -91,12 +91,12 @@ impl Client {
         Ok(Client { client: web::build(builder)?, base, place, token })
     }
 
-    /// Where it asks, for people.
+    /// Returns the address of the daemon, for messages.
     pub fn place(&self) -> &str {
         &self.place
     }
 
-    /// The bytes at `path`, which begins with a slash.
+    /// Fetches the bytes at `path`, which starts with a slash.
     ///
     /// # Errors
     /// See [`Error`].
@@ -120,7 +120,7 @@ impl Client {
         }
     }
 
-    /// The JSON at `path`.
+    /// Fetches the JSON at `path`.
     ///
     /// # Errors
     /// See [`Error`].
@@ -130,7 +130,7 @@ impl Client {
     }
 }
 
-/// `shown`: with a token.
+/// Converts an error response. `shown`: a token was sent.
 fn refusal(status: StatusCode, body: &[u8], shown: bool) -> Error {
     let document: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     let sentence = document.as_ref().and_then(|d| d["error"].as_str());

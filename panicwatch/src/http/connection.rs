@@ -1,4 +1,4 @@
-//! One connection: its requests go to the router, its entry in the pool follows what it does.
+//! Serves one connection: passes its requests to the router, and keeps its entry in the pool up to date.
 
 use std::{
     convert::Infallible,
@@ -30,14 +30,14 @@ use tower::ServiceExt as _;
 
 use super::{guard, pool::Member, reply};
 
-/// A client that has not sent a request's head by then is disconnected; also the longest pause between two requests.
+/// Time limit for receiving the head of a request, and for the pause between two requests.
 pub(super) const HEAD: Duration = Duration::from_secs(5);
-/// Bytes of a request's head.
+/// Maximum size of a request's head in bytes.
 const HEAD_BYTES: usize = 16 << 10;
-/// Seconds after which a rejected client may try again.
+/// Value of `Retry-After` in seconds for a rejected client.
 const RETRY: &str = "1";
 
-/// Marks a response that has no end.
+/// Marks an endless response.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Endless;
 
@@ -55,7 +55,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .header_read_timeout(HEAD)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(Tracked { inner: stream, member: member.clone() }), service);
-    // An error here is the client's doing, and its connection is gone: there is nothing to report it on.
+    // An error is caused by the client, and its connection is gone, so there is nowhere to report it.
     let _ = watcher.watch(connection).await;
 }
 
@@ -64,7 +64,7 @@ async fn answer(
     member: Arc<Member>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    // What says how the daemon is must not depend on what others ask for.
+    // Health and metrics must stay available however many other requests are in progress.
     let limited = !matches!(request.uri().path(), "/healthz" | "/readyz" | "/metrics");
     let response = match member.begin(limited) {
         true => router.oneshot(request.map(Body::new)).await?,
@@ -82,7 +82,7 @@ async fn answer(
     Ok(response.map(|body| Body::new(TrackedBody { body, member })))
 }
 
-/// 503, after which the connection is closed.
+/// Returns a 503 response that closes the connection.
 fn busy(sentence: &str) -> Response<Body> {
     let mut response = reply::error(StatusCode::SERVICE_UNAVAILABLE, sentence);
     let headers = response.headers_mut();
@@ -92,7 +92,7 @@ fn busy(sentence: &str) -> Response<Body> {
     response
 }
 
-/// A stream that reports flushes.
+/// A stream that notifies the pool of flushes.
 struct Tracked<S> {
     inner: S,
     member: Arc<Member>,
@@ -143,7 +143,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tracked<S> {
     }
 }
 
-/// A response's body that reports its end.
+/// A response body that notifies the pool of its end.
 struct TrackedBody {
     body: Body,
     member: Arc<Member>,

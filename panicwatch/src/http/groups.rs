@@ -1,6 +1,6 @@
-//! Groups: all of them, or page by page.
+//! Handlers of groups: all of them, or page by page.
 //!
-//! The store gives its groups whole and sorted; paging and the text filter are done here.
+//! The store returns all groups, sorted; paging and the text filter are implemented here.
 
 use std::sync::Arc;
 
@@ -22,24 +22,24 @@ use crate::store::{Archive, Group};
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Query {
-    /// Whose title, class, site, executables or fingerprint contain this, letter case aside.
+    /// Matches groups whose title, class, site, executables or fingerprint contain this text, ignoring case.
     text: Option<String>,
-    /// Behind the group that [`Groups::next`] named.
+    /// Matches groups behind the position in [`Groups::next`].
     before: Option<String>,
-    /// At most that many; `None`: all.
+    /// Maximum number of groups to return; `None`: all.
     limit: Option<usize>,
 }
 
 #[derive(Debug, Serialize)]
 struct Groups {
     groups: Vec<Group>,
-    /// For [`Query::before`]: there are more.
+    /// Value of [`Query::before`] for the next page; `None` on the last page.
     next: Option<String>,
-    /// Groups that match, on all pages.
+    /// Number of groups that match, on all pages.
     total: usize,
 }
 
-/// The group of the newest incident first.
+/// `GET /api/v1/groups`: groups, the most recently seen first.
 pub(super) async fn groups(
     State(site): State<Arc<Site>>,
     headers: HeaderMap,
@@ -69,7 +69,7 @@ pub(super) async fn group(
     }))
 }
 
-/// One page of `groups`, which are sorted by [`is_behind`].
+/// Returns one page of `groups`, which are sorted as in [`is_behind`].
 fn page(groups: Vec<Group>, query: &Query) -> Groups {
     let text = query.text.as_deref().unwrap_or_default().to_lowercase();
     let mut groups: Vec<Group> = groups.into_iter().filter(|group| contains(group, &text)).collect();
@@ -89,8 +89,8 @@ fn contains(group: &Group, text: &str) -> bool {
     text.is_empty() || own.into_iter().chain(known).any(|part| part.to_lowercase().contains(text))
 }
 
-/// Where a group stands in the order of the list. It moves to the front with its next incident, so that no group is
-/// passed over by a reader who goes from page to page.
+/// Returns the position of a group in the list. A new incident moves its group to the front, so a reader that goes from
+/// page to page skips no group.
 fn place(group: &Group) -> String {
     format!("{},{}", group.last_seen, group.fingerprint)
 }
@@ -105,7 +105,7 @@ fn is_behind(group: &Group, place: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Three groups a second, as the store sorts them.
+    /// Returns groups, three per second, sorted as the store sorts them.
     fn groups() -> Vec<Group> {
         let group = |n: usize| Group {
             fingerprint: format!("pw1:{:04}", n % 3),

@@ -1,4 +1,4 @@
-//! Who may read, and what a browser may do with what it got.
+//! Access control, and the headers that restrict what a browser may do with a response.
 
 use std::sync::Arc;
 
@@ -12,18 +12,18 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Site, reply};
 
-/// A page may use what is served here, and nothing else; nobody may frame it.
+/// Content security policy: a page may load only what this server serves, and no other page may frame it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Headers of every answer.
+/// Adds the security headers to every response.
 pub(super) async fn headers(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     protect(response.headers_mut());
     response
 }
 
-/// Adds what every response says to browsers.
+/// Adds the security headers to a response.
 pub(super) fn protect(headers: &mut HeaderMap) {
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),
@@ -35,7 +35,7 @@ pub(super) fn protect(headers: &mut HeaderMap) {
     }
 }
 
-/// Asks for the token, if there is one.
+/// Requires the token, if one is configured.
 pub(super) async fn token(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
     let Some(wanted) = site.token() else { return next.run(request).await };
     let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -49,8 +49,8 @@ pub(super) async fn token(State(site): State<Arc<Site>>, request: Request, next:
     response
 }
 
-/// On loopback, without a token: a page from elsewhere could have its own name resolved to 127.0.0.1 and read what it gets. So
-/// the request must be for this machine by a name of its own.
+/// Protects a loopback address without a token against DNS rebinding: a foreign page could let its own name resolve to
+/// 127.0.0.1 and read the responses. So the `Host` header must name this machine.
 pub(super) async fn host(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if site.token().is_some() || is_local(host) {

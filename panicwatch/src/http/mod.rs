@@ -1,7 +1,7 @@
-//! The daemon's HTTP side: the API, the live stream, the page and `/metrics`. docs/http-api.md is the reference.
+//! The daemon's HTTP server: the API, the live stream, the page and `/metrics`. docs/http-api.md is the reference.
 //!
-//! Reads what the store, the board and the feed have; changes nothing. Whoever calls is a stranger: every text of a watched
-//! program leaves as JSON or as plain text, and pages may load nothing but what is served here.
+//! It reads from the store, the status and the live stream, and changes nothing. No client is trusted: every text of a
+//! watched program is sent as JSON or plain text, and the page may load only what this server serves.
 
 mod api;
 pub mod client;
@@ -23,24 +23,24 @@ use crate::{
     store::Archive,
 };
 
-/// What is served.
+/// The data that is served.
 pub struct Site {
-    /// Stored incidents.
+    /// The stored incidents.
     pub archive: Arc<dyn Archive>,
-    /// What is watched.
+    /// The status of the daemon.
     pub board: Board,
-    /// What happens.
+    /// The live stream.
     pub feed: Feed,
     /// Renders `/metrics`.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
-    /// What readers must show.
+    /// Token that clients must send; `None`: no token is required.
     token: RwLock<Option<String>>,
-    /// Ends streams when the daemon stops.
+    /// Becomes true when the daemon stops, which ends streams.
     stop: tokio::sync::watch::Receiver<bool>,
 }
 
 impl Site {
-    /// Serves these; streams end when `stop` becomes true.
+    /// Combines the sources of data; streams end when `stop` becomes true.
     pub fn new(
         archive: Arc<dyn Archive>,
         board: Board,
@@ -51,7 +51,7 @@ impl Site {
         Site { archive, board, feed, metrics, token: RwLock::default(), stop }
     }
 
-    /// From now on readers must show this; `None`: nothing.
+    /// Sets the token that clients must send from now on; `None`: no token is required.
     pub fn set_token(&self, token: Option<String>) {
         *self.token.write().unwrap_or_else(PoisonError::into_inner) = token;
     }
@@ -61,20 +61,20 @@ impl Site {
     }
 }
 
-/// By which way a request came.
+/// The kind of listener that received a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// TCP on a loopback address.
     Loopback,
-    /// TCP from anywhere.
+    /// TCP on any other address.
     Network,
-    /// The Unix socket: its permissions have decided.
+    /// The Unix socket, whose permissions control access.
     Unix,
 }
 
-/// All paths, for requests that come by `way`.
+/// Returns the router of all paths, for requests received by a listener of kind `way`.
 pub fn router(site: Arc<Site>, way: Way) -> Router {
-    // The page itself tells nothing: what it shows it asks for.
+    // The page itself contains no data: it fetches everything it shows.
     let open = Router::new()
         .route("/", get(api::index))
         .route("/page/{file}", get(api::file))

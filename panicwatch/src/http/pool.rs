@@ -1,8 +1,8 @@
-//! The connections of the HTTP server and what they hold: bounds on their number, on requests in progress and on bytes of
-//! responses, and which connection is closed when a bound is reached.
+//! Tracks the connections of the HTTP server and their resources: limits on their number, on requests in progress and
+//! on bytes of responses, and the choice of the connection to close when a limit is reached.
 //!
-//! A new connection is always accepted: when there are too many, the one that has waited longest for its client is closed.
-//! A client that sends its request at once is therefore answered however many others send nothing.
+//! A new connection is always accepted: beyond the limit, the connection that has waited longest for its client is
+//! closed. So a client that sends its request at once is served, however many others send nothing.
 
 use std::{
     collections::BTreeMap,
@@ -14,27 +14,27 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-/// Connections at once. Crossed by `slow_clients_do_not_block_health` in tests/http.rs.
+/// Maximum number of connections. Crossed by `slow_clients_do_not_block_health` in tests/http.rs.
 pub(super) const CONNECTIONS: usize = 512;
-/// Requests in progress at once, health, metrics and live streams aside.
+/// Maximum number of requests in progress, not counting health, metrics and live streams.
 pub(super) const REQUESTS: usize = 64;
-/// Bytes of responses that wait for their clients.
+/// Maximum number of bytes of responses that wait for their clients.
 pub(super) const RESPONSE_BYTES: usize = 64 << 20;
-/// A response that is being sent for longer gives way to a new request when there is no room.
+/// When there is no room for a new request, a response that has been sending for longer than this is cut off.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Bytes of a permit of [`Pool::bytes`].
+/// Bytes per permit of [`Pool::bytes`].
 const UNIT: usize = 1 << 10;
 
-/// What a connection does.
+/// State of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Has not sent the head of a request, or is idle.
+    /// The client has not sent the head of a request, or the connection is idle.
     Waiting,
-    /// A request is being answered.
+    /// A request is being processed.
     Working,
-    /// The response is being sent.
+    /// A response is being sent.
     Sending,
-    /// A live stream: its own limit applies.
+    /// A live stream is being sent; it has its own limit.
     Streaming,
 }
 
@@ -51,7 +51,7 @@ struct Open {
     members: BTreeMap<u64, Arc<Member>>,
 }
 
-/// A connection's entry, shared with what reads, writes and answers on it.
+/// A connection's entry, shared with the tasks that serve it.
 pub(super) struct Member {
     pool: Arc<Pool>,
     state: Mutex<State>,
@@ -61,13 +61,13 @@ pub(super) struct Member {
 struct State {
     phase: Phase,
     since: Instant,
-    /// Response bodies that have not been handed to the connection completely.
+    /// Number of response bodies that have not been passed to the connection completely.
     bodies: usize,
     request: Option<OwnedSemaphorePermit>,
     bytes: Vec<OwnedSemaphorePermit>,
 }
 
-/// Keeps a connection in the pool.
+/// Keeps a connection in the pool until dropped.
 pub(super) struct Entry {
     id: u64,
     pub(super) member: Arc<Member>,
@@ -86,7 +86,7 @@ impl Pool {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a connection; when there are [`CONNECTIONS`] others, closes one of them.
+    /// Adds a connection; if there are already [`CONNECTIONS`], closes one of them.
     pub(super) fn enter(self: &Arc<Self>) -> Entry {
         let mut open = self.open();
         if open.members.len() >= CONNECTIONS {
@@ -111,7 +111,7 @@ impl Pool {
         Entry { id, member }
     }
 
-    /// Closes the connections on which no request is in progress, and the live streams.
+    /// Closes the connections without a request in progress, and the live streams.
     pub(super) fn close_idle(&self) {
         self.close_if(|phase| matches!(phase, Phase::Waiting | Phase::Streaming));
     }
@@ -127,7 +127,8 @@ impl Pool {
         }
     }
 
-    /// Closes the connection whose response has been on its way longest, if it is longer than [`PATIENCE`].
+    /// Closes the connection that has been sending its response for the longest time, if that is longer than
+    /// [`PATIENCE`].
     fn close_slowest(&self) {
         let mut open = self.open();
         let Some(before) = Instant::now().checked_sub(PATIENCE) else { return };
@@ -143,7 +144,7 @@ impl Pool {
 }
 
 impl Open {
-    /// The connection that entered `phase` first, not later than `by`.
+    /// Returns the connection that entered `phase` first, no later than `by`.
     fn oldest(&self, phase: Phase, by: Instant) -> Option<u64> {
         let since = |member: &Member| {
             let state = member.state();
@@ -156,7 +157,7 @@ impl Open {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        // One that was closed for another is not there any more.
+        // A connection that was closed to make room is no longer in the pool.
         self.member.pool.open().members.remove(&self.id);
         *self.member.state() = State { request: None, bytes: Vec::new(), ..State::ended() };
     }
@@ -182,7 +183,8 @@ impl Member {
         self.close.notified().await;
     }
 
-    /// The head of a request has been read. False when too many are in progress: the caller then answers 503.
+    /// Records that the head of a request was read. Returns false when too many requests are in progress: the caller
+    /// then responds with 503.
     pub(super) fn begin(&self, limited: bool) -> bool {
         let mut state = self.state();
         state.enter(Phase::Working);
@@ -198,10 +200,11 @@ impl Member {
         admitted
     }
 
-    /// A response with a body of `bytes`, if that is known, is about to be sent. False when too many bytes wait already.
+    /// Records that a response is about to be sent, with a body of `bytes` if known. Returns false when too many bytes
+    /// already wait.
     pub(super) fn respond(&self, bytes: Option<u64>) -> bool {
         let units = bytes.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX).div_ceil(UNIT));
-        // One response is never too large alone.
+        // A single response is never too large.
         let units = u32::try_from(units.min(RESPONSE_BYTES / UNIT)).unwrap_or(u32::MAX);
         let permit = self.pool.bytes.clone().try_acquire_many_owned(units);
         let admitted = permit.is_ok();
@@ -216,7 +219,7 @@ impl Member {
         admitted
     }
 
-    /// A live stream has begun.
+    /// Records that a live stream started.
     pub(super) fn stream(&self) {
         let mut state = self.state();
         state.enter(Phase::Streaming);
@@ -224,13 +227,13 @@ impl Member {
         state.request = None;
     }
 
-    /// The connection has taken all of a body.
+    /// Records that a body was passed to the connection completely.
     pub(super) fn body_ended(&self) {
         let mut state = self.state();
         state.bodies = state.bodies.saturating_sub(1);
     }
 
-    /// The kernel has taken all bytes so far.
+    /// Records that the kernel has accepted all bytes so far.
     pub(super) fn flushed(&self) {
         let mut state = self.state();
         if state.phase == Phase::Sending && state.bodies == 0 {

@@ -1,4 +1,4 @@
-//! Answers: JSON with an entity tag, errors as sentences.
+//! Builds responses: JSON with an entity tag, and errors as sentences.
 
 use axum::{
     body::Body,
@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{json, store};
 
-/// An answer.
+/// Returns a response with a body of media type `kind`.
 pub(super) fn text(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
@@ -19,12 +19,12 @@ pub(super) fn text(status: StatusCode, kind: &'static str, body: impl Into<Body>
     response
 }
 
-/// A sentence that says what is wrong.
+/// Returns an error response whose JSON has the sentence.
 pub(super) fn error(status: StatusCode, sentence: &str) -> Response {
     text(status, "application/json", json::safe(serde_json::json!({ "error": sentence }).to_string()))
 }
 
-/// What the store could not do.
+/// Returns the response for an error of the store.
 pub(super) fn store_error(error: &store::Error) -> Response {
     match error {
         store::Error::Query(sentence) => self::error(StatusCode::BAD_REQUEST, sentence),
@@ -32,7 +32,7 @@ pub(super) fn store_error(error: &store::Error) -> Response {
     }
 }
 
-/// A value; nothing but 304 when the reader has it already.
+/// Returns a value as JSON, or 304 if the client has it already.
 pub(super) fn json(request: &HeaderMap, value: &impl Serialize) -> Response {
     match json::to_string(value) {
         Ok(body) => bytes(request, "application/json", body.into_bytes()),
@@ -40,7 +40,7 @@ pub(super) fn json(request: &HeaderMap, value: &impl Serialize) -> Response {
     }
 }
 
-/// Bytes; nothing but 304 when the reader has them already.
+/// Returns bytes, or 304 if the client has them already.
 pub(super) fn bytes(request: &HeaderMap, kind: &'static str, body: Vec<u8>) -> Response {
     let tag: String = Sha256::digest(&body).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     let tag = format!("\"{tag}\"");
@@ -54,7 +54,7 @@ pub(super) fn bytes(request: &HeaderMap, kind: &'static str, body: Vec<u8>) -> R
     } else {
         text(StatusCode::OK, kind, body)
     };
-    // Hexadecimal digits between quotes are a header's value.
+    // Hexadecimal digits in quotes are always a valid header value.
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         response.headers_mut().insert(header::ETAG, tag);
     }

@@ -1,4 +1,4 @@
-//! Listening: TCP, TLS and a Unix socket; bounds on what a caller may take.
+//! Listens on TCP, TLS and a Unix socket, and enforces time limits on clients.
 
 use std::{
     fs,
@@ -29,36 +29,36 @@ use super::{
 };
 use crate::config;
 
-/// A client that has not completed the TLS handshake by then is disconnected.
+/// Time limit of the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// A client that reads nothing of a response for so long is disconnected.
+/// A client that reads nothing of a response for this long is disconnected.
 const STALL: Duration = Duration::from_secs(10);
-/// Time for responses in progress when the server stops.
+/// Time for responses in progress to complete when the server stops.
 const LAST: Duration = Duration::from_secs(1);
 
-/// Why nothing can be listened on.
+/// Why the server cannot listen.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An address.
+    /// An address cannot be used.
     #[error("cannot listen on {address}: {source}; [http] listen in the configuration says where")]
     Listen {
-        /// It.
+        /// The configured address.
         address: String,
-        /// errno.
+        /// The errno.
         source: io::Error,
     },
-    /// A file.
+    /// A certificate, key or token file cannot be used.
     #[error("{path} {what}")]
     File {
-        /// It.
+        /// Path of the file.
         path: String,
-        /// What is wrong with it.
+        /// The problem with the file.
         what: String,
     },
 }
 
-/// What is listened on.
+/// The open listening sockets.
 pub struct Listeners {
     tcp: Vec<(StdListener, Way)>,
     unix: Option<(StdUnixListener, PathBuf)>,
@@ -66,10 +66,10 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Begins to listen; answers come with [`Listeners::serve`].
+    /// Starts to listen; requests are answered by [`Listeners::serve`].
     ///
     /// # Errors
-    /// When an address is taken, or the certificate cannot be used.
+    /// When an address is in use, or the certificate cannot be used.
     pub fn bind(config: &config::Http) -> Result<Listeners, Error> {
         let tls = tls(&config.tls)?;
         let mut tcp = Vec::new();
@@ -87,24 +87,24 @@ impl Listeners {
         Ok(Listeners { tcp, unix, tls })
     }
 
-    /// What is wrong with the files of the certificate and the token, by the path of the key.
+    /// Returns problems with the certificate and token files, each with the path of its key.
     pub fn check(config: &config::Http) -> Vec<(&'static str, Error)> {
         let certificate = tls(&config.tls).err().map(|error| ("http.tls", error));
         let token = token(&config.token_file).err().map(|error| ("http.token_file", error));
         certificate.into_iter().chain(token).collect()
     }
 
-    /// The TCP addresses: with port 0 the system has chosen one.
+    /// Returns the TCP addresses, with the actual port where port 0 was configured.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.tcp.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect()
     }
 
-    /// Anybody on the network may ask.
+    /// Reports whether other hosts can connect.
     pub fn is_open_to_network(&self) -> bool {
         self.tcp.iter().any(|(_, way)| *way == Way::Network)
     }
 
-    /// Answers until `stop` becomes true.
+    /// Serves requests until `stop` becomes true.
     ///
     /// # Errors
     /// When the runtime refuses a listener.
@@ -117,7 +117,7 @@ impl Listeners {
                 (router(site.clone(), way), pool.clone(), stop.clone(), self.tls.clone());
             accepting.spawn(serve(router, pool, stop, tls, async move || {
                 let (stream, _) = listener.accept().await?;
-                // Small answers go at once.
+                // Sends small responses without delay.
                 let _ = stream.set_nodelay(true);
                 Ok(stream)
             }));
@@ -127,7 +127,7 @@ impl Listeners {
             let (router, stop) = (router(site, Way::Unix), stop);
             accepting.spawn(async move {
                 serve(router, pool, stop, None, async move || Ok(listener.accept().await?.0)).await;
-                // Somebody may have put another there.
+                // Errors are ignored: another process may have replaced or removed the file.
                 let _ = fs::remove_file(path);
             });
         }
@@ -136,8 +136,8 @@ impl Listeners {
     }
 }
 
-/// Accepts and serves connections until `stop` is true. Then closes those without a request at once, and the others after
-/// [`LAST`].
+/// Accepts and serves connections until `stop` is true. Then closes those without a request immediately, and the others
+/// after [`LAST`].
 async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     router: Router,
     pool: Arc<Pool>,
@@ -157,7 +157,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             Box::pin(stream)
         });
         let Ok(stream) = stream else {
-            // Out of descriptors, as a rule: the next try would fail as well.
+            // Usually out of descriptors: an immediate retry would fail as well.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
@@ -216,7 +216,7 @@ fn tls(config: &config::Tls) -> Result<Option<TlsAcceptor>, Error> {
     Ok(Some(TlsAcceptor::from(Arc::new(server))))
 }
 
-/// A socket that was left behind is replaced, one that somebody listens on is not.
+/// Listens on a Unix socket. A stale socket is replaced; one with a listener is not.
 fn unix(path: &Path) -> Result<StdUnixListener, Error> {
     let failed = |source| Error::Listen { address: path.display().to_string(), source };
     if path.exists()
@@ -230,10 +230,10 @@ fn unix(path: &Path) -> Result<StdUnixListener, Error> {
     Ok(listener)
 }
 
-/// Reads a token file.
+/// Reads a token file; `None` if `path` is empty.
 ///
 /// # Errors
-/// When it cannot be read or is empty.
+/// When the file cannot be read or is empty.
 pub fn token(path: &str) -> Result<Option<String>, Error> {
     if path.is_empty() {
         return Ok(None);
@@ -267,7 +267,7 @@ mod tests {
         clients: Vec<DuplexStream>,
     }
 
-    /// Serves a megabyte at `/` to `n` clients, and waits until all are accepted.
+    /// Serves a megabyte at `/` to `n` clients, and returns when all are accepted.
     async fn served(n: usize) -> Served {
         let router = Router::new().route("/", get(|| async { vec![0u8; 1 << 20] }));
         let pool = Pool::new();
@@ -309,7 +309,7 @@ mod tests {
         let mut served = served(2).await;
         let mut first = served.clients.remove(0);
         let trickling = tokio::spawn(async move {
-            // A byte a second is progress, but no request.
+            // A byte per second is progress, but not a request.
             for byte in REQUEST {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 if first.write_all(&[*byte]).await.is_err() {
@@ -331,7 +331,7 @@ mod tests {
             let mut bytes = vec![0; 1 << 20];
             served.clients[0].read_exact(&mut bytes).await.expect("a response");
             assert!(bytes.starts_with(b"HTTP/1.1 200"));
-            // The rest: the head's length.
+            // Reads the rest, which has the length of the head.
             while let Ok(Ok(n)) = timeout(Duration::from_millis(10), served.clients[0].read(&mut bytes)).await
             {
                 assert!(n > 0, "it stays open");

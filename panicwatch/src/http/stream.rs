@@ -1,8 +1,8 @@
-//! The live stream: server-sent events, for any number of readers.
-//! <https://www.w3.org/TR/eventsource/>
+//! The live stream: server-sent events, for up to [`MAX_READERS`] readers. <https://www.w3.org/TR/eventsource/>
 //!
-//! Each reader has a place in the feed. One that falls behind is told how much it missed and sent away; it can come back with
-//! the ID it saw last and gets from the store what it missed.
+//! Each reader subscribes to the daemon's live stream. A reader that falls behind receives the number of items it
+//! missed and is disconnected; it can reconnect with the ID it saw last and receives the incidents it missed from the
+//! store.
 
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
@@ -29,16 +29,17 @@ use crate::{
     store::{Archive, Query},
 };
 
-/// Between two signs of life.
+/// Interval between keep-alive messages.
 const BEAT: Duration = Duration::from_secs(15);
-/// Incidents that a reader who comes back is sent from the store.
+/// Maximum number of incidents sent from the store to a reader that reconnects.
 const MAX_MISSED: usize = 1000;
-/// Readers at once: each holds a connection for as long as it stays. Crossed by `streams_have_their_own_limit` in tests/http.rs.
+/// Maximum number of readers: each holds a connection for as long as it stays. Crossed by
+/// `streams_have_their_own_limit` in tests/http.rs.
 const MAX_READERS: usize = 128;
-/// Seconds after which a rejected reader may try again.
+/// Value of `Retry-After` in seconds for a rejected reader.
 const RETRY: &str = "10";
 
-/// `GET /api/v1/stream`.
+/// `GET /api/v1/stream`: the live stream.
 pub(super) async fn stream(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
     if site.feed.receiver_count() >= MAX_READERS {
         let sentence =
@@ -49,7 +50,7 @@ pub(super) async fn stream(State(site): State<Arc<Site>>, headers: HeaderMap) ->
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         return response;
     }
-    // Subscribes before it asks the store: an incident of the time between comes twice rather than never.
+    // Subscribes before reading the store: an incident stored in between is found twice rather than never.
     let news = site.feed.subscribe();
     let mut missed = VecDeque::new();
     if let Some(last) = headers.get("last-event-id").and_then(|value| value.to_str().ok()) {
@@ -67,7 +68,7 @@ pub(super) async fn stream(State(site): State<Arc<Site>>, headers: HeaderMap) ->
     response
 }
 
-/// IDs of incidents that are newer than `last`, oldest first.
+/// Returns the IDs of the newest incidents with an ID greater than `last`, oldest first.
 fn since(archive: &dyn Archive, last: &str) -> Result<VecDeque<String>, crate::store::Error> {
     let mut found = VecDeque::new();
     let mut query = Query::default();
@@ -88,9 +89,9 @@ fn since(archive: &dyn Archive, last: &str) -> Result<VecDeque<String>, crate::s
 
 struct Reader {
     site: Arc<Site>,
-    /// IDs, oldest first: the documents are read one at a time, so that a reader takes little memory.
+    /// IDs, oldest first. Documents are read one at a time, so that a reader needs little memory.
     missed: VecDeque<String>,
-    /// The newest of those from the store.
+    /// Highest ID of those from the store.
     last: Option<String>,
     news: tokio::sync::broadcast::Receiver<News>,
     stop: watch::Receiver<bool>,
@@ -100,7 +101,7 @@ struct Reader {
 impl Reader {
     async fn next(&mut self) -> Option<Event> {
         while let Some(id) = self.missed.pop_front() {
-            // One that the store has dropped meanwhile is left out, as it would be without a break.
+            // An incident that was deleted meanwhile is skipped.
             if let Ok(Some(incident)) = ask(&self.site, move |archive| archive.incident(&id)).await {
                 return Some(of_incident(&incident));
             }
@@ -137,7 +138,7 @@ impl Reader {
 fn of_incident(incident: &Incident) -> Event {
     let document = Incident { timeline: None, ..incident.clone() };
     let event = Event::default().event("incident").id(&incident.id);
-    // Every incident can be written as JSON: it was, into the store.
+    // Never fails: the incident was written to the store as JSON.
     event.json_data(Titled::from(document)).unwrap_or_default()
 }
 

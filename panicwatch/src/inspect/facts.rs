@@ -1,220 +1,220 @@
-//! The facts about one binary, as JSON has them: names and meanings are a promise (docs/inspect.md).
+//! The facts about one binary, as they are written as JSON: names and meanings are stable (docs/inspect.md).
 //!
-//! Knows no files, no processes, and not how facts are found. What could not be found out is `None`.
+//! This module depends on neither files nor processes, nor on how facts are determined. An unknown fact is `None`.
 
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use crate::incident::Addr;
 
-/// Everything about one binary.
+/// All facts about one binary.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Inspection {
-    /// File.
+    /// Path of the file.
     pub path: String,
-    /// In bytes.
+    /// Size of the file in bytes.
     pub file_size: u64,
-    /// As `go version` prints it.
+    /// Go version, as `go version` prints it.
     pub go_version: String,
-    /// panicwatch can watch it.
+    /// Whether panicwatch can watch it.
     pub watchable: bool,
-    /// Why not.
+    /// Reason if panicwatch cannot watch it.
     pub cannot_be_watched: Option<String>,
     /// Import path of the main package.
     pub main_package: Option<String>,
     /// Path of the main module.
     pub module: Option<String>,
-    /// Its version: "v1.2.3", "(devel)".
+    /// Version of the main module: "v1.2.3", "(devel)".
     pub module_version: Option<String>,
-    /// Its go.sum hash.
+    /// go.sum hash of the main module.
     pub module_sum: Option<String>,
-    /// What a replace directive put in its place.
+    /// Replacement of the main module by a replace directive.
     pub module_replaced_by: Option<Replacement>,
     /// All other modules, in the order of the build information.
     pub dependencies: Vec<Dependency>,
-    /// Name to value, in the order of the build information.
+    /// Build settings as name and value, in the order of the build information.
     #[serde(serialize_with = "in_order")]
     pub settings: Vec<(String, String)>,
-    /// Which commit.
+    /// Commit that the binary was built from.
     pub vcs: Option<Vcs>,
-    /// As GOARCH names it.
+    /// Architecture, as GOARCH names it.
     pub arch: Option<String>,
-    /// Loaded at an address chosen at run time.
+    /// Whether it is position independent: loaded at an address chosen at run time.
     pub pie: bool,
-    /// C code can call into it or be called by it.
+    /// Whether it uses cgo, so that C code can call it or be called by it.
     pub cgo: Option<bool>,
-    /// The linker's GNU build id, in hex.
+    /// GNU build ID of the linker, in hex.
     pub build_id: Option<String>,
-    /// Go's own build id.
+    /// Go's own build ID.
     pub go_build_id: Option<String>,
-    /// Has a symbol table.
+    /// Whether it has a symbol table.
     pub symbol_table: bool,
-    /// Has debug information.
+    /// Whether it has debug information.
     pub dwarf: bool,
-    /// Has a pclntab that can be read: functions, files, lines.
+    /// Whether it has a readable pclntab: functions, files, lines.
     pub pclntab: bool,
-    /// Every section header.
+    /// All section headers.
     pub sections: Vec<Section>,
     /// Link-time address of runtime.text.
     pub text_start: Option<Addr>,
-    /// Functions in the pclntab.
+    /// Number of functions in the pclntab.
     pub functions: Option<u64>,
-    /// Calls that the compiler inlined.
+    /// Number of calls that the compiler inlined.
     pub inlined_calls: Option<u64>,
-    /// "table" or "dwarf": where the layout of the runtime's structs comes from.
+    /// Source of the layout of the runtime's structs: "table" or "dwarf".
     pub layout_source: Option<&'static str>,
-    /// More of that.
+    /// Comparison of the layouts of the runtime's structs.
     pub layout: Layout,
-    /// Every probe of the plan: those that can be placed, and those that cannot.
+    /// All probes of the plan: those that can be placed, and those that cannot.
     pub probes: Vec<Probe>,
-    /// What each absence costs, a sentence each.
+    /// Consequences of each thing that is absent, one sentence each.
     pub costs: Vec<String>,
-    /// What the build's settings mean for a report, a sentence each.
+    /// Consequences of the build settings for a report, one sentence each.
     pub notes: Vec<String>,
-    /// Of a running process.
+    /// Facts about a running process, if one was given.
     pub process: Option<ProcessFacts>,
 }
 
-/// A module that took another's place.
+/// The replacement of a module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Replacement {
     /// Import path, or path of a directory.
     pub path: String,
-    /// Version; `None` for a directory.
+    /// Version of the replacement; `None` for a directory.
     pub version: Option<String>,
-    /// go.sum hash.
+    /// go.sum hash of the replacement.
     pub sum: Option<String>,
 }
 
-/// One dependency.
+/// A module that the binary depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Dependency {
     /// Module path.
     pub path: String,
-    /// Version.
+    /// Version of the module.
     pub version: Option<String>,
-    /// go.sum hash.
+    /// go.sum hash of the module.
     pub sum: Option<String>,
-    /// What a replace directive put in its place.
+    /// Replacement of the module by a replace directive.
     pub replaced_by: Option<Replacement>,
 }
 
-/// The commit it was built from.
+/// The commit that the binary was built from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Vcs {
-    /// "git"
+    /// Name of the version control system, such as "git".
     pub system: Option<String>,
-    /// Revision.
+    /// Commit hash.
     pub revision: Option<String>,
-    /// RFC 3339.
+    /// Time of the commit, RFC 3339.
     pub time: Option<String>,
-    /// The checkout had changes.
+    /// Whether the checkout had uncommitted changes.
     pub modified: Option<bool>,
 }
 
-/// One section header.
+/// A section header.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Section {
-    /// Name.
+    /// Name of the section.
     pub name: String,
-    /// As readelf names the type, without "SHT_"; its number where it has no name.
+    /// Type as readelf names it, without "SHT_"; the number of an unnamed type.
     pub kind: String,
-    /// Letters as readelf prints them: W write, A alloc, X execute, C compressed …
+    /// Flags as readelf prints them: W write, A alloc, X execute, C compressed …
     pub flags: String,
     /// Link-time address.
     pub address: Addr,
-    /// Bytes from the start of the file.
+    /// Offset in the file, in bytes.
     pub offset: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
 }
 
-/// Where the layout of the runtime's structs comes from.
+/// Source of the layout of the runtime's structs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Layout {
-    /// As [`Inspection::layout_source`].
+    /// Same as [`Inspection::layout_source`].
     pub source: Option<&'static str>,
-    /// Offsets and sizes that were compared between panicwatch's table and the binary's debug information.
+    /// Number of offsets and sizes that were compared between panicwatch's table and the binary's debug information.
     pub compared: usize,
-    /// Those on which they do not agree.
+    /// Offsets and sizes on which the two disagree.
     pub differences: Vec<Difference>,
-    /// Structs that the debug information does not have: the linker drops types that nothing uses.
+    /// Structs that are missing in the debug information: the linker drops unused types.
     pub absent: Vec<&'static str>,
     /// Why nothing was compared.
     pub not_compared: Option<String>,
 }
 
-/// One offset on which panicwatch's table and the binary's debug information do not agree.
+/// An offset on which panicwatch's table and the binary's debug information disagree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// Go name.
+    /// Go name of the struct.
     #[serde(rename = "struct")]
     pub go_type: &'static str,
-    /// Path of the field; "sizeof" for the struct itself.
+    /// Path of the field; "sizeof" for the size of the struct.
     pub field: &'static str,
-    /// In the table, bytes; `None`: no such field.
+    /// Value in the table, bytes; `None`: no such field.
     pub table: Option<u16>,
-    /// In the debug information.
+    /// Value in the debug information, bytes; `None`: no such field.
     pub dwarf: Option<u64>,
 }
 
-/// One probe of the plan.
+/// A probe of the plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Probe {
-    /// What it tells: "panic raised".
+    /// Event that it reports, such as "panic raised".
     pub name: &'static str,
-    /// Go function.
+    /// Go function that contains it.
     pub symbol: String,
     /// Link-time address of the instruction.
     pub address: Option<Addr>,
-    /// Bytes from the function's entry.
+    /// Offset from the function's entry, in bytes.
     pub offset: Option<u64>,
-    /// Bytes from the start of the file: what the kernel is told.
+    /// Offset in the file, in bytes, which is what the kernel takes.
     pub file_offset: Option<u64>,
-    /// Disassembly.
+    /// Disassembled instruction.
     pub instruction: Option<String>,
-    /// The instruction in hex.
+    /// Bytes of the instruction in hex.
     pub bytes: Option<String>,
-    /// "emulated" or "stepped".
+    /// "emulated" or "stepped": how the kernel executes the probed instruction.
     pub price: Option<&'static str>,
-    /// It can be placed.
+    /// Whether it can be placed.
     pub placed: bool,
-    /// Why it cannot.
+    /// Why it cannot be placed.
     pub reason: Option<String>,
     /// What reports lack without it.
     pub lost: Option<&'static str>,
-    /// Why at this instruction.
+    /// Why it is placed at this instruction.
     pub why: Option<&'static str>,
 }
 
-/// The binary in a running process.
+/// Facts about a process that runs the binary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ProcessFacts {
-    /// In panicwatch's pid namespace.
+    /// PID in panicwatch's PID namespace.
     pub pid: u32,
-    /// The file has no name any more, or another file has it.
+    /// Whether the file was deleted, or its name now belongs to another file.
     pub deleted: bool,
-    /// Run-time addresses minus link-time addresses.
+    /// Load bias: run-time address minus link-time address.
     pub load_bias: Option<Addr>,
     /// Run-time address of runtime.text.
     pub text_start: Option<Addr>,
-    /// Other executable files that are mapped: plugins, libraries.
+    /// Other mapped files with code: plugins, libraries.
     pub mapped: Vec<MappedGo>,
 }
 
-/// Another file with code in the process.
+/// Another mapped file with code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MappedGo {
-    /// As /proc/PID/maps has it.
+    /// Path as in /proc/PID/maps.
     pub path: String,
-    /// Its first mapping.
+    /// Start address of its first mapping.
     pub start: Addr,
-    /// When it is Go.
+    /// Go version, if it is Go code.
     pub go_version: Option<String>,
-    /// Why it could not be looked into.
+    /// Why it could not be read.
     pub unreadable: Option<String>,
 }
 
-/// The first value of every name; a hostile file may repeat one.
+/// Writes the settings as a map with the first value of each name: a hostile file may repeat a name.
 fn in_order<S: Serializer>(settings: &[(String, String)], s: S) -> Result<S::Ok, S::Error> {
     let mut map = s.serialize_map(None)?;
     let mut seen = std::collections::HashSet::new();
@@ -227,7 +227,7 @@ fn in_order<S: Serializer>(settings: &[(String, String)], s: S) -> Result<S::Ok,
 }
 
 impl Inspection {
-    /// The value of one setting.
+    /// Returns the value of a build setting.
     pub fn setting(&self, name: &str) -> Option<&str> {
         self.settings.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }

@@ -1,4 +1,4 @@
-//! From a binary's bytes to the facts. No I/O; must not know how they are told.
+//! Determines the facts from the bytes of a binary. Does no I/O; does not depend on how the facts are rendered.
 
 use std::fmt::Write as _;
 
@@ -15,10 +15,10 @@ use crate::{
     },
 };
 
-/// Everything about the binary `bytes`; `path` is its name for people. `in_process` is asked for what a process adds,
-/// given the binary if it can be read.
+/// Returns the facts about the binary `bytes`; `path` is its name in reports. `in_process` returns the facts about a
+/// process, given the binary if it could be read.
 ///
-/// A Go program that cannot be watched is described as far as it goes.
+/// A Go program that cannot be watched is described as far as possible.
 ///
 /// # Errors
 /// When it is not a Go program, or its build information is damaged.
@@ -46,7 +46,7 @@ pub fn inspect(
     Ok(facts)
 }
 
-/// What any Go file tells.
+/// Returns the facts that every Go file has.
 fn of_file(file: &GoFile, path: &str, file_size: u64) -> Inspection {
     let info = file.build_info();
     let vcs = vcs(&info);
@@ -92,7 +92,7 @@ fn of_file(file: &GoFile, path: &str, file_size: u64) -> Inspection {
     }
 }
 
-/// What the tables of one that can be read tell.
+/// Adds the facts from the tables of a readable binary.
 fn add_binary(facts: &mut Inspection, bin: &GoBinary) {
     facts.pclntab = true;
     facts.cgo = Some(bin.uses_cgo());
@@ -104,7 +104,7 @@ fn add_binary(facts: &mut Inspection, bin: &GoBinary) {
     facts.probes = probes(&plan);
 }
 
-/// The plan as a list: what is placed in the order of the panic path, then what is left out.
+/// Lists the plan: first the probe sites in the order of the panic path, then the probes left out.
 pub fn probes(plan: &ProbePlan) -> Vec<Probe> {
     let placed = plan.sites.iter().map(|site| Probe {
         name: site.name,
@@ -137,7 +137,8 @@ pub fn probes(plan: &ProbePlan) -> Vec<Probe> {
     placed.chain(left_out).collect()
 }
 
-/// Where the structs' layout comes from; compared whenever there is debug information, whoever wins.
+/// Returns the source of the structs' layout. Table and debug information are compared whenever both exist, whichever
+/// is used.
 fn layout(bytes: &SharedBytes, version: &GoVersion, bin: Option<&GoBinary>) -> Layout {
     let source = bin.map(|bin| match bin.layout_source() {
         LayoutSource::Table => "table",
@@ -183,7 +184,7 @@ fn replacement(module: Module) -> Replacement {
     Replacement { path: module.path, version: some(module.version), sum: module.sum }
 }
 
-/// <https://github.com/golang/go/blob/go1.24.11/src/cmd/go/internal/load/pkg.go> setBuildInfo
+/// Returns the VCS facts. <https://github.com/golang/go/blob/go1.24.11/src/cmd/go/internal/load/pkg.go> setBuildInfo
 fn vcs(info: &BuildInfo) -> Option<Vcs> {
     let get = |name| info.setting(name).map(str::to_owned);
     let modified = match info.setting("vcs.modified") {

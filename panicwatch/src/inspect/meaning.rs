@@ -1,11 +1,12 @@
-//! What the build means for a report, in sentences: what an absence costs, what inlining and optimisation do.
+//! Consequences of the build for a report, in sentences: of absent data, and of inlining and optimization.
 //!
-//! A function of the facts. Every sentence is a claim about panicwatch's reports: true of the code, or not here.
+//! Computed from the facts alone. Every sentence makes a claim about panicwatch's reports, which must be true of the
+//! code.
 
 use super::facts::Inspection;
 use crate::gobin::{GoVersion, dwarf};
 
-/// What each absence costs.
+/// Returns the consequences of each thing that is absent.
 pub(super) fn costs(facts: &Inspection, version: &GoVersion) -> Vec<String> {
     let mut costs = Vec::new();
     let readable = facts.pclntab;
@@ -71,7 +72,7 @@ fn layout(facts: &Inspection, version: &GoVersion) -> Option<String> {
     })
 }
 
-/// What the settings mean.
+/// Returns the consequences of the build settings.
 pub(super) fn notes(facts: &Inspection) -> Vec<String> {
     let mut notes = Vec::new();
     if facts.layout_source == Some("dwarf") {
@@ -114,10 +115,10 @@ pub(super) fn notes(facts: &Inspection) -> Vec<String> {
     notes
 }
 
-/// What of -gcflags matters to a report.
+/// The parts of -gcflags that affect a report.
 #[derive(Debug, PartialEq, Eq)]
 struct GcFlags {
-    /// With the pattern "all=": the standard library and the runtime too.
+    /// Whether the pattern is "all=", which includes the standard library and the runtime.
     all: bool,
     /// -N
     unoptimised: bool,
@@ -126,7 +127,7 @@ struct GcFlags {
 }
 
 impl GcFlags {
-    /// "[pattern=]flag flag …": <https://pkg.go.dev/cmd/go#hdr-Compile_packages_and_dependencies>
+    /// Parses "[pattern=]flag flag …": <https://pkg.go.dev/cmd/go#hdr-Compile_packages_and_dependencies>
     fn parse(text: &str) -> Self {
         let (pattern, flags) = match text.split_once('=') {
             Some((pattern, flags)) if !pattern.starts_with('-') => (pattern, flags),
@@ -140,7 +141,7 @@ impl GcFlags {
         let whose = if self.all { "the whole program" } else { "the packages named to go build" };
         let mut notes = Vec::new();
         if self.unoptimised {
-            // The compiler never takes -N for the runtime, where the probes are:
+            // The compiler never applies -N to the runtime, which contains the probe sites:
             // https://github.com/golang/go/blob/go1.24.11/src/cmd/compile/internal/base/flag.go
             let whose = if self.all { "the whole program but its runtime" } else { whose };
             notes.push(format!(

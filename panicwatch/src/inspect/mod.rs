@@ -1,7 +1,7 @@
-//! What a Go binary is, and what of it panicwatch can watch: `inspect`.
+//! Implements `inspect`: describes a Go binary, and what panicwatch can watch in it.
 //!
-//! [`Inspection`] is made of the binary's bytes, and of a process's mappings when one is meant; [`text`] tells it to
-//! people, [`json`] to programs. Pure: nothing is opened here, but for [`process`], which asks /proc.
+//! [`Inspection`] is computed from the binary's bytes, and from the mappings of a process if one is given. [`text`]
+//! renders it for users, [`json`] for programs. Only [`process`] does I/O: it reads /proc.
 mod facts;
 mod gather;
 mod meaning;
@@ -16,10 +16,10 @@ pub use facts::{
 pub use gather::{inspect, probes};
 pub use text::{plan, text};
 
-/// For programs: one line without its end.
+/// Renders the facts for programs, on one line without a newline.
 ///
 /// # Errors
-/// None in practice: no field can fail to be written.
+/// Never in practice: every field can be serialized.
 pub fn json(inspection: &Inspection) -> serde_json::Result<String> {
     crate::json::to_string(inspection)
 }

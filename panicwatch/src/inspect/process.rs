@@ -1,4 +1,4 @@
-//! What a running process adds: where the binary lies in it, and which other code it has mapped. Asks /proc.
+//! Facts about a process that runs the binary: its load address, and other code that is mapped. Reads /proc.
 
 use std::{collections::BTreeSet, fs, io, os::unix::fs::MetadataExt, path::PathBuf};
 
@@ -10,13 +10,13 @@ use crate::{
     watch::procfs::{self, Executable},
 };
 
-/// Most other files that are looked into.
+/// Maximum number of other files to examine.
 const MAX_FILES: usize = 256;
 
-/// What process `pid`, which runs `exe`, adds to what is known of `bin`.
+/// Returns the facts about process `pid`, which runs the file `exe`; `bin` is that file, if it could be read.
 ///
 /// # Errors
-/// When its mappings cannot be read.
+/// When the mappings of the process cannot be read.
 pub fn facts(pid: u32, exe: &Executable, bin: Option<&GoBinary>) -> io::Result<ProcessFacts> {
     let maps = procfs::maps(pid)?;
     let bias = bin.and_then(|bin| mappings::load_bias(bin, &maps, &exe.file));
@@ -30,7 +30,7 @@ pub fn facts(pid: u32, exe: &Executable, bin: Option<&GoBinary>) -> io::Result<P
     })
 }
 
-/// Other files with code, in the order of their addresses, each once.
+/// Returns the other mapped files with code, once each, ordered by address.
 fn others(pid: u32, exe: &Executable, maps: &[Mapping]) -> Vec<MappedGo> {
     let own: BTreeSet<u64> = exe.file.mappings(maps).iter().map(|m| m.start).collect();
     let mut seen = BTreeSet::new();
@@ -48,7 +48,7 @@ fn others(pid: u32, exe: &Executable, maps: &[Mapping]) -> Vec<MappedGo> {
         .collect()
 }
 
-/// The release of a mapped file; `None` when it is not Go.
+/// Returns the Go version of a mapped file; `None` when it is not Go.
 fn version(pid: u32, mapping: &Mapping) -> io::Result<Option<String>> {
     let path = openable(pid, mapping)?;
     match gobin::map(&path).and_then(gobin::identify) {
@@ -58,8 +58,8 @@ fn version(pid: u32, mapping: &Mapping) -> io::Result<Option<String>> {
     }
 }
 
-/// A path that opens the very file. /proc/PID/map_files does, but asks for capabilities; else the name, as the process
-/// sees it, if it is still the same file.
+/// Returns a path that opens exactly the mapped file. /proc/PID/map_files does, but requires capabilities; otherwise
+/// the name as the process sees it, if the inode number still matches.
 fn openable(pid: u32, mapping: &Mapping) -> io::Result<PathBuf> {
     let exact = PathBuf::from(format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end));
     if fs::metadata(&exact).is_ok() {

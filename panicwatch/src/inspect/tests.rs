@@ -1,4 +1,4 @@
-//! The page of a program made up so that every part of it shows, hostile text included.
+//! Tests the text of a made-up program that has every part of the page, hostile text included.
 
 use expect_test::expect;
 

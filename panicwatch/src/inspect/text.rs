@@ -1,6 +1,7 @@
-//! The facts for people: whether it can be watched, then what it is, what that means, the probes, the sections.
+//! Renders the facts for users: whether the binary can be watched, then the build, its consequences, the probes, the
+//! sections.
 //!
-//! Everything that the binary chose goes through [`Line::target`], which escapes it.
+//! All text that the binary controls passes through [`Line::target`], which escapes it.
 
 use super::facts::{Dependency, Inspection, Probe, ProcessFacts, Replacement, Section};
 use crate::{
@@ -11,16 +12,16 @@ use crate::{
     },
 };
 
-/// Where values begin.
+/// Column at which values start.
 const COLUMN: usize = 16;
-/// Most lines of one value.
+/// Maximum number of lines of one value.
 const ROWS: usize = 8;
-/// Most dependencies that are named; JSON has all.
+/// Maximum number of dependencies that are named; JSON has all.
 const DEPENDENCIES: usize = 12;
-/// Revision digits that are enough to find a commit.
+/// Digits of a commit hash that suffice to identify it.
 const REVISION: usize = 12;
 
-/// The page.
+/// Renders the facts.
 pub fn text(facts: &Inspection, style: &Style) -> String {
     let mut page = Page::new(style);
     let machine = facts.arch.as_deref().unwrap_or("unknown machine");
@@ -46,7 +47,7 @@ pub fn text(facts: &Inspection, style: &Style) -> String {
     page.finish()
 }
 
-/// For `--dry-run`: the probe plan alone, with the reason for each place.
+/// Renders the probe plan for `--dry-run`, with the reason for each probe site.
 pub fn plan(path: &str, go_version: &str, probes: &[Probe], style: &Style) -> String {
     let mut page = Page::new(style);
     let head = Line::new().target(Tone::Strong, path).own(Tone::Plain, ": ").target(Tone::Plain, go_version);
@@ -63,14 +64,14 @@ fn verdict(facts: &Inspection) -> Line {
     }
 }
 
-/// "17 of 18 probes can be placed".
+/// Formats the number of probes, as in "17 of 18 probes can be placed".
 fn tally(probes: &[Probe]) -> Line {
     let placed = probes.iter().filter(|p| p.placed).count();
     let line = Line::new().number(Tone::Plain, placed).own(Tone::Plain, " of ");
     line.number(Tone::Plain, probes.len()).own(Tone::Plain, " probes can be placed")
 }
 
-/// "17 emulated (cheap), 1 stepped (dear)"
+/// Formats the numbers of emulated and stepped probe sites, as in "17 emulated (cheap), 1 stepped (dear)".
 fn prices(probes: &[Probe]) -> Line {
     let of = |price| probes.iter().filter(|p| p.price == Some(price)).count();
     let line = Line::new().number(Tone::Plain, of("emulated")).own(Tone::Plain, " emulated (cheap), ");
@@ -139,7 +140,7 @@ fn build(page: &mut Page<'_>, facts: &Inspection) {
             },
         );
     }
-    // The last one is long and rarely what one looks for.
+    // DefaultGODEBUG is long and rarely wanted.
     let (defaults, settings): (Vec<_>, Vec<_>) = facts
         .settings
         .iter()
@@ -159,7 +160,7 @@ fn build(page: &mut Page<'_>, facts: &Inspection) {
     dependencies(page, &facts.dependencies);
 }
 
-/// As a shell would take it.
+/// Formats a setting in shell syntax.
 fn setting(name: &str, value: &str) -> String {
     match (name, value.contains(' ')) {
         ("DefaultGODEBUG", _) => value.replace(',', ", "),
@@ -288,7 +289,7 @@ fn rows(page: &mut Page<'_>, probes: &[Probe], reasons: bool) {
     }
 }
 
-/// "runtime.gopanic+0x1c"
+/// Formats the location of a probe, as in "runtime.gopanic+0x1c".
 fn place(probe: &Probe) -> String {
     match probe.offset {
         Some(offset) => format!("{}+{offset:#x}", probe.symbol),
@@ -296,13 +297,13 @@ fn place(probe: &Probe) -> String {
     }
 }
 
-/// "0x43a2dc push %rbp"
+/// Formats address and instruction of a probe, as in "0x43a2dc push %rbp".
 fn at(probe: &Probe) -> String {
     let address = probe.address.map(|a| a.to_string()).unwrap_or_default();
     format!("{address} {}", probe.instruction.as_deref().unwrap_or_default())
 }
 
-/// Debug sections are one line: nobody looks at them one by one.
+/// Lists the sections. Debug sections share one line, because they are rarely of interest individually.
 fn sections(page: &mut Page<'_>, facts: &Inspection) {
     if facts.sections.is_empty() {
         return;
@@ -325,7 +326,7 @@ fn sections(page: &mut Page<'_>, facts: &Inspection) {
     }
 }
 
-/// "1.2 MiB"
+/// Formats a size, as in "1.2 MiB".
 fn size(bytes: u64) -> String {
     let kib = bytes as f64 / 1024.0;
     match bytes {

@@ -1,4 +1,4 @@
-//! Detects programs that keep dying of the same defect. Pure: times are passed in.
+//! Detects programs that repeatedly die of the same defect. Does no I/O and reads no clock.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -8,20 +8,20 @@ use std::{
 use super::{deaths::Dead, labels::plain};
 use crate::incident::{Incident, Outcome};
 
-/// Deaths within this time belong together.
+/// Deaths within this period count towards a loop.
 const SPAN: Duration = Duration::from_secs(600);
-/// From so many on it is a loop.
+/// Number of deaths that makes a loop.
 const DEATHS: usize = 3;
-/// Programs and defects that are remembered.
+/// Maximum number of pairs of program and defect to remember.
 const MAX: usize = 1000;
-/// Deaths of one that are remembered.
+/// Maximum number of deaths to remember per pair.
 const MAX_DEATHS: usize = 1000;
 
 /// Deaths by program and fingerprint.
 #[derive(Debug, Default)]
 pub(super) struct CrashLoops(HashMap<(String, String), Deaths>);
 
-/// Deaths of one program by one defect: a process that dies with two incidents of it is one death.
+/// Deaths of one program by one defect. A process that dies with two incidents of the defect is one death.
 #[derive(Debug, Default)]
 struct Deaths {
     at: VecDeque<Instant>,
@@ -57,7 +57,7 @@ impl CrashLoops {
         self.0.retain(|_, deaths| !deaths.at.is_empty());
     }
 
-    /// Programs in a loop, with the deaths by the defect that it dies of most.
+    /// Returns the programs in a crash loop, each with the number of deaths by its most frequent defect.
     pub(super) fn now(&mut self, now: Instant) -> Vec<(String, usize)> {
         self.forget(now);
         let mut loops: HashMap<&str, usize> = HashMap::new();

@@ -1,5 +1,5 @@
-//! Deaths of processes, each counted once: a process whose goroutines panic at the same time dies with several fatal
-//! incidents.
+//! Counts each death of a process once, although a process whose goroutines panic at the same time dies with several
+//! fatal incidents.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -11,14 +11,14 @@ use prometheus::{IntCounterVec, Opts, Registry};
 use super::labels::{OTHER, plain};
 use crate::incident::{Incident, Outcome};
 
-/// Prefix of the persistent counters' names.
+/// Prefix of the names of the persistent counters of deaths.
 const PREFIX: &str = "deaths:";
-/// Processes that are remembered: the fatal incidents of one process follow each other at once.
+/// Maximum number of processes to remember; the fatal incidents of one process follow each other immediately.
 const MAX: usize = 256;
-/// Deaths further apart are of two processes, nanoseconds: a pid is used again.
+/// Deaths further apart than this, in ns, belong to two processes: PIDs are reused.
 const APART_NS: u64 = 60_000_000_000;
 
-/// Tells whether a fatal incident is the first of its process.
+/// Remembers recent deaths, to recognize the first fatal incident of a process.
 #[derive(Debug, Default)]
 pub(super) struct Dead(VecDeque<Process>);
 
@@ -30,7 +30,7 @@ struct Process {
 }
 
 impl Dead {
-    /// Is this the death of a process, and none that was seen before?
+    /// Reports whether this is the first fatal incident of its process, and remembers the process.
     pub(super) fn is_new(&mut self, incident: &Incident) -> bool {
         if incident.outcome != Outcome::Fatal {
             return false;
@@ -51,7 +51,7 @@ impl Dead {
     }
 }
 
-/// `panicwatch_deaths_total`.
+/// The metric `panicwatch_deaths_total`.
 pub(super) struct Deaths {
     total: IntCounterVec,
     max_series: usize,
@@ -66,7 +66,7 @@ impl Deaths {
         Ok(Deaths { total, max_series, state: Mutex::default() })
     }
 
-    /// The persistent counter of a death.
+    /// Returns the name of the persistent counter and the increment, if the incident is a new death.
     pub(super) fn of_incident(&self, incident: &Incident) -> Option<(String, u64)> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (dead, binaries) = &mut *state;
@@ -81,7 +81,7 @@ impl Deaths {
         Some((name, 1))
     }
 
-    /// Adds to that persistent counter, if it is one of deaths.
+    /// Adds to the metric if `name` is a persistent counter of deaths.
     pub(super) fn add(&self, name: &str, more: u64) {
         let Some(binary) = name.strip_prefix(PREFIX) else { return };
         self.total.with_label_values(&[binary]).inc_by(more);

@@ -1,21 +1,21 @@
-//! The labels of a panic. Pure.
+//! The labels of `panicwatch_panics_total`. Does no I/O.
 
 use crate::{fingerprint, incident::Incident};
 
-/// Their names, in order.
+/// Names of the labels, in order.
 pub(super) const NAMES: [&str; 7] = ["outcome", "kind", "class", "binary", "namespace", "pod", "container"];
 
-/// Longest value, characters.
+/// Maximum length of a value, in characters.
 const MAX: usize = 100;
-/// What stands for whatever no series is left for.
+/// Value of all labels beyond the maximum number of series.
 pub(super) const OTHER: &str = "other";
 
-/// Their values.
+/// Values of the labels, in the order of [`NAMES`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Labels([String; NAMES.len()]);
 
 impl Labels {
-    /// Of an incident.
+    /// Returns the labels of an incident.
     pub(super) fn of(incident: &Incident) -> Labels {
         let process = &incident.process;
         let known = |fact: Option<&str>| plain(fact.unwrap_or_default());
@@ -30,13 +30,13 @@ impl Labels {
         ])
     }
 
-    /// Of panics that were counted only.
+    /// Returns the labels of panics that were only counted.
     pub(super) fn of_counted(binary: &str) -> Labels {
         let empty = String::new;
         Labels(["counted".to_owned(), "panic".to_owned(), empty(), plain(binary), empty(), empty(), empty()])
     }
 
-    /// Of those for which there is no series left.
+    /// Returns the labels of the overflow series.
     pub(super) fn other() -> Labels {
         Labels([OTHER; NAMES.len()].map(str::to_owned))
     }
@@ -45,18 +45,18 @@ impl Labels {
         self.0.each_ref().map(String::as_str)
     }
 
-    /// For the name of a persistent counter.
+    /// Encodes the values for the name of a persistent counter.
     pub(super) fn key(&self) -> String {
         serde_json::to_string(&self.0).unwrap_or_default()
     }
 
-    /// Back from [`Labels::key`].
+    /// Decodes the values from [`Labels::key`].
     pub(super) fn of_key(key: &str) -> Option<Labels> {
         serde_json::from_str(key).ok().map(Labels)
     }
 }
 
-/// Without what would make a text of it: lines, other controls, great length.
+/// Removes control characters and limits the length, so that a label cannot hold a whole text.
 pub(super) fn plain(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MAX).collect()
 }

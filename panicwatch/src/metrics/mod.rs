@@ -1,7 +1,9 @@
-//! What `/metrics` says: panics by what and where, and how panicwatch itself is doing. docs/metrics.md tells of each.
+//! The metrics of `/metrics`: panics by kind and origin, and the health of panicwatch itself. docs/metrics.md documents
+//! each.
 //!
-//! Knows incidents and the daemon's status, not how they come about. No label ever holds a message, a stack, an address or a
-//! number that grows: whatever programs do, there are no more series than the configuration allows.
+//! This module depends on incidents and the daemon's status, not on how they are made. No label holds a message, a
+//! stack, an address or a growing number: whatever the watched programs do, the number of series stays within the
+//! configured limit.
 
 mod crash_loop;
 mod deaths;
@@ -25,14 +27,14 @@ use deaths::Deaths;
 use labels::{Labels, plain};
 pub use own::Sink;
 
-/// Prefix of the persistent counters' names that are ours.
+/// Prefix of the names of the persistent counters of panics.
 const PANICS: &str = "panics:";
 
-/// Seconds: 1 µs to 10 s, what a recover may take.
+/// Buckets in seconds, from 1 µs to 10 s: the range of times until a recover.
 const SECONDS: [f64; 8] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0];
 const DEFERS: [f64; 7] = [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0];
 
-/// All metrics.
+/// All metrics of the daemon.
 pub struct Metrics {
     registry: Registry,
     max_series: usize,
@@ -51,10 +53,11 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// With what the store has `restored`: a panic that was counted stays counted when the daemon is started anew.
+    /// Registers the metrics and sets the panics and deaths `restored` from the store, so that these counters survive a
+    /// restart.
     ///
     /// # Errors
-    /// When two metrics had one name: a bug.
+    /// When two metrics have the same name, which is a bug.
     pub fn new(
         bounds: &config::Metrics,
         restored: &BTreeMap<String, u64>,
@@ -141,19 +144,20 @@ impl Metrics {
         key
     }
 
-    /// What an incident adds to the persistent counters: to be stored with it, and then given to [`Metrics::add`]. To be
-    /// called once per incident: of the fatal ones of a process only the first is its death.
+    /// Returns the increments of the persistent counters for an incident, to be stored with it and then passed to
+    /// [`Metrics::add`]. Must be called once per incident: only the first fatal incident of a process counts as its
+    /// death.
     pub fn of_incident(&self, incident: &Incident) -> Vec<(String, u64)> {
         let panic = (self.key(Labels::of(incident)), 1);
         std::iter::once(panic).chain(self.deaths.of_incident(incident)).collect()
     }
 
-    /// The same for panics that were counted only.
+    /// Returns the increment of the persistent counter for panics that were only counted.
     pub fn of_counted(&self, counted: &Counted) -> (String, u64) {
         (self.key(Labels::of_counted(&counted.binary)), counted.count)
     }
 
-    /// Adds what was stored.
+    /// Adds increments that were stored.
     pub fn add(&self, counters: &[(String, u64)]) {
         for (name, more) in counters {
             self.deaths.add(name, *more);
@@ -165,7 +169,7 @@ impl Metrics {
         }
     }
 
-    /// Takes the times of an incident that was stored.
+    /// Observes the durations and costs of an incident that was stored.
     pub fn observe(&self, incident: &Incident) {
         let seconds = |ns: u64| ns as f64 / 1e9;
         for panic in &incident.panics {
@@ -194,7 +198,7 @@ impl Metrics {
         self.loops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the daemon's own numbers.
+    /// Updates the gauges and counters from the daemon's status.
     pub fn status(&self, status: &Status) {
         self.own.status(status);
         self.crash_loops.reset();
@@ -205,32 +209,33 @@ impl Metrics {
         }
     }
 
-    /// Bytes and number of stored incidents, and how many found no room.
+    /// Sets the size in bytes and the number of stored incidents, and the number that could not be stored for lack of
+    /// room.
     pub fn store(&self, bytes: u64, incidents: u64, lost: u64) {
         self.own.store(bytes, incidents, lost);
     }
 
-    /// Readers of the live stream.
+    /// Sets the number of subscribers of the live stream.
     pub fn readers(&self, readers: u64) {
         self.own.readers(readers);
     }
 
-    /// A time in which nothing was watched, seconds.
+    /// Counts a period in which no process was watched, in seconds.
     pub fn gap(&self, seconds: f64) {
         self.own.gap(seconds);
     }
 
-    /// The configuration was read again.
+    /// Counts a reload of the configuration.
     pub fn reloaded(&self, ok: bool) {
         self.own.reloaded(ok);
     }
 
-    /// The numbers of an exporter.
+    /// Returns the metrics of an exporter.
     pub fn sink(&self, name: &str) -> Sink {
         self.own.sink(name)
     }
 
-    /// Names, kinds and help texts of all metrics, for docs/metrics.md to be compared with.
+    /// Returns name, type and help text of every metric, to be compared with docs/metrics.md.
     pub fn described(&self) -> Vec<(String, String, String)> {
         let families = self.registry.gather();
         let described = families.iter().map(|family| {
@@ -240,10 +245,10 @@ impl Metrics {
         described.collect()
     }
 
-    /// The text exposition.
+    /// Returns the metrics in the text exposition format.
     pub fn render(&self) -> String {
         let mut text = Vec::new();
-        // Writing to memory does not fail, and names are checked when they are registered.
+        // Writing to memory does not fail, and names were checked when they were registered.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
         String::from_utf8_lossy(&text).into_owned()
     }

@@ -1,4 +1,4 @@
-//! How panicwatch itself is doing.
+//! Metrics of panicwatch itself.
 
 use panicwatch_common::reason::Reason;
 use prometheus::{
@@ -8,7 +8,7 @@ use prometheus::{
 use super::labels::{OTHER, plain};
 use crate::daemon::status::Status;
 
-/// Reasons for which binaries are refused that have a series of their own.
+/// Maximum number of reasons for refused binaries with a series of their own.
 const MAX_REASONS: usize = 30;
 
 pub(super) struct Own {
@@ -47,7 +47,7 @@ pub(super) struct Own {
     waiting: IntGaugeVec,
 }
 
-/// The numbers of one exporter.
+/// The metrics of one exporter.
 #[derive(Clone)]
 pub struct Sink {
     sent: IntCounter,
@@ -57,28 +57,28 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// So many incidents were delivered.
+    /// Counts delivered incidents.
     pub fn sent(&self, incidents: u64) {
         self.sent.inc_by(incidents);
     }
 
-    /// A delivery failed; it will be tried again.
+    /// Counts a failed delivery, which will be retried.
     pub fn failed(&self) {
         self.failed.inc();
     }
 
-    /// So many incidents will not be delivered.
+    /// Counts incidents that will not be delivered.
     pub fn dropped(&self, incidents: u64) {
         self.dropped.inc_by(incidents);
     }
 
-    /// So many incidents wait.
+    /// Sets the number of waiting incidents.
     pub fn waiting(&self, incidents: u64) {
         self.waiting.set(int(incidents));
     }
 }
 
-/// Brings a counter to a number that was counted elsewhere.
+/// Increases a counter to a value that was counted elsewhere.
 fn raise(counter: &IntCounter, to: u64) {
     counter.inc_by(to.saturating_sub(counter.get()));
 }
@@ -223,7 +223,7 @@ impl Own {
             dropped: make!(IntCounterVec, "export_dropped_total", "Incidents given up", "sink"),
             waiting: make!(IntGaugeVec, "export_waiting", "Incidents that wait to be delivered", "sink"),
         };
-        // From the beginning: of a series that appears with its first value the first increase is not seen.
+        // Created with 0: the first increase of a series that appears with its first value would go unnoticed.
         for reason in Reason::ALL.into_iter().filter(|reason| *reason != Reason::StackRead) {
             own.lost.with_label_values(&[reason.sentence()]);
         }
@@ -242,7 +242,7 @@ impl Own {
             let probes = status.binaries.iter().flat_map(|binary| &binary.probes);
             set(&self.probes, price, probes.filter(|probe| probe.price == price).count() as u64);
         }
-        // Reasons come and go: those of now only.
+        // Removes the series of reasons that no longer apply.
         self.refused.reset();
         let own = &status.own;
         for (i, (reason, n)) in own.refused_binaries.iter().enumerate() {
@@ -260,7 +260,7 @@ impl Own {
         self.hits.reset();
         for binary in &status.binaries {
             let name = plain(crate::incident::base_name(&binary.path).unwrap_or_default());
-            // Of several binaries of one name the dearest.
+            // Binaries with the same name share a series, which has the highest overhead.
             let overhead = self.overhead.with_label_values(&[name.as_str()]);
             overhead.set(overhead.get().max(binary.overhead_percent.unwrap_or(0.0)));
             self.hits.with_label_values(&[name.as_str()]).add(binary.hits_per_second);

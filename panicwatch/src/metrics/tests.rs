@@ -1,4 +1,4 @@
-//! The metrics on documents, and their bounds.
+//! Tests of the metrics with incident documents, and of their limits.
 
 use super::*;
 use crate::incident::Outcome;
@@ -11,7 +11,7 @@ fn metrics(max_series: usize, restored: &BTreeMap<String, u64>) -> Metrics {
     Metrics::new(&config::Metrics { max_series }, restored).expect("no name twice")
 }
 
-/// The samples of a metric: labels and value as written.
+/// Returns the samples of a metric, labels and value as written.
 fn samples(metrics: &Metrics, name: &str) -> Vec<String> {
     let text = metrics.render();
     text.lines().filter(|line| line.starts_with(&format!("{name}{{"))).map(str::to_owned).collect()
@@ -82,7 +82,7 @@ fn a_crash_loop_is_three_deaths_by_one_defect() {
         assert_eq!(loops.now(start), [], "after {n} deaths");
         died.process.pid = 5000 + n;
         loops.incident(&died, start);
-        // Another goroutine of the same process panicked of the same defect.
+        // Another goroutine of the same process panicked with the same defect.
         loops.incident(&died, start);
     }
     let binary = died.process.binary_name().expect("a name").to_owned();

@@ -1,4 +1,4 @@
-//! An incident as OTLP's log record and trace. Pure: the same incident gives the same bytes.
+//! Encodes an incident as a log record and a trace of OTLP. Does no I/O: the same incident always gives the same bytes.
 //!
 //! <https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-logs/>
 
@@ -20,14 +20,14 @@ use crate::{
     title,
 };
 
-/// Schema of the attributes' names.
+/// Schema of the attribute names.
 const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.37.0";
-/// Labels of the goroutine that are told.
+/// Maximum number of goroutine labels to include.
 const MAX_LABELS: usize = 32;
-/// W3C's "sampled": whoever stores traces should keep these.
+/// The "sampled" flag of W3C trace contexts: asks trace stores to keep the trace.
 pub(super) const SAMPLED: u32 = 1;
 
-/// The log record, with the process as its resource.
+/// Returns the log record, with the process as its resource.
 pub fn logs(incident: &Incident, host: &Host) -> ResourceLogs {
     ResourceLogs {
         resource: Some(resource::of(incident, host)),
@@ -40,7 +40,7 @@ pub fn logs(incident: &Incident, host: &Host) -> ResourceLogs {
     }
 }
 
-/// The trace, with the process as its resource.
+/// Returns the trace, with the process as its resource.
 pub fn spans(incident: &Incident, host: &Host) -> ResourceSpans {
     ResourceSpans {
         resource: Some(resource::of(incident, host)),
@@ -53,10 +53,10 @@ pub fn spans(incident: &Incident, host: &Host) -> ResourceSpans {
     }
 }
 
-/// Both in OTLP's JSON encoding: one object with `resourceLogs` and `resourceSpans`.
+/// Returns both in OTLP's JSON encoding: one object with `resourceLogs` and `resourceSpans`.
 ///
 /// # Errors
-/// Never for what is made here: strings and numbers can be written.
+/// Never for the messages built here, which consist of strings and numbers.
 pub fn json(incident: &Incident, host: &Host) -> Result<String, serde_json::Error> {
     #[derive(Serialize)]
     struct Both {
@@ -100,7 +100,7 @@ fn record(incident: &Incident) -> LogRecord {
     }
 }
 
-/// A panic that was recovered was dealt with; one that killed its process is as bad as it gets.
+/// Returns the severity: a recovered panic was handled, a fatal one killed its process.
 fn severity(outcome: Outcome) -> (SeverityNumber, &'static str) {
     match outcome {
         Outcome::Fatal => (SeverityNumber::Fatal, "FATAL"),
@@ -109,12 +109,12 @@ fn severity(outcome: Outcome) -> (SeverityNumber, &'static str) {
     }
 }
 
-/// The first line of Go's account.
+/// Returns the first line of Go's message.
 fn headline(incident: &Incident) -> String {
     let text = title::text(incident);
     let message = cut(&text, MAX_TEXT);
     match incident.kind {
-        // The stand-in for a text that is not known says what kind it is.
+        // The placeholder for an unknown text already names the kind.
         _ if title::is_unknown(incident) => message.to_owned(),
         Kind::Panic => format!("panic: {message}"),
         Kind::FatalError | Kind::Throw => format!("fatal error: {message}"),
@@ -122,7 +122,8 @@ fn headline(incident: &Incident) -> String {
     }
 }
 
-/// `exception.type` and `exception.message`. What has no value, such as a fatal error, has its kind for a type.
+/// Adds `exception.type` and `exception.message`. The type of an incident without a panic value, such as a fatal error,
+/// is its kind.
 pub(super) fn exception(incident: &Incident, attributes: &mut Attributes) {
     let of_value = incident.panics.iter().find(|panic| !panic.goexit);
     let name = of_value.and_then(|panic| panic.value.type_name.as_deref()).unwrap_or(incident.kind.name());
@@ -136,14 +137,14 @@ fn site(incident: &Incident) -> Option<&Frame> {
     raised.or_else(|| frame_class::site(&incident.stack, module).and_then(|i| incident.stack.get(i)))
 }
 
-/// <https://opentelemetry.io/docs/specs/semconv/registry/attributes/code/>
+/// Adds the location of a frame. <https://opentelemetry.io/docs/specs/semconv/registry/attributes/code/>
 pub(super) fn code(frame: &Frame, attributes: &mut Attributes) {
     attributes.text("code.function.name", Some(cut(&frame.function, MAX_NAME)));
     attributes.text("code.file.path", frame.file.as_deref().map(|file| cut(file, MAX_NAME)));
     attributes.number("code.line.number", frame.line);
 }
 
-/// What no convention has a name for.
+/// Adds the attributes for which no semantic convention exists.
 pub(super) fn described(incident: &Incident, attributes: &mut Attributes) {
     attributes.text("panicwatch.id", Some(&incident.id));
     attributes.text("panicwatch.fingerprint", Some(&incident.fingerprint));

@@ -1,4 +1,4 @@
-//! One request to a collector, by the transport that the configuration names.
+//! Sends requests to a collector over the configured transport.
 
 use opentelemetry_proto::tonic::collector::{
     logs::v1::ExportLogsServiceRequest, trace::v1::ExportTraceServiceRequest,
@@ -10,38 +10,38 @@ use crate::{
     web,
 };
 
-/// Why nothing can be sent with this configuration.
+/// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The URL.
+    /// The endpoint is not a valid URL.
     #[error("otlp.endpoint {0:?} is no URL of a collector; write it as http://collector:4317")]
     Endpoint(String),
-    /// What is sent with each request, or whom to trust.
+    /// A header, or the trusted certificate authorities, cannot be used.
     #[error("[otlp] {0}")]
     Client(#[from] web::Error),
-    /// TLS.
+    /// TLS cannot be set up.
     #[error("no connection to otlp.endpoint can be made: {0}")]
     Tls(String),
 }
 
-/// What is sent.
+/// An OTLP request.
 #[derive(Debug, Clone)]
 pub(super) enum Request {
     Logs(ExportLogsServiceRequest),
     Traces(ExportTraceServiceRequest),
 }
 
-/// The collector took it, but not all of it.
+/// Response of a collector that accepted a request, possibly in part.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Accepted {
-    /// Log records or spans that it will not keep.
+    /// Number of log records or spans that the collector rejected.
     pub(super) rejected: u64,
-    /// Why; text of the collector, not escaped.
+    /// The collector's reason, not escaped.
     pub(super) message: String,
 }
 
-/// A connection to a collector, made when it is needed and again when it broke.
+/// A connection to a collector, established on first use and re-established after it broke.
 #[derive(Debug)]
 pub struct Exporter(Transport);
 
@@ -52,10 +52,10 @@ enum Transport {
 }
 
 impl Exporter {
-    /// Reads the authorities' file; connects to nobody yet. Needs a runtime of tokio to be in.
+    /// Reads the file of certificate authorities; does not connect yet. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// When the configuration cannot work.
+    /// When the configuration cannot be used.
     pub fn new(config: &Otlp) -> Result<Exporter, Error> {
         web::install_provider();
         Ok(Exporter(match config.protocol {

@@ -80,7 +80,7 @@ impl Grpc {
             }
         };
         answer.map(Option::unwrap_or_default).map_err(|status| match status.source() {
-            // It has a cause here: the connection failed, nobody answered.
+            // A source means that the connection failed and no collector responded.
             Some(cause) => Refusal { reason: causes(cause), ..Refusal::of_grpc(&status, false) },
             None => Refusal::of_grpc(&status, true),
         })

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{config::Otlp, web};
 
-/// An answer is read up to here.
+/// Maximum number of bytes read of a response.
 const MAX_ANSWER: usize = 64 << 10;
 
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Http {
     }
 }
 
-/// What a collector that took it says; one that says nothing that can be read took all.
+/// Decodes the response of a collector that accepted the request; an unreadable one counts as complete acceptance.
 fn accepted(request: &Request, bytes: &[u8]) -> Accepted {
     let (rejected, message) = match request {
         Request::Logs(_) => {

@@ -1,6 +1,6 @@
-//! The resource: the process that panicked, not panicwatch. Pure.
+//! The OTLP resource, which is the process that panicked, not panicwatch. Does no I/O.
 //!
-//! <https://opentelemetry.io/docs/specs/semconv/resource/> and, for what a program says of itself in its environment,
+//! <https://opentelemetry.io/docs/specs/semconv/resource/> and, for attributes from the program's environment,
 //! <https://opentelemetry.io/docs/specs/otel/resource/sdk/>
 
 use std::collections::BTreeMap;
@@ -11,13 +11,13 @@ use percent_encoding::percent_decode_str;
 use super::wall::{Attributes, MAX_NAME, cut};
 use crate::incident::{self, Host, Incident, Process};
 
-/// Attributes that are taken from the environment.
+/// Maximum number of attributes from the program's environment.
 const MAX_OF_ENV: usize = 64;
-/// Arguments that are told, and how much of each, bytes.
+/// Maximum number of arguments to include, and maximum length of each in bytes.
 const MAX_ARGS: usize = 128;
 const MAX_ARG: usize = 4 << 10;
 
-/// The resource of an incident. `host` is the machine's where the document, of an older version, does not name it.
+/// Returns the resource of an incident. `host` is used when the document, written by an older version, has none.
 pub(super) fn of(incident: &Incident, host: &Host) -> Resource {
     let process = &incident.process;
     let host = incident.host.as_ref().unwrap_or(host);
@@ -29,7 +29,8 @@ pub(super) fn of(incident: &Incident, host: &Host) -> Resource {
     known.text("service.version", process.module_version.as_deref().filter(|version| *version != "(devel)"));
     known.text("host.name", host.name.as_deref());
     of_container(process, &mut known);
-    // A program knows better what it is part of; what it is itself was seen.
+    // For deployment attributes, the program's environment overrides what was observed; not for attributes of the
+    // process.
     known.0.retain(|known| !said.contains_key(&known.key));
     attributes.0.append(&mut known.0);
     of_process(process, &mut attributes);
@@ -75,7 +76,7 @@ fn of_container(process: &Process, attributes: &mut Attributes) {
     }
 }
 
-/// What the program's environment says: OTEL_RESOURCE_ATTRIBUTES, and OTEL_SERVICE_NAME, which wins.
+/// Returns the attributes in the program's environment: OTEL_RESOURCE_ATTRIBUTES, overridden by OTEL_SERVICE_NAME.
 fn said(process: &Process) -> BTreeMap<String, String> {
     let Some(env) = &process.env else { return BTreeMap::new() };
     let list = env.get("OTEL_RESOURCE_ATTRIBUTES").map(String::as_str).unwrap_or_default();
@@ -94,7 +95,7 @@ fn decoded(text: &str) -> String {
     percent_decode_str(text.trim()).decode_utf8_lossy().into_owned()
 }
 
-/// Last element of the main module's path that is no major version, else the executable's name.
+/// Returns the last element of the main module's path that is not a major version, else the executable's name.
 fn name(process: &Process) -> Option<String> {
     let is_major = |part: &str| {
         part.strip_prefix('v').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))

@@ -1,4 +1,4 @@
-//! What a refusal means, and how long to wait after one. Pure.
+//! Classifies refusals of a collector, and computes the pause after one. Does no I/O.
 //!
 //! <https://opentelemetry.io/docs/specs/otlp/#failures> and <https://opentelemetry.io/docs/specs/otlp/#failures-1>
 
@@ -7,34 +7,35 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-/// The first pause, and the longest.
+/// First and longest pause.
 const FIRST: Duration = Duration::from_secs(1);
 const LAST: Duration = Duration::from_secs(60);
-/// No longer than this, whatever a collector asks for.
+/// Longest pause that a collector can request.
 const MAX_ASKED: Duration = Duration::from_secs(600);
 
-/// Why a collector did not take a request.
+/// Why a collector did not accept a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
-    /// What to do.
+    /// What to do with the request.
     pub(super) next: Next,
-    /// As a sentence's part; text of the collector, not escaped.
+    /// The reason as a part of a sentence; may contain text of the collector, not escaped.
     pub(super) reason: String,
 }
 
-/// What to do with what was refused.
+/// What to do with a refused request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Send it again, no earlier than the collector said.
+    /// Send it again, no earlier than after the pause that the collector requested.
     Retry(Option<Duration>),
-    /// It may be one incident's fault: send them apart, and drop the one that is refused alone.
+    /// Send its incidents in smaller requests, because one of them may be the cause; drop an incident that is refused
+    /// alone.
     Split,
-    /// Never send it again: the collector would say the same of any.
+    /// Drop it: the collector would refuse any request.
     Drop,
 }
 
 impl Refusal {
-    /// Of a gRPC call. `from_peer`: the collector said it, and not the connection.
+    /// Classifies the status of a gRPC call. `from_peer`: the collector sent it, as opposed to a failed connection.
     pub(super) fn of_grpc(status: &Status, from_peer: bool) -> Refusal {
         let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);
         let next = match status.code() {
@@ -45,7 +46,7 @@ impl Refusal {
             | Code::OutOfRange
             | Code::Unavailable
             | Code::DataLoss => Next::Retry(asked),
-            // Without advice to retry it is a request that is too large.
+            // Without a requested pause, it means that the request is too large.
             Code::ResourceExhausted if asked.is_some() => Next::Retry(asked),
             Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented => Next::Drop,
             _ => Next::Split,
@@ -53,7 +54,7 @@ impl Refusal {
         Refusal { next, reason: format!("{:?}: {}", status.code(), status.message()) }
     }
 
-    /// Of an HTTP answer.
+    /// Classifies an HTTP response.
     pub(super) fn of_http(code: u16, retry_after: Option<Duration>, message: &str) -> Refusal {
         let next = match code {
             429 | 502 | 503 | 504 => Next::Retry(retry_after),
@@ -64,14 +65,15 @@ impl Refusal {
         Refusal { next, reason: format!("HTTP status {code}{colon}{message}") }
     }
 
-    /// Nobody answered.
+    /// Returns the refusal for a collector that did not respond.
     pub(super) fn unreachable(reason: String) -> Refusal {
         Refusal { next: Next::Retry(None), reason }
     }
 }
 
-/// How long to wait after so many failures in a row: twice as long each time, spread by `random` between half and all of it,
-/// so that many daemons do not return at once; what the collector asked for is the least.
+/// Returns the pause after a number of consecutive failures. It doubles with each failure; `random` picks a value
+/// between half and all of it, so that many daemons do not retry at the same time. It is at least the pause that the
+/// collector requested.
 pub(super) fn pause(failures: u32, asked: Option<Duration>, random: u64) -> Duration {
     let full = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LAST);
     let part = 0.5 + (random % 1024) as f64 / 2048.0;

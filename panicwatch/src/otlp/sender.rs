@@ -1,7 +1,8 @@
-//! Sends what waits in the outbox: in batches, again after what passes, without what does not.
+//! Sends the incidents that wait in the outbox, in batches. Retries after temporary failures, and drops incidents that
+//! the collector refuses permanently.
 //!
-//! An incident leaves the outbox when the collector has taken both its signals or will never take them. Must not know the
-//! transport, nor the daemon.
+//! An incident leaves the outbox once the collector has accepted or permanently refused each of its signals. This
+//! module depends on neither the transport nor the daemon.
 
 use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
@@ -28,17 +29,17 @@ use crate::{
     watch::host::Facts,
 };
 
-/// Incidents that are read from the outbox at once: whole documents, each of up to some megabytes.
+/// Maximum number of incidents read from the outbox at once; each document may have some megabytes.
 const BATCH: usize = 16;
-/// A request's size; collectors take 4 MiB by default.
+/// Maximum size of a request in bytes; collectors accept 4 MiB by default.
 const MAX_BYTES: usize = 3 << 20;
-/// The outbox is looked at at least so often, whatever is told.
+/// Maximum interval between checks of the outbox, with or without a notification.
 const LOOK: Duration = Duration::from_secs(30);
-/// How much of a collector's words is logged, characters.
+/// Maximum number of characters logged of a collector's message.
 const MAX_WORDS: usize = 300;
 
-/// Sends until `stop` says true and what could be sent was: then a collector that does not answer is waited for no longer than
-/// one request's time-out. `stored` is told of new incidents.
+/// Sends until `stop` is true and everything that can be sent was: from then on, an unresponsive collector delays the
+/// end by one request's time-out at most. The number in `stored` increases with new incidents.
 pub async fn run(
     outbox: Outbox,
     config: Otlp,
@@ -52,7 +53,7 @@ pub async fn run(
     sender.serve().await;
 }
 
-/// What is sent of an incident.
+/// A kind of telemetry data sent for an incident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Signal {
     Logs,
@@ -67,7 +68,7 @@ impl Signal {
         }
     }
 
-    /// The first of `incidents` that fit into one request, and their number: one at least.
+    /// Returns a request with the first of `incidents` that fit, and their number, which is at least one.
     fn request(self, incidents: &[Arc<Incident>], host: &Host) -> (Request, usize) {
         match self {
             Signal::Logs => {
@@ -97,12 +98,13 @@ fn fitting<T: prost::Message>(incidents: &[Arc<Incident>], encode: impl Fn(&Inci
     fitting
 }
 
-/// What became of a batch's signal.
+/// Result of sending one signal of a batch.
 #[derive(Debug, Default)]
 struct Delivered {
-    /// Whether each incident was taken (else it never will be), in order; those that are not in it were not tried.
+    /// For each incident in order, whether it was accepted rather than permanently refused; shorter than the batch if
+    /// the rest was not tried.
     taken: Vec<bool>,
-    /// Records that the collector took and will not keep.
+    /// Number of records that the collector accepted in a request but rejected individually.
     rejected: u64,
 }
 
@@ -114,7 +116,7 @@ struct Sender {
     stop: watch::Receiver<bool>,
     exporter: Exporter,
     host: Host,
-    /// In a row.
+    /// Consecutive failures.
     failures: u32,
 }
 
@@ -145,21 +147,21 @@ impl Sender {
     }
 
     fn stopping(&self) -> bool {
-        // Whoever could ask for it is gone: the same.
+        // A closed channel also means stop: the daemon's side is gone.
         *self.stop.borrow() || self.stop.has_changed().is_err()
     }
 
-    /// Until something is stored or stopping is asked for.
+    /// Waits until an incident is stored, a stop is requested, or the maximum interval has passed.
     async fn rest(&mut self) {
         tokio::select! {
-            // Without anybody to tell of incidents there is the time.
+            // If the sender is gone, only the timer remains.
             Ok(()) = self.stored.changed() => {}
             _ = self.stop.changed() => {}
             () = tokio::time::sleep(LOOK) => {}
         }
     }
 
-    /// The oldest that wait; those beyond the bound are given up.
+    /// Returns the oldest waiting incidents, after dropping those beyond the queue's limit.
     async fn look(&mut self) -> Result<Vec<Arc<Incident>>, store::Error> {
         let max = self.config.max_queue;
         let (given_up, waiting, batch) = self
@@ -177,7 +179,7 @@ impl Sender {
         Ok(batch)
     }
 
-    /// Away from those who must not wait for a disk.
+    /// Runs `work` on a blocking thread, so that a slow disk does not block the runtime.
     async fn on_disk<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Outbox) -> Result<T, store::Error> + Send + 'static,
@@ -185,12 +187,12 @@ impl Sender {
         let outbox = self.outbox.clone();
         match tokio::task::spawn_blocking(move || work(&outbox)).await {
             Ok(result) => result,
-            // Cancelled only when the runtime ends, and we with it.
+            // The task is cancelled only when the runtime, and this task with it, shuts down.
             Err(error) => Err(store::Error::Query(format!("the outbox was not read: {error}"))),
         }
     }
 
-    /// Sends a batch; false when it has to stop before all was sent.
+    /// Sends a batch; returns false when it has to stop before everything was sent.
     async fn deliver(&mut self, signals: &[Signal], batch: &[Arc<Incident>]) -> bool {
         let mut taken = vec![true; batch.len()];
         let (mut tried, mut rejected) = (batch.len(), 0);
@@ -213,7 +215,7 @@ impl Sender {
         tried == batch.len()
     }
 
-    /// Sends one signal of a batch, in as many requests as it takes.
+    /// Sends one signal of a batch, in as many requests as needed.
     async fn signal(&mut self, signal: Signal, batch: &[Arc<Incident>]) -> Delivered {
         let mut delivered = Delivered::default();
         let mut most = batch.len();
@@ -267,7 +269,7 @@ impl Sender {
         }
     }
 
-    /// Before the next try; false when there is to be none.
+    /// Waits before the next attempt; returns false when there should be none.
     async fn wait(&mut self, asked: Option<Duration>) -> bool {
         if self.stopping() {
             return false;
@@ -275,7 +277,7 @@ impl Sender {
         let random = RandomState::new().build_hasher().finish();
         tokio::select! {
             () = tokio::time::sleep(pause(self.failures, asked, random)) => true,
-            // One more try, the last.
+            // Makes one last attempt.
             _ = self.stop.changed() => true,
         }
     }

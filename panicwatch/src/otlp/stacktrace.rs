@@ -1,18 +1,18 @@
-//! A goroutine's stack as `debug.Stack` of Go writes it, arguments left out. Pure.
+//! Formats a goroutine's stack as Go's `debug.Stack` does, without arguments. Does no I/O.
 //!
-//! traceback2 and printcreatedby of <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go>
+//! After traceback2 and printcreatedby of <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go>
 
 use std::fmt::Write as _;
 
 use super::wall::{MAX_NAME, cut};
 use crate::incident::{Frame, Incident};
 
-/// Frames, innermost first; Go prints no more of a stack.
+/// Maximum number of frames, as in Go.
 const MAX_FRAMES: usize = 100;
-/// Where Go leaves frames out.
+/// Number of inner frames that precede the elided ones in Go's output.
 const INNER: usize = 50;
 
-/// `None` without a stack.
+/// Returns the stack; `None` if it is unknown.
 pub(super) fn of(incident: &Incident) -> Option<String> {
     if incident.stack.is_empty() {
         return None;

@@ -1,4 +1,4 @@
-//! Examples worked out by hand. Must not need the network or a store.
+//! Tests with examples worked out by hand. They need neither the network nor a store.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! The trace: a span for the panic's life, one for each panic of the chain, one for each deferred call, and one for the
-//! window before with the goroutine's states as events. Pure.
+//! The trace of an incident: a root span from the first raise to the end, a span for each panic of the chain and each
+//! deferred call, and one for the window before the panic with the goroutine's states as events. Does no I/O.
 
 use opentelemetry_proto::tonic::trace::v1::{
     Span, Status,
@@ -17,14 +17,14 @@ use crate::{
     timeline::{Timeline, TrackKind},
 };
 
-/// The path of the root span.
+/// Path of the root span.
 pub(super) const ROOT: &str = "root";
-/// Panics, deferred calls of one panic, and states that are told; what is left out is counted.
+/// Maximum numbers of panics, of deferred calls per panic, and of states. States left out are counted.
 const MAX_PANICS: usize = 64;
 const MAX_DEFERS: usize = 128;
 const MAX_STATES: usize = 256;
 
-/// All spans, the root first.
+/// Returns all spans, the root first.
 pub(super) fn spans(incident: &Incident) -> Vec<Span> {
     let maker = Maker { incident, wall: Wall::of(incident), end_ns: end_ns(incident) };
     let mut spans = vec![maker.root()];
@@ -38,7 +38,7 @@ pub(super) fn spans(incident: &Incident) -> Vec<Span> {
     spans
 }
 
-/// The end; where it is not known, the last moment of which anything is known.
+/// Returns the end of the incident; if it is unknown, the time of the last known event.
 fn end_ns(incident: &Incident) -> u64 {
     let of_defers = |panic: &Panic| {
         panic.defers.iter().map(|defer| defer.end_ns.unwrap_or(defer.start_ns)).max().unwrap_or(0)
@@ -69,7 +69,7 @@ impl Maker<'_> {
             name,
             kind: SpanKind::Internal as i32,
             start_time_unix_nano: self.wall.at(times.0),
-            // Times of several CPUs: never an end before its beginning.
+            // Timestamps of different CPUs may disagree: a span must not end before it starts.
             end_time_unix_nano: self.wall.at(times.1.max(times.0)),
             flags: SAMPLED,
             ..Span::default()
@@ -92,7 +92,7 @@ impl Maker<'_> {
 
     fn root(&self) -> Span {
         let incident = self.incident;
-        // Names are what traces are grouped by: a class, never a message.
+        // Traces are grouped by span name, so it has the class and never the message.
         let class = fingerprint::class(incident);
         let class = if class == "?" { "of unknown class" } else { cut(&class, MAX_NAME) };
         let name = format!("{} {class}", incident.kind.name());
@@ -142,7 +142,7 @@ impl Maker<'_> {
 
     fn defer(&self, i: usize, k: usize, defer: &Defer) -> Span {
         let function = defer.function.as_ref().map_or("?", |frame| frame.function.as_str());
-        // One that raised a panic of its own was over when that was raised.
+        // A deferred call that panicked ended when the next panic was raised.
         let next = self.incident.panics.get(i + 1).map(|panic| panic.raised_ns);
         let over = next.filter(|at| defer.ended == Some(DeferEnd::Panicked) && *at >= defer.start_ns);
         let end = defer.end_ns.or(over).unwrap_or(self.end_ns);
@@ -162,7 +162,8 @@ impl Maker<'_> {
         span
     }
 
-    /// What the goroutine did until the raise; the states nearest to it when there are too many.
+    /// Returns the span of the window before the panic; beyond the maximum, the goroutine's earliest states are
+    /// dropped.
     fn window(&self, timeline: &Timeline) -> Option<Span> {
         let goroutine = timeline.summary.goroutine?;
         let track = timeline.tracks.iter().find(|t| t.kind == TrackKind::Goroutine && t.id == goroutine)?;
@@ -193,12 +194,12 @@ fn panic_path(i: usize) -> String {
     format!("panic/{i}")
 }
 
-/// As the document writes it.
+/// Returns the name used in the document.
 fn doing(doing: crate::timeline::Doing) -> String {
     serde_json::to_value(doing).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// As the document writes it.
+/// Returns the name used in the document.
 fn state(state: State) -> &'static str {
     match state {
         State::Recovered => "recovered",
@@ -209,7 +210,7 @@ fn state(state: State) -> &'static str {
     }
 }
 
-/// As the document writes it.
+/// Returns the name used in the document.
 fn defer_end(end: DeferEnd) -> &'static str {
     match end {
         DeferEnd::Returned => "returned",

@@ -1,4 +1,4 @@
-//! Wall time, identifiers and attribute values: what log records and spans share. Pure.
+//! Wall time, identifiers and attribute values for log records and spans. Does no I/O.
 
 use jiff::Timestamp;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value::Value};
@@ -6,19 +6,20 @@ use sha2::{Digest as _, Sha256};
 
 use crate::incident::Incident;
 
-/// Longest text of an attribute, bytes: a request has to fit into what collectors take (4 MiB by default).
+/// Maximum length of an attribute's text in bytes: a request must fit the limit of collectors (4 MiB by default).
 pub(super) const MAX_TEXT: usize = 64 << 10;
-/// Longest name, bytes.
+/// Maximum length of a name in bytes.
 pub(super) const MAX_NAME: usize = 1 << 10;
 
-/// Turns CLOCK_MONOTONIC into nanoseconds since 1970, by the incident's own account of both.
+/// Converts CLOCK_MONOTONIC to nanoseconds since 1970, using the two times in the incident.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wall {
     offset_ns: i128,
 }
 
 impl Wall {
-    /// An incident whose time cannot be read is at 1970, as OTLP writes times that are not known.
+    /// Returns the conversion for an incident. If its time cannot be parsed it starts at 1970, OTLP's value for an
+    /// unknown time.
     pub(super) fn of(incident: &Incident) -> Wall {
         let time: Option<Timestamp> = incident.time.parse().ok();
         let offset = time.map(|time| time.as_nanosecond() - i128::from(incident.start_ns));
@@ -31,12 +32,12 @@ impl Wall {
     }
 }
 
-/// The trace's id: the same whenever the incident is sent, so that one sent twice is one to whoever compares.
+/// Returns the trace ID. It depends on the incident's ID alone, so that an incident sent twice can be recognized.
 pub(super) fn trace_id(incident: &Incident) -> Vec<u8> {
     digest(&incident.id, "trace")[..16].to_vec()
 }
 
-/// The id of the span of that path in it.
+/// Returns the ID of the span at `path` in the trace.
 pub(super) fn span_id(incident: &Incident, path: &str) -> Vec<u8> {
     digest(&incident.id, path)[..8].to_vec()
 }
@@ -49,12 +50,12 @@ fn digest(id: &str, path: &str) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// The beginning of `text`, at most `max` bytes.
+/// Returns the longest prefix of `text` of at most `max` bytes.
 pub(super) fn cut(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
 }
 
-/// Attributes, in the order in which they were added.
+/// Attributes in the order in which they were added.
 #[derive(Debug, Default)]
 pub(super) struct Attributes(pub(super) Vec<KeyValue>);
 
@@ -66,7 +67,7 @@ impl Attributes {
     }
 
     pub(super) fn number(&mut self, key: &str, number: Option<impl TryInto<i64>>) {
-        // OTLP's integers are signed; what does not fit is larger than any id or duration there is.
+        // OTLP's integers are signed; a larger number exceeds every real ID or duration.
         if let Some(number) = number {
             self.value(key, Value::IntValue(number.try_into().unwrap_or(i64::MAX)));
         }

@@ -1,4 +1,4 @@
-//! The short report: what the program survived.
+//! The short report, for incidents that the program survived.
 
 use super::{
     Style,
@@ -7,9 +7,9 @@ use super::{
 };
 use crate::incident::{Incident, Outcome, Panic, State};
 
-/// Messages are cut after so many lines of the terminal.
+/// Maximum number of terminal rows for a message.
 const ROWS: usize = 3;
-/// Under the mark of the first line, so that a report is told apart from the program's own output around it.
+/// Indents the text below the mark of the first line, so that the report stands out from the program's own output.
 const INDENT: usize = 3;
 
 pub(super) fn render(incident: &Incident, style: &Style) -> String {
@@ -30,7 +30,7 @@ pub(super) fn render(incident: &Incident, style: &Style) -> String {
     page.finish()
 }
 
-/// Outcome, time of day, program, goroutine.
+/// Returns the first line: outcome, time of day, program, goroutine.
 fn first(incident: &Incident) -> Line {
     let (word, tone) = match incident.outcome {
         Outcome::Recovered => ("━━ recovered ", Tone::Good),
@@ -52,7 +52,7 @@ fn first(incident: &Incident) -> Line {
     }
 }
 
-/// As Go would print it.
+/// Returns the message as Go would print it.
 fn message(incident: &Incident) -> Line {
     let line = Line::new().column(INDENT).own(Tone::Strong, words::prefix(incident));
     match (&incident.message, incident.panics.first()) {
@@ -62,7 +62,7 @@ fn message(incident: &Incident) -> Line {
     }
 }
 
-/// What a panic said, behind `line`.
+/// Appends the value of a panic to `line`.
 pub(super) fn value(line: Line, panic: &Panic) -> Line {
     match said(panic) {
         _ if panic.goexit => line.own(Tone::Plain, "runtime.Goexit"),

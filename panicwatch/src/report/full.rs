@@ -1,4 +1,4 @@
-//! The full report: everything known about one incident, most telling first.
+//! The full report: everything known about one incident, the most important first.
 
 use super::{
     Style,
@@ -12,11 +12,11 @@ use crate::{
     incident::{Incident, Kind, Outcome},
 };
 
-/// Rows of the terminal for one value of the summary.
+/// Maximum number of terminal rows for one value of the summary.
 const ROWS: usize = 6;
-/// Panics of a chain shown at the top.
+/// Maximum number of panics of a chain at the top.
 const CHAIN: usize = 6;
-/// Lines of a message with line ends in it.
+/// Maximum number of lines of a multi-line message.
 const MESSAGE_LINES: usize = 30;
 
 pub(super) fn render(incident: &Incident, style: &Style) -> String {
@@ -48,7 +48,7 @@ fn header(page: &mut Page<'_>, incident: &Incident) {
     let line = Line::new().own(tone, "━━ ").own(tone, what).own(tone, end).own(tone, " ");
     let name = Line::new().own(tone, "━━ ").target_tail(Tone::Strong, words::program(incident), 24);
     let name = name.own(Tone::Plain, "[").number(Tone::Plain, incident.process.pid).own(Tone::Plain, "] ");
-    // To the millisecond: the footer has the rest.
+    // To the millisecond: the footer has the exact time.
     let time = match words::clock(&incident.time) {
         Some((date, clock)) => format!("{date} {clock}Z"),
         None => incident.time.clone(),
@@ -63,7 +63,8 @@ fn header(page: &mut Page<'_>, incident: &Incident) {
     page.push(line.rule_to(tone, column).then(right));
 }
 
-/// The message as Go prints it, behind the panics that were under way when it is another's: in the order they happened.
+/// Prints the message as Go does. If the incident is not a panic, the panics in progress precede it, in the order in
+/// which they happened.
 fn message(page: &mut Page<'_>, incident: &Incident) {
     if incident.kind == Kind::Panic || incident.panics.is_empty() {
         text(page, incident, Line::new().own(Tone::Bad, words::prefix(incident)));
@@ -80,7 +81,8 @@ fn message(page: &mut Page<'_>, incident: &Incident) {
     text(page, incident, then);
 }
 
-/// The message behind `first`; its further lines behind a bar that no text can leave.
+/// Prints the message after `first`; its further lines start with a bar, so that no text can imitate the rest of the
+/// report.
 fn text(page: &mut Page<'_>, incident: &Incident, first: Line) {
     let Some(message) = &incident.message else {
         let line = match incident.panics.first().filter(|_| incident.kind == Kind::Panic) {
@@ -101,7 +103,7 @@ fn text(page: &mut Page<'_>, incident: &Incident, first: Line) {
     }
 }
 
-/// What Go prints below the first panic.
+/// Prints the later panics, as Go prints them below the first.
 fn later_panics(page: &mut Page<'_>, incident: &Incident) {
     let later = incident.panics.iter().skip(1).filter(|p| !p.goexit);
     let hidden = later.clone().count().saturating_sub(CHAIN);
@@ -115,7 +117,7 @@ fn later_panics(page: &mut Page<'_>, incident: &Incident) {
 }
 
 fn ancestry(page: &mut Page<'_>, incident: &Incident) {
-    // The parent alone stands in the goroutine's row.
+    // The goroutine's row already names its parent.
     let told = incident.goroutine.as_ref().is_some_and(|g| g.created_by.is_some() && g.parent_id.is_some());
     if incident.ancestry.len() <= usize::from(told) {
         return;
@@ -138,9 +140,9 @@ fn ancestry(page: &mut Page<'_>, incident: &Incident) {
     }
 }
 
-/// What is missing and why; fields with one reason share a line.
+/// Prints the missing fields and the reasons; fields with the same reason share a line.
 fn missing(page: &mut Page<'_>, incident: &Incident) {
-    // Said already where it counts.
+    // Already reported in the goroutine's row.
     let said = |what: &str| matches!(what, "goroutine" | "stack") && incident.goroutine.is_none();
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
     for item in incident.missing.iter().filter(|m| !said(&m.what)).take(100) {

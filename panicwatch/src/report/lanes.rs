@@ -1,11 +1,11 @@
-//! The picture of a timeline: a lane of characters for each track, each character a stretch of time.
+//! Draws a timeline as lanes of characters: one lane per track, one character per stretch of time.
 //!
-//! Knows states and characters. The character of a stretch is that of the state that took most of it.
+//! This module knows states and characters only. The character of a stretch shows the state that took most of it.
 
 use super::line::{Line, Tone};
 use crate::timeline::{Doing, State, Timeline, Track, TrackKind};
 
-/// What a character stands for, in the order of the legend.
+/// Meaning of a character, in the order of the legend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Glyph {
     Ran,
@@ -21,7 +21,7 @@ pub(super) enum Glyph {
     Marking,
 }
 
-/// All of them, with their characters and meanings.
+/// All meanings, with character, tone and legend text.
 const GLYPHS: [(Glyph, char, Tone, &str); 11] = [
     (Glyph::Ran, '█', Tone::Good, "it ran"),
     (Glyph::Inferred, '▓', Tone::Good, "it ran, inferred"),
@@ -45,7 +45,8 @@ impl Glyph {
             {
                 match state.state {
                     Doing::Running => Glyph::Ours,
-                    // What a thread does for others is not told apart: its own row is about its goroutine.
+                    // A thread's states for other goroutines are not distinguished: its row is about the incident's
+                    // goroutine.
                     _ if track.kind == TrackKind::Thread && state.cpu.is_none() => Glyph::Away,
                     _ => Glyph::Ours,
                 }
@@ -73,7 +74,7 @@ fn is_idle(state: &State) -> bool {
     state.detail.as_deref().is_some_and(|detail| detail.starts_with("idle") && !detail.contains("at last"))
 }
 
-/// The lane of one track over `columns` columns, from the window's beginning to the raise.
+/// Returns the lane of one track in `columns` columns, from the start of the window to the raise.
 pub(super) fn lane(timeline: &Timeline, track: &Track, columns: usize) -> Vec<Glyph> {
     let (from, to) = (timeline.from_ns, timeline.raise_ns);
     let mut shares = vec![[0_u64; GLYPHS.len()]; columns];
@@ -81,7 +82,8 @@ pub(super) fn lane(timeline: &Timeline, track: &Track, columns: usize) -> Vec<Gl
         return Vec::new();
     }
     let span = u128::from(to - from);
-    // Where column `i` begins, in nanoseconds of the window; columns that have no nanosecond of their own are empty.
+    // Start of column `i`, in nanoseconds from the start of the window. If the window is shorter than the number of
+    // columns in nanoseconds, some columns are empty.
     let edge = |i: usize| (span * i as u128 / columns as u128) as u64;
     for state in &track.states {
         let (begin, end) = (state.from_ns.max(from), state.to_ns.min(to));
@@ -101,7 +103,7 @@ pub(super) fn lane(timeline: &Timeline, track: &Track, columns: usize) -> Vec<Gl
     }
     let mut last = Glyph::Unknown;
     let most = |share: &[u64; GLYPHS.len()]| {
-        // Of equal shares the first in the legend.
+        // Among equal shares, the first in the legend wins.
         let most = GLYPHS.iter().rev().max_by_key(|(glyph, ..)| share[*glyph as usize]);
         most.map(|(glyph, ..)| *glyph).filter(|glyph| share[*glyph as usize] > 0)
     };
@@ -114,7 +116,7 @@ pub(super) fn lane(timeline: &Timeline, track: &Track, columns: usize) -> Vec<Gl
         .collect()
 }
 
-/// A lane as it is written.
+/// Returns the lane as text.
 pub(super) fn draw(lane: &[Glyph]) -> Line {
     lane.iter().fold(Line::new(), |line, glyph| {
         let (_, char, tone, _) = glyph.entry();
@@ -122,7 +124,7 @@ pub(super) fn draw(lane: &[Glyph]) -> Line {
     })
 }
 
-/// What the characters of these lanes stand for, one piece each.
+/// Returns the legend of the characters in these lanes, one piece each.
 pub(super) fn legend(lanes: &[Vec<Glyph>]) -> Vec<Line> {
     let used = |glyph: Glyph| glyph != Glyph::Away && lanes.iter().flatten().any(|g| *g == glyph);
     let entries = GLYPHS.iter().filter(|(glyph, ..)| used(*glyph));

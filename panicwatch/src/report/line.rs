@@ -1,6 +1,7 @@
-//! Lines of styled text, and the page they are written on.
+//! Lines of styled text, and the page they are written to.
 //!
-//! Knows tones, widths and line ends; must not know incidents. Foreign text enters by [`Line::target`] alone.
+//! This module knows tones, widths and line breaks, but no incidents. [`Line::target`] is the only way to add foreign
+//! text.
 
 use std::fmt::{Display, Write as _};
 
@@ -9,26 +10,27 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 use super::Style;
 use crate::escape;
 
-/// What a piece of text is, so that one place decides how it looks.
+/// Role of a piece of text; the mapping from tone to color is defined once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tone {
     Plain,
-    /// The user's own code, and what counts.
+    /// The user's own code, and other important text.
     Strong,
     /// Standard library, runtime, addresses.
     Dim,
-    /// Death.
+    /// Fatal outcomes and errors.
     Bad,
-    /// Recovery.
+    /// Recovery and success.
     Good,
-    /// What is not known.
+    /// Missing or unknown information.
     Note,
     /// Section titles.
     Title,
 }
 
 impl Tone {
-    /// The terminal's own sixteen colours only: readable on light and dark.
+    /// Returns the code of the color. Only the terminal's own sixteen colors are used, which are readable on light and
+    /// dark backgrounds.
     fn code(self) -> &'static str {
         match self {
             Tone::Plain => "",
@@ -42,7 +44,7 @@ impl Tone {
     }
 }
 
-/// One line, or a piece of one.
+/// A line, or a part of one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Line {
     spans: Vec<(Tone, String)>,
@@ -53,27 +55,27 @@ impl Line {
         Self::default()
     }
 
-    /// Our own words.
+    /// Appends panicwatch's own text.
     pub(crate) fn own(self, tone: Tone, text: &'static str) -> Self {
         self.span(tone, text.to_owned())
     }
 
-    /// Numbers, times and addresses: what cannot hold foreign text.
+    /// Appends a number, time or address, which cannot contain foreign text.
     pub(crate) fn number(self, tone: Tone, value: impl Display + Number) -> Self {
         self.span(tone, value.to_string())
     }
 
-    /// Text of the watched program, escaped.
+    /// Appends text of the watched program, escaped.
     pub(crate) fn target(self, tone: Tone, text: &str) -> Self {
         self.span(tone, escape::one_line(text))
     }
 
-    /// Text of the watched program, escaped and shortened from the left to `max` columns.
+    /// Appends text of the watched program, escaped and truncated on the left to `max` columns.
     pub(crate) fn target_tail(self, tone: Tone, text: &str, max: usize) -> Self {
         self.span(tone, tail(&escape::one_line(text), max))
     }
 
-    /// One character of a picture; those of one tone are one piece.
+    /// Appends one character of a drawing; consecutive characters of one tone form one span.
     pub(crate) fn glyph(mut self, tone: Tone, glyph: char) -> Self {
         self.add(tone, glyph);
         self
@@ -84,14 +86,14 @@ impl Line {
         self
     }
 
-    /// Blanks up to `column`, at least one when anything stands before it.
+    /// Appends spaces up to `column`, at least one after existing text.
     pub(crate) fn column(self, column: usize) -> Self {
         let width = self.width();
         let fill = if width == 0 { column } else { column.saturating_sub(width).max(1) };
         self.span(Tone::Plain, " ".repeat(fill))
     }
 
-    /// `fill` up to `column`.
+    /// Appends a horizontal rule up to `column`.
     pub(crate) fn rule_to(self, tone: Tone, column: usize) -> Self {
         let left = column.saturating_sub(self.width());
         self.span(tone, "━".repeat(left))
@@ -110,7 +112,8 @@ impl Line {
         self
     }
 
-    /// Broken into lines, the first of at most `first` columns, the others of `width`: at blanks where there are any.
+    /// Breaks the text into lines, the first of at most `first` columns, the others of `width`: at spaces where
+    /// possible.
     fn wrap(&self, first: usize, width: usize) -> Vec<Line> {
         let (mut rows, mut room, width) = (vec![Line::new()], first.max(1), width.max(1));
         for word in self.words() {
@@ -123,7 +126,7 @@ impl Line {
                 for c in text.chars() {
                     let w = c.width().unwrap_or(0);
                     if w > room {
-                        // A blank that would begin a line is not needed there.
+                        // A space at the start of a continuation line is dropped.
                         if c == ' ' {
                             continue;
                         }
@@ -140,7 +143,7 @@ impl Line {
         rows
     }
 
-    /// The pieces that are not broken if it can be helped: up to and with the blanks that follow.
+    /// Returns the words of the text, each with the spaces that follow it; words are not broken if they fit on a line.
     fn words(&self) -> Vec<Line> {
         let mut words = vec![Line::new()];
         let mut after_blank = false;
@@ -165,7 +168,7 @@ impl Line {
         }
     }
 
-    /// Without the blanks at its end.
+    /// Returns the width without trailing spaces.
     fn solid_width(&self) -> usize {
         let blanks =
             self.spans.iter().rev().flat_map(|(_, s)| s.chars().rev()).take_while(|c| *c == ' ').count();
@@ -173,7 +176,7 @@ impl Line {
     }
 }
 
-/// What [`Line::number`] takes.
+/// Types accepted by [`Line::number`]: those that cannot contain foreign text.
 pub(crate) trait Number {}
 impl Number for u64 {}
 impl Number for u32 {}
@@ -182,7 +185,7 @@ impl Number for i64 {}
 impl Number for usize {}
 impl Number for crate::incident::Addr {}
 
-/// The end of `text`, at most `max` columns, beginning at a path's `/` where that leaves enough.
+/// Returns the end of `text`, at most `max` columns wide, starting at a `/` of a path if at least half of it remains.
 pub(crate) fn tail(text: &str, max: usize) -> String {
     if text.width() <= max {
         return text.to_owned();
@@ -201,7 +204,7 @@ pub(crate) fn tail(text: &str, max: usize) -> String {
     format!("…{nice}")
 }
 
-/// The report as it grows.
+/// A report under construction.
 pub(crate) struct Page<'a> {
     style: &'a Style,
     out: String,
@@ -216,7 +219,7 @@ impl<'a> Page<'a> {
         self.style.width.max(40)
     }
 
-    /// One line, cut where the terminal ends.
+    /// Writes one line, truncated at the width of the page.
     pub(crate) fn push(&mut self, line: Line) {
         let width = self.width();
         let mut room = width - usize::from(line.width() > width);
@@ -225,7 +228,7 @@ impl<'a> Page<'a> {
         for (tone, text) in &line.spans {
             let kept = head(text, room);
             room -= kept.width();
-            // Blanks at the end of a line are not written: they only wrap in narrower terminals.
+            // Trailing spaces are dropped, because they would wrap in a narrower terminal.
             let body = kept.trim_end_matches(' ');
             if !body.is_empty() {
                 self.out.push_str(&" ".repeat(std::mem::take(&mut blanks)));
@@ -240,7 +243,7 @@ impl<'a> Page<'a> {
         self.out.push('\n');
     }
 
-    /// `line` over as many lines as it needs, at most `rows`; all but the first begin with `indent` blanks.
+    /// Writes `line` on as many rows as needed, at most `rows`; all but the first are indented by `indent` spaces.
     pub(crate) fn push_wrapped(&mut self, line: &Line, indent: usize, rows: usize) {
         let width = self.width();
         let indent = indent.min(width / 2);

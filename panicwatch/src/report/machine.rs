@@ -1,13 +1,13 @@
-//! The machine's side: the raising instruction and its neighbours, registers.
+//! The machine-level part of the report: the raising instruction and its neighbors, and registers.
 
 use super::line::{Line, Page, Tone};
 use crate::incident::{Addr, Incident, Kind, Panic};
 
-/// The instructions of the first raise, where the defect is, and of the last, which the process died of; the
+/// Prints the instructions of the first raise, where the defect is, and of the last, which killed the process, and the
 /// registers of the first.
 pub(super) fn render(page: &mut Page<'_>, incident: &Incident) {
     let chain = incident.panics.len() > 1;
-    // The headline is about something else than the panics that were under way.
+    // The headline is not about the panics in progress.
     let other = incident.kind != Kind::Panic;
     let with_code = |(_, p): &(usize, &Panic)| !p.instructions.is_empty();
     let first = incident.panics.iter().enumerate().find(with_code);
@@ -41,7 +41,7 @@ fn instructions(page: &mut Page<'_>, panic: &Panic) {
         let (mark, tone) = if instruction.raised { ("▶ ", Tone::Strong) } else { ("  ", Tone::Dim) };
         let line = Line::new().own(if instruction.raised { Tone::Bad } else { tone }, mark);
         let mut line = line.number(tone, instruction.address).own(tone, "  ");
-        // The bytes are the first thing a narrow terminal can do without.
+        // A narrow terminal has no room for the bytes.
         if page.width() >= 80 {
             let column = line.width() + widest + 2;
             line = line.target(Tone::Dim, &instruction.bytes).column(column);
@@ -52,7 +52,7 @@ fn instructions(page: &mut Page<'_>, panic: &Panic) {
 
 fn registers(page: &mut Page<'_>, panic: &Panic) {
     let ordered = order(panic.registers.iter().map(|(n, v)| (n.as_str(), *v)).collect());
-    // A name of up to six letters, 64 bits in hexadecimal, and a gap.
+    // Width of a register: a name of up to six letters, 64 bits in hexadecimal, and a gap.
     let cell = 6 + 1 + 18 + 2;
     let columns = (page.width() - 2) / cell;
     for row in ordered.chunks(columns.max(1)) {
@@ -66,7 +66,7 @@ fn registers(page: &mut Page<'_>, panic: &Panic) {
     }
 }
 
-/// The order of the manuals, and of Go's own dump; unknown names last, by name.
+/// Sorts registers in the order of the manuals and of Go's own dump; unknown names are last, by name.
 fn order(mut all: Vec<(&str, Addr)>) -> Vec<(&str, Addr)> {
     const AMD64: [&str; 18] = [
         "rax", "rbx", "rcx", "rdx", "rdi", "rsi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12", "r13",

@@ -1,9 +1,9 @@
-//! The report of one incident, for a terminal.
+//! Renders the report of one incident for a terminal.
 //!
-//! Who reads it is on call and tired: what happened, where in their own code, and how it ended come first; the rest
-//! follows in the order in which one asks. Made of the incident document alone: no clock, no I/O, no guess at the
-//! terminal (that is [`Style`], which the command decides). Every string of the watched program goes through
-//! [`crate::escape`]: only `line::Line::target` takes foreign text, and it escapes.
+//! The reader is an on-call engineer: what happened, where in their own code, and how it ended precede everything else.
+//! The report is a function of the incident document and a [`Style`]: no clock, no I/O, no detection of the terminal,
+//! which is the command's task. Every string of the watched program passes through [`crate::escape`]: only
+//! `line::Line::target` accepts foreign text, and it escapes it.
 mod compact;
 mod full;
 mod lanes;
@@ -17,30 +17,30 @@ pub(crate) mod words;
 
 use crate::incident::{Incident, Outcome};
 
-/// How to write for the terminal (or file) at hand.
+/// Properties of the terminal or file to write to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
-    /// Whether to colour: a terminal, and NO_COLOR not set.
+    /// Whether to use colors: on a terminal, unless NO_COLOR is set.
     pub color: bool,
-    /// Columns; taken as at least 40.
+    /// Width in columns, at least 40.
     pub width: usize,
 }
 
 impl Style {
-    /// A style; `width` is brought into the range the report can do with.
+    /// Returns a style; `width` is clamped to the supported range.
     pub fn new(color: bool, width: usize) -> Self {
         Self { color, width: width.clamp(40, 400) }
     }
 }
 
 impl Default for Style {
-    /// For a file: 100 columns, no colour.
+    /// Returns the style for a file: 100 columns, no colors.
     fn default() -> Self {
         Self::new(false, 100)
     }
 }
 
-/// The report, ending in a newline: [`compact`] for what the program survived, [`full`] for the rest.
+/// Returns the report, which ends in a newline: [`compact`] for an incident that the program survived, else [`full`].
 pub fn render(incident: &Incident, style: &Style) -> String {
     match incident.outcome {
         Outcome::Recovered | Outcome::Goexit => compact(incident, style),
@@ -48,12 +48,12 @@ pub fn render(incident: &Incident, style: &Style) -> String {
     }
 }
 
-/// A few lines: there may be thousands of these.
+/// Returns a report of a few lines, because there may be thousands of these.
 pub fn compact(incident: &Incident, style: &Style) -> String {
     compact::render(incident, style)
 }
 
-/// Everything; of the timeline its picture, its numbers and the last events.
+/// Returns the full report; of the timeline it has lanes, durations and the last events.
 pub fn full(incident: &Incident, style: &Style) -> String {
     full::render(incident, style)
 }

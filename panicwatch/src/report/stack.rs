@@ -1,4 +1,4 @@
-//! The stack: the user's frames stand out, recursion is folded, every frame is accounted for.
+//! Renders the stack: user frames are highlighted, recursion is folded, and omitted frames are counted.
 
 use unicode_width::UnicodeWidthStr as _;
 
@@ -13,18 +13,18 @@ use crate::{
     incident::{Frame, Incident, Kind},
 };
 
-/// Go leaves out what lies between the 50 innermost and the 50 outermost frames.
+/// Go omits the frames between the 50 innermost and the 50 outermost.
 /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go> (tracebackInnerFrames)
 const INNER: usize = 50;
-/// Never more lines than this, whatever a document says.
+/// Maximum number of frames per part of the stack, whatever the document has.
 const MAX_FRAMES: usize = 400;
-/// Cycles of up to so many functions are folded.
+/// Maximum number of functions in a cycle that is folded.
 const MAX_PERIOD: usize = 4;
-/// A cycle is folded from so many rounds on.
+/// Minimum number of repetitions of a cycle that is folded.
 const MIN_ROUNDS: usize = 4;
-/// From this on, the offset in the function is shown as Go does.
+/// Minimum width at which the offset in the function is shown, as Go does.
 const OFFSET_WIDTH: usize = 100;
-/// Below this, function and place have a line each.
+/// Below this width, function and file have a line each.
 const ONE_LINE_WIDTH: usize = 80;
 
 pub(super) fn render(page: &mut Page<'_>, incident: &Incident) {
@@ -49,7 +49,8 @@ pub(super) fn render(page: &mut Page<'_>, incident: &Incident) {
     }
 }
 
-/// The frame to point at: the site of the first panic, if the incident is about panics, else of the stack.
+/// Returns the index of the frame to highlight: the site of the first panic, if the incident is a panic, else the site
+/// in the stack.
 fn site_index(incident: &Incident) -> Option<usize> {
     let first =
         incident.panics.first().filter(|_| incident.kind == Kind::Panic).and_then(|p| p.site.as_ref());
@@ -88,7 +89,8 @@ fn part(
     }
 }
 
-/// How the frames begin: (length of a cycle, how often it comes); (1, 1) when there is none worth folding.
+/// Returns the length of the cycle with which the frames start, and how often it repeats; (1, 1) if there is none worth
+/// folding.
 fn cycle(frames: &[Frame]) -> (usize, usize) {
     let same = |a: &Frame, b: &Frame| (&a.function, &a.file, a.line) == (&b.function, &b.file, b.line);
     for period in 1..=MAX_PERIOD.min(frames.len()) {
@@ -103,7 +105,7 @@ fn cycle(frames: &[Frame]) -> (usize, usize) {
 }
 
 struct Columns {
-    /// Where the place begins; `None`: on a line of its own.
+    /// Column at which file and line start; `None`: on a separate line.
     place: Option<usize>,
     width: usize,
 }

@@ -1,4 +1,4 @@
-//! What happened, in the order of time: raises, deferred calls, recovers, the end.
+//! The events of an incident in chronological order: raises, deferred calls, recovers, the end.
 
 use super::{
     compact::value,
@@ -10,11 +10,11 @@ use crate::{
     incident::{Defer, DeferEnd, Frame, Incident, Kind, Outcome, Panic, State},
 };
 
-/// Where the text begins, behind the times.
+/// Column at which text starts, after the times.
 const COLUMN: usize = 14;
-/// Rows of the terminal for one value.
+/// Maximum number of terminal rows for one value.
 const ROWS: usize = 4;
-/// A loop may have deferred thousands of calls: so many of the first and of the last are told.
+/// A loop may have deferred thousands of calls: this many events at the start and at the end are printed.
 const FIRST: usize = 60;
 const LAST: usize = 20;
 
@@ -22,11 +22,12 @@ enum Event<'a> {
     Raise(usize, &'a Panic),
     Defer(&'a Defer),
     Recover(usize, &'a Panic),
-    /// What it died of, if not of a panic.
+    /// The fatal error, throw or signal, if the incident is not a panic.
     Other,
 }
 
-/// A lone panic without deferred calls is told by the summary.
+/// Reports whether there is more than the summary already shows: a single panic without deferred calls is complete
+/// there.
 pub(super) fn is_worth_telling(incident: &Incident) -> bool {
     incident.panics.len() > 1 || incident.panics.iter().any(|p| !p.defers.is_empty() || p.recover.is_some())
 }
@@ -47,7 +48,7 @@ pub(super) fn render(page: &mut Page<'_>, incident: &Incident) {
     end(page, incident);
 }
 
-/// All of them in time. What happens at one nanosecond keeps the order of cause: raise, recover, deferred call.
+/// Returns all events by time. Events in the same nanosecond keep their causal order: raise, recover, deferred call.
 fn events(incident: &Incident) -> Vec<(u64, Event<'_>)> {
     let mut out = Vec::new();
     for (i, panic) in incident.panics.iter().enumerate() {
@@ -110,7 +111,7 @@ fn tell(page: &mut Page<'_>, incident: &Incident, time: u64, event: &Event<'_>) 
 }
 
 fn raise(page: &mut Page<'_>, incident: &Incident, line: Line, i: usize, panic: &Panic) {
-    // The message of a lone panic stands at the top already.
+    // The message of a single panic is already at the top.
     let line = if incident.panics.len() == 1 && incident.kind != Kind::Panic {
         line.own(Tone::Plain, "the panic was raised")
     } else if incident.panics.len() == 1 {
@@ -139,7 +140,7 @@ fn raise(page: &mut Page<'_>, incident: &Incident, line: Line, i: usize, panic: 
     page.push_wrapped(&Line::new().column(COLUMN + 2).own(Tone::Note, fate), COLUMN + 2, ROWS);
 }
 
-/// "panic 2", or "the panic" when there is only one.
+/// Names a panic: "panic 2", or "the panic" if it is the only one.
 fn number(incident: &Incident, i: usize) -> Line {
     if incident.panics.len() == 1 {
         return Line::new().own(Tone::Plain, "the panic");
@@ -182,15 +183,15 @@ fn end(page: &mut Page<'_>, incident: &Incident) {
     page.push_wrapped(&line.then(ending(incident)), COLUMN + 2, ROWS);
 }
 
-/// Where a fatal error, a throw or a signal was: the innermost frame of the user's code. What is behind the frame of a panic
-/// was left when that was raised.
+/// Returns the location of a fatal error, a throw or a signal: the innermost frame of the user's code. Frames outside
+/// the frame of a panic are ignored: execution left them when that panic was raised.
 pub(super) fn site_of_stack(incident: &Incident) -> Option<&Frame> {
     let own = incident.stack.split(|frame| frame.function == "panic").next().unwrap_or_default();
     let stack = if own.is_empty() || incident.kind == Kind::Panic { &incident.stack } else { own };
     frame_class::site(stack, module(incident)).and_then(|i| stack.get(i))
 }
 
-/// How it ended, in a sentence.
+/// Describes the end of the incident in a sentence.
 pub(super) fn ending(incident: &Incident) -> Line {
     let line = Line::new();
     match incident.outcome {
@@ -225,7 +226,7 @@ pub(super) fn ending(incident: &Incident) -> Line {
     }
 }
 
-/// What nothing recovered: the panic that the process died of is the newest.
+/// Names the panic that was not recovered and killed the process, which is the last one.
 fn unrecovered(incident: &Incident) -> Line {
     let line = Line::new();
     if incident.kind != Kind::Panic {

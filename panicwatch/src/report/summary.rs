@@ -1,4 +1,4 @@
-//! The summary at the top of the full report: where, how it ended, on which goroutine, in which process.
+//! The summary at the top of the full report: location, end, goroutine, process.
 
 use super::{
     line::{Line, Page, Tone},
@@ -7,9 +7,9 @@ use super::{
 };
 use crate::incident::{Frame, Goroutine, Incident, Kind, Outcome, Signal};
 
-/// Where the right-hand side begins.
+/// Column at which values start.
 const COLUMN: usize = 13;
-/// Rows of the terminal for one value.
+/// Maximum number of terminal rows for one value.
 const ROWS: usize = 6;
 
 pub(super) fn render(page: &mut Page<'_>, incident: &Incident) {
@@ -48,11 +48,11 @@ fn more(page: &mut Page<'_>, line: Line) {
 fn where_it_was(page: &mut Page<'_>, incident: &Incident) {
     let first = incident.panics.first().and_then(|p| p.site.as_ref());
     let of_stack = || story::site_of_stack(incident);
-    // Of a fatal error, a throw or a signal the stack says where; the panics under way were raised elsewhere.
+    // The stack of a fatal error, a throw or a signal shows its location; the panics in progress were raised elsewhere.
     let is_panic = incident.kind == Kind::Panic;
     let site = if is_panic { first.or_else(of_stack) } else { of_stack().or(first) };
     let Some(frame) = site else {
-        // Nobody's fault in particular: the goroutine's row says so.
+        // Without goroutine and panics there is no location to report: the goroutine's row has the reason.
         if incident.goroutine.is_some() || !incident.panics.is_empty() {
             row(page, "where", Line::new().own(Tone::Note, "not known"));
         }
@@ -69,7 +69,7 @@ fn where_it_was(page: &mut Page<'_>, incident: &Incident) {
     }
 }
 
-/// A frame, in two rows.
+/// Prints a frame on two rows: function, then file and line.
 fn site_rows(page: &mut Page<'_>, label: &'static str, frame: &Frame) {
     let room = page.width().saturating_sub(COLUMN);
     row(page, label, Line::new().target(Tone::Strong, &frame.function));
@@ -90,7 +90,7 @@ fn ended(incident: &Incident) -> Line {
     }
 }
 
-/// The story has it when there is one.
+/// Prints the type of the value, unless the list of events has it.
 fn value_type(page: &mut Page<'_>, incident: &Incident) {
     let Some(panic) = incident.panics.first().filter(|_| !story::is_worth_telling(incident)) else { return };
     if let Some(name) = &panic.value.type_name {
@@ -164,7 +164,7 @@ fn goroutine(page: &mut Page<'_>, incident: &Incident) {
     }
 }
 
-/// "key=value", behind a blank when something stands before it.
+/// Appends "key=value", separated by a space from what precedes it.
 fn pair(line: Line, key: &str, value: &str) -> Line {
     let line = if line.is_empty() { line } else { line.own(Tone::Plain, " ") };
     line.target(Tone::Dim, key).own(Tone::Dim, "=").target(Tone::Plain, value)
@@ -231,7 +231,7 @@ fn process(page: &mut Page<'_>, incident: &Incident) {
     }
 }
 
-/// Nothing where the document does not name it.
+/// Prints the host, if the document names it.
 fn host(page: &mut Page<'_>, incident: &Incident) {
     let Some(host) = &incident.host else { return };
     let line = match &host.name {
@@ -248,12 +248,12 @@ fn host(page: &mut Page<'_>, incident: &Incident) {
     );
 }
 
-/// Twelve digits of a revision tell it apart.
+/// Returns the first twelve digits of a revision, which suffice to identify it.
 fn short(revision: &str) -> &str {
     revision.get(..12).unwrap_or(revision)
 }
 
-/// The scalar fields of an object, "key=value".
+/// Formats the scalar fields of an object as "key=value".
 pub(super) fn fields(object: &serde_json::Map<String, serde_json::Value>) -> Line {
     use serde_json::Value::{Array, Null, Object, String};
     object.iter().take(24).fold(Line::new(), |line, (key, value)| match value {

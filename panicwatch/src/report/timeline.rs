@@ -1,4 +1,4 @@
-//! The window before the raise: a picture, the numbers, the last steps.
+//! Renders the window before the raise: lanes, durations, the last events.
 
 use super::{
     lanes,
@@ -10,13 +10,13 @@ use crate::{
     timeline::{Doing, Share, Timeline, Track, TrackKind},
 };
 
-/// Where lanes begin, behind their names.
+/// Column at which lanes start, after their names.
 const COLUMN: usize = 16;
-/// Rows of one kind in the picture.
+/// Maximum number of thread lanes and of CPU lanes.
 const ROWS: usize = 2;
-/// Rows of the terminal for one sentence.
+/// Maximum number of terminal rows for one sentence.
 const LINES: usize = 5;
-/// Gaps and sources told one by one.
+/// Maximum number of gaps, and of reasons for missing sources, printed individually.
 const REASONS: usize = 8;
 
 pub(super) fn render(page: &mut Page<'_>, timeline: &Timeline) {
@@ -33,7 +33,7 @@ pub(super) fn render(page: &mut Page<'_>, timeline: &Timeline) {
     last(page, timeline);
 }
 
-/// Nanoseconds without digits that say nothing.
+/// A duration in nanoseconds, printed without decimals if it is a whole number of milliseconds or seconds.
 struct Round(u64);
 
 impl super::line::Number for Round {}
@@ -86,7 +86,7 @@ fn name(track: &Track) -> Line {
     }
 }
 
-/// The goroutine, the threads and CPUs it was on most, the collector if it did something.
+/// Returns the tracks to draw: the goroutine, the threads and CPUs that ran it longest, and the GC if it was active.
 fn rows(timeline: &Timeline) -> Vec<&Track> {
     let goroutine = timeline.summary.goroutine;
     let of = |kind| timeline.tracks.iter().filter(move |track| track.kind == kind);
@@ -110,7 +110,7 @@ fn rows(timeline: &Timeline) -> Vec<&Track> {
     rows
 }
 
-/// How long a thread or CPU had the goroutine before the raise; any goroutine, when none is concerned.
+/// Returns how long a thread or CPU ran the goroutine before the raise; any goroutine if the incident has none.
 fn had(track: &Track, goroutine: Option<u64>, timeline: &Timeline) -> u64 {
     let states = track.states.iter().filter(|s| match goroutine {
         Some(_) => s.goroutine == goroutine,
@@ -122,7 +122,7 @@ fn had(track: &Track, goroutine: Option<u64>, timeline: &Timeline) -> u64 {
     })
 }
 
-/// Where the time went, most first where kinds allow.
+/// Prints the time that the goroutine spent in each state, with the largest shares first where available.
 fn numbers(page: &mut Page<'_>, timeline: &Timeline) {
     let summary = &timeline.summary;
     let Some(id) = summary.goroutine else {
@@ -165,7 +165,7 @@ fn numbers(page: &mut Page<'_>, timeline: &Timeline) {
     page.push_wrapped(&line, 4, LINES);
 }
 
-/// " (read 3 × 900 µs, …)".
+/// Appends shares such as " (read 3 times 900 µs, …)".
 fn parts(line: Line, shares: &[Share]) -> Line {
     const SHOWN: usize = 5;
     let mut line = line;
@@ -187,7 +187,7 @@ fn parts(line: Line, shares: &[Share]) -> Line {
     if shares.is_empty() { line } else { line.own(Tone::Plain, ")") }
 }
 
-/// What befell it, and who woke it.
+/// Prints the counts of events such as preemptions and signals, and what woke the goroutine last.
 fn incidents(page: &mut Page<'_>, timeline: &Timeline) {
     let summary = &timeline.summary;
     let counts = [
@@ -244,7 +244,7 @@ fn incidents(page: &mut Page<'_>, timeline: &Timeline) {
     }
 }
 
-/// What was not recorded.
+/// Prints the gaps and the sources that were disabled.
 fn unknown(page: &mut Page<'_>, timeline: &Timeline) {
     for gap in timeline.gaps.iter().take(REASONS) {
         let since = |at| Since { start: timeline.raise_ns, at };
@@ -261,7 +261,7 @@ fn unknown(page: &mut Page<'_>, timeline: &Timeline) {
         let line = Line::new().column(2).own(Tone::Note, "… and ");
         page.push(line.number(Tone::Note, timeline.gaps.len() - REASONS).own(Tone::Note, " gaps more"));
     }
-    // Those with one reason share a line.
+    // Sources with the same reason share a line.
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
     for off in timeline.off.iter().take(64) {
         let source = source_words(&off.source);
@@ -281,7 +281,7 @@ fn unknown(page: &mut Page<'_>, timeline: &Timeline) {
     }
 }
 
-/// The recorder's names of its sources, for people.
+/// Returns the description of a recorder source.
 fn source_words(source: &str) -> &str {
     match source {
         "switch" => "switches between threads",

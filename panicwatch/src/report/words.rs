@@ -1,4 +1,4 @@
-//! The words of the report: times, outcomes, places.
+//! Wording of the report: times, outcomes, locations.
 
 use super::line::{Line, Number, Tone};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     incident::{Exit, Frame, Incident, Kind, Outcome, Panic},
 };
 
-/// Nanoseconds as people read them: three digits and a unit.
+/// A duration in nanoseconds, printed with three digits and a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Nanos(pub(crate) u64);
 
@@ -27,7 +27,7 @@ impl std::fmt::Display for Nanos {
     }
 }
 
-/// A moment, as the time since the first raise.
+/// A time, printed relative to `start`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Since {
     pub(super) start: u64,
@@ -54,12 +54,12 @@ pub(super) fn tone_of(class: Class) -> Tone {
     }
 }
 
-/// The incident's module, by which frames are classed.
+/// Returns the incident's main module, which determines the class of frames.
 pub(super) fn module(incident: &Incident) -> Option<&str> {
     incident.process.module.as_deref()
 }
 
-/// "file.go:17", of at most `max` columns, shortened from the left.
+/// Formats file and line as "file.go:17", at most `max` columns, truncated on the left.
 pub(super) fn place(frame: &Frame, max: usize, tone: Tone) -> Line {
     match (&frame.file, frame.line) {
         (Some(file), Some(line)) => Line::new().target_tail(tone, &format!("{file}:{line}"), max),
@@ -68,7 +68,7 @@ pub(super) fn place(frame: &Frame, max: usize, tone: Tone) -> Line {
     }
 }
 
-/// "pkg.Func (file.go:17)": the file's name only.
+/// Formats "pkg.Func (file.go:17)", with the base name of the file.
 pub(super) fn function_and_file(frame: &Frame, module: Option<&str>) -> Line {
     let tone = tone_of(frame_class::of_frame(frame, module));
     let line = Line::new().target(tone, &frame.function);
@@ -82,7 +82,7 @@ pub(super) fn function_and_file(frame: &Frame, module: Option<&str>) -> Line {
     line.own(Tone::Plain, ")")
 }
 
-/// What Go prints in front of the message.
+/// Returns the text that Go prints before the message.
 pub(super) fn prefix(incident: &Incident) -> &'static str {
     match incident.kind {
         Kind::Panic => "panic: ",
@@ -91,7 +91,7 @@ pub(super) fn prefix(incident: &Incident) -> &'static str {
     }
 }
 
-/// The headline of the report: what, and how it ended.
+/// Returns the headline of the report: what happened, and how it ended.
 pub(super) fn headline(incident: &Incident) -> (&'static str, &'static str) {
     let what = match incident.kind {
         Kind::Panic => "PANIC",
@@ -114,7 +114,7 @@ pub(super) fn headline(incident: &Incident) -> (&'static str, &'static str) {
     (what, end)
 }
 
-/// "the process exited with status 2".
+/// Describes how the process ended, as in "the process exited with status 2".
 pub(super) fn exit(exit: Option<Exit>) -> Line {
     let line = Line::new().own(Tone::Plain, "the process ");
     match exit {
@@ -132,7 +132,7 @@ pub(super) fn exit(exit: Option<Exit>) -> Line {
     }
 }
 
-/// Linux, x86-64 and arm64.
+/// Returns the name of a signal on Linux, x86-64 and arm64.
 fn signal_name(number: i32) -> Option<&'static str> {
     Some(match number {
         1 => "SIGHUP",
@@ -155,7 +155,7 @@ fn signal_name(number: i32) -> Option<&'static str> {
 /// The text of a panic as Go prints it, or what is known of it.
 pub(super) enum Said<'a> {
     Text(&'a str),
-    /// Only its type is known.
+    /// The type of a value whose text is unknown.
     Type(&'a str),
     Nothing,
 }
@@ -170,7 +170,8 @@ pub(super) fn said(panic: &Panic) -> Said<'_> {
     }
 }
 
-/// A plain string or an error: its text is what Go prints, and `printed` differs only by indented lines.
+/// Reports whether Go prints the text itself, as for a plain string or an error; `printed` may then only differ in the
+/// indentation of further lines.
 fn is_plain(panic: &Panic) -> bool {
     panic.value.printed.as_deref().is_none_or(|p| {
         panic
@@ -181,7 +182,7 @@ fn is_plain(panic: &Panic) -> bool {
     })
 }
 
-/// Date and time of day, to the millisecond, of an RFC 3339 time; `None` when it is none.
+/// Returns date and time of day, to the millisecond, of an RFC 3339 time; `None` if it is not one.
 pub(super) fn clock(time: &str) -> Option<(&str, &str)> {
     let (date, rest) = time.split_once('T')?;
     let digits = |s: &str, also: &str| s.chars().all(|c| c.is_ascii_digit() || also.contains(c));
@@ -189,7 +190,7 @@ pub(super) fn clock(time: &str) -> Option<(&str, &str)> {
     (date.len() == 10 && digits(date, "-") && digits(clock, ":.")).then_some((date, clock))
 }
 
-/// The name of the program, for people.
+/// Returns the name of the program.
 pub(super) fn program(incident: &Incident) -> &str {
     let exe = incident.process.exe.as_deref().or(incident
         .process

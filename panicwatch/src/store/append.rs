@@ -1,4 +1,4 @@
-//! Writing incidents: the document, its group, the counters and the outboxes, all or nothing.
+//! Writes incidents: the document, its group, the counters and the outboxes in one transaction.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,17 +15,18 @@ use super::{
 };
 use crate::incident::Incident;
 
-/// Gaps that are remembered.
+/// Maximum number of gaps to remember; beyond it the oldest are deleted.
 const MAX_GAPS: usize = 1000;
-/// In the table `meta`: the batch that was written last.
+/// Key in the table `meta`: ID of the batch that was written last.
 const LAST_BATCH: &str = "batch";
 
 impl Store {
-    /// Writes `batch`; gives the IDs of the incidents that opened their group. The batch that was written last changes
-    /// nothing, and neither does an incident that is there: what may have been written may be written again.
+    /// Writes `batch` and returns the IDs of the incidents that opened their group. A batch with the ID of the last
+    /// written batch is ignored, and so is an incident that is already stored: a caller that does not know whether a
+    /// write succeeded may repeat it.
     ///
     /// # Errors
-    /// When the disk is full or broken: then nothing was written.
+    /// When the disk is full or broken; then nothing was written.
     pub fn append(&self, batch: &Batch) -> Result<Vec<String>, Error> {
         let now = format!("{:.9}", Timestamp::now());
         let fresh = self.write(|transaction| {
@@ -56,28 +57,29 @@ impl Store {
         Ok(fresh)
     }
 
-    /// How many incidents each consumer has not sent that only this process's memory holds.
+    /// Returns, by consumer, the number of its unsent incidents that exist only in this process's memory. Consumers
+    /// without any are left out.
     pub fn unsent_in_memory(&self) -> Vec<(String, u64)> {
         let held = self.held();
         let unsent = |consumer: &String| (consumer.clone(), held.waiting(consumer).count() as u64);
         self.consumers.iter().map(unsent).filter(|(_, n)| *n > 0).collect()
     }
 
-    /// Has `consumer` sent an incident that is not stored?
+    /// Reports whether `consumer` has sent an incident that is not stored yet.
     pub fn was_sent(&self, consumer: &str, id: &str) -> bool {
         !self.held().is_wanted(consumer, id)
     }
 
-    /// Keeps an incident in memory, for exporters to send and the API to show, until a batch with it is stored.
-    /// `is_kept`: that batch will keep its document.
+    /// Keeps an incident in memory, so that exporters can send it and the API can show it, until a batch with it is
+    /// stored. `is_kept`: that batch will keep its document.
     pub fn hold(&self, id: &str, document: Arc<Packed>, is_kept: bool, standing: Option<Standing>) {
         self.held().add(id, document, is_kept, standing, &self.consumers);
     }
 
-    /// Notes deliveries that the disk took no note of while it failed.
+    /// Removes the outbox entries of deliveries that could not be recorded while the disk failed.
     ///
     /// # Errors
-    /// When it still fails.
+    /// When the disk still fails.
     pub fn note_deliveries(&self) -> Result<(), Error> {
         let unnoted = self.held().unnoted();
         if unnoted.is_empty() {
@@ -155,7 +157,7 @@ impl Store {
         Ok(fresh)
     }
 
-    /// Numbers that outlive the daemon.
+    /// Returns the counters that outlive the daemon, by name.
     ///
     /// # Errors
     /// When the disk cannot be read.
@@ -168,7 +170,7 @@ impl Store {
         })
     }
 
-    /// Remembers a time in which nothing was watched.
+    /// Records a period in which no process was watched.
     ///
     /// # Errors
     /// When the disk is full or broken.
@@ -184,14 +186,14 @@ impl Store {
     }
 }
 
-/// Adds to a number.
+/// Adds `more` to a number of the table `meta`.
 pub(super) fn add(meta: &mut Table<'_, &'static str, u64>, name: &str, more: u64) -> Result<(), redb::Error> {
     let before = meta.get(name)?.map_or(0, |value| value.value());
     meta.insert(name, before + more)?;
     Ok(())
 }
 
-/// To the group that was seen last in that binary and function; else to a group of its own.
+/// Adds counted panics to the group that was last seen in that binary and function, else to a group of their own.
 fn add_counted(
     groups: &mut Table<'_, &'static str, &'static [u8]>,
     sites: &Table<'_, (&'static str, &'static str), &'static str>,

@@ -1,4 +1,4 @@
-//! The file: opening it, its tables, and what happens when the disk fails.
+//! The database file: opening it, its tables, and recovery when the disk fails.
 
 use std::{
     fs::{self, OpenOptions},
@@ -22,73 +22,74 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Error, held::Held};
 use crate::incident::Incident;
 
-/// Version of what is in the tables; another is not read.
+/// Version of the table contents; a file of another version is not read.
 const FORMAT: u64 = 1;
-/// What redb may keep of the file in memory, bytes: the system's own cache does the rest.
+/// Size of redb's cache in bytes; the page cache serves the rest.
 const CACHE: usize = 4 << 20;
-/// Tries to open a file that is taken, and the time between two.
+/// Attempts to open a file that is locked; [`PAUSE`] separates them.
 const TRIES: usize = 25;
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A text and what is known under it.
+/// Maps a text to bytes.
 pub(super) type Blobs = TableDefinition<'static, &'static str, &'static [u8]>;
-/// Pairs of texts.
+/// Set of pairs of texts.
 pub(super) type Pairs = TableDefinition<'static, (&'static str, &'static str), ()>;
-/// Numbers by name.
+/// Maps a name to a number.
 pub(super) type Numbers = TableDefinition<'static, &'static str, u64>;
 
-/// Incidents without timelines, by ID: compressed JSON.
+/// ID to the incident without its timeline: compressed JSON.
 pub(super) const DOCUMENTS: Blobs = TableDefinition::new("documents");
-/// Their timelines, by ID, so that a list need not read them.
+/// ID to the timeline of the incident, separate so that a list need not read it: compressed JSON.
 pub(super) const TIMELINES: Blobs = TableDefinition::new("timelines");
 /// Fingerprint and ID of each incident.
 pub(super) const BY_GROUP: Pairs = TableDefinition::new("by_group");
-/// Groups by fingerprint: JSON.
+/// Fingerprint to group: JSON.
 pub(super) const GROUPS: Blobs = TableDefinition::new("groups");
-/// Numbers that outlive the daemon.
+/// Name to a counter that outlives the daemon.
 pub(super) const COUNTERS: Numbers = TableDefinition::new("counters");
-/// Consumer and ID of each incident that it has not sent yet.
+/// Consumer and ID of each incident that the consumer has not sent yet.
 pub(super) const OUTBOX: Pairs = TableDefinition::new("outbox");
-/// Binary and function to the fingerprint of the group that was seen there last.
+/// Binary and function to the fingerprint of the group that was last seen there.
 pub(super) const SITES: TableDefinition<'static, (&str, &str), &str> = TableDefinition::new("sites");
-/// Gaps by their beginning: JSON.
+/// Start of a gap to the gap: JSON.
 pub(super) const GAPS: Blobs = TableDefinition::new("gaps");
-/// The format, and sums: see the names below.
+/// The format's version, and sums under the names below.
 pub(super) const META: Numbers = TableDefinition::new("meta");
-/// Compressed bytes of all documents and timelines.
+/// Key in `meta`: compressed bytes of all documents and timelines.
 pub(super) const BYTES: &str = "bytes";
-/// Number of documents.
+/// Key in `meta`: number of documents.
 pub(super) const COUNT: &str = "count";
 
 /// The incident store.
 pub struct Store {
     dir: PathBuf,
-    /// `None` after the disk has failed: it is opened anew when it is needed.
+    /// `None` after the disk has failed: the next use opens the file again.
     database: Mutex<Option<Arc<Database>>>,
     pub(super) consumers: Vec<String>,
     held: Mutex<Held>,
-    /// The last write failed.
+    /// Whether the last write failed.
     is_failing: AtomicBool,
 }
 
-/// What opening found.
+/// Result of opening the store.
 pub struct Opened {
-    /// The store.
+    /// The open store.
     pub store: Store,
-    /// Where a damaged file was put, and what was wrong with it.
+    /// New path of a damaged file, and what was wrong with it.
     pub damaged: Option<(PathBuf, String)>,
-    /// Consumers that had incidents to send and are no longer configured, with the number.
+    /// Consumers that are no longer configured, each with the number of incidents it had not sent.
     pub dropped: Vec<(String, u64)>,
-    /// When the daemon before this one was last alive.
+    /// Last time at which the previous daemon recorded that it was alive.
     pub last_beat: Option<Timestamp>,
 }
 
 impl Store {
-    /// Opens the store in directory `dir`, which is made if need be. Each of `consumers` gets every incident from now on to
-    /// send.
+    /// Opens the store in the directory `dir`, which is created if needed. From now on every kept incident is queued
+    /// for each of `consumers`.
     ///
     /// # Errors
-    /// When another daemon has it, or the disk cannot be used. A damaged file is none: it is put aside.
+    /// When another daemon has the store open, or the disk cannot be used. A damaged file is not an error: it is moved
+    /// aside.
     pub fn open(dir: &Path, consumers: &[String]) -> Result<Opened, Error> {
         let disk = |error: io::Error| failed(dir, "cannot be made", error);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(disk)?;
@@ -105,17 +106,17 @@ impl Store {
         Ok(Opened { store, damaged, dropped, last_beat })
     }
 
-    /// What the disk has not taken yet.
+    /// Locks the incidents and deliveries that the disk has not accepted yet.
     pub(super) fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The last write failed: another would most likely fail too.
+    /// Reports whether the last write failed, so that another would most likely fail too.
     pub(super) fn is_failing(&self) -> bool {
         self.is_failing.load(Ordering::Relaxed)
     }
 
-    /// The open file.
+    /// Returns the open database, and opens it first if needed.
     fn database(&self) -> Result<Arc<Database>, Error> {
         let mut held = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(database) = &*held {
@@ -133,7 +134,7 @@ impl Store {
         Ok(database)
     }
 
-    /// Changes the store: all that `change` does, durably, or nothing.
+    /// Runs `change` in a transaction: all of it is stored durably, or nothing.
     pub(super) fn write<R>(
         &self,
         change: impl FnOnce(&WriteTransaction) -> Result<R, redb::Error>,
@@ -157,7 +158,7 @@ impl Store {
         result.map_err(|error| self.give_up(database, "cannot be written to", &error))
     }
 
-    /// Looks into the store, as it was at one moment.
+    /// Runs `look` on a consistent snapshot of the store.
     pub(super) fn read<R>(
         &self,
         look: impl FnOnce(&ReadTransaction) -> Result<R, redb::Error>,
@@ -167,26 +168,28 @@ impl Store {
         result.map_err(|error| self.give_up(database, "cannot be read", &error))
     }
 
-    /// After a failure redb refuses everything until the file was opened again, which the next call does, and looks for
-    /// damage.
+    /// Closes the database after a failure: redb refuses every operation until the file is reopened, which the next
+    /// call does with a check for damage.
     fn give_up(&self, database: Arc<Database>, what: &'static str, error: &redb::Error) -> Error {
         let mut held = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another thread may have opened it again already.
+        // Another thread may have reopened it already.
         if held.as_ref().is_some_and(|held| Arc::ptr_eq(held, &database)) {
             held.take();
         }
-        // Closing a file whose contents make no sense may panic as well.
+        // Closing a corrupt file may panic as well.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
         failed(&self.dir, what, error)
     }
 
-    /// Records that the daemon is alive. Not forced to the disk: what it is for, a killed daemon, leaves the system's cache.
+    /// Records that the daemon is alive. The write is not synced: it serves to detect a killed daemon, whose writes
+    /// survive in the page cache.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the file cannot be written.
     pub fn beat(&self) -> io::Result<()> {
         let now = Timestamp::now().as_millisecond().to_string();
-        // In place: a file cut to nothing finds no room again on a full disk, and the time of the last beat would be lost.
+        // Overwritten in place: on a full disk a truncated file may find no space again, and the time of the last beat
+        // would be lost.
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -197,7 +200,7 @@ impl Store {
         file.set_len(now.len() as u64)
     }
 
-    /// Bytes of the file.
+    /// Returns the size of the database file in bytes.
     pub fn file_bytes(&self) -> u64 {
         fs::metadata(self.dir.join(FILE)).map_or(0, |meta| meta.len())
     }
@@ -218,14 +221,15 @@ enum Refusal {
     Other(String),
 }
 
-/// Opens the file, or begins a new one: a damaged one is put aside, and where and why is said.
+/// Opens the file, or creates a new one. A damaged file is moved aside; then its new path and the damage are returned
+/// too.
 fn open_or_begin(dir: &Path) -> Result<(Database, Option<(PathBuf, String)>), Error> {
     let mut damaged = None;
     for _ in 0..TRIES {
         match open(dir) {
             Ok(database) => return Ok((database, damaged)),
             Err(Refusal::Other(reason)) => return Err(failed(dir, "cannot be opened", reason)),
-            // Perhaps by a reader of our own, from before a failure.
+            // The lock may be held by a reader in this process, from before a failure.
             Err(Refusal::Taken) => thread::sleep(PAUSE),
             Err(Refusal::Damaged(reason)) if damaged.is_some() => {
                 return Err(failed(dir, "cannot be begun anew", reason));
@@ -241,7 +245,7 @@ fn open_or_begin(dir: &Path) -> Result<(Database, Option<(PathBuf, String)>), Er
     Err(failed(dir, "cannot be opened", reason))
 }
 
-/// A name for a damaged file that is not taken.
+/// Returns an unused path for a damaged file.
 fn aside(dir: &Path) -> PathBuf {
     let name = |more: String| dir.join(format!("{FILE}.damaged-{}{more}", Timestamp::now().as_second()));
     let names = std::iter::once(String::new()).chain((2..).map(|n| format!("-{n}")));
@@ -250,12 +254,12 @@ fn aside(dir: &Path) -> PathBuf {
 
 fn open(dir: &Path) -> Result<Database, Refusal> {
     let path = dir.join(FILE);
-    // Group and others have no business with what programs say when they crash.
+    // Not readable by group and others: messages of crashing programs may be confidential.
     let made = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
     made.and_then(|file| file.set_permissions(fs::Permissions::from_mode(0o600)))
         .map_err(|error| Refusal::Other(error.to_string()))?;
     let opened = guarded(|| {
-        // All checksums, so that damage is found now and not in the middle of something.
+        // Verifies all checksums, so that damage is found now rather than in a later operation.
         let database =
             Database::builder().set_cache_size(CACHE).set_check_integrity_on_open(true).create(&path)?;
         let format = prepare(&database)?;
@@ -275,15 +279,15 @@ fn open(dir: &Path) -> Result<Database, Refusal> {
     }
 }
 
-/// Contents that make no sense may make the library panic: that is an error like others.
+/// Runs `attempt` and converts a panic into an error: redb may panic on corrupt contents.
 fn guarded<R>(attempt: impl FnOnce() -> Result<R, redb::Error>) -> Result<R, redb::Error> {
     let caught = catch_unwind(AssertUnwindSafe(attempt));
     caught.unwrap_or_else(|_| Err(redb::Error::Corrupted("its contents make no sense".to_owned())))
 }
 
-/// Makes the tables if there are none; gives the format.
+/// Creates the tables if there are none, and returns the version of the format.
 fn prepare(database: &Database) -> Result<u64, redb::Error> {
-    // Without writing if it can be: a store on a full disk can still be read.
+    // Does not write unless it must: a store on a full disk can still be read.
     match database.begin_read()?.open_table(META) {
         Ok(meta) => {
             if let Some(format) = meta.get("format")? {
@@ -311,47 +315,47 @@ pub(super) fn failed(dir: &Path, what: &'static str, error: impl ToString) -> Er
     Error::Disk { path: dir.display().to_string(), what, reason: error.to_string() }
 }
 
-/// As compressed JSON.
+/// Encodes `value` as compressed JSON.
 pub(super) fn pack(value: &impl Serialize) -> Result<Vec<u8>, redb::Error> {
-    // Not bare deflate: zlib's has a checksum, and a changed word must not pass for the program's.
+    // zlib rather than raw deflate: its checksum keeps altered text from passing for the program's.
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
     serde_json::to_writer(&mut encoder, value).map_err(|error| redb::Error::Io(error.into()))?;
     encoder.finish().map_err(redb::Error::Io)
 }
 
-/// The value of compressed JSON.
+/// Decodes a value from compressed JSON.
 pub(super) fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, redb::Error> {
     let mut text = Vec::new();
     ZlibDecoder::new(bytes).read_to_end(&mut text).map_err(redb::Error::Io)?;
     serde_json::from_slice(&text).map_err(|error| redb::Error::Corrupted(error.to_string()))
 }
 
-/// As JSON.
+/// Encodes `value` as JSON.
 pub(super) fn json(value: &impl Serialize) -> Result<Vec<u8>, redb::Error> {
     serde_json::to_vec(value).map_err(|error| redb::Error::Io(error.into()))
 }
 
-/// The value of JSON.
+/// Decodes a value from JSON.
 pub(super) fn of_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, redb::Error> {
     serde_json::from_slice(bytes).map_err(|error| redb::Error::Corrupted(error.to_string()))
 }
 
-/// An incident that takes little room.
+/// An incident as compressed JSON, to save memory.
 pub struct Packed(Vec<u8>);
 
 impl Packed {
-    /// Packs it.
+    /// Compresses an incident.
     ///
     /// # Errors
-    /// When it cannot be written as JSON.
+    /// When the incident cannot be written as JSON.
     pub fn of(incident: &Incident) -> Result<Packed, Error> {
         pack(incident).map(Packed).map_err(not_packed)
     }
 
-    /// As it was.
+    /// Decompresses the incident.
     ///
     /// # Errors
-    /// When these bytes are not what [`Packed::of`] made.
+    /// When the bytes are not the output of [`Packed::of`].
     pub fn unpack(&self) -> Result<Incident, Error> {
         unpack(&self.0).map_err(not_packed)
     }

@@ -1,4 +1,4 @@
-//! What an incident does to the record of its group. Pure.
+//! Updates the record of a group for a new incident. Does no I/O.
 
 use super::Group;
 use crate::{
@@ -7,13 +7,13 @@ use crate::{
     title::title,
 };
 
-/// Executables that are named.
+/// Maximum number of executables named per group.
 const MAX_BINARIES: usize = 8;
-/// Hours of which the numbers are kept.
+/// Maximum number of hours with a count per group.
 const MAX_HOURS: usize = 48;
 
 impl Group {
-    /// Counts `incident`; `kept`: its document is.
+    /// Counts `incident`. `kept`: its document is kept.
     pub(super) fn add(&mut self, incident: &Incident, kept: bool) {
         if self.count == 0 {
             self.fingerprint.clone_from(&incident.fingerprint);
@@ -36,7 +36,7 @@ impl Group {
         }
     }
 
-    /// Counts panics of which no more is known than where.
+    /// Counts panics of which only binary and function are known.
     pub(super) fn add_counted(&mut self, binary: &str, function: Option<&str>, count: u64, now: &str) {
         if self.count == 0 {
             self.first_seen = now.to_owned();
@@ -74,20 +74,20 @@ impl Group {
     }
 }
 
-/// Hours since 1970.
+/// Returns the hours since 1970 of an RFC 3339 time.
 fn hour(time: &str) -> Option<u64> {
     let time: jiff::Timestamp = time.parse().ok()?;
     u64::try_from(time.as_second() / 3600).ok()
 }
 
-/// Where it was raised; of a fatal error the innermost frame outside the runtime.
+/// Returns the frame that raised the panic; of a fatal error the innermost frame outside the runtime.
 fn site(incident: &Incident) -> Option<&Frame> {
     let raised = incident.panics.first().and_then(|panic| panic.site.as_ref());
     let user = |frame: &&Frame| frame_class::of_frame(frame, None) != Class::Runtime;
     raised.or_else(|| incident.stack.iter().find(user)).or_else(|| incident.stack.first())
 }
 
-/// Binary and function it was raised in, by which counted panics find their group.
+/// Returns the binary and the function that raised the panic, which map counted panics to their group.
 pub(super) fn place_key(incident: &Incident) -> (&str, &str) {
     let function = site(incident).map_or("", |frame| frame.function.as_str());
     (incident.process.binary_name().unwrap_or_default(), function)

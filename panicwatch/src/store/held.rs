@@ -1,7 +1,7 @@
-//! What the disk has not taken yet, in memory: incidents that exporters can send meanwhile, and deliveries whose outbox
-//! entries could not be removed. So a full disk stops neither JSON lines on another one nor hooks.
+//! Data that the disk has not accepted yet, in memory: incidents that exporters can send meanwhile, and deliveries
+//! whose outbox entries could not be removed. So a full disk stops neither hooks nor JSON lines on another disk.
 //!
-//! Knows no tables. Must not know why a write failed, nor when it is retried.
+//! This module does not depend on the tables, nor on why a write failed or when it is retried.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,33 +10,34 @@ use std::{
 
 use super::{Packed, Standing};
 
-/// Incidents that may wait here for an exporter: of more the oldest are given up, counted.
+/// Maximum number of incidents that wait here for an exporter; beyond it the oldest are dropped and counted.
 pub(super) const MAX_UNSENT: usize = 10_000;
 
 /// An incident that is not stored.
 pub(super) struct Unstored {
     document: Arc<Packed>,
-    /// The store will take the document, and outbox entries for those that have not sent it; else only exporters need it.
+    /// The store will keep the document, with outbox entries for consumers that have not sent it; otherwise only
+    /// exporters need it.
     is_kept: bool,
-    /// Consumers that have not sent it.
+    /// Consumers that have not sent the incident.
     unsent: BTreeSet<String>,
     standing: Option<Standing>,
 }
 
-/// All of it.
+/// All data that the disk has not accepted.
 #[derive(Default)]
 pub(super) struct Held {
     incidents: BTreeMap<String, Unstored>,
-    /// IDs of those above that a consumer has not sent.
+    /// IDs in `incidents` that at least one consumer has not sent.
     unsent: BTreeSet<String>,
-    /// Consumer and ID of stored incidents that were sent, while the disk takes no note of it.
+    /// Consumer and ID of stored incidents that were sent, but whose outbox entries still exist on disk.
     sent: BTreeSet<(String, String)>,
-    /// Incidents given up since [`Held::take_given_up`], by consumer.
+    /// Incidents dropped since [`Held::take_given_up`], by consumer.
     given_up: BTreeMap<String, u64>,
 }
 
 impl Held {
-    /// Takes an incident for all of `consumers`. `is_kept`: the store will take its document.
+    /// Adds an incident for all of `consumers`. `is_kept`: the store will keep its document.
     pub(super) fn add(
         &mut self,
         id: &str,
@@ -65,7 +66,7 @@ impl Held {
         }
     }
 
-    /// Notes that `consumer` sent an incident; false when it is not one that waits here.
+    /// Records that `consumer` sent an incident; returns false if the incident does not wait here.
     pub(super) fn sent_one(&mut self, consumer: &str, id: &str) -> bool {
         let Some(unstored) = self.incidents.get_mut(id) else { return false };
         unstored.unsent.remove(consumer);
@@ -78,36 +79,36 @@ impl Held {
         true
     }
 
-    /// Notes that `consumer` sent a stored incident, until [`Held::noted`].
+    /// Records that `consumer` sent a stored incident, until [`Held::noted`] removes the record.
     pub(super) fn remember_sent(&mut self, consumer: &str, id: &str) {
         self.sent.insert((consumer.to_owned(), id.to_owned()));
     }
 
-    /// Consumer and ID of deliveries that the disk has not noted.
+    /// Returns consumer and ID of the deliveries that are not recorded on disk.
     pub(super) fn unnoted(&self) -> Vec<(String, String)> {
         self.sent.iter().cloned().collect()
     }
 
-    /// `consumer` has sent that stored incident.
+    /// Reports whether `consumer` has sent that stored incident.
     pub(super) fn is_sent(&self, consumer: &str, id: &str) -> bool {
-        // Almost always there is none.
+        // The set is almost always empty.
         !self.sent.is_empty() && self.sent.contains(&(consumer.to_owned(), id.to_owned()))
     }
 
-    /// The disk has noted these deliveries.
+    /// Forgets deliveries that are now recorded on disk.
     pub(super) fn noted(&mut self, deliveries: &[(String, String)]) {
         for delivery in deliveries {
             self.sent.remove(delivery);
         }
     }
 
-    /// May `consumer` still send that incident, as far as is known here?
+    /// Reports whether `consumer` may still have to send that incident, as far as is known here.
     pub(super) fn is_wanted(&self, consumer: &str, id: &str) -> bool {
         self.incidents.get(id).is_none_or(|unstored| unstored.unsent.contains(consumer))
     }
 
-    /// The store has taken an incident, and with it an outbox entry for each consumer that wanted it at that time; perhaps
-    /// for all, if an earlier write succeeded unnoticed.
+    /// Removes an incident that is stored now. Its outbox entries are for the consumers that wanted it when it was
+    /// written, or for all of them if an earlier write succeeded although it was reported as failed.
     pub(super) fn stored(&mut self, id: &str, consumers: &[String]) {
         let Some(unstored) = self.incidents.remove(id) else { return };
         self.unsent.remove(id);
@@ -116,7 +117,7 @@ impl Held {
         }
     }
 
-    /// IDs that `consumer` has not sent, oldest first.
+    /// Yields the IDs that `consumer` has not sent, oldest first.
     pub(super) fn waiting<'a>(&'a self, consumer: &'a str) -> impl Iterator<Item = &'a str> {
         let wants = move |id: &&String| {
             self.incidents.get(id.as_str()).is_some_and(|unstored| unstored.unsent.contains(consumer))
@@ -124,17 +125,17 @@ impl Held {
         self.unsent.iter().filter(wants).map(String::as_str)
     }
 
-    /// A document that is not stored yet.
+    /// Returns a document that is not stored yet.
     pub(super) fn document(&self, id: &str) -> Option<Arc<Packed>> {
         Some(self.incidents.get(id)?.document.clone())
     }
 
-    /// How an incident that is not stored stands in its group.
+    /// Returns the rank of an unstored incident in its group; the inner `None`: not known.
     pub(super) fn standing(&self, id: &str) -> Option<Option<Standing>> {
         self.incidents.get(id).map(|unstored| unstored.standing)
     }
 
-    /// Incidents of `consumer` that were given up since the last call.
+    /// Returns the number of incidents dropped for `consumer` since the last call.
     pub(super) fn take_given_up(&mut self, consumer: &str) -> u64 {
         self.given_up.remove(consumer).unwrap_or(0)
     }
@@ -174,7 +175,7 @@ mod tests {
         assert!(held.document("2").is_none() && held.standing("2").is_none(), "no exporter needs it");
         assert!(!held.is_wanted("a", "1") && held.is_wanted("b", "1"));
         held.stored("1", &both);
-        // Its outbox entry may be there, if a write succeeded that was taken for a failure.
+        // Its outbox entry may exist, if a write succeeded that was reported as failed.
         assert!(held.is_sent("a", "1") && !held.is_sent("b", "1"));
         assert!(!held.sent_one("b", "1"), "it waits in the store from now on");
         held.noted(&held.unnoted());

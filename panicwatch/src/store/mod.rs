@@ -1,6 +1,6 @@
-//! The incident store: what is kept, how it is asked for, and what waits to be sent.
+//! The incident store: kept incidents, queries, and the exporters' outboxes.
 //!
-//! Must not know who sends what where, nor how incidents are made. docs/store.md says what is promised.
+//! This module does not depend on how incidents are made or where they are sent. docs/store.md lists its guarantees.
 
 mod append;
 mod database;
@@ -22,155 +22,156 @@ pub use rate::GroupRate;
 
 use crate::incident::{Incident, Kind, Outcome};
 
-/// Which incidents; what is `None` does not matter.
+/// Selects incidents; a field that is `None` matches every incident.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Query {
-    /// At this time or later, RFC 3339.
+    /// Matches incidents at this time or later, RFC 3339.
     pub from: Option<String>,
-    /// Before this time, RFC 3339.
+    /// Matches incidents before this time, RFC 3339.
     pub to: Option<String>,
-    /// Of this process.
+    /// Matches incidents of this process.
     pub pid: Option<u32>,
-    /// Of an executable whose path contains this.
+    /// Matches incidents of an executable whose path contains this text.
     pub exe: Option<String>,
-    /// Of this group.
+    /// Matches incidents of this group.
     pub fingerprint: Option<String>,
-    /// Of this kind.
+    /// Matches incidents of this kind.
     pub kind: Option<Kind>,
-    /// That ended so.
+    /// Matches incidents with this outcome.
     pub outcome: Option<Outcome>,
-    /// Whose message, value type or a function on the stack contains this, letter case aside.
+    /// Matches incidents whose message, value type or a function on the stack contains this text, ignoring case.
     pub text: Option<String>,
-    /// Older than the incident of this ID (what [`Page::next`] said).
+    /// Matches incidents older than the one with this ID (see [`Page::next`]).
     pub before: Option<String>,
-    /// At most that many; `None`: 100.
+    /// Maximum number of incidents to return; `None`: 100.
     pub limit: Option<usize>,
 }
 
-/// Incidents, newest first, without their timelines.
+/// A page of incidents without their timelines.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Page {
-    /// They.
+    /// The incidents, newest first.
     pub incidents: Vec<Incident>,
-    /// For [`Query::before`]: there may be more.
+    /// Value of [`Query::before`] for the next page; `None` on the last page.
     pub next: Option<String>,
 }
 
-/// All incidents of one fingerprint that were ever seen here.
+/// The record of all incidents of one fingerprint that this store has seen.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Group {
-    /// The fingerprint.
+    /// Fingerprint of the incidents.
     pub fingerprint: String,
-    /// What the newest is called ([`crate::title`]).
+    /// Title of the newest kept incident ([`crate::title`]).
     pub title: String,
-    /// Its kind.
+    /// Kind of the newest kept incident.
     pub kind: Option<Kind>,
-    /// Type of the value, of a panic.
+    /// Type of the panic value.
     pub class: Option<String>,
-    /// Where it was raised: function, and file:line of the newest.
+    /// Function and file:line where the newest kept incident was raised.
     pub site: Option<String>,
-    /// Base names of executables it was seen in, a few.
+    /// Base names of executables in which the group was seen, at most eight.
     pub binaries: Vec<String>,
-    /// RFC 3339.
+    /// Time of the first incident, RFC 3339.
     pub first_seen: String,
-    /// RFC 3339.
+    /// Time of the last incident, RFC 3339.
     pub last_seen: String,
-    /// Incidents, those not kept included.
+    /// Number of incidents, including those that were not kept.
     pub count: u64,
-    /// Of these, how many were counted only.
+    /// Number of these incidents that were only counted.
     pub counted: u64,
-    /// By outcome, as in the document.
+    /// Number of incidents by outcome; the names are those of the document.
     pub outcomes: BTreeMap<String, u64>,
-    /// ID of the newest that was kept.
+    /// ID of the newest incident that was kept.
     pub newest: Option<String>,
-    /// Incidents an hour, oldest first, of the last hours: `(hours since 1970, number)`.
+    /// Incidents per hour in the last hours, oldest first: `(hours since 1970, number)`.
     pub hours: Vec<(u64, u64)>,
 }
 
-/// How an incident stands in its group.
+/// Rank of an incident in its group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
-    /// Incidents of the group so far.
+    /// Number of incidents in the group so far.
     pub count: u64,
-    /// It opened the group.
+    /// Whether this incident opened the group.
     pub is_first: bool,
 }
 
-/// A time in which nothing was watched.
+/// A period in which no process was watched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
-    /// RFC 3339.
+    /// Start, RFC 3339.
     pub from: String,
-    /// RFC 3339.
+    /// End, RFC 3339.
     pub to: String,
-    /// As a sentence.
+    /// The reason, as a sentence.
     pub reason: String,
 }
 
-/// Why the store could not do it.
+/// Why a store operation failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The disk, or its contents.
+    /// The disk failed, or the contents of the file are damaged.
     #[error("the incident store {path} {what}: {reason}")]
     Disk {
-        /// File.
+        /// Path of the store.
         path: String,
-        /// "cannot be written to" and the like.
+        /// The operation that failed, such as "cannot be written to".
         what: &'static str,
-        /// As the system says it.
+        /// The system's or the database's error message.
         reason: String,
     },
-    /// What was asked makes no sense.
+    /// The query is invalid.
     #[error("{0}")]
     Query(String),
 }
 
-/// What readers of the store need.
+/// Read access to the store.
 pub trait Archive: Send + Sync {
-    /// The whole document; `None` when there is none of that ID (any more).
+    /// Returns the whole document; `None` when no incident has that ID, or it was deleted.
     ///
     /// # Errors
     /// When the disk cannot be read.
     fn incident(&self, id: &str) -> Result<Option<Incident>, Error>;
-    /// Those that fit.
+    /// Returns the incidents that match `query`.
     ///
     /// # Errors
-    /// When the disk cannot be read, or a time in the query is none.
+    /// When the disk cannot be read, or a time in the query is invalid.
     fn incidents(&self, query: &Query) -> Result<Page, Error>;
-    /// All groups, that of the newest incident first.
+    /// Returns all groups, the most recently seen first.
     ///
     /// # Errors
     /// When the disk cannot be read.
     fn groups(&self) -> Result<Vec<Group>, Error>;
-    /// Times in which nothing was watched, newest first.
+    /// Returns the periods in which no process was watched, newest first.
     ///
     /// # Errors
     /// When the disk cannot be read.
     fn gaps(&self) -> Result<Vec<Gap>, Error>;
 }
 
-/// Panics that were counted without being captured, since the last time.
+/// Panics that were counted without being captured, since the last report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counted {
     /// Base name of the executable.
     pub binary: String,
-    /// Function they were raised in, when it is known.
+    /// Function that raised them, if known.
     pub function: Option<String>,
-    /// How many.
+    /// Number of panics.
     pub count: u64,
 }
 
-/// What is written at once, or not at all.
+/// Data that is written in one transaction.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    /// The same when a batch is written again because it is not known whether it was; else another.
+    /// Identifies the batch: it stays the same when a batch is written again because the outcome of the first write is
+    /// unknown.
     pub id: u64,
-    /// New incidents, each with whether it is kept (else it counts in its group only).
+    /// New incidents, each with whether its document is kept; otherwise it only counts in its group.
     pub incidents: Vec<(Arc<Incident>, bool)>,
-    /// Panics without a document.
+    /// Panics that were counted without a document.
     pub counted: Vec<Counted>,
-    /// Added to counters that outlive the daemon, by name.
+    /// Amounts to add to the counters that outlive the daemon, by name.
     pub counters: Vec<(String, u64)>,
 }

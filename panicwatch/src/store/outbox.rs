@@ -1,4 +1,5 @@
-//! The exporters' queues: which incidents each has not sent yet, in the same file, so that none is lost with us.
+//! The exporters' queues: the incidents that each has not sent yet. They are kept in the store's file, so that a crash
+//! of panicwatch loses none.
 
 use std::{ops::RangeInclusive, sync::Arc};
 
@@ -10,17 +11,17 @@ use super::{
 };
 use crate::incident::Incident;
 
-/// Above every ID.
+/// Sorts after every ID.
 const LAST: &str = "~";
 
-/// Waits until a number that tells consumers of something rises; for ever when it never will.
+/// Waits until the number increases, which wakes consumers; never returns if the sender is gone.
 pub(crate) async fn risen(number: &mut tokio::sync::watch::Receiver<u64>) {
     if number.changed().await.is_err() {
         std::future::pending().await
     }
 }
 
-/// One consumer's queue.
+/// The queue of one consumer.
 #[derive(Clone)]
 pub struct Outbox {
     store: Arc<Store>,
@@ -28,7 +29,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// That of `consumer`, one of those that the store was opened for.
+    /// Returns the queue of `consumer`, one of those that the store was opened with.
     pub fn new(store: Arc<Store>, consumer: &str) -> Outbox {
         Outbox { store, consumer: consumer.to_owned() }
     }
@@ -37,8 +38,8 @@ impl Outbox {
         (self.consumer.as_str(), "")..=(self.consumer.as_str(), LAST)
     }
 
-    /// The oldest that wait, at most `limit`, leaving out `skip` of them: those in the store, then those that the disk has
-    /// not taken yet.
+    /// Returns the oldest waiting incidents, at most `limit` after the first `skip`: those in the store, then those
+    /// that the disk has not accepted yet.
     ///
     /// # Errors
     /// When the disk cannot be read and no incident waits in memory.
@@ -64,8 +65,8 @@ impl Outbox {
         Ok(incidents)
     }
 
-    /// IDs of those that wait in the store, oldest first, at most `limit` after the first `skip`; and how many of `skip` are
-    /// left to be skipped elsewhere.
+    /// Returns the IDs of incidents that wait in the store, oldest first, at most `limit` after the first `skip`, and
+    /// how many of `skip` remain to be skipped among those in memory.
     fn stored_ids(&self, skip: usize, limit: usize) -> Result<(Vec<String>, usize), Error> {
         self.store.read(|transaction| {
             let table = transaction.open_table(OUTBOX)?;
@@ -87,7 +88,7 @@ impl Outbox {
         })
     }
 
-    /// How an incident stands in its group; `None` when that is not known.
+    /// Returns the rank of an incident in its group; `None` when it is not known.
     ///
     /// # Errors
     /// When the disk cannot be read.
@@ -100,11 +101,11 @@ impl Outbox {
         Ok(group.map(|group| Standing { count: group.count, is_first: group.first_seen == incident.time }))
     }
 
-    /// These are sent. What a failing disk does not note is remembered in memory, and sent again only if the daemon ends
-    /// before the disk has noted it.
+    /// Marks incidents as sent. While the disk fails, that is recorded in memory: they are sent again only if the
+    /// daemon ends before the disk recovers.
     ///
     /// # Errors
-    /// Never; a caller need not know how it is remembered.
+    /// Never; the caller need not know where it is recorded.
     pub fn done(&self, ids: &[&str]) -> Result<(), Error> {
         let mut held = self.store.held();
         for id in ids {
@@ -124,7 +125,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// How many wait.
+    /// Returns the number of waiting incidents.
     ///
     /// # Errors
     /// When the disk cannot be read and no incident waits in memory.
@@ -136,7 +137,8 @@ impl Outbox {
         }
     }
 
-    /// Gives up the oldest beyond `max`, except those that `keep` names; how many were given up since the last call.
+    /// Drops the oldest incidents beyond `max`, except those for which `keep` returns true; returns how many were
+    /// dropped since the last call, including those dropped from memory.
     ///
     /// # Errors
     /// As [`Outbox::waiting`].
@@ -157,7 +159,7 @@ impl Outbox {
 }
 
 impl Store {
-    /// Forgets what consumers had to send that are no longer there.
+    /// Removes the outbox entries of consumers that are no longer configured, and returns their number by consumer.
     pub(super) fn drop_strangers(&self) -> Result<Vec<(String, u64)>, Error> {
         let strangers = self.read(|transaction| {
             let table = transaction.open_table(OUTBOX)?;
@@ -185,7 +187,7 @@ impl Store {
         Ok(strangers)
     }
 
-    /// Does anybody still have to send it?
+    /// Reports whether a consumer has not sent the incident yet.
     pub(super) fn is_wanted(
         &self,
         outbox: &impl ReadableTable<(&'static str, &'static str), ()>,
@@ -199,7 +201,7 @@ impl Store {
         Ok(false)
     }
 
-    /// Is a document of that ID there?
+    /// Reports whether a document with that ID is stored.
     ///
     /// # Errors
     /// When the disk cannot be read.

@@ -1,18 +1,19 @@
-//! How many incidents of one group are kept: of a storm of the same defect a few tell enough, the rest is counted.
+//! Limits how many incidents of one group are kept: a few incidents of a panic storm are enough, the rest are only
+//! counted.
 
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
 };
 
-/// The time over which a rate is taken.
+/// Period of the rate.
 const SPAN: Duration = Duration::from_secs(60);
-/// Beyond the rate one in so many is kept.
+/// Beyond the rate, one in this many incidents is kept.
 const SAMPLED: u64 = 100;
-/// Groups that are remembered: more begin anew.
+/// Maximum number of groups to remember; beyond it the expired ones are forgotten, or all if none has expired.
 const MAX_GROUPS: usize = 10_000;
 
-/// Rates by fingerprint.
+/// Start of the current period and incidents in it, by fingerprint.
 #[derive(Debug)]
 pub struct GroupRate {
     per_minute: u32,
@@ -20,12 +21,12 @@ pub struct GroupRate {
 }
 
 impl GroupRate {
-    /// `per_minute` of a group are kept; 0: all are.
+    /// Keeps `per_minute` incidents of each group; 0: all.
     pub fn new(per_minute: u32) -> GroupRate {
         GroupRate { per_minute, groups: HashMap::new() }
     }
 
-    /// Shall this one be kept?
+    /// Counts an incident, and reports whether to keep it.
     pub fn keep(&mut self, fingerprint: &str, now: Instant) -> bool {
         if self.per_minute == 0 {
             return true;

@@ -1,4 +1,4 @@
-//! Asking the store.
+//! Queries of the store.
 
 use std::ops::Bound;
 
@@ -11,12 +11,13 @@ use super::{
 };
 use crate::incident::Incident;
 
-/// Incidents a page has unless asked otherwise, and at most.
+/// Default and maximum number of incidents per page.
 const LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
-/// Incidents that are looked at for one page; when few fit, a page may be short, and `next` goes on from there.
+/// Maximum number of incidents examined for one page. If few of them match, the page is short, and `next` continues
+/// from there.
 const MAX_LOOKED_AT: usize = 5000;
-/// Above every ID.
+/// Sorts after every ID.
 const LAST: &str = "~";
 
 impl Archive for Store {
@@ -83,7 +84,7 @@ impl Archive for Store {
 }
 
 impl Store {
-    /// The group of that fingerprint.
+    /// Returns the group of that fingerprint.
     ///
     /// # Errors
     /// When the disk cannot be read.
@@ -94,7 +95,7 @@ impl Store {
         })
     }
 
-    /// A number of the `meta` table.
+    /// Returns a number of the table `meta`.
     pub(super) fn sum(&self, name: &str) -> Result<u64, Error> {
         self.read(|transaction| Ok(transaction.open_table(META)?.get(name)?.map_or(0, |value| value.value())))
     }
@@ -102,7 +103,7 @@ impl Store {
 
 type Ids<'a> = Box<dyn Iterator<Item = Result<String, redb::Error>> + 'a>;
 
-/// IDs before `before`, newest first, of one group if one is asked for.
+/// Yields the IDs before `before`, newest first, of one group if `group` is given.
 fn ids<'a>(
     transaction: &ReadTransaction,
     group: Option<&'a str>,
@@ -123,7 +124,7 @@ fn ids<'a>(
     })
 }
 
-/// A query made ready.
+/// A query with parsed times and the text in lower case.
 struct Filter<'a> {
     query: &'a Query,
     from: Option<Timestamp>,
@@ -144,7 +145,8 @@ impl<'a> Filter<'a> {
         Ok(Filter { query, from, to, text: query.text.as_ref().map(|text| text.to_lowercase()) })
     }
 
-    /// It and all that come after are too old. IDs begin with the time in milliseconds.
+    /// Reports whether this incident and all older ones are before the query's range. IDs start with the time in
+    /// milliseconds.
     fn is_past(&self, incident: &Incident) -> bool {
         let slack = jiff::SignedDuration::from_secs(1);
         let time: Option<Timestamp> = incident.time.parse().ok();

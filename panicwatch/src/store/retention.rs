@@ -1,4 +1,4 @@
-//! Keeping the store within its bounds: the oldest incidents go, but none that an exporter still has to send.
+//! Keeps the store within its limits: the oldest incidents are deleted, except those that an exporter has not sent yet.
 
 use std::collections::BTreeSet;
 
@@ -12,15 +12,15 @@ use super::{
 };
 use crate::{config, incident::Incident};
 
-/// Incidents that go at once: whoever wants to write must not wait long.
+/// Maximum number of incidents deleted in one transaction, so that writers need not wait long.
 const AT_ONCE: usize = 200;
-/// Groups that are remembered: beyond them those seen longest ago go, a tenth at once.
+/// Maximum number of groups; beyond it those least recently seen are deleted, a tenth of the maximum at once.
 const MAX_GROUPS: usize = 20_000;
-/// Oldest incidents that are looked at for some that may go.
+/// Maximum number of the oldest incidents examined to find some to delete.
 const LOOKED_AT: usize = 2000;
 
 impl Store {
-    /// Bytes and number of the incidents that are kept.
+    /// Returns the size in bytes and the number of the kept incidents.
     ///
     /// # Errors
     /// When the disk cannot be read.
@@ -28,7 +28,7 @@ impl Store {
         Ok((self.sum(BYTES)?, self.sum(COUNT)?))
     }
 
-    /// Lets some of what is beyond the bounds go; how many incidents that were. To be called again until it is 0.
+    /// Deletes some of the incidents beyond the limits, and returns how many. Call it again until it returns 0.
     ///
     /// # Errors
     /// When the disk is full or broken.
@@ -37,7 +37,7 @@ impl Store {
         let (bytes, count) = self.size()?;
         let age = jiff::SignedDuration::try_from(bounds.max_age.0).unwrap_or(jiff::SignedDuration::MAX);
         let oldest = now.checked_sub(age).unwrap_or(Timestamp::MIN);
-        // Whether anything is too old can be told from the oldest alone, without writing.
+        // The oldest incident alone shows whether any is too old, without a write.
         let too_old = self.oldest()?.is_some_and(|time| time < oldest);
         if bytes <= bounds.max_bytes.0 && count <= bounds.max_count && !too_old {
             return Ok(0);
@@ -79,7 +79,7 @@ impl Store {
         })
     }
 
-    /// Forgets the groups that were seen longest ago, when there are more than `max`.
+    /// Deletes the least recently seen groups when there are more than `max`.
     fn prune_groups(&self, max: usize) -> Result<(), Error> {
         if self.read(|transaction| Ok(transaction.open_table(GROUPS)?.len()?))? <= max as u64 {
             return Ok(());

@@ -1,28 +1,28 @@
-//! Lists as cells of text, safe to show. Must not know how tables are laid out.
+//! Formats the lists as cells of text that is safe to print. Does not depend on how tables are laid out.
 
 use super::{Rates, Snapshot};
 use crate::{escape::one_line_max, title};
 
-/// Characters of a cell at most: no screen is wider.
+/// Maximum number of characters in a cell, more than any screen is wide.
 const CELL: usize = 300;
 
-/// A list.
+/// A list of `panicwatch top`.
 pub(super) struct List {
     pub(super) title: &'static str,
-    /// With how wide a column is; 0: what is left.
+    /// Titles and widths of the columns; the column of width 0 takes the remaining space.
     pub(super) heads: &'static [(&'static str, u16)],
-    /// Columns that can go where there is no room, the first of them first.
+    /// Columns to drop for lack of space, in this order.
     pub(super) spare: &'static [usize],
     pub(super) rows: Vec<Vec<String>>,
 }
 
-/// Columns between columns.
+/// Space between columns, in characters.
 pub(super) const GAP: u16 = 2;
-/// What the widest column needs to be of use.
+/// Minimum useful width of the column that takes the remaining space.
 const REST: u16 = 30;
 
 impl List {
-    /// The numbers of the columns that are shown in `width`.
+    /// Returns the indices of the columns shown in `width` characters.
     pub(super) fn columns(&self, width: u16) -> Vec<usize> {
         let mut columns: Vec<usize> = (0..self.heads.len()).collect();
         let needs = |columns: &[usize]| -> u16 { columns.iter().map(|i| self.heads[*i].1 + GAP).sum() };
@@ -48,7 +48,7 @@ fn percent(value: Option<f64>) -> String {
     value.map_or("-".to_owned(), |value| format!("{value:.2} %"))
 }
 
-/// "2025-07-09 03:12:44": to the second, UTC as the API tells it.
+/// Formats a time to the second, UTC as in the API: "2025-07-09 03:12:44".
 fn time(text: &str) -> String {
     safe(&text.chars().take(19).collect::<String>().replace('T', " "))
 }
@@ -118,14 +118,14 @@ fn processes(snapshot: &Snapshot) -> List {
     List { title: "Processes", heads, spare: &[2, 4], rows: snapshot.processes.iter().map(row).collect() }
 }
 
-/// What recording costs watched processes and all others.
+/// Formats the overhead of recording for watched processes and for all others.
 fn recording(target: Option<f64>, host: Option<f64>) -> String {
     let percent =
         |value: Option<f64>| value.map_or("not measured".to_owned(), |value| format!("{value:.2} %"));
     format!("costs {} of watched CPU time, {} of the machine", percent(target), percent(host))
 }
 
-/// The daemon, as lines; problems each on one of their own.
+/// Formats the status of the daemon; each problem is on a line of its own.
 pub(super) fn health(snapshot: &Snapshot) -> Vec<String> {
     let health = &snapshot.health;
     let own = &health.own;

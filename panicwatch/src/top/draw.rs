@@ -1,4 +1,4 @@
-//! Draws a snapshot on a screen. Must not know where it comes from, nor read keys.
+//! Draws a snapshot on a terminal. Neither fetches the snapshot nor reads keys.
 
 use ratatui::{
     Frame,
@@ -11,33 +11,33 @@ use ratatui::{
 use super::{Rates, Snapshot, cells};
 
 const KEYS: &str = " q quit   Tab next list   ↑ ↓ PgUp PgDn Home End scroll   p pause   r refresh now ";
-/// Lines of problems at most.
+/// Maximum number of lines with problems.
 const PROBLEMS: u16 = 4;
 
-/// What is shown, and where the reader is.
+/// The state of the screen: data and selection.
 #[derive(Debug, Default)]
 pub struct Screen {
-    /// The newest picture; `None` until one has come.
+    /// The latest snapshot; `None` before the first.
     pub snapshot: Option<Snapshot>,
-    /// How fast groups grow.
+    /// Growth rates of the groups.
     pub rates: Rates,
-    /// Why there is no newer one.
+    /// Why the latest request failed.
     pub trouble: Option<String>,
-    /// No newer one is wanted.
+    /// Whether the display is paused, so that newer snapshots are ignored.
     pub paused: bool,
-    /// The list that keys scroll: 0 to 2.
+    /// Index of the list that keys scroll: 0 to 2.
     list: usize,
-    /// The chosen row of each.
+    /// Selected row of each list.
     rows: [TableState; 3],
 }
 
 impl Screen {
-    /// Keys are for the next list, or the one before.
+    /// Moves the keyboard focus to the next or, with `back`, the previous list.
     pub fn next_list(&mut self, back: bool) {
         self.list = (self.list + if back { 2 } else { 1 }) % 3;
     }
 
-    /// Chooses another row of the list.
+    /// Moves the selection in the focused list by `by` rows.
     pub fn scroll(&mut self, by: isize) {
         let Some(snapshot) = &self.snapshot else { return };
         let length = [snapshot.groups.len(), snapshot.incidents.len(), snapshot.processes.len()][self.list];
@@ -47,7 +47,7 @@ impl Screen {
     }
 }
 
-/// Draws it.
+/// Draws the screen.
 pub fn draw(frame: &mut Frame<'_>, screen: &mut Screen) {
     let Some(snapshot) = &screen.snapshot else {
         let text = screen.trouble.as_deref().unwrap_or("asking the daemon …");
@@ -80,7 +80,7 @@ pub fn draw(frame: &mut Frame<'_>, screen: &mut Screen) {
 }
 
 fn table(frame: &mut Frame<'_>, list: cells::List, area: Rect, state: &mut TableState, chosen: bool) {
-    // The border takes one on each side.
+    // The border takes one column on each side.
     let columns = list.columns(area.width.saturating_sub(2));
     let widths = columns.iter().map(|i| match list.heads[*i].1 {
         0 => Constraint::Fill(1),

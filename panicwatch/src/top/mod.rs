@@ -1,6 +1,7 @@
-//! What `panicwatch top` shows: a daemon's groups, incidents, processes and health, as its API tells them.
+//! The data of `panicwatch top`: a daemon's groups, incidents, processes and health, from its API.
 //!
-//! Knows the API's documents and clocks given from outside. Must not know sockets, files, nor where the screen is.
+//! This module depends on the API's documents; times are passed in. It does not depend on sockets, files or the
+//! terminal.
 
 mod cells;
 mod draw;
@@ -23,48 +24,48 @@ use crate::{
     store::Group,
 };
 
-/// Rates are of this time.
+/// Period over which rates are computed.
 const LATELY: Duration = Duration::from_secs(60);
-/// Incidents that are asked for.
+/// Number of incidents to fetch.
 const INCIDENTS: usize = 100;
 
-/// The daemon's health, as `/api/v1/status` tells it.
+/// The daemon's health, from `/api/v1/status`.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Health {
-    /// Version.
+    /// Version of panicwatch.
     pub version: String,
-    /// All probes are in place.
+    /// Whether the daemon is ready: all probes are attached, and no problem exists.
     pub ready: bool,
-    /// What is wrong, as sentences.
+    /// Current problems, as sentences.
     pub problems: Vec<String>,
-    /// Go processes.
+    /// Number of Go processes.
     pub processes: usize,
-    /// Of these, watched.
+    /// Number of Go processes that are watched.
     pub watched: usize,
-    /// The daemon's own numbers.
+    /// Counters and costs of the daemon itself.
     pub own: Own,
 }
 
-/// All of it at one moment.
+/// The state of the daemon at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// The daemon.
+    /// Health of the daemon.
     pub health: Health,
-    /// Groups, that of the newest incident first.
+    /// Groups, the most recently seen first.
     pub groups: Vec<Group>,
-    /// The newest incidents.
+    /// The latest incidents, newest first.
     pub incidents: Vec<Incident>,
-    /// Go processes.
+    /// Known Go processes.
     pub processes: Vec<Process>,
-    /// Their binaries.
+    /// Binaries of these processes.
     pub binaries: Vec<Binary>,
 }
 
 impl Snapshot {
-    /// Asks a daemon.
+    /// Fetches a snapshot from a daemon.
     ///
     /// # Errors
-    /// When one of the questions is not answered.
+    /// When one of the requests fails.
     pub async fn ask(client: &Client) -> Result<Snapshot, Error> {
         #[derive(Deserialize)]
         struct Groups {
@@ -89,25 +90,25 @@ impl Snapshot {
     }
 }
 
-/// How fast groups grow.
+/// Computes the growth rates of groups.
 #[derive(Debug, Default)]
 pub struct Rates {
-    /// Counts at moments, oldest first.
+    /// Counts by fingerprint at past times, oldest first.
     seen: VecDeque<(Duration, HashMap<String, u64>)>,
 }
 
 impl Rates {
-    /// Remembers the counts of now; `now` is of any clock that does not go back.
+    /// Records the current counts; `now` may be of any monotonic clock.
     pub fn see(&mut self, now: Duration, groups: &[Group]) {
         let counts = groups.iter().map(|group| (group.fingerprint.clone(), group.count)).collect();
         self.seen.push_back((now, counts));
-        // One that is old enough stays, to count from.
+        // Keeps one sample that is old enough to compare with.
         while self.seen.get(1).is_some_and(|(then, _)| now.saturating_sub(*then) >= LATELY) {
             self.seen.pop_front();
         }
     }
 
-    /// Incidents a minute of a group, lately; `None` before there are two looks.
+    /// Returns the incidents per minute of a group over the last minute; `None` before the second snapshot.
     pub fn per_minute(&self, fingerprint: &str) -> Option<f64> {
         let ((then, before), (now, after)) = (self.seen.front()?, self.seen.back()?);
         let passed = now.saturating_sub(*then).as_secs_f64();
@@ -126,7 +127,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::incident::{Kind, Outcome};
 
-    /// Texts as a hostile program would choose them.
+    /// Returns a snapshot with texts as a hostile program could choose them.
     pub(crate) fn sample() -> Snapshot {
         let text = std::fs::read_to_string(concat!(
             env!("CARGO_MANIFEST_DIR"),

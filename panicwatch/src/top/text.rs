@@ -1,11 +1,11 @@
-//! A snapshot as plain text, for pipes and `--once`. Must not know terminals.
+//! Renders a snapshot as plain text, for pipes and `--once`. Does not depend on a terminal.
 
 use super::{Rates, Snapshot, cells};
 
-/// Rows of each list at most; how many more there are is said.
+/// Maximum number of rows per list; the number of further rows is printed.
 const ROWS: usize = 20;
 
-/// All lists, one under the other.
+/// Renders all lists, one below the other.
 pub fn text(snapshot: &Snapshot, rates: &Rates) -> String {
     let mut lines = cells::health(snapshot);
     for list in cells::lists(snapshot, rates) {
@@ -21,7 +21,7 @@ pub fn text(snapshot: &Snapshot, rates: &Rates) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Columns that are too narrow for a cell are widened by it: nothing is cut.
+/// Formats a row. A cell that is wider than its column is not truncated.
 fn line(cells: &[String], heads: &[(&str, u16)]) -> String {
     let padded = cells.iter().zip(heads).map(|(cell, (_, width))| {
         let wide = unicode_width::UnicodeWidthStr::width(cell.as_str());

@@ -1,4 +1,4 @@
-//! How far each process has the binary above its link addresses, from the records themselves. Pure.
+//! Determines the load bias of each process from the records. Does no I/O.
 
 use std::collections::HashMap;
 
@@ -7,25 +7,25 @@ use panicwatch_common::trace::kind;
 use super::record::Record;
 use crate::{gobin::GoBinary, probe::plan::trace::TraceFunction};
 
-/// Most processes that are remembered.
+/// Maximum number of processes to remember.
 const MAX: usize = 1 << 16;
 
-/// The answers so far.
+/// Load biases determined so far.
 #[derive(Debug)]
 pub struct Biases<'a> {
-    /// `None` for a program that is always where it was linked for.
+    /// `None` for a program that always runs at its link-time addresses.
     functions: Option<&'a [TraceFunction]>,
     known: HashMap<u32, u64>,
 }
 
 impl<'a> Biases<'a> {
-    /// For the functions of one binary.
+    /// Returns an empty table for the functions of one binary.
     pub fn new(bin: &GoBinary, functions: &'a [TraceFunction]) -> Biases<'a> {
         Biases { functions: bin.is_pie().then_some(functions), known: HashMap::new() }
     }
 
-    /// For the process of `record`. A function has one place for entries, so each entry tells anew; an exit is believed
-    /// to be of the same image.
+    /// Returns the load bias in the process of `record`. A function has a single probe site for entries, so each entry
+    /// determines the bias anew; an exit is assumed to belong to the same image.
     pub fn of(&mut self, record: &Record<'_>) -> Option<u64> {
         let Some(functions) = self.functions else { return Some(0) };
         let hit = &record.hit;

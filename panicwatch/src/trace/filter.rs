@@ -1,25 +1,24 @@
-//! Which calls are told: by an argument's value, by duration. Pure.
+//! Selects calls by the value of an argument. Does no I/O.
 //!
-//! A condition compares with what is shown of the value: numbers by their value, text by its characters without the
-//! quotes.
+//! A condition compares with the printed value: numbers by value, text without its quotes.
 
 use thiserror::Error;
 
 use super::line::Argument;
 
-/// Not a condition.
+/// The error for a text that is not a condition.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{0:?} is no condition; write NAME==VALUE, with one of == != < <= > >= contains")]
 pub struct FilterError(String);
 
-/// Names that an error lists.
+/// Maximum number of parameters named in an error.
 const MAX_NAMED: usize = 20;
 
 /// A condition on a parameter that no traced function has.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UnknownParameter {
-    /// There are others.
+    /// The traced functions have other parameters.
     #[error("--where {name}: no traced function has a parameter of this name; there are {known}")]
     Other {
         /// The name in the condition.
@@ -27,7 +26,7 @@ pub enum UnknownParameter {
         /// The names of the parameters.
         known: String,
     },
-    /// There are none.
+    /// The traced functions have no parameters.
     #[error("--where {name}: the traced functions have no parameters that the debug information names")]
     None {
         /// The name in the condition.
@@ -46,20 +45,20 @@ enum Operator {
     Contains,
 }
 
-/// `NAME OPERATOR VALUE`, on an argument.
+/// A condition on an argument: `NAME OPERATOR VALUE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
-    /// The argument's.
+    /// Name of the argument.
     name: String,
     operator: Operator,
     value: String,
 }
 
 impl Condition {
-    /// Reads one.
+    /// Parses a condition.
     ///
     /// # Errors
-    /// When it is none.
+    /// When the text is not a condition.
     pub fn parse(text: &str) -> Result<Condition, FilterError> {
         let operators = [
             ("==", Operator::Equal),
@@ -70,8 +69,8 @@ impl Condition {
             ("<", Operator::Less),
             (">", Operator::Greater),
         ];
-        // The operator that stands first: the value may hold others. Of two in one place the longer one, which is the
-        // first in the list.
+        // Finds the first operator in the text: the value may contain others. Of two at the same position, the longer
+        // one precedes in the list and wins.
         let first = operators
             .iter()
             .filter_map(|(sign, operator)| Some((text.find(sign)?, sign.len(), *operator)))
@@ -84,10 +83,11 @@ impl Condition {
         Ok(Condition { name: name.to_owned(), operator, value: unquoted(value) })
     }
 
-    /// Checks that one of the traced functions has a parameter of this name: without one no call can meet the condition.
+    /// Checks that one of the traced functions has a parameter with this name: otherwise no call could meet the
+    /// condition.
     ///
     /// # Errors
-    /// When none has, naming those there are.
+    /// When none has; names the parameters that exist.
     pub fn check(&self, parameters: &[&str]) -> Result<(), UnknownParameter> {
         if parameters.contains(&self.name.as_str()) {
             return Ok(());
@@ -103,7 +103,8 @@ impl Condition {
         Err(UnknownParameter::Other { name, known })
     }
 
-    /// Does the call with these arguments meet it? One without such an argument, or whose value is not known, does not.
+    /// Reports whether the call with these arguments meets the condition. A call without such an argument, or with an
+    /// unknown value, does not.
     pub fn holds(&self, args: &[Argument]) -> bool {
         let argument = args.iter().find(|argument| argument.name == self.name);
         let Some(shown) = argument.and_then(|argument| argument.value.as_deref()) else { return false };
@@ -124,7 +125,7 @@ impl Condition {
     }
 }
 
-/// Go's integers are exact here; so is hexadecimal.
+/// A number. Go's integers and hexadecimal numbers are exact.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 enum Number {
     Whole(i128),
@@ -152,7 +153,7 @@ fn number(text: &str) -> Option<Comparable> {
     whole.map(Number::Whole).or_else(|| text.parse().ok().map(Number::Real)).map(Comparable)
 }
 
-/// Two whole numbers are compared as such.
+/// A number with an order that compares two integers exactly.
 #[derive(Debug, Clone, Copy)]
 struct Comparable(Number);
 
@@ -171,7 +172,7 @@ impl PartialOrd for Comparable {
     }
 }
 
-/// The text between quotes, with the escapes of Rust's `{:?}` and Go's `%q` that both have taken back.
+/// Removes the quotes and the escapes that Rust's `{:?}` and Go's `%q` have in common.
 fn unquoted(text: &str) -> String {
     let Some(inner) = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
         return text.to_owned();
@@ -233,7 +234,7 @@ mod tests {
         assert_eq!(check("n==3", &["b", "n"]), Ok(()));
         let error = check("m==3", &["b", "n"]).expect_err("no such parameter");
         assert_eq!(error, "--where m: no traced function has a parameter of this name; there are b, n");
-        // Fields are not compared: a name with a dot is no parameter's.
+        // Fields are not compared: a name with a dot names no parameter.
         assert!(check("b.Name==x", &["b"]).is_err());
         assert!(check("N==3", &["n"]).is_err(), "Go's names have case");
         let error = check("n==3", &[]).expect_err("no parameters");

@@ -1,38 +1,39 @@
-//! One event as it is told: the fields of a JSON line.
+//! An event of a trace: the fields of a JSON line.
 
 use serde::Serialize;
 
-/// What happened.
+/// Kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Event {
-    /// A call began.
+    /// A call started.
     Entry,
     /// A call returned.
     Exit,
-    /// A call was ended by a panic that was recovered further out, or by runtime.Goexit.
+    /// A call was ended by a panic that an outer function recovered, or by runtime.Goexit.
     Unwound,
 }
 
-/// An argument or a result.
+/// An argument or a result of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Argument {
-    /// Name; of a result without one, `~r0` and so on, as the compiler calls it.
+    /// Name; an unnamed result has the compiler's name, `~r0` and so on.
     pub name: String,
     /// Go type.
     #[serde(rename = "type")]
     pub type_name: String,
-    /// As Go's `%+v` prints it, but for strings (`%q`), pointers (`&` and what they point to) and what is cut (`…`).
+    /// The value as Go's `%+v` prints it, except for strings (`%q`), pointers (`&` and the value pointed to) and
+    /// omitted parts (`…`).
     pub value: Option<String>,
     /// Why there is no value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// A caller.
+/// A caller of a traced function.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Caller {
-    /// Function, as Go prints it.
+    /// Name of the function, as Go prints it.
     pub function: String,
     /// Source file.
     pub file: Option<String>,
@@ -40,64 +41,64 @@ pub struct Caller {
     pub line: Option<u32>,
 }
 
-/// One event. Times are CLOCK_MONOTONIC nanoseconds.
+/// An event of a trace. Times are CLOCK_MONOTONIC nanoseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Line<'a> {
-    /// When.
+    /// Time of the event.
     pub time_ns: u64,
-    /// What.
+    /// Kind of the event.
     pub event: Event,
-    /// Process.
+    /// PID of the process.
     pub pid: u32,
-    /// Thread.
+    /// TID of the thread.
     pub thread: u32,
-    /// Goroutine; 0 on a thread's own stack (the scheduler, signal handlers); null where none could be read.
+    /// Goroutine ID; 0 on a thread's own stack (the scheduler, signal handlers); null if it could not be read.
     pub goroutine: Option<u64>,
-    /// Traced calls around it.
+    /// Number of traced calls that enclose this one.
     pub depth: usize,
-    /// Function, as Go prints it.
+    /// Name of the function, as Go prints it.
     pub function: &'a str,
-    /// Source file.
+    /// Source file of the function.
     pub file: Option<&'a str>,
-    /// Line of the function.
+    /// Source line of the function.
     pub line: Option<u32>,
-    /// Arguments, when they were asked for and are known.
+    /// Arguments, if requested and known.
     pub args: Option<&'a [Argument]>,
-    /// Results of a call that returned, likewise.
+    /// Results of a call that returned, if requested and known.
     pub results: Option<&'a [Argument]>,
-    /// Since the entry; null for entries and where the entry was not seen.
+    /// Time since the entry; null for entries, and if the entry was not seen.
     pub duration_ns: Option<u64>,
-    /// Who called, the innermost first; only with `--stack`.
+    /// Callers, innermost first; only with `--stack`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stack: Option<&'a [Caller]>,
 }
 
-/// The last line.
+/// The last line of a trace.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
-    /// Always true.
+    /// Always true, to identify the line.
     pub summary: bool,
-    /// Calls that began, counted in the kernel: exact, whatever was lost or filtered.
+    /// Number of calls that started. It is counted in the kernel and exact, whatever was lost or filtered.
     pub entries: u64,
-    /// Calls that returned, likewise.
+    /// Number of calls that returned, counted in the same way.
     pub exits: u64,
-    /// Events that were counted and are not told, because the ring was full.
+    /// Number of events that were counted but lost, because the ring was full.
     pub lost: u64,
-    /// Calls that were unwound, as far as their events were seen.
+    /// Number of calls that were unwound, as far as their events were seen.
     pub unwound: u64,
-    /// By function, those that were called.
+    /// Counts of each function that was called.
     pub functions: Vec<FunctionCount>,
 }
 
-/// How often one function was called.
+/// Counts of one function.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct FunctionCount {
-    /// As Go prints it.
+    /// Name of the function, as Go prints it.
     pub function: String,
-    /// Calls that began.
+    /// Number of calls that started.
     pub entries: u64,
-    /// Calls that returned.
+    /// Number of calls that returned.
     pub exits: u64,
-    /// Events that are not told.
+    /// Number of events that were counted but lost.
     pub lost: u64,
 }

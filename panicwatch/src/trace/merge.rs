@@ -1,25 +1,25 @@
-//! Puts the records of all CPUs' rings into one order: that of time. Pure.
+//! Merges the records of all CPUs' rings by time. Does no I/O.
 //!
-//! A goroutine moves from CPU to CPU, and what it did on one was written before it did anything on the next. So when all
-//! rings have been read after a moment, every goroutine's records up to that moment are there, and those may be told.
+//! A goroutine migrates between CPUs, and its record on one CPU is written before anything it does on the next. So once
+//! every ring has been read after a time T, all records of every goroutine up to T are available and can be processed.
 
 use panicwatch_common::trace::Hit;
 
-/// Records that wait for their turn.
+/// Records that are not ready to be processed.
 #[derive(Debug, Default)]
 pub struct Merge {
     waiting: Vec<Hit>,
 }
 
 impl Merge {
-    /// Takes a record; those of one CPU in their order.
+    /// Adds a record; the records of one CPU must be added in order.
     pub fn push(&mut self, hit: Hit) {
         self.waiting.push(hit);
     }
 
-    /// Gives the records up to `until_ns` in order. All rings must have been read after that time.
+    /// Passes the records up to `until_ns` to `each` in order. All rings must have been read after that time.
     pub fn drain(&mut self, until_ns: u64, mut each: impl FnMut(&Hit)) {
-        // A few sorted runs, one a CPU: that is what this sort is made for.
+        // The input is a few sorted runs, one per CPU, which this sort merges efficiently.
         self.waiting.sort_by_key(|hit| hit.time_ns);
         let ready = self.waiting.partition_point(|hit| hit.time_ns <= until_ns);
         self.waiting[..ready].iter().for_each(&mut each);
@@ -33,7 +33,7 @@ mod tests {
 
     use super::*;
 
-    /// A world of CPUs whose rings are read one after the other while goroutines go on.
+    /// Simulated CPUs whose rings are read one after the other while goroutines run.
     struct World {
         rings: Vec<Vec<Hit>>,
         now: u64,
@@ -61,7 +61,8 @@ mod tests {
                 if !read {
                     continue;
                 }
-                // One ring is read between two steps of the program; a round of all of them gives what was before it.
+                // One ring is read between two steps of the program; a round over all of them completes the records
+                // from before the round.
                 if reading == 0 {
                     since = world.now;
                 }

@@ -1,8 +1,8 @@
-//! Live tracing of functions: from the records of the ring to lines that say who called what, when and with what.
+//! Live tracing of functions: from the records of the ring to lines with caller, time, arguments and results.
 //!
-//! [`pattern`] says which functions are meant, [`tree`] which calls are under way, [`filter`] which of them are told,
-//! [`line`](mod@line) what is told; [`text`] and [`perfetto`] render it. Pure but for [`values`] reading what was
-//! captured. Must not know how the records are got or where the lines go.
+//! [`pattern`] selects functions, [`tree`] tracks the calls in progress, [`filter`] selects calls, [`line`](mod@line)
+//! has the fields of an event, and [`text`] and [`perfetto`] render it. [`values`] decodes captured arguments. There is
+//! no I/O: the module does not depend on how records are read or where lines are written.
 
 pub mod bias;
 pub mod filter;

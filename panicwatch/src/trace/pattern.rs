@@ -1,31 +1,31 @@
-//! Which functions are meant: a glob on the whole name, or a regular expression between slashes.
+//! Selects functions: by a glob on the whole name, or by a regular expression between slashes.
 //!
-//! Pure text. A name is Go's own (`main.(*T).M`, `net/http.(*conn).serve`), and of a generic function both the table's
-//! (`main.f[go.shape.int]`) and the printed one (`main.f[...]`) will do.
+//! Matches text only. A name is Go's own (`main.(*T).M`, `net/http.(*conn).serve`); for a generic function, both the
+//! name in the tables (`main.f[go.shape.int]`) and the printed one (`main.f[...]`) can be used.
 
 use regex::Regex;
 use thiserror::Error;
 
-/// A pattern that means nothing.
+/// Why a pattern is invalid.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PatternError {
-    /// The regular expression is none.
+    /// The regular expression is invalid.
     #[error("{0:?} is no regular expression: {1}")]
     Regex(String, String),
-    /// Nothing was given.
+    /// The pattern is empty.
     #[error(
         "an empty pattern matches no function; give a name such as main.handle, or a glob such as main.*"
     )]
     Empty,
-    /// A slash begins a regular expression that no slash ends.
+    /// A regular expression has no closing slash.
     #[error(
         "{0:?} has no closing slash; a regular expression is /…/, and no function's name begins with a slash"
     )]
     Unclosed(String),
 }
 
-/// One pattern.
+/// A parsed pattern.
 #[derive(Debug, Clone)]
 pub struct Pattern {
     text: String,
@@ -33,11 +33,11 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// `/…/` is a regular expression that may match anywhere in the name; everything else is a glob of the whole name,
-    /// whose `*` stands for any text, dots and slashes included, and `?` for one character.
+    /// Parses a pattern. `/…/` is a regular expression that may match anywhere in the name; everything else is a glob
+    /// for the whole name, in which `*` matches any text, including dots and slashes, and `?` matches one character.
     ///
     /// # Errors
-    /// When it is neither.
+    /// When the pattern is empty or invalid.
     pub fn parse(text: &str) -> Result<Pattern, PatternError> {
         if matches!(text, "" | "//") {
             return Err(PatternError::Empty);
@@ -53,7 +53,7 @@ impl Pattern {
         match Regex::new(&source) {
             Ok(regex) => Ok(Pattern { text: text.to_owned(), regex }),
             Err(error) => {
-                // Its first line repeats the expression, the last one says what is wrong.
+                // The first line of the error repeats the expression, the last one has the reason.
                 let error = error.to_string();
                 let last = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
                 Err(PatternError::Regex(source, last.to_owned()))
@@ -61,18 +61,18 @@ impl Pattern {
         }
     }
 
-    /// As it was given.
+    /// Returns the pattern as it was given.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Is the function of this name meant?
+    /// Reports whether the pattern matches a function's name.
     pub fn matches(&self, name: &str) -> bool {
         self.regex.is_match(name)
     }
 }
 
-/// The same as a regular expression.
+/// Converts a glob to a regular expression.
 fn glob(text: &str) -> String {
     let mut out = String::from("(?s)^");
     for c in text.chars() {

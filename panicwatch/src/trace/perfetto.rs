@@ -1,14 +1,14 @@
-//! The trace for Perfetto: a track for each goroutine, a slice for each call whose end is looked at, else an instant.
+//! Exports a trace to Perfetto: a track per goroutine, and a slice per call if exits are traced, else an instant.
 
 use std::collections::HashMap;
 
 use super::line::{Argument, Event, Line};
 use crate::export::perfetto::{Annotation, Builder, Track, Value};
 
-/// Most events that are kept; the file is written at the end.
+/// Maximum number of events, which stay in memory until the file is written at the end.
 pub const MAX_EVENTS: u64 = 4_000_000;
 
-/// Grows with each event.
+/// A trace for Perfetto under construction.
 pub struct Perfetto {
     builder: Builder,
     slices: bool,
@@ -20,13 +20,13 @@ pub struct Perfetto {
 
 struct Lane {
     track: Track,
-    /// Depths of the slices that are open, outermost first.
+    /// Depths of the open slices, outermost first.
     open: Vec<usize>,
 }
 
 impl Perfetto {
-    /// `slices`: ends are looked at. `name`: of the program. `realtime_offset_ns`: CLOCK_REALTIME minus
-    /// CLOCK_MONOTONIC.
+    /// Returns an empty trace. `slices`: exits are traced. `name`: the program's. `realtime_offset_ns`: CLOCK_REALTIME
+    /// minus CLOCK_MONOTONIC.
     pub fn new(name: &str, slices: bool, realtime_offset_ns: Option<i128>) -> Perfetto {
         Perfetto {
             builder: Builder::new(realtime_offset_ns),
@@ -38,7 +38,7 @@ impl Perfetto {
         }
     }
 
-    /// Adds one; false when there are too many and it was left out.
+    /// Adds an event; returns false if there are too many and it was dropped.
     pub fn push(&mut self, line: &Line<'_>) -> bool {
         if self.events >= MAX_EVENTS {
             return false;
@@ -46,7 +46,7 @@ impl Perfetto {
         self.events += 1;
         let process =
             *self.processes.entry(line.pid).or_insert_with(|| self.builder.process(line.pid, &self.name));
-        // Threads' own stacks beside goroutines: 2^63 goroutines are never made.
+        // Stacks of threads get IDs that no goroutine has: there are never 2^63 goroutines.
         let id = line.goroutine.filter(|id| *id != 0).unwrap_or(1 << 63 | u64::from(line.thread));
         let lane = self.tracks.entry((line.pid, id)).or_insert_with(|| {
             let name = match line.goroutine {
@@ -55,7 +55,7 @@ impl Perfetto {
             };
             Lane { track: self.builder.track(process, &name), open: Vec::new() }
         });
-        // Of calls as deep or deeper the end was not seen: it was before this.
+        // The ends of calls at this depth or deeper were not seen: they were before this event.
         let deeper = |depth: &mut usize| match line.event {
             Event::Entry => *depth >= line.depth,
             Event::Exit | Event::Unwound => *depth > line.depth,
@@ -75,7 +75,7 @@ impl Perfetto {
                 if lane.open.pop_if(|depth| *depth == line.depth).is_some() {
                     self.builder.end(lane.track, line.time_ns);
                 } else if let Some(start) = line.duration_ns.and_then(|took| line.time_ns.checked_sub(took)) {
-                    // Told when over, because it was long.
+                    // A slow call that is reported when it is over.
                     self.builder.begin(lane.track, start, "call", line.function, facts(line));
                     self.builder.end(lane.track, line.time_ns);
                 }
@@ -84,7 +84,7 @@ impl Perfetto {
         true
     }
 
-    /// The file's bytes.
+    /// Returns the bytes of the file.
     pub fn finish(self) -> Vec<u8> {
         self.builder.finish()
     }

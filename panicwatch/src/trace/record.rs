@@ -1,31 +1,32 @@
-//! The records of the ring, taken apart. Knows their layout, not what they mean. Pure; damaged records give `None`.
+//! Parses the records of the ring. Knows their layout but not their meaning. Does no I/O; a damaged record gives
+//! `None`.
 
 use panicwatch_common::trace::{Full, Hit, LARGE_BYTES, SMALL_BYTES, STACK_FRAMES, flag};
 
-/// A record.
+/// A parsed record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// What happened.
+    /// The event.
     pub hit: Hit,
-    /// The instruction under the probe; `None` in records that do without.
+    /// Address of the probed instruction; `None` in records without it.
     pub ip: Option<u64>,
-    /// Return addresses of the callers, the innermost first; `None` when they were not asked for.
+    /// Return addresses of the callers, innermost first; `None` if they were not requested.
     pub stack: Option<&'a [u8]>,
-    /// What was read.
+    /// Data read by the fetch list; `None` if there is none.
     pub data: Option<Data<'a>>,
 }
 
-/// What a fetch list read.
+/// Data read by a fetch list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Data<'a> {
-    /// Bit i: step i was done.
+    /// Bit i: step i succeeded.
     pub done: u64,
-    /// Registers, then what the steps read.
+    /// The registers, then the data of the steps.
     pub bytes: &'a [u8],
 }
 
 impl Data<'_> {
-    /// The word at `offset`.
+    /// Returns the word at `offset`.
     pub fn word(&self, offset: usize) -> Option<u64> {
         word(self.bytes, offset)
     }
@@ -39,7 +40,7 @@ fn half(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at.checked_add(4)?)?.try_into().ok().map(u32::from_le_bytes)
 }
 
-/// Takes one record apart.
+/// Parses one record.
 pub fn parse(bytes: &[u8]) -> Option<Record<'_>> {
     let hit = Hit {
         time_ns: word(bytes, 0)?,
@@ -71,7 +72,7 @@ pub fn parse(bytes: &[u8]) -> Option<Record<'_>> {
 }
 
 impl Record<'_> {
-    /// The callers.
+    /// Yields the return addresses of the callers, innermost first.
     pub fn callers(&self) -> impl Iterator<Item = u64> {
         self.stack.unwrap_or_default().chunks_exact(8).filter_map(|bytes| word(bytes, 0))
     }

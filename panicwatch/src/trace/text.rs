@@ -1,16 +1,16 @@
-//! Events for people: a line each, indented by depth. Pure text; what the program chose is made safe to show.
+//! Renders events as text: one line each, indented by depth. Text of the program is escaped.
 
 use std::fmt::Write as _;
 
 use super::line::{Argument, Event, FunctionCount, Line, Summary};
 use crate::escape;
 
-/// Deepest indentation; beyond that the depth is written as a number.
+/// Maximum depth of indentation; a greater depth is printed as a number.
 const MAX_INDENT: usize = 40;
-/// Longest text of one value.
+/// Maximum length of one value.
 const MAX_VALUE: usize = 512;
 
-/// One event, with its newline. `origin_ns` is what times count from.
+/// Renders one event with a newline. Times are relative to `origin_ns`.
 pub fn line(line: &Line<'_>, origin_ns: u64) -> String {
     let seconds = line.time_ns.saturating_sub(origin_ns);
     let mut out = format!("{:>5}.{:06} ", seconds / 1_000_000_000, seconds / 1_000 % 1_000_000);
@@ -66,7 +66,7 @@ fn list(all: &[Argument], names: bool) -> String {
     all.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// `850ns`, `12.3µs`, `4.56ms`, `1.20s`.
+/// Formats a duration: `850ns`, `12.3µs`, `4.56ms`, `1.20s`.
 pub fn duration(ns: u64) -> String {
     let value = ns as f64;
     match ns {
@@ -77,7 +77,7 @@ pub fn duration(ns: u64) -> String {
     }
 }
 
-/// The end: totals, and the functions called most.
+/// Renders the summary at the end: totals, and the functions called most.
 pub fn summary(summary: &Summary, exits: bool) -> String {
     const MOST: usize = 10;
     let mut out = format!("{} calls", summary.entries);
@@ -100,7 +100,7 @@ pub fn summary(summary: &Summary, exits: bool) -> String {
     out
 }
 
-/// Calls of each function, those called most first, and of all.
+/// Renders the number of calls of each function, most called first, and the total.
 pub fn counts(summary: &Summary) -> String {
     let functions = most_called(summary);
     let mut out: String = functions.iter().map(|function| count(function) + "\n").collect();

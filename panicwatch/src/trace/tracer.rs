@@ -1,4 +1,4 @@
-//! Puts it together: a record goes in, the lines that it makes come out.
+//! Converts records to lines: combines the call tree, the filters and the decoded values.
 
 use std::rc::Rc;
 
@@ -12,34 +12,34 @@ use super::{
 };
 use crate::probe::plan::trace::TraceFunction;
 
-/// What is told.
+/// Selects the lines to report.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Returns and unwinding, not only entries.
+    /// Report returns and unwinding as well as entries.
     pub exits: bool,
-    /// Calls that took at least this long, told when they are over.
+    /// Report only calls that took at least this long, when they are over.
     pub min_duration_ns: Option<u64>,
-    /// Calls with arguments that meet all of these.
+    /// Report only calls whose arguments meet all of these conditions.
     pub conditions: Vec<Condition>,
 }
 
-/// Makes arguments of what was read at an entry, results at an exit (true). `None`: nothing is known of either.
+/// Decodes the data of an entry into arguments, or of an exit (true) into results. `None`: unknown.
 pub type Values<'a> = dyn FnMut(&Record<'_>, bool) -> Option<Vec<Argument>> + 'a;
-/// Says what the callers are, of a process and their return addresses.
+/// Resolves the callers of a record.
 pub type Callers<'a> = dyn FnMut(&Record<'_>) -> Vec<Caller> + 'a;
-/// Takes the lines.
+/// Receives the lines.
 pub type Told<'a> = dyn FnMut(&Line<'_>) + 'a;
 
-/// What is remembered of a call under way.
+/// State of a call in progress.
 #[derive(Debug, Clone, Default)]
 struct Seen {
-    /// It meets the conditions.
+    /// Whether it meets the conditions.
     told: bool,
     args: Option<Rc<Vec<Argument>>>,
     stack: Option<Rc<Vec<Caller>>>,
 }
 
-/// A tracing session's state.
+/// State of a tracing session.
 pub struct Tracer<'a> {
     functions: &'a [TraceFunction],
     options: Options,
@@ -47,14 +47,14 @@ pub struct Tracer<'a> {
     callers: Box<Callers<'a>>,
     tree: Tree<Seen>,
     changes: Vec<Change<Seen>>,
-    /// Calls seen unwound.
+    /// Number of calls seen unwound.
     pub unwound: u64,
-    /// Records that made no sense.
+    /// Number of records that could not be parsed.
     pub damaged: u64,
 }
 
 impl<'a> Tracer<'a> {
-    /// `functions` by their numbers in the records.
+    /// Returns a tracer; records refer to `functions` by index.
     pub fn new(
         functions: &'a [TraceFunction],
         options: Options,
@@ -65,7 +65,7 @@ impl<'a> Tracer<'a> {
         Tracer { functions, options, values, callers, tree, changes, unwound: 0, damaged: 0 }
     }
 
-    /// Takes one record.
+    /// Processes one record, and passes the resulting lines to `told`.
     pub fn push(&mut self, bytes: &[u8], told: &mut Told<'_>) {
         let Some(record) = record::parse(bytes) else {
             self.damaged += 1;
@@ -121,7 +121,7 @@ impl<'a> Tracer<'a> {
         told: &mut Told<'_>,
     ) {
         let took = began.as_ref().map(|(since, _)| record.hit.time_ns.saturating_sub(*since));
-        // Of a call whose entry was not seen nobody can say whether it meets a condition.
+        // Without its entry, it is unknown whether a call meets a condition.
         let no_conditions = Seen { told: self.options.conditions.is_empty(), ..Seen::default() };
         let seen = began.map_or(no_conditions, |(_, seen)| seen);
         if !seen.told || !self.long_enough(took) {

@@ -1,25 +1,27 @@
-//! Which calls are under way on each goroutine, from entries, exits and what tells of unwinding.
+//! Tracks the calls in progress on each goroutine, from entries, exits and signs of unwinding.
 //!
-//! A call is known by how far its return address lies from the top of its goroutine's stack: that stays the same when
-//! the stack moves, is the same at the entry and at the `ret`, and grows from caller to callee. Pure: no clock, no
+//! A call is identified by the distance of its return address from the top of its goroutine's stack: this distance
+//! stays the same when the stack moves, is the same at the entry and at the `ret`, and grows from caller to callee.
+//! There is no clock and no I/O; functions are known by number only.
 //! names. Must not know functions but by number.
 
 use std::collections::HashMap;
 
 use panicwatch_common::trace::{Hit, flag, kind};
 
-/// Goroutines whose calls are remembered; beyond that those are forgotten that were heard of longest ago.
+/// Maximum number of goroutines with tracked calls; beyond it the least recently active ones are forgotten.
 const MAX_STACKS: usize = 1 << 16;
-/// Deepest nesting that is remembered: what recurses deeper has its outer calls told without a duration.
+/// Maximum nesting that is tracked. Calls nested deeper are not remembered, so their returns are reported without a
+/// duration.
 const MAX_OPEN: usize = 1 << 20;
 
-/// Whose stack.
+/// Identifies a stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
     tgid: u32,
-    /// [`flag`]s that say what `id` is.
+    /// The [`flag`]s that determine the meaning of `id`.
     sort: u8,
-    /// Goroutine, g of a system stack, or thread.
+    /// ID of the goroutine, address of the g of a system stack, or TID.
     id: u64,
 }
 
@@ -31,7 +33,7 @@ impl Key {
     }
 }
 
-/// A call under way; `T` is what the caller of this module wants to remember of it.
+/// A call in progress; `T` is the data that the user of this module attaches to it.
 #[derive(Debug)]
 struct Open<T> {
     function: u32,
@@ -46,37 +48,37 @@ struct Calls<T> {
     heard_ns: u64,
 }
 
-/// What a record means for the calls.
+/// Effect of a record on the calls.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Change<T> {
-    /// A call began.
+    /// A call started.
     Entered {
-        /// Traced calls around it.
+        /// Number of traced calls that enclose it.
         depth: usize,
     },
     /// A call returned.
     Returned {
-        /// Function.
+        /// Index of the function.
         function: u32,
-        /// Traced calls around it.
+        /// Number of traced calls that enclose it.
         depth: usize,
-        /// Since it began; `None` when that was not seen.
+        /// Start time and data of the call; `None` if its entry was not seen.
         began: Option<(u64, T)>,
     },
-    /// A panic that was recovered further out, or the end of its goroutine, ended a call.
+    /// A call was ended by a panic that an outer function recovered, or by the end of its goroutine.
     Unwound {
-        /// Function.
+        /// Index of the function.
         function: u32,
-        /// Traced calls around it.
+        /// Number of traced calls that enclose it.
         depth: usize,
-        /// When it began.
+        /// Start time and data of the call.
         began: (u64, T),
     },
-    /// A call is over, and how it ended was not seen.
+    /// A call is over, but its end was not seen.
     Over,
 }
 
-/// The calls of every goroutine.
+/// The calls in progress on all goroutines.
 #[derive(Debug)]
 pub struct Tree<T> {
     calls: HashMap<Key, Calls<T>>,
@@ -89,7 +91,8 @@ impl<T> Default for Tree<T> {
 }
 
 impl<T> Tree<T> {
-    /// Takes one record; `with` is remembered when it is an entry. Gives what it means, in order.
+    /// Processes one record, and appends its effects to `changes` in order. `with` is the data of the call if it is an
+    /// entry.
     pub fn push(&mut self, hit: &Hit, with: T, changes: &mut Vec<Change<T>>) {
         let key = Key::of(hit);
         if self.calls.len() >= MAX_STACKS && !self.calls.contains_key(&key) {
@@ -99,7 +102,7 @@ impl<T> Tree<T> {
         calls.heard_ns = hit.time_ns;
         match hit.kind {
             kind::ENTRY => {
-                // Whoever was as deep or deeper has left: the stack is used anew from there on.
+                // Calls at this depth or deeper are over: their part of the stack is being reused.
                 calls.over(|open| open.depth >= hit.depth, changes);
                 changes.push(Change::Entered { depth: calls.open.len() });
                 if calls.open.len() < MAX_OPEN {
@@ -109,7 +112,7 @@ impl<T> Tree<T> {
             }
             kind::EXIT => {
                 calls.over(|open| open.depth > hit.depth, changes);
-                // Of two calls in one place the outer one goes on as the inner one.
+                // Two calls at the same depth: the outer one has continued as the inner one (a tail call).
                 let own = |open: &Open<T>| open.depth == hit.depth && open.function == hit.function;
                 let began = match calls.open.iter().rposition(own) {
                     Some(at) if calls.open[at..].iter().all(|open| open.depth == hit.depth) => {
@@ -120,7 +123,7 @@ impl<T> Tree<T> {
                 };
                 changes.push(Change::Returned { function: hit.function, depth: calls.open.len(), began });
             }
-            // Without a known stack pointer nobody can say which.
+            // Without the stack pointer, the unwound calls are unknown.
             kind::RECOVERY if hit.depth != 0 => calls.unwound(|open| open.depth > hit.depth, changes),
             kind::GONE => {
                 calls.unwound(|_| true, changes);
@@ -130,7 +133,7 @@ impl<T> Tree<T> {
         }
     }
 
-    /// Half of the goroutines, those that were heard of longest ago.
+    /// Forgets half of the goroutines, the least recently active ones.
     fn forget(&mut self) {
         let mut heard: Vec<u64> = self.calls.values().map(|calls| calls.heard_ns).collect();
         let middle = heard.len() / 2;

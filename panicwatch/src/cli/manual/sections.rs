@@ -1,9 +1,9 @@
 //! Examples, exit status, files and environment of every command, for its manual page. Text only.
 
-/// A pair of what is described and its description.
+/// A term and its description.
 pub type Entry = (&'static str, &'static str);
 
-/// What a manual page has beside clap's own sections.
+/// The sections of a manual page that clap does not generate.
 #[derive(Debug)]
 pub struct Sections {
     /// Command lines and what they do.

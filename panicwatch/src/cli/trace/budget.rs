@@ -1,4 +1,4 @@
-//! Keeps tracing within a share of the program's CPU time: the functions that cost most are taken off first.
+//! Keeps tracing within a share of one CPU: the most expensive functions are detached first.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::{
     watch::tracing::Tracing,
 };
 
-/// How often it is looked at.
+/// Minimum interval between checks.
 const PACE: Duration = Duration::from_millis(500);
 
 struct Function {
@@ -49,7 +49,7 @@ impl Budget {
         Budget { percent, functions, looked: Instant::now() }
     }
 
-    /// Looks at what the hits since the last look cost, and acts.
+    /// Checks the cost of the hits since the last check, and detaches functions if it exceeds the budget.
     pub(super) fn check(&mut self, tracing: &mut Tracing) {
         let elapsed = self.looked.elapsed();
         if elapsed < PACE {
@@ -88,7 +88,7 @@ impl Budget {
     }
 }
 
-/// Which functions to take off so that the others cost no more than is allowed: the dearest.
+/// Returns the functions to detach, most expensive first, so that the cost of the others is within `allowed` ns.
 fn over(costs: &mut [(u64, u32)], allowed: u64) -> Vec<u32> {
     costs.sort_unstable();
     let mut total: u64 = costs.iter().map(|(cost, _)| cost).sum();

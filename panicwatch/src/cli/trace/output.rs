@@ -1,4 +1,4 @@
-//! Where the lines go, and as what.
+//! Destination and format of the lines.
 
 use std::{
     fs::File,
@@ -28,15 +28,16 @@ enum Shape {
     Perfetto(Box<Perfetto>),
 }
 
-/// Takes the lines.
+/// Writes the lines.
 pub(super) struct Output {
     to: BufWriter<Box<dyn Write>>,
     shape: Shape,
     /// The first error; nothing is written after it.
     failed: Option<io::Error>,
-    /// Lines that the file has no room for.
+    /// Lines that exceeded the size limit of the Perfetto trace.
     left_out: u64,
-    /// The program was started here: it must not be left alone when nothing can be written.
+    /// Whether the program was started here: tracing then continues when nothing more can be written, so as not to
+    /// abandon it.
     goes_on: bool,
 }
 
@@ -48,7 +49,7 @@ impl Output {
             Some(path) => {
                 Box::new(File::create(path).with_context(|| format!("cannot write to {}", path.display()))?)
             }
-            // Standard output is the program's own.
+            // Standard output belongs to the program.
             None if target.is_started() => Box::new(io::stderr()),
             None => Box::new(io::stdout()),
         };
@@ -66,7 +67,7 @@ impl Output {
         Ok(Output { to, shape, failed: None, left_out: 0, goes_on })
     }
 
-    /// One event.
+    /// Writes one event.
     pub(super) fn line(&mut self, line: &Line<'_>) {
         if self.failed.is_some() {
             return;
@@ -82,7 +83,7 @@ impl Output {
         self.has_written(written);
     }
 
-    /// Shows what was written; false when tracing is to end because nothing more can be.
+    /// Flushes the output; returns false when tracing should end because nothing more can be written.
     pub(super) fn flush(&mut self) -> bool {
         if self.failed.is_none() {
             let written = self.to.flush();
@@ -101,13 +102,13 @@ impl Output {
         self.failed = Some(error);
     }
 
-    /// The end; with the counts where they are what was asked for.
+    /// Finishes the output; with `count` the text output is the table of counts.
     ///
     /// # Errors
-    /// When something could not be written; a closed pipe is not an error.
+    /// When the output could not be written; a closed pipe is not an error.
     pub(super) fn finish(mut self, summary: &Summary, count: bool) -> anyhow::Result<()> {
         if self.goes_on && self.failed.is_some() {
-            // It was reported when it failed.
+            // It was reported when it occurred.
             return Ok(());
         }
         let written = match (self.failed.take(), self.shape) {
@@ -132,7 +133,7 @@ fn json(to: &mut impl Write, value: &impl serde::Serialize) -> io::Result<()> {
     to.write_all((text + "\n").as_bytes())
 }
 
-/// The functions, their sites, and those that cannot be traced.
+/// Prints the functions, their probe sites, and the functions that cannot be traced.
 pub(super) fn dry_run(plan: &TracePlan) -> anyhow::Result<()> {
     let mut out = String::new();
     for (number, function) in (0..).zip(&plan.functions) {

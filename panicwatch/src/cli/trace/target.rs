@@ -1,4 +1,4 @@
-//! Whose functions: a running process, every process of an executable, or a program that is started.
+//! The target of tracing: a running process, every process of an executable, or a program to start.
 
 use std::{
     ffi::OsString,
@@ -40,23 +40,23 @@ enum Which {
     Command(Vec<OsString>),
 }
 
-/// What to trace, and its opened file.
+/// The target and its opened file.
 pub(super) struct Target {
     which: Which,
-    /// Where to start it from.
+    /// Path to start the program from.
     path: PathBuf,
-    /// For people.
+    /// Path in messages.
     pub(super) shown: PathBuf,
     pub(super) file: File,
 }
 
-/// What runs while we trace.
+/// The exit status of a program that was started, once it has ended.
 pub(super) struct Running {
     status: Arc<OnceLock<ExitStatus>>,
 }
 
 impl Running {
-    /// The exit status to pass on.
+    /// Returns the exit status for panicwatch: the program's, or 0.
     pub(super) fn status(&self) -> i32 {
         self.status.get().map_or(0, |status| launch::shell_status(*status))
     }
@@ -64,7 +64,7 @@ impl Running {
 
 impl Target {
     /// # Errors
-    /// Status 1 when there is no such thing, 2 when it is not said once.
+    /// Status 1 when the target does not exist, 2 when not exactly one target is given.
     pub(super) fn find(args: &TargetArgs, command: &[OsString]) -> Result<Target, Exit> {
         let (which, path, shown) = match (args.pid, &args.exe, command.first()) {
             (Some(pid), None, None) => {
@@ -90,12 +90,12 @@ impl Target {
         Ok(Target { which, path, shown, file })
     }
 
-    /// It is a program to be started here: standard output is its own.
+    /// Reports whether the target is a program to start, which then owns standard output.
     pub(super) fn is_started(&self) -> bool {
         matches!(self.which, Which::Command(_))
     }
 
-    /// Its processes, for the session.
+    /// Returns the selection of processes for the session.
     pub(super) fn whom(&self, goroutine: Option<u64>) -> Whom {
         let pid = match self.which {
             Which::Process(pid) => Some(pid),
@@ -104,10 +104,11 @@ impl Target {
         Whom { pid, all: matches!(self.which, Which::Executable), goroutine }
     }
 
-    /// Starts the program, or looks after the process; `stop` is requested when it has ended or somebody wants to.
+    /// Starts the program, or waits for the process to end in the background. Requests `stop` when it has ended or the
+    /// user wants to stop.
     ///
     /// # Errors
-    /// When it cannot be started, or is gone.
+    /// When the program cannot be started, or the process has ended.
     pub(super) fn start(&self, tracing: &mut Tracing, stop: &Stop) -> Result<Running, Exit> {
         let status = Arc::new(OnceLock::new());
         match &self.which {

@@ -1,8 +1,8 @@
-//! Incidents that the disk has not taken, in the order in which they are to be written.
+//! Incidents that the disk has not accepted, in the order in which they are written later.
 //!
-//! They are packed: some 3 KB each without a timeline. Of the first ones everything is kept, then timelines are left out,
-//! then all but what counts an incident in its group, and finally they are lost to the store. What exporters send
-//! meanwhile is bounded by the store's own memory of them.
+//! They are packed, about 3 KB each without a timeline. As the backlog grows, less of each incident is kept: first all
+//! of it, then no timeline, then only what counts it in its group; beyond that, incidents are lost to the store. The
+//! store separately limits the unsent incidents that it holds in memory for exporters.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,26 +15,26 @@ use crate::{
     store::{Batch, Counted, Packed, Standing, Store},
 };
 
-/// Beyond so many that wait timelines are not kept.
+/// With this many incidents waiting, further ones are kept without their timelines.
 pub(super) const MANY: u64 = 64;
-/// Beyond so many documents are not kept for the store.
+/// With this many incidents waiting, further ones are kept only as counts in their groups.
 pub(super) const TOO_MANY: u64 = 20_000;
-/// Beyond so many they are lost to the store, counted.
+/// With this many incidents waiting, further ones are lost to the store and counted.
 pub(super) const NO_ROOM: u64 = 100_000;
 
 /// A batch that is not written.
 #[derive(Default)]
 struct Unwritten {
     id: u64,
-    /// Each with whether its document is kept.
+    /// Incidents, each with whether its document is kept.
     incidents: Vec<(Arc<Packed>, bool)>,
     counted: Vec<Counted>,
     counters: Vec<(String, u64)>,
-    /// It may have been written all the same: nothing may be added to it.
+    /// Whether a write was attempted: it may have succeeded although it reported a failure, so nothing may be added.
     is_tried: bool,
 }
 
-/// How much is kept of how many.
+/// Backlog sizes from which less of an incident is kept.
 struct Bounds {
     timelines: u64,
     documents: u64,
@@ -47,13 +47,13 @@ impl Default for Bounds {
     }
 }
 
-/// All that waits.
+/// The waiting batches, oldest first.
 #[derive(Default)]
 pub(super) struct Backlog {
     bounds: Bounds,
     batches: VecDeque<Unwritten>,
     len: u64,
-    /// Incidents that wait, by fingerprint.
+    /// Number of waiting incidents by fingerprint.
     groups: HashMap<String, u64>,
 }
 
@@ -62,16 +62,17 @@ impl Backlog {
         self.batches.is_empty()
     }
 
-    /// Incidents that wait.
+    /// Returns the number of waiting incidents.
     pub(super) fn len(&self) -> u64 {
         self.len
     }
 
-    /// Takes a batch that was not written, and gives its incidents to the exporters of `store`; how many found no room.
+    /// Adds a batch that could not be written, and hands its incidents to the exporters of `store`; returns how many
+    /// were lost to the store for lack of room.
     pub(super) fn add(&mut self, batch: &Batch, store: &Store) -> u64 {
         let has_room = |last: &Unwritten| !last.is_tried && last.incidents.len() < BATCH;
         let open = self.batches.back().is_some_and(has_room).then(|| self.batches.pop_back()).flatten();
-        // The first was tried before it came here.
+        // The caller has already tried to write the first batch.
         let is_tried = self.batches.is_empty() && open.is_none();
         let mut last = open.unwrap_or_else(|| Unwritten { id: batch.id, is_tried, ..Unwritten::default() });
         last.counted.extend(batch.counted.iter().cloned());
@@ -90,7 +91,7 @@ impl Backlog {
         lost
     }
 
-    /// The incident as it waits for the store, after the exporters got it.
+    /// Returns the incident in the form in which it waits for the store, after handing it to the exporters.
     fn pack(&mut self, incident: &Incident, kept: bool, store: &Store) -> Option<(Arc<Packed>, bool)> {
         let standing = self.standing(incident, store);
         let mut document = incident.clone();
@@ -109,7 +110,7 @@ impl Backlog {
         }
     }
 
-    /// How it stands in its group: incidents in the store and those that wait.
+    /// Returns the rank of the incident in its group, counting incidents in the store and waiting ones.
     fn standing(&mut self, incident: &Incident, store: &Store) -> Option<Standing> {
         if self.len >= self.bounds.incidents {
             return None;
@@ -120,7 +121,7 @@ impl Backlog {
         Some(Standing { count: stored + *waiting, is_first: stored == 0 && *waiting == 1 })
     }
 
-    /// The oldest batch to be written, and how many of its incidents cannot be read any more.
+    /// Returns the oldest batch, and the number of its incidents that could not be unpacked.
     pub(super) fn first(&mut self) -> Option<(Batch, u64)> {
         let first = self.batches.front_mut()?;
         first.is_tried = true;
@@ -134,7 +135,7 @@ impl Backlog {
         Some((Batch { id, incidents, counted, counters }, unreadable))
     }
 
-    /// The oldest batch was written.
+    /// Removes the oldest batch, which was written.
     pub(super) fn first_is_written(&mut self) {
         if let Some(written) = self.batches.pop_front() {
             self.len = self.len.saturating_sub(written.incidents.len() as u64);
@@ -144,13 +145,13 @@ impl Backlog {
         }
     }
 
-    /// All that waits.
+    /// Returns all waiting incidents.
     pub(super) fn into_documents(self) -> Vec<Arc<Packed>> {
         self.batches.into_iter().flat_map(|batch| batch.incidents).map(|(packed, _)| packed).collect()
     }
 }
 
-/// No more than its group needs.
+/// Strips an incident of everything that its group does not need.
 pub(super) fn counted_only(incident: Incident) -> Incident {
     Incident { stack: Vec::new(), panics: Vec::new(), ancestry: Vec::new(), goroutine: None, ..incident }
 }
@@ -167,7 +168,7 @@ mod tests {
         Arc::new(incident)
     }
 
-    /// Each bound is crossed: timelines, documents, finally incidents.
+    /// Each limit is exceeded in turn: timelines, documents, then incidents.
     #[test]
     fn less_and_less_is_kept() {
         let dir = tempfile::tempdir().expect("a directory");

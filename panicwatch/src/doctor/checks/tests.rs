@@ -1,4 +1,4 @@
-//! Each check on facts made up for it: what is found, what it costs, what remedies it. Knows no machine.
+//! Tests of each check with made-up facts: finding, consequence and remedy. Does not depend on the machine.
 
 use super::*;
 use crate::probe::links::CleanedUp;

@@ -1,9 +1,10 @@
-//! The messages of a Perfetto trace that are used here, with their official names and numbers.
+//! The messages of a Perfetto trace that panicwatch writes, with their official names and numbers.
 //!
 //! <https://github.com/google/perfetto/blob/v49.0/protos/perfetto/trace/trace_packet.proto>,
 //! <https://github.com/google/perfetto/blob/v49.0/protos/perfetto/trace/clock_snapshot.proto>,
 //! <https://github.com/google/perfetto/blob/v49.0/protos/perfetto/trace/track_event/track_descriptor.proto> (and
-//! `process_descriptor.proto`, `thread_descriptor.proto`, `track_event.proto`, `debug_annotation.proto` beside it).
+//! `process_descriptor.proto`, `thread_descriptor.proto`, `track_event.proto`, `debug_annotation.proto` in the same
+//! directory).
 //! The tests compare them with Perfetto's own descriptors.
 
 use prost::{Enumeration, Message, Oneof};
@@ -134,16 +135,16 @@ pub(super) struct DebugAnnotation {
 /// The value of an annotation.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum Value {
-    /// True or false.
+    /// A truth value.
     #[prost(bool, tag = "2")]
     Bool(bool),
-    /// A number.
+    /// An unsigned integer.
     #[prost(uint64, tag = "3")]
     Uint(u64),
-    /// A number that may be negative.
+    /// A signed integer.
     #[prost(int64, tag = "4")]
     Int(i64),
-    /// A text.
+    /// A string.
     #[prost(string, tag = "6")]
     Text(String),
 }

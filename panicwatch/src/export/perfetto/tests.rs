@@ -1,4 +1,4 @@
-//! The builder's bytes, decoded again, and compared with Perfetto's own descriptors where those are at hand.
+//! Decodes the builder's bytes, and compares them with Perfetto's own descriptors if those are installed.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -9,7 +9,7 @@ use super::{
     proto::{Data, EventType, Trace, TrackEvent},
 };
 
-/// One of everything.
+/// Returns a trace with every kind of track and event.
 fn sample() -> Vec<u8> {
     let mut builder = Builder::new(Some(1_000));
     let process = builder.process(7, "server");
@@ -60,7 +60,7 @@ fn times_are_said_to_be_monotonic() {
     assert!(trace.packet.iter().all(|p| p.timestamp.is_none() || p.timestamp_clock_id == Some(3)));
 }
 
-/// The part of google.protobuf.FileDescriptorProto that is needed.
+/// The fields of google.protobuf.FileDescriptorProto that the tests need.
 /// <https://github.com/protocolbuffers/protobuf/blob/v28.0/src/google/protobuf/descriptor.proto>
 #[derive(Clone, PartialEq, Message)]
 struct FileDescriptor {
@@ -84,7 +84,7 @@ struct FieldDescriptor {
     name: String,
     #[prost(int32, tag = "3")]
     number: i32,
-    /// 9: string, 11: message; those of the numbers that are used are all varints.
+    /// 9: string, 11: message; the numeric types in use are all varints.
     #[prost(int32, tag = "5")]
     kind: i32,
     #[prost(string, tag = "6")]
@@ -97,7 +97,7 @@ const MESSAGE: i32 = 11;
 /// int64, uint64, int32, bool, uint32, enum
 const VARINTS: [i32; 6] = [3, 4, 5, 8, 13, 14];
 
-/// Where the Python package `perfetto` keeps the descriptors: its wheel unpacked beside the other tools.
+/// Reads the descriptors from the Python package `perfetto`, whose wheel is unpacked among the other tools.
 fn descriptors() -> Result<Vec<u8>, String> {
     let home = std::env::var_os("PANICWATCH_HOME")
         .map(PathBuf::from)
@@ -108,7 +108,7 @@ fn descriptors() -> Result<Vec<u8>, String> {
     python_bytes(&text[start..]).ok_or_else(|| "the bytes literal has no end".to_owned())
 }
 
-/// A Python bytes literal up to its closing quote.
+/// Decodes a Python bytes literal up to its closing quote.
 fn python_bytes(text: &str) -> Option<Vec<u8>> {
     let mut bytes = text.bytes().peekable();
     let mut out = Vec::new();
@@ -161,7 +161,7 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// Reads `bytes` as `message`, by the descriptors alone: `path = value` for every leaf.
+/// Decodes `bytes` as `message` by the descriptors alone: `path = value` for every leaf.
 fn read(messages: &Messages<'_>, message: &str, mut bytes: &[u8], path: &str, leaves: &mut Vec<String>) {
     let fields = &messages.get(message).unwrap_or_else(|| panic!("no {message}")).fields;
     while !bytes.is_empty() {
@@ -193,7 +193,8 @@ fn read(messages: &Messages<'_>, message: &str, mut bytes: &[u8], path: &str, le
     }
 }
 
-/// A trace as Perfetto's own descriptors read it: `path = value` for every leaf. None, said so, without them.
+/// Decodes a trace with Perfetto's own descriptors: `path = value` for every leaf. Prints a message and returns `None`
+/// when they are not installed.
 pub(crate) fn leaves(trace: &[u8]) -> Option<Vec<String>> {
     let bytes = match descriptors() {
         Ok(bytes) => bytes,
@@ -210,7 +211,7 @@ pub(crate) fn leaves(trace: &[u8]) -> Option<Vec<String>> {
     Some(leaves)
 }
 
-/// The slices of each track, "beginning-end name", after checking that they nest.
+/// Returns the slices of each track as "start-end name", after checking that they nest.
 pub(crate) fn slices(trace: &[u8]) -> BTreeMap<u64, Vec<String>> {
     let (mut open, mut done) =
         (BTreeMap::<u64, Vec<(u64, String)>>::new(), BTreeMap::<u64, Vec<String>>::new());

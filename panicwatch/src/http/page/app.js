@@ -1,4 +1,4 @@
-// The daemon's page: routes, the token, the stream, and the views that list.
+// The daemon's page: routes, the token, the live stream, and the views that show lists.
 "use strict";
 (() => {
   const { el, told } = PW;
@@ -28,14 +28,14 @@
     } catch (error) { complain(error); }
   }
 
-  // --- The stream: by fetch, because EventSource cannot show a token --------------------------------------------------
+  // --- The stream: by fetch, because EventSource cannot send a token -----------------------------------------------
   async function listen() {
     for (;;) {
       try {
         const answer = await fetch("/api/v1/stream", { headers: { ...headers(), ...(lastId ? { "Last-Event-ID": lastId } : {}) } });
         if (!answer.ok) throw new Refused(answer.status, "");
         live.textContent = "live"; live.className = "live on";
-        // The stream replays at most 1000 incidents, and none before the first one it sent: views ask for the rest.
+        // The stream replays at most 1000 incidents, and none that precede the first one it sent: views fetch the rest.
         onNews("connected");
         const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
         let rest = "";
@@ -46,7 +46,7 @@
           rest = events.pop();
           events.forEach(event);
         }
-      } catch { /* Told by what is shown; tried again. */ }
+      } catch { /* The status shows the failure; the loop retries. */ }
       live.textContent = token === "" || live.className === "live on" ? "reconnecting" : "not connected"; live.className = "live";
       await new Promise((resolve) => setTimeout(resolve, 2000));
     }
@@ -58,7 +58,7 @@
     if (fields.event) onNews(fields.event, JSON.parse(fields.data));
   }
 
-  // Subscribes a view to the stream. Events that arrived while it was loading come first.
+  // Subscribes a view to the stream. Events that arrived while the view was loading are handled first.
   function subscribe(turn, handler) {
     if (turn !== shown) return;
     onNews = handler;
@@ -99,7 +99,7 @@
   }
   const search = (value, act) => { let timer; return el("input", { type: "search", "aria-label": "Filter", placeholder: "Filter", value, oninput: (e) => { clearTimeout(timer); timer = setTimeout(() => act(e.target.value), 150); } }); };
 
-  // --- Gaps: when nobody watched ---------------------------------------------------------------------------------------
+  // --- Gaps: periods in which no process was watched ---------------------------------------------------------------
   const gapRows = (gaps) => PW.table("Times in which nothing was watched", [["From", "tight"], ["To", "tight"], "Why"], gaps.map((g) => PW.row(PW.time(g.from), PW.time(g.to), told(g.reason, 300))));
   const recent = (gaps) => gaps.filter((g) => Date.now() - Date.parse(g.to) < 86400000);
 
@@ -140,7 +140,7 @@
       if (focused) [...box.querySelectorAll("a")].find((a) => a.getAttribute("href") === focused)?.focus({ preventScroll: true });
     };
     const page = (limit, before) => get(`/api/v1/groups?${new URLSearchParams({ limit, ...(filter ? { text: filter } : {}), ...(before ? { before } : {}) })}`);
-    // As many as are shown, anew: counts change, and a group moves to the front with each incident.
+    // Fetches as many groups again as are shown: counts change, and an incident moves its group to the front.
     const again = async (least) => { const all = await page(Math.max(GROUPS, least)); return () => { ({ groups: list, next, total } = all); draw(); }; };
     const more = async () => {
       const rest = await page(GROUPS, next), known = new Set(list.map((g) => g.fingerprint)), first = list.length;
@@ -149,7 +149,7 @@
         box.querySelectorAll("tbody a")[first]?.focus({ preventScroll: true });
       };
     };
-    // One question after the other: an answer must not undo a later one.
+    // Requests run one after the other, so that a late response cannot undo a newer one.
     let queue = Promise.resolve();
     const enqueue = (question) => (queue = queue.then(async () => { const show = turn === shown && await question(); if (show && turn === shown) show(); }).catch((error) => { if (turn === shown) complain(error); }));
     main.replaceChildren(el("h1", {}, "Groups"), el("div", { class: "tools" }, search("", (v) => { filter = v.trim(); enqueue(() => again(0)); }), count), missed, box);
@@ -164,9 +164,9 @@
     });
   }
 
-  // --- Incidents: only the rows in sight are there --------------------------------------------------------------------
+  // --- Incidents: only the visible rows exist in the DOM -----------------------------------------------------------
   const narrow = matchMedia("(max-width: 640px)");
-  // As page.css has the height of a row.
+  // Height of a row in pixels, as in page.css.
   const height = () => (narrow.matches ? 84 : 46);
   const KINDS = ["panic", "fatal_error", "throw", "signal"], OUTCOMES = ["recovered", "fatal", "goexit", "exited", "unknown"];
   async function incidents(query, turn) {
@@ -222,7 +222,7 @@
       if (to) { to.focus({ preventScroll: true }); to.scrollIntoView({ block: "nearest" }); }
     });
     await more();
-    // Rows that are not listed yet go to the front; the row being read keeps its position.
+    // Adds rows that are not listed yet at the front, and keeps the scroll position of the row being read.
     const prepend = (rows) => {
       const fresh = rows.filter((row) => !all.some((i) => i.id === row.id));
       if (fresh.length === 0) return;
@@ -236,7 +236,7 @@
       keys.set("limit", "500");
       const page = await get(`/api/v1/incidents?${keys}`);
       if (turn !== shown) return;
-      // With a whole page of unknown rows there may be more between it and the listed ones: start over.
+      // If all rows of a full page are unknown, there may be more between them and the listed ones: start over.
       if (page.next && !page.incidents.some((row) => all.some((i) => i.id === row.id))) { all = []; next = page.next; }
       prepend(page.incidents);
     };

@@ -1,8 +1,9 @@
-// What every view uses: elements with text only, hostile characters made visible, times and numbers in words.
+// Helpers of every view: elements that contain text only, visible escapes for hostile characters, times and numbers in
+// words.
 "use strict";
 const PW = {};
 
-// Elements are made of names, attributes and text; markup is never parsed.
+// Creates an element from name, attributes and text; markup is never parsed.
 PW.el = (name, attributes, ...children) => {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes || {})) {
@@ -17,7 +18,7 @@ PW.el = (name, attributes, ...children) => {
   return element;
 };
 
-// As escape.rs: control, bidirectional and invisible format characters.
+// Characters that escape.rs escapes: control, bidirectional and invisible format characters.
 PW.UNSAFE = /[\u0000-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200c\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\u{1bca0}-\u{1bca3}\u{1d173}-\u{1d17a}\u{e0000}-\u{e0fff}]/gu;
 PW.MAX_CHARS = 16384;
 
@@ -27,7 +28,8 @@ PW.escaped = (c) => {
   return named || (code < 0x100 ? "\\x" + code.toString(16).padStart(2, "0") : "\\u{" + code.toString(16) + "}");
 };
 
-// Text of the watched program, safe to read: one line, hostile characters written out and marked, bounded.
+// Returns text of the watched program in a safe form: on one line, with hostile characters escaped and marked, and of
+// limited length.
 PW.told = (text, max = PW.MAX_CHARS) => {
   const fragment = document.createDocumentFragment();
   if (text === null || text === undefined) return fragment;
@@ -43,7 +45,7 @@ PW.told = (text, max = PW.MAX_CHARS) => {
   return fragment;
 };
 
-// The same as plain text, for titles and canvases.
+// Does the same for plain text, in titles and canvases.
 PW.plain = (text, max = 300) => {
   const whole = String(text ?? "");
   return whole.slice(0, max).replace(PW.UNSAFE, PW.escaped) + (whole.length > max ? "…" : "");
@@ -60,7 +62,7 @@ PW.base = (path) => String(path ?? "").split("/").pop();
 PW.words = (name) => String(name ?? "").replaceAll("_", " ");
 PW.badge = (kind, text) => PW.el("span", { class: `badge ${/^[a-z_]+$/.test(kind) ? kind : "unknown"}` }, PW.words(text ?? kind));
 
-// "12 s ago" with the exact time as title.
+// Returns an element such as "12 s ago" with the exact time as its title.
 PW.time = (text, now = Date.now()) => {
   const at = Date.parse(text);
   if (Number.isNaN(at)) return PW.el("span", {}, PW.told(text, 60));
@@ -69,8 +71,9 @@ PW.time = (text, now = Date.now()) => {
   return PW.el("time", { datetime: text, title: text }, `${words} ago`);
 };
 
-// Columns are named by `heads`; ["Count", "tight"] is a head with the class of its column. On a narrow screen a row becomes
-// a block in which each cell bears its head as a label. Roles are explicit: `display: block` takes a table's own away.
+// Builds a table whose columns are named by `heads`; ["Count", "tight"] is a name and the class of its column. On a
+// narrow screen each row becomes a block in which the cells are labelled with the column names. Roles are explicit
+// because `display: block` removes a table's implicit roles.
 PW.table = (label, heads, rows, kind = "") => {
   const columns = heads.map((h) => (Array.isArray(h) ? { name: h[0], kind: h[1] } : { name: h, kind: null }));
   for (const row of rows) columns.forEach(({ name, kind: of }, i) => {
@@ -88,7 +91,7 @@ PW.table = (label, heads, rows, kind = "") => {
 
 PW.row = (...cells) => PW.el("tr", { role: "row" }, cells.map((c) => PW.el("td", { role: "cell" }, c)));
 
-// Text of several lines: line breaks are kept, everything else is as in PW.told.
+// Returns text of several lines: line breaks are kept, everything else is escaped as in PW.told.
 PW.lines = (text, max = PW.MAX_CHARS) => {
   const whole = String(text), fragment = document.createDocumentFragment();
   whole.slice(0, max).split("\n").forEach((line, i) => fragment.append(i ? "\n" : "", PW.told(line)));
@@ -96,10 +99,10 @@ PW.lines = (text, max = PW.MAX_CHARS) => {
   return fragment;
 };
 
-// Relative luminance of "#rrggbb": https://www.w3.org/TR/WCAG21/#dfn-relative-luminance
+// Computes the relative luminance of "#rrggbb": https://www.w3.org/TR/WCAG21/#dfn-relative-luminance
 PW.luminance = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16) / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
   .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-// Black or white, whichever has more contrast on this colour: at least 4.5 to 1 on any.
+// Returns black or white, whichever has more contrast on this color: at least 4.5 to 1 on any.
 PW.inkOn = (hex) => (PW.luminance(hex) > 0.179 ? "#000000" : "#ffffff");
-// A colour of this opacity on a background.
+// Blends a color of the given opacity with a background.
 PW.blend = (hex, on, alpha) => "#" + [1, 3, 5].map((i) => Math.round(parseInt(hex.slice(i, i + 2), 16) * alpha + parseInt(on.slice(i, i + 2), 16) * (1 - alpha)).toString(16).padStart(2, "0")).join("");

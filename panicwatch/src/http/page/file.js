@@ -1,3 +1,3 @@
-// One incident in a file of its own: the data is in the document, nothing is fetched.
+// Shows the one incident of a standalone file: the data is in the document, and nothing is fetched.
 "use strict";
 PW.showIncident(document.getElementById("main"), JSON.parse(document.getElementById("data").textContent), null);

@@ -1,4 +1,4 @@
-// One incident: what happened, the last milliseconds, the stack, the chain, the machine's state, what is missing.
+// Shows one incident: message, stack, timeline, chain of panics, process, goroutine, and what is missing.
 "use strict";
 
 PW.showIncident = (main, view, links) => {

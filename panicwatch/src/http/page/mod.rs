@@ -1,7 +1,7 @@
-//! The page: static files, and the view of one incident as a file of its own.
+//! The page: its static files, and the view of one incident as a standalone file.
 //!
-//! No framework, no outside asset. Text of the watched program reaches the page as JSON only, and the page puts it into
-//! text nodes only. Must not know requests.
+//! There is no framework and no external asset. Text of the watched program reaches the page as JSON only, and the page
+//! inserts it into text nodes only. This module does not depend on requests.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -16,7 +16,7 @@ use crate::{
     title,
 };
 
-/// `/`.
+/// The document at `/`.
 pub const INDEX: &str = include_str!("index.html");
 
 const STYLE: &str = include_str!("page.css");
@@ -28,17 +28,17 @@ const APP: &str = include_str!("app.js");
 /// A file below `/page/`.
 #[derive(Debug)]
 pub struct File {
-    /// Its name there.
+    /// File name below `/page/`.
     pub name: &'static str,
-    /// Media type.
+    /// Media type of the response.
     pub media_type: &'static str,
-    /// Contents.
+    /// Contents of the file.
     pub text: &'static str,
 }
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// All of them.
+/// All files below `/page/`.
 pub const FILES: &[File] = &[
     File { name: "page.css", media_type: "text/css; charset=utf-8", text: STYLE },
     File { name: "common.js", media_type: SCRIPT, text: COMMON },
@@ -48,23 +48,23 @@ pub const FILES: &[File] = &[
     File { name: "icon.svg", media_type: "image/svg+xml", text: include_str!("icon.svg") },
 ];
 
-/// An incident with what the page cannot know by itself.
+/// An incident with the data that the page cannot compute itself.
 #[derive(Debug, Serialize)]
 pub struct View<'a> {
-    /// The document.
+    /// The incident document.
     incident: &'a Incident,
-    /// Whose code a frame is, by function, `@` and file: "user", "library", "std", "runtime".
+    /// Class of each frame's code, by function, `@` and file: "user", "library", "std", "runtime".
     classes: BTreeMap<String, &'static str>,
-    /// The frame of the stack that the first panic was raised in.
+    /// Index of the stack frame that raised the first panic.
     site: Option<usize>,
-    /// What the incident is called.
+    /// Title of the incident.
     title: String,
-    /// What each panic of the chain is called; null where neither its text nor its type is known.
+    /// Text of each panic of the chain; null where neither its text nor its type is known.
     values: Vec<Option<Cow<'a, str>>>,
 }
 
 impl<'a> View<'a> {
-    /// Of this incident.
+    /// Returns the view of an incident.
     pub fn of(incident: &'a Incident) -> View<'a> {
         let module = incident.process.module.as_deref();
         let mut classes = BTreeMap::new();
@@ -89,7 +89,7 @@ fn class_name(class: Class) -> &'static str {
     }
 }
 
-/// All frames that the page shows with a class.
+/// Yields all frames that the page shows with a class.
 fn frames(incident: &Incident) -> impl Iterator<Item = &Frame> {
     let goroutine = incident.goroutine.iter().flat_map(|g| g.created_by.iter().chain(&g.start));
     let chain = incident.panics.iter().flat_map(|panic| {
@@ -101,8 +101,8 @@ fn frames(incident: &Incident) -> impl Iterator<Item = &Frame> {
     incident.stack.iter().chain(goroutine).chain(chain).chain(ancestry)
 }
 
-/// The incident's view as one file that needs nothing else, the same bytes for the same incident. Its scripts and style
-/// are named by their hashes, so that nothing in the data could run.
+/// Renders the incident's view as a standalone file, which is the same for the same incident. The content security
+/// policy allows scripts and styles by hash, so that nothing in the data can run.
 ///
 /// # Errors
 /// When the incident cannot be written as JSON.
@@ -118,13 +118,13 @@ pub fn file(incident: &Incident) -> Result<String, serde_json::Error> {
         .replacen("{{policy}}", &policy, 1)
         .replacen("{{style}}", STYLE, 1)
         .replacen("{{script}}", &script, 1)
-        // Last: nothing in the data is looked at again.
+        // Last, so that placeholders in the data are not replaced.
         .replacen("{{data}}", &data, 1))
 }
 
-/// JSON as the text of a `<script>` element: with `<` and `&` written as escapes no end tag or comment can begin in it
-/// (<https://www.w3.org/TR/2011/WD-html5-author-20110809/the-script-element.html>). JSON has
-/// these characters in strings only. Characters that steer a terminal are escaped as well: people print files.
+/// Escapes JSON for a `<script>` element: with `<` and `&` escaped, it cannot contain an end tag or comment
+/// (<https://www.w3.org/TR/2011/WD-html5-author-20110809/the-script-element.html>). JSON has these characters in
+/// strings only. Characters that control a terminal are escaped as well, because files are printed.
 fn embeddable(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
@@ -137,7 +137,7 @@ fn embeddable(json: &str) -> String {
     out
 }
 
-/// As a policy names a script or style: base64 of SHA-256.
+/// Returns the hash of a script or style as in a policy: base64 of SHA-256.
 fn hash(text: &str) -> String {
     STANDARD.encode(Sha256::digest(text))
 }

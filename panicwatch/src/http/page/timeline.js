@@ -1,4 +1,5 @@
-// The timeline: a canvas with a line a track, zoomed and moved by wheel, buttons and keys, and its states as a table.
+// The timeline: a canvas with one row per track, zoomed and moved with wheel, buttons and keys, and its states as a
+// table.
 "use strict";
 
 PW.STATES = ["running", "runnable", "waiting", "syscall", "stopped", "not_running", "other", "marking", "idle", "ended", "unknown"];
@@ -126,7 +127,8 @@ PW.timeline = (timeline) => {
     act(event); cursor = cursor ?? raise; draw(); describe(tracks[current].track, cursor);
   });
   canvas.addEventListener("focus", draw); canvas.addEventListener("blur", draw);
-  // Over the tracks the wheel zooms, as a pinch does, which browsers report so; sideways it moves. Over the labels the page scrolls.
+  // Over the tracks the vertical wheel zooms, and so does a pinch, which browsers report as a wheel event; the
+  // horizontal wheel moves. Over the labels the page scrolls.
   canvas.addEventListener("wheel", (event) => {
     const px = event.offsetX;
     if (px < LABEL) return;
@@ -151,7 +153,7 @@ PW.timeline = (timeline) => {
   const rows = () => tracks.flatMap(({ track }) => track.states.map((s) =>
     PW.row(PW.told(label(track), 80), relative(s.from_ns), PW.ns(s.to_ns - s.from_ns), PW.words(s.state) + (s.inferred ? " (inferred)" : ""), PW.told(s.detail, 200), s.thread ?? "", s.cpu ?? "")));
   const table = PW.el("details", { class: "alternative", ontoggle: (event) => {
-    // A long one is made only when somebody wants it.
+    // A long table is built only when it is opened.
     if (event.target.open && event.target.children.length === 1) event.target.append(PW.table("States of all tracks", ["Track", ["From", "tight"], ["For", "tight"], "State", "Detail", "Thread", "CPU"], rows()));
   } }, PW.el("summary", {}, "The same as a table"));
   return PW.el("div", { class: "timeline" },

@@ -1,8 +1,8 @@
-//! The tree of calls, on events worked out by hand. Knows no records but their heads.
+//! Tests of the call tree with events worked out by hand. They use only the heads of records.
 
 use super::*;
 
-/// A goroutine's events by hand: kind, function, distance from the top of the stack; the time counts up.
+/// Runs the events of one goroutine, given as kind, function and distance from the top of the stack; times count up.
 fn run(events: &[(u8, u32, u32)]) -> Vec<Change<()>> {
     let mut tree = Tree::default();
     let mut changes = Vec::new();

@@ -1,52 +1,54 @@
-//! Where Go's calling convention puts arguments and results on amd64. Pure arithmetic on types.
+//! Assigns arguments and results to registers and the stack, following Go's calling convention on amd64. Arithmetic on
+//! types only.
 //!
 //! <https://github.com/golang/go/blob/go1.24.11/src/cmd/compile/abi-internal.md#function-call-argument-and-result-passing>
 
 use crate::gobin::dwarf::types::{BUDGET, GoTypes, Shape, TypeId};
 
-/// Integer registers, and as many for floating point as there are.
+/// Number of integer registers, and of floating-point registers.
 const INTEGERS: usize = 9;
 const FLOATS: usize = 15;
-/// Deepest nesting of types.
+/// Maximum nesting of types.
 const MAX_DEPTH: u32 = 32;
 
-/// Where a piece of a value is.
+/// Location of a piece of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Home {
-    /// An integer register, by its place in the convention's order (0 is RAX).
+    /// An integer register, by its index in the convention's order (0 is RAX).
     Integer(usize),
-    /// A floating-point register.
+    /// A floating-point register, by its index.
     Float(usize),
-    /// On the stack, bytes above the return address.
+    /// Offset from the return address on the stack, in bytes.
     Stack(u64),
 }
 
-/// A piece of a value.
+/// A part of a value that is in one location.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
-    /// Bytes from the start of the value.
+    /// Offset in the value, in bytes.
     pub offset: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Where it is.
+    /// Location of the piece.
     pub home: Home,
 }
 
-/// A value's pieces; those on the stack are one. `None` for types that are not understood, and what follows them.
+/// The pieces of each value; a value on the stack has one. `None` for a type that is not understood, and for all values
+/// that follow it.
 pub type Homes = Vec<Option<Vec<Piece>>>;
 
 /// Integer registers of the convention, by their DWARF numbers: RAX, RBX, RCX, RDI, RSI, R8 to R11.
 pub(super) const DWARF_REGISTERS: [u16; INTEGERS] = [0, 3, 2, 5, 4, 8, 9, 10, 11];
 
-/// Places parameters, each with the registers that the debug information says it is in, and results. `dictionary`:
-/// before parameter number so-and-so comes a hidden word.
+/// Assigns parameters, each with its registers according to the debug information, and results. `dictionary`: index of
+/// the parameter that a hidden word precedes.
 pub fn assign(
     types: &GoTypes,
     parameters: &[(TypeId, Option<&[u16]>)],
     results: &[TypeId],
     dictionary: Option<usize>,
 ) -> (Homes, Homes) {
-    // The return address lies below.
+    // Offset 0 is the return address.
     let mut state = State { types, integers: 0, floats: 0, stack: 8, budget: BUDGET, lost: false };
     let mut placed = Vec::new();
     for (i, (parameter, said)) in parameters.iter().enumerate() {
@@ -70,9 +72,9 @@ struct State<'a> {
     integers: usize,
     floats: usize,
     stack: u64,
-    /// What is left of [`BUDGET`].
+    /// Remaining part of [`BUDGET`].
     budget: u32,
-    /// Something before was not understood: nobody knows where the rest is.
+    /// Whether an earlier type was not understood, so that the location of later values is unknown.
     lost: bool,
 }
 
@@ -101,8 +103,8 @@ impl State<'_> {
         Some(pieces)
     }
 
-    /// Parameters without a name are not in the debug information of old releases, so that the next one is in a later
-    /// register than it seems; what is said counts.
+    /// Corrects the registers of a parameter to those in the debug information: old releases have no debug information
+    /// for unnamed parameters, so that the next one is in a later register than computed.
     fn correct(&mut self, pieces: &mut [Piece], said: &[u16]) {
         let number = |register: &u16| DWARF_REGISTERS.iter().position(|known| known == register);
         let numbers: Vec<usize> = said.iter().filter_map(number).collect();
@@ -165,7 +167,7 @@ impl State<'_> {
 }
 
 enum Why {
-    /// It goes to the stack as a whole.
+    /// The value does not fit in registers and is passed on the stack as a whole.
     NoRoom,
     Unknown,
 }

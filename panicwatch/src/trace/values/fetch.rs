@@ -1,7 +1,7 @@
-//! Writes down what to read of a call's memory: a short list that the kernel runs at every hit.
+//! Compiles the list of memory reads for the arguments of a call, which the kernel executes at every hit.
 //!
-//! Breadth first, so that every argument gets its own before any gets what lies deeper. What does not fit is not read,
-//! and shows as `…`. Pure.
+//! Reads are ordered breadth first, so that every argument is read before the data that any of them points to. Data
+//! that does not fit is not read and shows as `…`. Does no I/O.
 
 use std::collections::VecDeque;
 
@@ -12,33 +12,33 @@ use panicwatch_common::trace::{
 use super::abi::{Home, Piece};
 use crate::gobin::dwarf::types::{BUDGET, GoTypes, Shape, TypeId};
 
-/// Pointers that are followed one behind the other.
+/// Maximum number of pointers followed in sequence.
 const MAX_DEPTH: u32 = 2;
-/// Elements of a slice or array that are looked into.
+/// Maximum number of elements of a slice or array that are followed.
 const ELEMENTS: u64 = 3;
-/// Bytes of a string or slice that is an argument itself; deeper ones get less.
+/// Maximum number of bytes of a string or slice that is an argument itself, and of a deeper one.
 const LONG: usize = STEP_BYTES;
 const SHORT: usize = 64;
-/// Values that wait to be followed; and how many are, in all.
+/// Maximum number of queued values, and of values followed in total.
 const MAX_QUEUE: usize = 256;
 const MAX_FOLLOWED: usize = 1024;
-/// Bytes of the value in an interface.
+/// Bytes read of the value in an interface.
 const BOXED: usize = 64;
 
-/// A list, and where the values' own bytes are.
+/// A fetch list under construction.
 #[derive(Debug, Clone, Default)]
 pub struct Fetch {
-    /// In order.
+    /// The reads, in order.
     pub steps: Vec<Step>,
     next: usize,
 }
 
-/// Where the bytes of a value are in the data.
+/// Location of a value's bytes in the data.
 #[derive(Debug, Clone)]
 enum Place {
-    /// Here.
+    /// At this offset.
     At(usize),
-    /// In pieces; offsets count from `base` of the value.
+    /// In pieces, each with its offset in the value and in the data; the second field is added to offsets in the value.
     Pieces(Vec<(u64, usize)>, u64),
 }
 
@@ -63,7 +63,8 @@ impl Place {
 }
 
 impl Fetch {
-    /// For values of these types at these homes; `stack` gives where in the data each piece on the stack is read to.
+    /// Compiles the list for values of these types at these locations. Also returns the offset in the data of each
+    /// piece of each value.
     pub fn compile(types: &GoTypes, values: &[(TypeId, &[Piece])]) -> (Fetch, Vec<Vec<usize>>) {
         let mut fetch = Fetch { steps: Vec::new(), next: 8 * WORDS };
         let mut queue = VecDeque::new();
@@ -87,7 +88,7 @@ impl Fetch {
         (fetch, places)
     }
 
-    /// The list for the kernel.
+    /// Returns the list for the kernel.
     pub fn list(&self) -> FetchList {
         let mut steps = [Step::default(); STEPS];
         steps[..self.steps.len()].copy_from_slice(&self.steps);
@@ -95,7 +96,7 @@ impl Fetch {
         FetchList { count: self.steps.len() as u32, large: u32::from(large), steps }
     }
 
-    /// Where in the data a piece of an argument is.
+    /// Returns the offset of an argument's piece in the data, and adds a read for a piece on the stack.
     fn root(&mut self, piece: &Piece) -> usize {
         match piece.home {
             Home::Integer(register) => 8 * register,
@@ -104,7 +105,7 @@ impl Fetch {
                 let (base, size) =
                     ((8 * FRAME_WORD) as u16, usize::try_from(piece.size).unwrap_or(usize::MAX));
                 let add = i32::try_from(offset).ok();
-                // A large value that cannot be had whole is not had at all.
+                // A value that is too large to read completely is not read at all.
                 let fits = size <= STEP_BYTES;
                 add.filter(|_| fits).and_then(|add| self.step(base, add, size, None)).unwrap_or(NOWHERE)
             }
@@ -169,17 +170,17 @@ impl Fetch {
                     queue.push_back((*elem, place.offset(i * size)?, depth));
                 }
             }
-            // The number of entries is the first word of a map in every release; so is a closure's code.
+            // In every release, the first word of a map is its number of entries, and that of a closure is its code.
             Shape::Map | Shape::Func => {
                 self.step(place.word(0)?, 0, 8, None)?;
             }
             Shape::Eface | Shape::Iface => {
                 if own.shape == Shape::Iface {
-                    // `itab`: the interface's type, then the value's.
+                    // `itab`: the interface's type, then the value's type.
                     self.step(place.word(0)?, 0, 16, None)?;
                 }
                 let to = self.step(place.word(8)?, 0, BOXED, None)?;
-                // Strings, and errors that begin with their text, are what is in interfaces most.
+                // Interfaces mostly hold strings, and errors that start with their text.
                 let (base, count) = (u16::try_from(to).ok()?, u16::try_from(to + 8).ok()?);
                 self.step(base, 0, 2 * SHORT, Some((count, 1)))?;
             }
@@ -189,10 +190,10 @@ impl Fetch {
     }
 }
 
-/// Not in the data.
+/// Offset of a piece that is not in the data.
 pub const NOWHERE: usize = usize::MAX;
 
-/// Is there anything to follow in values of this type?
+/// Reports whether values of this type contain anything to follow.
 fn points(types: &GoTypes, of: TypeId) -> bool {
     points_within(types, of, &mut BUDGET.clone())
 }

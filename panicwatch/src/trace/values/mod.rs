@@ -1,7 +1,7 @@
-//! Arguments and results: where they are, what to read at a hit, and the text of what was read.
+//! Arguments and results: their locations, what to read at a hit, and the text of the values read.
 //!
-//! [`abi`] places them in registers and on the stack, [`fetch`] says what to read, [`render`] prints. Must not know how
-//! anything is read. Pure.
+//! [`abi`] assigns them to registers and the stack, [`fetch`] compiles the reads, [`render`] formats the values. This
+//! module does no I/O and does not depend on how memory is read.
 
 pub mod abi;
 pub mod fetch;
@@ -28,44 +28,44 @@ use crate::{
     value::Decoder,
 };
 
-/// First release whose debug information has parameters without a name (`~p0`).
+/// First minor release of Go 1 whose debug information has unnamed parameters (`~p0`).
 const UNNAMED_SINCE: u16 = 22;
-/// The compiler's name of a generic function's hidden parameter, in releases that tell of it.
+/// The compiler's name for the hidden parameter of a generic function, in releases whose debug information has it.
 const DICTIONARY: &str = ".dict";
-/// Where the bytes of arguments themselves are put for rendering: no process has anything there.
+/// Address at which the bytes of arguments themselves are placed for rendering: no process maps it.
 const OWN: u64 = 1 << 62;
 
-/// One argument or result of one function.
+/// An argument or result of one function.
 #[derive(Debug, Clone)]
 struct Slot {
     name: String,
     of: u32,
-    /// Pieces and where in the data they are, or why not.
+    /// The pieces with their offsets in the data, or why they cannot be read.
     pieces: Result<Vec<(Piece, usize)>, &'static str>,
 }
 
-/// All of one function, at its entry or at its exits.
+/// All arguments of a function at its entry, or all results at its exits.
 #[derive(Debug, Clone, Default)]
 struct Site {
     slots: Vec<Slot>,
     steps: Vec<Step>,
 }
 
-/// What is known of every function's arguments and results.
+/// Decodes the arguments and results of the traced functions.
 pub struct Values<'a> {
     bin: &'a GoBinary,
     types: GoTypes,
-    /// By function; `None` where the debug information has nothing.
+    /// By function; `None` if the debug information lacks the function.
     entries: Vec<Option<Site>>,
     exits: Vec<Option<Site>>,
     contexts: HashMap<u64, TypeContext>,
 }
 
 impl<'a> Values<'a> {
-    /// Reads the signatures of `functions`.
+    /// Reads the signatures of `functions`, and returns the fetch lists of their probe sites.
     ///
     /// # Errors
-    /// Without debug information, or when it is damaged.
+    /// When the debug information is missing or damaged.
     pub fn read(bin: &'a GoBinary, functions: &[TraceFunction]) -> Result<(Values<'a>, Lists), DwarfError> {
         let wanted = functions.iter().map(|function| (function.entry, function.site)).collect();
         let (signatures, types) = signatures(bin.file_bytes(), &wanted)?;
@@ -85,7 +85,7 @@ impl<'a> Values<'a> {
         Ok((values, lists))
     }
 
-    /// What to make of a function's entry and of its exits.
+    /// Returns the slots and fetch list of a function's entry, and of its exits.
     fn sites(
         &self,
         function: &TraceFunction,
@@ -110,7 +110,7 @@ impl<'a> Values<'a> {
         (site(&self.types, &signature.parameters, parameters), site(&self.types, &signature.results, results))
     }
 
-    /// Functions of which the debug information does not say what they take.
+    /// Returns the number of functions whose parameters are missing in the debug information.
     pub fn unknown(&self) -> usize {
         self.entries.iter().filter(|site| site.is_none()).count()
     }
@@ -119,12 +119,12 @@ impl<'a> Values<'a> {
     pub fn parameters(&self) -> Vec<&str> {
         let slots = self.entries.iter().flatten().flat_map(|site| &site.slots);
         let names: BTreeSet<&str> = slots.map(|slot| slot.name.as_str()).collect();
-        // The blank identifier names none.
+        // The blank identifier is not a name.
         names.into_iter().filter(|name| ![DICTIONARY, "_"].contains(name)).collect()
     }
 
-    /// The arguments, or at an exit the results, of what was read. `bias`: how far the process has the binary above its
-    /// link addresses; values cannot be told without.
+    /// Decodes the arguments, or at an exit the results, from the data read. `bias` is the load bias of the process;
+    /// without it no value is known.
     pub fn decode(
         &mut self,
         hit: &Hit,
@@ -171,27 +171,28 @@ impl<'a> Values<'a> {
     }
 }
 
-/// What the kernel is to read, by function.
+/// The fetch lists for the kernel, by function.
 #[derive(Debug, Clone, Default)]
 pub struct Lists {
-    /// At entries.
+    /// Fetch lists of entries.
     pub entries: Vec<FetchList>,
-    /// At exits.
+    /// Fetch lists of exits.
     pub exits: Vec<FetchList>,
 }
 
-/// Nothing but the registers.
+/// Reads the registers only.
 const EMPTY: FetchList = FetchList {
     count: 0,
     large: 0,
     steps: [Step { base: 0, to: 0, max: 0, count: 0, size: 0, add: 0 }; panicwatch_common::trace::STEPS],
 };
 
-/// A generic function's code takes a dictionary: first, or behind the receiver of a method.
+/// Returns the index of the parameter that a generic function's dictionary precedes: the first, or that after a
+/// method's receiver.
 fn dictionary(symbol: &str) -> Option<usize> {
     let generic = symbol.find("[go.shape")?;
-    // `main.(*T[go.shape.int]).M`, `main.T[go.shape.int].M` have a receiver; `main.f[go.shape.int].func1` is a closure,
-    // which finds its dictionary elsewhere.
+    // `main.(*T[go.shape.int]).M` and `main.T[go.shape.int].M` have a receiver; `main.f[go.shape.int].func1` is a
+    // closure, which gets its dictionary from its context.
     let behind = symbol.rfind(']').map_or("", |at| &symbol[at + 1..]);
     if symbol[..generic].contains("(*") {
         return (behind.matches('.').count() <= 1).then_some(1);
@@ -229,8 +230,8 @@ fn site(types: &GoTypes, parameters: &[Parameter], checked: Vec<Checked>) -> (Si
 const NOT_UNDERSTOOD: &str = "its type, or one before it, is not understood";
 const FLOATING: &str = "it is in a floating-point register, which a probe cannot read";
 
-/// The pieces, unless the debug information contradicts or they are gone. `all_told`: there are no parameters that the
-/// debug information does not have.
+/// Returns the pieces of a parameter, unless the debug information contradicts them or they were overwritten.
+/// `all_told`: every parameter is in the debug information.
 fn check(parameter: &Parameter, home: Option<Vec<Piece>>, overwritten: u16, all_told: bool) -> Checked {
     let pieces = readable(home)?;
     let gone = |piece: &Piece| matches!(piece.home, Home::Integer(n) if overwritten & 1 << n != 0);
@@ -243,14 +244,14 @@ fn check(parameter: &Parameter, home: Option<Vec<Piece>>, overwritten: u16, all_
     };
     let ours: Vec<u16> = pieces.iter().filter_map(number).collect();
     let confirmed = match (&parameter.location, pieces.as_slice()) {
-        // Of a value that is used in part the debug information may name a part of the registers.
+        // For a value that is used in part, the debug information may name only some of the registers.
         (Some(Location::Registers(theirs)), _) if theirs.iter().all(|register| ours.contains(register)) => {
             true
         }
         (Some(Location::Registers(_)), _) => {
             return Err("the debug information has it elsewhere than the calling convention");
         }
-        // Counted from behind the return address there, from the return address here.
+        // The debug information counts from behind the return address, the calling convention from the return address.
         (Some(Location::Frame(offset)), [Piece { home: Home::Stack(home), .. }]) => {
             i64::try_from(*home).is_ok_and(|home| home - 8 == *offset)
         }
@@ -259,14 +260,14 @@ fn check(parameter: &Parameter, home: Option<Vec<Piece>>, overwritten: u16, all_
     if confirmed || all_told { Ok(pieces) } else { Err("the debug information does not say where it is") }
 }
 
-/// The same for what only the calling convention tells of.
+/// Returns the pieces of a value for which there is no debug information to compare with.
 fn readable(home: Option<Vec<Piece>>) -> Checked {
     let pieces = home.ok_or(NOT_UNDERSTOOD)?;
     let floating = pieces.iter().any(|piece| matches!(piece.home, Home::Float(_)));
     if floating { Err(FLOATING) } else { Ok(pieces) }
 }
 
-/// Adds what a step read, where it was read.
+/// Adds the data of a read at the address from which it was read.
 fn add(memory: &mut Snapshot, step: &Step, data: &Data<'_>) {
     let Some(base) = data.word(step.base.into()) else { return };
     let mut len = usize::from(step.max);
@@ -280,7 +281,7 @@ fn add(memory: &mut Snapshot, step: &Step, data: &Data<'_>) {
     }
 }
 
-/// The bytes of a value itself.
+/// Returns the bytes of a value itself, without what it points to.
 fn own_bytes(
     slot: &Slot,
     site: &Site,
@@ -297,7 +298,7 @@ fn own_bytes(
             return Err("it is too large to be read at every call");
         }
         let (from, len) = (piece.offset as usize, piece.size as usize);
-        // What is not in a register was read by a step of its own.
+        // A piece on the stack was read by a step of its own.
         let step = site.steps.iter().position(|step| usize::from(step.to) == *at && *at >= 8 * WORDS);
         if step.is_some_and(|step| data.done & 1 << step == 0) {
             return Err("it could not be read");

@@ -1,6 +1,7 @@
-//! Values as text: `%+v` in the main, with strings quoted, pointers followed as far as was read, and `…` for the rest.
+//! Formats values: mostly like `%+v`, with strings quoted, pointers followed as far as their targets were read, and `…`
+//! for the rest.
 //!
-//! Bounded in depth, width and length. Pure; memory that was not read is said to be so.
+//! Depth, width and length are limited. Does no I/O; memory that was not read shows as such.
 
 use std::fmt::Write as _;
 
@@ -17,24 +18,24 @@ const MAX_LEN: usize = 2 << 10;
 const MAX_ITEMS: u64 = 32;
 const MAX_DEPTH: u32 = 6;
 
-/// Renders values of one process.
+/// Formats values of one process.
 pub struct Renderer<'a> {
     /// Types of the debug information.
     pub types: &'a GoTypes,
-    /// What was read.
+    /// Memory that was read.
     pub memory: &'a dyn Memory,
-    /// For the names of functions.
+    /// The binary, for names of functions.
     pub bin: &'a GoBinary,
-    /// How far the process has the binary above its link addresses.
+    /// Load bias of the process.
     pub bias: u64,
-    /// For values in interfaces.
+    /// Decodes values in interfaces.
     pub decoder: &'a Decoder<'a>,
-    /// `runtime.itab.Type`.
+    /// Offset of `runtime.itab.Type`.
     pub itab_type: u64,
 }
 
 impl Renderer<'_> {
-    /// The value of this type at `at`.
+    /// Formats the value of type `of` at address `at`.
     pub fn render(&self, of: TypeId, at: u64) -> String {
         let mut out = String::new();
         self.value(&mut out, of, at, 0);
@@ -131,7 +132,7 @@ impl Renderer<'_> {
         self.memory.read(at, &mut buf[..size]).then(|| u64::from_le_bytes(buf))
     }
 
-    /// As strconv's format 'g' with the shortest precision, which is `%v`.
+    /// Formats a float like strconv's format 'g' with the shortest precision, which is `%v`.
     fn float(&self, at: u64, size: u64) -> Option<String> {
         let bits = self.uint(at, size)?;
         let (value, scientific) = if size == 4 {
@@ -149,7 +150,7 @@ impl Renderer<'_> {
         }
         let (mantissa, exponent) = scientific.split_once('e')?;
         let exponent: i32 = exponent.parse().ok()?;
-        // <https://github.com/golang/go/blob/go1.24.11/src/fmt/format.go#L489>: %v has %e for large exponents only.
+        // <https://github.com/golang/go/blob/go1.24.11/src/fmt/format.go#L489>: %v uses %e for large exponents only.
         Some(if (-4..21).contains(&exponent) {
             if size == 4 { format!("{}", f32::from_bits(bits as u32)) } else { format!("{value}") }
         } else {
@@ -157,11 +158,11 @@ impl Renderer<'_> {
         })
     }
 
-    /// A string's bytes, as many as were read.
+    /// Formats the bytes of a string, as far as they were read.
     fn text(&self, out: &mut String, ptr: u64, len: u64) {
         const MAX: u64 = 256;
         let mut known = len.min(MAX);
-        // What was cut was cut at a power of two, or at the step's end.
+        // Truncated reads end at a power of two, or at the end of the step.
         while known > 0 && self.memory.bytes(ptr, known as usize).is_none() {
             known = if known > 128 {
                 128
@@ -202,7 +203,7 @@ impl Renderer<'_> {
             return out.push_str("nil");
         }
         let own = elem.and_then(|elem| self.types.get(elem));
-        // Only what was read from there; a part of it will do for a struct.
+        // Follows the pointer only if its target was read, for a struct at least in part.
         let read = own.is_some_and(|own| own.size == 0 || self.memory.u8(to).is_some());
         match elem.filter(|_| read && depth < MAX_DEPTH) {
             Some(elem) => {
@@ -215,7 +216,7 @@ impl Renderer<'_> {
         }
     }
 
-    /// Of an error its text; of others the type and the value.
+    /// Formats a value in an interface: text of an error, else type and value.
     fn interface(&self, out: &mut String, type_word: u64, data_word: u64) {
         if type_word == 0 {
             return out.push_str("nil");
