@@ -92,7 +92,7 @@ enum Ask {
     Debug,
 }
 
-/// Runs the queries and returns the number of frames found, or 1 if there is nothing to count.
+/// Runs the queries. Returns the number of frames found for [`Ask::Code`], otherwise 1; 0 if reading fails.
 fn ask(bytes: &SharedBytes, types: &[u64], what: Ask) -> usize {
     if what == Ask::Debug {
         return usize::from(exercise::debug_info((**bytes).as_ref()).is_ok());
