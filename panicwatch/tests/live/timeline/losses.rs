@@ -138,7 +138,7 @@ fn of(incident: Incident, line: Line, said: &[u64]) -> Result<Flooded> {
     Ok(Flooded { incident, line, next: *next, made })
 }
 
-/// Calls per entry that the program prints; must match the fixture.
+/// Calls per batch of the fixture (callsAtOnce).
 const CALLS_AT_ONCE: u64 = 5;
 
 /// Parses the numbers of a line.
