@@ -1,7 +1,8 @@
-//! What a recovered panic costs with panicwatch, beside what the probes on its way cost with nothing behind them.
+//! Measures what a recovered panic costs with panicwatch, and what its probes cost with no eBPF program behind them.
 //!
-//! Run by `cargo xtask bench panics`. A hundred panics are measured at a time, with a rest between, so that nothing is
-//! lost for want of room. Ways are taken in turns; trust the differences within a run.
+//! Run by `cargo xtask bench panics`. Panics are measured in bursts of a hundred with a pause between them, so that no
+//! event is lost to a full ring. The ways to watch alternate within each round; trust only the differences within one
+//! run.
 
 #![expect(clippy::print_stdout, reason = "its figures are what a benchmark is for")]
 
@@ -18,13 +19,13 @@ use std::{path::Path, thread, time::Duration};
 use load::{Attached, Figures, Load};
 use sites::{Counters, Site, planned};
 
-/// Rounds; each has every way once.
+/// Rounds; each measures every way once.
 const ROUNDS: usize = 5;
-/// Hundreds of panics of a way in a round.
+/// Bursts of a hundred panics per way and round.
 const BURSTS: usize = 30;
-/// For panicwatch to take a hundred incidents.
+/// Pause in which panicwatch processes a hundred incidents.
 const REST: Duration = Duration::from_millis(40);
-/// A panic may cost so much beyond the probes, nanoseconds.
+/// Limit of the cost of one panic beyond that of its probes, in nanoseconds.
 const LIMIT_NS: f64 = 10_000.0;
 
 fn main() {
@@ -49,27 +50,27 @@ fn main() {
         hits.0.push(each);
         for ((name, options), figures) in WAYS.iter().zip(&mut figures[3..]) {
             let attached = Attached::to(load.pid(), options);
-            bursts(&mut load, 1); // What is counted beyond a rate has reached it.
+            bursts(&mut load, 1); // After this burst the rate limit applies, if there is one.
             figures.0.push(bursts(&mut load, BURSTS));
             notes.extend(attached.end().into_iter().map(|note| format!("{name}: {note}")));
         }
     }
     report(&figures, hits.median());
-    // Each says another number.
+    // These notes contain a number that changes from run to run.
     notes.retain(|note| !note.contains("counted only"));
     notes.sort();
     notes.dedup();
     notes.iter().for_each(|note| println!("  {note}"));
 }
 
-/// Ways to watch.
+/// Ways to watch: a name and the options of `panicwatch attach`.
 const WAYS: [(&str, &[&str]); 3] = [
     ("captured, no timeline", &["--no-timeline", "--max-captures", "0"]),
     ("captured, default", &["--max-captures", "0"]),
     ("counted only", &["--no-timeline", "--max-captures", "1"]),
 ];
 
-/// The figures without panicwatch, with one probe, with all that count, and of each way.
+/// Prints the costs without panicwatch, with one counting probe, with all counting probes, and of each way.
 fn report(figures: &[Figures], hits: f64) {
     println!("a recovered panic, ns, median of {ROUNDS} rounds of {BURSTS} times a hundred (quartiles):");
     let names = ["without panicwatch", "one probe, counting", "every probe, counting"].into_iter();
@@ -89,7 +90,7 @@ fn report(figures: &[Figures], hits: f64) {
     }
 }
 
-/// The median of so many hundreds, nanoseconds a panic.
+/// Returns the median of `n` bursts, in nanoseconds per panic.
 fn bursts(load: &mut Load, n: usize) -> f64 {
     let one = |_| {
         thread::sleep(REST);
@@ -98,7 +99,7 @@ fn bursts(load: &mut Load, n: usize) -> f64 {
     Figures((0..n).map(one).collect()).median()
 }
 
-/// The same with counting probes, and how often they were hit for each panic.
+/// Measures bursts with counting probes attached; returns nanoseconds and hits per panic.
 fn counted(load: &mut Load, program: &Path, sites: &[Site]) -> (f64, f64) {
     let counters = Counters::place(program, sites).expect("probes as panicwatch places them");
     let ns = bursts(load, BURSTS);

@@ -1,11 +1,11 @@
-//! What recording costs a program that does not panic: at every level, and each source by itself.
+//! Measures what recording costs a program that does not panic: at every level, and for each source alone.
 //!
-//! Run by `cargo xtask bench recorder`. Every run with panicwatch stands between two without and is compared with
-//! them alone; what is printed is the median of these ratios, their quartiles, and how far off the median may be. What a server
-//! pays for each source is measured more finely by `turns`. `unwatched` measures what unwatched processes pay, and `neighbours`
-//! shows what is known of incidents beside such processes.
-//! `--rounds N` for more of them, a word for the loads whose name contains it, `--only WORD` for the ways to watch whose
-//! name does.
+//! Run by `cargo xtask bench recorder`. Each run with panicwatch is compared only with the two runs without it before
+//! and after; the program prints the median of these ratios, their quartiles, and the uncertainty of the median.
+//! `turns` measures more precisely what a server pays for each source. `unwatched` measures what unwatched processes
+//! pay, and `neighbours` shows how complete incidents are when such processes run.
+//! `--rounds N` sets the number of rounds, a word selects the loads whose name contains it, and `--only WORD` selects
+//! the ways to watch whose name contains the word.
 
 #![expect(clippy::print_stdout, reason = "its figures are what a benchmark is for")]
 
@@ -25,13 +25,13 @@ use std::path::Path;
 use load::{Attached, Figures, Load};
 use wrk::Wrk;
 
-/// Length of a run of the server, seconds.
+/// Length of a run of the server, in seconds.
 const SERVER_SECONDS: u32 = 3;
-/// Of the others, milliseconds.
+/// Length of a run of the other loads, in milliseconds.
 const LOAD_MS: u32 = 700;
-/// Nothing is shed while a price is measured.
+/// Options that turn the overhead budget off, so that no source is disabled while its cost is measured.
 const NO_LIMIT: &[&str] = &["--budget", "off", "--host-budget", "off"];
-/// What there is to record, by the names that `--without` takes.
+/// All sources, by the names that `--without` accepts.
 const SOURCES: [&str; 10] =
     ["switch", "wakeup", "migrate", "signal", "syscall", "fault", "sample", "gc", "assist", "goroutine"];
 
@@ -40,7 +40,7 @@ const SOURCES: [&str; 10] =
 struct Way {
     name: String,
     options: Vec<String>,
-    /// The budget has to act first: a run that is not measured goes before.
+    /// Whether an unmeasured run comes first, in which the overhead governor adapts.
     settles: bool,
 }
 
@@ -120,7 +120,7 @@ fn levels() -> Vec<Way> {
     ]
 }
 
-/// Each source alone: everything on, and all others off again.
+/// Returns one way per source: level full without all other sources.
 fn sources() -> Vec<Way> {
     let alone = |source: &&str| {
         let others: Vec<&str> = SOURCES.into_iter().filter(|other| other != source).collect();
@@ -129,18 +129,18 @@ fn sources() -> Vec<Way> {
     SOURCES.iter().map(alone).collect()
 }
 
-/// What one thing took.
+/// Measurements of one run.
 #[derive(Debug, Clone, Copy)]
 struct Measure {
-    /// How many in a second.
+    /// Operations per second.
     throughput: f64,
-    /// CPU time for each, nanoseconds.
+    /// CPU time per operation, in nanoseconds.
     cpu_ns: f64,
-    /// Milliseconds within which 99 of 100 were done, where that is known.
+    /// Latency at the 99th percentile in milliseconds, where it is measured.
     p99_ms: Option<f64>,
 }
 
-/// Ratios to what it takes without panicwatch.
+/// Ratios to the runs without panicwatch; `cpu_more` is a difference, in nanoseconds.
 #[derive(Default, Clone)]
 struct Ratios {
     throughput: Figures,
@@ -161,7 +161,7 @@ impl Ratios {
     }
 }
 
-/// Requests to a server.
+/// Measures requests to an HTTP server.
 fn server(program: &Path, wrk: &Wrk, ways: &[Way], rounds: usize) {
     let mut load = Load::start(program, "server");
     let what = format!("server: a request, net/http, wrk with 16 connections for {SERVER_SECONDS} s");
@@ -173,7 +173,7 @@ fn server(program: &Path, wrk: &Wrk, ways: &[Way], rounds: usize) {
     });
 }
 
-/// One thing, again and again.
+/// Measures one operation, repeated for [`LOAD_MS`].
 fn repeated(program: &Path, what: &str, thing: &str, ways: &[Way], rounds: usize) {
     let mut load = Load::start(program, what);
     let what = format!("{what}: {thing}, for {LOAD_MS} ms");
@@ -190,7 +190,7 @@ fn compare(
     rounds: usize,
     run: &mut dyn FnMut(&mut Load) -> Measure,
 ) {
-    run(load); // Its heap and its connections reach their size.
+    run(load); // Warm-up: the heap and the connections reach their size.
     let (mut ratios, mut bare, mut notes) = (vec![Ratios::default(); ways.len()], Vec::new(), Vec::new());
     for _ in 0..rounds {
         let mut before = run(load);
@@ -231,7 +231,7 @@ fn compare(
     say(notes);
 }
 
-/// What panicwatch had to say, once each, whatever the figures in it.
+/// Prints panicwatch's messages, each once even if its numbers vary.
 fn say(mut notes: Vec<String>) {
     notes.sort();
     let words = |note: &String| note.replace(|c: char| c.is_ascii_digit() || c == '.', "");

@@ -1,7 +1,8 @@
-//! What knowing a binary costs: opening and planning, and symbolizing, beside the tools one would use instead.
+//! Measures what reading a binary costs (opening it, planning its probes, symbolizing addresses), compared with the
+//! usual tools.
 //!
-//! Run by `cargo xtask bench`. Everything compared is measured in turns in one run: trust the ratios. The oracle that
-//! the answers are right is in tests/symbolize.rs; here only their number is looked at.
+//! Run by `cargo xtask bench`. Everything compared is measured alternately in one run: trust the ratios. Whether the
+//! answers are right is checked in tests/symbolize.rs; this benchmark only counts them.
 
 #![expect(clippy::print_stdout, reason = "its figures are what a benchmark is for")]
 
@@ -27,29 +28,29 @@ use panicwatch::{
 };
 use support::{Toolchain, cache, toolchains};
 
-/// Addresses of one symbolizing run.
+/// Addresses per symbolizing run.
 const ADDRESSES: usize = 1_000_000;
-/// Runs of each thing.
+/// Runs of each measurement.
 const ROUNDS: usize = 5;
 
-/// Counts what is allocated, for its peak.
+/// Counts allocated bytes to find their peak.
 struct Counting;
 
 static NOW: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: it hands everything to the system's allocator and only counts.
+// SAFETY: it forwards every call to the system's allocator and only counts.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let now = NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
         PEAK.fetch_max(now, Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller upholds the same contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller upholds the same contract.
         unsafe { System.dealloc(at, layout) }
     }
 }
@@ -72,7 +73,7 @@ fn main() {
             continue;
         }
         opening(&path);
-        // Go's tool finds no table in a position-independent program that gcc has linked.
+        // Go's tool finds no pclntab in a position-independent program that gcc has linked.
         if GoBinary::open(&path).is_ok_and(|bin| !bin.is_pie()) {
             command(newest, &path);
         }
@@ -83,7 +84,7 @@ fn main() {
     }
 }
 
-/// Opening a file and planning its probes.
+/// Measures opening a file and planning its probes.
 fn opening(path: &Path) {
     let size = std::fs::metadata(path).map_or(0, |meta| meta.len()) as f64 / 1e6;
     let mut times = Vec::new();
@@ -105,7 +106,7 @@ fn opening(path: &Path) {
     );
 }
 
-/// Both commands, from start to end.
+/// Measures both commands, from start to exit.
 fn command(toolchain: &Toolchain, path: &Path) {
     let bin = GoBinary::open(path).expect("a Go program");
     let pcs = addresses(&bin);
@@ -114,7 +115,7 @@ fn command(toolchain: &Toolchain, path: &Path) {
     ours.arg("symbolize").arg(path);
     let mut theirs = toolchain.command();
     theirs.args(["tool", "addr2line"]).arg(path);
-    timed(&mut theirs, list.path()); // The go command compiles the tool when it is first asked for.
+    timed(&mut theirs, list.path()); // The go command builds the tool on first use.
     let (a, b) = in_turns(&mut || timed(&mut ours, list.path()), &mut || timed(&mut theirs, list.path()));
     let what = format!("{ADDRESSES} addresses of {}, as a command", name(path));
     report(&what, a, ("go tool addr2line", b), None);
@@ -123,7 +124,7 @@ fn command(toolchain: &Toolchain, path: &Path) {
     report(&what, a, ("go tool addr2line", b), Some(20.0));
 }
 
-/// The addresses as a file, a line each.
+/// Writes the addresses to a file, one per line.
 fn list_of(pcs: &[u64]) -> tempfile::NamedTempFile {
     let list = tempfile::NamedTempFile::new().expect("a file");
     let text: String = pcs.iter().map(|pc| format!("{pc:#x}\n")).collect();
@@ -131,7 +132,7 @@ fn list_of(pcs: &[u64]) -> tempfile::NamedTempFile {
     list
 }
 
-/// How long a command takes with the file as its input.
+/// Returns how long a command takes with the file as its standard input.
 fn timed(command: &mut Command, list: &Path) -> Duration {
     let input = File::open(list).expect("the list");
     let began = Instant::now();
@@ -140,7 +141,7 @@ fn timed(command: &mut Command, list: &Path) -> Duration {
     began.elapsed()
 }
 
-/// Resolving in the same process: every frame's function, file and line; ours makes the text as well.
+/// Measures resolving in the same process: function, file and line of every frame; ours also formats the text.
 fn library(path: &Path) {
     let bin = GoBinary::open(path).expect("a Go program");
     let pcs = addresses(&bin);
@@ -166,7 +167,7 @@ fn library(path: &Path) {
     report(&what, a, ("the addr2line crate", b), Some(1.0));
 }
 
-/// From opening the file to the text of every address.
+/// Measures the time from opening the file to the text of every address.
 fn resolve(path: &Path, pcs: &[u64]) -> Duration {
     let began = Instant::now();
     let bin = GoBinary::open(path).expect("a Go program");
@@ -189,7 +190,7 @@ fn addresses(bin: &GoBinary) -> Vec<u64> {
     (0..ADDRESSES).map(|_| lo + next() % (hi - lo)).collect()
 }
 
-/// The go command, built with debug information, which its release comes without.
+/// Builds the go command with debug information, which the released binary lacks.
 fn with_debug_information(toolchain: &Toolchain) -> Result<PathBuf, String> {
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-go");
     let built = toolchain.command().args(["build", "-o"]).arg(&out).arg("cmd/go").output();

@@ -1,8 +1,9 @@
-//! What tracing costs the traced program, a call: beside an empty program at the same instruction, bpftrace and delve.
+//! Measures what tracing costs the traced program per call, compared with an empty eBPF program at the same
+//! instruction, bpftrace and delve.
 //!
-//! Run by `cargo xtask bench trace`, as root. The traced program itself says how long its calls took; everything is
-//! measured in turns in one run, as CPU time of the program (delve, which stops it, as time that passes): trust the
-//! ratios. The word `entry` leaves out everything but the entry and the empty program.
+//! Run by `cargo xtask bench trace`, as root. The traced program itself measures its calls; everything is measured
+//! alternately in one run, as CPU time of the program (delve, which stops the program, as wall-clock time): trust the
+//! ratios. The word `entry` limits the run to the entry probe and the empty program.
 
 #![expect(clippy::print_stdout, reason = "its figures are what a benchmark is for")]
 
@@ -25,13 +26,13 @@ use panicwatch::{
 };
 use support::{Toolchain, cache, toolchains};
 
-/// Calls of one run.
+/// Calls per run.
 const CALLS: u32 = 1_000_000;
-/// Calls of one run of what is much dearer.
+/// Calls per run of the more expensive ways.
 const FEW_CALLS: u32 = 100_000;
-/// Under a debugger.
+/// Calls per run under a debugger.
 const VERY_FEW_CALLS: u32 = 500;
-/// Runs of each thing.
+/// Runs of each measurement.
 const ROUNDS: usize = 7;
 
 const PANICWATCH: &str = env!("CARGO_BIN_EXE_panicwatch");
@@ -76,21 +77,22 @@ fn build(toolchain: &Toolchain) -> Result<PathBuf, String> {
     if built.status.success() { Ok(out) } else { Err(String::from_utf8_lossy(&built.stderr).into_owned()) }
 }
 
-/// What the program said of a call, nanoseconds.
+/// Cost of a call as the program measured it, in nanoseconds.
 #[derive(Clone, Copy)]
 struct Told {
-    /// That passed.
+    /// Wall-clock time.
     wall: f64,
-    /// Of CPU: a debugger's do not count, but neither does whoever else runs on the machine.
+    /// CPU time of the program; neither a debugger's time nor other load on the machine counts.
     cpu: f64,
 }
 
-/// "1000 calls 5000 ns, 4000 ns of CPU" → nanoseconds a call, as the program says itself.
+/// Runs a command with the number of calls as its last argument and parses the program's output: "1000 calls 5000 ns,
+/// 4000 ns of CPU" → nanoseconds per call.
 fn told(command: &mut Command, calls: u32) -> Result<Told, String> {
     said(command.arg(calls.to_string()), calls)
 }
 
-/// As [`told`], of a command that has the number in it already.
+/// Like [`told`], for a command line that already contains the number of calls.
 fn said(command: &mut Command, calls: u32) -> Result<Told, String> {
     let output = command.output().map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -129,7 +131,7 @@ fn bpftraced(program: &Path, calls: u32) -> Command {
     command
 }
 
-/// The entry alone, beside an empty program at the same instruction.
+/// Measures only the entry probe, compared with an empty program at the same instruction.
 fn entries(program: &Path) {
     let offset = site(program);
     let (mut bare, mut empty, mut entry, mut count) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -199,7 +201,7 @@ fn calls(program: &Path) {
     }
 }
 
-/// Attaching and detaching thousands of functions.
+/// Measures attaching to and detaching from thousands of functions.
 fn many(go: &Path) {
     let began = Instant::now();
     let output = Command::new(PANICWATCH).args(["trace", "*", "--dry-run", "--exe"]).arg(go).output();

@@ -1,4 +1,4 @@
-//! What this machine allows, as text: `cargo run --example doctor`
+//! Prints what this machine supports, as text: `cargo run --example doctor`
 use std::io::Write as _;
 
 use panicwatch::{doctor, report::Style};

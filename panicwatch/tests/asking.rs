@@ -1,4 +1,4 @@
-//! Commands that ask a daemon, as people run them, against a real server: `top --once`, `show ID`.
+//! Commands that query a daemon, run as users run them against a real server: `top --once`, `show ID`.
 
 #[path = "tls/front.rs"]
 mod front;
@@ -137,7 +137,7 @@ fn every_question_of_the_documentation_has_an_answer() {
         asked += 1;
     }
     assert!(asked >= 8, "the documentation has its examples");
-    // And the table of paths has none that the server does not know.
+    // Every path in the documentation's table is known to the server.
     for path in doc.lines().filter_map(|line| line.strip_prefix("| `/")?.split('`').next()) {
         if path.contains(char::is_uppercase) || path.ends_with("stream") {
             continue;

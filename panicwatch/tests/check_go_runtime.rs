@@ -1,5 +1,6 @@
-//! What panicwatch assumes about the Go runtime, against the runtimes themselves: every offset of the layout table
-//! against the debug information of a program built with that release, wait reasons and FuncIDs against its source.
+//! Checks panicwatch's assumptions about the Go runtime against the runtimes themselves: every offset of the layout
+//! table against the debug information of a program built with that release, wait reasons and FuncIDs against its
+//! source.
 
 mod support;
 
@@ -7,7 +8,8 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Instant};
 
 use panicwatch::gobin::{FuncIds, GoBinary, GoVersion, LayoutSource, RuntimeLayout, SharedBytes, dwarf};
 
-/// The Go names of a `const` block that starts with a line holding `first`, in order, with the text behind `//`.
+/// Returns the names of the `const` block whose first line contains `first`, in order, each with the text of its `//`
+/// comment.
 fn constants(source: &str, first: &str) -> Vec<(String, String)> {
     source
         .lines()
@@ -20,7 +22,7 @@ fn constants(source: &str, first: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The texts of a table such as `waitReasonStrings`: name to text.
+/// Parses a table such as `waitReasonStrings` into a map from name to text.
 fn strings(source: &str, table: &str) -> BTreeMap<String, String> {
     source
         .lines()
@@ -55,7 +57,7 @@ fn check_stw_reasons(runtime: &Path, layout: &RuntimeLayout, wrong: &mut Vec<Str
     let texts = strings(&source, "stwReasonStrings");
     let names = constants(&source, "stwUnknown ");
     let go: Vec<&str> = names.iter().map(|(name, _)| texts.get(name).map_or("?", String::as_str)).collect();
-    // Before 1.21 the runtime has no such numbers.
+    // Before Go 1.21 the runtime has no such constants.
     assert_eq!(go.is_empty(), layout.minor < 21, "reasons for stopping the world parse: {go:?}");
     if go != layout.stw_reasons {
         wrong.push(format!("stop-the-world reasons\n  Go:    {go:?}\n  table: {:?}", layout.stw_reasons));
@@ -162,7 +164,8 @@ fn a_release_without_a_row_is_read_by_its_debug_information() {
     };
     let exe = dir.path().join("program");
     let raised = format!("go1.{}", toolchain.minor() + 1);
-    // The linker records the release in one place; a string of the same length stands for the next release.
+    // The linker records the release in one place; it is overwritten by the next release, in a string of the same
+    // length.
     let next = |bytes: &[u8]| {
         let mut bytes = bytes.to_vec();
         let old = format!("go{}", toolchain.release);
@@ -205,7 +208,7 @@ fn damaged_debug_information_is_an_error_or_finds_less() {
     let (mut refused, mut read) = (0, 0);
     for i in 0..64_u64 {
         let mut damaged = bytes.clone();
-        // Not the headers: every 257th byte of one of 64 stretches.
+        // Damages every 257th byte of one of 64 parts, but not the headers.
         let part = damaged.len() / 64;
         let from = (part * i as usize).max(4096);
         for at in (from..(from + part).min(damaged.len())).step_by(257) {

@@ -1,4 +1,4 @@
-//! The incident documents that are shown to people, or stand for real ones in tests, are what the types say.
+//! The example incident documents in the manuals and in the tests match the types.
 
 use panicwatch::{
     fingerprint,
@@ -6,7 +6,8 @@ use panicwatch::{
 };
 use serde_json::Value;
 
-/// Parses, and gives the same document again: no field is unknown to the types, misspelt or of another type.
+/// Parses a document and serializes it again: the result must be equal, so no field is unknown to the types, misspelt
+/// or of another type.
 fn check(name: &str, text: &str) {
     let document: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{name}: {e}"));
     let incident: Incident = serde_json::from_str(text).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -38,7 +39,7 @@ fn the_example_in_the_manual() {
     check("docs/incident.md", examples[0]);
 }
 
-/// Documents of versions that did not record the host are read and written as they are; the others keep it.
+/// Documents of versions that did not record the host are read and written unchanged; documents with a host keep it.
 #[test]
 fn the_host_is_optional() {
     let old = include_str!("incidents/recovered.json");
@@ -51,7 +52,7 @@ fn the_host_is_optional() {
     assert_eq!(serde_json::from_value::<Incident>(value).expect("read again"), incident);
 }
 
-/// Every field of the types is in the manual.
+/// The manuals describe every field of the types.
 #[test]
 fn the_manuals_name_every_field() {
     named("incident.md", include_str!("../src/incident.rs"), 50);

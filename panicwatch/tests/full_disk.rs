@@ -1,4 +1,5 @@
-//! The store's disk is full: metrics, JSON lines on another disk and hooks go on, and the store catches up.
+//! The store's disk is full: metrics, hooks, and JSON lines on another disk keep working, and the store catches up
+//! later.
 
 #[path = "store/made.rs"]
 mod made;
@@ -31,7 +32,7 @@ use small::Small;
 const JSONL: &str = "jsonl";
 const HOOK: &str = "hook:h";
 
-/// What a daemon has around its store, on a full disk.
+/// A store on a full disk and the parts of a daemon around it.
 struct Bench {
     small: Small,
     other: tempfile::TempDir,
@@ -41,13 +42,13 @@ struct Bench {
     stop: watch::Sender<bool>,
     reopen: watch::Sender<u64>,
     exporters: Option<thread::JoinHandle<()>>,
-    /// Number of the first incident that was not delivered before the disk was full, and of the first that was not stored.
+    /// Number of the first incident not delivered before the disk was full, and of the first incident not stored.
     first: u64,
     stored: u64,
 }
 
 impl Bench {
-    /// `None` without the right to mount.
+    /// Fills the disk and starts the parts; returns `None` without the right to mount.
     fn new() -> Option<Bench> {
         let small = Small::new()?;
         let other = tempfile::tempdir().expect("another disk");
@@ -55,7 +56,7 @@ impl Bench {
         let (mut stored, mut first) = (0, 0);
         while store.append(&batch(stored..stored + 10, 3)).is_ok() {
             stored += 10;
-            // All but the newest were delivered.
+            // All but the newest incidents are delivered.
             let delivered: Vec<String> = (first..stored.max(20) - 20).map(id).collect();
             let delivered: Vec<&str> = delivered.iter().map(String::as_str).collect();
             first += delivered.len() as u64;
@@ -63,14 +64,14 @@ impl Bench {
                 Outbox::new(store.clone(), consumer).done(&delivered).expect("noted");
             }
         }
-        // Not even one fits.
+        // Fills the disk until not even a single incident fits.
         while store.append(&batch([stored], 3)).is_ok() {
             stored += 1;
         }
         let metrics = Metrics::new(&config::Metrics::default(), &BTreeMap::new()).expect("metrics");
         let metrics = Arc::new(metrics);
         let feed = feed::Feed::new(feed::BACKLOG);
-        // The incidents of the test are old.
+        // The incidents of the test are old and must not expire.
         let max_age = Span(Duration::from_secs(100 * 365 * 86_400));
         let bounds = config::Store { max_age, ..config::Store::default() };
         let keeper = Keeper::start(store.clone(), metrics.clone(), feed, bounds);
@@ -114,28 +115,28 @@ impl Bench {
         self.other.path().join(name)
     }
 
-    /// Gives incidents `from` to `to` to the store writer.
+    /// Passes the incidents `from..to` to the store writer.
     fn happen(&self, from: u64, to: u64) {
         for n in from..to {
             self.keeper.incident(incident(n, 3));
         }
     }
 
-    /// IDs in the JSON lines.
+    /// Returns the IDs in the JSON lines.
     fn lines(&self) -> Vec<String> {
         let text = fs::read_to_string(self.file("lines")).unwrap_or_default();
         let ids = text.lines().filter_map(|line| line.split("\"id\":\"").nth(1)?.split('"').next());
         ids.map(str::to_owned).collect()
     }
 
-    /// IDs that the hook was called with, each with the number of its group.
+    /// Returns the IDs that the hook was called with, each with the count of its group.
     fn called(&self) -> Vec<(String, u64)> {
         let text = fs::read_to_string(self.file("called")).unwrap_or_default();
         let split = |line: &str| line.split_once(' ').map(|(id, n)| (id.to_owned(), n.parse().unwrap_or(0)));
         text.lines().filter_map(split).collect()
     }
 
-    /// Both have had all incidents before `n`.
+    /// Waits until JSON lines and hook have received all incidents before `n`.
     fn until_exported(&self, n: u64) {
         let all: BTreeSet<String> = (self.first..n).map(id).collect();
         until("all to be exported", || {
@@ -196,7 +197,7 @@ fn counters_lines_and_hooks_go_on_and_the_store_catches_up() {
     for n in 0..all {
         let stored = bench.store.incident(&id(n)).expect("read").expect("it is there");
         let whole = incident(n, 3);
-        // The first 64 waited whole.
+        // The first 64 incidents wait in memory with their timelines, the others without.
         let expected = if n >= before + 64 { without_timeline(whole) } else { whole };
         assert_eq!(stored, expected, "incident {n}");
     }
@@ -207,7 +208,7 @@ fn counters_lines_and_hooks_go_on_and_the_store_catches_up() {
     assert_eq!(groups, all);
     let delivered = (bench.lines().len() as u64, bench.called().len() as u64);
     assert_eq!(delivered, (all - bench.first, all - bench.first), "each is delivered once");
-    // The next daemon has nothing to deliver.
+    // The next daemon has nothing left to deliver.
     let Bench { small, store, keeper, .. } = bench;
     drop((keeper, store));
     let again = Arc::new(open(&small.path(), &[JSONL, HOOK]).store);

@@ -1,8 +1,8 @@
-//! Completions and manual: they know every command, and the shell takes them.
+//! Shell completions and manual pages: they contain every command, and the shell can load them.
 
 use std::process::{Command, Output};
 
-/// Every command of the contract that exists.
+/// Every command of panicwatch.
 const COMMANDS: [&str; 12] = [
     "run",
     "attach",

@@ -1,4 +1,5 @@
-//! What is read from a live program's memory besides values: labels, and the package whose initialisation runs.
+//! Data other than values that is read from a live program's memory: labels, the package being initialized, and
+//! pending deferred calls.
 
 mod support;
 
@@ -22,15 +23,15 @@ use panicwatch::{
     value,
 };
 
-/// atomicstatus of a goroutine that waits.
+/// atomicstatus of a waiting goroutine (_Gwaiting).
 const GWAITING: u32 = 4;
 
-/// A program that waits, and its memory.
+/// A program that waits for input, and its memory.
 struct Waiting {
     child: Child,
     memory: File,
     output: BufReader<ChildStdout>,
-    /// What it printed first.
+    /// First line that the program printed.
     line: String,
 }
 
@@ -49,13 +50,13 @@ impl Waiting {
         Self { child, memory, output, line }
     }
 
-    /// Lets it go on, and returns what it prints.
+    /// Lets the program continue, and returns the lines it prints.
     fn go_on(&mut self) -> Vec<String> {
         self.child.stdin.take().expect("piped").write_all(b"\n").expect("it reads");
         (&mut self.output).lines().map(|line| line.expect("UTF-8")).collect()
     }
 
-    /// How far above its link-time addresses the program is loaded.
+    /// Returns the load bias: run-time address minus link-time address.
     fn bias(&self, binary: &GoBinary) -> u64 {
         if !binary.is_pie() {
             return 0;
@@ -87,10 +88,10 @@ fn labels_are_those_that_were_set() {
     let dir = tempfile::tempdir().expect("temporary directory");
     for toolchain in support::toolchains() {
         let exe = dir.path().join(toolchain.release);
-        // Since 1.23 the linker guards the runtime's private functions.
+        // Since Go 1.23 the linker restricts access to the runtime's private functions.
         let flags: &[&str] = if toolchain.minor() >= 23 { &["-ldflags=-checklinkname=0"] } else { &[] };
         toolchain.build(&support::fixture("labelwords"), flags, &exe);
-        // Maps grow at 9, 14, 27, 53 … entries, and take a while to move.
+        // Maps grow at 9, 14, 27, 53 … entries, and take a while to evacuate.
         for n in (0..32).chain([53, 54, 105, 108, 150]) {
             let program = Waiting::start(&exe, &n.to_string());
             let word = u64::from_str_radix(program.line.trim(), 16).expect("hex word");
@@ -149,7 +150,7 @@ fn pending_deferred_calls_are_those_that_then_run() {
             toolchain.build(&support::fixture("defers"), flags, &exe);
             let binary = GoBinary::open(&exe).expect("a Go binary");
             let mut program = Waiting::start(&exe, "x");
-            // Calls that ran before it came to wait.
+            // Skips the deferred calls that ran before the program began to wait.
             while program.line.starts_with("main.") {
                 program.line.clear();
                 program.output.read_line(&mut program.line).expect("a line");
@@ -157,7 +158,7 @@ fn pending_deferred_calls_are_those_that_then_run() {
             let g = u64::from_str_radix(program.line.trim(), 16).expect("address of g");
             let bias = program.bias(&binary);
             let layout = binary.layout().g;
-            // It is on its way to the channel it waits on.
+            // The goroutine may still be about to block on its channel.
             let status = g + u64::from(binary.layout().g.atomicstatus);
             let start = Instant::now();
             while program.u32(status).expect("g reads") & 0xfff != GWAITING {
@@ -195,7 +196,7 @@ fn pending_deferred_calls_are_those_that_then_run() {
             let registered = |call: &defers::Pending| binary.find_func(call.registered_by - bias).is_some();
             assert!(pending.calls.iter().all(registered), "{what}");
 
-            // The worker also closes its channel and prints nothing for it.
+            // The last pending call closes the worker's channel and prints nothing.
             let ran = program.go_on();
             let (last, printing) = names.split_last().expect("some");
             assert_eq!(printing, ran, "{what}: then {last}");
@@ -204,7 +205,7 @@ fn pending_deferred_calls_are_those_that_then_run() {
     }
 }
 
-/// Memory in which every byte is known and none makes sense.
+/// Memory in which every address is readable and no content makes sense.
 struct Noise(u64);
 
 impl Memory for Noise {
@@ -238,7 +239,7 @@ fn damaged_memory_ends_soon() {
         assert!(refused + incomplete > 0, "go{}: noise makes sense", toolchain.release);
         assert!(start.elapsed().as_secs() < 30, "go{}: {:?}", toolchain.release, start.elapsed());
 
-        // A list of records that leads back to its start.
+        // A linked list of records that leads back to its start.
         let layout = binary.layout().defer;
         let mut record = vec![0; layout.size.into()];
         let at = 0x1000_u64;
@@ -249,7 +250,7 @@ fn damaged_memory_ends_soon() {
         let pending = defers::pending(&memory, &binary, 0, at, [], true);
         assert!(pending.incomplete.is_some(), "go{}: {} calls", toolchain.release, pending.calls.len());
 
-        // Nothing captured: an answer with its reason.
+        // Without any captured memory, the result has a reason.
         let nothing = Snapshot::new();
         let pending = defers::pending(&nothing, &binary, 0, at, [], true);
         assert!(pending.calls.is_empty() && pending.incomplete.is_some());

@@ -1,5 +1,5 @@
-//! Every sort of panic value, in every Go release: decoded from the memory of a waiting process, then compared with
-//! what that very process prints when it panics.
+//! Every kind of panic value in every Go release: decoded from the memory of a waiting process, then compared with
+//! what that process prints when it panics.
 
 mod support;
 
@@ -20,7 +20,7 @@ use panicwatch::{
     value::{Decoded, Decoder, Eface},
 };
 
-/// Memory of a child process.
+/// Memory of a live child process.
 struct Live(File);
 
 impl Memory for Live {
@@ -29,7 +29,7 @@ impl Memory for Live {
     }
 }
 
-/// What a capture of the heap and stacks holds: nothing of the program's own file.
+/// Memory as a capture of heap and stacks has it: without the read-only mappings of the program's own file.
 struct Captured<'a> {
     live: &'a Live,
     file: Vec<Range<u64>>,
@@ -42,7 +42,7 @@ impl Memory for Captured<'_> {
     }
 }
 
-/// The read-only mappings of the program's file, and how far above its link-time addresses it is loaded.
+/// Returns the read-only mappings of the program's file, and the load bias: run-time address minus link-time address.
 fn mappings(pid: u32, exe: &Path, binary: &GoBinary) -> (Vec<Range<u64>>, u64) {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("maps read");
     let own = maps.lines().filter(|line| line.ends_with(exe.to_str().expect("UTF-8")));
@@ -64,15 +64,15 @@ struct Outcome {
     raised: Decoded,
     unresolved: Option<String>,
     resolved: Decoded,
-    /// What Go printed after "panic: ".
+    /// Text that Go printed after "panic: ".
     printed: String,
-    /// It implements runtime.Error.
+    /// Whether the value implements runtime.Error.
     runtime_error: bool,
-    /// As `%T` names it.
+    /// Type name as `%T` formats it.
     type_name: String,
 }
 
-/// Runs one case.
+/// Runs one case: decodes the value, lets the process panic, and reads what Go prints.
 fn run(exe: &Path, binary: &GoBinary, case: &str) -> Outcome {
     let mut child = Command::new(exe)
         .arg(case)
@@ -104,7 +104,7 @@ fn run(exe: &Path, binary: &GoBinary, case: &str) -> Outcome {
     let eface = Eface { type_word: words[0], data_word: words[1] };
     let raised = decoder.decode(eface);
     let unresolved = decoder.unresolved(eface);
-    // The file itself stands in for what a capture leaves out.
+    // The program's file supplies what a capture leaves out.
     let captured = Layered { first: Captured { live: &memory, file }, second: binary.read_only_memory(bias) };
     assert_eq!(
         Decoder::new(&captured, &context).with_code(binary).decode(eface),
@@ -139,7 +139,7 @@ fn run(exe: &Path, binary: &GoBinary, case: &str) -> Outcome {
     outcome(printed, resolved)
 }
 
-/// Compares one case with Go's own account.
+/// Compares one case with Go's own output.
 fn check(case: &str, o: &Outcome, failures: &mut Vec<String>) {
     let mut fail = |what: &str| {
         failures.push(format!("{case}: {what}\n  Go:  {:.300?}\n  own: {:.300?}", o.printed, o.raised));
@@ -201,7 +201,7 @@ fn every_value_is_printed_as_go_does() {
             let list = Command::new(&exe).arg("list").output().expect("fixture lists its cases").stdout;
             let cases: Vec<_> = list.lines().map(|l| l.expect("UTF-8")).collect();
             assert!(cases.len() > 600, "{} lists its cases", toolchain.release);
-            // Numbers are the same wherever the program is loaded.
+            // Numbers do not depend on the load address.
             let chosen = cases.iter().filter(|case| mode == "exe" || !is_number(case));
             let (mut count, before) = (0, failures.len());
             for case in chosen {

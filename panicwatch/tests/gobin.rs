@@ -1,4 +1,4 @@
-//! The decoder against the runtime's own answers, for every Go release and build mode at hand.
+//! The decoder, compared with the runtime's own answers, for every installed Go release and several build modes.
 
 mod support;
 
@@ -10,7 +10,7 @@ use panicwatch::{
 };
 use support::{Toolchain, fixture, toolchains};
 
-/// Build flags, and what they should leave.
+/// Build modes: a name, and flags of `go build`.
 const MODES: [(&str, &[&str]); 7] = [
     ("default", &[]),
     ("stripped", &["-ldflags=-s -w"]),
@@ -27,7 +27,7 @@ fn functions_files_lines_and_inlining_as_the_runtime_says() {
     for toolchain in toolchains() {
         for (mode, flags) in MODES {
             let exe = dir.path().join("lines");
-            // The fixture reaches into the runtime, which the linker forbids since 1.23.
+            // The fixture accesses runtime internals, which the linker forbids since Go 1.23.
             let linker = flags.iter().find(|f| f.starts_with("-ldflags=")).copied().unwrap_or("-ldflags=");
             let linker = match toolchain.minor() {
                 ..23 => linker.to_owned(),
@@ -55,7 +55,7 @@ fn functions_and_addresses_as_the_symbol_table_has_them() {
     }
 }
 
-/// Against `go tool nm`.
+/// Compares functions and addresses with `go tool nm`; returns how many symbols were compared.
 fn compare_symbols(toolchain: &Toolchain, mode: &str, exe: &Path) -> usize {
     let bin = GoBinary::open(exe).unwrap_or_else(|e| panic!("go{} {mode}: {e}", toolchain.release));
     let output = Command::new(&toolchain.go).args(["tool", "nm"]).arg(exe).output().expect("nm starts");
@@ -99,13 +99,13 @@ fn compare_symbols(toolchain: &Toolchain, mode: &str, exe: &Path) -> usize {
             places += 1;
         }
         let code = kind.eq_ignore_ascii_case("t") && (module.text..module.etext).contains(&address);
-        // Go 1.19 elides type arguments in its table.
+        // Go 1.19 elides type arguments in pclntab.
         if !code || matches!(name.as_str(), "runtime.text" | "runtime.etext") || name.contains('[') {
             continue;
         }
         let Some(f) = bin.find_func(address) else { panic!("{what}: no function") };
         assert_eq!(f.entry(), address, "{what}");
-        // The linker writes compiler-made names with a plain dot into the symbol table.
+        // The linker writes compiler-generated names with a plain dot into the symbol table.
         assert_eq!(f.name().replace('·', "."), name.strip_suffix(".abi0").unwrap_or(&name), "{what}");
         functions += 1;
     }

@@ -1,6 +1,7 @@
-//! Damaged and cut-off binaries: an error or an answer, never a panic, a hang or a large allocation.
+//! Damaged and truncated binaries: an error or an answer, never a panic, a hang or a large allocation.
 //!
-//! Every prefix and many flipped bits of real programs; what only search finds is for the targets of `panicwatch/fuzz`.
+//! Tests many prefixes and many flipped bits of real programs; damage that only a search finds is left to the targets
+//! of `panicwatch/fuzz`.
 
 #[path = "support/alloc.rs"]
 mod alloc;
@@ -31,12 +32,13 @@ const MODES: [(&str, &[&str]); 3] = [
     ("external pie", &["-buildmode=pie", "-ldflags=-linkmode=external -checklinkname=0"]),
 ];
 
-/// What reading headers and tables may need, whatever they claim: three tables of a function, decoded, are the most.
+/// Bound of the memory for reading headers and tables, whatever they claim; three decoded tables of one function are
+/// the largest part.
 const MAX_TABLES: usize = 24 << 20;
-/// The same with values, stacks and debug information.
+/// Bound of the memory with values, stacks and debug information.
 const MAX_ALL: usize = 64 << 20;
 
-/// The first bytes of a file.
+/// The first bytes of a file: its contents and the length.
 struct Cut(Arc<Vec<u8>>, usize);
 
 impl AsRef<[u8]> for Cut {
@@ -45,14 +47,14 @@ impl AsRef<[u8]> for Cut {
     }
 }
 
-/// A program and what is known of it undamaged.
+/// An undamaged program and the addresses of type descriptors in it.
 struct Program {
     what: String,
     bytes: Vec<u8>,
     types: Vec<u64>,
 }
 
-/// Programs of the oldest, a middle and the newest release found.
+/// Programs of the oldest, a middle and the newest installed release.
 static PROGRAMS: LazyLock<Vec<Program>> = LazyLock::new(|| {
     let dir = tempfile::tempdir().expect("a directory");
     let found = toolchains();
@@ -79,18 +81,18 @@ static PROGRAMS: LazyLock<Vec<Program>> = LazyLock::new(|| {
     out
 });
 
-/// What is asked of a damaged program.
+/// Queries on a damaged program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ask {
-    /// Headers, and the code at this many addresses.
+    /// Reads the headers, and the code at this many addresses.
     Code(u64),
-    /// All functions: the probe plan, the init tasks.
+    /// Iterates over all functions: the probe plan and the init tasks.
     Whole,
     Types,
     Debug,
 }
 
-/// The number of frames found.
+/// Runs the queries. Returns the number of frames found for [`Ask::Code`], otherwise 1; 0 if reading fails.
 fn ask(bytes: &SharedBytes, types: &[u64], what: Ask) -> usize {
     if what == Ask::Debug {
         return usize::from(exercise::debug_info((**bytes).as_ref()).is_ok());
@@ -110,7 +112,7 @@ fn ask(bytes: &SharedBytes, types: &[u64], what: Ask) -> usize {
     1
 }
 
-/// The same, bounded in memory.
+/// Like [`ask`], and checks the peak of the allocated memory.
 fn ask_bounded(bytes: &SharedBytes, types: &[u64], what: Ask, how: &str) -> usize {
     let (found, height) = alloc::height(|| ask(bytes, types, what));
     let most = if matches!(what, Ask::Code(_) | Ask::Whole) { MAX_TABLES } else { MAX_ALL };
@@ -141,16 +143,16 @@ fn every_prefix_is_read_or_refused() {
     }
 }
 
-/// A part of a program whose bits are flipped, and by whom it is read.
+/// A part of a program whose bits are flipped, and the queries that read it.
 struct Region {
     name: &'static str,
     range: Range<usize>,
     ask: Ask,
-    /// Bits from one flip to the next.
+    /// Distance between two flips, in bits.
     step: usize,
 }
 
-/// Where damage matters. Small tables have every bit flipped, in the others some hundred.
+/// Returns the regions where damage matters. In small tables every bit is flipped, in the others some hundred bits.
 fn regions(program: &Program) -> Vec<Region> {
     let bin = GoBinary::parse(Arc::new(program.bytes.clone())).expect("undamaged");
     let size = program.bytes.len();
@@ -221,7 +223,7 @@ fn every_flipped_bit_of_the_newest_is_survived() {
     flip(2);
 }
 
-/// All programs of one release.
+/// Flips bits in all programs of one release.
 #[expect(clippy::print_stdout, reason = "counts, and a skip that is said aloud")]
 fn flip(release: usize) {
     let Some(programs) = PROGRAMS.chunks(MODES.len()).nth(release) else {
@@ -233,7 +235,7 @@ fn flip(release: usize) {
         let (mut flips, mut refused) = (0, 0);
         for Region { name, range, ask, step } in regions(program) {
             for bit in (0..range.len() * 8).step_by(step) {
-                // One at a time, then with all bytes of the word set: counts and offsets become huge.
+                // First flips a single bit, then sets all bytes of the word: counts and offsets become huge.
                 let at = range.start + bit / 8;
                 for huge in [false, true] {
                     let len = if huge { 8.min(program.bytes.len() - at) } else { 1 };
@@ -250,7 +252,7 @@ fn flip(release: usize) {
                     drop(shared);
                     let bytes = Arc::get_mut(&mut data).expect("nobody holds it");
                     bytes[at..at + len].copy_from_slice(&program.bytes[at..at + len]);
-                    // A word that is all ones is the same whichever bit it is reached by.
+                    // A word of all ones is the same whichever bit selects it.
                     if bit % 64 >= step {
                         break;
                     }
@@ -262,14 +264,14 @@ fn flip(release: usize) {
     }
 }
 
-/// The error for a program with `patch` at `at`.
+/// Returns the error for a program with `patch` at offset `at`.
 fn error_with(program: &Program, at: usize, patch: &[u8]) -> String {
     let mut bytes = program.bytes.clone();
     bytes[at..at + patch.len()].copy_from_slice(patch);
     error(bytes)
 }
 
-/// Without addresses and sizes, which differ from release to release.
+/// Returns the parse error without addresses and sizes, which differ from release to release.
 fn error(bytes: Vec<u8>) -> String {
     let Err(error) = GoBinary::parse(Arc::new(bytes)) else { return "no error".to_owned() };
     let mut text = String::new();
@@ -277,7 +279,7 @@ fn error(bytes: Vec<u8>) -> String {
         let (word, end) = word.strip_suffix(';').map_or((word, ""), |word| (word, ";"));
         let hex = word.strip_prefix("0x").map(|hex| u64::from_str_radix(hex, 16).ok());
         let number = hex.unwrap_or_else(|| word.parse().ok()).filter(|&n| n > 64);
-        // The rest of the release, behind the part that was replaced.
+        // Removes the rest of the release number behind the replaced part.
         let word = word.split("99").next().unwrap_or_default();
         text.push_str(if number.is_some() { "N" } else { word });
         text.push_str(end);
@@ -350,7 +352,7 @@ fn an_inline_tree_that_goes_in_circles_ends() {
     }
 }
 
-/// A task whose functions are all the same one, many times.
+/// Memory with an init task that lists the same function many times.
 struct Endless {
     task: u64,
     layout: InitTask,

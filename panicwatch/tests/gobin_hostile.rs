@@ -1,4 +1,4 @@
-//! Files made to cost much: each is small, and reading it the obvious way takes hours or gigabytes.
+//! Files crafted to be expensive: each is small, but reading it naively takes hours or gigabytes.
 
 #[path = "support/alloc.rs"]
 mod alloc;
@@ -24,7 +24,7 @@ const ABBREVIATIONS: &[u8] = &[
     0, 0x03, 0x08, 0x38, 0x0b, 0, 0, 0,
 ];
 
-/// A unit of DWARF 4 with these entries.
+/// Builds a DWARF 4 unit with these entries.
 fn unit(entries: &[u8]) -> Vec<u8> {
     let mut out = (entries.len() as u32 + 7).to_le_bytes().to_vec();
     out.extend([4, 0, 0, 0, 0, 0, 8]);
@@ -36,14 +36,15 @@ fn wanted() -> Vec<Wanted> {
     vec![Wanted { names: vec!["runtime.g"], paths: vec!["goid", "m"] }]
 }
 
-/// Looks for a struct in a file of these sections; what was found, and the memory it took.
+/// Searches for a struct in a file with these sections; returns the number of fields found and the peak of the
+/// allocated memory.
 fn look(info: (u64, &[u8]), abbrev: &[u8], str: &[u8]) -> (Result<usize, DwarfError>, usize) {
     let sections = [(".debug_info", info.0, info.1), (".debug_abbrev", 0, abbrev), (".debug_str", 0, str)];
     let file = elf_file::build(&[], &sections);
     alloc::height(|| offsets(&file, &wanted()).map(|found| found.values().map(|paths| paths.len()).sum()))
 }
 
-/// Elf64_Chdr: kind, size when decompressed, alignment.
+/// Prepends an Elf64_Chdr: compression type, decompressed size, alignment.
 fn compressed(kind: u32, size: u64, data: &[u8]) -> Vec<u8> {
     let mut out = [kind, 0].into_iter().flat_map(u32::to_le_bytes).collect::<Vec<_>>();
     out.extend([size, 1].into_iter().flat_map(u64::to_le_bytes));
@@ -69,7 +70,7 @@ fn a_section_that_claims_a_gigabyte_is_not_given_it() {
 
 #[test]
 fn compression_without_a_bound_is_refused() {
-    // Zstandard: what comes out is not limited to what the header claims.
+    // Zstandard: the output is not limited to the size in the header.
     let (found, _) =
         look((SHF_COMPRESSED, &compressed(2, 16, &[0x28, 0xb5, 0x2f, 0xfd])), ABBREVIATIONS, &[]);
     assert!(matches!(found, Err(DwarfError::Compression { section: ".debug_info" })), "{found:?}");
@@ -77,7 +78,8 @@ fn compression_without_a_bound_is_refused() {
 
 #[test]
 fn entries_that_cost_more_than_they_are_long() {
-    // Five thousand attributes of no bytes (DW_FORM_flag_present) make a unit of a megabyte some billions of them.
+    // Five thousand attributes without bytes (DW_FORM_flag_present) make billions of attributes out of a unit of a
+    // megabyte.
     let mut abbrev = vec![1, 0x11, 1, 0, 0, 2, 0x34, 0];
     abbrev.extend([0x3f, 0x19].repeat(5000));
     abbrev.extend([0, 0, 0]);
@@ -90,7 +92,7 @@ fn entries_that_cost_more_than_they_are_long() {
 
 #[test]
 fn units_that_share_no_abbreviations() {
-    // Thousands of abbreviations, and two hundred thousand units that begin to read them at one or another.
+    // Thousands of abbreviations, and two hundred thousand units that start reading them at different offsets.
     let mut abbrev = Vec::new();
     let mut starts = Vec::new();
     for code in 0x80..0x80 + 2500u32 {
@@ -110,7 +112,7 @@ fn units_that_share_no_abbreviations() {
 
 #[test]
 fn names_that_are_longer_than_any() {
-    // A million structs, all with one name of sixteen megabytes.
+    // A million structs that share one name of sixteen megabytes.
     let mut str = vec![b'x'; 16 << 20];
     str.push(0);
     let mut entries = vec![1];
@@ -119,7 +121,7 @@ fn names_that_are_longer_than_any() {
     assert!(matches!(found, Ok(0)), "{found:?}");
 }
 
-/// The answer to a program whose build information is these strings.
+/// Identifies a program with these build information strings; returns its number of dependencies.
 fn build_info(version: &[u8], text: &[u8]) -> Result<usize, Error> {
     let mut segment = b"\xff Go buildinf:\x08\x02".to_vec();
     segment.resize(32, 0);
@@ -142,7 +144,7 @@ fn build_information_of_any_length_costs_little() {
     let huge = text(1 << 20);
     let (found, height) = alloc::height(|| build_info(b"go1.24.3", &huge));
     assert!(matches!(found, Ok(0)), "{found:?}");
-    // The file itself, growing, and no module.
+    // The growing copy of the file itself, and no modules.
     assert!(height < 4 * huge.len(), "{height} bytes");
     let long = [b"go1.24.3 ".as_slice(), &[b'x'; 2000]].concat();
     let error = build_info(&long, &[]).expect_err("too long").to_string();

@@ -1,4 +1,4 @@
-//! A helper process of the panicwatch command: what it holds, what it ignores, when it ends.
+//! Helper processes of the panicwatch command: which files they hold, which signals they ignore, when they end.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Hooks: commands and webhooks, called for what they are meant for, until it worked or was given up.
+//! Hooks: commands and webhooks that are called for the selected incidents until a call succeeds or is given up.
 
 #[path = "tls/front.rs"]
 mod front;
@@ -30,10 +30,10 @@ use tokio::sync::watch;
 use front::Certificate;
 use made::{batch, id, incident, open};
 
-/// No second try.
+/// Value of `retry_for` that disables retries.
 const NEVER: Span = Span(Duration::ZERO);
 
-/// A store with incidents that wait for a hook, and what became of them.
+/// A store with incidents that wait for a hook, and the hook's metrics.
 struct Bench {
     dir: tempfile::TempDir,
     store: Arc<Store>,
@@ -70,12 +70,12 @@ impl Bench {
         self.outbox().waiting().expect("a number")
     }
 
-    /// Runs the hook until nothing waits (or `enough`), and then as a daemon that ends does.
+    /// Runs the hook until no incident waits (or `enough` returns true), then stops it as a daemon does.
     fn run(&self, config: &config::Hook, enough: impl Fn() -> bool) {
         self.run_until(config, || self.waiting() == 0 || enough());
     }
 
-    /// Runs the hook until `enough`, and then as a daemon that ends does.
+    /// Runs the hook until `enough` returns true, then stops it as a daemon does.
     fn run_until(&self, config: &config::Hook, enough: impl Fn() -> bool) {
         let hook = Hook::new(config).expect("a hook").linking_to(&self.external_url);
         let (_stored, of_task) = watch::channel(0);
@@ -148,7 +148,7 @@ fn a_command_gets_the_incident_and_a_clean_environment() {
     assert_eq!((bench.metric("sent_total"), bench.metric("dropped_total")), (1, 0));
 }
 
-/// Host and link are set where they are known; JSON on standard input has the notification too.
+/// Host and link are set if they are known; the JSON on standard input contains the notification too.
 #[test]
 fn a_command_is_told_the_host_and_the_link() {
     let mut bench = Bench::new(0);
@@ -214,7 +214,7 @@ fn one_that_takes_too_long_is_killed_with_all_it_started() {
     let child: u32 = bench.lines("child")[0].parse().expect("a number");
     let is_gone = || {
         let status = fs::read_to_string(format!("/proc/{child}/stat"));
-        // A zombie waits for whoever inherited it.
+        // A zombie waits for the process that adopted it.
         status.map_or(true, |status| status.contains(") Z "))
     };
     for _ in 0..1000 {
@@ -254,7 +254,7 @@ fn what_fails_waits_for_the_next_daemon() {
     assert_eq!(ids, (0..5).map(id).collect::<Vec<_>>());
 }
 
-/// One that always fails does not keep those behind it from their calls.
+/// An incident whose call always fails does not block the incidents behind it.
 #[test]
 fn one_that_always_fails_blocks_none_behind_it() {
     let bench = Bench::new(40);
@@ -264,7 +264,7 @@ fn one_that_always_fails_blocks_none_behind_it() {
     assert_eq!((bench.waiting(), bench.metric("dropped_total")), (1, 0));
 }
 
-/// Of more incidents than may wait the oldest are given up, also while all calls wait for their next try.
+/// When too many incidents wait, the oldest are dropped, even while all calls wait for their next try.
 #[test]
 fn a_hook_that_is_down_has_a_bounded_queue() {
     const MAX: u64 = 10_000;
@@ -318,14 +318,15 @@ fn no_more_at_once_than_allowed() {
     assert!(at_once.iter().all(|n| (1..=3).contains(n)), "{at_once:?}");
 }
 
-/// A request as the server saw it.
+/// A request as the server received it.
 #[derive(Debug, Clone)]
 struct Request {
     head: String,
     body: Vec<u8>,
 }
 
-/// A server that answers with `answers`, the last of them for ever; its URL, and what it was asked.
+/// Starts a server that sends `answers` in turn and repeats the last one; returns its URL and the requests it
+/// received.
 fn server(answers: &'static [&'static str]) -> (String, Arc<Mutex<Vec<Request>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}/hook?secret=1", listener.local_addr().expect("an address"));

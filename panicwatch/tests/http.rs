@@ -1,4 +1,5 @@
-//! Who may read over HTTP, by which way, and that nobody can spoil it for others. The store is a real one.
+//! Access control of the HTTP server, its transports, and its limits: no client can block the others. The store is a
+//! real one.
 
 #[path = "tls/front.rs"]
 #[expect(dead_code, reason = "the server here speaks TLS itself")]
@@ -37,7 +38,7 @@ struct Served {
     thread: Option<thread::JoinHandle<()>>,
 }
 
-/// A server with one incident, listening on loopback and a Unix socket.
+/// Starts a server with one incident that listens on loopback and a Unix socket.
 fn serve(with: impl FnOnce(&Path, &mut config::Http)) -> Served {
     let dir = TempDir::new().expect("a folder");
     let store = Store::open(&dir.path().join("state"), &[]).expect("a store").store;
@@ -65,7 +66,7 @@ fn serve(with: impl FnOnce(&Path, &mut config::Http)) -> Served {
 }
 
 impl Served {
-    /// Ends the server, and waits for it.
+    /// Stops the server and waits until it has ended.
     fn stop(&mut self) {
         self.stop.send_replace(true);
         if let Some(thread) = self.thread.take() {
@@ -81,7 +82,7 @@ impl Drop for Served {
     }
 }
 
-/// Status, head and body of what is answered to `request`.
+/// Sends `request` and returns status, head and body of the response.
 fn exchange(mut stream: impl Read + Write, request: &[u8]) -> (u16, String, String) {
     stream.write_all(request).expect("it is sent");
     let mut bytes = Vec::new();
@@ -124,7 +125,7 @@ fn a_token_is_asked_for_by_network_only() {
     ] {
         for path in [LIST, "/metrics", "/api/v1/groups", "/api/v1/stream"] {
             if path.ends_with("stream") && status == 200 {
-                continue; // It has no end.
+                continue; // The stream never ends.
             }
             assert_eq!(served.get(path, headers).0, status, "{path} {headers}");
         }
@@ -198,14 +199,14 @@ fn no_bytes_stop_it() {
             _ => Vec::new(),
         };
         for _ in 0..n * 5 {
-            // Numbers by Knuth's generator: the same in every run.
+            // Knuth's generator: the same numbers in every run.
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             bytes.push((state >> 33) as u8);
         }
-        // It may have hung up by then.
+        // The server may have closed the connection already.
         let _ = stream.write_all(&bytes);
     }
-    // Callers that say nothing take nobody's place.
+    // Clients that send nothing do not use up the connections of others.
     let silent: Vec<_> = (0..100).filter_map(|_| TcpStream::connect(served.address).ok()).collect();
     assert_eq!(served.get(LIST, "").0, 200);
     drop(silent);
@@ -217,32 +218,32 @@ fn a_request_head_has_at_most_16_kib() {
     let header = |bytes: usize| format!("X-Long: {}\r\n", "a".repeat(bytes));
     assert_eq!(served.get(LIST, &header(15 << 10)).0, 200);
     let mut head = request(&format!("GET {LIST}"), &header(16 << 10));
-    // No more than is read: closing a connection with unread bytes would discard the answer.
+    // No longer than the server reads: closing a connection with unread bytes would discard the response.
     head.truncate(16 << 10);
     let stream = TcpStream::connect(served.address).expect("it listens");
     assert_eq!(exchange(stream, &head).0, 431);
 }
 
-/// Opens `n` connections and sends `bytes` on each; small receive buffers, so that little fits on the way.
+/// Opens `n` connections and sends `bytes` on each. Small receive buffers limit how much is in flight.
 fn connections(address: SocketAddr, n: usize, bytes: &[u8]) -> Vec<TcpStream> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let connect = async || {
         let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4096).expect("a size");
         let mut stream = socket.connect(address).await.expect("it listens").into_std().expect("a socket");
-        // The kernel may take a part only.
+        // The kernel may accept only a part.
         let _ = stream.write(bytes);
         stream
     };
     (0..n).map(|_| runtime.block_on(connect())).collect()
 }
 
-/// Whether the server has closed `stream`.
+/// Reports whether the server has closed `stream`.
 fn is_closed(mut stream: &TcpStream) -> bool {
     !matches!(stream.read(&mut [0; 512]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
-/// Waits until `condition` holds.
+/// Waits until `condition` returns true.
 fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = std::time::Instant::now();
     while !condition() {
@@ -252,13 +253,14 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 impl Served {
-    /// Health and metrics are answered, each on a connection of its own, while others hold what they can.
+    /// Checks that health and metrics requests are answered, each on a connection of its own, while other clients hold
+    /// connections.
     fn assert_healthy(&self) {
         for path in ["/healthz", "/readyz", "/metrics"] {
             let stream = TcpStream::connect(self.address).expect("it listens");
             stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
             let (status, _, body) = exchange(stream, &request(&format!("GET {path}"), ""));
-            // Nothing is watched here: not ready is the right answer.
+            // Nothing is watched here, so not ready is the right answer.
             let expected = if path == "/readyz" { 503 } else { 200 };
             assert_eq!(status, expected, "{path}: {body}");
         }
@@ -268,11 +270,11 @@ impl Served {
 #[test]
 fn slow_clients_do_not_block_health() {
     let mut served = serve(|_, _| {});
-    // More than there is room for, and each comes back as soon as it is disconnected.
+    // More connections than the limit; each is opened again as soon as it is closed.
     let mut slow = connections(served.address, 600, b"GET /metrics HTTP/1.1\r\nHo");
     served.assert_healthy();
     let closed = slow.iter().filter(|stream| is_closed(stream)).count();
-    // Those that have waited longest made room, one for each; no time-out has.
+    // The connections that waited longest were closed, one for each new one; no timeout closed any.
     assert!((600 - 512..600 - 512 + 50).contains(&closed), "{closed} are disconnected");
     for _ in 0..5 {
         let closed = slow.iter().filter(|stream| is_closed(stream)).count();
@@ -315,7 +317,7 @@ fn streams_have_their_own_limit() {
 #[test]
 fn clients_that_read_nothing_do_not_block_others() {
     let mut served = serve(|_, _| {});
-    // So many responses do not fit into the kernel's buffers: the connection stays in the midst of one.
+    // The kernel's buffers cannot hold this many responses: the connection stays in the middle of one.
     let page = b"GET /page/app.js HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2000);
     let streams = connections(served.address, 80, &page);
     wait_for("too many requests are in progress", || {
@@ -326,7 +328,7 @@ fn clients_that_read_nothing_do_not_block_others() {
     });
     served.assert_healthy();
     wait_for("the slowest make room", || served.get(LIST, "").0 == 200);
-    // Likewise metrics, which are not limited: connections are.
+    // The same with metrics, which have no limit on requests, only on connections.
     let metrics = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(20_000);
     let more = connections(served.address, 600, &metrics);
     served.assert_healthy();
@@ -337,7 +339,7 @@ fn clients_that_read_nothing_do_not_block_others() {
 #[test]
 fn a_socket_that_was_left_behind_is_replaced() {
     let served = serve(|dir, _| {
-        // As a daemon leaves it that was killed.
+        // A socket left behind by a killed daemon.
         drop(std::os::unix::net::UnixListener::bind(dir.join("socket")).expect("a socket"));
     });
     assert_eq!(served.by_socket(LIST).0, 200);
@@ -373,7 +375,7 @@ fn tls() {
     drop(stdin);
     client.wait().expect("it ends");
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"incidents\""), "{answer}");
-    // Who speaks no TLS gets nothing, and keeps nobody waiting.
+    // A client that does not speak TLS gets no response and does not block others.
     let mut plain = TcpStream::connect(served.address).expect("it listens");
     plain.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
     plain.write_all(&request(&format!("GET {LIST}"), "")).expect("it is sent");

@@ -1,4 +1,4 @@
-//! The imports that `init-trace` infers from code, against what `go list` says: each must be a true one.
+//! Compares the imports that `init-trace` infers from code with `go list`: every inferred import must be real.
 
 mod support;
 
@@ -12,13 +12,13 @@ use std::{
 use panicwatch::{gobin::GoBinary, init_trace::imports_in_code, probe::plan::init_plan};
 use serde_json::Value;
 
-/// Importer and imported.
+/// Pairs of importing and imported package.
 type Edges = BTreeSet<(String, String)>;
 
-/// Go's own programs, which import much and are there with every toolchain.
+/// Go's own programs, which import many packages and are part of every toolchain.
 const PROGRAMS: [(&str, &str); 2] = [("cmd/go", "bin/go"), ("cmd/compile", "pkg/tool/linux_amd64/compile")];
 
-/// Direct imports of the command `package` and of all that it leads to.
+/// Returns the direct imports of the command `package` and of all its dependencies.
 fn listed(go: &Path, package: &str) -> Edges {
     let output = Command::new(go)
         .env("GO111MODULE", "off")
@@ -36,7 +36,7 @@ fn listed(go: &Path, package: &str) -> Edges {
         let importer =
             if package["Name"] == "main" { "main".to_owned() } else { text(&package["ImportPath"]) };
         for import in package["Imports"].as_array().into_iter().flatten() {
-            // The standard library's own dependencies are named otherwise in its sources.
+            // Packages vendored into the standard library have another name in its sources.
             let mapped = &package["ImportMap"][text(import)];
             let imported = if mapped.is_string() { text(mapped) } else { text(import) };
             edges.insert((importer.clone(), imported));
@@ -68,7 +68,7 @@ fn inferred_imports_are_true_ones() {
             let (found, real) = (inferred(&program), listed(&toolchain.go, package));
             let wrong: Vec<_> = found.difference(&real).collect();
             assert!(wrong.is_empty(), "go{} {package}: not imports: {wrong:?}", toolchain.release);
-            // More than half of all imports shows in the code; far less would mean that something is not seen.
+            // More than half of all imports show in the code; far fewer would mean that some kind is not found.
             assert!(
                 found.len() * 2 > real.len(),
                 "go{} {package}: {} of {}",
@@ -105,7 +105,7 @@ fn damaged_tables_are_survived() {
     for round in 0..240 {
         let mut damaged = data.clone();
         let start = [ftab, gofunc, text][round % 3];
-        // Many places at once: one alone is mostly padding.
+        // Damages many places at once: a single one is mostly padding.
         for _ in 0..64 {
             damaged[start + next() % 0x8000] = next() as u8;
         }

@@ -1,4 +1,4 @@
-//! JSON lines: each incident once and whole, whatever happened to the daemon, the file and the disk.
+//! JSON lines: each incident once and complete, whatever happens to the daemon, the file and the disk.
 
 #[path = "store/made.rs"]
 mod made;
@@ -64,7 +64,7 @@ fn after_any_cut_nothing_is_torn_or_doubled() {
     let near_ends = ends.flat_map(|end| [end - 1, end, end + 1]).chain([0, 1, 2]);
     for cut in near_ends.chain((0..whole.len()).step_by(997)).filter(|cut| *cut <= whole.len()) {
         fs::write(&config.path, &whole[..cut]).expect("written");
-        // The daemon was killed before it noted any as sent: all come again.
+        // The daemon was killed before it marked any incident as sent: all are delivered again.
         let mut sink = JsonLines::open(&config).expect("a sink");
         assert_eq!(sink.write(&some(0..6)).expect("written"), 6);
         assert_eq!(ids(&config.path), numbered(0..6), "cut at {cut}");
@@ -93,7 +93,7 @@ fn rotation() {
     let all = some(0..100);
     let mut at = 0;
     while at < all.len() {
-        // Each time as if the daemon had been killed before noting.
+        // Opens the file as a new daemon does whose predecessor was killed before marking incidents as sent.
         if at % 3 == 0 {
             sink = JsonLines::open(&config).expect("a sink");
         }
@@ -172,7 +172,7 @@ fn the_task_writes_what_waits_and_ends_when_told() {
         let task = tokio::spawn(jsonl::run(outbox.clone(), config.clone(), sink, signals));
         let written = async |n: u64| {
             for _ in 0..3000 {
-                // A line may just be being written.
+                // A line may be incomplete while it is being written.
                 let text = fs::read(&config.path).unwrap_or_default();
                 if text.iter().filter(|byte| **byte == b'\n').count() as u64 >= n {
                     return;

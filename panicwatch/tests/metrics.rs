@@ -1,4 +1,4 @@
-//! The metrics, their document, the alert rules and the dashboard, judged by Prometheus itself.
+//! The metrics, their documentation, the alert rules and the dashboard, checked with Prometheus itself.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,11 +20,11 @@ use panicwatch::{
     store::Counted,
 };
 
-/// Where runbook URLs lead.
+/// Base of the runbook URLs.
 const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Metrics of which each has a value: what has none is not told of.
+/// Returns metrics of which each has a value: metrics without a value are not exported.
 fn metrics() -> Metrics {
     let metrics = Metrics::new(&config::Metrics::default(), &BTreeMap::new()).expect("metrics");
     let incident = |text: &str| -> Incident { serde_json::from_str(text).expect("a document") };
@@ -82,7 +82,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// A program of Debian's package: unpacked by setup, or installed.
+/// Returns a program of Debian's prometheus package, unpacked by setup or installed; otherwise prints a skip and
+/// returns `None`.
 #[expect(clippy::print_stdout, reason = "a skip is said aloud")]
 fn prometheus(program: &str) -> Option<PathBuf> {
     let home = std::env::var_os("PANICWATCH_HOME").map(PathBuf::from);
@@ -123,7 +124,7 @@ fn the_document_tells_of_all_metrics() {
             rest.is_some_and(|rest| rest.starts_with(['{', ' ']) || rest.starts_with("_sum"))
         });
         let sample = sample.unwrap_or_else(|| panic!("{name} has no value"));
-        // Label values of the first sample have no quotes in them.
+        // Label values of the first sample contain no quotes.
         let labels =
             sample.split_once('{').and_then(|(_, rest)| rest.rsplit_once('}')).map_or("", |(inner, _)| inner);
         let names: Vec<String> = labels
@@ -160,13 +161,13 @@ fn promtool_accepts_the_rules_and_their_tests() {
     promtool(&["test", "rules", "panicwatch.test.yml"], &dir, "");
 }
 
-/// Names of metrics in an expression.
+/// Returns the names of metrics in an expression.
 fn names(expr: &str) -> BTreeSet<String> {
     let words = expr.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'));
     words.filter(|word| word.contains("panicwatch_")).map(str::to_owned).collect()
 }
 
-/// Fails when one of the names is neither a metric nor a recording rule.
+/// Fails if one of the names is neither a metric nor a recording rule.
 fn assert_known(used: &BTreeSet<String>, whose: &str) {
     let described = metrics().described();
     let rules = fs::read_to_string(root().join("deploy/prometheus/panicwatch.rules.yml")).expect("the rules");
@@ -227,7 +228,7 @@ fn the_dashboards_queries_are_queries_for_metrics_that_there_are() {
     promtool(&["check", "rules", "dashboard.yml"], dir.path(), "");
 }
 
-/// Ends with the test.
+/// A child process that is killed when the value is dropped.
 struct Server(Child);
 
 impl Drop for Server {
@@ -237,7 +238,7 @@ impl Drop for Server {
     }
 }
 
-/// Serves the exposition; the port.
+/// Serves the metrics over HTTP and returns the port.
 fn serve(metrics: Arc<Metrics>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -256,7 +257,7 @@ fn serve(metrics: Arc<Metrics>) -> u16 {
     port
 }
 
-/// What Prometheus answers; `None`: not yet.
+/// Queries Prometheus; returns `None` while there is no answer.
 fn ask(port: u16, path: &str) -> Option<serde_json::Value> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;

@@ -1,5 +1,5 @@
-//! The terminal report against whole expected texts; `UPDATE_EXPECT=1 cargo test --test report` writes them anew.
-//! tests/incidents/ holds the documents, made after real output of Go 1.24.
+//! The terminal report, compared with complete expected texts; `UPDATE_EXPECT=1 cargo test --test report` rewrites
+//! them. tests/incidents/ contains the documents, modelled on real output of Go 1.24.
 
 use expect_test::{expect, expect_file};
 use panicwatch::{
@@ -163,7 +163,7 @@ fn no_line_is_wider_than_the_terminal() {
     }
 }
 
-/// Every string of the documents, replaced by text that tries to pass for the report.
+/// Replaces every string of the documents with text that imitates lines of the report.
 #[test]
 fn no_text_can_forge_a_line() {
     const EVIL: &str =
@@ -207,7 +207,7 @@ fn no_text_can_forge_a_line() {
     }
 }
 
-/// Replaces what the watched program decides, that is every string but the enumerations and addresses.
+/// Replaces every string that the watched program controls, that is, all but the enumerations and addresses.
 fn poison(value: &mut serde_json::Value, evil: &str) {
     use serde_json::Value::{Array, Object, String};
     match value {

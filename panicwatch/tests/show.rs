@@ -1,5 +1,5 @@
-//! `panicwatch show` as people run it: every format of a stored incident, the same to the byte each time; and documents
-//! that are damaged, foreign or hostile. `UPDATE_EXPECT=1 cargo test --test show` writes the renderings anew.
+//! `panicwatch show` as users run it: every format of a stored incident, byte for byte; and documents that are
+//! damaged, foreign or hostile. `UPDATE_EXPECT=1 cargo test --test show` rewrites the renderings.
 
 use std::{
     io::Write as _,
@@ -28,7 +28,7 @@ fn sample(name: &str) -> PathBuf {
 
 fn show(args: &[&str], input: Option<&[u8]>) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_panicwatch"));
-    // Nothing of the place it runs in may matter.
+    // Time zone, locale and terminal width must not affect the output.
     command.arg("show").args(args).env("TZ", "Asia/Kolkata").env("LC_ALL", "de_DE").env("COLUMNS", "50");
     let mut child = command
         .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
@@ -37,7 +37,7 @@ fn show(args: &[&str], input: Option<&[u8]>) -> Output {
         .spawn()
         .expect("panicwatch starts");
     if let Some(bytes) = input {
-        // It may refuse before it has read all.
+        // The command may reject the input before it has read all of it.
         let _ = child.stdin.take().expect("a pipe").write_all(bytes);
     }
     child.wait_with_output().expect("it ends")

@@ -1,5 +1,5 @@
-//! Stored documents changed in thousands of ways: each is refused or rendered in every format, without a panic, within
-//! bounds, and without a byte that steers a terminal.
+//! Stored documents changed in thousands of ways: each is rejected or rendered in every format, without a panic,
+//! within bounds, and without a byte that controls a terminal.
 
 use panicwatch::{
     escape,
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 const SAMPLE: &str = include_str!("incidents/slow_read.json");
 
-/// Numbers that break arithmetic.
+/// Numbers that are likely to overflow arithmetic.
 const NUMBERS: [u64; 9] = [
     0,
     1,
@@ -24,7 +24,7 @@ const NUMBERS: [u64; 9] = [
     5_218_443_019_278,
 ];
 
-/// The same numbers for the same seed, on every machine.
+/// Pseudo-random numbers that are the same for the same seed on every machine.
 struct Dice(u64);
 
 impl Dice {
@@ -34,7 +34,7 @@ impl Dice {
     }
 }
 
-/// Renders it in every way; whether it could be read.
+/// Renders the document in every way; reports whether it could be read.
 fn render(bytes: &[u8]) -> bool {
     let Ok((incident, _)) = Stored::find(bytes).and_then(|stored| stored.read(&Pick::Last)) else {
         return false;
@@ -113,7 +113,8 @@ fn visit(value: &mut Value, f: &mut dyn FnMut(&mut Value)) {
     f(value);
 }
 
-/// Every number of the timeline in turn, with every number that breaks arithmetic.
+/// Replaces every third number of the timeline, one at a time, with the numbers that are likely to overflow
+/// arithmetic.
 #[test]
 fn every_number_at_its_worst() {
     let whole: Value = serde_json::from_str(SAMPLE).expect("JSON");

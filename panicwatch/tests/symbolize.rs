@@ -1,7 +1,7 @@
-//! Addresses of real binaries against Go's own tools: `go tool addr2line` and `go tool objdump`.
+//! Addresses of real binaries, compared with Go's own tools: `go tool addr2line` and `go tool objdump`.
 //!
-//! Inlined frames are `gobin`'s business, where the runtime's own answer is the oracle; here it is the sizes and shapes
-//! of binaries: Go's own tools of every release, and large Debian programs, stripped and linked by gcc.
+//! Inlined frames are tested in `gobin`, against the runtime's own answers; this test covers sizes and shapes of
+//! binaries: Go's own tools of every release, and large Debian programs, stripped and linked by gcc.
 
 mod support;
 
@@ -22,7 +22,7 @@ use support::{Toolchain, cache, fixture, skip, toolchains};
 /// Addresses compared per binary.
 const SAMPLE: u64 = 24_000;
 
-/// Numbers that look random and are the same every time (splitmix64).
+/// Pseudo-random numbers that are the same every time (splitmix64).
 fn numbers(seed: u64) -> impl Iterator<Item = u64> {
     (1u64..).map(move |i| {
         let mut z = seed.wrapping_add(i.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -32,7 +32,7 @@ fn numbers(seed: u64) -> impl Iterator<Item = u64> {
     })
 }
 
-/// A program of a Debian package, unpacked by `cargo xtask setup` or installed; printed as skipped where it is not.
+/// Returns a program of a Debian package, unpacked by `cargo xtask setup` or installed; otherwise prints a skip.
 fn debian_program(name: &str) -> Option<PathBuf> {
     let unpacked = fs::read_dir(cache().join("debian")).into_iter().flatten().flatten();
     let roots = unpacked.map(|entry| entry.path()).chain([PathBuf::from("/")]);
@@ -45,13 +45,13 @@ fn debian_program(name: &str) -> Option<PathBuf> {
     found
 }
 
-/// Go's own programs in a toolchain.
+/// Returns Go's own programs in a toolchain.
 fn tools(toolchain: &Toolchain) -> Vec<PathBuf> {
     let root = toolchain.go.parent().and_then(Path::parent).expect("GOROOT");
     vec![root.join("bin/go"), root.join("pkg/tool/linux_amd64/compile")]
 }
 
-/// Runs it with `input`; what it prints.
+/// Runs a command with `input` as its standard input and returns its output.
 fn ask(command: &mut Command, input: String) -> String {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
     let mut stdin = child.stdin.take().expect("piped");
@@ -62,8 +62,8 @@ fn ask(command: &mut Command, input: String) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// Compares a sample of the binary's code with what `oracle` answers for the addresses: a line with the function and
-/// one with file and line. The number of addresses.
+/// Compares a sample of the binary's code with the answers of `oracle` for the addresses: one line with the function
+/// and one with file and line. Returns the number of addresses compared.
 fn compare(bin: &GoBinary, path: &Path, oracle: &dyn Fn(String) -> String) -> usize {
     let (lo, hi) = (bin.moduledata().text, bin.moduledata().etext);
     let sample: Vec<u64> = numbers(lo).take(SAMPLE as usize).map(|n| lo + n % (hi - lo)).collect();
@@ -86,7 +86,7 @@ fn compare(bin: &GoBinary, path: &Path, oracle: &dyn Fn(String) -> String) -> us
         };
         let place = match (&inner.file, inner.line) {
             (Some(file), Some(line)) => format!("{file}:{line}"),
-            // Padding behind a function.
+            // Padding after a function.
             _ => ":-1".to_owned(),
         };
         assert_eq!((outer.raw_name.as_ref(), place.as_str()), theirs, "{} {pc:#x}", path.display());
@@ -95,8 +95,8 @@ fn compare(bin: &GoBinary, path: &Path, oracle: &dyn Fn(String) -> String) -> us
     compared
 }
 
-/// C code: the table has its name and no lines, and Go's tools (not the runtime) answer with the first line of any
-/// table.
+/// Reports whether `pc` is in C code: pclntab has its name but no lines, and Go's tools (not the runtime) answer with
+/// the first line of any table.
 fn is_foreign(bin: &GoBinary, pc: u64) -> bool {
     bin.find_func(pc).is_some_and(|f| !f.has_spdelta())
 }
@@ -134,7 +134,7 @@ fn functions_and_lines_of_large_programs_as_addr2line_would_say() {
     }
 }
 
-/// `go tool objdump` prints the source line of every instruction.
+/// `go tool objdump` prints the source line of each instruction.
 #[test]
 fn lines_of_instructions_as_objdump_says() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -163,7 +163,7 @@ fn lines_of_instructions_as_objdump_says() {
     }
 }
 
-/// The fast way for many addresses gives what the plain one gives, for each and in order.
+/// The batch lookup returns the same as single lookups, for each address and in order.
 #[test]
 fn a_batch_says_of_each_address_what_is_said_of_it_alone() {
     for toolchain in &toolchains() {

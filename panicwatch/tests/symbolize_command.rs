@@ -1,4 +1,4 @@
-//! `panicwatch symbolize` as a person uses it: what it prints, and what it says when it cannot.
+//! `panicwatch symbolize` as users run it: its output and its errors.
 
 mod support;
 
@@ -32,7 +32,7 @@ fn stdout(args: &[&str], input: &str) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// One sentence on standard error, and the status.
+/// Returns the only line of standard error after checking the exit status.
 fn refusal(args: &[&str], status: i32) -> String {
     let output = run(args, "");
     assert_eq!(output.status.code(), Some(status), "{args:?}");
@@ -42,7 +42,7 @@ fn refusal(args: &[&str], status: i32) -> String {
     text
 }
 
-/// The running program, and what the runtime said: return addresses, and frames.
+/// A running program, and the return addresses and frames that the runtime printed.
 struct Running {
     child: Child,
     pcs: Vec<String>,
@@ -71,7 +71,8 @@ fn built(toolchain: &Toolchain, flags: &[&str], dir: &Path) -> std::path::PathBu
     exe
 }
 
-/// What `runtime.CallersFrames` shows of `answers`, JSON lines: it leaves out compiler-made wrappers.
+/// Returns the frames of `answers` (JSON lines) in the form of `runtime.CallersFrames`, which leaves out
+/// compiler-generated wrappers.
 fn frames(answers: &str) -> Vec<String> {
     let mut out = Vec::new();
     for line in answers.lines() {
@@ -97,8 +98,8 @@ fn return_addresses_of_a_running_process_as_the_runtime_says() {
             let mut args = vec!["--pid", &pid, "--return", "--format", "json"];
             let input: String = running.pcs.iter().map(|pc| format!("{pc}\n")).collect();
             let given = frames(&stdout(&args, &input));
-            // runtime.Callers gives a pc for each inlined call too (since 1.21 one more than the code has): what is
-            // compared is every frame, in order, each the first time it is told.
+            // runtime.Callers also returns a pc for each inlined call (since Go 1.21 one more than the code has), so
+            // only the first occurrence of each frame is compared, in order.
             let once = |frames: &[String]| {
                 let mut seen = Vec::new();
                 for frame in frames {
@@ -109,7 +110,7 @@ fn return_addresses_of_a_running_process_as_the_runtime_says() {
                 seen
             };
             assert_eq!(once(&given), once(&running.frames), "go1.{} {flags:?}", toolchain.minor());
-            // By arguments, the same.
+            // The same with the addresses as arguments.
             args.extend(running.pcs.iter().map(String::as_str));
             assert_eq!(frames(&stdout(&args, "")), given);
         }
@@ -131,13 +132,13 @@ fn a_position_independent_program_that_is_gone_by_its_load_address() {
     let line = stdout(&[exe, "--return", "--load-address", base, pc], "");
     let first = running.frames[0].split(' ').next().expect("a function");
     assert!(line.contains(first), "{line} {first}");
-    // systemd-coredump's way: the distance from the start of the mapping.
+    // As in systemd-coredump's output: an offset from the start of the mapping.
     let address = u64::from_str_radix(pc.trim_start_matches("0x"), 16).expect("hex");
     let offset = address - u64::from_str_radix(base, 16).expect("hex");
     let by_file = stdout(&[exe, "--return", &format!("({exe} + {offset:#x})")], "");
     let words = |text: &str| text.split_whitespace().skip(1).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(words(&by_file), words(&line));
-    // Without either, the hint.
+    // Without either, the output has a hint.
     let line = stdout(&[exe, pc], "");
     assert!(line.contains("?? outside") && line.contains("--load-address"), "{line}");
 }
@@ -200,7 +201,7 @@ fn one_sentence_when_it_cannot_be_done() {
     assert_eq!(run(&["--kernel", "--asm", "0x1"], "").status.code(), Some(2));
 }
 
-/// A kernel's image is to us an ELF file with a symbol `_stext` and debug information.
+/// To panicwatch, a kernel image is an ELF file with a symbol `_stext` and debug information.
 #[test]
 fn files_and_lines_of_the_kernel_from_its_image() {
     let kallsyms = std::fs::read_to_string("/proc/kallsyms").unwrap_or_default();
@@ -235,7 +236,7 @@ fn files_and_lines_of_the_kernel_from_its_image() {
         return;
     };
     drop(built);
-    // Whatever the running kernel calls the place: `first` begins where _stext is, or a few bytes behind.
+    // Whatever the running kernel has at these addresses, `first` begins at _stext or a few bytes after it.
     let image = image.to_str().expect("UTF-8");
     let mut found = false;
     for offset in 0..24 {
@@ -246,7 +247,7 @@ fn files_and_lines_of_the_kernel_from_its_image() {
     assert!(found, "no address has the inlined function");
 }
 
-/// Who types an address wants its answer before the next.
+/// A user who types an address gets the answer before typing the next one.
 #[test]
 fn an_answer_comes_before_the_next_question() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -259,7 +260,7 @@ fn an_answer_comes_before_the_next_question() {
         let mut stdin = child.stdin.take().expect("piped");
         let mut answers = BufReader::new(child.stdout.take().expect("piped")).lines();
         stdin.write_all(b"main.main\n").expect("it reads");
-        // Standard input stays open meanwhile.
+        // Standard input is still open.
         let first = answers.next().expect("an answer").expect("UTF-8");
         assert!(first.contains("main.main"), "{args:?}: {first}");
         drop(stdin);

@@ -1,5 +1,6 @@
-//! Nothing that a file, a name or a server says steers the terminal: every command that takes a file is given hostile ones, and
-//! its output is searched for characters that a terminal acts on. Line ends included: none of them begins a line of ours.
+//! No text from a file, a name or a server can control the terminal: every command that takes a file is given hostile
+//! ones, and its output is searched for control characters. Line breaks too: none of the texts can begin a line that
+//! looks like panicwatch's own.
 
 #[path = "support/mod.rs"]
 #[expect(dead_code, reason = "one fixture and one toolchain are enough here")]
@@ -19,7 +20,7 @@ use std::{
 use panicwatch::escape;
 use support::{fixture, toolchains};
 
-/// Clears the screen, sets the title, begins a line, C1 controls, text from right to left, and what is no UTF-8.
+/// Clears the screen, sets the title, begins a line, and contains C1 controls, right-to-left text, and invalid UTF-8.
 const HOSTILE: &[u8] = b"a\x1b[2J\x1b]0;title\x07\npanicwatch: forged\r\xc2\x9b31m\xe2\x80\xae\xff";
 
 fn hostile(dir: &Path) -> PathBuf {
@@ -32,7 +33,7 @@ fn run(args: &[&dyn AsRef<std::ffi::OsStr>]) -> Output {
     command.output().expect("it starts")
 }
 
-/// Asserts that nothing of `output` is unsafe, and that no line is forged. Returns standard error.
+/// Asserts that `output` has no unsafe character and no forged line. Returns standard error.
 fn assert_tame(what: &str, output: &Output) -> String {
     for bytes in [&output.stdout, &output.stderr] {
         let text = std::str::from_utf8(bytes);
@@ -45,7 +46,7 @@ fn assert_tame(what: &str, output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Command lines that name a file, each with `file` in that place.
+/// Runs command lines that name a file, with `file` in place of FILE.
 fn commands(file: &Path) -> Vec<(String, Output)> {
     let lines: &[&[&str]] = &[
         &["inspect", "FILE"],
@@ -73,7 +74,7 @@ fn commands(file: &Path) -> Vec<(String, Output)> {
         &["top", "--once", "--daemon", "FILE"],
         &["top", "--once", "--token-file", "FILE"],
         &["man", "--dir", "FILE"],
-        // Wrong usage repeats it.
+        // Usage errors repeat the argument.
         &["FILE"],
         &["run", "--window", "FILE", "true"],
         &["inspect", "--pid", "FILE"],
@@ -92,7 +93,7 @@ fn commands(file: &Path) -> Vec<(String, Output)> {
     outputs.collect()
 }
 
-/// Overwrites each `from` by `to`, which is as long.
+/// Overwrites each occurrence of `from` with `to`, which has the same length.
 fn patch(bytes: &mut [u8], from: &[u8], to: &[u8]) {
     assert_eq!(from.len(), to.len());
     let mut at = 0;
@@ -117,7 +118,7 @@ fn names_of_files_that_are_absent() {
 fn files_that_hold_hostile_text() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = hostile(dir.path());
-    // A configuration, a document and a script at once; the first as TOML with values and keys that are wrong.
+    // A configuration, a document and a script; the configuration is TOML with invalid values and keys.
     let texts: [&[u8]; 3] = [
         b"[http]\nlisten = [\"\\u001b[2J\\u009b31m\"]\ntoken_file = \"/no\\u001b]0;x\\u0007\"\n\
           \"\\u001b[2J\" = 1\n[watch]\ninclude = [\"exe:\\u202e[\"]\n[store]\npath = \"/dev/null/\\u001b[2J\"\n",

@@ -1,4 +1,4 @@
-//! Unwound stacks against the runtime's own traceback of the same stacks, for every Go release at hand.
+//! Unwound stacks, compared with the runtime's own traceback of the same stacks, for every installed Go release.
 
 mod support;
 
@@ -23,7 +23,7 @@ const MODES: [(&str, &[&str]); 5] = [
     ("cgo pie stripped", &["-tags=withcgo", "-buildmode=pie", "-ldflags=-linkmode=external -s -w"]),
 ];
 
-/// Stacks the fixture crashes on, for the account with every frame and its addresses.
+/// Stacks on which the fixture crashes, for a traceback with every frame and its addresses.
 const CRASHES: [&str; 8] = [
     "main",
     "closures",
@@ -83,10 +83,10 @@ impl Dump {
     }
 }
 
-/// Runs the fixture; the load bias, its stacks, and what it wrote to standard error.
+/// Runs the fixture; returns the load bias, its stacks, and its standard error.
 fn run(toolchain: &Toolchain, bin: &GoBinary, exe: &Path, crash_at: &str) -> (u64, Vec<Dump>, String) {
     let mut command = Command::new(exe);
-    // Stacks that shrink move.
+    // Shrinking a stack moves it.
     command.env("GODEBUG", "gcshrinkstackoff=1");
     let output = command.env("CRASH_AT", crash_at).env("GOTRACEBACK", "system").output().expect("it runs");
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -107,7 +107,7 @@ fn compare(toolchain: &Toolchain, mode: &str, exe: &Path) -> (usize, usize) {
         let ours = render(&bin, bias, dump, Visibility::USER);
         let mut theirs = normalise(&dump.text);
         if toolchain.minor() < 21 {
-            // Releases before 1.21 say so whenever exactly 100 frames were printed, whether or not there are more.
+            // Releases before Go 1.21 print this whenever exactly 100 frames were printed, even if there are no more.
             theirs.retain(|l| l != "...additional frames elided...");
         }
         frames += theirs.len();
@@ -116,7 +116,8 @@ fn compare(toolchain: &Toolchain, mode: &str, exe: &Path) -> (usize, usize) {
     (dumps.len(), frames)
 }
 
-/// As if the thread had gone to its system stack at the dump: the walk goes on where the goroutine left its own.
+/// As if the thread had switched to its system stack at the dump: the walk continues where the goroutine left its own
+/// stack.
 fn stack_switches(bin: &GoBinary, bias: u64, dump: &Dump) {
     let mut memory = dump.memory.clone();
     memory.add(dump.sp - 8, dump.pc.to_le_bytes());
@@ -127,20 +128,20 @@ fn stack_switches(bin: &GoBinary, bias: u64, dump: &Dump) {
     };
     let plain = names(Start::returning_to(dump.pc, dump.sp));
     let inside = |name: &str| bin.function(name).expect(name).entry().wrapping_add(bias) + 1;
-    // systemstack's frame, on the goroutine's stack: a saved frame pointer since 1.21, and the return address.
+    // systemstack's frame on the goroutine's stack: a saved frame pointer since Go 1.21, and the return address.
     let systemstack = bin.function("runtime.systemstack").expect("systemstack");
     let own = u64::try_from(systemstack.spdelta(systemstack.entry() + 1).expect("a delta")).expect("a size");
     let user = Some(UserStack { pc: 0, sp: dump.sp - 8 - own });
     let switched = names(Start { user, ..Start::returning_to(inside("runtime.systemstack"), 0x1000) });
     assert_eq!((switched[0].0.as_str(), &switched[1..]), ("runtime.systemstack", &plain[..]));
-    // morestack never returns: it vanishes from the stack.
+    // morestack never returns, so it does not appear on the stack.
     let user = Some(UserStack { pc: dump.pc, sp: dump.sp });
     assert_eq!(names(Start { user, ..Start::returning_to(inside("runtime.morestack"), 0x1000) }), plain);
-    // Without knowing the goroutine's stack the walk ends at the switch.
+    // If the goroutine's stack is unknown, the walk ends at the switch.
     let mut walk = Unwinder::new(&stack, Start::returning_to(inside("runtime.systemstack"), dump.sp), 10);
     assert_eq!(walk.by_ref().count(), 1);
     assert_eq!(walk.end(), Some(End::SpWrite));
-    // A nil function was called: its caller's address is on the stack.
+    // A call of a nil function: the caller's address is on the stack.
     assert_eq!(names(Start::at(0, dump.sp - 8))[1..], plain[1..]);
     let mut missing = Unwinder::new(&stack, Start::returning_to(dump.pc, 0x2000), 10);
     assert_eq!(missing.by_ref().count(), 1);
@@ -152,7 +153,7 @@ fn stack_switches(bin: &GoBinary, bias: u64, dump: &Dump) {
     assert_eq!(limited.end(), Some(End::Limit(1)));
 }
 
-/// With every frame, and with fp, sp and pc.
+/// Compares a crash's traceback, with every frame, and with fp, sp and pc.
 fn compare_crash(toolchain: &Toolchain, mode: &str, exe: &Path, label: &str) {
     let bin = GoBinary::open(exe).unwrap_or_else(|e| panic!("go{} {mode}: {e}", toolchain.release));
     let (bias, dumps, errors) = run(toolchain, &bin, exe, label);
@@ -161,14 +162,14 @@ fn compare_crash(toolchain: &Toolchain, mode: &str, exe: &Path, label: &str) {
     let ours = render(&bin, bias, dump, Visibility { level: 2, throwing: false });
     let from = errors.find("goroutine ").expect("a header");
     let mut theirs = normalise(&errors[from..]);
-    // The crash began in main.dump, below what was dumped.
+    // The crash occurred in main.dump, below the dumped frames.
     let first = theirs.iter().position(|l| l.starts_with("main.dump ")).expect("main.dump");
     theirs.drain(1..first);
     theirs[1] = "main.dump".to_owned();
     same(&format!("go{} {mode}: crash at {label}", toolchain.release), &ours, &theirs, &errors);
 }
 
-/// A stack with an absent part.
+/// A stack of which one part is missing.
 struct Holed<'a> {
     memory: &'a Snapshot,
     from: u64,
@@ -182,7 +183,8 @@ impl Memory for Holed<'_> {
     }
 }
 
-/// Only the words with return addresses are needed; behind one that is not there the walk goes on, and says so.
+/// Only the words with return addresses are needed. If one is missing, the walk continues behind it and reports the
+/// gap.
 #[test]
 fn walks_go_on_behind_memory_that_is_not_there() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -207,9 +209,9 @@ fn walks_go_on_behind_memory_that_is_not_there() {
             assert_eq!(end, Some(End::TopFrame), "{}", dump.label);
             for (i, (_, sp, fp, _)) in whole.iter().copied().enumerate().step_by(1 + whole.len() / 40) {
                 let what = format!("go{} {}: frame {i} of {}", toolchain.release, dump.label, whole.len());
-                // Without everything in the frame but its return address.
+                // Everything in the frame is missing except its return address.
                 assert_eq!(walk(sp, fp - 8), (whole.clone(), end), "{what}");
-                // Without the return address, and then without the following KiB.
+                // The return address is missing, and then also the KiB after it.
                 for hole in [fp - 8..fp, fp - 8..fp + 1024] {
                     let (holed, _) = walk(hole.start, hole.end);
                     assert_eq!(holed[..=i], whole[..=i], "{what}");
@@ -242,17 +244,17 @@ fn same(what: &str, ours: &[String], theirs: &[String], text: &str) {
     }
 }
 
-/// Our account, a line a frame.
+/// Renders our traceback with one line per frame.
 fn render(bin: &GoBinary, bias: u64, dump: &Dump, visibility: Visibility) -> Vec<String> {
     let stack = Stack { bin, bias, memory: &dump.memory };
-    // The runtime's account begins at its caller, main.dump, at another call than ours.
+    // The runtime's traceback begins at its caller, main.dump, at another call than ours.
     let walk = Unwinder::new(&stack, Start::returning_to(dump.pc, dump.sp), DEFAULT_MAX_FRAMES);
     let first = walk.into_iter().find(|f| f.func.name() == "main.dump").expect("main.dump");
     let trace = traceback(&stack, Start::returning_to(first.pc, first.sp), visibility);
     assert_eq!(trace.end, End::TopFrame, "{}", dump.label);
     let mut lines: Vec<_> = trace.frames.iter().map(line).collect();
     if visibility.all() {
-        // The numbers of physical frames, in the same places.
+        // Adds fp, sp and pc of the physical frames.
         let mut physical = Unwinder::new(&stack, Start::returning_to(first.pc, first.sp), DEFAULT_MAX_FRAMES)
             .map(|f| (f.pc, f.fp, f.sp))
             .collect::<Vec<_>>()
@@ -290,7 +292,7 @@ fn line(f: &Frame) -> String {
     text
 }
 
-/// The runtime's account in the same form.
+/// Converts the runtime's traceback to the same form.
 fn normalise(text: &str) -> Vec<String> {
     let mut lines = text.lines();
     let header = lines.next().expect("a header");
@@ -308,7 +310,7 @@ fn normalise(text: &str) -> Vec<String> {
         let place = if elided { place.split(" fp=").next().expect("a place") } else { place };
         let name = match line.starts_with("created by ") {
             true => line,
-            // Arguments hold no parenthesis; names may.
+            // Arguments contain no parenthesis; names may.
             false => line.rsplit_once('(').expect("arguments").0,
         };
         out.push(if out.len() == 1 { name.to_owned() } else { format!("{name} {place}") });

@@ -1,6 +1,6 @@
-//! Exit statuses of the commands (README, manual pages): 2 for wrong usage, whatever is wrong; a closed pipe is no error.
+//! Exit statuses of the commands (README, manual pages): 2 for any usage error; a closed pipe is no error.
 //!
-//! Nothing here needs privileges: wrong usage is rejected before the machine is looked at.
+//! No test needs privileges: usage errors are reported before the machine is examined.
 
 #[expect(dead_code, reason = "other tests use the rest")]
 mod support;
@@ -20,13 +20,13 @@ fn panicwatch(args: &[&str]) -> Output {
     Command::new(PANICWATCH).args(args).stdin(Stdio::null()).output().expect("panicwatch starts")
 }
 
-/// Command lines and a word of the sentence that rejects them.
+/// Command lines, each with a part of the message that rejects it.
 const WRONG: &[(&[&str], &str)] = &[
-    // No command, or none that exists.
+    // No command, or an unknown one.
     (&[], "Usage"),
     (&["watch"], "unrecognized subcommand"),
     (&["run", "--colour", "--", "x"], "unexpected argument"),
-    // What is missing.
+    // Missing arguments and values.
     (&["run"], "PROGRAM"),
     (&["run", "--"], "PROGRAM"),
     (&["init-trace"], "PROGRAM"),
@@ -52,7 +52,7 @@ const WRONG: &[(&[&str], &str)] = &[
     (&["daemon", "--config", ""], "a value is required"),
     (&["man", "--dir", ""], "a value is required"),
     (&["top", "--token-file", ""], "a value is required"),
-    // Numbers, durations and names that are none.
+    // Invalid numbers, durations and names.
     (&["attach", "--pid", "abc"], "invalid"),
     (&["attach", "--pid", "0"], "0 is not in"),
     (&["attach", "--pid", "-1"], "unexpected argument"),
@@ -95,14 +95,14 @@ const WRONG: &[(&[&str], &str)] = &[
     (&["symbolize", PANICWATCH, "--load-address", "zz", "1"], "no hexadecimal address"),
     (&["top", "--once", "--daemon", "ftp://box"], "is no address of a daemon"),
     (&["show", "01JZQ4V7T3F6Y5K2M800000001", "--daemon", "box:1"], "is no address of a daemon"),
-    // Patterns and conditions that are none.
+    // Invalid patterns and conditions.
     (&["trace", "/(/", "--pid", "1"], "no regular expression"),
     (&["trace", "/main", "--pid", "1"], "no closing slash"),
     (&["trace", "//", "--pid", "1"], "an empty pattern"),
     (&["run", "--function", "/[/", "--", "x"], "no regular expression"),
     (&["trace", "main.*", "--where", "n", "--pid", "1"], "is no condition"),
     (&["trace", "main.*", "--where", "==3", "--pid", "1"], "is no condition"),
-    // Options that exclude each other, or need another.
+    // Options that exclude each other or require another one.
     (&["attach", "--pid", "1", "--exe", "x"], "cannot be used with"),
     (&["inspect", "x", "--pid", "1"], "cannot be used with"),
     (&["trace", "main.*", "--pid", "1", "--exe", "x"], "cannot be used with"),
@@ -214,7 +214,7 @@ func main() {
 }
 ";
 
-/// A program with parameters, built with these linker flags.
+/// Builds a program with parameters, with these linker flags.
 fn program(folder: &Path, flags: &[&str]) -> Option<PathBuf> {
     let toolchain = toolchains().pop()?;
     let source = folder.join("source");
@@ -262,7 +262,7 @@ fn a_condition_on_an_unknown_parameter_is_rejected() {
         assert!(said.contains(want) && said.trim_end().lines().count() == 1, "{condition}: {said}");
         assert!(output.stdout.is_empty(), "{condition}");
     }
-    // Without debug information nothing is known of parameters: that is no wrong usage.
+    // Without debug information, parameters are unknown; that is not a usage error.
     let Some(stripped) = program(folder.path(), &["-ldflags=-s -w"]) else { return };
     let exe = stripped.to_str().expect("a path");
     let output = panicwatch(&["trace", "main.add", "--where", "left==1", "--dry-run", "--exe", exe]);

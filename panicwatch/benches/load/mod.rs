@@ -1,6 +1,6 @@
-//! Programs under load, with and without panicwatch at them, and what to make of the figures.
+//! Runs programs under load, with and without panicwatch attached, and summarizes the measurements.
 //!
-//! Shared by the benchmarks of what watching costs. Knows nothing of what is compared.
+//! Shared by the benchmarks of panicwatch's overhead; which ways of watching are compared is up to each benchmark.
 
 use std::{
     fs,
@@ -11,21 +11,21 @@ use std::{
 
 use crate::support::{self, Toolchain};
 
-/// The command under test, built as it is shipped when run by `cargo bench`.
+/// The panicwatch command under test; `cargo bench` builds it with the release optimizations that are shipped.
 pub(crate) const PANICWATCH: &str = env!("CARGO_BIN_EXE_panicwatch");
 
-/// Why nothing can be measured here; `None` when it can.
+/// Returns why nothing can be measured on this machine, or `None` if everything can.
 pub(crate) fn obstacle() -> Option<&'static str> {
     // SAFETY: geteuid(2) takes nothing and cannot fail.
     (unsafe { libc::geteuid() } != 0).then_some("placing probes needs root: run it through sudo")
 }
 
-/// The fixture `load`, built by the newest toolchain.
+/// Builds the fixture `load` with the newest toolchain and returns its path.
 pub(crate) fn program() -> Result<PathBuf, &'static str> {
     fixture("load")
 }
 
-/// A fixture, built by the newest toolchain.
+/// Builds a fixture with the newest toolchain and returns its path.
 pub(crate) fn fixture(name: &str) -> Result<PathBuf, &'static str> {
     let toolchain: Toolchain =
         support::toolchains().pop().ok_or("no Go toolchain is at hand; run `cargo xtask setup`")?;
@@ -35,12 +35,12 @@ pub(crate) fn fixture(name: &str) -> Result<PathBuf, &'static str> {
     Ok(out)
 }
 
-/// The program doing one thing.
+/// A running load program that repeats one operation on request.
 pub(crate) struct Load {
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
-    /// What it said behind "ready".
+    /// Rest of the line after "ready" that the program prints at start.
     pub(crate) ready: String,
 }
 
@@ -66,14 +66,14 @@ impl Load {
         line
     }
 
-    /// Runs it for so long, or for a hundred times if that takes longer.
+    /// Repeats the operation for `milliseconds`, or a hundred times if that takes longer.
     pub(crate) fn run(&mut self, milliseconds: u32) -> Run {
         let cpu = self.cpu_ns();
         let [count, took] = self.ask(&milliseconds.to_string());
         Run { ns: took / count, cpu_ns: (self.cpu_ns() - cpu) / count }
     }
 
-    /// What it says to a line.
+    /// Sends a line and returns the two numbers of the answer: a count and nanoseconds.
     pub(crate) fn ask(&mut self, line: &str) -> [f64; 2] {
         let input = self.input.as_mut().expect("it is open");
         writeln!(input, "{line}").expect("the load reads");
@@ -83,7 +83,8 @@ impl Load {
         [count, ns]
     }
 
-    /// CPU time of its threads so far, nanoseconds. Unlike its throughput it hardly depends on who else is at work.
+    /// CPU time of the program's threads so far, in nanoseconds. Unlike throughput, it hardly depends on other load on
+    /// the machine.
     pub(crate) fn cpu_ns(&self) -> f64 {
         let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs").flatten();
         let of = |thread: fs::DirEntry| {
@@ -105,23 +106,23 @@ impl Drop for Load {
     }
 }
 
-/// What doing it once took.
+/// Cost of one operation.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Run {
-    /// Nanoseconds.
+    /// Wall-clock time, in nanoseconds.
     pub(crate) ns: f64,
-    /// Of CPU time.
+    /// CPU time, in nanoseconds.
     pub(crate) cpu_ns: f64,
 }
 
-/// panicwatch, watching a process.
+/// A `panicwatch attach` process that watches one program.
 pub(crate) struct Attached {
     child: Child,
     said: BufReader<std::process::ChildStderr>,
 }
 
 impl Attached {
-    /// Returns when every probe stands.
+    /// Starts panicwatch and returns when all probes are attached.
     pub(crate) fn to(pid: u32, options: &[&str]) -> Attached {
         let mut child = Command::new(PANICWATCH)
             .args(["attach", "--pid", &pid.to_string(), "-o", "/dev/null"])
@@ -139,7 +140,7 @@ impl Attached {
         Attached { child, said }
     }
 
-    /// Ends it; gives what it had to say meanwhile.
+    /// Stops panicwatch and returns the lines it has printed to standard error since it attached.
     pub(crate) fn end(mut self) -> Vec<String> {
         // SAFETY: kill(2) takes two integers, and the child has not been waited for.
         unsafe { libc::kill(self.child.id() as i32, libc::SIGINT) };
@@ -150,12 +151,12 @@ impl Attached {
     }
 }
 
-/// What was measured again and again.
+/// Repeated measurements of one quantity.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Figures(pub(crate) Vec<f64>);
 
 impl Figures {
-    /// The figure below which that part of them lies.
+    /// Returns the `part` quantile (0 to 1), or NaN without measurements.
     pub(crate) fn at(&self, part: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -167,14 +168,14 @@ impl Figures {
         self.at(0.5)
     }
 
-    /// How far the median of as many figures, spread like these, may be off (two standard errors, by their quartiles).
+    /// Half-width of the median's confidence interval: two standard errors, estimated from the quartiles.
     fn doubt(&self) -> f64 {
         let deviation = (self.at(0.75) - self.at(0.25)) / 1.349;
         2.0 * 1.253 * deviation / (self.0.len() as f64).sqrt()
     }
 
-    /// Mean of the middle four fifths, which tells more than the median of as many, with two standard errors of it
-    /// (from the winsorized variance: Tukey and McLaughlin, 1963).
+    /// Formats the mean of the middle four fifths, which is more precise than the median of as many measurements, with
+    /// two standard errors (from the winsorized variance: Tukey and McLaughlin, 1963).
     pub(crate) fn mean(&self) -> String {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -188,7 +189,7 @@ impl Figures {
         format!("{mean:.4} ±{:.4}", 2.0 * error)
     }
 
-    /// Median with its doubt, the quartiles around it, and the mean.
+    /// Formats the median with its uncertainty, the quartiles, and the mean.
     pub(crate) fn told(&self) -> String {
         let (low, high) = (self.at(0.25), self.at(0.75));
         format!("{:.3} ±{:.3} ({low:.3}–{high:.3}), mean {}", self.median(), self.doubt(), self.mean())

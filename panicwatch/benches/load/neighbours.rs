@@ -1,7 +1,7 @@
-//! Neighbours: processes that panicwatch does not watch and that switch, wake threads and move them all the time.
+//! Neighbours: unwatched processes that constantly switch, wake and migrate threads.
 //!
-//! [`incidents`] shows what the recorder knows of incidents beside them, [`unwatched`] what the recorder costs them. The
-//! neighbours are threads of this process, which is not watched.
+//! [`incidents`] shows how complete the recorder's incidents are when such neighbours run; [`unwatched`] measures what
+//! the recorder costs them. The neighbours are threads of this process, which is not watched.
 
 use std::{
     fs::{self, File},
@@ -25,19 +25,19 @@ use panicwatch::{
 
 use crate::load::{Figures, Load, PANICWATCH};
 
-/// Context switches a second that the neighbours make.
+/// Context switches per second that the neighbours make, over all CPUs.
 const SWITCHES_PER_SECOND: u64 = 20_000;
-/// Round trips between two rests of a pair.
+/// Round trips of a pair between two pauses.
 const BURST: u64 = 10;
-/// Incidents of each load.
+/// Incidents recorded under each load, as a command-line argument.
 const INCIDENTS: &str = "100";
-/// A timeline in which less is unknown counts as known.
+/// Share of the window for which the state must be known for a timeline to count as known.
 const KNOWN: f64 = 0.95;
-/// The loads of the server: its name, and the percentage of a core that it keeps busy.
+/// Server loads: a description and the percentage of a core that the server keeps busy.
 const LOADS: [(&str, &str); 3] =
     [("an idle server", "0"), ("a server at 10 % of a core", "10"), ("a server at a full core", "100")];
 
-/// Pairs of threads that wake each other in turn, one pair on each CPU, until they are dropped.
+/// Pairs of threads that wake each other in turn, one pair per CPU, until the value is dropped.
 struct Switching {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -47,7 +47,7 @@ impl Switching {
     fn start() -> Switching {
         let stop = Arc::new(AtomicBool::new(false));
         let cpus = thread::available_parallelism().map_or(1, usize::from);
-        // A round trip is two switches.
+        // A round trip takes two switches.
         let pace = Duration::from_secs(1) * 2 * BURST as u32 * cpus as u32 / SWITCHES_PER_SECOND as u32;
         let of_cpu = |cpu| {
             let (stop, mut pair) = (stop.clone(), Pair::start(cpu));
@@ -75,7 +75,8 @@ impl Drop for Switching {
     }
 }
 
-/// The calling thread and another one on the same CPU, which answers; the latter ends with the value.
+/// The calling thread's end of a socket to an echo thread on the same CPU; the echo thread ends when the value is
+/// dropped.
 struct Pair(UnixStream);
 
 impl Pair {
@@ -89,7 +90,7 @@ impl Pair {
         Pair(there)
     }
 
-    /// Wakes the other thread and waits for it, so many times.
+    /// Wakes the echo thread and waits for its answer, `n` times.
     fn turns(&mut self, n: u64) {
         let mut byte = [0];
         for _ in 0..n {
@@ -109,15 +110,15 @@ fn pin(cpu: usize) {
     assert_eq!(done, 0, "CPU {cpu} cannot be used");
 }
 
-/// Context switches of the machine so far.
+/// Context switches on this machine since boot.
 fn switches() -> f64 {
     let text = fs::read_to_string("/proc/stat").expect("/proc is mounted");
     let line = text.lines().find_map(|line| line.strip_prefix("ctxt "));
     line.and_then(|n| n.trim().parse().ok()).expect("a number of context switches")
 }
 
-/// Shows, for servers under each load beside the neighbours, for which part of the window the state of the panicking
-/// goroutine is known at default settings.
+/// Prints, for a server under each load next to the neighbours, for which share of the window the state of the
+/// panicking goroutine is known with default settings.
 pub(crate) fn incidents(program: &Path) {
     println!(
         "\nneighbours: what is known of the {INCIDENTS} incidents of a server beside {SWITCHES_PER_SECOND} switches a second"
@@ -142,7 +143,8 @@ pub(crate) fn incidents(program: &Path) {
     drop(switching);
 }
 
-/// Runs the server under panicwatch: its incidents, the percentage of a core it used, and what panicwatch printed.
+/// Runs the server under panicwatch and returns its incidents, the percentage of a core it used, and panicwatch's
+/// messages.
 fn run(program: &Path, percent: &str) -> (Vec<Incident>, String, Vec<String>) {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-neighbours.jsonl");
     let output = Command::new(PANICWATCH)
@@ -162,7 +164,7 @@ fn run(program: &Path, percent: &str) -> (Vec<Incident>, String, Vec<String>) {
     (incidents, String::from_utf8_lossy(&output.stdout).trim().to_owned(), said)
 }
 
-/// The part of the window for which the state of the panicking goroutine is known; 0 without a timeline.
+/// Returns the share of the window for which the state of the panicking goroutine is known; 0 without a timeline.
 fn known(incident: &Incident) -> f64 {
     let of = |timeline: &panicwatch::timeline::Timeline| {
         1.0 - timeline.summary.unknown_ns as f64 / timeline.window_ns as f64
@@ -170,17 +172,18 @@ fn known(incident: &Incident) -> f64 {
     incident.timeline.as_ref().map_or(0.0, of)
 }
 
-/// Turns of each source, in a round.
+/// Turns of each source per round.
 const TURNS: usize = 100;
-/// Things of a turn: some milliseconds.
+/// Operations per turn, which then takes some milliseconds.
 const OF_A_TURN: u64 = 2_000;
-/// Of the turns with a source and of those without, this part is as fast or faster than what is compared: whatever else the machine
-/// does makes turns longer.
+/// Quantile of the turns that is compared, with a source and without: other load on the machine only makes turns
+/// longer.
 const UNDISTURBED: f64 = 0.1;
 
-/// Measures what switches, wake-ups and migrations of unwatched threads take more while the recorder records them.
+/// Measures how much longer switches, wake-ups and migrations of unwatched threads take while the recorder records
+/// them.
 pub(crate) fn unwatched(program: &Path, rounds: usize) {
-    // Somebody has to be watched.
+    // A session needs a watched process.
     let load = Load::start(program, "server");
     let options = Options { level: Level::Full, ..Options::default() };
     let session = Session::start(Scope::Chosen, &options).expect("recording starts");
@@ -204,7 +207,7 @@ pub(crate) fn unwatched(program: &Path, rounds: usize) {
     println!("\nunwatched: what recording costs threads that are not watched, {} turns each", rounds * TURNS);
     let cpus = thread::available_parallelism().map_or(1, usize::from);
     let mut pair = Pair::start(0);
-    // Two of each in a round trip.
+    // A round trip has two switches and two wake-ups.
     let mut turns = || per_thing(2 * OF_A_TURN, || pair.turns(OF_A_TURN));
     let mut moves = || per_thing(OF_A_TURN, || (0..OF_A_TURN).for_each(|n| pin(n as usize % 2)));
     let compare = |source: Source, what: &str, thing: &mut dyn FnMut() -> f64| {
@@ -226,7 +229,7 @@ pub(crate) fn unwatched(program: &Path, rounds: usize) {
     }
 }
 
-/// CPU time of this process for each of `n` things, nanoseconds.
+/// Returns the CPU time of this process per operation, in nanoseconds.
 fn per_thing(n: u64, things: impl FnOnce()) -> f64 {
     let before = cpu_ns();
     things();

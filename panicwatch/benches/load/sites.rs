@@ -1,5 +1,5 @@
-//! Counting probes at the places where panicwatch has its own: what they cost with nothing behind them, and how often
-//! they are hit.
+//! Counting probes at panicwatch's probe sites: what they cost without an eBPF program behind them, and how often they
+//! are hit.
 
 use std::{
     ffi::CString,
@@ -14,16 +14,16 @@ use serde_json::Value;
 
 use crate::load::PANICWATCH;
 
-/// A place in the program.
+/// A probe site in the program.
 #[derive(Debug, Clone)]
 pub(crate) struct Site {
-    /// What panicwatch sees there.
+    /// Name of the event that panicwatch records at the site.
     pub(crate) name: String,
     /// Offset in the file.
     offset: u64,
 }
 
-/// Where panicwatch would place its probes, but for the one on the process's end.
+/// Returns panicwatch's emulated probe sites in `program`; the probe on process exit is not among them.
 pub(crate) fn planned(program: &Path) -> Vec<Site> {
     let output = Command::new(PANICWATCH)
         .args(["inspect", "--format", "json"])
@@ -40,11 +40,11 @@ pub(crate) fn planned(program: &Path) -> Vec<Site> {
         .collect()
 }
 
-/// The probes, one a CPU at each place; they go with the value.
+/// Counting probes, one per CPU and site; dropping the value detaches them.
 pub(crate) struct Counters(Vec<File>);
 
 impl Counters {
-    /// Places them, for every process.
+    /// Attaches the probes, for every process.
     pub(crate) fn place(program: &Path, sites: &[Site]) -> io::Result<Counters> {
         let kind = fs::read_to_string("/sys/bus/event_source/devices/uprobe/type")?;
         let kind = kind.trim().parse().map_err(io::Error::other)?;
@@ -54,7 +54,7 @@ impl Counters {
         places.map(|(offset, cpu)| open(kind, &path, offset, cpu)).collect::<io::Result<_>>().map(Counters)
     }
 
-    /// How often they were hit in all.
+    /// Returns the sum of all hits.
     pub(crate) fn hits(&self) -> u64 {
         let one = |mut file: &File| {
             let mut count = [0; 8];
@@ -65,7 +65,7 @@ impl Counters {
     }
 }
 
-/// perf_event_open(2) with the first version of `perf_event_attr` that has `config2` (72 bytes).
+/// Calls perf_event_open(2) with the first version of `perf_event_attr` that has `config2` (72 bytes).
 fn open(kind: u32, path: &CString, offset: u64, cpu: usize) -> io::Result<File> {
     const BYTES: u64 = 72;
     let mut attr = [0_u64; BYTES as usize / 8];
@@ -77,6 +77,6 @@ fn open(kind: u32, path: &CString, offset: u64, cpu: usize) -> io::Result<File> 
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: a new descriptor that is ours.
+    // SAFETY: a new descriptor that this function owns.
     Ok(unsafe { File::from_raw_fd(fd as i32) })
 }

@@ -1,10 +1,10 @@
-//! What each source of the recorder costs a server, told finely: put on and taken off again and again under one load that never
-//! stops.
+//! Measures precisely what each source of the recorder costs a server: sources are attached and detached in turn under
+//! one continuous load.
 //!
-//! Runs that each start a load and a panicwatch of their own spend most of their time on that. Here nothing but the sources
-//! changes, every fifth of a second, so that four minutes tell the throughput to four thousandths (two standard errors) on a machine
-//! whose speed wanders by some percent from one span to the next. The session is within this process, and nothing is shed: what
-//! is compared with is a panicwatch that records nothing.
+//! Runs that each start a load and a panicwatch of their own spend most of their time on starting. Here only the
+//! sources change, every fifth of a second, so that four minutes determine the throughput to four thousandths (two
+//! standard errors) on a machine whose speed varies by some percent from one span to the next. The session runs in
+//! this process, and no source is disabled by the overhead budget. The baseline is a panicwatch that records nothing.
 
 use std::{fs::File, path::Path, thread, time::Duration};
 
@@ -21,14 +21,14 @@ use crate::{
     wrk::Wrk,
 };
 
-/// Of each span.
+/// Length of each measured span.
 const SPAN: Duration = Duration::from_millis(200);
-/// After probes were put on or taken off, which stops all processors for a moment.
+/// Pause after attaching or detaching probes, which stops all processors for a moment.
 const SETTLE: Duration = Duration::from_millis(20);
-/// Before the first.
+/// Time under load before the first span.
 const WARM_UP: Duration = Duration::from_secs(3);
 
-/// Sources that go on and off together.
+/// Sources that are attached and detached together.
 struct Set {
     name: String,
     sources: Vec<Source>,
@@ -39,7 +39,7 @@ fn sets() -> Vec<Set> {
         let options = Options { level, ..Options::default() };
         Set { name: format!("--level {name}"), sources: options.sources() }
     };
-    // The first one says how far off the others may be.
+    // The first set shows the error of the method: its ratios should be 1.
     let mut sets = vec![
         Set { name: "nothing".to_owned(), sources: Vec::new() },
         level("default", Level::Default),
@@ -51,10 +51,11 @@ fn sets() -> Vec<Set> {
     sets
 }
 
-/// Turns of a round; each takes half a second.
+/// Turns per round; each takes half a second.
 const TURNS: usize = 20;
 
-/// Compares `rounds` times [`TURNS`] turns of each set of sources whose name has one of the words in `only`.
+/// Runs `rounds` times [`TURNS`] turns of each set of sources whose name contains one of the comma-separated words in
+/// `only`.
 pub(crate) fn run(program: &Path, wrk: &Wrk, only: Option<&str>, rounds: usize) {
     let mut sets = sets();
     sets.retain(|set| only.is_none_or(|only| only.split(',').any(|word| set.name.contains(word))));
@@ -81,13 +82,13 @@ pub(crate) fn run(program: &Path, wrk: &Wrk, only: Option<&str>, rounds: usize) 
     drop(endless);
 }
 
-/// Of every span with a set of sources, to those around it.
+/// Ratios of each span with a set of sources to the spans before and after it.
 #[derive(Default)]
 struct Ratios {
     throughput: Figures,
-    /// CPU time for each request.
+    /// CPU time per request.
     cpu: Figures,
-    /// Not a ratio: what the budget takes for their price, percent of the server's CPU time.
+    /// Not a ratio: the sources' cost as the overhead governor estimates it, in percent of the server's CPU time.
     reckoned: Figures,
 }
 
@@ -103,7 +104,7 @@ fn compare(load: &mut Load, session: &Session, set: &Set, turns: usize) -> Ratio
         ratios.throughput.0.push(2.0 * with.throughput / (before.throughput + after.throughput));
         ratios.cpu.0.push(2.0 * with.cpu_ns / (before.cpu_ns + after.cpu_ns));
         before = after;
-        // Over the last second or so, in half of which they were on.
+        // The governor averages over about the last second; the sources were attached for half of it.
         if turn > TURNS / 4
             && let Some(percent) = session.governor().cost_percent
         {
@@ -129,11 +130,11 @@ fn off(armory: &Armory, sources: &[Source]) {
     }
 }
 
-/// What a span had.
+/// Measurements of one span.
 struct Span {
-    /// Requests a second.
+    /// Requests per second.
     throughput: f64,
-    /// CPU time of the server for each.
+    /// CPU time of the server per request, in nanoseconds.
     cpu_ns: f64,
 }
 

@@ -1,4 +1,4 @@
-//! wrk: requests over connections that stay open, as many as the server answers.
+//! Runs wrk: it sends requests over persistent connections, as many as the server can answer.
 
 use std::{
     path::PathBuf,
@@ -7,25 +7,25 @@ use std::{
 
 use crate::support::{cache, skip};
 
-/// Where it is.
+/// Paths of wrk and of the shared libraries it needs.
 pub(crate) struct Wrk {
     program: PathBuf,
     libraries: PathBuf,
 }
 
-/// One run.
+/// Result of one run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Run {
-    /// Requests answered in a second.
+    /// Requests answered per second.
     pub(crate) throughput: f64,
-    /// And in all.
+    /// Requests answered in total.
     pub(crate) requests: f64,
-    /// Milliseconds within which 99 of 100 were answered.
+    /// Latency at the 99th percentile, in milliseconds.
     pub(crate) p99_ms: f64,
 }
 
 impl Wrk {
-    /// Unpacked by set-up, or installed.
+    /// Returns the wrk that set-up unpacked, or else the installed one.
     pub(crate) fn find() -> Option<Wrk> {
         let root = cache().join("debian/wrk/usr");
         let places = [root.join("bin/wrk"), PathBuf::from("/usr/bin/wrk")];
@@ -43,13 +43,13 @@ impl Wrk {
         command
     }
 
-    /// Loads the server on `port` until it is dropped.
+    /// Loads the server on `port` until the value is dropped.
     pub(crate) fn keep_on(&self, port: &str) -> Endless {
         const A_DAY: u32 = 86_400;
         Endless(self.command(port, A_DAY).stdout(Stdio::null()).spawn().expect("wrk starts"))
     }
 
-    /// Loads the server on `port` for so long.
+    /// Loads the server on `port` for `seconds`.
     pub(crate) fn run(&self, port: &str, seconds: u32) -> Run {
         let output = self.command(port, seconds).output().expect("wrk starts");
         let text = String::from_utf8_lossy(&output.stdout);
@@ -60,7 +60,7 @@ impl Wrk {
     }
 }
 
-/// A run without an end of its own.
+/// A wrk process that runs until the value is dropped.
 pub(crate) struct Endless(Child);
 
 impl Drop for Endless {

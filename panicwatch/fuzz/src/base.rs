@@ -1,36 +1,36 @@
-//! The Go programs that inputs are laid over, and the patching.
+//! The Go programs that inputs damage, and the patching.
 //!
-//! `cargo xtask fuzz` builds them and names their folder in `PANICWATCH_FUZZ_BINARIES`. A program is read once; the
-//! patches of an input are applied to that copy and taken back afterwards, so that a run costs no copying.
+//! `cargo xtask fuzz` builds the programs and passes their directory in `PANICWATCH_FUZZ_BINARIES`. Each program is
+//! read once; an input's patches are applied to that copy and undone afterwards, so that a run copies nothing.
 
 use std::{collections::BTreeMap, fs, ops::Range, path::PathBuf, sync::Arc};
 
 use panicwatch::gobin::{GoBinary, SharedBytes};
 
-/// Most patches of one input.
+/// Maximum number of patches per input.
 const MAX_PATCHES: usize = 64;
 
-/// A program, undamaged between runs.
+/// A program that is undamaged between runs.
 pub(crate) struct Base {
     bytes: Arc<Vec<u8>>,
-    /// File ranges that patches go to.
+    /// File ranges that patches may change.
     pub(crate) regions: Vec<Range<usize>>,
-    /// Addresses worth asking about, found while it was whole.
+    /// Addresses to look up, found in the undamaged program.
     pub(crate) addresses: Vec<u64>,
 }
 
-/// What a target wants of a whole program: regions and addresses.
+/// Finds the regions and addresses that a target uses, in the undamaged program.
 pub(crate) type Survey = fn(&GoBinary) -> (Vec<Range<usize>>, Vec<u64>);
 
 /// Reads the programs whose file names begin with `prefix`.
 ///
 /// # Panics
-/// When they are not there: nothing could be fuzzed.
+/// Panics if there are none: nothing could be fuzzed.
 pub(crate) fn load(prefix: &str, survey: Survey) -> Vec<Base> {
     let dir = std::env::var_os("PANICWATCH_FUZZ_BINARIES").map(PathBuf::from);
     let dir = dir.expect("PANICWATCH_FUZZ_BINARIES is set (run `cargo xtask fuzz`)");
     let entries = fs::read_dir(&dir).expect("the folder of Go programs opens");
-    // By name, so that an input means the same program every time.
+    // Sorted by name, so that an input selects the same program in every run.
     let files: BTreeMap<_, _> = entries
         .filter_map(Result::ok)
         .map(|e| (e.file_name().to_string_lossy().into_owned(), e.path()))
@@ -52,10 +52,10 @@ impl Base {
         Self { bytes, regions, addresses }
     }
 
-    /// Runs `run` on the program with the patches of `input` applied, and takes them back.
+    /// Applies the patches of `input`, calls `run` on the patched program, and undoes the patches.
     ///
-    /// A patch: one byte region, three bytes offset (little-endian, wrapped into the region), one byte length
-    /// (modulo 16, plus 1), and so many bytes. What is left over is given to `run`.
+    /// A patch consists of a region index (one byte), an offset (three bytes, little-endian, wrapped into the region),
+    /// a length (one byte, modulo 16, plus 1), and that many bytes. The rest of the input is passed to `run`.
     pub(crate) fn patched(&mut self, input: &[u8], run: impl FnOnce(SharedBytes, &[u64], &[u8])) {
         let mut rest = input;
         let mut undo = Vec::new();
@@ -83,5 +83,5 @@ impl Base {
     }
 }
 
-/// Ends the list of patches.
+/// Region byte that ends the list of patches.
 const END: u8 = 0xff;

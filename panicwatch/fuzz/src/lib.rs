@@ -1,7 +1,8 @@
-//! What the fuzz targets do with their input.
+//! Implementation of the fuzz targets.
 //!
-//! Tables that make sense in a whole program only are fuzzed in whole programs ([`base`]): the input is a list of
-//! patches. The rest is the content of a small ELF file ([`elf`]). Knows panicwatch's public interface alone.
+//! Tables that make sense only in a whole program are fuzzed in whole programs ([`base`]): the input is a list of
+//! patches. All other inputs become the content of a small ELF file ([`elf`]). Uses only panicwatch's public
+//! interface.
 
 mod base;
 #[path = "../../tests/support/elf_file.rs"]

@@ -1,4 +1,4 @@
-//! Targets that damage whole Go programs: the first byte of an input chooses the program.
+//! Targets that damage whole Go programs: the first byte of an input selects the program.
 
 use std::{
     ops::Range,
@@ -16,10 +16,10 @@ use crate::{
     exercise,
 };
 
-/// Addresses asked about in one run.
+/// Number of addresses looked up per run.
 const ADDRESSES: usize = 12;
 
-/// Programs, loaded on first use. libFuzzer runs one input at a time.
+/// Programs, loaded on first use. libFuzzer runs one input at a time, so the lock is never contended.
 struct Programs(LazyLock<Mutex<Vec<Base>>>);
 
 impl Programs {
@@ -41,7 +41,7 @@ macro_rules! programs {
     };
 }
 
-/// `len` bytes of the file from where `vaddr` is.
+/// Returns the file range of the `len` bytes at `vaddr`, clamped to the file; empty if no segment contains `vaddr`.
 fn at(bin: &GoBinary, vaddr: u64, len: u64) -> Range<usize> {
     match bin.file_offset(vaddr).and_then(|at| usize::try_from(at).ok()) {
         Some(at) => at..(at + len as usize).min(bin.file_bytes().len()),
@@ -49,7 +49,7 @@ fn at(bin: &GoBinary, vaddr: u64, len: u64) -> Range<usize> {
     }
 }
 
-/// The file range of a section.
+/// Returns the file range of a section; empty if there is no such section.
 fn section(bin: &GoBinary, name: &str) -> Range<usize> {
     let file = bin.file_bytes();
     bin.section_data(name).map_or(0..0, |data| {
@@ -73,7 +73,7 @@ programs!(ELF, "tables", |bin| {
     (regions.into_iter().chain(more.map(|name| section(bin, name))).collect(), spread(bin))
 });
 
-/// The ELF entry: an input that begins as ELF files do is one; any other is laid over a program's headers.
+/// Fuzzes ELF parsing: an input with the ELF magic is parsed as a file; any other input patches a program's headers.
 pub fn elf(input: &[u8]) {
     if input.starts_with(b"\x7fELF") {
         if let Ok(bin) = exercise::open(Arc::new(input.to_vec())) {
@@ -90,7 +90,7 @@ pub fn elf(input: &[u8]) {
     });
 }
 
-/// Where moduledata says that ftab is.
+/// Returns the address of ftab, as moduledata has it.
 fn ftab(bin: &GoBinary) -> u64 {
     let offset = bin.layout().moduledata.ftab;
     bin.word(bin.moduledata().addr.wrapping_add(offset.into())).unwrap_or_default()
@@ -113,7 +113,7 @@ programs!(PCLNTAB, "tables", |bin| {
     (regions, spread(bin))
 });
 
-/// pclntab: header, ftab, _func records, names and pc-value tables.
+/// Fuzzes the pclntab: header, ftab, _func records, names and pc-value tables.
 pub fn pclntab(input: &[u8]) {
     PCLNTAB.run(input, |bytes, addresses, rest| {
         let Ok(bin) = exercise::open(bytes) else { return };
@@ -126,7 +126,7 @@ pub fn pclntab(input: &[u8]) {
     });
 }
 
-/// Addresses with inlined calls, and the part of the file that says so.
+/// Finds addresses with inlined calls, and the file ranges of the tables that describe those calls.
 fn inlined(bin: &GoBinary) -> (Vec<Range<usize>>, Vec<u64>) {
     let mut regions = vec![at(bin, ftab(bin) + 8 * bin.function_count(), 0x4000)];
     let mut addresses = Vec::new();
@@ -149,7 +149,7 @@ fn inlined(bin: &GoBinary) -> (Vec<Range<usize>>, Vec<u64>) {
 
 programs!(INLINE, "tables", inlined);
 
-/// Inline trees and the tables that index them.
+/// Fuzzes inline trees and the tables that index them.
 pub fn inline_tree(input: &[u8]) {
     INLINE.run(input, |bytes, addresses, _| {
         let Ok(bin) = GoBinary::parse(bytes) else { return };
@@ -169,7 +169,7 @@ programs!(MODULEDATA, "tables", |bin| {
     (regions.into_iter().chain(relocations).collect(), spread(bin))
 });
 
-/// moduledata, and the init tasks it lists.
+/// Fuzzes moduledata and the init tasks it lists.
 pub fn moduledata(input: &[u8]) {
     MODULEDATA.run(input, |bytes, addresses, _| {
         let Ok(bin) = exercise::open(bytes) else { return };
@@ -183,14 +183,14 @@ pub fn moduledata(input: &[u8]) {
 programs!(TYPES, "types", |bin| {
     let addresses = exercise::type_addresses(bin, 100);
     let module = bin.moduledata();
-    // Around each descriptor, then all of them.
+    // One region around each descriptor, then one region for all of them.
     let mut regions: Vec<_> = addresses.iter().map(|&addr| at(bin, addr, 0x100)).collect();
     regions.push(at(bin, module.types, module.etypes - module.types));
     (regions, addresses)
 });
 
-/// Type data, and values decoded by it. What follows the patches: which type, then bytes laid over the memory that
-/// the values are in.
+/// Fuzzes type data and the values decoded with it. After the patches, one byte selects the type, and the remaining
+/// bytes overwrite the memory that holds the values.
 pub fn gotype(input: &[u8]) {
     TYPES.run(input, |bytes, addresses, rest| {
         let Ok(bin) = GoBinary::parse(bytes) else { return };

@@ -1,8 +1,9 @@
-//! The ring's records.
+//! Fuzzes the ring's records.
 
 use panicwatch::event::{Assembler, Event, decode::decode};
 
-/// Two bytes length and so many bytes, again and again: the records of a ring, in order.
+/// Decodes and assembles the records of a ring, in order. Each record is its length (two bytes, little-endian) and
+/// that many bytes.
 pub fn event_decode(input: &[u8]) {
     let mut assembler = Assembler::new();
     let mut rest = input;

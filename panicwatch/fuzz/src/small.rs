@@ -9,17 +9,18 @@ use crate::{
     exercise,
 };
 
-/// The input follows the magic of build information.
+/// Parses the input as build information, with the magic in front of it and then alone.
 pub fn buildinfo(input: &[u8]) {
     let mut segment = b"\xff Go buildinf:".to_vec();
     segment.extend(input);
     let _ = identify(Arc::new(elf_file::build(&segment, &[])));
-    // Without its magic in the expected place it is looked for.
+    // Without the magic at the start of the segment, the parser searches for it.
     let _ = identify(Arc::new(elf_file::build(input, &[])));
 }
 
-/// One byte of flags (1, 2, 4: .debug_info, .debug_abbrev, .debug_str begin with a compression header), two bytes
-/// length of .debug_abbrev, two of .debug_str, those sections, and the rest is .debug_info.
+/// Parses DWARF sections: one byte of flags (1, 2, 4: .debug_info, .debug_abbrev, .debug_str begin with a compression
+/// header), the lengths of .debug_abbrev and .debug_str (two bytes each), the contents of both, and the rest as
+/// .debug_info.
 pub fn dwarf(input: &[u8]) {
     let Some((&[flags, a, b, c, d], rest)) = input.split_first_chunk::<5>() else { return };
     let cut = |bytes: &[u8], low, high| usize::from(u16::from_le_bytes([low, high])).min(bytes.len());

@@ -1,18 +1,18 @@
-//! What holds for every view, as expressions that a page evaluates. Knows nothing of a single view.
+//! Checks that hold for every view, as JavaScript expressions evaluated in the page. They depend on no single view.
 
-/// What a screen reader would not name.
+/// Elements without an accessible name for screen readers.
 pub(crate) const UNLABELLED: &str = "[...document.querySelectorAll('button, a, input, select, canvas, [role=region], svg[role=img]')] \
     .filter((e) => !(e.textContent.trim() || e.getAttribute('aria-label') || e.labels?.length)).map((e) => e.outerHTML.slice(0, 200))";
 
-/// Pixels by which the page is wider than the screen.
+/// Number of pixels by which the page is wider than the screen.
 pub(crate) const TOO_WIDE: &str = "document.documentElement.scrollWidth - innerWidth";
 
-/// Cells of tables that begin or end off the screen, or that are hidden to the right of a region that scrolls.
+/// Table cells that begin or end off the screen, and scrolling regions that hide cells to the right.
 pub(crate) const OFF_SCREEN: &str = "[...document.querySelectorAll('main td, main th, main .r > span')] \
     .filter((e) => { const r = e.getBoundingClientRect(); return r.width > 1 && (r.left < 0 || Math.floor(r.right) > innerWidth); }).map((e) => e.outerHTML.slice(0, 200)) \
     .concat([...document.querySelectorAll('main .scroll')].filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.getAttribute('aria-label')))";
 
-/// Visible texts with less contrast than WCAG's level AA asks for, each with its ratio:
+/// Visible texts with less contrast than WCAG level AA requires, each with its ratio:
 /// <https://www.w3.org/TR/WCAG21/#contrast-minimum>
 pub(crate) const FAINT: &str = "(() => { \
     const numbers = (css) => css.match(/[\\d.]+/g).map(Number); \
@@ -27,7 +27,7 @@ pub(crate) const FAINT: &str = "(() => { \
       if (ratio < (large ? 3 : 4.5)) found.add(`${ratio.toFixed(2)} ${e.className} ${e.tagName} ${walker.currentNode.data.trim().slice(0, 40)}`); \
     } return [...found]; })()";
 
-/// Of every state of the timeline the contrast of the text that is drawn on it, and of "unknown" that against the card.
+/// Contrast of the text drawn on each state of the timeline, and of the state "unknown" against the card.
 pub(crate) const LANES: &str = "(() => { \
     const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim(); \
     const ratio = (a, b) => { const [x, y] = [PW.luminance(a), PW.luminance(b)].sort((p, q) => q - p); return (x + 0.05) / (y + 0.05); }; \

@@ -1,5 +1,5 @@
 //! A headless Chromium, driven over its DevTools protocol.
-//! Knows nothing of the page.
+//! Independent of the page under test.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
 const NAMES: [&str; 3] = ["chromium-headless-shell", "chromium", "google-chrome"];
-/// Generous: the machine may be busy.
+/// Timeout of every wait; generous, because the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A browser with one tab.
@@ -25,13 +25,13 @@ pub(crate) struct Chromium {
     socket: WebSocket<TcpStream>,
     session: Value,
     next: u64,
-    /// What went wrong in the page, and where it asked for something.
+    /// Protocol events: errors and warnings in the page, and its network requests.
     events: Vec<Value>,
     _profile: tempfile::TempDir,
 }
 
 impl Chromium {
-    /// Starts it; `None` when there is none on this machine.
+    /// Starts a browser; returns `None` if none is installed on this machine.
     pub(crate) fn start() -> Option<Chromium> {
         let profile = tempfile::tempdir().expect("a folder");
         let mut process = NAMES.iter().find_map(|name| spawn(name, profile.path()))?;
@@ -39,7 +39,7 @@ impl Chromium {
         let mut lines = stderr.lines().map_while(Result::ok);
         let url = lines.find_map(|line| line.strip_prefix("DevTools listening on ").map(str::to_owned));
         let url = url.expect("Chromium says where it listens");
-        // It must not wait for a reader of its chatter.
+        // Drains standard error so that the browser never blocks on it.
         thread::spawn(move || lines.for_each(drop));
         let host = url.trim_start_matches("ws://").split('/').next().expect("a host");
         let stream = TcpStream::connect(host).expect("its port");
@@ -62,7 +62,7 @@ impl Chromium {
         Some(browser)
     }
 
-    /// A command of the protocol, and its result.
+    /// Sends a command of the protocol and returns its result.
     pub(crate) fn call(&mut self, method: &str, params: Value) -> Value {
         let id = self.next;
         self.next += 1;
@@ -84,17 +84,17 @@ impl Chromium {
         }
     }
 
-    /// Opens an address, and waits until it is loaded.
+    /// Opens an address and waits until it is loaded.
     pub(crate) fn open(&mut self, url: &str) {
-        // Another fragment of the same page is no new page.
+        // Navigating to another fragment of the same page would not load it again.
         self.call("Page.navigate", json!({ "url": "about:blank" }));
         let result = self.call("Page.navigate", json!({ "url": url }));
         assert!(result["errorText"].is_null(), "{url}: {result}");
         self.until("document.readyState === 'complete' && location.href !== 'about:blank'");
     }
 
-    /// Delays the page's requests to `path`: each is sent `before` ms late, and its answer handed over `after` ms late.
-    /// `window.answered` counts the answers that have arrived. Holds for pages opened from now on.
+    /// Delays the page's requests to `path`: each is sent `before` ms late, and its response is passed on `after` ms
+    /// late. `window.answered` counts the responses that have arrived. Applies to pages opened from now on.
     pub(crate) fn delay(&mut self, path: &str, before: u32, after: u32) {
         let source = format!(
             "(() => {{ const send = window.fetch, wait = (ms) => new Promise((done) => setTimeout(done, ms)); \
@@ -107,7 +107,7 @@ impl Chromium {
         self.call("Page.addScriptToEvaluateOnNewDocument", json!({ "source": source }));
     }
 
-    /// The value of an expression.
+    /// Evaluates an expression and returns its value.
     pub(crate) fn eval(&mut self, expression: &str) -> Value {
         let params = json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
         let result = self.call("Runtime.evaluate", params);
@@ -115,7 +115,7 @@ impl Chromium {
         result["result"]["value"].clone()
     }
 
-    /// A text.
+    /// Evaluates an expression and returns its value as text; empty if it is not a string.
     pub(crate) fn text(&mut self, expression: &str) -> String {
         self.eval(expression).as_str().unwrap_or_default().to_owned()
     }
@@ -132,7 +132,7 @@ impl Chromium {
         }
     }
 
-    /// Presses a key: its name, or a character.
+    /// Presses a key, given by its name or as a character.
     pub(crate) fn key(&mut self, key: &str) {
         let code = match key {
             "Tab" => 9,
@@ -157,15 +157,15 @@ impl Chromium {
         self.call("Input.dispatchKeyEvent", params);
     }
 
-    /// Types a text where the focus is.
+    /// Types a text into the focused element.
     pub(crate) fn write(&mut self, text: &str) {
         self.call("Input.insertText", json!({ "text": text }));
     }
 
-    /// Errors and warnings since the last time: exceptions, the console's, refused loads, violations of the policy;
-    /// and requests to anywhere but `base`.
+    /// Returns errors and warnings since the last call: exceptions, console messages, failed loads, policy violations,
+    /// and requests to any address other than `base`.
     pub(crate) fn problems(&mut self, base: &str) -> Vec<String> {
-        // Whatever was on its way before is there before the answer.
+        // Events sent before the response to this command have arrived when it returns.
         self.eval("1");
         let own = |url: &str| {
             ["data:", "blob:", "about:"].iter().any(|scheme| url.starts_with(scheme)) || url.starts_with(base)
@@ -192,13 +192,13 @@ impl Chromium {
         problems
     }
 
-    /// Light or dark.
+    /// Emulates a color scheme: light or dark.
     pub(crate) fn colours(&mut self, scheme: &str) {
         let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
         self.call("Emulation.setEmulatedMedia", json!({ "features": [feature] }));
     }
 
-    /// The size of the window, in pixels.
+    /// Sets the size of the window, in pixels.
     pub(crate) fn size(&mut self, width: u32, height: u32) {
         let narrow = width < 600;
         self.call(
@@ -207,7 +207,8 @@ impl Chromium {
         );
     }
 
-    /// A picture of the whole page in the folder of `PANICWATCH_SCREENSHOTS`, for people to look at; without it none.
+    /// Saves a screenshot of the whole page in the directory `PANICWATCH_SCREENSHOTS`, for manual review; does nothing
+    /// if it is unset.
     pub(crate) fn picture(&mut self, name: &str) {
         let folder = std::env::var_os("PANICWATCH_SCREENSHOTS").filter(|folder| !folder.is_empty());
         let Some(folder) = folder else { return };
@@ -220,7 +221,8 @@ impl Chromium {
 
 impl Drop for Chromium {
     fn drop(&mut self) {
-        // The command may be a script that does not become the browser: the whole group is killed. It may have ended before.
+        // The command may be a script that does not exec the browser: the whole process group is killed. It may have
+        // ended already.
         let group = format!("-{}", self.process.id());
         let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
         let _ = self.process.wait();
@@ -230,9 +232,9 @@ impl Drop for Chromium {
 fn spawn(name: &str, profile: &Path) -> Option<Child> {
     Command::new(name)
         .args(["--headless", "--remote-debugging-port=0", "--disable-gpu", "--disable-dev-shm-usage"])
-        // Its sandbox refuses root; what it is shown here is ours.
+        // Chromium's sandbox refuses to run as root; the pages shown here are panicwatch's own.
         .args(["--no-sandbox", "--no-first-run", "--window-size=1280,900"])
-        // No name means anything: nothing outside is reached, whoever asks.
+        // No name resolves, so that nothing outside this machine is reached.
         .arg("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
         .arg(format!("--user-data-dir={}", profile.display()))
         .arg("about:blank")

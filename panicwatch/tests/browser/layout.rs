@@ -1,4 +1,4 @@
-//! How the views are laid out: long texts, many groups, narrow screens, contrast, what is seen without scrolling.
+//! Layout of the views: long texts, many groups, narrow screens, contrast, and what is visible without scrolling.
 
 use panicwatch::{
     incident::{Incident, Outcome, Value},
@@ -15,10 +15,10 @@ use super::{
 };
 use crate::chromium::Chromium;
 
-/// Widths and heights of a laptop and of two telephones.
+/// Widths and heights of the screens of a laptop and of two phones.
 const SCREENS: [(u32, u32); 3] = [(1280, 800), (390, 844), (360, 740)];
 
-/// A value whose text only the program could tell.
+/// Returns an incident whose value has no text: only the program could produce it.
 fn custom(number: usize) -> Incident {
     let mut incident = numbered(&sample("recovered"), number);
     incident.fingerprint = "custom".into();
@@ -31,7 +31,7 @@ fn custom(number: usize) -> Incident {
     incident
 }
 
-/// Texts without a place to break them, in everything that a program decides.
+/// Returns an incident with texts without break opportunities in every field that a program controls.
 fn unbroken(number: usize, outcome: Outcome) -> Incident {
     let long = "x".repeat(2000);
     let mut incident = numbered(&sample("recovered"), number);
@@ -84,7 +84,7 @@ fn long_unbroken_texts_push_nothing_off_the_screen() {
             ));
             fits(&mut browser, &format!("{view} at {width}"));
         }
-        // The columns are all there, not folded to nothing.
+        // All columns are visible and none has collapsed.
         browser.open(&served.base);
         browser.until("document.querySelectorAll('main tbody tr').length === 5");
         let narrowest = "Math.min(...[...document.querySelectorAll('main tbody td')].filter((e) => e.textContent).map((e) => e.getBoundingClientRect().width))";
@@ -110,7 +110,7 @@ fn every_one_of_1200_groups_is_reached() {
     let group = |n: usize| Incident {
         fingerprint: format!("pw1:{n:04}"),
         message: Some(format!("defect number {n} of them all")),
-        // Larger numbers happened earlier.
+        // Larger numbers occurred earlier.
         time: format!("2025-07-09T{:02}:{:02}:00Z", 23 - n / 60, 59 - n % 60),
         ..numbered(&one, 2000 - n)
     };
@@ -137,14 +137,14 @@ fn every_one_of_1200_groups_is_reached() {
     let all = browser.eval("new Set([...document.querySelectorAll('main tbody a')].map((a) => a.href)).size");
     assert_eq!(all, 1200, "each once");
 
-    // An incident of one of the last moves it to the front, and nothing that was loaded goes.
+    // A new incident of one of the last groups moves it to the front, and the loaded groups stay.
     let again = Incident { id: numbered(&one, 3000).id, time: "2025-07-10T00:00:00Z".into(), ..group(1100) };
     browser.until("document.getElementById('live').textContent === 'live'");
     served.happens(again);
     browser.until("document.querySelector('main tbody a').textContent === 'defect number 1100 of them all'");
     assert_eq!(browser.eval("document.querySelectorAll('main tbody a').length"), 1200);
 
-    // The filter looks at all groups, also at those that are not loaded.
+    // The filter searches all groups, even those that are not loaded.
     browser.eval("location.reload()");
     browser.until(&rows(500));
     browser.eval("document.querySelector('input[type=search]').focus()");
@@ -186,7 +186,7 @@ fn a_value_without_text_is_titled_by_type_and_fields() {
         assert_eq!(browser.text("document.querySelector('main h1').textContent"), *want);
         assert_eq!(browser.text("document.title"), format!("{want} – panicwatch"));
     }
-    // One that comes by the stream.
+    // An incident that arrives over the live stream.
     browser.open(&format!("{}/#/incidents", served.base));
     browser.until("document.querySelectorAll('.sheet .r').length === 2 && document.getElementById('live').textContent === 'live'");
     served.happens(custom(3));
@@ -195,7 +195,7 @@ fn a_value_without_text_is_titled_by_type_and_fields() {
     nothing_wrong(&mut browser, &served.base);
 }
 
-/// Pixels from the upper edge of the screen to the lower edge of an element.
+/// Returns the distance from the upper edge of the screen to the lower edge of an element, in pixels.
 fn bottom(browser: &mut Chromium, selector: &str) -> f64 {
     let of = format!("document.querySelector('{selector}').getBoundingClientRect().bottom");
     browser.eval(&of).as_f64().expect("a number")

@@ -1,5 +1,6 @@
-//! The daemon's page in a real browser: what it shows, by keyboard as well, that nothing hostile runs, nothing outside is
-//! asked for, and nothing is refused by its own policy. `PANICWATCH_SCREENSHOTS=DIR` leaves pictures for people.
+//! The daemon's page in a real browser: what it shows, also by keyboard; no hostile text is executed, no request
+//! leaves the daemon, and its own policy blocks nothing. `PANICWATCH_SCREENSHOTS=DIR` saves screenshots for manual
+//! review.
 
 #![expect(clippy::print_stdout, reason = "a test that does not run says so")]
 
@@ -19,7 +20,7 @@ use panicwatch::{
 };
 use site::{Served, numbered, sample};
 
-/// One browser at a time: they are large.
+/// Allows one browser at a time: they need much memory.
 static ONE: Mutex<()> = Mutex::new(());
 
 fn browser() -> Option<(Chromium, MutexGuard<'static, ()>)> {
@@ -186,7 +187,7 @@ fn an_incident_is_told_whole() {
     nothing_wrong(&mut browser, &served.base);
 }
 
-/// What a program under attack could have in its documents.
+/// Returns an incident with texts that a program under attack could produce.
 fn hostile() -> Incident {
     let bad = "</script><script>window.pwned = 1</script><img src=x onerror=\"window.pwned = 1\"><a href=\"javascript:window.pwned=1\">x</a>\u{202e}gpj.exe\u{1b}[31m";
     let mut incident = Incident { fingerprint: "hostile".into(), ..numbered(&sample("hostile"), 9) };
@@ -301,7 +302,8 @@ fn news_come_by_themselves() {
     nothing_wrong(&mut browser, &served.base);
 }
 
-/// Opens `view` with the requests to `path` delayed, lets an incident happen once `when` is true, and waits for it.
+/// Opens `view` with the requests to `path` delayed, adds an incident once `when` is true, and waits until it is
+/// shown.
 fn arrives(path: &str, (before, after): (u32, u32), view: &str, when: &str, rows: &str) {
     let Some((mut browser, _one)) = browser() else { return };
     let served = Served::start(vec![numbered(&sample("recovered"), 1)]);
@@ -348,7 +350,7 @@ fn a_token_is_asked_for_and_kept() {
     browser.eval("window.before = true; location.reload()");
     browser.until("window.before === undefined && document.querySelectorAll('main tbody tr').length === 6");
     browser.until("document.getElementById('live')?.textContent === 'live'");
-    // Chromium itself tells of refusals.
+    // Chromium itself logs rejected requests.
     let problems: Vec<_> =
         browser.problems(&served.base).into_iter().filter(|p| !p.contains("status of 401")).collect();
     assert!(problems.is_empty(), "{problems:#?}");
@@ -410,7 +412,7 @@ fn processes_and_probes() {
 
 #[test]
 fn samples_are_what_the_tests_think() {
-    // These tests would say less if the samples changed.
+    // The other tests would check less if the samples changed.
     assert!(sample("slow_read").timeline.is_some());
     assert_eq!(sample("recovered").outcome, Outcome::Recovered);
     assert_eq!(sample("deadlock").kind, Kind::FatalError);

@@ -1,4 +1,4 @@
-//! A daemon's HTTP side over incidents in memory. Knows nothing of browsers.
+//! The daemon's HTTP server with incidents in memory. Independent of browsers.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use panicwatch::{
 };
 use tokio::sync::{broadcast, watch};
 
-/// Stored incidents, newest first.
+/// An archive of incidents in memory, newest first.
 #[derive(Default)]
 pub(crate) struct Fake(Mutex<Vec<Incident>>);
 
@@ -65,7 +65,7 @@ impl Archive for Fake {
             group.first_seen.clone_from(&incident.time);
             *group.outcomes.entry(incident.outcome.name().to_owned()).or_default() += 1;
         }
-        // As the store does.
+        // The same order as the store's.
         groups.sort_by(|a, b| b.last_seen.cmp(&a.last_seen).then(a.fingerprint.cmp(&b.fingerprint)));
         Ok(groups)
     }
@@ -94,11 +94,11 @@ fn of(incident: &Incident, hour: u64) -> Group {
     }
 }
 
-/// A server, until it is dropped.
+/// A running server; dropping the value stops it.
 pub(crate) struct Served {
-    /// Its address.
+    /// URL of the server.
     pub(crate) base: String,
-    /// What it serves.
+    /// The site that the server serves.
     pub(crate) site: Arc<Site>,
     archive: Arc<Fake>,
     feed: Feed,
@@ -107,7 +107,7 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    /// Serves these, oldest first.
+    /// Serves these incidents, given oldest first.
     pub(crate) fn start(mut incidents: Vec<Incident>) -> Served {
         incidents.reverse();
         let archive = Arc::new(Fake(Mutex::new(incidents)));
@@ -129,10 +129,10 @@ impl Served {
         Served { base, site, archive, feed, stop, thread: Some(thread) }
     }
 
-    /// A new incident happens.
+    /// Adds a new incident and publishes it to the live streams.
     pub(crate) fn happens(&self, incident: Incident) {
         self.archive.0.lock().expect("no panic").insert(0, incident.clone());
-        // Nobody may be listening yet.
+        // Fails without subscribers, which is fine.
         let _ = self.feed.send(News::Incident(Arc::new(incident)));
     }
 }
@@ -146,13 +146,13 @@ impl Drop for Served {
     }
 }
 
-/// A sample document.
+/// Reads a sample document.
 pub(crate) fn sample(name: &str) -> Incident {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/incidents/{name}.json"));
     serde_json::from_slice(&std::fs::read(path).expect("a sample")).expect("an incident")
 }
 
-/// The same with an ID of its own; a larger number is newer.
+/// Returns a copy of the incident with an ID of its own; a larger number is newer.
 pub(crate) fn numbered(incident: &Incident, number: usize) -> Incident {
     Incident { id: format!("01JZQ4V7T3F6Y5K2M8{number:08}"), ..incident.clone() }
 }

@@ -1,5 +1,6 @@
-//! Incidents from tables of events: every scenario whole, and with each record and each pair of records lost in turn. What
-//! lacks records may lack an outcome; it may not have a wrong one, nor another incident's panics.
+//! Incidents correlated from tables of events: every scenario complete, and with each record and each pair of records
+//! lost in turn. An incident that lacks records may lack an outcome, but it must not have a wrong one, nor another
+//! incident's panics.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -23,7 +24,7 @@ use support::{fixture, toolchains};
 
 type Scenario = fn(&mut Process<'_>);
 
-/// Two panics at the same place, one after the other, then a fatal one there.
+/// Two panics at the same site, one after the other, then a fatal one there.
 fn again_and_again(p: &mut Process<'_>) {
     for _ in 0..2 {
         let raise = p.raise(7, HI - 0x1000);
@@ -41,7 +42,7 @@ fn again_and_again(p: &mut Process<'_>) {
     p.was(&[raise], Outcome::Fatal);
 }
 
-/// Recovered and raised again, twice; then a panic recovered within a deferred call of one that goes on.
+/// Recovered and raised again, twice; then a panic recovered within a deferred call of another panic, which continues.
 fn nested(p: &mut Process<'_>) {
     let mut raises = Vec::new();
     for level in 1..4 {
@@ -66,7 +67,8 @@ fn nested(p: &mut Process<'_>) {
     p.gone(kind::PROCESS_EXIT, Some(0));
 }
 
-/// A deferred call ends the process; another goroutine has recovered a panic, a third one's is under way.
+/// A deferred call ends the process while another goroutine has recovered a panic and a third one's panic is in
+/// progress.
 fn exits(p: &mut Process<'_>) {
     let under_way = p.raise(9, HI - 0x3000);
     p.begin(9);
@@ -82,7 +84,7 @@ fn exits(p: &mut Process<'_>) {
     p.was(&[exiting], Outcome::Exited);
 }
 
-/// Killed, in the middle.
+/// The process is killed during a panic.
 fn killed(p: &mut Process<'_>) {
     let raise = p.raise(7, HI - 0x1000);
     p.begin(7);
@@ -90,7 +92,7 @@ fn killed(p: &mut Process<'_>) {
     p.was(&[raise], Outcome::Exited);
 }
 
-/// A deferred call runs another program in this process; the new image has a panic of its own at the same place.
+/// A deferred call executes another program in this process; the new image has its own panic at the same site.
 fn execs(p: &mut Process<'_>) {
     let raise = p.raise(1, HI - 0x1000);
     p.begin(1);
@@ -104,7 +106,7 @@ fn execs(p: &mut Process<'_>) {
     p.gone(kind::PROCESS_EXIT, Some(0));
 }
 
-/// runtime.Goexit in a deferred call; a panic in a call that Goexit runs is recovered.
+/// runtime.Goexit in a deferred call; a panic in a deferred call that Goexit runs is recovered.
 fn goexits(p: &mut Process<'_>) {
     let raise = p.raise(7, HI - 0x1000);
     p.begin(7);
@@ -117,7 +119,7 @@ fn goexits(p: &mut Process<'_>) {
     p.gone(kind::PROCESS_EXIT, Some(0));
 }
 
-/// A fatal error in a deferred call, behind a recovered panic.
+/// A fatal error in a deferred call, after a recovered panic.
 fn throws(p: &mut Process<'_>) {
     let raise = p.raise(7, HI - 0x1000);
     p.begin(7);
@@ -142,7 +144,7 @@ const SCENARIOS: [(&str, Scenario); 7] = [
     ("throws", throws),
 ];
 
-/// What becomes of the events when those at `dropped` find the ring full.
+/// Correlates the events, except those at `dropped`, which are counted as lost because the ring was full.
 fn correlate(program: &Arc<Program>, events: &[Event], dropped: &[usize]) -> Vec<Incident> {
     let binaries = |_| Some(program.clone());
     let mut correlator = Correlator::new(Clock::measure());
@@ -168,14 +170,14 @@ fn correlate(program: &Arc<Program>, events: &[Event], dropped: &[usize]) -> Vec
     correlator.take()
 }
 
-/// Returns what is wrong with the incidents of a process that lost records.
+/// Returns the first error in the incidents of a process that lost records.
 fn wrong(process: &Process<'_>, incidents: &[Incident]) -> Option<String> {
     let mut seen = Vec::new();
     for incident in incidents {
         let raises: Vec<u64> = incident.panics.iter().map(|panic| panic.raised_ns).collect();
         let truths: Vec<_> = raises.iter().map(|raise| process.truth[raise]).collect();
         let unknown = incident.outcome == Outcome::Unknown;
-        // Of unknown outcome may be what was under way together, as far as was seen.
+        // An incident of unknown outcome may combine panics that were in progress together, as far as was seen.
         if !unknown && truths.iter().any(|truth| truth.0 != truths[0].0) {
             return Some(format!("panics of several incidents in one: {raises:?}"));
         }

@@ -1,4 +1,4 @@
-//! A scripted process: the records that its panics make, and the incidents that must come of them.
+//! A scripted process: the records that its panics produce, and the incidents that they must become.
 
 use std::collections::BTreeMap;
 
@@ -30,13 +30,13 @@ pub(crate) struct Listed {
     goexit: bool,
 }
 
-/// Makes the events of a scripted process, and keeps the incidents that they must become.
+/// Produces the events of a scripted process, and records the incidents that they must become.
 pub(crate) struct Process<'a> {
     program: &'a Program,
     pub(crate) goroutines: BTreeMap<u64, Goroutine>,
     pub(crate) events: Vec<Event>,
     now: u64,
-    /// Outcome by raise.
+    /// Number and outcome of the incident, by the time of each raise.
     pub(crate) truth: BTreeMap<u64, (usize, Outcome)>,
     pub(crate) incidents: usize,
 }
@@ -95,7 +95,7 @@ impl<'a> Process<'a> {
         self.events.push(Event { head, body, memory, lost_memory: 0 });
     }
 
-    /// gopanic is called by a function whose stack pointer is `start_sp`.
+    /// gopanic is called by a function whose stack pointer is `start_sp`; returns the time of the raise.
     pub(crate) fn raise(&mut self, goid: u64, start_sp: u64) -> u64 {
         let event = self.capture(goid, kind::PANIC, start_sp - 8);
         let at = start_sp - 8 - 0x40;
@@ -113,7 +113,8 @@ impl<'a> Process<'a> {
         self.point(goid, kind::DEFER_END, [recovered.into(), 0, 0, 0, 0, 0], 0);
     }
 
-    /// recover() catches it, the deferred call returns, and the frame at `sp` goes on: what was raised below ends.
+    /// recover() catches the panic, the deferred call returns, and execution continues in the frame at `sp`: every
+    /// panic raised below ends.
     pub(crate) fn recover(&mut self, goid: u64, sp: u64) {
         self.point(goid, kind::RECOVER, [0; 6], 0);
         self.end(goid, true);
@@ -122,7 +123,7 @@ impl<'a> Process<'a> {
 
     pub(crate) fn recovery(&mut self, goid: u64, sp: u64) {
         let g = self.goroutines.entry(goid).or_default();
-        // What is compared is gopanic's own stack pointer, below that of its caller.
+        // The runtime compares gopanic's own stack pointer, which is below its caller's.
         let stays = |listed: &Listed| listed.goexit || listed.start_sp > sp;
         let keep = g.listed.iter().rposition(stays).map_or(0, |last| last + 1);
         if self.program.bin.version().minor < 22 {
@@ -130,7 +131,7 @@ impl<'a> Process<'a> {
             self.point(goid, kind::RECOVERY, [0; 6], 0);
         } else {
             self.point(goid, kind::RECOVERY, [0; 6], 0);
-            // `_panic.sp` of the newest is the frame that goes on.
+            // `_panic.sp` of the newest panic is the frame in which execution continues.
             let sp_field = u64::from(self.program.bin.layout().panic.sp);
             if let (Some(top), Some(event)) = (self.top(goid), self.events.last_mut()) {
                 let mut memory = Snapshot::new();
@@ -181,7 +182,7 @@ impl<'a> Process<'a> {
         self.events.push(Event { head, body, memory: Snapshot::new(), lost_memory: 0 });
     }
 
-    /// Those raises were one incident, of that outcome.
+    /// Records that these raises belong to one incident with this outcome.
     pub(crate) fn was(&mut self, raises: &[u64], outcome: Outcome) {
         for raise in raises {
             self.truth.insert(*raise, (self.incidents, outcome));

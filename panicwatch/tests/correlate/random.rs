@@ -1,5 +1,5 @@
-//! Random scripts of several goroutines, with random losses: no incident is invented, none is swallowed, none has a wrong
-//! outcome. `PANICWATCH_SEED=N` repeats one script.
+//! Random scripts of several goroutines, with random losses: no incident is invented, none is swallowed, none has a
+//! wrong outcome. `PANICWATCH_SEED=N` repeats one script.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use super::{
     programs, wrong,
 };
 
-/// Scripts of each release.
+/// Number of scripts per release.
 const SCRIPTS: u64 = 3000;
 
-/// A generator whose numbers a seed repeats (splitmix64).
+/// A pseudo-random generator with a reproducible seed (splitmix64).
 struct Random(u64);
 
 impl Random {
@@ -27,21 +27,21 @@ impl Random {
     }
 }
 
-/// Stack pointer of the function that raises the panic at this depth.
+/// Returns the stack pointer of the function that raises the panic at this depth.
 fn frame(depth: usize) -> u64 {
     HI - 0x400 * depth as u64
 }
 
-/// Panics of each goroutine that are under way, oldest first.
+/// Panics in progress of each goroutine, oldest first.
 type Open = BTreeMap<u64, Vec<u64>>;
 
-/// One step of one goroutine.
+/// Performs one step of one goroutine.
 fn step(p: &mut Process<'_>, open: &mut Open, random: &mut Random) {
     let goid = 7 + random.below(4);
     let raises = open.entry(goid).or_default();
     let depth = raises.len();
     match random.below(6) {
-        // Raised, or raised by a deferred call of the newest.
+        // A first panic, or one raised by a deferred call of the newest.
         _ if depth == 0 => {
             raises.push(p.raise(goid, frame(1)));
             p.begin(goid);
@@ -50,19 +50,19 @@ fn step(p: &mut Process<'_>, open: &mut Open, random: &mut Random) {
             raises.push(p.raise(goid, frame(depth + 1)));
             p.begin(goid);
         }
-        // Recovered in a frame of its own: what is older goes on.
+        // Recovered in a frame of its own: the older panics continue.
         2 | 3 => {
             p.recover(goid, frame(depth) + 0x200);
             let newest = raises.split_off(depth - 1);
             p.was(&newest, Outcome::Recovered);
         }
-        // Recovered above all of them: the older ones end with it.
+        // Recovered in a frame above all of them: the older panics end too.
         4 => {
             p.recover(goid, frame(1) + 0x200);
             let all = std::mem::take(raises);
             p.was(&all, Outcome::Recovered);
         }
-        // The next deferred call.
+        // The next deferred call runs.
         _ => {
             p.end(goid, false);
             p.begin(goid);
@@ -70,7 +70,7 @@ fn step(p: &mut Process<'_>, open: &mut Open, random: &mut Random) {
     }
 }
 
-/// The end of the process: os.Exit, SIGKILL, or the death of a goroutine by its panics.
+/// Ends the process: by os.Exit, by SIGKILL, or because a goroutine dies of its panics.
 fn end(p: &mut Process<'_>, mut open: Open, random: &mut Random) {
     let dying = open.iter().find(|(_, raises)| !raises.is_empty()).map(|(goid, _)| *goid);
     match (random.below(3), dying) {

@@ -1,4 +1,4 @@
-//! The command: what it prints, what it refuses, and that the binary's own text steers nothing.
+//! The command: what it prints, what it rejects, and that text from the binary cannot control the terminal.
 
 use std::{fs, process::Command};
 
@@ -56,7 +56,7 @@ fn what_is_no_go_program_is_refused_in_one_sentence() {
     }
 }
 
-/// The fields that were promised, with their types.
+/// The documented fields exist and have their types.
 #[test]
 fn json_has_the_promised_shape() {
     let dir = tempfile::tempdir().expect("a directory");

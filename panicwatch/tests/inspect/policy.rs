@@ -1,4 +1,4 @@
-//! Whose layout of the runtime's structs is taken, and what is said of binaries that cannot be watched.
+//! Which source decides the layout of the runtime's structs, and the messages about binaries that cannot be watched.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -14,7 +14,7 @@ use crate::{
     support::{Toolchain, fixture, toolchains},
 };
 
-/// A program of Go 1.24, whose g is laid out otherwise than 1.25's.
+/// Builds a program with Go 1.24, whose g has another layout than Go 1.25's.
 fn program(dir: &Path, flags: &[&str]) -> Option<Vec<u8>> {
     let toolchain: Toolchain = toolchains().into_iter().find(|t| t.minor() == 24)?;
     let exe = dir.join("program");
@@ -22,7 +22,7 @@ fn program(dir: &Path, flags: &[&str]) -> Option<Vec<u8>> {
     Some(fs::read(exe).expect("it reads"))
 }
 
-/// The same program by another version of the same length.
+/// Returns the same program with another version string of the same length.
 fn renamed(bytes: &[u8], version: &str) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     patch(&mut bytes, BUILD_INFO, b"go1.24.11", version.as_bytes());
@@ -42,15 +42,15 @@ fn debug_information_decides_for_all_but_plain_releases() {
     };
     let plain = open("go1.24.11").expect("opens");
     assert_eq!((plain.layout_source(), plain.layout().g.goid), (LayoutSource::Table, 160));
-    // Not plain, and the debug information agrees: the table's row stands.
+    // Not a plain release, but the debug information agrees: the table's row is used.
     let vendor = open("go1.24-xx").expect("opens");
     assert_eq!((vendor.layout_source(), vendor.layout().g.goid), (LayoutSource::Table, 160));
-    // The table would say 152.
+    // The table would have 152.
     for other in ["go1.25-xx", "go1.25rc1", "go1.25 X:", "go1.25 xx"] {
         let bin = open(other).unwrap_or_else(|e| panic!("{other}: {e}"));
         assert_eq!((bin.layout_source(), bin.layout().g.goid), (LayoutSource::Dwarf, 160), "{other}");
     }
-    // A plain release is not looked into: it would be taken by the table, or not at all.
+    // The debug information of a plain release is not read: the table decides, or the program is rejected.
     match open("go1.25.11") {
         Ok(bin) => assert_eq!((bin.layout_source(), bin.layout().g.goid), (LayoutSource::Table, 152)),
         Err(error) => assert!(matches!(error, Error::Malformed { .. }), "{error}"),
@@ -73,13 +73,15 @@ fn a_release_whose_function_marks_are_others_is_refused() {
         println!("SKIPPED policy: no Go 1.24");
         return;
     };
-    // No row for 1.20; the nearest is 1.19's, whose numbering of functions is not 1.24's.
+    // The table has no row for Go 1.20; the nearest is Go 1.19's, which numbers the functions differently from Go
+    // 1.24.
     let renamed: SharedBytes = Arc::new(renamed(&bytes, "go1.20-xx"));
     let error = dwarf::open_bytes(renamed).map(|bin| bin.layout_source()).expect_err("refused");
     assert!(matches!(error, Error::Unsupported { .. }), "{error}");
 }
 
-/// Described as far as it goes, with status 0, and why it cannot be watched.
+/// Checks that `inspect` describes the program as far as possible, with status 0, and reports why it cannot be
+/// watched.
 fn refused(path: &Path, bytes: &[u8], reason: &str) -> serde_json::Value {
     fs::write(path, bytes).expect("written");
     let facts = json(path);
@@ -121,7 +123,7 @@ fn what_cannot_be_watched_is_described_all_the_same() {
     assert_eq!(refused(&path, &other, "ELF machine")["arch"], "riscv64");
 }
 
-/// Bytes changed here and there: described or refused, and said in safe text.
+/// Programs with bytes changed at random: described or rejected, and with safe text only.
 #[test]
 fn damaged_programs_are_described_or_refused() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -129,7 +131,7 @@ fn damaged_programs_are_described_or_refused() {
         println!("SKIPPED damaged programs: no Go 1.24");
         return;
     };
-    // Not plain, so that the debug information is asked too.
+    // Not a plain release, so that the debug information is read too.
     let bytes = renamed(&bytes, "go1.24-xx");
     let (mut described, mut watchable) = (0, 0);
     let mut state = 1_u64;
@@ -140,7 +142,7 @@ fn damaged_programs_are_described_or_refused() {
     };
     for i in 0..300 {
         let mut damaged = bytes.clone();
-        // Headers and the tables at the front of segments are worth more than their share.
+        // Damages headers and the tables at the start of segments more often than their size warrants.
         let reach = [512, 8192, damaged.len()][i % 3];
         for _ in 0..=i / 20 {
             let at = random(reach);
@@ -158,7 +160,7 @@ fn damaged_programs_are_described_or_refused() {
     assert!(described > watchable && watchable > 0 && described < 300, "{described}, {watchable}");
 }
 
-/// Go 1.17 and before point to two strings; a 1.24 program is given such build information.
+/// Build information of Go 1.17 and earlier points to two strings; a Go 1.24 program is given such build information.
 #[test]
 fn build_information_of_old_releases() {
     let dir = tempfile::tempdir().expect("a directory");

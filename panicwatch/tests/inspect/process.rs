@@ -1,4 +1,4 @@
-//! `inspect --pid` on processes of this test: where they have the binary, also when its file is gone.
+//! `inspect --pid` on processes of this test: where the binary is mapped, even if its file is gone.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use crate::{
     support::{fixture, toolchains},
 };
 
-/// A program that runs until dropped.
+/// A running program; dropping the value kills it.
 struct Running(Child);
 
 impl Running {
@@ -69,7 +69,7 @@ fn where_a_process_has_its_binary() {
             assert_eq!(text - bias, bin.text_start(), "{what}");
             assert_eq!(bias != 0, mode.contains("pie"), "{what}: {bias:#x}");
             check_memory(&bin, process.pid(), text, &what);
-            // The library's way, by name and by inode.
+            // The library finds the mappings by name and by inode.
             let mut exe = procfs::executable(process.pid()).expect("readable");
             let maps = procfs::maps(process.pid()).expect("readable");
             assert_eq!(mappings::load_bias(&bin, &maps, &exe.file), Some(bias), "{what}");
@@ -85,7 +85,7 @@ fn where_a_process_has_its_binary() {
     }
 }
 
-/// What lies at the address is the program's code.
+/// Checks that the memory at the address contains the program's code.
 fn check_memory(bin: &GoBinary, pid: u32, text: u64, what: &str) {
     let memory = fs::File::open(format!("/proc/{pid}/mem")).expect("own child");
     let mut there = vec![0; 4096];
@@ -130,12 +130,12 @@ fn refuses(output: &std::process::Output, status: i32, words: &[&str]) {
 
 #[test]
 fn processes_that_cannot_be_described() {
-    // Larger than any pid_max.
+    // Larger than any possible pid_max.
     refuses(&run(&["--pid", "99999999"]), 1, &["there is no process 99999999"]);
     let own = std::process::id().to_string();
     refuses(&run(&["--pid", &own]), 1, &[&own, "not a Go program"]);
     let mut ended = Command::new("/bin/true").spawn().expect("it starts");
-    // Until it is waited for, it is there but has no executable.
+    // Until it is waited for, the process exists but has no executable.
     let stat = format!("/proc/{}/stat", ended.id());
     while !fs::read_to_string(&stat).expect("it is there").contains(") Z ") {
         std::thread::yield_now();
@@ -146,7 +146,7 @@ fn processes_that_cannot_be_described() {
 
 #[test]
 fn processes_of_another_user() {
-    // SAFETY: plain system call.
+    // SAFETY: a system call without arguments.
     let root = unsafe { libc::geteuid() } == 0;
     let dir = tempfile::tempdir().expect("a directory");
     let mut command;

@@ -1,4 +1,4 @@
-//! Facts of `inspect` against what other tools say of the same file.
+//! Facts of `inspect`, compared with other tools' output for the same file.
 
 use std::{
     collections::BTreeMap,
@@ -56,7 +56,7 @@ fn every_fact_as_the_tools_have_it() {
     }
 }
 
-/// A module with dependencies in a checkout: everything that build information can hold.
+/// A module with dependencies in a version-controlled checkout: everything that build information can contain.
 #[test]
 fn modules_replacements_and_the_revision() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -109,7 +109,7 @@ fn module_in_a_checkout(dir: &Path) -> PathBuf {
     main
 }
 
-/// Against `go version -m`.
+/// Compares with `go version -m`.
 fn compare_build(toolchain: &Toolchain, exe: &Path, facts: &Value, what: &str) -> usize {
     let path = exe.to_string_lossy();
     let go = toolchain.go.to_string_lossy();
@@ -160,12 +160,12 @@ fn compare_build(toolchain: &Toolchain, exe: &Path, facts: &Value, what: &str) -
     compared
 }
 
-/// What strconv.Quote wrote; for these texts as JSON does.
+/// Undoes strconv.Quote; for these texts, JSON has the same syntax.
 fn unquoted(value: &str) -> String {
     if value.starts_with('"') { serde_json::from_str(value).expect("quoted") } else { value.to_owned() }
 }
 
-/// Against `readelf -SW`.
+/// Compares with `readelf -SW`.
 fn compare_sections(exe: &Path, facts: &Value, what: &str) -> usize {
     let path = exe.to_string_lossy();
     let Some(text) = tool("readelf", &["-SW", &path]) else { return 0 };
@@ -197,7 +197,7 @@ fn compare_sections(exe: &Path, facts: &Value, what: &str) -> usize {
     let ours: Vec<_> = sections
         .iter()
         .map(|s| {
-            // A name that belongs to one machine.
+            // A section type that is specific to one machine.
             let kind = text(s, "kind").replace("0x70000001", "X86_64_UNWIND");
             (
                 text(s, "name"),
@@ -217,7 +217,7 @@ fn compare_sections(exe: &Path, facts: &Value, what: &str) -> usize {
     theirs.len()
 }
 
-/// Against `readelf -n` and `go tool buildid`.
+/// Compares with `readelf -n` and `go tool buildid`.
 fn compare_notes(toolchain: &Toolchain, exe: &Path, facts: &Value, what: &str) {
     let path = exe.to_string_lossy();
     let id = tool(&toolchain.go.to_string_lossy(), &["tool", "buildid", &path]).expect("go runs");
@@ -227,7 +227,8 @@ fn compare_notes(toolchain: &Toolchain, exe: &Path, facts: &Value, what: &str) {
     assert_eq!(facts["build_id"].as_str(), gnu, "{what}");
 }
 
-/// Against `go tool nm`, and inlined calls against every program counter's own answer.
+/// Compares functions with `go tool nm`, and the number of inlined calls with the table's value at every program
+/// counter.
 fn compare_functions(toolchain: &Toolchain, exe: &Path, facts: &Value, what: &str) {
     let path = exe.to_string_lossy();
     let text = tool(&toolchain.go.to_string_lossy(), &["tool", "nm", &path]).expect("go runs");
@@ -243,14 +244,14 @@ fn compare_functions(toolchain: &Toolchain, exe: &Path, facts: &Value, what: &st
         .functions()
         .map(|f| {
             let index = |pc| f.pcdata(tables::PCDATA_INL_TREE, pc);
-            // Every instruction that belongs to an inlined call has its number: the highest is the last.
+            // Every instruction of an inlined call has the call's index, so the highest index is the last call.
             (f.entry()..f.end()).filter_map(index).max().map_or(0, |last| i64::from(last) + 1)
         })
         .sum();
     assert_eq!(facts["inlined_calls"], calls, "{what}");
 }
 
-/// Against `go tool objdump`: each probe stands at the start of an instruction, of these bytes.
+/// Compares with `go tool objdump`: each probe is at the start of an instruction with these bytes.
 fn compare_probes(toolchain: &Toolchain, exe: &Path, facts: &Value, what: &str) -> usize {
     let path = exe.to_string_lossy();
     let go = toolchain.go.to_string_lossy();

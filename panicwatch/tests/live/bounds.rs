@@ -1,6 +1,7 @@
-//! Crosses every bound of a capture: what lies within is known, what lies beyond is missing with its reason.
+//! Crosses every bound of a capture: data within the bound is known, data beyond it is missing with a reason.
 //!
-//! The program (`tests/fixtures/go/bounds`) recovers one panic, or dies of it; its arguments say which bound and how far.
+//! The program (`tests/fixtures/go/bounds`) recovers one panic, or dies of it; its arguments select the bound and the
+//! size.
 
 use std::path::Path;
 
@@ -15,10 +16,10 @@ use crate::{
     run::{self, Program, Watched},
 };
 
-/// Rows of the tables that the eBPF programs fill.
+/// Environment variable that sets the number of rows of the tables that the eBPF programs fill.
 const TABLE_ROWS: &str = "PANICWATCH_TABLE_ROWS";
 
-/// The only incident of the program run with these arguments.
+/// Returns the only incident of the program run with `args`.
 fn incident(built: &Built, args: &[&str]) -> Result<Incident> {
     let run = run::watched(&Program::new(&built.path, args))?;
     let incident = only(run.incidents).with_context(|| format!("{args:?}"))?;
@@ -31,8 +32,8 @@ fn reason<'a>(incident: &'a Incident, what: &str) -> Option<&'a str> {
     incident.missing.iter().find(|missing| missing.what == what).map(|missing| missing.reason.as_str())
 }
 
-/// Go 1.24 and later: 64 labels, 984 bytes of each text. Before: 32 buckets of a map, which at least 50
-/// labels fit into.
+/// Go 1.24 and later: 64 labels, 984 bytes of each text. Earlier releases: 32 buckets of a map, which hold at least 50
+/// labels.
 pub(crate) fn labels(built: &Built) -> Result<()> {
     let mut d = Differences::default();
     let is_list = built.toolchain.minor >= 24;
@@ -71,8 +72,8 @@ pub(crate) fn labels(built: &Built) -> Result<()> {
     none("labels", &d.0)
 }
 
-/// The value's own text, up to a mebibyte; that of an error it refers to, up to 4 KiB; a fatal one's, once the runtime has
-/// made a string of it, up to a mebibyte again.
+/// The value's own text is known up to a mebibyte, and the text of an error it refers to up to 4 KiB. If the panic is
+/// fatal, the runtime turns the error into a string, which is known up to a mebibyte again.
 pub(crate) fn texts(built: &Built) -> Result<()> {
     const MIB: usize = 1 << 20;
     let mut d = Differences::default();
@@ -99,13 +100,13 @@ pub(crate) fn texts(built: &Built) -> Result<()> {
     none("texts", &d.0)
 }
 
-/// More objects than the queue holds: the first are known, and the deferred call's text is not invented.
+/// More objects than the queue holds: the first ones are in the detail, and no text is invented.
 pub(crate) fn objects(built: &Built) -> Result<()> {
     let mut d = Differences::default();
     for count in [1, 10, 30, 64, 65, 1000] {
         let found = incident(built, &[&format!("joined={count}")])?;
         let detail = found.panics[0].value.detail.clone().unwrap_or_default();
-        // The objects of one level come before the strings that they refer to.
+        // The queue has the objects of one level before the strings that they refer to.
         let shown = count.min(20);
         for i in [0, shown - 1] {
             d.equal(&format!("{count}: step {i}"), true, detail.contains(&format!("\"step {i}: EOF\"")));
@@ -115,14 +116,14 @@ pub(crate) fn objects(built: &Built) -> Result<()> {
     none("objects", &d.0)
 }
 
-/// Deferred records are followed so far; beyond, the depth is not known.
+/// Deferred records are followed up to a bound; beyond it, the depth is unknown.
 pub(crate) fn defers(built: &Built) -> Result<()> {
     let mut d = Differences::default();
     for count in [16, 100, 200] {
         let found = incident(built, &[&format!("defers={count}")])?;
         let depth = found.goroutine.as_ref().context("no goroutine")?.defer_depth;
         let said = reason(&found, "goroutine.defer_depth").is_some();
-        // Beside them: the deferring function's own, and runtime.main's.
+        // Two more deferred calls: the deferring function's own, and runtime.main's.
         let whole = (count < 120).then_some(count + 2);
         d.equal(&format!("{count}: depth"), whole, depth);
         d.equal(&format!("{count}: missing says so"), whole.is_none(), said);
@@ -130,7 +131,7 @@ pub(crate) fn defers(built: &Built) -> Result<()> {
     none("defers", &d.0)
 }
 
-/// A failed type assertion is three words: its first two look like a string of the size of an address.
+/// A failed type assertion is three words: the first two look like a string whose length is an address.
 pub(crate) fn assertion(built: &Built) -> Result<()> {
     let found = incident(built, &["assertion=1"])?;
     let text = found.panics[0].value.text.as_deref();
@@ -140,7 +141,7 @@ pub(crate) fn assertion(built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// Stack pages that were never touched cost themselves only: stacks and sites are right, and two defects are two.
+/// Untouched stack pages are the only data missing: stacks and sites are right, and two defects have two fingerprints.
 pub(crate) fn cold(built: &Built) -> Result<()> {
     let (_, run) = recovered(built)?;
     let [one, two] = &run.incidents[..] else { bail!("{} incidents", run.incidents.len()) };
@@ -149,17 +150,17 @@ pub(crate) fn cold(built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// A text that reaches into memory that was never touched ends there.
+/// A text that extends into memory that was never touched is truncated there.
 pub(crate) fn cold_text(built: &Built) -> Result<()> {
     let found = only(run::watched(&built.program())?.incidents)?;
-    // 96 bytes to the end of the page.
+    // The text begins 96 bytes before the end of the page.
     let expected = format!("{:\0<96}", "begins on one page");
     ensure!(found.message.as_ref() == Some(&expected), "message {:?}", found.message);
     ensure!(reason(&found, "message").is_some(), "missing {:?}", found.missing);
     Ok(())
 }
 
-/// The same when the process dies of it: Go's own account is the measure.
+/// The same when the process dies of the panic, compared with Go's own output.
 pub(crate) fn cold_fatal(built: &Built) -> Result<()> {
     let run = run::watched(&built.program())?;
     let (account, incident) = fatal_of(&run)?;
@@ -172,7 +173,7 @@ pub(crate) fn cold_fatal(built: &Built) -> Result<()> {
     none("the incident is not what Go said", &compare::fatal(&account, incident, &expect))
 }
 
-/// What Go printed, and the only fatal incident of the run.
+/// Parses what Go printed, and returns it with the only fatal incident of the run.
 fn fatal_of(run: &Watched) -> Result<(Account, &Incident)> {
     let account = Account::parse(&run.output.stderr)
         .with_context(|| format!("no account in {:?}", run.output.stderr))?;
@@ -181,8 +182,8 @@ fn fatal_of(run: &Watched) -> Result<(Account, &Incident)> {
     Ok((account, incident))
 }
 
-/// Tables of two rows. Of panics beyond the rate at four places, each is captured, counted at its place, or reported as one
-/// that could not be counted.
+/// Tables with two rows, and panics beyond the rate at four sites: each panic is captured, counted at its site, or
+/// reported as one that could not be counted.
 pub(crate) fn places(built: &Built) -> Result<()> {
     const EACH: usize = 500;
     let arg = format!("places={EACH}");
@@ -205,7 +206,7 @@ pub(crate) fn places(built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// A table of two watched processes, and five of them: who finds no row is counted.
+/// A table with two rows, and five watched processes: the report counts the processes that found no row.
 pub(crate) fn processes(built: &Built) -> Result<()> {
     let path = built.path.display().to_string();
     let five = "for i in 1 2 3 4 5; do \"$0\" text=8 & done; wait";

@@ -1,4 +1,4 @@
-//! Breakpoints in watched programs: none stays, whenever panicwatch is killed, and a debugger keeps its own.
+//! Breakpoints in watched programs: none is left behind whenever panicwatch is killed, and a debugger keeps its own.
 
 use std::{
     fs::{self, File},
@@ -28,17 +28,17 @@ const TABLE: &[matrix::Row] = &[
     ("debugger at a traced function", "calls", debugger_at_function, false),
 ];
 
-/// Releases whose programs are killed and debugged; what the kernel does is the same for all.
+/// Releases whose programs are killed and debugged; the kernel behaves the same for all.
 const VERSIONS: [&str; 2] = ["1.24", "1.27"];
 
-/// Every test of the group.
+/// Returns every test of the group.
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = matrix::trials("breakpoints", TABLE, &[]);
     trials.retain(|trial| need::full() || trial.name().split("::").any(|part| VERSIONS.contains(&part)));
     trials
 }
 
-/// A program of its own file, and a folder for the records of what watches it.
+/// A running program with its own copy of the executable, and a directory for the probe-site records of panicwatch.
 struct Target {
     running: Running,
     path: PathBuf,
@@ -46,12 +46,12 @@ struct Target {
 }
 
 impl Target {
-    /// Panics every few milliseconds.
+    /// Starts a program that panics every few milliseconds.
     fn panicking(built: &Built) -> Result<Target> {
         Target::start(built, &["60s"])
     }
 
-    /// Waits for a line on its standard input.
+    /// Starts a program that waits for a line on its standard input.
     fn waiting(built: &Built) -> Result<Target> {
         Target::start(built, &["20", "wait"])
     }
@@ -81,7 +81,7 @@ impl Target {
         command
     }
 
-    /// Bytes of its code that differ from the file.
+    /// Returns how many bytes of its code in memory differ from the file.
     fn changed(&self) -> Result<usize> {
         let pid = self.pid();
         let (file, memory) = (fs::read(&self.path)?, File::open(format!("/proc/{pid}/mem"))?);
@@ -103,12 +103,12 @@ impl Target {
         Ok(changed)
     }
 
-    /// The record of probe sites, and its part about this program's file.
+    /// Returns the record of probe sites, and its entry for this program's file.
     fn recorded(&self) -> Result<Option<(Value, Value)>> {
         let inode = fs::metadata(&self.path)?.ino();
         let Ok(entries) = fs::read_dir(self.records()) else { return Ok(None) };
         for entry in entries {
-            // Records come and go.
+            // Records may be removed meanwhile.
             let Ok(bytes) = fs::read(entry?.path()) else { continue };
             let Ok(content) = serde_json::from_slice::<Value>(&bytes) else { continue };
             let files = content["files"].as_array().context("no files")?;
@@ -119,19 +119,19 @@ impl Target {
         Ok(None)
     }
 
-    /// Waits until none is changed: another test's daemon may watch the whole host meanwhile.
+    /// Waits until no byte is changed: another test's daemon may watch the whole host meanwhile.
     fn is_clean(&self, when: &str) -> Result<()> {
         until(&format!("that no byte of its code is changed {when}"), || Ok(self.changed()? == 0))
     }
 
-    /// The byte of its memory at an address.
+    /// Reads the byte at an address of the program's memory.
     fn byte(&self, address: u64) -> Result<u8> {
         let mut byte = [0];
         File::open(format!("/proc/{}/mem", self.pid()))?.read_exact_at(&mut byte, address)?;
         Ok(byte[0])
     }
 
-    /// It must still panic and recover when everything is over.
+    /// Checks that the program is still alive after it had time to panic and recover.
     fn lives(&mut self) -> Result<()> {
         thread::sleep(Duration::from_millis(50));
         ensure!(self.running.child.try_wait()?.is_none(), "it died: {}", self.running.stderr()?);
@@ -148,7 +148,7 @@ fn until(what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
     Ok(())
 }
 
-/// The helper of panicwatch's process `of`, if there is one.
+/// Returns the helper process of the panicwatch process `of`, if it has one.
 fn helper(of: u32) -> Option<u32> {
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -165,7 +165,7 @@ fn ended(pid: u32) -> bool {
     stat.is_empty() || stat.contains(") Z ")
 }
 
-/// SIGKILL as soon as the first breakpoint is there, in the middle, and while detaching.
+/// SIGKILL as soon as the first breakpoint is placed, after attaching, and while detaching.
 fn killed(built: &Built) -> Result<()> {
     let mut target = Target::panicking(built)?;
     let pid = target.pid().to_string();
@@ -192,7 +192,7 @@ fn killed(built: &Built) -> Result<()> {
     target.lives()
 }
 
-/// `run` reports it, and still ends as its program does; the kernel detaches.
+/// `run` reports the killed helper and still ends as its program does; the kernel detaches the probes.
 fn helper_killed(built: &Built) -> Result<()> {
     let folder = TempDir::new()?;
     let mut command = Command::new(PANICWATCH);
@@ -207,7 +207,7 @@ fn helper_killed(built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// Both processes are killed: what they left is found by the next command that looks.
+/// Both processes are killed: the next command that checks for stale records detaches what they left behind.
 fn stale_record(built: &Built) -> Result<()> {
     let mut target = Target::panicking(built)?;
     let pid = target.pid().to_string();
@@ -217,7 +217,7 @@ fn stale_record(built: &Built) -> Result<()> {
     let (content, sites) = target.recorded()?.context("no record")?;
     ensure!(content["owner"]["pid"] == tracing.child.id() && content["helper"]["pid"] == helper, "{content}");
     ensure!(sites["offsets"].as_array().is_some_and(|offsets| offsets.len() >= 2), "{content}");
-    // The record of an instance that lives is nobody else's business.
+    // No other instance touches the record of a live instance.
     run::finish(target.panicwatch(&["doctor"]))?;
     ensure!(target.recorded()?.is_some() && target.changed()? > 0, "doctor detached a living instance");
     run::signal(helper, libc::SIGKILL)?;
@@ -235,7 +235,7 @@ fn stale_record(built: &Built) -> Result<()> {
     target.lives()
 }
 
-/// The standard output of panicwatch.
+/// Runs panicwatch on the target's executable and returns its standard output.
 fn told(target: &Target, args: &[&str]) -> Result<String> {
     let mut command = target.panicwatch(args);
     command.arg(&target.path);
@@ -244,17 +244,18 @@ fn told(target: &Target, args: &[&str]) -> Result<String> {
 
 const INT3: u8 = 0xcc;
 
-/// gdb, and the address of its breakpoint.
+/// A running gdb, and the address of its breakpoint.
 struct Debugger {
     running: Running,
     address: u64,
 }
 
-/// gdb with a breakpoint `offset` bytes behind the beginning of `function`. The program does not hit it yet: it waits.
+/// Starts gdb with a breakpoint `offset` bytes after the start of `function`. The program does not hit it yet: it
+/// waits.
 fn gdb(target: &Target, function: &str, offset: &str) -> Result<Debugger> {
     let script = target.folder.path().join("gdb");
     let place = format!("break *((long)&'{function}'{offset})");
-    // Each hit goes on.
+    // gdb continues after each hit.
     let lines = format!("{place}\ncommands\nsilent\ncontinue\nend\ncontinue\n");
     let signals = "set pagination off\nset language c\nhandle all nostop noprint pass\n";
     fs::write(&script, format!("{signals}{lines}"))?;
@@ -268,12 +269,12 @@ fn gdb(target: &Target, function: &str, offset: &str) -> Result<Debugger> {
         .nth(1)
         .and_then(|rest| rest.split(|c: char| !c.is_ascii_hexdigit()).next());
     let address = u64::from_str_radix(digits.context("no address")?, 16)?;
-    // It is inserted when the program goes on.
+    // gdb inserts the breakpoint when the program continues.
     until("gdb's breakpoint", || Ok(target.byte(address)? == INT3))?;
     Ok(Debugger { running, address })
 }
 
-/// When panicwatch has ended, the debugger's breakpoint is there as before; the program hits it and ends as ever.
+/// Checks that the debugger's breakpoint survives panicwatch, and that the program then hits it and ends as usual.
 fn undisturbed(mut target: Target, mut gdb: Debugger) -> Result<()> {
     ensure!(target.byte(gdb.address)? == INT3, "gdb's breakpoint is gone");
     drop(target.running.child.stdin.take());
@@ -308,7 +309,7 @@ fn debugger_at_gopanic(built: &Built) -> Result<()> {
 fn debugger_at_function(built: &Built) -> Result<()> {
     has_gdb()?;
     let target = Target::waiting(built)?;
-    // "main.leaf  +0x6 emulated": where the tracer's probe goes.
+    // A line such as "main.leaf  +0x6 emulated": the tracer's probe site.
     let dry = told(&target, &["trace", "main.leaf", "--dry-run", "--exe"])?;
     let offset = dry.split_whitespace().find(|word| word.starts_with('+')).context(dry.clone())?;
     let gdb = gdb(&target, "main.leaf", offset)?;

@@ -1,4 +1,4 @@
-//! What the command says when it cannot do what it is asked: one clear sentence, and the promised exit status.
+//! Errors of the command line: one clear sentence, and the documented exit status.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
@@ -28,7 +28,7 @@ const TESTS: &[(&str, Test)] = &[
     ("attach to no process", attach_nobody),
 ];
 
-/// Every test of the group.
+/// Returns every test of the group.
 pub(crate) fn trials() -> Vec<Trial> {
     TESTS.iter().map(|(name, test)| cell("cli", "any", name, *test)).collect()
 }
@@ -39,7 +39,7 @@ fn panicwatch(args: &[&str]) -> Result<Output> {
     run::finish(command)
 }
 
-/// Status and words, in one sentence on standard error and nothing else.
+/// Checks the exit status and that standard error is one sentence with these words; standard output must be empty.
 fn refuses(output: &Output, status: i32, words: &[&str]) -> Verdict {
     ensure!(output.status == status, "exit status {}, not {status}: {:?}", output.status, output.stderr);
     ensure!(output.stdout.is_empty(), "standard output {:?}", output.stdout);
@@ -92,12 +92,12 @@ fn output_refused() -> Verdict {
     )
 }
 
-/// As a user without capabilities, on a machine that has everything else.
+/// Runs as a user without capabilities, on a machine that has everything else.
 fn no_rights() -> Verdict {
     if need::probes().is_some() || !need::on_path("setpriv") {
         return Ok(End::Skipped("needs root, and setpriv, to give rights up".to_owned()));
     }
-    // The build directory may be closed to other users: the command runs from where anyone can read it.
+    // The build directory may be closed to other users, so the command is copied to a directory that anyone can read.
     let dir = TempDir::new()?;
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
     let copy = dir.path().join("panicwatch");
@@ -108,7 +108,7 @@ fn no_rights() -> Verdict {
     refuses(&run::finish(command)?, 3, &["panicwatch doctor"])
 }
 
-/// It runs, ends as it would have, and one sentence says that there was nothing to watch.
+/// The program runs and ends as it would alone, and one sentence reports that there was nothing to watch.
 fn not_go() -> Verdict {
     if let Some(reason) = need::probes() {
         return Ok(End::Skipped(reason));
@@ -134,7 +134,7 @@ fn attach_nobody() -> Verdict {
     if let Some(reason) = need::probes() {
         return Ok(End::Skipped(reason));
     }
-    // Larger than any pid_max.
+    // Larger than any possible pid_max.
     let pid = "99999999";
     ensure!(!Path::new("/proc").join(pid).exists(), "process {pid} exists");
     refuses(&panicwatch(&["attach", "--pid", pid])?, 1, &[pid])

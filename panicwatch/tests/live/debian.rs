@@ -1,5 +1,5 @@
-//! Go programs from Debian, which nobody here wrote: cgo, stripped, in daily use. They panic never, so nothing may be
-//! reported of them, and they must not notice that they are watched: the same answers, the same end.
+//! Third-party Go programs from Debian: built with cgo, stripped, in daily use. They never panic, so nothing may be
+//! reported about them, and watching must not change them: same answers, same exit status.
 
 use std::{
     env, fs,
@@ -22,18 +22,18 @@ use crate::{
     traffic::{self, free_port},
 };
 
-/// A server of a Debian package.
+/// A server from a Debian package.
 #[derive(Clone, Copy)]
 struct Server {
-    /// The package.
+    /// Name of the package.
     package: &'static str,
-    /// The program's name.
+    /// Name of the program.
     program: &'static str,
-    /// How it is started: a folder of its own, a port of 127.0.0.1.
+    /// Returns the command-line arguments, given a directory of its own and a port of 127.0.0.1.
     arguments: fn(&Path, u16) -> Result<Vec<String>>,
-    /// What a client asks it; gives its answers.
+    /// Sends requests to the port and returns the answers.
     traffic: fn(u16) -> Result<String>,
-    /// What ends it, with one and the same exit status.
+    /// Signal that ends the server with a deterministic exit status.
     stop: i32,
 }
 
@@ -43,7 +43,7 @@ const SERVERS: &[Server] = &[
         program: "nats-server",
         arguments: nats,
         traffic: traffic::nats,
-        // After SIGTERM its main returns (0) or its signal handler exits (1), whichever is first.
+        // After SIGTERM either its main returns (0) or its signal handler exits (1), whichever is first.
         stop: libc::SIGINT,
     },
     Server {
@@ -67,7 +67,7 @@ type Test = fn(&Server, &Path) -> Result<()>;
 const TESTS: &[(&str, Test)] =
     &[("under run", under_run), ("attached to", attached), ("panicwatch killed", panicwatch_killed)];
 
-/// Every server in every test, and one program that works and ends.
+/// Returns every test for every server, and one program that works and exits.
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for server in SERVERS {
@@ -90,7 +90,7 @@ fn found(package: &str, program: &str, test: impl FnOnce(&Path) -> Result<()>) -
     }
 }
 
-/// On PATH, where Debian puts daemons, or where `cargo xtask setup` unpacks packages.
+/// Finds the program on PATH, where Debian installs daemons, or where `cargo xtask setup` unpacks packages.
 fn installed(package: &str, program: &str) -> Option<PathBuf> {
     let kept = toolchain::home().join("debian").join(package);
     let path = env::var_os("PATH").unwrap_or_default();
@@ -132,7 +132,7 @@ fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-/// A server that answers, and what was asked of it.
+/// A server that accepts connections, and the port it listens on.
 struct Up {
     running: Running,
     port: u16,
@@ -166,14 +166,14 @@ impl Up {
             .with_context(|| format!("standard error: {}", self.running.stderr().unwrap_or_default()))
     }
 
-    /// The signal goes to the process that was started: the server itself, or panicwatch.
+    /// Sends the server's stop signal to the process that was started: the server itself, or panicwatch.
     fn stop(&mut self, server: &Server) -> Result<Output> {
         run::signal(self.running.child.id(), server.stop)?;
         self.running.finish()
     }
 }
 
-/// Answers and exit status of a run that nobody watches.
+/// Returns answers and exit status of an unwatched run.
 fn bare(server: &Server, path: &Path) -> Result<(String, i32)> {
     let mut up = Up::start(server, path, false)?;
     let answers = up.ask(server)?;
@@ -214,7 +214,8 @@ fn attached(server: &Server, path: &Path) -> Result<()> {
     nothing_reported(&file)
 }
 
-/// panicwatch goes, its probes with it, and the server serves on: started by it, and attached to.
+/// panicwatch is killed, which detaches its probes, and the server continues: once started by panicwatch, once
+/// attached to.
 fn panicwatch_killed(server: &Server, path: &Path) -> Result<()> {
     let (answers, _) = bare(server, path)?;
     let mut up = Up::start(server, path, true)?;
@@ -222,7 +223,7 @@ fn panicwatch_killed(server: &Server, path: &Path) -> Result<()> {
     run::signal(up.running.child.id(), libc::SIGKILL)?;
     up.running.finish()?;
     let again = serves_on(server, &up, pid, &answers);
-    // It is nobody's child any more: on any outcome it has to be ended by number.
+    // The server is no longer a child of this test: on any outcome it has to be ended by its PID.
     run::signal(pid, libc::SIGTERM)?;
     again.context("started by panicwatch")?;
 
@@ -249,7 +250,7 @@ fn nothing_reported(file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A site of some pages: the same files, byte for byte.
+/// Builds a site of some pages: the files must be the same, byte for byte.
 fn hugo(path: &Path) -> Result<()> {
     let dir = TempDir::new()?;
     let site = dir.path();
@@ -266,7 +267,7 @@ fn hugo(path: &Path) -> Result<()> {
         let mut program = Program::new(path, &["--quiet"]);
         program.args.extend(["--source".into(), site.display().to_string(), "--destination".into()]);
         program.args.push(site.join(to).display().to_string());
-        // Unpacked and not installed, it has its library beside it.
+        // A program that was unpacked and not installed has its library next to it.
         let libraries = path.with_file_name("../lib/x86_64-linux-gnu");
         program.env.push(("LD_LIBRARY_PATH".into(), libraries.display().to_string()));
         program

@@ -1,5 +1,5 @@
-//! How programs are started, attached to and left: nothing may depend on the program being a child, or on
-//! panicwatch living as long as it does.
+//! Starting, attaching to and leaving programs: nothing may depend on the program being a child of panicwatch, or on
+//! panicwatch living as long as the program.
 
 use std::{
     fs,
@@ -36,7 +36,7 @@ const TESTS: &[(&str, Test)] = &[
     ("PanicRace 20 times", panic_race),
 ];
 
-/// Each test on the oldest, a middle and the newest release.
+/// Returns each test for the oldest, a middle and the newest release.
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for (version, toolchain) in toolchain::all() {
@@ -77,7 +77,7 @@ fn message(incidents: &[Incident], text: &str) -> Result<()> {
     Ok(())
 }
 
-/// A script starts one Go program after the other, in the background too.
+/// A script starts two Go programs in turn, one of them in the background.
 fn shell_script(toolchain: &Toolchain) -> Result<()> {
     let (early, deep) = (fixture("early", toolchain)?, fixture("deep", toolchain)?);
     let dir = TempDir::new()?;
@@ -122,7 +122,7 @@ fn go_test(toolchain: &Toolchain) -> Result<()> {
     Ok(())
 }
 
-/// panicwatch is killed in the middle: the program goes on, is never left stopped, and ends by itself.
+/// panicwatch is killed midway: the program continues, is never left stopped, and ends normally.
 fn panicwatch_killed(toolchain: &Toolchain) -> Result<()> {
     let path = fixture("ticker", toolchain)?;
     let mut running = Running::watched(&Program::new(&path, &["1500ms"]))?;
@@ -151,7 +151,7 @@ fn panicwatch_killed(toolchain: &Toolchain) -> Result<()> {
 }
 
 fn attach(toolchain: &Toolchain, target: impl Fn(&Path, u32) -> Vec<String>) -> Result<()> {
-    // A file of its own: other tests run the same program at the same time.
+    // A copy of the file: other tests run the same program at the same time.
     let home = TempDir::new()?;
     let path = home.path().join("ticker");
     fs::copy(fixture("ticker", toolchain)?, &path)?;
@@ -168,7 +168,7 @@ fn attach(toolchain: &Toolchain, target: impl Fn(&Path, u32) -> Vec<String>) -> 
     ensure!(ended.status == 0 && ended.stderr.is_empty(), "attaching changed the program: {ended:?}");
     thread::sleep(Duration::from_millis(300));
     if attached.child.try_wait()?.is_none() {
-        // --exe waits for further processes of that file until told to stop.
+        // --exe waits for further processes of that file until it is stopped.
         run::signal(attached.child.id(), libc::SIGINT)?;
     }
     let output = attached.finish()?;
@@ -183,7 +183,7 @@ fn attach(toolchain: &Toolchain, target: impl Fn(&Path, u32) -> Vec<String>) -> 
     Ok(())
 }
 
-/// From the first panic seen to the last there is, none is missing and none is double.
+/// From the first panic seen to the program's last one, none is missing and none is reported twice.
 fn attach_pid(toolchain: &Toolchain) -> Result<()> {
     attach(toolchain, |_, pid| vec!["--pid".into(), pid.to_string()])
 }
@@ -192,7 +192,8 @@ fn attach_exe(toolchain: &Toolchain) -> Result<()> {
     attach(toolchain, |path, _| vec!["--exe".into(), path.display().to_string()])
 }
 
-/// While main returns, a panicking goroutine is granted 1000 turns to die: a slow probe costs it its life's end.
+/// When main returns, the runtime yields up to 1000 times for a panicking goroutine to crash the process: slow probes
+/// can make the panic too late.
 fn panic_race(toolchain: &Toolchain) -> Result<()> {
     let source = toolchain.root.join("src/runtime/testdata/testprog");
     let path = gobuild::build(toolchain, &source, gobuild::Flavour { name: "testprog", flags: &[] }, &[])?;
@@ -206,8 +207,8 @@ fn panic_race(toolchain: &Toolchain) -> Result<()> {
         reported += u32::from(run.output.status == 2 && fatal == 1);
     }
     ensure!(reported == watched, "{watched} of 20 died, {reported} of them were reported");
-    // main's return and the panic race for some 50 microseconds, and each probe on the panic's way takes its part of
-    // them (docs/limitations.md): with both threads on one CPU the panic sometimes loses. Never may it become the rule.
+    // main's return and the panic race for some 50 microseconds, and each probe on the panic's path takes part of them
+    // (docs/limitations.md): with both threads on one CPU the panic sometimes loses. That must never become the rule.
     ensure!(watched >= 10, "of 20 runs, {bare} died bare and {watched} watched");
     ensure!(bare >= 15, "of 20 runs, only {bare} died bare: the machine is too busy to tell");
     Ok(())

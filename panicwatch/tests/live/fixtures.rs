@@ -1,6 +1,6 @@
-//! Our own programs, one shape of panic each, in every release and several builds.
+//! The suite's own programs, one shape of panic each, in every release and several builds.
 //!
-//! Recovered panics are judged by what the program itself printed of them, deaths by what Go printed.
+//! Recovered panics are compared with what the program itself printed about them, deaths with what Go printed.
 
 use std::path::{Path, PathBuf};
 
@@ -21,24 +21,24 @@ use crate::{
     toolchain::{self, Toolchain},
 };
 
-/// How a fixture is judged.
+/// How a fixture's incidents are judged.
 #[derive(Clone, Copy)]
 pub(crate) enum Judge {
-    /// Every panic is recovered, and the program tells the truth about each.
+    /// Every panic is recovered; each incident is compared with what the program prints about it.
     Recovered,
-    /// It dies of a panic, and Go tells.
+    /// The program dies of a panic; the incident is compared with what Go prints.
     Dies,
-    /// Its own way.
+    /// By a function of its own.
     By(fn(&Built) -> Result<()>),
 }
 
-/// A shape: the name in the table, its directory, its arguments.
+/// A shape: its name in the table, its directory, its arguments.
 struct Shape {
     name: &'static str,
     dir: &'static str,
     args: &'static [&'static str],
     judge: Judge,
-    /// Worth building in every way; the others say nothing about the build.
+    /// Whether every build flavour is tested; the result of the other shapes does not depend on the build.
     builds: bool,
 }
 
@@ -89,24 +89,24 @@ const SHAPES: &[Shape] = &[
     shape("crash in C", "callback", &["crash"], Judge::By(special::crash_in_c)),
 ];
 
-/// A fixture built by one toolchain in one way.
+/// A fixture built with one toolchain and flavour.
 pub(crate) struct Built {
-    /// The toolchain.
+    /// Toolchain it was built with.
     pub(crate) toolchain: Toolchain,
-    /// The program.
+    /// Path of the program.
     pub(crate) path: PathBuf,
-    /// Its arguments.
+    /// Command-line arguments of the shape.
     pub(crate) args: &'static [&'static str],
 }
 
 impl Built {
-    /// The program with its own arguments.
+    /// Returns the program with the shape's arguments.
     pub(crate) fn program(&self) -> Program<'_> {
         Program::new(&self.path, self.args)
     }
 }
 
-/// Every cell of the group.
+/// Returns every cell of the group.
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for (version, toolchain) in toolchain::all() {
@@ -131,8 +131,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// The oldest release with the current calling convention's tables and the newest get every build; with
-/// PANICWATCH_TEST_FULL=1 all do.
+/// Returns the flavours of a shape: all of them for the oldest release with the current calling convention's tables
+/// and for the newest one; with PANICWATCH_TEST_FULL=1, all of them for every release.
 fn flavours(shape: &Shape, version: &str) -> Vec<Flavour> {
     if need::full() || (shape.builds && (version == "1.21" || version == "1.27")) {
         FLAVOURS.to_vec()
@@ -141,7 +141,7 @@ fn flavours(shape: &Shape, version: &str) -> Vec<Flavour> {
     }
 }
 
-/// A fixture's program, or the reason why it cannot be built.
+/// Builds a fixture's program, or returns the reason why it cannot be built.
 pub(crate) fn build(
     dir: &str,
     flavour: Flavour,
@@ -185,13 +185,13 @@ fn judge_judges(shape: &Shape, flavour: Flavour, toolchain: Result<Toolchain, St
     match shape.judge {
         Judge::Recovered => judges::recovered(&program, toolchain.minor).map(drop),
         Judge::Dies => judges::dies(&program, toolchain.minor).map(drop),
-        // Both cells of the values' fixture: all of them, recovered and fatal.
+        // Both cells of the fixture `values`: all its values, recovered and fatal.
         Judge::By(_) => judges::values(&path, toolchain.minor),
     }?;
     Ok(End::Passed)
 }
 
-/// Runs it, and compares each recovered incident with what the program printed of it.
+/// Runs the program and compares each recovered incident with what the program printed about it.
 pub(crate) fn recovered(built: &Built) -> Result<(Vec<Truth>, Watched)> {
     let run = run::watched(&built.program())?;
     ensure!(run.output.status == 0, "exit status {}: {}", run.output.status, run.output.stderr);
@@ -199,7 +199,7 @@ pub(crate) fn recovered(built: &Built) -> Result<(Vec<Truth>, Watched)> {
     built.program().sane(&run.incidents)?;
     let mut truths = truths(&run.output.stdout)?;
     let mut incidents: Vec<&Incident> = run.incidents.iter().collect();
-    // Panics of different goroutines may be reported in another order than they were printed in.
+    // Panics of different goroutines may be reported in another order than printed.
     truths.sort_by_key(|t| t.goroutine());
     incidents.sort_by_key(|i| i.goroutine.as_ref().map(|g| g.id));
     ensure!(
@@ -220,13 +220,13 @@ pub(crate) fn recovered(built: &Built) -> Result<(Vec<Truth>, Watched)> {
     Ok((truths, run))
 }
 
-/// The lines of truth among what the program printed.
+/// Parses the lines of truth in the program's output.
 pub(crate) fn truths(stdout: &str) -> Result<Vec<Truth>> {
     let lines = stdout.lines().filter(|l| l.starts_with('{'));
     lines.map(|l| serde_json::from_str(l).with_context(|| format!("fixture said {l}"))).collect()
 }
 
-/// Runs it bare and watched, and compares its only incident with what Go printed.
+/// Runs the program bare and watched, and compares its only incident with what Go printed.
 pub(crate) fn dies(built: &Built, kind: Kind) -> Result<Incident> {
     let program = built.program();
     let bare = run::bare(&program)?;
@@ -236,7 +236,7 @@ pub(crate) fn dies(built: &Built, kind: Kind) -> Result<Incident> {
     fatal(built, run, kind, false)
 }
 
-/// Compares the only incident of a run with what Go printed in it.
+/// Compares the only incident of a run with what Go printed in that run.
 pub(crate) fn fatal(built: &Built, run: Watched, kind: Kind, nothing_recovered: bool) -> Result<Incident> {
     let account = Account::parse(&run.output.stderr)
         .with_context(|| format!("no account in {:?}", run.output.stderr))?;
@@ -248,7 +248,7 @@ pub(crate) fn fatal(built: &Built, run: Watched, kind: Kind, nothing_recovered: 
     Ok(incident)
 }
 
-/// The one incident.
+/// Returns the only incident; fails if there are none or several.
 pub(crate) fn only(mut incidents: Vec<Incident>) -> Result<Incident> {
     ensure!(
         incidents.len() == 1,

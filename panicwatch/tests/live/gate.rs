@@ -1,7 +1,8 @@
-//! The exec gate when something does not respond: execs on the host go on, and what was not covered is reported.
+//! The exec gate when a process does not respond: execs on the host continue, and processes that were not covered are
+//! reported.
 //!
-//! A gate at fault blocks every exec on the machine, also those of whoever could repair it. Each test therefore has a [`Guard`], a
-//! thread that kills what the test started.
+//! A faulty gate blocks every exec on the machine, even those of an administrator who could repair it. Each test
+//! therefore has a [`Guard`], a thread that kills what the test started.
 
 use std::{
     fs,
@@ -27,11 +28,11 @@ use crate::{
     toolchain::{self, Toolchain},
 };
 
-/// Execs by an unwatched process, each of which takes some milliseconds alone.
+/// Number of execs by an unwatched process; each takes some milliseconds alone.
 const EXECS: u32 = 20;
-/// How long they may take: the bound of one exec is far below, but machines are busy.
+/// Time limit for all of them: the bound of one exec is far lower, but machines are busy.
 const BOUND: Duration = Duration::from_secs(10);
-/// Before the guard kills.
+/// Time after which the guard kills.
 const PATIENCE: Duration = Duration::from_secs(25);
 
 type Test = fn(&Path) -> Result<()>;
@@ -69,7 +70,7 @@ fn watched(test: Test, toolchain: &std::result::Result<Toolchain, String>) -> Ve
     }
 }
 
-/// Kills a process after a while, unless it is dropped before. Needs no exec.
+/// Kills a process after [`PATIENCE`], unless it is dropped earlier. Needs no exec.
 pub(crate) struct Guard(Option<Sender<()>>);
 
 impl Guard {
@@ -77,7 +78,7 @@ impl Guard {
         let (done, is_done) = channel();
         thread::spawn(move || {
             if is_done.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-                // The test has not waited for the process yet. Its gate ends with it.
+                // The test has not reaped the process yet, so the PID is still valid. Its gate ends with it.
                 let _ = run::signal(pid, libc::SIGKILL);
             }
         });
@@ -91,7 +92,7 @@ impl Drop for Guard {
     }
 }
 
-/// Unwatched processes execute programs.
+/// Checks that unwatched processes can execute programs in time.
 pub(crate) fn execs_go_on(when: &str) -> Result<()> {
     let began = Instant::now();
     for _ in 0..EXECS {
@@ -101,8 +102,8 @@ pub(crate) fn execs_go_on(when: &str) -> Result<()> {
     Ok(())
 }
 
-/// A run of a shell script with the ticker as $TICKER and a directory as $DIR: Go files that are arguments have their probes before
-/// the start.
+/// A run of a shell script with the ticker as $TICKER and a directory as $DIR. Go files that are arguments get their
+/// probes before the start, so the ticker is not one.
 struct Case {
     running: Running,
     dir: TempDir,
@@ -132,7 +133,7 @@ impl Case {
         self.dir.path().join(name)
     }
 
-    /// The gate's process.
+    /// Returns the PID of the gate's process.
     fn gate(&self) -> Result<u32> {
         let found = process::children(self.pid())?.into_iter().find(|pid| {
             fs::read(format!("/proc/{pid}/cmdline"))
@@ -141,7 +142,7 @@ impl Case {
         found.context("no process of the exec gate")
     }
 
-    /// Ends the script; returns its incidents, standard output and error.
+    /// Ends the script; returns its incidents, standard output and standard error.
     fn finish(mut self) -> Result<(Vec<Incident>, String, String)> {
         fs::write(self.file("stop"), "")?;
         let output = self.running.finish()?;
@@ -150,7 +151,7 @@ impl Case {
     }
 }
 
-/// Waits until `path` has another text than `before`.
+/// Waits until the content of `path` differs from `before`.
 fn changes(path: &Path, before: &str) -> Result<()> {
     let began = Instant::now();
     while fs::read_to_string(path).unwrap_or_default() == before {
@@ -160,11 +161,11 @@ fn changes(path: &Path, before: &str) -> Result<()> {
     Ok(())
 }
 
-/// Executes programs, and then the ticker.
+/// Script that executes programs in a loop, and then the ticker.
 const LOOP: &str = "echo begun; while [ ! -e $DIR/stop ]; do cp /bin/true $DIR/new; $DIR/new; rm $DIR/new; \
                     n=$((n + 1)); echo $n >$DIR/count; done; $TICKER 300ms";
 
-/// SIGSTOP of the main process: neither unwatched nor watched processes are stopped by it.
+/// SIGSTOP of the main process blocks neither unwatched nor watched processes.
 fn main_stopped(ticker: &Path) -> Result<()> {
     let mut case = Case::start(ticker, LOOP, &[])?;
     case.running.wait_for("begun")?;
@@ -180,7 +181,7 @@ fn main_stopped(ticker: &Path) -> Result<()> {
     ticks(&incidents, &stdout).with_context(|| stderr.clone())
 }
 
-/// While a binary is being read, other execs go on; its own goes on at the deadline, and the incidents say so.
+/// While a binary is being read, other execs continue; its own continues at the deadline, which the incidents report.
 fn slow_attach(ticker: &Path) -> Result<()> {
     let env = [("PANICWATCH_ATTACH_DELAY_MS", "7000"), ("PANICWATCH_GATE_DEADLINE_MS", "5000")];
     let script = "echo begun; $TICKER 5s & i=0; while [ $i -lt 10 ]; do i=$((i + 1)); /bin/true; done; echo others; wait";
@@ -195,7 +196,7 @@ fn slow_attach(ticker: &Path) -> Result<()> {
     Ok(())
 }
 
-/// One after the other would take longer than the deadline.
+/// The two attaches overlap: one after the other they would exceed the deadline.
 fn two_slow_attaches(ticker: &Path) -> Result<()> {
     let env = [("PANICWATCH_ATTACH_DELAY_MS", "3500"), ("PANICWATCH_GATE_DEADLINE_MS", "6000")];
     let case = Case::start(ticker, "cp $TICKER $DIR/second; $TICKER 200ms & $DIR/second 200ms & wait", &env)?;
@@ -208,7 +209,7 @@ fn two_slow_attaches(ticker: &Path) -> Result<()> {
     Ok(())
 }
 
-/// SIGSTOP of the gate's process: the main process opens the gate, and closes it afterwards.
+/// SIGSTOP of the gate's process: the main process opens the gate, and closes it again afterwards.
 fn gate_stopped(ticker: &Path) -> Result<()> {
     let mut case = Case::start(ticker, LOOP, &[])?;
     case.running.wait_for("begun")?;
@@ -223,7 +224,7 @@ fn gate_stopped(ticker: &Path) -> Result<()> {
     ticks(&incidents, &stdout).with_context(|| stderr.clone())
 }
 
-/// SIGKILL of the gate's process: the kernel opens the gate, and the main process starts another.
+/// SIGKILL of the gate's process: the kernel opens the gate, and the main process starts another gate.
 fn gate_killed(ticker: &Path) -> Result<()> {
     let mut case = Case::start(ticker, LOOP, &[])?;
     case.running.wait_for("begun")?;
@@ -241,7 +242,7 @@ fn gate_killed(ticker: &Path) -> Result<()> {
     ticks(&incidents, &stdout).with_context(|| stderr.clone())
 }
 
-/// The gate's own watchdog opens it.
+/// The gate's own watchdog opens the gate when its loop hangs.
 fn loop_stands_still(ticker: &Path) -> Result<()> {
     let mut case = Case::start(ticker, LOOP, &[("PANICWATCH_GATE_STALL_MS", "12000")])?;
     case.running.wait_for("begun")?;

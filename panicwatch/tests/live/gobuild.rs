@@ -1,4 +1,4 @@
-//! Builds Go programs once and keeps them: a build is named by toolchain, flags, environment and source bytes.
+//! Builds Go programs once and caches them, keyed by toolchain, flags, environment and source bytes.
 
 use std::{
     collections::HashMap,
@@ -13,18 +13,18 @@ use sha2::{Digest, Sha256};
 
 use crate::toolchain::{self, Toolchain};
 
-/// A way to build.
+/// A set of build flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Flavour {
-    /// As used in test names.
+    /// Name in test names.
     pub(crate) name: &'static str,
     /// Arguments of `go build`.
     pub(crate) flags: &'static [&'static str],
 }
 
-/// How `go build` builds when nothing is said.
+/// `go build` without any flags.
 pub(crate) const DEFAULT: Flavour = Flavour { name: "default", flags: &[] };
-/// Every way the suite builds its own programs.
+/// Every flavour in which the suite builds its own programs.
 pub(crate) const FLAVOURS: [Flavour; 5] = [
     DEFAULT,
     Flavour { name: "stripped", flags: &["-ldflags=-s -w"] },
@@ -36,10 +36,10 @@ pub(crate) const FLAVOURS: [Flavour; 5] = [
 type Slot = Arc<OnceLock<Result<PathBuf, String>>>;
 
 static SLOTS: LazyLock<Mutex<HashMap<String, Slot>>> = LazyLock::new(Mutex::default);
-/// One build at a time: `go build` uses every core by itself.
+/// Allows one build at a time: a single `go build` already uses every core.
 static BUILDING: Mutex<()> = Mutex::new(());
 
-/// The program built from the directory `source`.
+/// Returns the program built from the directory `source`.
 pub(crate) fn build(
     toolchain: &Toolchain,
     source: &Path,
@@ -53,7 +53,7 @@ pub(crate) fn build(
         .map_err(anyhow::Error::msg)
 }
 
-/// `go` of this toolchain, offline, with the suite's own build cache.
+/// Returns the `go` command of this toolchain, offline, with the suite's own build cache.
 pub(crate) fn go(toolchain: &Toolchain) -> Command {
     let mut command = Command::new(toolchain.root.join("bin/go"));
     command
@@ -81,7 +81,7 @@ fn make(
     let _one = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
     fs::create_dir_all(&dir)?;
     let partial = dir.join("building");
-    // Built in place: testprog imports packages that only GOROOT may.
+    // Built in place: testprog imports packages that only code in GOROOT may import.
     let done = go(toolchain)
         .arg("build")
         .args(flavour.flags)
@@ -110,7 +110,7 @@ fn key(toolchain: &Toolchain, source: &Path, flavour: Flavour, env: &[(&str, &st
     let version = fs::read(toolchain.root.join("VERSION")).unwrap_or_default();
     hash.update(format!("{} {:?} {env:?} {}\n", toolchain.name, flavour.flags, source.display()));
     hash.update(version);
-    // Our own programs share a package and a module file beside them.
+    // The suite's own programs share a package and a module file in the parent directory.
     let beside = source.with_file_name("truth");
     let mut files = vec![];
     list(source, &mut files)?;

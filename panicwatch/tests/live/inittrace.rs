@@ -1,4 +1,4 @@
-//! `init-trace`, judged by GODEBUG=inittrace=1 of the very same run, by sleeps of known length, and by bare runs.
+//! `init-trace`, compared with GODEBUG=inittrace=1 of the same run, with sleeps of known length, and with bare runs.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use crate::{
     run::{self, PANICWATCH, Program, Running},
 };
 
-/// Name, fixture, test, and whether it is worth every way to build.
+/// Name, fixture, test, and whether every build flavour is tested.
 const TESTS: &[Row] = &[
     ("agrees with GODEBUG", "initchain", agrees, true),
     ("cgo", "callback", cgo, false),
@@ -31,18 +31,19 @@ const TESTS: &[Row] = &[
     ("text and perfetto", "initchain", formats, false),
 ];
 
-/// Every test of the group. Go 1.19 is read by other rules than its successors: it is built in every way too.
+/// Returns every test of the group. Go 1.19 is read by other rules than its successors, so it is built in every
+/// flavour too.
 pub(crate) fn trials() -> Vec<Trial> {
     matrix::trials("inittrace", TESTS, &["1.19", "1.21", "1.27"])
 }
 
-/// A traced run.
+/// Output and trace of a traced run.
 struct Traced {
     output: Output,
     trace: Value,
 }
 
-/// `panicwatch init-trace --format json -o FILE -- PROGRAM ARG…`, with `input` on standard input.
+/// Runs `panicwatch init-trace --format json -o FILE -- PROGRAM ARG…` with `input` on standard input.
 fn traced(program: &Path, args: &[&str], env: &[(&str, &str)], input: &str) -> Result<Traced> {
     let dir = TempDir::new()?;
     let file = dir.path().join("trace.json");
@@ -96,27 +97,28 @@ fn time_of(trace: &Value, what: &str) -> Result<u64> {
     step.and_then(|step| step["time_ns"].as_u64()).with_context(|| format!("no {what} in {chain:?}"))
 }
 
-/// One line of GODEBUG=inittrace=1, times in nanoseconds, each known to `unit` less one.
+/// One line of GODEBUG=inittrace=1: times in nanoseconds, each with its unit; the exact time is less than one unit
+/// greater.
 struct Line {
     package: String,
     at: (u64, u64),
     clock: (u64, u64),
 }
 
-/// "init internal/bytealg @0.008 ms, 0.001 ms clock, 0 bytes, 0 allocs"
+/// Parses lines such as "init internal/bytealg @0.008 ms, 0.001 ms clock, 0 bytes, 0 allocs".
 fn inittrace(stderr: &str) -> Result<Vec<Line>> {
     let line = |text: &str| {
         let (package, rest) = text.strip_prefix("init ")?.split_once(" @")?;
         let (at, rest) = rest.split_once(" ms, ")?;
         let (clock, _) = rest.split_once(" ms clock")?;
-        // Its own way of printing paths leaves the linker's escapes in.
+        // inittrace prints paths with the linker's escapes.
         Some(Line { package: package_of(&format!("{package}.init")), at: time(at)?, clock: time(clock)? })
     };
     let lines = stderr.lines().filter(|l| l.starts_with("init "));
     lines.map(|l| line(l).with_context(|| format!("{l:?}"))).collect()
 }
 
-/// Milliseconds as fmtNSAsMS prints them: truncated, to the place of the last digit.
+/// Parses milliseconds as fmtNSAsMS prints them: truncated, to the place of the last digit.
 /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go> (doInit1), mgc.go (fmtNSAsMS)
 fn time(text: &str) -> Option<(u64, u64)> {
     let (whole, digits) = text.split_once('.').unwrap_or((text, ""));
@@ -126,7 +128,7 @@ fn time(text: &str) -> Option<(u64, u64)> {
     Some((value * unit, if text == "0" { 1_000 } else { unit }))
 }
 
-/// The steps are all there and in order.
+/// Checks that all steps are present and in order.
 fn chain_is_whole(trace: &Value, wanted: &[&str]) -> Result<()> {
     let chain = trace["chain"].as_array().context("no chain")?;
     let names: Vec<&str> = chain.iter().filter_map(|step| step["what"].as_str()).collect();
@@ -169,12 +171,12 @@ fn agrees(built: &Built) -> Result<()> {
     let runtime_main = time_of(&run.trace, "runtime.main")?;
     let mut wrong = Vec::new();
     for (package, line) in packages.iter().zip(&go) {
-        // Go reads its clock before the first of our moments and after the last of them; so what it prints, to the
-        // precision it prints it in, is never less than ours. How much more it is depends on the machine.
+        // Go reads its clock before our first timestamp and after our last one, so the duration it prints, to its
+        // precision, is never less than ours. How much greater it is depends on the machine.
         if package.duration_ns >= line.clock.0 + line.clock.1 {
             wrong.push(format!("{}: {} ns, Go says {:?}", package.name, package.duration_ns, line.clock));
         }
-        // And it counts from a moment after runtime.main began.
+        // Go counts from a moment after runtime.main began.
         if package.start_ns - runtime_main < line.at.0 {
             wrong.push(format!("{} starts {} ns after", package.name, package.start_ns - runtime_main));
         }
@@ -186,7 +188,7 @@ fn agrees(built: &Built) -> Result<()> {
     depths(built, &packages)
 }
 
-/// The sleeps are in both.
+/// The sleeps show in both durations.
 fn known_times(packages: &[Package], go: &[Line]) -> Result<()> {
     let (package, line) = packages
         .iter()
@@ -198,7 +200,7 @@ fn known_times(packages: &[Package], go: &[Line]) -> Result<()> {
     Ok(())
 }
 
-/// Each function of the slow package with its own sleep and line.
+/// Each function of the package slow has its own sleep and line.
 fn functions(trace: &Value) -> Result<()> {
     let all = trace["packages"].as_array().context("no packages")?;
     let slow = all.iter().find(|p| p["package"] == "fixtures/initchain/slow").context("no package slow")?;
@@ -215,7 +217,7 @@ fn functions(trace: &Value) -> Result<()> {
     Ok(())
 }
 
-/// The runtime comes first; it is no package of the program's.
+/// The runtime's packages come first and are marked as such.
 fn runtime_first(trace: &Value) -> Result<()> {
     let all = trace["packages"].as_array().context("no packages")?;
     let own: Vec<&Value> = all.iter().take_while(|p| p["runtime"] == true).map(|p| &p["package"]).collect();
@@ -224,7 +226,8 @@ fn runtime_first(trace: &Value) -> Result<()> {
     Ok(())
 }
 
-/// main calls thin.Count and reads slow.Value; Go 1.19's tasks tell in any case.
+/// main calls thin.Count and reads slow.Value. The latter is known from the symbol table, or from Go 1.19's init
+/// tasks.
 fn depths(built: &Built, packages: &[Package]) -> Result<()> {
     let depth = |name: &str| packages.iter().find(|p| p.name == name).and_then(|p| p.depth);
     ensure!(depth("main") == Some(0), "depth of main {:?}", depth("main"));
@@ -242,7 +245,7 @@ fn cgo(built: &Built) -> Result<()> {
     let ours: Vec<String> = packages(&run.trace)?.into_iter().map(|package| package.name).collect();
     ensure!(ours == go && !go.is_empty(), "packages {ours:?}, Go says {go:?}");
     time_of(&run.trace, "main.main")?;
-    // Its panics come after main.main began: they are not of its initialisation.
+    // Its panics occur after main.main began: they are not part of the initialization.
     ensure!(!run.output.stderr.contains("RECOVERED"), "{}", run.output.stderr);
     Ok(())
 }
@@ -283,7 +286,7 @@ fn panics(built: &Built) -> Result<()> {
 
 fn variable(built: &Built) -> Result<()> {
     let run = traced(&built.path, &[], &[], "")?;
-    // The names of variables are in the symbol table only.
+    // The names of variables are only in the symbol table.
     let variable =
         if built.flavour.name == "stripped" { Value::Null } else { "fixtures/initvar/bad.Size".into() };
     let at = stopped(
@@ -301,7 +304,7 @@ fn variable(built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// SIGTERM sent to panicwatch reaches the program, which waits in the middle of an init function.
+/// SIGTERM sent to panicwatch reaches the program, which waits inside an init function.
 fn killed(built: &Built) -> Result<()> {
     let dir = TempDir::new()?;
     let file = dir.path().join("trace.json");
@@ -320,7 +323,8 @@ fn killed(built: &Built) -> Result<()> {
     stopped(&run, &wanted).map(drop)
 }
 
-/// The first Go program that a script starts is traced, the next is not, and the script's status is passed on.
+/// The first Go program that a script starts is traced, the next one is not, and the script's exit status is passed
+/// on.
 fn script(built: &Built) -> Result<()> {
     let dir = TempDir::new()?;
     let script = dir.path().join("script");
@@ -338,7 +342,7 @@ fn script(built: &Built) -> Result<()> {
     chain_is_whole(&run.trace, &WHOLE)
 }
 
-/// The text is on standard error, before main.main's own last words are read; Perfetto's goes to a file only.
+/// The text goes to standard error, without colors; Perfetto's format requires a file.
 fn formats(built: &Built) -> Result<()> {
     let mut command = Command::new(PANICWATCH);
     command.args(["init-trace", "--slowest", "--"]).arg(&built.path);

@@ -1,5 +1,5 @@
-//! Judges the judges: on real text of a bare run, the comparison must accept the incident a perfect observer would
-//! have written, and refuse it with any one thing damaged.
+//! Tests the comparison itself: on the real output of a bare run, it must accept the incident that a perfect observer
+//! would have written, and reject it with any single damage.
 
 use std::path::Path;
 
@@ -14,12 +14,12 @@ use crate::{
     run::{self, Program},
 };
 
-/// A death.
+/// Tests the comparison of a fatal incident.
 pub(crate) fn fatal(account: &Account, expect: &Expect) -> Result<()> {
     let good = synthetic::incident(account, expect);
     none("the comparison refuses the truth", &compare::fatal(account, &good, expect))?;
     for (name, bad) in synthetic::damaged(&good) {
-        // Go 1.20 and earlier do not say how much of a deep stack they left out.
+        // Go 1.20 and earlier do not print how many frames of a deep stack they left out.
         let open_end = account.subject().is_some_and(|g| compare::stack::open_ended(g, expect.minor));
         // Without a traceback there is no goroutine to compare with.
         let silent = account.goroutines.is_empty() && account.fatal.is_none();
@@ -30,7 +30,7 @@ pub(crate) fn fatal(account: &Account, expect: &Expect) -> Result<()> {
     Ok(())
 }
 
-/// What every account must hold, and how kinds show in it, unless the environment says otherwise.
+/// Checks what every account must contain and how its kind shows, unless the environment changes that.
 pub(crate) fn sound(account: &Account, expect: &Expect) -> Result<()> {
     ensure!(account.fatal.is_some() == matches!(expect.kind, Kind::FatalError | Kind::Throw), "kind of end");
     ensure!(account.death.is_some() == (expect.kind == Kind::Signal), "kind of end: signal");
@@ -40,7 +40,7 @@ pub(crate) fn sound(account: &Account, expect: &Expect) -> Result<()> {
         return Ok(());
     };
     ensure!(!first.frames.is_empty(), "no frame in the first goroutine");
-    // Throws and signals print at level 2, with pc, panics and fatal errors at level 1.
+    // Throws and signals print at traceback level 2, with pc; panics and fatal errors at level 1.
     let detailed = first.frames.iter().any(|f| f.pc.is_some());
     ensure!(
         detailed == matches!(expect.kind, Kind::Throw | Kind::Signal),
@@ -49,7 +49,7 @@ pub(crate) fn sound(account: &Account, expect: &Expect) -> Result<()> {
     Ok(())
 }
 
-/// A bare run of a program that dies of a panic.
+/// Tests the comparison on a bare run of a program that dies of a panic.
 pub(crate) fn dies(program: &Program<'_>, minor: u32) -> Result<Account> {
     let output = run::bare(program)?;
     let account =
@@ -62,7 +62,7 @@ pub(crate) fn dies(program: &Program<'_>, minor: u32) -> Result<Account> {
     Ok(account)
 }
 
-/// A bare run of a program that recovers its panics.
+/// Tests the comparison on a bare run of a program that recovers its panics.
 pub(crate) fn recovered(program: &Program<'_>, minor: u32) -> Result<Vec<Truth>> {
     let output = run::bare(program)?;
     ensure!(output.stdout.ends_with("done\n"), "the program was cut off: {output:?}");
@@ -74,7 +74,7 @@ pub(crate) fn recovered(program: &Program<'_>, minor: u32) -> Result<Vec<Truth>>
         let good = synthetic_recovered::incident(truth, minor);
         none("the comparison refuses the truth", &compare::recovered::compare(truth, &good, minor))?;
         for (name, bad) in synthetic_recovered::damaged(&good) {
-            // Where the fixture does not tell the text, any text passes; so does its absence with a reason.
+            // If the fixture does not print the text, any text passes; so does a missing text with a reason.
             let untold =
                 (name == "text" && truth.text.is_none()) || name == "text lost" && !bad.missing.is_empty();
             let refused = !compare::recovered::compare(truth, &bad, minor).is_empty();
@@ -84,7 +84,7 @@ pub(crate) fn recovered(program: &Program<'_>, minor: u32) -> Result<Vec<Truth>>
     Ok(truths)
 }
 
-/// Every value twice: recovered, where the program tells its text, and fatal, where Go prints it.
+/// Every value twice: recovered, where the program prints its text, and fatal, where Go prints it.
 pub(crate) fn values(path: &Path, minor: u32) -> Result<()> {
     let truths = recovered(&Program::new(path, &["all"]), minor)?;
     for (n, truth) in truths.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Runs cells, keeps their results, and prints the table at the end.
+//! Runs cells, collects their results, and prints the table at the end.
 
 use std::{
     collections::BTreeMap,
@@ -9,20 +9,20 @@ use std::{
 
 use libtest_mimic::{Completion, Failed, Trial};
 
-/// How a cell can end without failing.
+/// How a cell ends without failing.
 pub(crate) enum End {
-    /// As it should.
+    /// The cell ran and passed.
     Passed,
-    /// Not run, and why.
+    /// The cell did not run, for this reason.
     Skipped(String),
 }
 
-/// What a cell returns.
+/// Result of a cell.
 pub(crate) type Verdict = anyhow::Result<End>;
 
 static RESULTS: Mutex<BTreeMap<(String, String), String>> = Mutex::new(BTreeMap::new());
 
-/// A trial `GROUP::COLUMN::ROW`, entered in the table of its group.
+/// Returns a trial `GROUP::COLUMN::ROW` that records its result in the table of its group.
 pub(crate) fn cell(
     group: &str,
     column: &str,
@@ -55,17 +55,17 @@ pub(crate) fn cell(
     })
 }
 
-/// Time that went by in the cells of each row.
+/// Time spent in the cells of each row.
 static TOOK: Mutex<BTreeMap<String, Duration>> = Mutex::new(BTreeMap::new());
-/// Rows that are told to be the slowest.
+/// Number of rows listed as the slowest.
 const SLOWEST: usize = 15;
 
 static RETRIED: Mutex<Vec<String>> = Mutex::new(Vec::new());
-/// Held for reading by a test among others, for writing by one that must have the machine to itself.
+/// Locked for reading by a test that runs in parallel, for writing by one that must run alone.
 static MACHINE: RwLock<()> = RwLock::new(());
 
-/// Programs that race with themselves end otherwise now and then when the machine is busy with the next test. What
-/// fails gets two more tries with nothing beside it, and is told of at the end.
+/// Runs a cell; if it fails in parallel, it is retried alone, up to twice, and its first failure is returned too:
+/// programs with data races can end differently on busy cores.
 fn alone_when_it_fails(run: &impl Fn() -> Verdict) -> (Verdict, Option<String>) {
     let among_others = {
         let _machine = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
@@ -77,7 +77,7 @@ fn alone_when_it_fails(run: &impl Fn() -> Verdict) -> (Verdict, Option<String>) 
     (verdict, Some(format!("{error:#}")))
 }
 
-/// Turns differences into a failure that lists them all.
+/// Turns differences into one failure that lists them all.
 pub(crate) fn none(what: &str, differences: &[String]) -> anyhow::Result<()> {
     anyhow::ensure!(differences.is_empty(), "{what}:\n  {}", differences.join("\n  "));
     Ok(())

@@ -1,15 +1,23 @@
-//! The live suite: panicwatch on real Go programs, judged by what Go itself prints.
+//! The live suite: panicwatch on real Go programs, compared with what Go itself prints.
 //!
-//! Groups (the first part of a test's name): `oracle` judges the judges on bare runs and needs no privileges;
-//! `testprog` runs the Go runtime's own crash programs under panicwatch; `fixture` our own programs, which print
-//! their own ground truth; `exec` how programs are started, attached to and left; `start` Go code that starts without notice,
-//! programs that outlive their starter, full disks; `gate` the exec gate when it, or panicwatch, does not respond; `cli` what the
-//! command prints; `breakpoints` what stays in programs when panicwatch is killed; `debian` servers of Debian packages,
-//! written by others; `daemon` a whole host watched; `inittrace` the time line of a program's initialisation;
-//! `report` situations from bug reports; `timeline` what happened before
-//! a panic; `trace` live function tracing.
-//! One cell: `cargo test --test live -- testprog::1.24::StringPanic --exact`. PANICWATCH_TEST_FULL=1 for every
-//! build of every fixture. What cannot run here is skipped, with its reason, and counted.
+//! Groups (the first part of a test's name):
+//! - `oracle`: tests the comparisons on bare runs; needs no privileges.
+//! - `testprog`: the Go runtime's own crash programs under panicwatch.
+//! - `fixture`: the suite's own programs, which print their own ground truth.
+//! - `exec`: starting, attaching to and leaving programs.
+//! - `start`: Go code that starts without notice, programs that outlive their starter, full disks.
+//! - `gate`: the exec gate when it, or panicwatch, does not respond.
+//! - `cli`: what the command prints.
+//! - `breakpoints`: what is left in programs when panicwatch is killed.
+//! - `debian`: third-party servers from Debian packages.
+//! - `daemon`: a whole host, watched.
+//! - `inittrace`: the timeline of a program's initialization.
+//! - `report`: situations from bug reports.
+//! - `timeline`: what happened before a panic.
+//! - `trace`: live function tracing.
+//!
+//! One cell: `cargo test --test live -- testprog::1.24::StringPanic --exact`. PANICWATCH_TEST_FULL=1 runs every build
+//! of every fixture. Tests that cannot run on this machine are skipped with a reason, and counted.
 
 mod bounds;
 mod breakpoints;
@@ -53,7 +61,7 @@ use libtest_mimic::Arguments;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     if arguments.test_threads.is_none() {
-        // Programs that race with themselves want the cores for themselves.
+        // Programs with data races need idle cores.
         arguments.test_threads = Some(2);
     }
     let mut trials = Vec::new();

@@ -1,4 +1,4 @@
-//! A table of tests on fixtures, each for every Go release and, where it is worth it, every way to build.
+//! Tables of tests on fixtures, each run for every Go release and, where it matters, every build flavour.
 
 use std::path::PathBuf;
 
@@ -13,20 +13,21 @@ use crate::{
     toolchain::{self, Toolchain},
 };
 
-/// A test of one fixture, built.
+/// A test of a built fixture.
 pub(crate) type Test = fn(&Built) -> Result<()>;
 
-/// Name, fixture, test, and whether it is worth every way to build.
+/// Name, fixture, test, and whether every build flavour is tested.
 pub(crate) type Row = (&'static str, &'static str, Test, bool);
 
-/// A fixture built by one release in one way.
+/// A fixture built with one release and flavour.
 pub(crate) struct Built {
     pub(crate) path: PathBuf,
     pub(crate) flavour: Flavour,
     pub(crate) minor: u32,
 }
 
-/// The cells of `table`. In every way builds the releases `all`, with PANICWATCH_TEST_FULL=1 each.
+/// Returns the cells of `table`. Rows that ask for it are built in every flavour for the releases in `all`; with
+/// PANICWATCH_TEST_FULL=1, every row is for every release.
 pub(crate) fn trials(group: &'static str, table: &'static [Row], all: &[&str]) -> Vec<Trial> {
     let mut trials = Vec::new();
     for (version, toolchain) in toolchain::all() {

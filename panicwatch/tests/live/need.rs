@@ -1,8 +1,8 @@
-//! What this machine must have for a test to run; else the sentence a skip prints.
+//! Requirements of the tests on this machine; if one is not met, the sentence that the skip prints.
 
 use std::{env, path::Path};
 
-/// Why probes cannot be placed here; `None` when they can.
+/// Returns why probes cannot be attached here, or `None` if they can.
 pub(crate) fn probes() -> Option<String> {
     if build_only() {
         return None;
@@ -18,18 +18,18 @@ pub(crate) fn probes() -> Option<String> {
     None
 }
 
-/// True when `program` is found on PATH.
+/// Reports whether `program` is on PATH.
 pub(crate) fn on_path(program: &str) -> bool {
     env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
 
-/// The whole matrix of builds instead of a selection.
+/// Reports whether to run the whole matrix of builds instead of a selection.
 pub(crate) fn full() -> bool {
     env::var("PANICWATCH_TEST_FULL").is_ok_and(|v| v == "1")
 }
 
-/// Only compile the Go programs: `cargo xtask test --vm` does so before it takes the suite into a virtual machine.
-/// Every test that runs anything fails then, by intention.
+/// Reports whether to only compile the Go programs: `cargo xtask test --vm` does so before it runs the suite in a
+/// virtual machine. Every test that runs a program then fails, by intention.
 pub(crate) fn build_only() -> bool {
     env::var("PANICWATCH_LIVE_BUILD_ONLY").is_ok_and(|v| v == "1")
 }

@@ -1,10 +1,10 @@
-//! Finding processes and their state in /proc.
+//! Finds processes and their states in /proc.
 
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
 
-/// The process that runs the executable `exe`, a descendant of `ancestor`.
+/// Returns the process that runs the executable `exe` and descends from `ancestor`.
 pub(crate) fn running(exe: &Path, ancestor: u32) -> Result<u32> {
     let mut found =
         fs::read_dir("/proc")?.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
@@ -17,19 +17,19 @@ pub(crate) fn running(exe: &Path, ancestor: u32) -> Result<u32> {
         .with_context(|| format!("no process under {ancestor} runs {}", exe.display()))
 }
 
-/// The processes that `parent` has started, and that have not ended.
+/// Returns the children of `parent` that have not ended.
 pub(crate) fn children(parent: u32) -> Result<Vec<u32>> {
     let all = fs::read_dir("/proc")?.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
     Ok(all.filter(|pid| stat(*pid).is_some_and(|(_, of)| of == parent)).collect())
 }
 
-/// One-letter state: R, S, T (stopped), t (traced) …
+/// Returns the one-letter state: R, S, T (stopped), t (traced) …
 pub(crate) fn state(pid: u32) -> Option<char> {
     stat(pid)?.0
 }
 
 fn descends(mut pid: u32, ancestor: u32) -> bool {
-    // Bounded: the list of processes changes while it is walked.
+    // Bounded: the process table changes while it is walked.
     for _ in 0..16 {
         match stat(pid) {
             Some((_, parent)) if parent == ancestor => return true,
@@ -40,7 +40,8 @@ fn descends(mut pid: u32, ancestor: u32) -> bool {
     false
 }
 
-/// State and parent: the fields behind the command's name, which may itself hold blanks and parentheses.
+/// Parses the state and the parent's PID: the fields after the command's name, which may contain spaces and
+/// parentheses.
 fn stat(pid: u32) -> Option<(Option<char>, u32)> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = text[text.rfind(')')? + 1..].split_whitespace();

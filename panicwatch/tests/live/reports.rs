@@ -1,4 +1,4 @@
-//! Situations from bug reports: long chains, processes that end while a panic is under way, records that are lost.
+//! Situations from bug reports: long chains, processes that end during a panic, lost records.
 
 use std::{collections::BTreeSet, fs, process::Command};
 
@@ -28,20 +28,20 @@ const TABLE: &[Row] = &[
     ("records lost", "counter", lost, false),
 ];
 
-/// Every cell of the group.
+/// Returns every cell of the group.
 pub(crate) fn trials() -> Vec<Trial> {
     matrix::trials("report", TABLE, &[])
 }
 
-/// Panics of one chain that the document keeps, and that are copied when the process dies.
+/// Number of panics of one chain that the document keeps, and of those whose texts are copied when the process dies.
 const KEPT: usize = 128;
 const COPIED: usize = 64;
-/// Lengths of chains around these, and around those of earlier versions.
+/// Chain lengths around these bounds, and around the bounds of earlier versions.
 const LENGTHS: [usize; 12] = [2, 23, 24, 25, 26, 63, 64, 65, 127, 128, 129, 200];
-/// The same, in short.
+/// A shorter list for the other releases.
 const FEW: [usize; 4] = [25, 65, 128, 129];
 
-/// All of them before and after Go 1.22, which rewrote how panics find their deferred calls.
+/// All lengths for a release before and one after Go 1.22, which rewrote how panics find their deferred calls.
 fn lengths(built: &Built) -> &'static [usize] {
     if built.minor == 21 || built.minor == 27 { &LENGTHS } else { &FEW }
 }
@@ -50,20 +50,20 @@ fn watched(built: &Built, args: &[&str], options: &[&str]) -> Result<Watched> {
     run::watched(&Program::new(&built.path, args).with(options))
 }
 
-/// The same with an event ring that holds all records of a long chain: each of its panics copies the stack of all before
-/// it, and on a busy machine the reader may get no CPU meanwhile.
+/// Like [`watched`], with an event ring that holds all records of a long chain: each panic copies the stack of all
+/// panics before it, and on a busy machine the reader may get no CPU time meanwhile.
 fn watched_whole(built: &Built, args: &[&str]) -> Result<Watched> {
     let mut program = Program::new(&built.path, args).with(&["--no-timeline"]);
     program.env.push(("PANICWATCH_EVENT_RING_BYTES".into(), (256_u32 << 20).to_string()));
     run::watched(&program)
 }
 
-/// The texts of an incident's panics.
+/// Returns the texts of an incident's panics.
 fn texts(incident: &Incident) -> Vec<String> {
     incident.panics.iter().map(|panic| panic.value.text.clone().unwrap_or_default()).collect()
 }
 
-/// What of a chain is kept.
+/// Returns the part of a chain that is kept: its first and its last panics.
 fn kept(all: &[String]) -> Vec<String> {
     let half = KEPT / 2;
     match all.len() {
@@ -91,7 +91,7 @@ fn chain(incident: &Incident, all: &[String], outcome: Outcome) -> Result<()> {
     Ok(())
 }
 
-/// Recovered, wrapped and raised again; between two of them something unrelated.
+/// Two chains of panics that are recovered, wrapped and raised again, with an unrelated panic between them.
 fn chains(built: &Built) -> Result<()> {
     for &length in lengths(built) {
         let depth = length - 2;
@@ -117,7 +117,7 @@ fn chains(built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// Nested in deferred calls until the process dies, behind a recovered chain of the same length.
+/// Panics nested in deferred calls until the process dies, after a recovered chain of the same length.
 fn fatal_chains(built: &Built) -> Result<()> {
     for &length in lengths(built) {
         let depth = (length - 1).to_string();
@@ -126,7 +126,7 @@ fn fatal_chains(built: &Built) -> Result<()> {
         let last = run.incidents.last().context("no incident")?;
         chain(last, &all, Outcome::Fatal).with_context(|| format!("a fatal chain of {length}"))?;
         ensure!(run.incidents.len() == 3, "{} incidents", run.incidents.len());
-        // Errors: only the runtime could tell their texts, and those of the newest are copied.
+        // The values are errors: only the runtime can get their texts, and only those of the newest are copied.
         let run = watched_whole(built, &[&depth, "resolved"])?;
         let last = run.incidents.last().context("no incident")?;
         let known: Vec<bool> = (0..length).map(|n| n + COPIED >= length).collect();
@@ -173,7 +173,7 @@ fn midway(built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// A panic raised before panicwatch came, which the process dies of afterwards.
+/// A panic raised before panicwatch attached, of which the process dies afterwards.
 fn attached_midway(built: &Built) -> Result<()> {
     let dir = TempDir::new()?;
     let (go_on, file) = (dir.path().join("go on"), dir.path().join("incidents"));
@@ -196,7 +196,7 @@ fn attached_midway(built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// The report tells both, in Go's order.
+/// The report shows both the panic and the fatal error, in Go's order.
 fn fatal_in_panic(built: &Built) -> Result<()> {
     let run = watched(built, &[], &[])?;
     let incident = only(run.incidents)?;
@@ -250,9 +250,10 @@ fn methods(built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// As many as Go keeps, and what it does not keep is said.
+/// Reports as many ancestors as Go keeps, and that the others are missing.
 fn ancestors(built: &Built) -> Result<()> {
-    // Go's own list, the bound of what is copied, and one beyond it.
+    // Number of creators, GODEBUG=tracebackancestors, and whether the panic is recovered: within Go's list, beyond
+    // Go's list, beyond the 64 that are copied, and without the setting.
     for (created, keeps, recovers) in
         [(3, 10, true), (3, 10, false), (3, 2, false), (70, 100, false), (3, 0, false)]
     {
@@ -265,7 +266,7 @@ fn ancestors(built: &Built) -> Result<()> {
         let run = run::watched(&program)?;
         let incident = only(run.incidents)?;
         let ids: Vec<u64> = incident.ancestry.iter().map_while(|ancestor| ancestor.goroutine_id).collect();
-        // Go's account: "[originating from goroutine 7]:" for each.
+        // Go prints "[originating from goroutine 7]:" for each ancestor.
         let printed: Vec<u64> = run
             .output
             .stderr
@@ -309,7 +310,7 @@ fn ancestors(built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// The outermost frames are the real ones, and nothing is counted that was not seen.
+/// The outermost frames are the real ones, and frames that were not seen are not counted.
 fn endless(built: &Built) -> Result<()> {
     for (depth, whole) in [("1000", true), ("300000", false)] {
         let run = watched(built, &[depth], &["--no-timeline", "--max-capture-time", "4s"])?;
@@ -322,7 +323,7 @@ fn endless(built: &Built) -> Result<()> {
                 ensure!(names.last() == Some(&"main.main") && outer + 3 >= names.len(), "{names:?}");
                 ensure!(names.len() == 100, "{} frames", names.len());
             } else {
-                // Go 1.20 and earlier print the innermost frames only.
+                // Go 1.20 and earlier print only the innermost frames.
                 ensure!(names.iter().all(|name| *name == "main.down"), "{names:?}");
             }
             let elided = incident.stack_elided;
@@ -354,7 +355,7 @@ fn out_of_time(built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// With an event ring that is much too small no incident is wrong: one that lacks records says so.
+/// With an event ring that is much too small, no incident is wrong: an incident that lacks records reports it.
 fn lost(built: &Built) -> Result<()> {
     for (ring, args) in [("65536", ["3000", "die"]), ("16384", ["3000", "die"]), ("32768", ["300", "die"])] {
         let mut program = Program::new(&built.path, &args).with(&["--max-captures", "0", "--no-timeline"]);

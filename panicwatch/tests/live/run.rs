@@ -1,4 +1,4 @@
-//! Runs programs bare and under panicwatch, with a deadline, and keeps what they left behind.
+//! Runs programs bare and under panicwatch, with a deadline, and collects their output and incidents.
 
 use std::{
     fs::{self, File},
@@ -19,43 +19,43 @@ use crate::{
     ledger,
 };
 
-/// The command under test.
+/// Path of the panicwatch command under test.
 pub(crate) const PANICWATCH: &str = env!("CARGO_BIN_EXE_panicwatch");
-/// No program of the suite runs anywhere near this long.
+/// Timeout of every wait; no program of the suite runs nearly as long.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A program and how to start it.
+/// A program, its arguments and environment, and the options to watch it with.
 #[derive(Debug, Clone)]
 pub(crate) struct Program<'a> {
-    /// Path.
+    /// Path of the executable.
     pub(crate) path: &'a Path,
-    /// Arguments.
+    /// Arguments of the program.
     pub(crate) args: Vec<String>,
-    /// Added to the environment.
+    /// Environment variables added to those of the test.
     pub(crate) env: Vec<(String, String)>,
-    /// Options of `panicwatch run`, when it is watched.
+    /// Options of `panicwatch run` for a watched run.
     pub(crate) options: Vec<String>,
 }
 
 impl<'a> Program<'a> {
-    /// `path ARGS…`.
+    /// Creates a program `path ARGS…` without added environment or options.
     pub(crate) fn new(path: &'a Path, args: &[&str]) -> Self {
         let args = args.iter().map(|a| (*a).to_owned()).collect();
         Self { path, args, env: Vec::new(), options: Vec::new() }
     }
 
-    /// The same, watched with more options.
+    /// Adds options of `panicwatch run`.
     pub(crate) fn with(mut self, options: &[&str]) -> Self {
         self.options.extend(options.iter().map(|o| (*o).to_owned()));
         self
     }
 
-    /// Its command line.
+    /// Returns the path and arguments, as the incident's process should have them.
     pub(crate) fn command_line(&self) -> Vec<String> {
         std::iter::once(self.path.display().to_string()).chain(self.args.iter().cloned()).collect()
     }
 
-    /// What is wrong in any of its incidents, whatever happened.
+    /// Checks each incident for what must hold in every incident.
     pub(crate) fn sane(&self, incidents: &[Incident]) -> Result<()> {
         let line = self.command_line();
         let wrong: Vec<String> = incidents.iter().flat_map(|i| sanity::check(i, &line)).collect();
@@ -63,29 +63,29 @@ impl<'a> Program<'a> {
     }
 }
 
-/// A run under panicwatch.
+/// Result of a run under panicwatch.
 #[derive(Debug)]
 pub(crate) struct Watched {
-    /// What the program and panicwatch left on the two outputs.
+    /// Output of the program and of panicwatch.
     pub(crate) output: Output,
-    /// The incidents written, in order.
+    /// Incidents in the order written.
     pub(crate) incidents: Vec<Incident>,
 }
 
-/// A started command. Both outputs go into files, so that no reader can hold it up.
+/// A started command. Its output goes to files, so that a slow reader cannot block it.
 pub(crate) struct Running {
-    /// The process, leader of a group of its own.
+    /// The process, which leads a process group of its own.
     pub(crate) child: Child,
     dir: TempDir,
 }
 
 impl Running {
-    /// Starts the command.
+    /// Starts the command with empty standard input.
     pub(crate) fn start(mut command: Command) -> Result<Self> {
         Self::in_dir(command.stdin(Stdio::null()), TempDir::new()?)
     }
 
-    /// Starts the command with the standard input that it has.
+    /// Starts the command with the standard input it is configured with.
     pub(crate) fn start_as_is(mut command: Command) -> Result<Self> {
         Self::in_dir(&mut command, TempDir::new()?)
     }
@@ -99,7 +99,7 @@ impl Running {
         Self::in_dir(command.arg(program.path).args(&program.args).stdin(Stdio::null()), dir)
     }
 
-    /// Starts the program by itself.
+    /// Starts the program without panicwatch.
     pub(crate) fn unwatched(program: &Program<'_>) -> Result<Self> {
         let mut command = Command::new(program.path);
         prepare(&mut command, program);
@@ -116,17 +116,17 @@ impl Running {
         Ok(Self { child, dir })
     }
 
-    /// Where its incidents go.
+    /// Returns the path of the incident file of a watched run.
     pub(crate) fn incident_file(&self) -> PathBuf {
         self.dir.path().join(INCIDENTS)
     }
 
-    /// Standard output so far.
+    /// Returns standard output so far.
     pub(crate) fn stdout(&self) -> Result<String> {
         self.text("out")
     }
 
-    /// Standard error so far.
+    /// Returns standard error so far.
     pub(crate) fn stderr(&self) -> Result<String> {
         self.text("err")
     }
@@ -155,7 +155,7 @@ impl Running {
         Ok(())
     }
 
-    /// Waits for the end.
+    /// Waits until the command ends, at most for [`DEADLINE`].
     pub(crate) fn finish(&mut self) -> Result<Output> {
         self.finish_within(DEADLINE)
     }
@@ -167,7 +167,7 @@ impl Running {
         Ok(Output { stdout, stderr, status: shell_status(status), signal: status.signal() })
     }
 
-    /// Waits for the end of a watched run, and reads its incidents.
+    /// Waits until a watched run ends, and reads its incidents.
     pub(crate) fn finish_watched(&mut self) -> Result<Watched> {
         self.finish_watched_within(DEADLINE)
     }
@@ -194,7 +194,7 @@ impl Drop for Running {
 
 const INCIDENTS: &str = "incidents.jsonl";
 
-/// Runs the program by itself.
+/// Runs the program without panicwatch.
 pub(crate) fn bare(program: &Program<'_>) -> Result<Output> {
     Running::unwatched(program)?.finish()
 }
@@ -204,7 +204,7 @@ pub(crate) fn watched(program: &Program<'_>) -> Result<Watched> {
     Running::watched(program)?.finish_watched()
 }
 
-/// The same for a program that takes longer than any other.
+/// Like [`watched`], for a program that takes longer than all others.
 pub(crate) fn watched_within(program: &Program<'_>, deadline: Duration) -> Result<Watched> {
     Running::watched(program)?.finish_watched_within(deadline)
 }
@@ -214,7 +214,7 @@ pub(crate) fn finish(command: Command) -> Result<Output> {
     Running::start(command)?.finish()
 }
 
-/// Reads a file of incidents, one a line.
+/// Reads an incident file with one incident per line.
 pub(crate) fn incidents(file: &Path) -> Result<Vec<Incident>> {
     let open = File::open(file).with_context(|| format!("no incident file {}", file.display()))?;
     BufReader::new(open)
@@ -242,7 +242,7 @@ fn prepare(command: &mut Command, program: &Program<'_>) {
     command.envs(program.env.iter().map(|(k, v)| (k, v)));
 }
 
-/// Waits for the child; past the deadline kills its process group and fails.
+/// Waits for the child; after the deadline, kills its process group and fails.
 pub(crate) fn wait(child: &mut Child, deadline: Duration) -> Result<ExitStatus> {
     let start = Instant::now();
     loop {
@@ -258,13 +258,13 @@ pub(crate) fn wait(child: &mut Child, deadline: Duration) -> Result<ExitStatus> 
 }
 
 fn kill_group(child: &mut Child) {
-    // SAFETY: kill(2) takes two integers; the group is the child's own, made at its start, and the child has not
-    // been waited for, so the number is not another's.
+    // SAFETY: kill(2) takes two integers. The group is the child's own, created at its start, and the child has not
+    // been waited for, so the ID cannot belong to another group.
     unsafe { libc::kill(-(child.id() as i32), libc::SIGKILL) };
     drop(child.wait());
 }
 
-/// As a shell shows it: 128 + signal when killed.
+/// Returns the exit status as a shell shows it: 128 + signal if killed.
 fn shell_status(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }

@@ -1,4 +1,4 @@
-//! The Go runtime's own crash programs, as data: what each does, and since which release.
+//! The Go runtime's own crash programs, as data: how each one ends, and since which release it exists.
 //!
 //! testprog: <https://github.com/golang/go/tree/go1.24.11/src/runtime/testdata/testprog>
 
@@ -11,38 +11,38 @@ use panicwatch::incident::{
 /// A recovered (or abandoned) incident that the scenario must produce besides its death: text and state of each panic.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lesser {
-    /// The chain, oldest first.
+    /// Text and state of each panic of the chain, oldest first.
     pub(crate) chain: &'static [(&'static str, State)],
-    /// Accepted outcomes.
+    /// Outcomes that are accepted.
     pub(crate) outcome: &'static [Outcome],
 }
 
-/// One scenario.
+/// One crash program and its expected end.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scenario {
-    /// argv[1].
+    /// argv[1]: selects the crash.
     pub(crate) name: &'static str,
     /// Directory under runtime/testdata.
     pub(crate) program: &'static str,
     /// First minor release that has it.
     pub(crate) since: u32,
-    /// Last one in which it ends like this.
+    /// Last minor release in which it ends like this.
     pub(crate) until: u32,
-    /// What it dies of; `None`: it lives.
+    /// Kind of the death; `None` if the program survives.
     pub(crate) kind: Option<Kind>,
     /// Exit status as a shell shows it.
     pub(crate) status: i32,
-    /// The lesser incidents, in order.
+    /// Expected lesser incidents, in order.
     pub(crate) lesser: &'static [Lesser],
-    /// Attempts until it does what it is for: it races with itself.
+    /// Maximum number of attempts until the expected end; more than one for programs with data races.
     pub(crate) attempts: u32,
-    /// Where the crash happens is a matter of chance: the stack may differ between two runs.
+    /// Whether the location of the crash is random: the stack may differ between two runs.
     pub(crate) anywhere: bool,
-    /// Part of the full matrix; else on the newest release alone.
+    /// Whether the scenario runs on other releases than the newest only in the full matrix.
     pub(crate) full_only: bool,
-    /// Build flags.
+    /// Build flags of the program.
     pub(crate) flags: &'static [&'static str],
-    /// Environment.
+    /// Environment variables added for the run.
     pub(crate) env: &'static [(&'static str, &'static str)],
 }
 
@@ -65,7 +65,7 @@ const fn dies(kind: Kind, name: &'static str) -> Scenario {
     Scenario { name, kind: Some(kind), ..BASE }
 }
 
-/// One more kind of value, which the fixture of values covers on every release as well.
+/// A panic with one more kind of value; the fixture `values` covers these on every release as well.
 const fn kind_of_value(name: &'static str) -> Scenario {
     Scenario { full_only: true, ..dies(Panic, name) }
 }
@@ -90,7 +90,7 @@ const fn only(minor: u32, scenario: Scenario) -> Scenario {
     Scenario { since: minor, until: minor, ..scenario }
 }
 
-/// Built without a module, and so with the defaults of old releases, of which synctest refuses one.
+/// testprog is built without a module, and so with the defaults of old releases; synctest rejects one of them.
 const fn synctest(name: &'static str) -> Scenario {
     Scenario { since: 25, env: &[("GODEBUG", "asynctimerchan=0")], ..dies(FatalError, name) }
 }
@@ -107,7 +107,7 @@ const fn recovered(chain: &'static [(&'static str, State)]) -> Lesser {
     Lesser { chain, outcome: &[Outcome::Recovered] }
 }
 
-/// Recovered inside a Goexit: the panic is recovered, the goroutine ends all the same.
+/// Recovered during a Goexit: the panic is recovered, but the goroutine still ends.
 const fn recovered_in_goexit(chain: &'static [(&'static str, State)]) -> Lesser {
     Lesser { chain, outcome: &[Outcome::Recovered, Outcome::Goexit] }
 }
@@ -116,7 +116,7 @@ const NIL: &str = "runtime error: invalid memory address or nil pointer derefere
 const NIL_RECOVERED: Lesser = recovered(&[(NIL, Recovered)]);
 
 impl Scenario {
-    /// As used in test names.
+    /// Returns the name used in test names.
     pub(crate) fn label(&self) -> String {
         let program = if self.program == BASE.program { String::new() } else { format!("{}/", self.program) };
         let env: String = self.env.iter().map(|(key, value)| format!(" {key}={value}")).collect();
@@ -124,7 +124,7 @@ impl Scenario {
     }
 }
 
-/// Every scenario that ends in a panic, fatal error, throw, deadlock, deadly signal or Goexit crash.
+/// Every scenario that ends in a panic, fatal error, throw, deadlock, fatal signal or Goexit crash.
 pub(crate) const SCENARIOS: &[Scenario] = &[
     dies(Panic, "StringPanic"),
     Scenario { env: &[("GOTRACEBACK", "none")], ..dies(Panic, "StringPanic") },

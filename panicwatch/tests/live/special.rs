@@ -1,4 +1,4 @@
-//! Fixtures that are judged in their own way.
+//! Fixtures that need a judge of their own.
 
 use anyhow::{Context, Result, ensure};
 use panicwatch::incident::{DeferEnd, Exit, Incident, Kind, Outcome, State};
@@ -12,7 +12,8 @@ use crate::{
     run::{self, Program, Running},
 };
 
-/// Every value recovered: the text as the program sees it, the printed form as Go prints it when it is fatal.
+/// Recovers every value: the text must be what the program sees, the printed form what Go prints when the value is
+/// fatal.
 pub(crate) fn values(built: &Built) -> Result<()> {
     let (truths, run) = recovered(built)?;
     let mut wrong = Vec::new();
@@ -22,9 +23,9 @@ pub(crate) fn values(built: &Built) -> Result<()> {
             Account::parse(&bare.stderr).with_context(|| format!("no account in {:?}", bare.stderr))?;
         let go = account.chain.first().map(|l| normalised(&l.printed));
         let seen = incident.panics.last().and_then(|p| p.value.printed.as_ref()).map(|p| normalised(p));
-        // Of an error whose text only the program can tell, nothing can be printed without running it.
+        // If only the program itself can produce an error's text, it cannot be printed without running the program.
         let needed = truth.readable || go.as_ref().is_some_and(|p| p.starts_with('('));
-        // U+FFFD stands for bytes that are no UTF-8: those are kept beside the text.
+        // U+FFFD stands for bytes that are not valid UTF-8; the raw bytes are kept in raw_hex.
         let broken = truth.text.as_ref().is_some_and(|t| t.contains('\u{fffd}'));
         let raw = incident.panics.last().and_then(|p| p.value.raw_hex.as_deref());
         if raw != broken.then_some("62616420fffe206279746573") {
@@ -38,13 +39,13 @@ pub(crate) fn values(built: &Built) -> Result<()> {
     none("printed values", &wrong)
 }
 
-/// Dies of every value in turn: what Go prints for it is the measure.
+/// Dies of every value in turn, and compares the incident with what Go prints for it.
 pub(crate) fn each_value_fatal(built: &Built) -> Result<()> {
     let count = run::bare(&Program::new(&built.path, &["count"]))?.stdout;
     let count: usize = count.trim().parse().context("count")?;
     let newest_or_full = need::full() || built.toolchain.minor == 27;
     let mut wrong = Vec::new();
-    // Every value on the newest release, on the others every fifth, another fifth on each.
+    // Every value on the newest release; on each other release every fifth, with a different offset.
     for n in (0..count).filter(|n| newest_or_full || (n + built.toolchain.minor as usize).is_multiple_of(5)) {
         let n = n.to_string();
         let run = run::watched(&Program::new(&built.path, &["die", &n]))?;
@@ -55,7 +56,7 @@ pub(crate) fn each_value_fatal(built: &Built) -> Result<()> {
     none("fatal values", &wrong)
 }
 
-/// Labels of the goroutine that panicked, and its lock to a thread.
+/// Checks the labels of the goroutine that panicked, and whether it is locked to a thread.
 pub(crate) fn labels(built: &Built) -> Result<()> {
     let (_, run) = recovered(built)?;
     let mut d = Differences::default();
@@ -78,22 +79,22 @@ fn init_of(built: &Built, package: &str) -> Result<()> {
     Ok(())
 }
 
-/// A package's init.
+/// Dies in a package's init function.
 pub(crate) fn init(built: &Built) -> Result<()> {
     init_of(built, "fixtures/initpanic/bad")
 }
 
-/// A variable's initialiser.
+/// Dies in a variable's initializer.
 pub(crate) fn init_variable(built: &Built) -> Result<()> {
     init_of(built, "fixtures/initvar/bad")
 }
 
-/// Dies before anyone could have attached to it.
+/// Dies before anything could have attached to the process.
 pub(crate) fn early(built: &Built) -> Result<()> {
     init_of(built, "main")
 }
 
-/// Two panics of one value, none recovered: Go 1.25 says `[recovered, repanicked]` (golang/go#76099).
+/// Two panics with the same value, none recovered: Go 1.25 prints `[recovered, repanicked]` (golang/go#76099).
 pub(crate) fn same_value(built: &Built) -> Result<()> {
     let bare = run::bare(&built.program())?;
     let run = run::watched(&built.program())?;
@@ -117,7 +118,7 @@ pub(crate) fn goexit(built: &Built) -> Result<()> {
     none("goexit", &d.0)
 }
 
-/// os.Exit in a deferred call.
+/// os.Exit in a deferred call ends the process.
 pub(crate) fn exit(built: &Built) -> Result<()> {
     let run = run::watched(&built.program())?;
     ensure!(run.output.status == 7, "exit status {}", run.output.status);
@@ -135,7 +136,7 @@ fn last_defer(incident: &Incident) -> Option<DeferEnd> {
     incident.panics.last()?.defers.last()?.ended
 }
 
-/// Nothing happens, nothing is reported.
+/// A program that does not panic: nothing is reported.
 pub(crate) fn no_panic(built: &Built) -> Result<()> {
     let run = run::watched(&built.program())?;
     ensure!(run.output.stdout == "done\n" && run.output.status == 0, "changed: {:?}", run.output);
@@ -144,7 +145,7 @@ pub(crate) fn no_panic(built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// Every one of many, in order, and no other.
+/// Reports each of many panics, in order, and nothing else.
 pub(crate) fn counter(built: &Built) -> Result<()> {
     let run = run::watched(&built.program().with(&["--max-captures", "0"]))?;
     ensure!(run.output.stdout == format!("{}\n", built.args[0]), "changed: {:?}", run.output);
@@ -164,7 +165,7 @@ pub(crate) fn counter(built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// Beyond the rate at which panics are captured they are counted, every one of them.
+/// Panics beyond the capture rate are counted, every one of them.
 pub(crate) fn counted(built: &Built) -> Result<()> {
     let run = run::watched(&built.program().with(&["--max-captures", "20"]))?;
     ensure!(run.output.stdout == format!("{}\n", built.args[0]), "changed: {:?}", run.output);
@@ -183,7 +184,7 @@ pub(crate) fn counted(built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// A death beyond that rate is told with Go's own account all the same.
+/// A death beyond that rate is still reported, as Go's own output has it.
 pub(crate) fn fatal_beyond(built: &Built) -> Result<()> {
     let run = run::watched(&built.program().with(&["--max-captures", "20"]))?;
     ensure!(run.output.status == 2, "exit status {}", run.output.status);
@@ -200,8 +201,8 @@ pub(crate) fn fatal_beyond(built: &Built) -> Result<()> {
     none("fatal beyond the rate", &d.0)
 }
 
-/// Goroutines that die together: a fatal incident for each whose account Go finished, and none that Go does not name.
-/// The last account can be cut off: a thread may begin to print when another is about to end the process.
+/// Goroutines that die at the same time: one fatal incident for each account that Go completed, and none that Go does
+/// not print. The last account can be truncated: a thread may begin to print when another is about to end the process.
 pub(crate) fn stampede(built: &Built) -> Result<()> {
     let run = run::watched(&built.program())?;
     ensure!(run.output.status == 2, "exit status {}", run.output.status);
@@ -232,21 +233,21 @@ fn sent(built: &Built, signal: i32) -> Result<run::Watched> {
     running.finish_watched()
 }
 
-/// SIGSEGV from outside: Go does not make a panic of it.
+/// SIGSEGV from another process: Go does not turn it into a panic.
 pub(crate) fn segv(built: &Built) -> Result<()> {
     let run = sent(built, libc::SIGSEGV)?;
     ensure!(run.output.status == 2, "exit status {}", run.output.status);
     fatal(built, run, Kind::Signal, false).map(drop)
 }
 
-/// SIGQUIT: Go's way of asking for a dump.
+/// SIGQUIT: Go prints a goroutine dump and exits.
 pub(crate) fn quit(built: &Built) -> Result<()> {
     let run = sent(built, libc::SIGQUIT)?;
     ensure!(run.output.status == 2, "exit status {}", run.output.status);
     fatal(built, run, Kind::Signal, false).map(drop)
 }
 
-/// SIGKILL: Go knows nothing of it, and there is no panic to report.
+/// SIGKILL: Go cannot handle it, and there is no panic to report.
 pub(crate) fn kill(built: &Built) -> Result<()> {
     let run = sent(built, libc::SIGKILL)?;
     ensure!(run.output.status == 137, "exit status {}, not 128 + 9", run.output.status);
@@ -254,7 +255,7 @@ pub(crate) fn kill(built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// A fault in C code: no panic can be made of it.
+/// A fault in C code: Go cannot turn it into a panic.
 pub(crate) fn crash_in_c(built: &Built) -> Result<()> {
     // Go 1.19 runs sigpanic on the C frame, which throws.
     let kind = if built.toolchain.minor <= 19 { Kind::Throw } else { Kind::Signal };

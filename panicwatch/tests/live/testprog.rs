@@ -1,4 +1,4 @@
-//! The Go runtime's crash programs, every release: bare to judge the judges, watched to judge panicwatch.
+//! The Go runtime's crash programs in every release: bare to test the comparison, watched to test panicwatch.
 
 use std::path::PathBuf;
 
@@ -18,10 +18,10 @@ use crate::{
     toolchain::{self, Toolchain},
 };
 
-/// The release that runs every scenario; PANICWATCH_TEST_FULL=1 makes all do.
+/// Minor version that runs every scenario; with PANICWATCH_TEST_FULL=1, all releases do.
 const NEWEST: u32 = 27;
 
-/// Both groups, for every scenario and release.
+/// Returns the tests of both groups, for every scenario and release.
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for (version, toolchain) in toolchain::all() {
@@ -39,7 +39,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// The program, or the reason why it cannot be here.
+/// Builds the program, or returns the reason why it cannot be built.
 fn program(
     scenario: &Scenario,
     toolchain: Result<Toolchain, String>,
@@ -60,7 +60,8 @@ fn program(
     Ok(Ok((toolchain, path)))
 }
 
-/// Bare: the table is right, the text is read whole, the comparison accepts the truth and refuses every damage.
+/// Bare run: the table is right, the output is parsed completely, and the comparison accepts the truth and rejects any
+/// damage.
 fn judge(scenario: &Scenario, toolchain: Result<Toolchain, String>) -> Verdict {
     let (toolchain, path) = match program(scenario, toolchain)? {
         Ok(found) => found,
@@ -77,7 +78,7 @@ fn judge(scenario: &Scenario, toolchain: Result<Toolchain, String>) -> Verdict {
     Ok(End::Passed)
 }
 
-/// Watched: the program behaves as it does alone, and the incident says what Go says.
+/// Watched run: the program behaves as it does alone, and the incident agrees with Go's output.
 fn watch(scenario: &Scenario, toolchain: Result<Toolchain, String>) -> Verdict {
     if let Some(reason) = need::probes() {
         return Ok(End::Skipped(reason));
@@ -99,7 +100,7 @@ fn watch(scenario: &Scenario, toolchain: Result<Toolchain, String>) -> Verdict {
         run.incidents.iter().partition(|i| i.outcome == Outcome::Fatal);
     let said =
         || format!("{:?}", run.incidents.iter().map(|i| (i.kind, i.outcome, &i.message)).collect::<Vec<_>>());
-    // Of racy programs more goroutines than one may find the race, and die of it.
+    // In racy programs, several goroutines may detect the race and die of it.
     let (wanted, racy) = (usize::from(scenario.kind.is_some()), scenario.attempts > 1);
     ensure!(
         fatal.len() == wanted || (racy && fatal.len() > wanted),
@@ -107,7 +108,7 @@ fn watch(scenario: &Scenario, toolchain: Result<Toolchain, String>) -> Verdict {
         fatal.len(),
         said()
     );
-    // panicwatch shows a death by signal as a shell does; what it really was the bare run knows.
+    // panicwatch shows a death by signal as a shell does; only the bare run has the signal itself.
     if run.output.status == bare.status {
         run.output.signal = bare.signal;
     }
@@ -155,7 +156,7 @@ fn started<'a>(scenario: &Scenario, path: &'a std::path::Path) -> Program<'a> {
     program
 }
 
-/// A bare run that did what the scenario is for.
+/// Repeats a bare run until it ends as the scenario expects.
 fn bare(scenario: &Scenario, path: &std::path::Path) -> Result<Output> {
     let mut last = None;
     for _ in 0..scenario.attempts {

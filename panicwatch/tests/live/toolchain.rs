@@ -1,27 +1,27 @@
-//! Which Go releases are on this machine.
+//! Finds the Go releases installed on this machine.
 
 use std::{env, path::PathBuf};
 
-/// A Go release the suite knows, and where to look for it.
+/// An installed Go release that the suite covers.
 #[derive(Debug, Clone)]
 pub(crate) struct Toolchain {
-    /// `1.24`: the name used in test names.
+    /// Name in test names, such as `1.24`.
     pub(crate) name: String,
-    /// 24.
+    /// Minor version, such as 24.
     pub(crate) minor: u32,
-    /// GOROOT.
+    /// Its GOROOT.
     pub(crate) root: PathBuf,
 }
 
-/// Minor versions the suite covers; 1.20 had no release line of its own to keep.
+/// Minor versions that the suite covers. Go 1.20 is not one of them: it had no release line of its own to keep.
 const MINORS: [u32; 8] = [19, 21, 22, 23, 24, 25, 26, 27];
 
-/// Every release covered: a toolchain, or the sentence why it is not here.
+/// Returns every covered release: its toolchain, or a sentence that says why it is missing.
 pub(crate) fn all() -> Vec<(String, Result<Toolchain, String>)> {
     MINORS.iter().map(|&minor| (format!("1.{minor}"), find(minor))).collect()
 }
 
-/// Where toolchains and build caches are kept.
+/// Returns the directory of toolchains and build caches.
 pub(crate) fn home() -> PathBuf {
     env::var_os("PANICWATCH_HOME").map(PathBuf::from).unwrap_or_else(|| {
         PathBuf::from(env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".cache/panicwatch")
@@ -38,7 +38,7 @@ fn find(minor: u32) -> Result<Toolchain, String> {
     Ok(Toolchain { name, minor, root })
 }
 
-/// The newest patch release kept under the home directory.
+/// Returns the newest patch release under the home directory.
 fn kept(minor: u32) -> Option<PathBuf> {
     let prefix = format!("1.{minor}.");
     let mut found: Vec<(u32, PathBuf)> = home()

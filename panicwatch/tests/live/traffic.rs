@@ -1,4 +1,4 @@
-//! What clients ask servers on 127.0.0.1: bounded in number and time. Only what is the same in every run is given back.
+//! Clients of servers on 127.0.0.1, bounded in number and time. They return only what is the same in every run.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -10,13 +10,13 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-/// Requests of a round of traffic.
+/// Requests in a round of traffic.
 const ROUNDS: usize = 500;
 
-/// A port that was free a moment ago, and that nobody else of this process is given: tests run side by side.
+/// Returns a port that was free a moment ago and that this process has not handed out before: tests run in parallel.
 pub(crate) fn free_port() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Below those that the kernel hands out by itself; apart from another run's.
+    // Below the kernel's ephemeral ports, and different from those of another run.
     let first = 20_000 + (process::id() % 100 * 100) as u16;
     (0..100)
         .map(|_| first + NEXT.fetch_add(1, Ordering::Relaxed) % 100)
@@ -31,8 +31,8 @@ pub(crate) fn connect(port: u16) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Publishes to itself; gives what comes back.
-/// The protocol is the one of lines that the NATS documentation calls "client protocol".
+/// Publishes messages to itself and returns what comes back, in the line protocol that the NATS documentation calls
+/// "client protocol".
 pub(crate) fn nats(port: u16) -> Result<String> {
     let mut stream = connect(port)?;
     let mut reader = BufReader::new(stream.try_clone()?);
@@ -44,12 +44,12 @@ pub(crate) fn nats(port: u16) -> Result<String> {
     for n in 0..ROUNDS {
         let publish = format!("PUB numbers.{n} {}\r\n{n}\r\n", n.to_string().len());
         stream.write_all(publish.as_bytes())?;
-        let mut awaited = 2; // a header, the message itself
+        let mut awaited = 2; // a header and the message itself
         while awaited > 0 {
             line.clear();
             ensure!(reader.read_line(&mut line)? > 0, "closed after {n} messages");
             if line == "PING\r\n" {
-                // It comes when the server likes.
+                // The server sends it at any time.
                 stream.write_all(b"PONG\r\n")?;
                 continue;
             }
@@ -60,11 +60,11 @@ pub(crate) fn nats(port: u16) -> Result<String> {
     Ok(answers)
 }
 
-/// Writes and reads keys by etcd's JSON gateway; gives the values read.
+/// Writes and reads keys through etcd's JSON gateway; returns the values read.
 pub(crate) fn etcd(port: u16) -> Result<String> {
     let mut answers = String::new();
     for n in 0..ROUNDS / 10 {
-        // Keys and values are base64: four letters are three bytes.
+        // Keys and values are base64: four characters encode three bytes.
         let (key, value) = (format!("key{n:05}"), format!("value{n:07}"));
         let put = post(port, "/v3/kv/put", &format!(r#"{{"key":"{key}","value":"{value}"}}"#))
             .with_context(|| format!("put {n}"))?;
@@ -80,7 +80,7 @@ fn post(port: u16, path: &str, body: &str) -> Result<String> {
     http(port, &format!("POST {path} HTTP/1.0\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
 }
 
-/// Fetches a file of 10 000 lines, and one that is not there.
+/// Fetches a file of 10 000 lines, and one that does not exist.
 pub(crate) fn files(port: u16) -> Result<String> {
     let mut last = String::new();
     for n in 0..ROUNDS {
@@ -92,7 +92,7 @@ pub(crate) fn files(port: u16) -> Result<String> {
     Ok(last + &http(port, "GET /nothing HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")?)
 }
 
-/// The status line and the body: headers tell the time.
+/// Returns the status line and the body; headers contain the time.
 fn http(port: u16, request: &str) -> Result<String> {
     let mut stream = connect(port)?;
     stream.write_all(request.as_bytes())?;

@@ -1,6 +1,6 @@
-//! Accounts in the forms Go prints, shortened.
+//! Accounts in the formats that Go prints, shortened.
 
-/// Three panics, two of them recovered; level 1.
+/// Three panics, two of them recovered; traceback level 1.
 pub(crate) const CHAIN: &str = "program's own line
 panic: two
 \tlines [recovered]
@@ -36,7 +36,7 @@ main.main(...)
 \t/src/main.go:5 +0x1a
 ";
 
-/// Thrown on the system stack; level 2.
+/// Thrown on the system stack; traceback level 2.
 pub(crate) const THROW: &str = "runtime: goroutine stack exceeds 1474560-byte limit
 runtime: sp=0x299e21eefcf0 stack=[0x299e21ee0000, 0x299e21fe0000]
 fatal error: stack overflow
@@ -56,7 +56,7 @@ runtime.gopark(0x0?, 0x0?)
 \t/go/src/runtime/proc.go:435 +0xce fp=0x299e21eefd00 sp=0x299e21eefcf8 pc=0x46e06e
 ";
 
-/// Nobody ran: the goroutine listed is merely the first.
+/// No goroutine was running: the one printed is merely the first.
 pub(crate) const DEADLOCK: &str = "fatal error: all goroutines are asleep - deadlock!
 
 goroutine 1 [select (no cases)]:
@@ -64,7 +64,7 @@ main.main()
 \t/src/main.go:3 +0xf
 ";
 
-/// A signal that is not made into a panic.
+/// A signal that is not turned into a panic.
 pub(crate) const SIGNAL: &str = "SIGSEGV: segmentation violation
 PC=0x4f5d58 m=0 sigcode=0 addr=0x5479
 signal arrived during cgo execution
@@ -89,7 +89,7 @@ main.main()
 exit status 2
 ";
 
-/// What a fixture prints of a panic it recovered.
+/// Output of a fixture about a panic that it recovered.
 pub(crate) const TRUTH: &str = r#"{"type": "*errors.errorString", "text": "caught", "readable": true,
 "stack": "goroutine 1 [running]:\nruntime/debug.Stack()\n\t/go/src/runtime/debug/stack.go:26 +0x5e\nmain.catch(0x1)\n\t/src/main.go:40 +0x65\npanic({0x1?, 0x2?})\n\t/go/src/runtime/panic.go:787 +0x132\nmain.helper()\n\t/src/main.go:47 +0x5d\nmain.main()\n\t/src/main.go:12 +0x1f\n",
 "defers": [{"function": "main.helper.func1", "registered_by": "main.helper"}, {"function": "main.catch", "registered_by": "main.helper"}],

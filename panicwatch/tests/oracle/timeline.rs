@@ -1,5 +1,5 @@
-//! The reader of Go's execution traces and the comparison with a time line: what they read in real traces, and that no
-//! lie passes.
+//! The parsers of Go's execution traces and the comparison with a timeline: what they read from real traces, and that
+//! no false timeline is accepted.
 
 use super::lanes::{
     Range, Span, State, Trace,
@@ -12,7 +12,7 @@ const GC: &str = include_str!("lanes/samples/go1.27-gc.txt");
 const CHANNEL_OLD: &str = include_str!("lanes/samples/go1.21-channel.txt");
 const GC_OLD: &str = include_str!("lanes/samples/go1.19-gc.txt");
 
-/// The traces, and the goroutine that panics in each.
+/// Parses the sample traces; returns each with its name and the goroutine that panics in it.
 fn traces() -> [(&'static str, Trace, u64); 4] {
     let read = |name, trace: Result<Trace, String>| {
         let trace = trace.expect("a trace");
@@ -27,7 +27,7 @@ fn traces() -> [(&'static str, Trace, u64); 4] {
     ]
 }
 
-/// A time line that says what Go says, of the ten milliseconds before the panic.
+/// Returns a timeline that agrees with the trace, of the ten milliseconds before the panic.
 fn truth(trace: &Trace, goroutine: u64) -> Told {
     let panic = trace.panic().expect("a panic").clock_ns;
     let window = (panic - 10_000_000, panic);
@@ -44,7 +44,7 @@ fn differences(trace: &Trace, goroutine: u64, told: &Told) -> Vec<String> {
     compare(trace, goroutine, told, Tolerance::USUAL)
 }
 
-/// State, reason and tenths of milliseconds of what lasted longer than one.
+/// Returns state, reason and length of each span longer than a tenth of a millisecond, in tenths of milliseconds.
 fn long(trace: &Trace, goroutine: u64) -> Vec<(State, &str, u64)> {
     let spans = trace.goroutines[&goroutine].iter().filter(|span| span.ns() > 100_000);
     spans.map(|span| (span.state, span.reason.as_str(), span.ns() / 100_000)).collect()
@@ -140,7 +140,7 @@ fn the_runtimes_own_words_are_the_tracers() {
     assert_eq!(differences(&trace, goroutine, &told), Vec::<String>::new());
 }
 
-/// The long spans of the window, one by one.
+/// Returns the indexes of the window's spans longer than 600 µs.
 fn each_long_span(told: &Told) -> Vec<usize> {
     (0..told.spans.len()).filter(|i| told.spans[*i].ns() > 600_000).collect()
 }
@@ -163,7 +163,7 @@ fn every_lie_about_a_long_state_is_noticed() {
     }
 }
 
-/// The time line with one span of it falsified.
+/// Returns the timeline with one span falsified, in each way.
 fn lies(good: &Told, i: usize) -> Vec<(&'static str, Told)> {
     let with = |change: &dyn Fn(&mut Vec<Span>)| {
         let mut bad = good.clone();
@@ -188,7 +188,7 @@ fn lies(good: &Told, i: usize) -> Vec<(&'static str, Told)> {
     all
 }
 
-/// Falsifies ranges.
+/// Falsifies a list of ranges.
 type Change = fn(&mut Vec<Range>);
 
 #[test]
@@ -217,7 +217,7 @@ fn every_lie_about_the_collector_is_noticed() {
     }
 }
 
-/// Without the runtime's records a time line knows when a goroutine has a thread, and says nothing of the rest.
+/// Without the runtime's events, a timeline knows when a goroutine has a thread, and nothing about the rest.
 #[test]
 fn a_time_line_that_knows_less_is_held_to_what_it_says() {
     for (name, trace, goroutine) in traces() {

@@ -1,4 +1,4 @@
-//! Collectors that nobody here wrote, as child processes that end with the test.
+//! Third-party OTLP collectors, as child processes that end with the test.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use panicwatch::config::Protocol;
 
 use crate::{PATIENCE, front::Certificate};
 
-/// Where setup puts tools, when `file` is one of them.
+/// Returns set-up's tool directory if it contains `file`; otherwise prints a skip and returns `None`.
 pub(crate) fn tools(file: &str) -> Option<PathBuf> {
     let home = std::env::var_os("PANICWATCH_HOME").map(PathBuf::from);
     let default = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/panicwatch"));
@@ -27,7 +27,7 @@ pub(crate) fn tools(file: &str) -> Option<PathBuf> {
     tools
 }
 
-/// Its ports for gRPC and HTTP.
+/// Ports for gRPC and HTTP.
 pub(crate) type Ports = (u16, u16);
 
 pub(crate) struct Rotel {
@@ -37,7 +37,7 @@ pub(crate) struct Rotel {
 }
 
 impl Rotel {
-    /// On free ports, or on those of one before.
+    /// Starts rotel on free ports, or on the ports of an earlier instance, and waits until it listens.
     pub(crate) async fn start(tools: &Path, ports: Option<Ports>) -> Rotel {
         let dir = tempfile::tempdir().expect("a folder");
         let ports = ports.unwrap_or_else(|| (free_port(), free_port()));
@@ -76,7 +76,8 @@ impl Rotel {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
-    /// The incident is in what it decoded that often: in its log record, and in the first span of its trace.
+    /// Waits until rotel's log contains the incident exactly `times` times: once in its log record, and once in the
+    /// first span of its trace.
     pub(crate) async fn shows(&self, id: &str, times: usize) {
         let line = format!("panicwatch.id: Str({id})");
         let begun = Instant::now();
@@ -91,7 +92,7 @@ impl Rotel {
         }
     }
 
-    /// Ends it at once.
+    /// Kills rotel with SIGKILL and returns its ports.
     pub(crate) fn kill(self) -> Ports {
         self.ports
     }
@@ -109,7 +110,7 @@ fn free_port() -> u16 {
     listener.expect("a port").port()
 }
 
-/// OpenTelemetry's own Python classes behind TLS.
+/// An OTLP/HTTP receiver behind TLS that parses requests with OpenTelemetry's own Python classes.
 pub(crate) struct Judge {
     child: Child,
     output: BufReader<ChildStdout>,
@@ -136,7 +137,7 @@ impl Judge {
         format!("https://127.0.0.1:{}", self.port)
     }
 
-    /// What it has read: so many log records and traces.
+    /// Returns the next `n` log records and traces that the receiver has parsed.
     pub(crate) fn told(&mut self, n: usize) -> Vec<serde_json::Value> {
         let mut line = String::new();
         let mut next = || {

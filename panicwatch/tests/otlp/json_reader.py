@@ -1,6 +1,6 @@
-# Reads OTLP's JSON with OpenTelemetry's own Python classes, which take no field that they do not know, and writes what it
-# says as hexadecimal protobuf: a line for the logs, a line for the traces. Ids are hexadecimal in OTLP's JSON, where
-# protobuf's own has base64.
+# Reads OTLP/JSON with OpenTelemetry's own Python classes, which reject unknown fields, and writes the messages as
+# hexadecimal protobuf: one line for the logs, one for the traces. OTLP/JSON encodes IDs in hexadecimal, where
+# protobuf's JSON mapping has base64.
 import base64
 import json
 import sys

@@ -1,5 +1,5 @@
-//! Delivery by OTLP to collectors that nobody here wrote: rotel by gRPC and HTTP, and OpenTelemetry's own Python classes
-//! behind TLS; and to one that refuses on purpose.
+//! OTLP delivery to third-party collectors: to rotel by gRPC and HTTP, and to OpenTelemetry's own Python classes
+//! behind TLS; and to a collector that rejects on purpose.
 
 mod collectors;
 #[path = "../tls/front.rs"]
@@ -30,7 +30,7 @@ use tokio::sync::watch;
 use collectors::{Judge, Rotel, tools};
 use front::Certificate;
 
-/// Longest time that anything may take here.
+/// Timeout of every wait in these tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 const DOCUMENTS: [&str; 4] = [
@@ -40,7 +40,7 @@ const DOCUMENTS: [&str; 4] = [
     include_str!("../incidents/slow_read.json"),
 ];
 
-/// A store with an outbox, and a sender that empties it.
+/// A store with an outbox, and what a sender needs to drain it.
 pub(crate) struct Bench {
     store: Arc<Store>,
     pub(crate) outbox: Outbox,
@@ -62,7 +62,7 @@ impl Bench {
         Bench { store, outbox, stored, stop, metrics, batches: 0, _dir: dir }
     }
 
-    /// Stores incidents of the ids `prefix`0, `prefix`1 …; the ids.
+    /// Stores `n` incidents with the IDs `prefix`000, `prefix`001 … and returns the IDs.
     pub(crate) fn add(&mut self, prefix: &str, n: usize) -> Vec<String> {
         let of = |i: usize| {
             let mut incident: Incident = serde_json::from_str(DOCUMENTS[i % DOCUMENTS.len()]).expect("one");
@@ -92,7 +92,7 @@ impl Bench {
         ))
     }
 
-    /// Until nothing waits.
+    /// Waits until the outbox is empty.
     pub(crate) async fn emptied(&self) {
         let empty = async {
             while self.outbox.waiting().expect("it is read") > 0 {
@@ -102,7 +102,7 @@ impl Bench {
         tokio::time::timeout(PATIENCE, empty).await.expect("all is sent in time");
     }
 
-    /// Asks the sender to stop, and waits until it has.
+    /// Signals the sender to stop, and waits until it has.
     pub(crate) async fn stopped(&self, sender: tokio::task::JoinHandle<()>) {
         self.stop.send_replace(true);
         let ended = tokio::time::timeout(PATIENCE, sender).await.expect("it stops in time");
@@ -117,7 +117,7 @@ impl Bench {
     }
 }
 
-/// A test's own runtime.
+/// Runs a test's future on a runtime of its own.
 pub(crate) fn block_on(future: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(future);
@@ -189,7 +189,7 @@ fn stopping_with_nobody_there_keeps_what_waits() {
     block_on(async {
         let mut bench = Bench::new();
         bench.add("A", 3);
-        // Nobody listens on it: it was free a moment ago.
+        // Nothing listens on port 9 (discard).
         let sender = bench.start(config("http://127.0.0.1:9".to_owned(), Protocol::Grpc));
         bench.stopped(sender).await;
         assert_eq!(bench.outbox.waiting().expect("it is read"), 3);
@@ -292,7 +292,7 @@ fn opentelemetrys_own_classes_read_the_same_from_json() {
     }
 }
 
-/// Of hexadecimal digits.
+/// Decodes hexadecimal digits.
 fn bytes(hex: &str) -> Vec<u8> {
     let digits = |i: usize| u8::from_str_radix(&hex[i..i + 2], 16).expect("digits");
     (0..hex.len()).step_by(2).map(digits).collect()

@@ -1,5 +1,5 @@
-# A collector that takes OTLP/HTTP with TLS and reads it with OpenTelemetry's own Python classes: a line of JSON for each
-# log record and each trace on standard output. What it listens on is the first line.
+# Receives OTLP/HTTP over TLS and parses it with OpenTelemetry's own Python classes. Prints its port first, then one
+# line of JSON per log record and per trace.
 import gzip
 import json
 import ssl

@@ -1,4 +1,5 @@
-//! A collector that refuses on purpose: what is sent again, what is not, and that one incident does not hold up the others.
+//! A collector that rejects on purpose: what is retried, what is dropped, and that one incident does not block the
+//! others.
 
 use std::sync::{Arc, Mutex};
 
@@ -18,10 +19,10 @@ use prost::Message as _;
 
 use crate::{Bench, block_on, config};
 
-/// What it does with a request: path and ids of the log records.
+/// Answers a request, given its path and the incident IDs of its log records.
 type Rule = Box<dyn FnMut(&str, &[String]) -> Response + Send>;
 
-/// Path and ids.
+/// Path and incident IDs of each accepted request.
 type Taken = Vec<(String, Vec<String>)>;
 
 #[derive(Clone)]

@@ -1,4 +1,4 @@
-//! Damaged code, types and texts: an answer or a sentence, for every address.
+//! Damaged code, types and texts: a result or an error, for every address.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ fn damaged_code_is_survived() {
                 let at = bin.file_offset(entry + next() % (end - entry)).expect("in the file") as usize;
                 damaged[at] = next() as u8;
             }
-            // Types and texts too.
+            // Damages types and texts too.
             for start in [bin.moduledata().types, bin.moduledata().rodata] {
                 let at = bin.file_offset(start).expect("in the file") as usize + (next() % 0x8000) as usize;
                 damaged[at] ^= 1 << (next() % 8);

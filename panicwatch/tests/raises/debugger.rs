@@ -1,4 +1,4 @@
-//! Stops a program where it is about to run an instruction, and reads its registers: ptrace(2), one thread.
+//! Stops the first thread of a program before an instruction and reads its registers, with ptrace(2).
 
 use std::{
     io,
@@ -11,7 +11,8 @@ use std::{
 pub(crate) struct Registers(libc::user_regs_struct);
 
 impl Registers {
-    /// What a register as disassembly writes it holds, as a signed number of its size; `None` for anything else.
+    /// Returns the value of a register named as in the disassembly, as a signed number of its size; `None` for any
+    /// other text.
     pub(crate) fn value(&self, text: &str) -> Option<i64> {
         let r = &self.0;
         let name = text.strip_prefix('%')?;
@@ -43,7 +44,7 @@ impl Registers {
     }
 }
 
-/// A child that is traced, and killed when it is no longer wanted.
+/// A traced child process; dropping the value kills it.
 struct Traced(libc::pid_t, std::process::Child);
 
 impl Drop for Traced {
@@ -67,10 +68,10 @@ impl Traced {
         Ok(traced)
     }
 
-    /// The signal it stopped for.
+    /// Waits until the child stops and returns the signal.
     fn wait(&self) -> io::Result<i32> {
         let mut status = 0;
-        // SAFETY: `status` is written to, and lives.
+        // SAFETY: the call writes to `status`, which outlives it.
         check(i64::from(unsafe { libc::waitpid(self.0, &raw mut status, libc::__WALL) }))?;
         if libc::WIFSTOPPED(status) {
             return Ok(libc::WSTOPSIG(status));
@@ -79,21 +80,21 @@ impl Traced {
     }
 
     fn resume(&self, signal: i32) -> io::Result<()> {
-        // SAFETY: the child is stopped; no memory of ours is involved.
+        // SAFETY: the child is stopped; no memory of this process is involved.
         check(unsafe { libc::ptrace(libc::PTRACE_CONT, self.0, 0, signal) }).map(drop)
     }
 
     fn registers(&self) -> io::Result<Registers> {
-        // SAFETY: a struct of integers; all zeroes is one.
+        // SAFETY: a struct of integers, for which all zeroes is valid.
         let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
-        // SAFETY: the kernel fills the struct it is given the address of.
+        // SAFETY: the kernel fills the struct whose address it is given.
         check(unsafe { libc::ptrace(libc::PTRACE_GETREGS, self.0, 0, &raw mut registers) })?;
         Ok(Registers(registers))
     }
 
     /// Replaces the first byte of the instruction at `at` with a breakpoint.
     fn stop_at(&self, at: u64) -> io::Result<()> {
-        // SAFETY: reads a word of the child, which is stopped. -1 is a word too; code is never all ones.
+        // SAFETY: reads a word of the child, which is stopped. -1 could be a word too, but code is never all ones.
         let word = check(unsafe { libc::ptrace(libc::PTRACE_PEEKTEXT, self.0, at, 0) })?;
         let changed = word & !0xff | 0xcc;
         // SAFETY: writes a word of the child, which is stopped.
@@ -105,12 +106,12 @@ fn check(result: i64) -> io::Result<i64> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Whether programs can be traced here.
+/// Checks whether programs can be traced on this machine.
 pub(crate) fn works() -> io::Result<()> {
     Traced::start(Path::new("/bin/true"), "").map(drop)
 }
 
-/// The registers when `exe argument` first comes to the instruction at `at`, on its first thread.
+/// Returns the registers when `exe argument` first reaches the instruction at `at`, on its first thread.
 pub(crate) fn registers_at(exe: &Path, argument: &str, at: u64) -> io::Result<Registers> {
     let traced = Traced::start(exe, argument)?;
     traced.stop_at(at)?;

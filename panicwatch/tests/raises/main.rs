@@ -1,5 +1,5 @@
-//! What raises, against what the runtime says when it does: every kind of panic, each in a function of its own,
-//! compiled by every Go release at hand.
+//! Predicted panics, compared with what the runtime reports when they occur: every kind of panic, each in a function
+//! of its own, compiled by every installed Go release.
 
 mod damage;
 mod debugger;
@@ -15,12 +15,12 @@ use panicwatch::{
 };
 use support::{Toolchain, fixture, toolchains};
 
-/// One line of the fixture.
+/// One line of the fixture's output.
 #[derive(Debug)]
 struct Case {
     name: String,
     fault: bool,
-    /// Link-time, as `runtime.Callers` has it.
+    /// Link-time return address, as from `runtime.Callers`.
     pc: u64,
     go_type: String,
     text: String,
@@ -46,7 +46,7 @@ fn run(exe: &Path, bin: &GoBinary) -> Vec<Case> {
         .collect()
 }
 
-/// What kind of panic has this text.
+/// Returns the kind of panic that has this text.
 fn kind_of(case: &Case) -> (&'static str, Option<BoundsCode>) {
     let text = case.text.strip_prefix("runtime error: ").unwrap_or(&case.text);
     let bounds = |code| ("bounds", Some(code));
@@ -87,12 +87,12 @@ fn kind_of(case: &Case) -> (&'static str, Option<BoundsCode>) {
 
 fn build(toolchain: &Toolchain, flags: &[&str], exe: &Path) -> GoBinary {
     toolchain.build(&fixture("raises"), flags, exe);
-    // Read, not mapped: the next build writes the same file.
+    // Read, not mapped: the next build overwrites the same file.
     let bytes = std::fs::read(exe).expect("the binary");
     GoBinary::parse(Arc::new(bytes)).unwrap_or_else(|e| panic!("go{}: {e}", toolchain.release))
 }
 
-/// Every way to ask about one raise gives the same.
+/// Checks that every address that belongs to one raise gives the same result; returns how many were checked.
 fn check_addresses(bin: &GoBinary, said: &RaisedBy, what: &str) -> usize {
     let checks = said.checks.iter().flat_map(|c| [Some(c.jump), c.compare]).flatten();
     let mut asked = 0;
@@ -105,7 +105,7 @@ fn check_addresses(bin: &GoBinary, said: &RaisedBy, what: &str) -> usize {
     asked
 }
 
-/// A constant operand is the number in the error's text; names and texts are the program's.
+/// Checks that a constant operand is a number in the error's text, and that names and texts are the program's.
 fn check_facts(case: &Case, said: &RaisedBy, what: &str) -> usize {
     let mut facts = 0;
     let constants = said.operands.iter().filter(|_| matches!(said.kind, Kind::Bounds { .. }));
@@ -164,7 +164,7 @@ const MODES: [(&str, &[&str]); 4] = [
     ("pie", &["-buildmode=pie"]),
 ];
 
-/// The default with every release, the others with an old and a new one.
+/// The default mode with every release, the others with some old and new ones.
 fn modes(toolchain: &Toolchain) -> &'static [(&'static str, &'static [&'static str])] {
     if matches!(toolchain.minor(), 19 | 23 | 26) { &MODES } else { &MODES[..1] }
 }
@@ -193,7 +193,7 @@ fn the_kind_said_is_the_kind_raised() {
     }
 }
 
-/// Case, callee up to 1.25, operands as the optimising compiler has them in every release.
+/// Case, callee up to Go 1.25, and operands as the optimizing compiler has them in every release.
 type Expected = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
 const OPERANDS: &[Expected] = &[
@@ -265,12 +265,12 @@ fn operands_are_where_the_register_abi_puts_the_parameters() {
     }
 }
 
-/// The numbers in a text.
+/// Returns the numbers in a text.
 fn numbers(text: &str) -> Vec<i64> {
     text.split(|c: char| !c.is_ascii_digit() && c != '-').filter_map(|n| n.parse().ok()).collect()
 }
 
-/// Checks what the registers hold where the operands were seen; how many were looked at.
+/// Checks the values of the operands' registers where the operands were seen; returns how many were checked.
 fn check_values(exe: &Path, case: &Case, said: &RaisedBy, what: &str) -> Option<usize> {
     let seen = said.operands.first()?.seen;
     let at = match seen {
@@ -297,7 +297,7 @@ fn check_values(exe: &Path, case: &Case, said: &RaisedBy, what: &str) -> Option<
             let ours = code.pattern().replace("{x}", &x.to_string()).replace("{y}", &y.to_string());
             let theirs = numbers(&case.text);
             assert_eq!(numbers(&ours)[..theirs.len()], theirs, "{what}: {ours}; {said:#x?}");
-            // Of a negative index Go prints nothing else.
+            // For a negative index Go prints nothing else.
             assert!(theirs.len() == 2 || x < 0, "{what}");
             Some(2)
         }

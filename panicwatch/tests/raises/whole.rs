@@ -1,4 +1,4 @@
-//! How much is said of a whole program: Go's own command, of every release.
+//! How much of a whole program can be described: Go's own command, of every release.
 
 use panicwatch::{
     gobin::GoBinary,
@@ -7,18 +7,18 @@ use panicwatch::{
 
 use crate::support::toolchains;
 
-/// What was said of a whole program.
+/// Counts over a whole program.
 #[derive(Debug, Default)]
 struct Tally {
     functions: usize,
     places: usize,
     bounds: usize,
-    /// Bounds errors both of whose values were found in the comparison.
+    /// Bounds errors for which both values were found in the comparison.
     compared: usize,
-    /// Calls of gopanic, and those whose value's type was found.
+    /// Calls of gopanic, and those for which the type of the value was found.
     panics: usize,
     typed: usize,
-    /// Type assertions, and those whose type was found.
+    /// Type assertions, and those for which the type was found.
     assertions: usize,
     asserted: usize,
 }
@@ -62,7 +62,7 @@ fn of_gos_own_command_nearly_all_is_said() {
         assert!(tally.functions > 8000 && tally.places > 50_000, "go{}", toolchain.release);
         assert!(tally.compared * 100 > tally.bounds * 97, "go{}", toolchain.release);
         assert!(tally.typed * 100 > tally.panics * 85, "go{}", toolchain.release);
-        // The types of generic code are not in it.
+        // The types of generic code are not in the code.
         assert!(tally.asserted * 100 > tally.assertions * 60, "go{}", toolchain.release);
     }
 }

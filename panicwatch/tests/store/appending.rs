@@ -1,4 +1,4 @@
-//! What a batch does, once or twice.
+//! Effects of a batch that is written once or twice.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ fn a_batch_written_twice_counts_once() {
     let first = batch(0..10, 3);
     assert_eq!(store.append(&first).expect("written"), [id(0), id(1), id(2)], "those that opened a group");
     assert!(store.append(&first).expect("written").is_empty());
-    // As a daemon does that does not know whether its predecessor wrote it.
+    // As written by a restarted daemon that cannot know whether its predecessor wrote the incidents.
     let other = Batch { id: 7, counters: Vec::new(), ..first };
     assert!(store.append(&other).expect("written").is_empty());
     assert_eq!(store.size().expect("sizes").1, 10);

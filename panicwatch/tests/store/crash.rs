@@ -1,4 +1,4 @@
-//! A daemon that is killed at any moment.
+//! A daemon that is killed at an arbitrary moment.
 
 use std::{
     env,
@@ -14,13 +14,14 @@ use panicwatch::store::{Archive as _, Outbox, Query, Store};
 
 use crate::made::{batch, id, incident, open};
 
-/// In the environment of the child: where its store is, and the number of its first incident.
+/// Environment variables of the child: the directory of its store, and the number of its first incident.
 const DIR: &str = "PANICWATCH_TEST_STORE";
 const FIRST: &str = "PANICWATCH_TEST_FIRST";
 const ROUNDS: u64 = 25;
 const GROUPS: u64 = 5;
 
-/// Appends for ever; says the last number of each batch once it is written, and of each incident that it sent.
+/// Appends forever; prints the last number of each batch after writing it, and of the incidents after marking them as
+/// sent.
 fn child(dir: &Path, first: u64) {
     let store = Arc::new(open(dir, &["sent", "waits"]).store);
     let outbox = Outbox::new(store.clone(), "sent");
@@ -63,7 +64,7 @@ fn killed_at_any_moment_nothing_is_lost_or_half() {
         let waiting = |name| Outbox::new(store.clone(), name).waiting().expect("a number");
         assert_eq!(waiting("waits"), there);
         let unsent = there - there / 8 * 2;
-        // Of the last batch of each round it may have been killed before sending.
+        // The child may have been killed before it marked incidents of the last batch of each round as sent.
         assert!((unsent..=unsent + 2 * (round + 1)).contains(&waiting("sent")), "{} wait", waiting("sent"));
         let outbox = Outbox::new(store.clone(), "sent");
         let waits: Vec<String> =
@@ -87,7 +88,8 @@ fn listed(store: &Store) -> u64 {
     }
 }
 
-/// Lets the child write from incident `first` on; gives how many are said to be written, and those it said to be sent.
+/// Lets the child write from incident `first` on, then kills it; returns how many incidents are written and the
+/// numbers of those sent, both as reported by the child.
 fn run_and_kill(dir: &Path, first: u64, time: Duration) -> (u64, Vec<u64>) {
     let mut child = Command::new(env::current_exe().expect("this test"))
         .args(["--exact", "crash::killed_at_any_moment_nothing_is_lost_or_half", "--nocapture"])
@@ -110,7 +112,7 @@ fn run_and_kill(dir: &Path, first: u64, time: Duration) -> (u64, Vec<u64>) {
         }
         (written, sent)
     });
-    // Not before it has begun.
+    // Waits until the child has created its store.
     while dir.join("incidents.redb").metadata().map_or(0, |meta| meta.len()) == 0 {
         thread::sleep(Duration::from_millis(1));
     }

@@ -1,4 +1,4 @@
-//! Files that somebody or something else has changed.
+//! Store files that something else has changed.
 
 use std::{fs, os::unix::fs::FileExt as _, path::Path};
 
@@ -18,7 +18,8 @@ fn written(dir: &Path) -> Vec<u8> {
     fs::read(dir.join(FILE)).expect("the file")
 }
 
-/// Opens a store whose file is `bytes`: either all is as it was written, or the file is kept and a new one begun.
+/// Opens a store whose file is `bytes` and reports whether it was found damaged: either all content is intact, or the
+/// file is moved aside and a new one is created.
 fn open_changed(bytes: &[u8], what: &str) -> bool {
     let dir = tempfile::tempdir().expect("a directory");
     fs::write(dir.path().join(FILE), bytes).expect("written");
@@ -54,7 +55,7 @@ fn changed_bytes_are_noticed_or_do_not_matter() {
     let whole = written(dir.path());
     assert!(!open_changed(&whole, "unchanged"));
     let mut noticed = 0;
-    // Everywhere in the file, more at its beginning where its own structure is.
+    // Flips bits all over the file, and more densely at its beginning, which holds the database's own structure.
     let step = whole.len() / 100;
     let places = (0..320).step_by(8).chain((0..100).map(|n| n * step + n * 37 % step));
     for place in places.filter(|place| *place < whole.len()) {
@@ -92,7 +93,7 @@ fn damage_under_an_open_store_is_put_aside_too() {
     for at in (4096..length).step_by(garbage.len()) {
         file.write_all_at(&garbage, at).expect("written");
     }
-    // Whatever they say, nobody panics.
+    // Reads may return anything, but nothing may panic.
     let _ = store.groups();
     let _ = store.incidents(&Query::default());
     let _ = store.incident(&id(0));

@@ -1,4 +1,4 @@
-//! A disk that is full.
+//! A full disk.
 
 use panicwatch::store::{Archive as _, Error, Store};
 
@@ -58,7 +58,7 @@ fn retention_on_a_full_disk() {
     }
     let bounds = panicwatch::config::Store { max_count: next / 2, ..panicwatch::config::Store::default() };
     let now = incident(next, 3).time.parse().expect("a time");
-    // To remove takes pages as well: it may fail, but not halfway.
+    // Removing also needs free pages: it may fail, but not halfway.
     let gone = store.prune(&bounds, now).unwrap_or(0) as u64;
     assert_eq!(store.size().expect("sizes").1, next - gone);
     assert_eq!(store.incident(&id(gone)).expect("read"), Some(incident(gone, 3)));

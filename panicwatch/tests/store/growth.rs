@@ -1,4 +1,4 @@
-//! Many incidents: what the file grows to, and that everything still can be asked.
+//! Many incidents: how large the file grows, and that all queries still work.
 
 use std::{env, sync::Arc, time::Instant};
 
@@ -46,7 +46,7 @@ fn many_incidents_of_many_groups() {
         serde_json::from_str(include_str!("../incidents/recovered.json")).expect("a document");
     let begin = Instant::now();
     for start in (0..incidents).step_by(500) {
-        // Only the oldest is of this kind of process.
+        // Only the oldest incident has PID 1.
         let one = |n: u64| {
             like.process.args = Some(vec![n.to_string()]);
             let mut one = numbered(like.clone(), n, groups);

@@ -1,4 +1,4 @@
-//! Incidents and stores to test with.
+//! Incidents and stores for the tests.
 
 use std::{path::Path, sync::Arc};
 
@@ -7,10 +7,11 @@ use panicwatch::{
     store::{Batch, Opened, Store},
 };
 
-/// Milliseconds since 1970 of incident 0.
+/// Time of incident 0, in milliseconds since 1970.
 pub(crate) const BEGIN: u64 = 1_767_225_600_000;
 
-/// Incident number `n`: a second after the one before, with a timeline every third time, of group `n % groups`.
+/// Returns incident number `n`: one second after the previous one, with a timeline for every third `n`, in group `n %
+/// groups`.
 pub(crate) fn incident(n: u64, groups: u64) -> Incident {
     let text = match n % 3 {
         0 => include_str!("../incidents/slow_read.json"),
@@ -20,7 +21,7 @@ pub(crate) fn incident(n: u64, groups: u64) -> Incident {
     numbered(serde_json::from_str(text).expect("a document"), n, groups)
 }
 
-/// `like` as incident number `n`.
+/// Turns `like` into incident number `n`.
 pub(crate) fn numbered(mut like: Incident, n: u64, groups: u64) -> Incident {
     like.id = id(n);
     let time = jiff::Timestamp::from_millisecond((BEGIN + n * 1000) as i64).expect("a time");
@@ -34,12 +35,12 @@ pub(crate) fn numbered(mut like: Incident, n: u64, groups: u64) -> Incident {
     like
 }
 
-/// The ID of incident number `n`.
+/// Returns the ID of incident number `n`.
 pub(crate) fn id(n: u64) -> String {
     ulid::Ulid::from_parts(BEGIN + n * 1000, u128::from(n)).to_string()
 }
 
-/// Incidents `numbers` in a batch whose id is that of the first.
+/// Returns a batch of the incidents `numbers`; its ID is the time of the first one, in milliseconds.
 pub(crate) fn batch(numbers: impl IntoIterator<Item = u64>, groups: u64) -> Batch {
     let incidents: Vec<_> = numbers.into_iter().map(|n| (Arc::new(incident(n, groups)), true)).collect();
     let id = incidents
@@ -48,7 +49,7 @@ pub(crate) fn batch(numbers: impl IntoIterator<Item = u64>, groups: u64) -> Batc
     Batch { id, counters: vec![("all".to_owned(), incidents.len() as u64)], incidents, counted: Vec::new() }
 }
 
-/// Opens the store in `dir`.
+/// Opens the store in `dir`, with an outbox for each of `consumers`.
 pub(crate) fn open(dir: &Path, consumers: &[&str]) -> Opened {
     let consumers: Vec<String> = consumers.iter().map(|name| (*name).to_owned()).collect();
     Store::open(dir, &consumers).expect("a store")

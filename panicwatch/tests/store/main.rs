@@ -1,4 +1,5 @@
-//! The incident store: what docs/store.md promises, against a naive model, killed processes, full disks and damaged files.
+//! The incident store: checks what docs/store.md promises, with a naive model, killed processes, full disks and
+//! damaged files.
 
 mod appending;
 mod crash;

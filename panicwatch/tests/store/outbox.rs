@@ -1,4 +1,4 @@
-//! What waits to be sent, and what retention may not touch.
+//! The outbox of each consumer, and retention, which must not remove unsent incidents.
 
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ fn retention_keeps_what_waits() {
     let outbox = Outbox::new(store.clone(), "a");
     let bounds = config::Store { max_count: 100, ..config::Store::default() };
     assert_eq!(prune(&store, &bounds, 300), 0, "all wait");
-    // One in the middle goes on waiting.
+    // One incident in the middle stays unsent.
     let sent: Vec<String> = (0..250).filter(|n| *n != 7).map(id).collect();
     outbox.done(&sent.iter().map(String::as_str).collect::<Vec<_>>()).expect("written");
     assert_eq!(prune(&store, &bounds, 300), 200);

@@ -1,4 +1,4 @@
-//! Asking, against a naive model.
+//! Queries, compared with a naive model.
 
 use panicwatch::{
     incident::{Incident, Kind, Outcome},
@@ -11,7 +11,7 @@ use crate::made::{BEGIN, batch, id, incident, open};
 const INCIDENTS: u64 = 200;
 const GROUPS: u64 = 6;
 
-/// What a reader would pick by hand.
+/// Reports whether `incident` matches `query`, by the naive model.
 fn fits(query: &Query, incident: &Incident) -> bool {
     let text = |text: &String| {
         let text = text.to_lowercase();
@@ -20,7 +20,7 @@ fn fits(query: &Query, incident: &Incident) -> bool {
         let names = incident.panics.iter().filter_map(|panic| panic.value.type_name.as_ref());
         message || function || names.into_iter().any(|name| name.to_lowercase().contains(&text))
     };
-    // All times are of one form, so that their order is that of the texts.
+    // All times have the same format, so they sort as text.
     query.from.as_ref().is_none_or(|from| incident.time >= *from)
         && query.to.as_ref().is_none_or(|to| incident.time < *to)
         && query.pid.is_none_or(|pid| incident.process.pid == pid)
@@ -73,7 +73,7 @@ fn queries() -> impl Strategy<Value = Query> {
         })
 }
 
-/// All pages of a query, one after the other.
+/// Returns the incidents of all pages of a query, in order.
 fn all_pages(store: &Store, mut query: Query) -> Vec<Incident> {
     let mut all = Vec::new();
     loop {
@@ -91,7 +91,7 @@ fn all_pages(store: &Store, mut query: Query) -> Vec<Incident> {
 fn queries_find_what_a_reader_would() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = open(dir.path(), &[]).store;
-    // Not in the order of their times.
+    // Incidents are not stored in the order of their times.
     for start in [100, 0, 150, 50] {
         store.append(&batch(start..start + 50, GROUPS)).expect("written");
     }

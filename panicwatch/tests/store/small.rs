@@ -1,15 +1,15 @@
-//! A disk that is small enough to be filled.
+//! A disk small enough to fill.
 
 use std::{
     path::{Path, PathBuf},
     process::Command,
 };
 
-/// A file system in memory of a few megabytes, gone with it.
+/// A tmpfs of a few megabytes; dropping the value unmounts it.
 pub(crate) struct Small(tempfile::TempDir);
 
 impl Small {
-    /// `None` without the right to mount.
+    /// Mounts the file system; returns `None` without the right to mount.
     pub(crate) fn new() -> Option<Small> {
         let dir = tempfile::tempdir().expect("a directory");
         mount(&["-t", "tmpfs", "-o", "size=3m", "none"], dir.path()).then_some(Small(dir))
@@ -26,7 +26,7 @@ impl Small {
 
 impl Drop for Small {
     fn drop(&mut self) {
-        // Lazily: a thread of a test that failed may still have a file open.
+        // Lazy unmount: a thread of a failed test may still have a file open.
         let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
     }
 }

@@ -1,4 +1,4 @@
-//! An allocator that counts: how much memory a piece of code needs at its height, on its thread.
+//! A counting allocator: measures the peak memory use of a piece of code, per thread.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -6,15 +6,15 @@ use std::{
 };
 
 thread_local! {
-    /// Bytes this thread holds, and the most it held since it was last reset.
+    /// Bytes this thread has allocated, and their peak since the last reset.
     static HELD: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
 }
 
-/// The system's allocator, counted.
+/// The system's allocator with per-thread counting.
 pub(crate) struct Counting;
 
 fn count(change: impl Fn(usize) -> usize) {
-    // A thread that is ending has no counter any more.
+    // A thread that is ending has no counter anymore.
     let _ = HELD.try_with(|held| {
         let (now, most) = held.get();
         let now = change(now);
@@ -22,8 +22,8 @@ fn count(change: impl Fn(usize) -> usize) {
     });
 }
 
-// SAFETY: every call is passed on to the system's allocator as it is; counting allocates nothing, its counter being
-// initialised at compile time and without a destructor.
+// SAFETY: every call is passed on unchanged to the system's allocator; counting allocates nothing, because its counter
+// is initialized at compile time and has no destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(|now| now.saturating_add(layout.size()));
@@ -50,7 +50,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// What `run` gives, and the bytes it needed at its height beyond those held before.
+/// Returns the result of `run` and the peak of the bytes it allocated beyond those held before.
 pub(crate) fn height<T>(run: impl FnOnce() -> T) -> (T, usize) {
     let before = HELD.with(|held| {
         let (now, _) = held.get();

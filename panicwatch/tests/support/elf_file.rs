@@ -1,18 +1,18 @@
-//! The smallest ELF files that hold something: one loaded segment, and sections.
+//! Builds minimal ELF files: one loaded segment, and sections.
 
-/// Section flag: begins with a compression header.
+/// Section flag: the contents begin with a compression header.
 pub(crate) const SHF_COMPRESSED: u64 = 0x800;
 const SHT_PROGBITS: u32 = 1;
 const SHT_STRTAB: u32 = 3;
 const HEADER: usize = 64;
 const PROGRAM_HEADER: usize = 56;
-/// Where the segment is loaded.
+/// Virtual address minus file offset of the segment.
 const BASE: u64 = 0x40_0000;
 
 /// A section: name, flags, contents.
 pub(crate) type Section<'a> = (&'a str, u64, &'a [u8]);
 
-/// An x86-64 program whose one writable segment is `segment`, with `sections` behind it.
+/// Builds an x86-64 program whose only segment, which is writable, is `segment`, followed by `sections`.
 pub(crate) fn build(segment: &[u8], sections: &[Section<'_>]) -> Vec<u8> {
     let mut out = vec![0; HEADER];
     let start = (HEADER + PROGRAM_HEADER).next_multiple_of(16);

@@ -1,7 +1,7 @@
-//! Asks a binary that may be damaged everything there is to ask. What it answers does not matter, only that it does.
+//! Calls every query on a binary that may be damaged. The answers do not matter, only that each call returns.
 //!
-//! Shared by the sweeps (`gobin_damage`) and the fuzz targets (`panicwatch/fuzz`). Must not know how the bytes came
-//! to be damaged.
+//! Shared by the sweeps (`gobin_damage`) and the fuzz targets (`panicwatch/fuzz`). Must not depend on how the bytes
+//! were damaged.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use panicwatch::{
     value::{Decoder, Eface, labels},
 };
 
-/// Where [`hostile_memory`] lies.
+/// Address of [`hostile_memory`].
 pub(crate) const HEAP: u64 = 0x7000_0000;
 
-/// Headers and what needs no more: the program, or why it is none.
+/// Parses the headers and calls everything that needs no more than them; returns the program, or why it is not one.
 pub(crate) fn open(bytes: SharedBytes) -> Result<GoBinary, Error> {
     let _ = identify(Arc::clone(&bytes));
     let bin = GoBinary::parse(bytes)?;
@@ -35,14 +35,14 @@ pub(crate) fn open(bytes: SharedBytes) -> Result<GoBinary, Error> {
     Ok(bin)
 }
 
-/// `n` addresses spread over what the program says is its text.
+/// Returns `n` addresses spread over the program's text, as moduledata has it.
 pub(crate) fn spread(bin: &GoBinary, n: u64) -> impl Iterator<Item = u64> + use<> {
     let module = bin.moduledata();
     let (text, step) = (module.text, (module.etext.wrapping_sub(module.text) / n).max(1));
     (0..n).map(move |i| text.wrapping_add(step.wrapping_mul(i)))
 }
 
-/// Everything about the code at `pc`; the number of frames there.
+/// Calls everything about the code at `pc` and returns the number of frames there.
 pub(crate) fn code_at(bin: &GoBinary, pc: u64) -> usize {
     let Some(f) = bin.find_func(pc) else { return 0 };
     let frames = bin.frames(pc, false).len();
@@ -53,7 +53,7 @@ pub(crate) fn code_at(bin: &GoBinary, pc: u64) -> usize {
         let code = Code { entry: f.entry(), bytes };
         let _ = disasm::around(code, Raise::CallReturningTo(pc), 3, 3, &name);
     }
-    // A stack on which this address returns to itself, for ever.
+    // A stack on which this address is every return address.
     let mut memory = Snapshot::new();
     memory.add(0x1000, [pc.to_le_bytes(); 64].concat());
     let stack = Stack { bin, bias: 0, memory: &memory };
@@ -71,16 +71,16 @@ pub(crate) fn code_at(bin: &GoBinary, pc: u64) -> usize {
     frames
 }
 
-/// What goes through all functions or tasks.
+/// Calls everything that iterates over all functions or init tasks.
 pub(crate) fn whole(bin: &GoBinary) {
     let _ = (bin.function("main.main"), bin.uses_cgo(), plan::plan(bin), bin.inlined_call_count());
     let _ = inittasks::progress(&bin.read_only_memory(0), bin, 0);
-    // With every task under way.
+    // With every init task in progress.
     let memory = Layered { first: bin.read_only_memory(0), second: Repeated(1) };
     let _ = inittasks::progress(&memory, bin, 0);
 }
 
-/// The same byte at every address.
+/// Memory in which every read returns this byte followed by zeros.
 struct Repeated(u8);
 
 impl panicwatch::memory::Memory for Repeated {
@@ -93,7 +93,7 @@ impl panicwatch::memory::Memory for Repeated {
     }
 }
 
-/// Addresses of type descriptors: those of errors and Stringers, and of others at most `others`.
+/// Returns the addresses of type descriptors: all errors and Stringers, and at most `others` other types.
 pub(crate) fn type_addresses(bin: &GoBinary, others: usize) -> Vec<u64> {
     let (context, memory) = (TypeContext::of(bin, 0), bin.read_only_memory(0));
     let types = Types::new(&memory, &context);
@@ -113,7 +113,7 @@ pub(crate) fn type_addresses(bin: &GoBinary, others: usize) -> Vec<u64> {
     speaking
 }
 
-/// A page in which every word is an address in the page itself, a small number, or one of `words`.
+/// Returns a page in which each word is an address in the page itself, a small number, or one of `words`.
 pub(crate) fn hostile_memory(words: &[u64]) -> Vec<u8> {
     let mut next = words.iter().copied().cycle();
     let word = |i: u64| match i % 4 {
@@ -124,7 +124,7 @@ pub(crate) fn hostile_memory(words: &[u64]) -> Vec<u8> {
     (0..512).map(word).flat_map(u64::to_le_bytes).collect()
 }
 
-/// Everything about the type at `addr`, and values of it in `heap` (see [`hostile_memory`]).
+/// Calls everything about the type at `addr`, and decodes values of it in `heap` (see [`hostile_memory`]).
 pub(crate) fn type_at(bin: &GoBinary, context: &TypeContext, addr: u64, heap: &Snapshot) {
     let memory = Layered { first: heap, second: bin.read_only_memory(0) };
     let types = Types::new(&memory, context);
@@ -141,7 +141,7 @@ pub(crate) fn type_at(bin: &GoBinary, context: &TypeContext, addr: u64, heap: &S
     }
 }
 
-/// The profiler labels that hostile memory makes.
+/// Decodes profiler labels from hostile memory.
 pub(crate) fn labels_in(heap: &Snapshot) {
     for minor in [22, 24] {
         let _ = labels(heap, minor, HEAP);
@@ -149,7 +149,7 @@ pub(crate) fn labels_in(heap: &Snapshot) {
     }
 }
 
-/// The struct layouts in the debug information. What `dwarf::parse` does besides is asked for elsewhere.
+/// Checks the struct layouts in the debug information. The rest of `dwarf::parse` is exercised elsewhere.
 pub(crate) fn debug_info(bytes: &[u8]) -> Result<(), dwarf::DwarfError> {
     let version = GoVersion { major: 1, minor: 24, patch: 0, devel: false, raw: String::new() };
     let Some(table) = RuntimeLayout::for_version(&version) else { return Ok(()) };

@@ -1,24 +1,24 @@
-//! Building the Go programs the tests look at, with every toolchain there is.
+//! Builds the Go fixtures with every installed toolchain.
 
 use std::{
     path::{Path, PathBuf},
     process::Command,
 };
 
-/// Releases the tests want.
+/// Go releases that the tests use.
 const RELEASES: [&str; 8] =
     ["1.19.8", "1.21.13", "1.22.10", "1.23.9", "1.24.11", "1.25.5", "1.26.6", "1.27.3"];
 
 /// A Go installation.
 #[derive(Debug, Clone)]
 pub(crate) struct Toolchain {
-    /// As in [`RELEASES`].
+    /// One of [`RELEASES`].
     pub(crate) release: &'static str,
-    /// The go command, in GOROOT/bin.
+    /// Path of the go command, in GOROOT/bin.
     pub(crate) go: PathBuf,
 }
 
-/// Where something was looked for in vain.
+/// Prints that `what` is skipped because it exists in none of `places`.
 pub(crate) fn skip(what: &str, places: &[PathBuf]) {
     #[expect(clippy::print_stdout, reason = "a skip is said aloud")]
     {
@@ -26,12 +26,12 @@ pub(crate) fn skip(what: &str, places: &[PathBuf]) {
     }
 }
 
-/// Those found; each missing one is printed as skipped.
+/// Returns the installed toolchains; prints each missing one as skipped.
 pub(crate) fn toolchains() -> Vec<Toolchain> {
     RELEASES.into_iter().filter_map(Toolchain::find).collect()
 }
 
-/// Where set-up puts things.
+/// Returns the directory into which set-up installs.
 pub(crate) fn cache() -> PathBuf {
     std::env::var_os("PANICWATCH_HOME").filter(|home| !home.is_empty()).map_or_else(
         || {
@@ -55,12 +55,12 @@ impl Toolchain {
         Some(Self { release, go: go? })
     }
 
-    /// 24 of 1.24.11.
+    /// Returns the minor version: 24 for 1.24.11.
     pub(crate) fn minor(&self) -> u16 {
         self.release.split('.').nth(1).and_then(|m| m.parse().ok()).expect("a release")
     }
 
-    /// The go command, offline, with a build cache of its own.
+    /// Returns the go command, offline and with a build cache of its own.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.go);
         command
@@ -72,12 +72,12 @@ impl Toolchain {
         command
     }
 
-    /// Builds the package in directory `source` to `out` with more flags.
+    /// Builds the package in directory `source` to `out` with additional flags.
     pub(crate) fn build(&self, source: &Path, flags: &[&str], out: &Path) {
         self.build_with(&[], source, flags, out);
     }
 
-    /// The same with other environment variables.
+    /// Like [`build`](Self::build), with additional environment variables.
     pub(crate) fn build_with(&self, env: &[(&str, &str)], source: &Path, flags: &[&str], out: &Path) {
         let output = self
             .command()
@@ -95,7 +95,7 @@ impl Toolchain {
     }
 }
 
-/// A fixture's directory.
+/// Returns a fixture's directory.
 pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/go").join(name)
 }

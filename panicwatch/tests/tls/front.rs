@@ -1,4 +1,5 @@
-//! TLS in front of a server that speaks none: a certificate that nobody else trusts, and a proxy that has it.
+//! TLS in front of a server that does not speak it: a certificate trusted only by clients that are given it, and a
+//! proxy that uses it.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -12,18 +13,18 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-/// A certificate for localhost and 127.0.0.1, with its key, in a folder of its own.
+/// A certificate for localhost and 127.0.0.1 and its key, in a temporary directory.
 pub(crate) struct Certificate(tempfile::TempDir);
 
 impl Certificate {
-    /// `None`, which is said, without openssl.
+    /// Creates the certificate; without openssl, prints a skip and returns `None`.
     pub(crate) fn make() -> Option<Certificate> {
         let certificate = Certificate(tempfile::tempdir().expect("a folder"));
         let made = Command::new("openssl")
             .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
             .args(["-days", "2", "-subj", "/CN=localhost"])
             .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
-            // It is its own authority, and no authority over others.
+            // Self-signed, and not a CA for other certificates.
             .args(["-addext", "basicConstraints=critical,CA:FALSE"])
             .arg("-keyout")
             .arg(certificate.key())
@@ -54,7 +55,8 @@ impl Certificate {
         path.display().to_string()
     }
 
-    /// Takes TLS at a port of its own and passes on to `server` what comes; its address. Lives as long as the test.
+    /// Terminates TLS on a port of its own, forwards connections to `server`, and returns its address. Runs until the
+    /// test process ends.
     pub(crate) fn in_front_of(&self, server: SocketAddr) -> SocketAddr {
         let certificates: Result<Vec<_>, _> =
             CertificateDer::pem_file_iter(self.cert()).expect("a file").collect();
@@ -66,7 +68,7 @@ impl Certificate {
             .with_no_client_auth()
             .with_single_cert(certificates.expect("certificates"), key)
             .expect("a pair");
-        // gRPC wants to hear that it is HTTP/2; who offers only the older one gets that.
+        // gRPC requires HTTP/2 to be negotiated; a client that offers only HTTP/1.1 gets that.
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -80,7 +82,7 @@ impl Certificate {
                 while let Ok((stream, _)) = listener.accept().await {
                     let acceptor = acceptor.clone();
                     tokio::spawn(async move {
-                        // Who does not trust the certificate goes here.
+                        // Fails if the client does not trust the certificate.
                         let Ok(mut outer) = acceptor.accept(stream).await else { return };
                         let mut inner = TcpStream::connect(server).await.expect("the server listens");
                         let _ = tokio::io::copy_bidirectional(&mut outer, &mut inner).await;

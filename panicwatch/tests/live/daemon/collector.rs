@@ -1,4 +1,4 @@
-//! rotel, an OpenTelemetry collector that nobody here wrote: prints what it got.
+//! Runs rotel, a third-party OpenTelemetry collector that logs what it receives.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -24,7 +24,7 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    /// `None`, said aloud, when it is not there.
+    /// Starts the collector; prints a skip and returns `None` if it is not installed.
     pub(super) fn start() -> Result<Option<Collector>> {
         let program = toolchain::home().join("tools/rotel/rotel-agent");
         if !program.is_file() {
@@ -46,7 +46,7 @@ impl Collector {
         until("the collector", || Ok(TcpStream::connect(("127.0.0.1", self.port)).is_ok().then_some(())))
     }
 
-    /// Ends it and starts it again; what it printed stays.
+    /// Kills the collector and starts it again; its log is kept.
     pub(super) fn restart(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
@@ -54,16 +54,16 @@ impl Collector {
         self.listens()
     }
 
-    /// For gRPC.
+    /// Returns the URL of its gRPC endpoint.
     pub(super) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Waits until it has printed each of these; as a log record and as a span, so twice at least.
+    /// Waits until the log contains each ID at least twice: as a log record and as a span.
     pub(super) fn has_each(&self, ids: &BTreeSet<&str>) -> Result<()> {
         let lacking = || -> Result<Vec<String>> {
             let mut seen: HashMap<&str, usize> = HashMap::new();
-            // It can be a gigabyte, and have bytes that are no text.
+            // The log can be a gigabyte, and can contain bytes that are not UTF-8.
             for line in BufReader::new(File::open(self.dir.path().join("log"))?).split(b'\n') {
                 let line = line?;
                 let line = String::from_utf8_lossy(&line);

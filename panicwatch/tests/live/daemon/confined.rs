@@ -1,4 +1,4 @@
-//! What the daemon and its hooks may still do once it runs.
+//! Confinement of the running daemon and of its hooks.
 
 use std::{fs, path::Path};
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::host::{Host, until};
 
-/// Every thread of the daemon has the filter and only the listed capabilities, and so has a hook.
+/// Every thread of the daemon has the seccomp filter and only the listed capabilities, and so does a hook.
 pub(super) fn confined(built: &Path) -> Result<()> {
     let mut host = Host::new("")?;
     let result = host.dir.path().join("hook");
@@ -16,7 +16,7 @@ pub(super) fn confined(built: &Path) -> Result<()> {
     );
     host.configure(&format!("[[hook]]\nname = \"look\"\ncommand = [\"sh\", \"-c\", {script:?}]\n"))?;
     let program = host.program("shop", built)?;
-    // Before the daemon, so that its probes are in when it says that it is ready.
+    // Started before the daemon, so that its probes are attached when the daemon reports ready.
     let dies = host.run(&program, &["400", "20ms", "die"])?;
     dies.wait_for("ready")?;
     let mut daemon = host.start()?;

@@ -1,4 +1,4 @@
-//! The disk of the store is full: everything else goes on, and a stop reports what it loses.
+//! A full disk under the store: everything else keeps working, and a stop reports which incidents it loses.
 
 use std::{collections::BTreeSet, fs, io::Write as _, path::Path, process::Command};
 
@@ -8,7 +8,7 @@ use panicwatch::incident::Outcome;
 use super::host::{Daemon, Host, until};
 use crate::run;
 
-/// A small file system that ends with the test.
+/// A small tmpfs; dropping the value unmounts it.
 struct Small<'a>(&'a Path);
 
 impl<'a> Small<'a> {
@@ -19,7 +19,7 @@ impl<'a> Small<'a> {
         Ok(Small(at))
     }
 
-    /// Writes until no byte fits.
+    /// Writes until the file system is full.
     fn fill(&self) -> Result<()> {
         let mut file = fs::File::create(self.0.join("filler"))?;
         while file.write_all(&[0; 4096]).is_ok() {}
@@ -29,12 +29,12 @@ impl<'a> Small<'a> {
 
 impl Drop for Small<'_> {
     fn drop(&mut self) {
-        // Lazily: a daemon of a test that failed may still have it.
+        // Lazy unmount: the daemon of a failed test may still use it.
         let _ = Command::new("umount").arg("-l").arg(self.0).status();
     }
 }
 
-/// Recovered and fatal panics that were counted.
+/// Returns the numbers of recovered and of fatal panics in the metrics.
 fn sums(daemon: &Daemon) -> Result<(u64, u64)> {
     let sums = daemon.metrics()?;
     let of = |outcome: &str| sums.get(outcome).copied().unwrap_or(0);
@@ -58,12 +58,12 @@ pub(super) fn full(built: &Path) -> Result<()> {
     ))?;
     let program = host.program("shop", built)?;
     let mut daemon = host.start()?;
-    // The first panics of a new binary may come before its probes.
+    // The first panics of a new binary may precede its probes.
     host.run(&program, &["100", "5ms", "die"])?.finish()?;
     until("its death", || Ok(daemon.metrics()?.contains_key("fatal").then_some(())))?;
     let (mut recovered, mut fatal) = sums(&daemon)?;
     small.fill()?;
-    // The store's file may have free pages yet.
+    // The store's file may still have free pages.
     until("the disk to be full", || {
         host.run(&program, &["20", "2ms", "die"])?.finish()?;
         (recovered, fatal) = (recovered + 20, fatal + 1);

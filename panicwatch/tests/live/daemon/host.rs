@@ -1,4 +1,4 @@
-//! A daemon under test, its programs, and asking it.
+//! A daemon under test, the programs it watches, and clients for its API.
 
 use std::{
     collections::BTreeMap,
@@ -18,33 +18,33 @@ use tempfile::TempDir;
 
 use crate::run::{self, DEADLINE, PANICWATCH, Running};
 
-/// A directory with a daemon's state and configuration, and the programs that it shall watch: no others on this machine.
+/// A directory with a daemon's state and configuration, and the only programs on this machine that the daemon watches.
 pub(super) struct Host {
     pub(super) dir: TempDir,
     more: String,
     hold: bool,
-    /// Incidents of a group that are kept a minute.
+    /// Incidents kept per group and minute; 0 keeps all.
     group_rate: u32,
 }
 
-/// A running daemon.
+/// A running daemon and the address of its HTTP server.
 pub(super) struct Daemon {
     pub(super) running: Running,
     address: String,
 }
 
 impl Host {
-    /// `more` of the configuration, beside a selection of the programs in its own directory.
+    /// Creates a host; `more` is appended to a configuration that selects the programs in its own directory.
     pub(super) fn new(more: &str) -> Result<Host> {
         Ok(Host { dir: TempDir::new()?, more: more.to_owned(), hold: false, group_rate: 600 })
     }
 
-    /// New binaries are held.
+    /// Creates a host whose daemon holds the exec of new binaries.
     pub(super) fn holding() -> Result<Host> {
         Ok(Host { hold: true, ..Host::new("")? })
     }
 
-    /// Every incident is kept, however many there are of a group.
+    /// Makes the daemon keep every incident, regardless of the size of its group.
     pub(super) fn everything(&mut self) {
         self.group_rate = 0;
     }
@@ -53,7 +53,7 @@ impl Host {
         self.dir.path().join("panicwatch.toml")
     }
 
-    /// Writes the configuration, with `more` in place of what it had.
+    /// Writes the configuration, replacing the additional part with `more`.
     pub(super) fn configure(&mut self, more: &str) -> Result<()> {
         more.clone_into(&mut self.more);
         let dir = self.dir.path().display();
@@ -77,17 +77,17 @@ impl Host {
         Ok(Daemon { running, address })
     }
 
-    /// A program of its own, so that nobody else's processes are among those watched.
+    /// Copies a program into the host's directory, so that other tests' processes are not among those watched.
     pub(super) fn program(&self, name: &str, built: &Path) -> Result<PathBuf> {
         let path = self.dir.path().join(name);
-        // Not over a file that may be running.
+        // Renamed into place: the existing file may be running.
         let new = self.dir.path().join(format!("{name}.new"));
         fs::copy(built, &new)?;
         fs::rename(new, &path)?;
         Ok(path)
     }
 
-    /// Starts `program`, its output in a file.
+    /// Starts `program` with its standard output, the books, in a file.
     pub(super) fn run(&self, program: &Path, args: &[&str]) -> Result<Shop> {
         let books = tempfile::Builder::new().prefix("books").tempfile_in(self.dir.path())?;
         let child = Command::new(program)
@@ -101,30 +101,30 @@ impl Host {
     }
 }
 
-/// A line of a program's books.
+/// A line of a program's books: one panic.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
-    /// It died of it.
+    /// Whether the process died of the panic.
     pub(super) died: bool,
-    /// When it was written: at the end of a recovered panic, before a deadly one.
+    /// Time at which the program wrote the line: at the end of a recovered panic, or before a fatal one.
     pub(super) unix_ns: i64,
 }
 
-/// A running program that keeps books.
+/// A running program that writes a line for each of its panics to a file, its books.
 pub(super) struct Shop {
     pub(super) child: Child,
     books: PathBuf,
 }
 
 impl Shop {
-    /// Recovered panics and deaths that it wrote down so far.
+    /// Returns the numbers of recovered panics and of deaths written so far.
     pub(super) fn books(&self) -> Result<(u64, u64)> {
         let entries = self.entries()?;
         let died = entries.iter().filter(|entry| entry.died).count() as u64;
         Ok((entries.len() as u64 - died, died))
     }
 
-    /// All that it wrote down so far.
+    /// Returns all entries written so far; an incomplete last line is ignored.
     pub(super) fn entries(&self) -> Result<Vec<Entry>> {
         let text = fs::read_to_string(&self.books)?;
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
@@ -137,14 +137,14 @@ impl Shop {
             .collect()
     }
 
-    /// Waits until its books have a line that begins so.
+    /// Waits until a line of the books begins with `word`.
     pub(super) fn wait_for(&self, word: &str) -> Result<()> {
         until(&format!("{word:?} in its books"), || {
             Ok(fs::read_to_string(&self.books)?.lines().any(|line| line.starts_with(word)).then_some(()))
         })
     }
 
-    /// Waits for its end: how it ended, and its books.
+    /// Waits until the process has ended; returns its exit code (128 plus the signal, if killed) and its books.
     pub(super) fn finish(mut self) -> Result<(i32, (u64, u64))> {
         let start = Instant::now();
         loop {
@@ -168,7 +168,7 @@ impl Drop for Shop {
     }
 }
 
-/// Waits until `look` gives something.
+/// Polls `look` until it returns `Some`, at most for [`DEADLINE`].
 pub(super) fn until<R>(what: &str, mut look: impl FnMut() -> Result<Option<R>>) -> Result<R> {
     let start = Instant::now();
     loop {
@@ -181,12 +181,12 @@ pub(super) fn until<R>(what: &str, mut look: impl FnMut() -> Result<Option<R>>) 
 }
 
 impl Daemon {
-    /// Where it listens.
+    /// Returns the address of the daemon's HTTP server.
     pub(super) fn address(&self) -> &str {
         &self.address
     }
 
-    /// Status and body of a GET.
+    /// Sends a GET request and returns the status and body.
     pub(super) fn get(&self, path: &str) -> Result<(u16, String)> {
         let mut stream = TcpStream::connect(&self.address)?;
         stream.set_read_timeout(Some(DEADLINE))?;
@@ -199,14 +199,14 @@ impl Daemon {
         Ok((status, body.to_owned()))
     }
 
-    /// A JSON answer.
+    /// Sends a GET request and parses the JSON response.
     pub(super) fn json(&self, path: &str) -> Result<serde_json::Value> {
         let (status, body) = self.get(path)?;
         ensure!(status == 200, "{path}: {status}: {body}");
         serde_json::from_str(&body).with_context(|| format!("{path} gives {body:?}"))
     }
 
-    /// All stored incidents, newest first.
+    /// Returns all stored incidents, newest first.
     pub(super) fn incidents(&self) -> Result<Vec<Incident>> {
         let mut all = Vec::new();
         let mut path = "/api/v1/incidents?limit=1000".to_owned();
@@ -220,7 +220,7 @@ impl Daemon {
         }
     }
 
-    /// Sums of `panicwatch_panics_total` by outcome.
+    /// Returns the sums of `panicwatch_panics_total` by outcome.
     pub(super) fn metrics(&self) -> Result<BTreeMap<String, u64>> {
         let (_, text) = self.get("/metrics")?;
         let mut sums = BTreeMap::new();
@@ -235,7 +235,7 @@ impl Daemon {
         Ok(sums)
     }
 
-    /// Sums of the groups' counts by outcome.
+    /// Returns the sums of the groups' counts by outcome.
     pub(super) fn groups(&self) -> Result<BTreeMap<String, u64>> {
         let answer = self.json("/api/v1/groups")?;
         let mut sums = BTreeMap::new();
@@ -247,7 +247,7 @@ impl Daemon {
         Ok(sums)
     }
 
-    /// Waits until metrics and groups both say so many recovered and fatal.
+    /// Waits until metrics and groups both report these numbers of recovered and fatal panics.
     pub(super) fn wait_for_sums(&self, recovered: u64, fatal: u64) -> Result<()> {
         let is = |sums: &BTreeMap<String, u64>| {
             let of = |outcome: &str| sums.get(outcome).copied().unwrap_or(0);
@@ -260,7 +260,7 @@ impl Daemon {
         })
     }
 
-    /// Tells it to stop and waits for it.
+    /// Stops the daemon with SIGTERM and waits until it has ended without an error.
     pub(super) fn stop(&mut self) -> Result<()> {
         run::signal(self.running.child.id(), libc::SIGTERM)?;
         let output = self.running.finish()?;
@@ -269,14 +269,14 @@ impl Daemon {
         Ok(())
     }
 
-    /// Kills it.
+    /// Kills the daemon with SIGKILL.
     pub(super) fn kill(&mut self) -> Result<()> {
         run::signal(self.running.child.id(), libc::SIGKILL)?;
         self.running.finish().map(drop)
     }
 }
 
-/// Writes bytes over a file in place, as a careless deployment does.
+/// Overwrites a file in place, as a careless deployment does.
 pub(super) fn overwrite(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(File::create(path)?.write_all(bytes)?)
 }

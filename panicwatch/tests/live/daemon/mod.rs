@@ -1,4 +1,4 @@
-//! The daemon on real programs, judged by the books that these keep themselves.
+//! The daemon on real programs, compared with the books that these programs keep themselves.
 
 mod collector;
 mod confined;
@@ -65,7 +65,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// A process that is no Go program until it loads a Go library.
+/// A process that is not a Go program until it loads a Go library.
 fn library(toolchain: &std::result::Result<Toolchain, String>) -> Verdict {
     let toolchain = match toolchain {
         Ok(toolchain) => toolchain,
@@ -117,7 +117,7 @@ fn watched(test: Test, toolchain: &std::result::Result<Toolchain, String>) -> Ve
     }
 }
 
-/// Processes that were there before the daemon, that start while it runs, and one too short for its first run to be seen.
+/// Finds processes that run before the daemon starts, that start while it runs, and one that exits at once.
 fn finds(built: &Path) -> Result<()> {
     let mut host = Host::new("")?;
     let program = host.program("shop", built)?;
@@ -139,21 +139,21 @@ fn finds(built: &Path) -> Result<()> {
     })?;
     let of = |pid| incidents.iter().filter(|incident| incident.process.pid == pid).count() as u64;
     ensure!(of(pids.1) == 21 && of(pids.2) == 1, "{} and {}", of(pids.1), of(pids.2));
-    // Probes are in before it says that it is ready, and its books were read after that.
+    // The probes are attached before the daemon reports ready, and the books were read after that.
     ensure!(of(pids.0) > 400 - at_start && of(pids.0) <= 401, "{} of {}", of(pids.0), 401 - at_start);
     for incident in &incidents {
         ensure!(incident.process.args.as_ref().is_some_and(|args| args.len() == 4), "{:?}", incident.process);
         ensure!(incident.process.exe.as_deref() == program.to_str(), "{:?}", incident.process);
         ensure!(incident.timeline.is_none(), "a list is without timelines");
     }
-    // Of recovered ones timelines may come too fast.
+    // Recovered panics may exceed the rate of timelines; a death always has one.
     let death = incidents.iter().find(|incident| incident.outcome == Outcome::Fatal).context("a death")?;
     let whole = daemon.json(&format!("/api/v1/incidents/{}", death.id))?;
     ensure!(whole["timeline"].is_object(), "the whole has one");
     daemon.stop()
 }
 
-/// A new build under the old name, and one that is deleted while it runs.
+/// A new build under the old name, and a binary that is deleted while it runs.
 fn replaced(built: &Path) -> Result<()> {
     let mut host = Host::new("")?;
     let program = host.program("shop", built)?;
@@ -165,13 +165,13 @@ fn replaced(built: &Path) -> Result<()> {
     new.wait_for("recovered 3")?;
     fs::remove_file(&program)?;
     ensure!(old.finish()?.0 == 0 && new.finish()?.0 == 0, "they end as they would alone");
-    // The very first panics of a new file may come before its probes: of each file for 150 ms at most.
+    // The first panics of a new file may precede its probes: at most those of 150 ms per file.
     let sums = until("the sums", || {
         let recovered = daemon.metrics()?.get("recovered").copied().unwrap_or(0);
         Ok((recovered >= 90).then_some(recovered))
     })?;
     ensure!(sums <= 120, "{sums} panics");
-    // Probes would keep the deleted files' disk space.
+    // Attached probes would keep the deleted files' disk space in use.
     until("probes to leave deleted binaries", || {
         let probes = daemon.json("/api/v1/probes")?;
         Ok(probes["binaries"].as_array().is_some_and(Vec::is_empty).then_some(()))
@@ -179,7 +179,7 @@ fn replaced(built: &Path) -> Result<()> {
     daemon.stop()
 }
 
-/// Of two processes of one binary one is left out.
+/// One of two processes of the same binary is excluded, and so is the only process of another binary.
 fn selects(built: &Path) -> Result<()> {
     let mut host = Host::new("[[watch.exclude]]\ncommand = [\" noise$\"]\n")?;
     let (program, other) = (host.program("shop", built)?, host.program("other", built)?);
@@ -217,7 +217,7 @@ fn selects(built: &Path) -> Result<()> {
     daemon.stop()
 }
 
-/// The first run of a binary, over within a millisecond.
+/// The first process of a new binary, which exits within a millisecond.
 fn holds(built: &Path) -> Result<()> {
     let mut host = Host::holding()?;
     let mut daemon = host.start()?;
@@ -229,14 +229,14 @@ fn holds(built: &Path) -> Result<()> {
         );
     }
     daemon.wait_for_sums(3, 3)?;
-    // Whoever waits for a daemon that is killed goes on.
+    // An exec that waits for a daemon continues when the daemon is killed.
     daemon.kill()?;
     let program = host.program("last", built)?;
     ensure!(host.run(&program, &["1", "0s", "die"])?.finish()? == (2, (1, 1)), "it ends as it would alone");
     Ok(())
 }
 
-/// SIGSTOP of a daemon that holds new binaries: execs of files that it knows, and of new ones, go on.
+/// SIGSTOP of a daemon that holds new binaries: execs of known and of new files continue.
 fn stopped(built: &Path) -> Result<()> {
     let mut host = Host::holding()?;
     let daemon = host.start()?;
@@ -255,7 +255,7 @@ fn stopped(built: &Path) -> Result<()> {
         Ok(text.lines().find_map(|line| line.strip_prefix(released)?.parse::<u64>().ok()).filter(|n| *n > 0))
     };
     until("the exec to be counted as released", released)?;
-    // It responds again, and holds.
+    // The daemon responds again, and holds execs again.
     let program = host.program("held", built)?;
     ensure!(host.run(&program, &["1", "0s", "die"])?.finish()? == (2, (1, 1)), "it ends as it would alone");
     let held =
@@ -263,9 +263,9 @@ fn stopped(built: &Path) -> Result<()> {
     until("the death of a program that was held", held)
 }
 
-/// Programs that are gone before anybody looks at them, of a binary that has its probes.
+/// Processes that end before the daemon can read them in /proc, of a binary whose probes are attached.
 fn dies_at_once(built: &Path) -> Result<()> {
-    // Several at once keep whoever looks busy.
+    // Several at once keep process discovery busy.
     const ROUNDS: u64 = 25;
     const AT_ONCE: u64 = 6;
     let mut host = Host::new("")?;
@@ -291,7 +291,7 @@ fn dies_at_once(built: &Path) -> Result<()> {
     daemon.wait_for_sums(of("recovered") + of("counted") + all, of("fatal") + all)
 }
 
-/// Killed in the middle: what was stored is there, counted on, and the gap is told.
+/// The daemon is killed midway: stored incidents are kept, the counts continue, and the gap is reported.
 fn killed(built: &Path) -> Result<()> {
     let mut host = Host::new("")?;
     let program = host.program("shop", built)?;
@@ -326,7 +326,7 @@ fn killed(built: &Path) -> Result<()> {
     daemon.stop()
 }
 
-/// A panic that is under way when the daemon is told to stop is told of as far as it was seen.
+/// A panic in progress when the daemon is stopped is reported as far as it was seen.
 fn stops(built: &Path) -> Result<()> {
     let mut host = Host::new("")?;
     let program = host.program("shop", built)?;
@@ -346,7 +346,7 @@ fn stops(built: &Path) -> Result<()> {
     daemon.stop()
 }
 
-/// Another selection while programs run; a file that is refused changes nothing.
+/// Changes the selection while programs run; a rejected configuration file changes nothing.
 fn reloads(built: &Path) -> Result<()> {
     let mut host = Host::new("")?;
     let program = host.program("shop", built)?;
@@ -378,7 +378,7 @@ fn reloads(built: &Path) -> Result<()> {
     daemon.stop()
 }
 
-/// Somebody copies another file over a binary that no process runs any more: its pages vanish under our reading.
+/// A file is copied over a binary that no process runs any longer: pages vanish from the daemon's mapping of it.
 fn overwritten(built: &Path) -> Result<()> {
     let mut host = Host::new("")?;
     let program = host.program("shop", built)?;
@@ -399,7 +399,7 @@ fn overwritten(built: &Path) -> Result<()> {
     daemon.stop()
 }
 
-/// Two containers of one image: the same file by two mounts. Each panic is told once, by its own process.
+/// Two containers of one image: the same file in two mounts. Each panic is reported once, for its own process.
 fn mounts(built: &Path) -> Result<()> {
     let mut host = Host::new("")?;
     let image = TempDir::new()?;
@@ -412,7 +412,7 @@ fn mounts(built: &Path) -> Result<()> {
         .map(|name| Mount::overlay(&host.dir.path().join(name), &layers))
         .collect::<Result<_>>()?;
     let mut daemon = host.start()?;
-    // Both are known before anything is counted: the first runs bring their probes.
+    // The first runs make the daemon attach probes to both files before anything is counted.
     for name in ["one", "two"] {
         host.run(&host.dir.path().join(name).join("shop"), &["30", "20ms", "exit"])?.finish()?;
     }
@@ -431,7 +431,7 @@ fn mounts(built: &Path) -> Result<()> {
                 daemon.incidents()?.into_iter().filter(|it| it.process.pid == pid).collect::<Vec<_>>();
             Ok((found.len() >= 21).then_some(found))
         })?;
-        // Seen twice, a panic would be a chain of two.
+        // A panic that is seen twice would appear as a chain of two.
         let once =
             |it: &panicwatch::incident::Incident| it.panics.len() == 1 && it.panics[0].defers.len() <= 1;
         ensure!(found.iter().all(once), "panics are told twice: {:?}", found[0].panics);
@@ -445,7 +445,7 @@ fn mounts(built: &Path) -> Result<()> {
     daemon.stop()
 }
 
-/// A mount that ends with the test.
+/// A mount point; dropping the value unmounts it.
 struct Mount(std::path::PathBuf);
 
 impl Mount {
@@ -460,7 +460,7 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // Lazily: a daemon of a test that failed may still have it.
+        // Lazy unmount: the daemon of a failed test may still use it.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }

@@ -1,4 +1,4 @@
-//! New binaries whose first process ends before it is looked at: the next process of each is watched.
+//! New binaries whose first process ends before the daemon can read it: the next process of each is watched.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +12,7 @@ use super::host::{Daemon, Host, until};
 
 const BINARIES: usize = 60;
 
-/// Runs `program` with `name` as its first argument, to its end: it panics twice, and dies of the second.
+/// Runs `program` to its end with `name` as its argv[0]: it panics twice, and dies of the second panic.
 fn run(program: &Path, name: &str, dir: &Path) -> Result<()> {
     let mut command = Command::new(name);
     command.args(["1", "0s", "die"]).current_dir(dir).env("PATH", dir);
@@ -28,7 +28,7 @@ pub(super) fn binaries(built: &Path) -> Result<()> {
     let daemon = host.start()?;
     let dir = host.dir.path();
     for (n, (program, name)) in programs.iter().zip(&names).enumerate() {
-        // By its path, and as a shell starts it: by its name, found on PATH.
+        // Started by path, and as a shell does: by name, found on PATH.
         let path = program.to_string_lossy();
         run(program, if n % 2 == 0 { &path } else { name }, dir)?;
     }

@@ -1,4 +1,4 @@
-//! Many binaries and processes that panic at random, with the daemon killed in the middle: everything must add up.
+//! Many binaries and processes that panic at random, with the daemon killed midway: all counts must add up.
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +20,8 @@ use super::{
 };
 use crate::{need, run};
 
-/// Binaries, processes at once, the longest pause between two panics of one, and for how long.
+/// Returns the number of binaries, of concurrent processes, the longest pause between two panics of one process, and
+/// the duration of the test.
 fn size() -> (usize, usize, &'static str, Duration) {
     if need::full() {
         (40, 400, "8s", Duration::from_secs(600))
@@ -29,8 +30,9 @@ fn size() -> (usize, usize, &'static str, Duration) {
     }
 }
 
-/// Processes of many binaries come and go, the disk is full for a while, the daemon is killed in the middle and the collector too; outside the gap that is
-/// told, metrics, groups, store, JSON lines and OTLP have what the programs' books have.
+/// Processes of many binaries come and go, the disk is full for a while, and the daemon and the collector are killed
+/// midway. Outside the reported gap, metrics, groups, store, JSON lines and OTLP have exactly the panics in the
+/// programs' books.
 pub(super) fn adds_up(built: &Path) -> Result<()> {
     let (binaries, processes, pause, time) = size();
     let mut collector = Collector::start()?;
@@ -79,13 +81,13 @@ pub(super) fn adds_up(built: &Path) -> Result<()> {
     daemon.stop()
 }
 
-/// A small disk of its own.
+/// A small tmpfs for the store; dropping the value unmounts it.
 struct Disk(PathBuf);
 
 impl Disk {
     fn mount(at: &Path) -> Result<Disk> {
         fs::create_dir(at)?;
-        // What ten minutes give must find room on it.
+        // The incidents of ten minutes must fit.
         let size = if need::full() { "size=4g" } else { "size=600m" };
         let status = Command::new("mount").args(["-t", "tmpfs", "-o", size, "tmpfs"]).arg(at).status()?;
         ensure!(status.success(), "a file system in memory cannot be mounted: {status}");
@@ -112,12 +114,12 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Lazily: a daemon of a test that failed may still have it.
+        // Lazy unmount: the daemon of a failed test may still use it.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
-/// Programs that run, and the books of those that are over.
+/// Running programs, and the books of those that have ended.
 struct Street {
     running: Vec<Shop>,
     books: Vec<Entry>,
@@ -210,7 +212,7 @@ fn judge(books: &[Entry], daemon: &Daemon, jsonl: &Path, collector: Option<&Coll
     Ok(())
 }
 
-/// What it uses when nothing happens: told, and bounded far above what it should be.
+/// Prints what the daemon uses at rest and checks it against a limit far above the expected value.
 fn at_rest(daemon: &Daemon) -> Result<()> {
     let own = daemon.json("/api/v1/status")?["own"].clone();
     let memory = own["memory_bytes"].as_u64().unwrap_or(u64::MAX);

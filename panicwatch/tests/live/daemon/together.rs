@@ -1,5 +1,5 @@
-//! Everything real at once: a Go service that crashes, Prometheus that scrapes and evaluates the alert rules, a collector,
-//! a browser on the page; each shows the same incident.
+//! Everything together: a Go service that crashes, Prometheus that scrapes and evaluates the alert rules, a collector,
+//! and a browser on the page; each shows the same incident.
 
 use std::{
     collections::BTreeSet,
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{chromium::Chromium, run, toolchain};
 
-/// Scrapes a daemon.
+/// A Prometheus server that scrapes a daemon.
 struct Prometheus {
     child: Child,
     port: u16,
@@ -52,7 +52,7 @@ impl Prometheus {
         Ok(Some(Prometheus { child, port }))
     }
 
-    /// An answer of its API; `None` while it does not answer.
+    /// Sends a query to its API; returns `None` while it does not respond.
     fn ask(&self, path: &str) -> Option<serde_json::Value> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
@@ -110,7 +110,7 @@ pub(super) fn all(built: &Path) -> Result<()> {
         Ok(all.into_iter().find(|it| it.process.pid == pid && it.outcome == Outcome::Fatal))
     })?;
     if let Some(browser) = &mut browser {
-        // The page that was open tells of it by itself.
+        // The open page shows the incident without a reload.
         browser.until("document.body.innerText.includes('closed for good')");
         browser.open(&format!("http://{}/#/incidents/{}", daemon.address(), death.id));
         browser.until("document.querySelector('h1')?.textContent.includes('closed for good')");
@@ -135,7 +135,8 @@ pub(super) fn all(built: &Path) -> Result<()> {
             let answer = prometheus.ask(query);
             Ok(answer.filter(|answer| answer["data"]["result"][0]["value"][1] == "1"))
         })?;
-        // A single death is an alert once Prometheus has known the daemon for five minutes; a loop of them is at once.
+        // A single death is an alert once Prometheus has scraped the daemon for five minutes; a crash loop is one at
+        // once.
         for _ in 0..2 {
             ensure!(
                 host.run(&program, &["0", "0s", "die"])?.finish()?.0 == 2,

@@ -1,4 +1,5 @@
-//! Go code that begins to run where no probes are yet: on late file systems, in memory, in libraries, after an exec from a thread.
+//! Go code that starts before probes are attached to its file: on file systems mounted later, in memory, in libraries,
+//! and after an exec from another thread.
 
 use std::{fs, path::Path, process::Command};
 
@@ -13,7 +14,7 @@ use crate::{
     toolchain::Toolchain,
 };
 
-/// Runs a script, with the ticker as $1 and a directory as $2.
+/// Runs a shell script under panicwatch, with the ticker as $1 and a directory as $2.
 fn script(toolchain: &Toolchain, starter: &[&str], text: &str) -> Result<()> {
     let path = fixture("ticker", toolchain)?.display().to_string();
     let dir = TempDir::new()?;
@@ -39,7 +40,7 @@ pub(super) fn mounted_elsewhere(toolchain: &Toolchain) -> Result<()> {
     script(toolchain, &["unshare", "-m"], "mount -t tmpfs none $2; cp $1 $2/app; exec $2/app 1s")
 }
 
-/// No mount of a memfd's file system can be marked: it is watched from some moment on, and says so.
+/// The mount of memfds cannot be marked: the process is watched from a later moment on, and the incidents report that.
 pub(super) fn in_memory(toolchain: &Toolchain) -> Result<()> {
     let path = fixture("ticker", toolchain)?.display().to_string();
     let dir = TempDir::new()?;
@@ -56,7 +57,7 @@ pub(super) fn in_memory(toolchain: &Toolchain) -> Result<()> {
     Ok(())
 }
 
-/// The exit of the first thread is not that of the process.
+/// The exit of the thread group leader is not the exit of the process.
 pub(super) fn exec_thread(toolchain: &Toolchain) -> Result<()> {
     let path = fixture("execthread", toolchain)?.display().to_string();
     let dir = TempDir::new()?;
@@ -90,7 +91,7 @@ pub(super) fn exec_thread_attached(toolchain: &Toolchain) -> Result<()> {
 
 const LIBRARY: Flavour = Flavour { name: "c-shared", flags: &["-buildmode=c-shared"] };
 
-/// A Go library and a C program that loads it.
+/// Builds a Go library and a C program that loads it; returns both paths.
 pub(crate) fn host(toolchain: &Toolchain, dir: &Path) -> Result<(String, String)> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/go/clibrary");
     let library = gobuild::build(toolchain, &source, LIBRARY, &[("CGO_ENABLED", "1")])?;
@@ -99,7 +100,7 @@ pub(crate) fn host(toolchain: &Toolchain, dir: &Path) -> Result<(String, String)
     gcc.args(["-x", "c"]).arg(source.join("host.txt")).arg("-o").arg(&host).arg("-ldl");
     let built = gcc.output().context("gcc")?;
     ensure!(built.status.success(), "gcc: {}", String::from_utf8_lossy(&built.stderr));
-    // Of its own: other tests use the same library at the same time.
+    // A copy: other tests use the same library at the same time.
     let copy = dir.join("library.so");
     fs::copy(&library, &copy)?;
     Ok((copy.display().to_string(), host.display().to_string()))
@@ -114,7 +115,7 @@ fn library_panics(incidents: &[Incident], stderr: &str) -> Result<()> {
     Ok(())
 }
 
-/// Named on the command line, it is covered from its first instruction.
+/// A library named on the command line is covered from its first instruction.
 pub(super) fn library(toolchain: &Toolchain) -> Result<()> {
     let dir = TempDir::new()?;
     let (library, host) = host(toolchain, dir.path())?;
@@ -128,7 +129,7 @@ pub(super) fn library(toolchain: &Toolchain) -> Result<()> {
     Ok(())
 }
 
-/// Found among the mappings, some time after it was loaded.
+/// A library found among the process's mappings some time after it was loaded.
 pub(super) fn library_later(toolchain: &Toolchain) -> Result<()> {
     let dir = TempDir::new()?;
     let (library, host) = host(toolchain, dir.path())?;
@@ -166,9 +167,9 @@ pub(super) fn library_attached(toolchain: &Toolchain) -> Result<()> {
     library_panics(&run::incidents(&file)?, &output.stderr)
 }
 
-/// A program started through the dynamic loader is no executable of its process.
+/// A program started through the dynamic loader is not its process's executable.
 pub(super) fn through_loader(toolchain: &Toolchain) -> Result<()> {
-    // Where the x86-64 ABI has it. https://man7.org/linux/man-pages/man8/ld.so.8.html
+    // Path fixed by the x86-64 ABI. https://man7.org/linux/man-pages/man8/ld.so.8.html
     let loader = "/lib64/ld-linux-x86-64.so.2";
     let path = fixture("callback", toolchain)?.display().to_string();
     let dir = TempDir::new()?;

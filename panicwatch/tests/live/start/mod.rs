@@ -1,4 +1,5 @@
-//! What users start: programs whose Go code no one announces, that outlive their starter, or whose reports cannot be written.
+//! Ways users start programs: Go code that starts without notice, programs that outlive their starter, and reports
+//! that cannot be written.
 
 mod late;
 
@@ -85,7 +86,7 @@ fn fixture(dir: &str, toolchain: &Toolchain) -> Result<PathBuf> {
         .map_err(|reason| anyhow::anyhow!("not built: {reason}"))
 }
 
-/// `panicwatch COMMAND -o FILE OPTIONS…`
+/// Returns the command `panicwatch COMMAND -o FILE OPTIONS…`.
 fn panicwatch(command: &str, file: &Path, options: &[&str]) -> Command {
     let mut panicwatch = Command::new(PANICWATCH);
     panicwatch.arg(command).arg("-o").arg(file).args(options);
@@ -96,13 +97,14 @@ fn messages(incidents: &[Incident]) -> Vec<&str> {
     incidents.iter().map(|incident| incident.message.as_deref().unwrap_or("?")).collect()
 }
 
-/// Why the start of its process is not covered, as the incident says.
+/// Returns the reason that the incident has for an uncovered process start.
 pub(crate) fn start_up(incident: &Incident) -> Option<&str> {
     incident.missing.iter().find(|missing| missing.what == "start-up").map(|missing| missing.reason.as_str())
 }
 
-/// The counts of a `ticker` seen at least once in each of its last moments: none is missing from the first one seen on. Where the
-/// first is not the ticker's first, every incident says that the start was not covered.
+/// Checks the incidents of a `ticker` that was watched until its end: from the first panic seen to its last, none is
+/// missing or duplicated. If the first one seen is not the ticker's first, every incident must report that the start
+/// was not covered.
 pub(crate) fn ticks(incidents: &[Incident], stdout: &str) -> Result<()> {
     let total: u64 =
         stdout.rsplit(' ').next().unwrap_or_default().trim().parse().context(stdout.to_owned())?;
@@ -116,15 +118,17 @@ pub(crate) fn ticks(incidents: &[Incident], stdout: &str) -> Result<()> {
     Ok(())
 }
 
-/// Bytes that are no UTF-8, ignored and blocked signals reach the program as they do alone.
+/// Arguments that are not valid UTF-8, and ignored and blocked signals, reach the program as they do without
+/// panicwatch.
 fn inherits(toolchain: &Toolchain) -> Result<()> {
     let path = fixture("inherited", toolchain)?;
     let bad = OsStr::from_bytes(b"caf\xe9.txt");
-    // HUP and USR1 are signals that panicwatch handles, PIPE one that Rust's runtime changes.
+    // panicwatch handles HUP and USR1; Rust's runtime changes PIPE.
     let under = |options: &[&str], program: &[&OsStr]| {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "trap '' HUP PIPE USR1; exec \"$@\"", "sh"]).args(options).args(program);
-        // Makes the standard library fork: by posix_spawn the C library would ignore signal 32 in the child.
+        // An empty pre_exec makes the standard library fork: with posix_spawn, the C library would ignore signal 32 in
+        // the child.
         // SAFETY: the closure does nothing.
         unsafe { command.pre_exec(|| Ok(())) };
         run::finish(command)
@@ -136,10 +140,10 @@ fn inherits(toolchain: &Toolchain) -> Result<()> {
         &[PANICWATCH, "run", "-o", &file],
         &[PANICWATCH, "init-trace", "-o", &file, "--"],
     ];
-    // A Go program handles most signals: grep shows what it was given.
+    // A Go program handles most signals: grep shows the dispositions that it inherited.
     let grep = ["grep", "^Sig[IB]", "/proc/self/status"].map(OsStr::new);
     let bare = under(&[], &grep)?;
-    // Whoever started the tests may ignore further signals.
+    // The process that started the tests may ignore further signals.
     let ignored = bare.stdout.lines().find_map(|line| line.strip_prefix("SigIgn:\t")).context("no SigIgn")?;
     let ignored = u64::from_str_radix(ignored, 16)?;
     ensure!(ignored & 0x1201 == 0x1201, "HUP, USR1 and PIPE: {bare:?}");
@@ -164,7 +168,7 @@ fn inherits(toolchain: &Toolchain) -> Result<()> {
     Ok(())
 }
 
-/// Options after PROGRAM are the program's, those before it panicwatch's.
+/// Options after PROGRAM belong to the program, options before it to panicwatch.
 fn without_dashes(toolchain: &Toolchain) -> Result<()> {
     let path = fixture("inherited", toolchain)?.display().to_string();
     let dir = TempDir::new()?;
@@ -179,7 +183,7 @@ fn without_dashes(toolchain: &Toolchain) -> Result<()> {
     Ok(())
 }
 
-/// The program goes on watched, and its status is the command's.
+/// The program keeps running and being watched, and its exit status is the command's.
 fn full_disk(toolchain: &Toolchain) -> Result<()> {
     let path = fixture("ticker", toolchain)?.display().to_string();
     let output = run::finish(with(panicwatch("run", Path::new("/dev/full"), &["--"]), &[&path, "200ms"]))?;
@@ -195,12 +199,12 @@ fn with(mut command: Command, args: &[&str]) -> Command {
     command
 }
 
-/// How many panics a `ticker` says that it had.
+/// Returns the number of panics that a `ticker` printed at its end.
 fn count(stdout: &str) -> Result<u64> {
     stdout.rsplit(' ').next().unwrap_or_default().trim().parse().context(stdout.to_owned())
 }
 
-/// Status 0, one sentence about the first failure, and the number at the end.
+/// Checks for status 0, one sentence about the first failure, and the number of lost incidents at the end.
 fn lost(output: &crate::compare::runs::Output, number: u64) -> Result<()> {
     ensure!(output.status == 0, "{output:?}");
     let said = output.stderr.matches("No space left on device").count();
@@ -254,7 +258,7 @@ fn full_disk_traces(toolchain: &Toolchain) -> Result<()> {
     Ok(())
 }
 
-/// A program that starts another in the background and ends before it.
+/// A program that starts another one in the background and exits first.
 fn left_running(toolchain: &Toolchain) -> Result<()> {
     let path = fixture("ticker", toolchain)?.display().to_string();
     let dir = TempDir::new()?;
@@ -264,7 +268,7 @@ fn left_running(toolchain: &Toolchain) -> Result<()> {
     let pid = output.stdout.trim();
     let named = output.stderr.contains(&format!("(pid {pid})"))
         && output.stderr.contains(&format!("panicwatch attach --pid {pid}"));
-    // It was started for this test, and may have ended already.
+    // This test started the process, which may have ended already.
     let _ = run::signal(pid.parse()?, libc::SIGKILL);
     ensure!(output.status == 3 && named, "{output:?}");
     Ok(())
@@ -281,7 +285,8 @@ fn waits(toolchain: &Toolchain) -> Result<()> {
     ticks(&run::incidents(&file)?, &output.stdout)
 }
 
-/// `--kill-on-exit` ends the program with a killed panicwatch; `exec` has the test that without it the program goes on.
+/// `--kill-on-exit` ends the program when panicwatch is killed; a test in `exec` checks that the program continues
+/// without it.
 fn killed_with_us(toolchain: &Toolchain) -> Result<()> {
     let path = fixture("ticker", toolchain)?;
     let dir = TempDir::new()?;
@@ -300,7 +305,7 @@ fn killed_with_us(toolchain: &Toolchain) -> Result<()> {
     Ok(())
 }
 
-/// One sentence, instead of waiting for ever.
+/// One sentence instead of blocking forever.
 fn pipes_and_devices() -> Verdict {
     let dir = TempDir::new()?;
     let pipe = dir.path().join("pipe");

@@ -1,5 +1,5 @@
-//! The overhead budgets: a source that costs too much is paused, and every timeline that the pause touches says so; nothing that
-//! neighbours do pauses what an idle server needs.
+//! The overhead budgets: a source that costs too much is paused, and every timeline affected by the pause reports it.
+//! Activity of other processes does not pause the sources that an idle server needs.
 
 use std::{
     io::{Read as _, Write as _},
@@ -22,7 +22,8 @@ use crate::{
     run::{self, Program},
 };
 
-/// Fifty thousand system calls a second, each recorded twice: some percent of a core, where one is allowed.
+/// Fifty thousand system calls per second, each recorded twice: some percent of a core, where the budget is one
+/// percent.
 pub(crate) fn sheds(built: &Built, seconds: &str) -> Verdict {
     let program =
         Program::new(&built.path, &["flood", seconds]).with(&["--level", "kernel", "--budget", "1"]);
@@ -40,7 +41,7 @@ pub(crate) fn sheds(built: &Built, seconds: &str) -> Verdict {
     Ok(End::Passed)
 }
 
-/// A level that is asked for is recorded in full, whatever it costs.
+/// A level that the user requests is recorded in full, whatever it costs.
 pub(crate) fn honours_a_level(built: &Built, seconds: &str) -> Verdict {
     let run = run::watched(&Program::new(&built.path, &["flood", seconds]).with(&["--level", "kernel"]))?;
     ensure!(run.output.status == 0, "exit status {}: {}", run.output.status, run.output.stderr);
@@ -50,18 +51,18 @@ pub(crate) fn honours_a_level(built: &Built, seconds: &str) -> Verdict {
         let off: Vec<String> = off.map(ToString::to_string).collect();
         ensure!(off.is_empty(), "disabled: {off:?}");
     }
-    // On a busy machine the program may have had no CPU in some of the windows.
+    // On a busy machine the program may have had no CPU time in some of the windows.
     let with_calls = lines.iter().filter_map(|line| calls(line).ok()).filter(|calls| *calls > 0).count();
     ensure!(with_calls > 0, "no system call is in any of {} timelines", lines.len());
     Ok(End::Passed)
 }
 
-/// Part of the window for which the state of the panicking goroutine is known, at least, percent.
+/// Minimum share of the window for which the state of the panicking goroutine is known, in percent.
 const KNOWN: u64 = 95;
-/// Round trips of the neighbours between two rests of a millisecond: 20 000 switches a second.
+/// Round trips of the neighbours between two pauses of a millisecond: 20 000 switches per second.
 const BURST: usize = 10;
 
-/// The incidents of a server that does nothing else, beside neighbours that switch all the time, at default settings.
+/// Incidents of an otherwise idle server next to neighbours that constantly switch, at default settings.
 pub(crate) fn idle_beside_neighbours(built: &Built, count: &str) -> Verdict {
     let server = match fixtures::build("neighbours", DEFAULT, &Ok(built.toolchain.clone()))? {
         Ok((_, server)) => server,
@@ -82,12 +83,12 @@ pub(crate) fn idle_beside_neighbours(built: &Built, count: &str) -> Verdict {
         }
         ensure!(why_off(line, "switch")?.is_none(), "incident {n}: {:?}", why_off(line, "switch")?);
     }
-    // The host may be busy with other things: a thread that is held up between two goroutines leaves a gap.
+    // The host may be busy with other work: a thread that is delayed between two goroutines leaves a gap.
     ensure!(less.len() * 10 <= run.incidents.len(), "{less:?}");
     Ok(End::Passed)
 }
 
-/// Two threads that wake each other in turn, until it is dropped.
+/// Two threads that wake each other in turn until the value is dropped.
 struct Neighbours(Arc<AtomicBool>);
 
 impl Neighbours {

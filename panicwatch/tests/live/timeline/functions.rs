@@ -1,4 +1,4 @@
-//! Functions that the user names: every entry in the window, and who entered.
+//! Functions named by the user: every entry within the window, and the goroutine that entered.
 
 use anyhow::{Context, ensure};
 
@@ -9,10 +9,10 @@ use crate::{
     run::{self, Program},
 };
 
-/// The scenario works five times, once after each message.
+/// Number of times the scenario calls the function: once after each message.
 const TURNS: usize = 5;
 
-/// Entries of one function by name, and of none by a pattern that means none.
+/// Records the entries of one function selected by a pattern, and reports a pattern that matches none.
 pub(crate) fn entries(built: &Built, name: &str) -> Verdict {
     let program = |pattern: &'static str| {
         let options = ["--window", "100ms", "--function", pattern, "--budget", "100"];

@@ -1,5 +1,5 @@
-//! The goroutine that ran last on a thread in the Go scheduler, read from the thread's stack where it leaves its CPU: against the
-//! goroutines that the runtime's own records show on that thread.
+//! The goroutine that last ran on a thread in the Go scheduler, read from the thread's stack when the thread leaves
+//! its CPU, compared with the goroutines that the runtime's own events put on that thread.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::{
     run::{self, Program},
 };
 
-/// Wherever a thread rests, the goroutine that is said to have run last is the last one that `runtime.execute` put on it.
+/// Whenever a thread blocks, the goroutine reported as its last is the last one that `runtime.execute` started on it.
 pub(crate) fn is_the_one_executed_last(built: &Built, scenario: &str) -> Verdict {
     let options = ["--level", "runtime", "--window", "50ms"];
     let run = run::watched(&Program::new(&built.path, &[scenario, "/dev/null"]).with(&options))?;
@@ -26,7 +26,7 @@ pub(crate) fn is_the_one_executed_last(built: &Built, scenario: &str) -> Verdict
             (Some("go_run"), Some(thread)) => {
                 executed.insert(thread, goroutine.context("a turn of no goroutine")?);
             }
-            // One that leaves its CPU for a moment may be on its way into the goroutine.
+            // A thread that leaves its CPU only for a moment may be about to enter the goroutine.
             (Some("switch_out"), Some(thread)) if event["name"] == "blocked" => {
                 let said = event["other_goroutine"].as_u64();
                 if let (Some(said), Some(last)) = (said, executed.get(&thread)) {

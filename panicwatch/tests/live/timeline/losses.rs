@@ -1,5 +1,5 @@
-//! What must not be lost: the time line of a process that ends at once, and any record of a stream of them; and what
-//! is lost must be said.
+//! Nothing may be lost: neither the timeline of a process that ends at once nor any record of a continuous stream.
+//! What is lost must be reported.
 
 use std::collections::BTreeSet;
 
@@ -15,10 +15,10 @@ use crate::{
     run::{self, Program, Watched},
 };
 
-/// Ways for the process to end while it panics.
+/// Ways in which the process ends while it panics.
 pub(crate) const ENDINGS: [&str; 3] = ["crash", "exit", "kill"];
 
-/// The goroutine's last milliseconds are told though nobody is left to ask.
+/// The goroutine's last milliseconds are reported although the process no longer exists.
 pub(crate) fn outlives(built: &Built, ending: &str) -> Verdict {
     let program = Program::new(&built.path, &["channel", "-", ending]);
     let run = run::watched(&program.with(&["--level", "runtime"]))?;
@@ -44,7 +44,7 @@ pub(crate) fn outlives(built: &Built, ending: &str) -> Verdict {
     Ok(End::Passed)
 }
 
-/// Numbered system calls at a hundred thousand records a second; every one in every window is there.
+/// Numbered system calls at a hundred thousand records per second: every call in every window is present.
 pub(crate) fn flood(built: &Built, _: &str) -> Verdict {
     let seconds = if need::full() { "60" } else { "5" };
     let mut demanded = 0;
@@ -62,7 +62,7 @@ pub(crate) fn flood(built: &Built, _: &str) -> Verdict {
     Ok(End::Passed)
 }
 
-/// A ring that holds less than a window says so in every incident.
+/// With a ring that holds less than a window, every incident reports the loss.
 pub(crate) fn small_ring(built: &Built, slots: &str) -> Verdict {
     let room = slots.parse::<u64>()? * processors()?;
     let mut too_many = 0;
@@ -85,21 +85,21 @@ pub(crate) fn small_ring(built: &Built, slots: &str) -> Verdict {
     Ok(End::Passed)
 }
 
-/// A system call is recorded when it begins and when it ends.
+/// A system call is recorded at entry and at exit.
 const RECORDS_A_CALL: u64 = 2;
 
-/// How many rings there are.
+/// Returns the number of rings: one per CPU.
 fn processors() -> Result<u64> {
     Ok(std::thread::available_parallelism()?.get() as u64)
 }
 
-/// A panic of the flooding program.
+/// A panic of the flooding program, and what the program printed about it.
 struct Flooded {
     incident: Incident,
     line: Line,
-    /// The number that the program would have given its next call.
+    /// Number that the program would have given its next call.
     next: u64,
-    /// How many calls the program made within the window, at the least.
+    /// Lower bound of the number of calls within the window.
     made: u64,
 }
 
@@ -115,7 +115,7 @@ fn flooded(built: &Built, seconds: &str, slots: Option<&str>) -> Result<Vec<Floo
     };
     let records_a_second = RECORDS_A_CALL * calls * 1_000_000_000 / ns;
     if need::full() && slots.is_none() {
-        // A measurement, not a test among others: it wants a machine that has nothing else to do.
+        // This is a measurement that needs an otherwise idle machine.
         ensure!(records_a_second > 90_000, "the program made {records_a_second} records a second only");
     }
     ensure!(incidents.len() == panics.len(), "{} incidents of {}", incidents.len(), panics.len());
@@ -128,7 +128,7 @@ fn flooded(built: &Built, seconds: &str, slots: Option<&str>) -> Result<Vec<Floo
         .collect()
 }
 
-/// One incident, and what the program said of it.
+/// Combines an incident with the program's line about it.
 fn of(incident: Incident, line: Line, said: &[u64]) -> Result<Flooded> {
     let (next, lots) = said.split_first().context("an empty line")?;
     let text = incident.message.as_deref().unwrap_or_default();
@@ -138,15 +138,15 @@ fn of(incident: Incident, line: Line, said: &[u64]) -> Result<Flooded> {
     Ok(Flooded { incident, line, next: *next, made })
 }
 
-/// As the program has it.
+/// Calls per batch of the fixture (callsAtOnce).
 const CALLS_AT_ONCE: u64 = 5;
 
-/// The numbers of a line.
+/// Parses the numbers of a line.
 fn words(line: &str) -> Vec<u64> {
     line.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok()).collect()
 }
 
-/// The numbers of the calls that began.
+/// Returns the numbers of the calls that began before the panic.
 fn numbers(line: &Line) -> Result<BTreeSet<u64>> {
     let raise = line.number("raise_ns")?;
     let number = |event: &Value| {

@@ -1,5 +1,5 @@
-//! The time line of the last milliseconds: against Go's own execution tracer of the same run, and against what
-//! programs say they did.
+//! The timeline of the last milliseconds, compared with Go's own execution tracer of the same run and with what
+//! programs print about themselves.
 
 mod budget;
 mod functions;
@@ -24,16 +24,16 @@ use crate::{
 };
 use told::Line;
 
-/// The fixture `timeline`, built.
+/// The fixture `timeline`, built with one toolchain.
 pub(crate) struct Built {
     pub(crate) path: PathBuf,
     pub(crate) toolchain: Toolchain,
 }
 
-/// Releases of what says nothing about the release: the oldest, a middle one, the newest.
+/// Releases for tests that do not depend on the release: the oldest, a middle one, the newest.
 const SOME: [&str; 3] = ["1.19", "1.23", "1.27"];
 
-/// Every test of the group.
+/// Returns every test of the group.
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for (version, toolchain) in toolchain::all() {
@@ -82,7 +82,7 @@ fn judge(test: fn(&Built, &str) -> Verdict, argument: &str, toolchain: Result<To
     }
 }
 
-/// The time line of each, sound.
+/// Returns the timeline of each incident after checking that it is sound.
 fn lines(incidents: &[Incident]) -> Result<Vec<Line>> {
     incidents
         .iter()

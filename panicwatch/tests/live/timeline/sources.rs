@@ -1,4 +1,4 @@
-//! Each source can be left out, says so then, and tells something when it is not.
+//! Each source can be disabled; the timeline then reports it as off, and otherwise has its events.
 
 use anyhow::{Context, Result, ensure};
 
@@ -9,17 +9,17 @@ use crate::{
     run::{self, Program},
 };
 
-/// A source.
+/// A source and how to provoke its events.
 pub(crate) struct Source {
-    /// As `--without` takes it.
+    /// Name accepted by `--without`.
     pub(crate) name: &'static str,
-    /// What the document calls its events; samples are none.
+    /// Names of its events in the document; samples have none.
     events: &'static [&'static str],
-    /// What makes the fixture provoke them; none: nothing does so reliably.
+    /// Fixture scenario that provokes them; `None` if nothing does so reliably.
     scenario: Option<&'static str>,
 }
 
-/// All of them.
+/// Every source that can be disabled.
 pub(crate) const SOURCES: [Source; 10] = [
     source("switch", &["switch_out", "switch_in"], Some("channel")),
     source("wakeup", &["waking"], Some("channel")),
@@ -45,7 +45,7 @@ const fn source(
     Source { name, events, scenario }
 }
 
-/// With it and without it.
+/// Runs with the source and without it.
 pub(crate) fn without(built: &Built, name: &str) -> Verdict {
     let source = SOURCES.iter().find(|source| source.name == name).context("a source")?;
     let everything = ["--level", "full", "--budget", "100", "--window", "20ms"];
@@ -60,7 +60,7 @@ pub(crate) fn without(built: &Built, name: &str) -> Verdict {
         "it is off, and {} of its events are told",
         told(source, &without)?
     );
-    // It says so, in one more sentence than what else is off.
+    // The timeline lists it in `off`, in addition to what is off anyway.
     let off =
         |line: &Line| line.list("off").map(|off| off.iter().map(ToString::to_string).collect::<Vec<_>>());
     let (before, after) = (off(&with)?, off(&without)?);
@@ -69,10 +69,10 @@ pub(crate) fn without(built: &Built, name: &str) -> Verdict {
     Ok(End::Passed)
 }
 
-/// How samples can be taken.
+/// Ways in which samples are taken.
 pub(crate) const WAYS_TO_SAMPLE: [&str; 2] = ["tick", "clock"];
 
-/// A goroutine that spins is found spinning, in no kernel's code, whichever way samples are taken.
+/// A spinning goroutine is sampled in its loop and not in the kernel, in both ways of sampling.
 pub(crate) fn samples(built: &Built, way: &str) -> Verdict {
     let options = ["--window", "50ms", "--budget", "100"];
     let mut program = Program::new(&built.path, &["preempt", "/dev/null"]).with(&options);
@@ -84,7 +84,7 @@ pub(crate) fn samples(built: &Built, way: &str) -> Verdict {
     let line = lines(&[only(run.incidents)?])?.pop().context("no time line")?;
     let samples: Vec<&serde_json::Value> =
         line.list("tracks")?.iter().filter_map(|track| track["samples"].as_array()).flatten().collect();
-    // It reads the clock now and then, in the kernel's code for that, which has no name here.
+    // It reads the clock now and then, in the kernel's code for that (vDSO), which has no name here.
     let is_spinning = |frame: &serde_json::Value| {
         frame["function"].as_str().is_some_and(|name| matches!(name, "main.preempt.func1" | "main.work"))
     };
@@ -93,7 +93,7 @@ pub(crate) fn samples(built: &Built, way: &str) -> Verdict {
     };
     let spinning = samples.iter().filter(spins).count();
     let outside = samples.iter().filter(|sample| sample["kernel"].is_null()).count();
-    // Two CPUs in the window of 50 ms have 20 ticks of 250 a second, and 10 of 100.
+    // On two CPUs, a window of 50 ms has 20 ticks at 250 per second, and 10 at 100.
     ensure!(samples.len() >= 4 && spinning * 4 >= samples.len() * 3, "{spinning} of {samples:?}");
     ensure!(outside * 2 >= samples.len(), "{outside} of them not in the kernel: {samples:?}");
     Ok(End::Passed)
@@ -106,7 +106,7 @@ fn line(built: &Built, scenario: &str, options: &[&str]) -> Result<Line> {
     lines(&[only(run.incidents)?])?.pop().context("no time line")
 }
 
-/// How much of a source's is in a time line.
+/// Returns the number of a source's events, or of samples, in a timeline.
 fn told(source: &Source, line: &Line) -> Result<usize> {
     if source.events.is_empty() {
         let samples = line.list("tracks")?.iter().filter_map(|track| track["samples"].as_array());

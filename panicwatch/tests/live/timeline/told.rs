@@ -1,6 +1,6 @@
-//! The time line of an incident's document, in the words of the oracle. Reads the JSON as other tools do.
+//! The timeline of an incident's document in the oracle's terms. Reads the JSON as other tools do.
 //!
-//! Knows the document (docs/timeline.md). Must not know how it came about.
+//! Depends only on the document (docs/timeline.md), not on how it was recorded.
 
 use anyhow::{Context, Result, ensure};
 use panicwatch::incident::Incident;
@@ -8,36 +8,36 @@ use serde_json::Value;
 
 use crate::lanes::{Range, Span, State, compare::Told};
 
-/// None: not recorded.
+/// Ranges of a phase; `None` if it was not recorded.
 type Phases = Option<Vec<Range>>;
 
-/// A time line.
+/// The JSON of a timeline.
 pub(crate) struct Line(Value);
 
 impl Line {
-    /// Of an incident; it must have one.
+    /// Returns the timeline of an incident, which must have one.
     pub(crate) fn of(incident: &Incident) -> Result<Line> {
         let line = serde_json::to_value(&incident.timeline)?;
         ensure!(line.is_object(), "no time line: {:?}", incident.missing);
         Ok(Line(line))
     }
 
-    /// A time or a number of it.
+    /// Returns a time or another number.
     pub(crate) fn number(&self, name: &str) -> Result<u64> {
         self.0[name].as_u64().with_context(|| format!("no {name} in the time line"))
     }
 
-    /// A number of its summary.
+    /// Returns a number of its summary.
     pub(crate) fn summary(&self, name: &str) -> Result<u64> {
         self.0["summary"][name].as_u64().with_context(|| format!("no {name} in {}", self.0["summary"]))
     }
 
-    /// A list of it.
+    /// Returns one of its lists.
     pub(crate) fn list(&self, name: &str) -> Result<&Vec<Value>> {
         self.0[name].as_array().with_context(|| format!("no {name} in the time line"))
     }
 
-    /// The window: from its beginning to the raise.
+    /// Returns the beginning of the window and the time of the raise.
     pub(crate) fn window(&self) -> Result<(u64, u64)> {
         Ok((self.number("from_ns")?, self.number("raise_ns")?))
     }
@@ -47,7 +47,7 @@ impl Line {
         self.0["tracks"].as_array()?.iter().find(of)
     }
 
-    /// What is wrong with it, whatever happened.
+    /// Checks what must hold in every timeline.
     pub(crate) fn sound(&self) -> Result<()> {
         let (from, raise) = self.window()?;
         let to = self.number("to_ns")?;
@@ -88,8 +88,8 @@ impl Line {
         Ok(())
     }
 
-    /// That the goroutine ran, right up to the raise, on a thread other than the one it panicked on: nothing can have
-    /// been recorded that says so.
+    /// Returns the goroutine's last state before the raise if it says that the goroutine was running on a thread other
+    /// than the one it panicked on: no record can have said so.
     pub(crate) fn ran_elsewhere(&self, goroutine: u64, thread: u32) -> Option<&Value> {
         let raise = self.number("raise_ns").ok()?;
         let states = self.track("goroutine", Some(goroutine))?["states"].as_array()?;
@@ -98,19 +98,20 @@ impl Line {
         (elsewhere && last["inferred"] != true).then_some(last)
     }
 
-    /// What it tells of a goroutine and of the collector. `whole`: the runtime's own records were to be there.
+    /// Returns the states of a goroutine and of the garbage collector. `whole`: the runtime's own events were
+    /// recorded.
     pub(crate) fn told(&self, goroutine: u64, whole: bool) -> Result<Told> {
         let track = self.track("goroutine", Some(goroutine));
         let track = track.with_context(|| format!("no track of goroutine {goroutine}"))?;
         let states = track["states"].as_array().context("no states")?;
-        // What is only inferred is no claim where the runtime's own records are not there to prove it.
+        // Inferred states are compared only if the runtime's own events were recorded to prove them.
         let claimed = states.iter().filter(|state| whole || state["inferred"] != true);
         let spans = claimed.map(span).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
         let (stopped, marking) = self.collector()?;
         Ok(Told { window: self.window()?, spans, whole, stopped, marking })
     }
 
-    /// When the world was stopped, and when there was marking.
+    /// Returns the stop-the-world pauses and the mark phases.
     fn collector(&self) -> Result<(Phases, Phases)> {
         let Some(track) = self.track("gc", None) else { return Ok((None, None)) };
         let end = self.number("to_ns")?;
@@ -125,14 +126,14 @@ impl Line {
         };
         let stops = slices.filter(|slice| slice["kind"] == "stop_the_world").map(stop).collect::<Option<_>>();
         let states = track["states"].as_array().context("no states")?;
-        // A lane of which nothing is known says nothing of marking.
+        // If nothing is known on the track, nothing is known about marking.
         let known = states.iter().any(|state| state["state"] != "unknown");
         let marking = known.then(|| marking(states)).transpose()?;
         Ok((Some(stops.context("a stop without times")?), marking))
     }
 }
 
-/// From the first marking to the last before it was over; the world may be stopped within.
+/// Returns the mark phases, each from its first marking to its last; stop-the-world pauses may lie within.
 fn marking(states: &[Value]) -> Result<Vec<Range>> {
     let mut all: Vec<Range> = Vec::new();
     let mut open = false;
@@ -154,10 +155,10 @@ fn times(state: &Value) -> Result<(u64, u64)> {
     times.with_context(|| format!("no times in {state}"))
 }
 
-/// What both the kernel and the tracer see differently: a thread without a CPU is a running goroutine to Go.
+/// States in which the kernel and the tracer differ: to Go, a goroutine whose thread has no CPU is running.
 const ON_A_THREAD: &[State] = &[State::Running, State::Syscall];
 
-/// A state in the oracle's words; none when the time line says that it does not know.
+/// Converts a state to the oracle's terms; `None` if the timeline marks it as unknown.
 fn span(state: &Value) -> Result<Option<Span>> {
     let (from_ns, to_ns) = times(state)?;
     let detail = state["detail"].as_str().unwrap_or_default();
@@ -166,12 +167,13 @@ fn span(state: &Value) -> Result<Option<Span>> {
         "running" => (State::Running, &[]),
         "runnable" if on_thread => (State::Running, ON_A_THREAD),
         "runnable" => (State::Runnable, &[]),
-        // In the kernel, for what was not recorded: system calls were not.
+        // Blocked in the kernel, by something that was not recorded, such as a system call.
         "waiting" if on_thread => (State::Syscall, ON_A_THREAD),
         "waiting" => (State::Waiting, &[]),
         "syscall" if is_runtimes_own(detail) => (State::Running, ON_A_THREAD),
         "syscall" => (State::Syscall, &[]),
-        // For the collector to read its stack; or because it could not go on, which Go calls either way.
+        // Stopped for the collector to scan its stack, or because it could not continue, which Go reports as either
+        // state.
         "stopped" if detail == "scan of its stack" => (State::Waiting, &[State::Waiting, State::Runnable]),
         "stopped" => (State::Runnable, &[State::Runnable, State::Running]),
         "not_running" | "ended" | "unknown" => return Ok(None),
@@ -181,7 +183,7 @@ fn span(state: &Value) -> Result<Option<Span>> {
     Ok(Some(Span { also, ..Span::new(from_ns, to_ns, is, reason) }))
 }
 
-/// System calls that the runtime makes for itself while a goroutine runs, of which its tracer does not tell.
+/// System calls that the runtime makes for itself while a goroutine runs, which its tracer does not record.
 /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/sys_linux_amd64.s>
 fn is_runtimes_own(call: &str) -> bool {
     const OWN: [&str; 10] = [

@@ -1,4 +1,4 @@
-//! States of the panicking goroutine, and the collector's phases, as Go's execution tracer has them of the same run.
+//! States of the panicking goroutine and the collector's phases, compared with Go's execution tracer of the same run.
 
 use std::process::Stdio;
 
@@ -18,15 +18,15 @@ use crate::{
     run::{self, Program},
 };
 
-/// What the fixture can do.
+/// Scenarios of the fixture.
 pub(crate) const SCENARIOS: [&str; 5] = ["channel", "mutex", "gc", "preempt", "syscall"];
 
-/// With all that the runtime tells, everything is known.
+/// With all of the runtime's events, every state is known and must agree.
 pub(crate) fn agrees(built: &Built, scenario: &str) -> Verdict {
     judge(built, scenario, &["--level", "runtime", "--budget", "100"], true)
 }
 
-/// By default what is said, and not only inferred, must be true; much is not known.
+/// At the default level, states that are not inferred must be true; many are unknown.
 pub(crate) fn agrees_by_default(built: &Built, scenario: &str) -> Verdict {
     judge(built, scenario, &["--budget", "100"], false)
 }
@@ -63,7 +63,7 @@ fn judge(built: &Built, scenario: &str, options: &[&str], whole: bool) -> Verdic
     );
     ensure!(raise - from == 10_000_000, "a window of {} ns", raise - from);
     let mut told = line.told(note.goroutine, whole)?;
-    // Before the trace began it says nothing.
+    // The tracer recorded nothing before the trace began.
     let begin = trace.notes.first().context("no notes")?.clock_ns;
     told.window.0 = told.window.0.max(begin);
     ensure!(raise - told.window.0 > 5_000_000, "the trace began {} ns before the raise", raise - begin);
@@ -74,7 +74,7 @@ fn judge(built: &Built, scenario: &str, options: &[&str], whole: bool) -> Verdic
     Ok(End::Passed)
 }
 
-/// The trace of that file, by the release's own tool.
+/// Reads the trace with the release's own tool.
 fn read(built: &Built, file: &std::path::Path) -> Result<Trace> {
     let minor = built.toolchain.minor;
     let how = match minor {

@@ -1,10 +1,11 @@
-//! Counts to the last call: deep recursion on growing stacks, many goroutines, panics and Goexit, the collector running.
+//! Counts are exact to the last call: with deep recursion on growing stacks, many goroutines, panics and Goexit, and
+//! the collector running.
 
 use anyhow::{Context, Result, ensure};
 
 use super::{Built, Traced, truth};
 
-/// The functions of the fixture that count themselves.
+/// Functions of the fixture that count their own calls.
 const COUNTED: [&str; 6] = ["deep", "leaf", "panics", "exits", "recovers", "slow"];
 const ROUNDS: &str = "20";
 
@@ -28,7 +29,7 @@ pub(super) fn every_call(built: &Built) -> Result<()> {
         ensure!(lines == counted, "{name}: {lines} lines, {counted} counted");
     }
     ensure!(run.summary["entries"] == run.events.len(), "{} lines, {}", run.events.len(), run.summary);
-    // What recurses is nested as deep as it recurses: deep(50) and deeper, below a goroutine's function.
+    // Recursive calls are nested to their depth: deep(50) and more, below a goroutine's function.
     let deepest = run.of("entry", "main.deep").filter_map(|line| line["depth"].as_u64()).max();
     ensure!(deepest.is_some_and(|depth| (240..=245).contains(&depth)), "deepest call at {deepest:?}");
     let main = run.of("entry", "main.main").next().context("main.main was not seen")?;
@@ -38,7 +39,7 @@ pub(super) fn every_call(built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// Nothing but counts.
+/// With --count there are counts but no events.
 pub(super) fn only_counts(built: &Built) -> Result<()> {
     let run = Traced::run(&["main.*", "--count"], &built.path, &[ROUNDS])?;
     agrees(&run)?;
@@ -59,7 +60,7 @@ pub(super) fn exits(built: &Built) -> Result<()> {
     let run = Traced::run(&["main.*", "--duration"], &built.path, &[ROUNDS])?;
     agrees(&run)?;
     ensure!(run.summary["lost"] == 0, "lost: {}", run.summary);
-    // What returns returns as often as it is called, what is unwound is told as such.
+    // Functions that return do so as often as they are called; calls that are unwound are reported as such.
     for (name, event) in [
         ("deep", "exit"),
         ("leaf", "exit"),
@@ -76,8 +77,8 @@ pub(super) fn exits(built: &Built) -> Result<()> {
         ensure!(unknown == 0, "{name}: {unknown} without a duration");
     }
     ensure!(run.count("main.panics", "exits") + run.count("main.exits", "exits") == 0, "{}", run.summary);
-    // The program measures inside the call, so that its own is the shorter one; the machine may stop anybody between
-    // the two, but not for as long as the sleep.
+    // The program measures inside the call, so its duration is the shorter one. A thread may be preempted between the
+    // two measurements, but not for as long as the sleep.
     let own = truth(&run.output.stdout)["took"];
     let ours = run.of("exit", "main.slow").next().and_then(|line| line["duration_ns"].as_u64());
     let ours = ours.context("main.slow did not return")?;
@@ -85,7 +86,7 @@ pub(super) fn exits(built: &Built) -> Result<()> {
     nested(&run)
 }
 
-/// On each goroutine entries and ends pair up like brackets, depths included.
+/// On each goroutine, entries and ends pair up like brackets, including their depths.
 fn nested(run: &Traced) -> Result<()> {
     let mut open: std::collections::HashMap<u64, Vec<&str>> = std::collections::HashMap::new();
     for line in &run.events {
@@ -103,7 +104,7 @@ fn nested(run: &Traced) -> Result<()> {
     Ok(())
 }
 
-/// With a ring that is far too small.
+/// Uses a ring that is far too small.
 pub(super) fn lost(built: &Built) -> Result<()> {
     let run = Traced::run(&["main.*", "--stack", "--buffer", "1"], &built.path, &["200"])?;
     agrees(&run)?;

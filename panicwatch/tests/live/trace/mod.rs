@@ -1,4 +1,4 @@
-//! `trace`, judged by programs that count their own calls and print their own arguments.
+//! `trace`, compared with programs that count their own calls and print their own arguments.
 
 mod counts;
 mod process;
@@ -17,7 +17,7 @@ use crate::{
     run::{self, PANICWATCH},
 };
 
-/// Name, fixture, test, and whether it is worth every way to build.
+/// Name, fixture, test, and whether every build flavour is tested.
 const TESTS: &[Row] = &[
     ("every call is counted", "calls", counts::every_call, true),
     ("only counts", "calls", counts::only_counts, false),
@@ -35,22 +35,22 @@ const TESTS: &[Row] = &[
     ("callers", "arguments", values::callers, true),
 ];
 
-/// Every test of the group. The oldest release, the last one with probes on the stack check, and the newest get every
-/// build.
+/// Returns every test of the group. The oldest release, the last one with probes on the stack check, and the newest
+/// are built in every flavour.
 pub(crate) fn trials() -> Vec<Trial> {
     matrix::trials("trace", TESTS, &["1.19", "1.24", "1.27"])
 }
 
-/// A traced run.
+/// Output and events of a traced run.
 struct Traced {
     output: Output,
-    /// Every line but the last.
+    /// Every line except the last one, which is the summary.
     events: Vec<Value>,
     summary: Value,
 }
 
 impl Traced {
-    /// `panicwatch trace OPTIONS -o FILE -- PROGRAM ARGS`.
+    /// Runs `panicwatch trace OPTIONS -o FILE -- PROGRAM ARGS`.
     fn run(options: &[&str], program: &Path, args: &[&str]) -> Result<Traced> {
         let dir = TempDir::new()?;
         let file = dir.path().join("trace.jsonl");
@@ -62,19 +62,19 @@ impl Traced {
         Ok(Traced { output, events, summary })
     }
 
-    /// Lines of this sort, of this function.
+    /// Returns the lines of one event type and function.
     fn of<'a>(&'a self, event: &'a str, function: &'a str) -> impl Iterator<Item = &'a Value> {
         self.events.iter().filter(move |line| line["event"] == event && line["function"] == function)
     }
 
-    /// A counter of a function in the summary; 0 for one that was not called.
+    /// Returns a counter of a function in the summary; 0 for a function that was not called.
     fn count(&self, function: &str, what: &str) -> u64 {
         let all = self.summary["functions"].as_array().map_or(&[][..], Vec::as_slice);
         all.iter().filter(|f| f["function"] == function).filter_map(|f| f[what].as_u64()).sum()
     }
 }
 
-/// The lines of a file, and the last one, which is the summary.
+/// Reads the lines of a file and its last line, which is the summary.
 fn read(file: &Path) -> Result<(Vec<Value>, Value)> {
     let text = fs::read_to_string(file)?;
     let lines: Result<Vec<Value>, _> = text.lines().map(serde_json::from_str).collect();
@@ -84,7 +84,7 @@ fn read(file: &Path) -> Result<(Vec<Value>, Value)> {
     Ok((lines, summary))
 }
 
-/// What the program says of itself: "name number" lines.
+/// Parses the program's own counts: lines of "name number".
 fn truth(stdout: &str) -> HashMap<&str, u64> {
     stdout
         .lines()

@@ -1,4 +1,5 @@
-//! What is traced behaves as ever: the runtime's own functions, running processes, a panicwatch that is killed.
+//! Tracing does not change the program: the runtime's own functions, running processes, and a panicwatch that is
+//! killed.
 
 use std::{
     fs,
@@ -18,7 +19,7 @@ fn counted(stdout: &str) -> Result<()> {
     Ok(())
 }
 
-/// Functions of the scheduler, the collector and the signal handlers.
+/// Traces functions of the scheduler, the collector and the signal handlers.
 pub(super) fn runtime(built: &Built) -> Result<()> {
     let run = Traced::run(&["runtime.*"], &built.path, &["3"])?;
     counted(&run.output.stdout)?;
@@ -31,7 +32,7 @@ pub(super) fn runtime(built: &Built) -> Result<()> {
         let said = list.lines().any(|line| line.starts_with(&format!("runtime.{refused}  not traced: ")));
         ensure!(said, "{refused} is not refused: {list}");
     }
-    // The scheduler runs on the threads' own stacks.
+    // The scheduler runs on the threads' own stacks (g0).
     let own = run.of("entry", "runtime.schedule").next().context("runtime.schedule was not seen")?;
     ensure!(own["goroutine"] == 0, "{own}");
     Ok(())
@@ -48,7 +49,7 @@ pub(super) fn everything(built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// The program, which waits for a line before it begins.
+/// Starts the program, which waits for a line before it begins.
 fn waiting(built: &Built, dir: &TempDir) -> Result<Child> {
     let out = fs::File::create(dir.path().join("out"))?;
     let mut command = Command::new(&built.path);
@@ -99,7 +100,7 @@ pub(super) fn running(built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// The kernel takes the probes off, and the program goes on as if nothing had been.
+/// The kernel detaches the probes, and the program continues undisturbed.
 pub(super) fn killed(built: &Built) -> Result<()> {
     let dir = TempDir::new()?;
     let mut child = waiting(built, &dir)?;

@@ -1,4 +1,4 @@
-//! Arguments and results against what the program itself prints with package fmt.
+//! Arguments and results, compared with what the program itself prints with package fmt.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -6,10 +6,10 @@ use serde_json::Value;
 use super::{Built, Traced};
 
 const STRIPPED: &str = "stripped";
-/// First release whose debug information tells of parameters that are not used.
+/// First minor release whose debug information describes unused parameters.
 const UNUSED_SINCE: u32 = 22;
 
-/// What the program says it was given: name and texts.
+/// Parses the arguments that the program printed: function name and texts.
 fn said(stdout: &str) -> Vec<(&str, Vec<&str>)> {
     let calls = stdout.lines().filter_map(|line| line.strip_prefix("CALL "));
     calls
@@ -18,7 +18,7 @@ fn said(stdout: &str) -> Vec<(&str, Vec<&str>)> {
         .collect()
 }
 
-/// The values of a line, or its reasons.
+/// Returns the values of a line, or the reasons why they are missing.
 fn values(line: &Value, which: &str) -> Result<Vec<String>> {
     let all = line[which].as_array().with_context(|| format!("no {which}: {line}"))?;
     let text = |a: &Value| match (a["value"].as_str(), a["reason"].as_str()) {
@@ -59,7 +59,8 @@ pub(super) fn arguments(built: &Built) -> Result<()> {
         };
         ensure!(ours.len() == wanted.len(), "{name}: {ours:?}, Go says {wanted:?}");
         for (ours, go) in ours.iter().zip(&wanted) {
-            // Before 1.22 what is not used is not told of, and never wrong.
+            // Before Go 1.22, unused parameters are missing from the debug information; their values are unknown but
+            // never wrong.
             let unknown = built.minor < UNUSED_SINCE && ours.contains("does not say where it is");
             ensure!(ours == go || unknown, "{name}: {ours}, Go says {go}");
             seen += usize::from(!unknown);
@@ -69,7 +70,7 @@ pub(super) fn arguments(built: &Built) -> Result<()> {
     pointers(&run)
 }
 
-/// What a pointer points to, on a heap and on a stack that moves.
+/// Checks the values that pointers point to, on the heap and on a stack that moves.
 fn pointers(run: &Traced) -> Result<()> {
     let grow = run.of("entry", "main.(*Tree).grow").next().context("no grow")?;
     let tree = &values(grow, "args")?[0];
@@ -117,7 +118,7 @@ pub(super) fn conditions(built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// Callers with their lines, on a moved stack too.
+/// Checks callers and their lines, on a moved stack too.
 pub(super) fn callers(built: &Built) -> Result<()> {
     let run = Traced::run(&["main.recurse", "main.numbers", "--stack"], &built.path, &[])?;
     let names = |line: &Value| -> Vec<String> {

@@ -1,7 +1,7 @@
-//! The chain of panics against the lines Go printed for it.
+//! Compares the chain of panics with the lines that Go printed for it.
 //!
-//! One line is one panic, but for one case: from Go 1.25 on, panics that follow each other with the identical value
-//! share a line (preprintpanics sets `repanicked`, printpanics then skips the later one):
+//! One line is one panic, with one exception: since Go 1.25, consecutive panics with the identical value share a line
+//! (preprintpanics sets `repanicked`, printpanics then skips the later one):
 //! <https://github.com/golang/go/blob/go1.26.0/src/runtime/panic.go>
 
 use panicwatch::incident::{Incident, Kind, Panic, State};
@@ -11,7 +11,8 @@ use crate::go_text::{Account, Note, PanicLine};
 
 /// Compares the chain of a fatal incident.
 pub(crate) fn compare(account: &Account, incident: &Incident, expect: &Expect, d: &mut Differences) {
-    // Up to Go 1.25 a fatal error inside a panic prints no chain; a throw never does. Nothing to compare with.
+    // Up to Go 1.25 a fatal error during a panic prints no chain; a throw never does. There is nothing to compare
+    // with.
     if account.chain.is_empty() {
         return;
     }
@@ -34,13 +35,13 @@ pub(crate) fn compare(account: &Account, incident: &Incident, expect: &Expect, d
     }
 }
 
-/// How many panics stand behind each line; `None` when the two cannot be matched.
+/// Returns how many panics each line stands for; `None` if lines and panics cannot be matched.
 fn assign(lines: &[PanicLine], panics: &[&Panic], shared: bool) -> Option<Vec<usize>> {
     let Some((line, rest)) = lines.split_first() else {
         return panics.is_empty().then(Vec::new);
     };
     let same = panics.iter().take_while(|p| p.value.printed.as_deref() == Some(&line.printed)).count();
-    // `[recovered, repanicked]` tells that there are at least two.
+    // `[recovered, repanicked]` means that there are at least two.
     let least = if line.note == Note::Repanicked { 2 } else { 1 };
     let most = if shared { same } else { same.min(1) };
     (least..=most).find_map(|n| {
@@ -55,7 +56,7 @@ fn states(line: &PanicLine, panics: &[&Panic], last_line: bool, expect: &Expect,
         let last = last_line && i + 1 == panics.len();
         let noted = match line.note {
             Note::None => false,
-            // Of panics that share a line the first's flag decides the note; the others' are not told.
+            // The note of a shared line depends on the first panic's flag; the flags of the others are not printed.
             Note::Recovered => i == 0,
             Note::Repanicked => i + 1 < panics.len(),
         };
@@ -63,17 +64,17 @@ fn states(line: &PanicLine, panics: &[&Panic], last_line: bool, expect: &Expect,
         if i > 0 && !last && !expect.nothing_recovered {
             continue;
         }
-        // A shared line that is not the last of the chain ends with a panic whose fate the line does not tell.
+        // A shared line that is not the last of the chain ends with a panic whose state the line does not show.
         if i + 1 == panics.len() && panics.len() > 1 && !last_line {
             continue;
         }
         let what = format!("state of panic {:?}", line.printed);
         let want: &[State] = match (recovered, last) {
             (true, _) => &[State::Repanicked],
-            // Of a fatal error inside a panic the process dies; the panic itself was still under way.
+            // The process dies of the fatal error; the panic itself was still in progress.
             (false, true) if expect.kind != Kind::Panic => &[State::Running],
             (false, true) => &[State::Fatal],
-            // The process dies of it too, though a later one took over.
+            // The process dies of this panic too, although a later one replaced it.
             (false, false) if expect.kind != Kind::Panic => &[State::Aborted, State::Running],
             (false, false) => &[State::Aborted, State::Fatal],
         };
@@ -84,7 +85,7 @@ fn states(line: &PanicLine, panics: &[&Panic], last_line: bool, expect: &Expect,
     }
 }
 
-/// Run-time errors of which the code tells for certain that it raises them.
+/// Run-time errors that the code alone shows with certainty.
 const CERTAIN: [&str; 3] = ["index out of range", "slice bounds out of range", "integer divide by zero"];
 
 fn texts(panic: &Panic, expect: &Expect, d: &mut Differences) {
@@ -95,7 +96,7 @@ fn texts(panic: &Panic, expect: &Expect, d: &mut Differences) {
             d.add(format!("panics[].check: the code is said to raise {error:?}, Go says {printed:?}"));
         }
     }
-    // A bare value (a string, an error's text, a number) is its own text; `main.T("x")` and `(T) 0x…` are not.
+    // A plain value (a string, an error's text, a number) is its own text; `main.T("x")` and `(T) 0x…` are not.
     if let Some(text) = &panic.value.text
         && !printed.ends_with(')')
         && !printed.starts_with('(')

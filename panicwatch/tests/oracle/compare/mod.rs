@@ -1,7 +1,7 @@
-//! Is the incident what Go itself said? Pure: an account, an incident, and the list of differences.
+//! Compares an incident with what Go itself printed. Pure: from an account and an incident to a list of differences.
 //!
-//! Knows nothing of processes, files or scenarios. An empty list means equal; every entry names the field, what Go
-//! says and what the incident says.
+//! Independent of processes, files and scenarios. An empty list means equal; every entry names the field, what Go
+//! printed and what the incident has.
 
 pub(crate) mod chain;
 pub(crate) mod recovered;
@@ -17,33 +17,33 @@ use panicwatch::incident::{Exit, Incident, Kind, Outcome, SCHEMA};
 
 use crate::go_text::{Account, CreatedBy, GoroutineText, unindent};
 
-/// What decides how the two are compared, besides the two themselves.
+/// Parameters of the comparison besides the account and the incident.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Expect {
-    /// Go prints the same for a throw and a fatal error; the scenario knows which it is.
+    /// Kind of the death. Go prints the same for a throw and a fatal error, so the scenario has to know it.
     pub(crate) kind: Kind,
     /// Minor version of Go: 19 … 27.
     pub(crate) minor: u32,
-    /// Nothing was recovered, whatever Go prints: 1.25 notes `[recovered, repanicked]` for two panics of the same
-    /// value (<https://github.com/golang/go/issues/76099>).
+    /// Nothing was recovered, whatever Go prints: Go 1.25 prints `[recovered, repanicked]` for two panics with the
+    /// same value (<https://github.com/golang/go/issues/76099>).
     pub(crate) nothing_recovered: bool,
-    /// The end of the process as its parent saw it.
+    /// Exit of the process as its parent saw it.
     pub(crate) exit: Exit,
 }
 
-/// A list of differences under construction.
+/// Collects differences.
 #[derive(Debug, Default)]
 pub(crate) struct Differences(pub(crate) Vec<String>);
 
 impl Differences {
-    /// Notes a difference unless the two are equal.
+    /// Adds a difference unless the two values are equal.
     pub(crate) fn equal<T: PartialEq + fmt::Debug>(&mut self, what: &str, go: T, incident: T) {
         if go != incident {
             self.0.push(format!("{what}: Go says {go:?}, the incident {incident:?}"));
         }
     }
 
-    /// Notes a difference.
+    /// Adds a difference.
     pub(crate) fn add(&mut self, difference: impl Into<String>) {
         self.0.push(difference.into());
     }
@@ -64,11 +64,11 @@ pub(crate) fn fatal(account: &Account, incident: &Incident, expect: &Expect) -> 
     );
     chain::compare(account, incident, expect, &mut d);
     signal(account, incident, &mut d);
-    // With GOTRACEBACK=none Go names no goroutine: then there is nothing to compare with, except in a deadlock,
-    // where none is to be named.
+    // With GOTRACEBACK=none Go prints no goroutine, so there is nothing to compare with, except for a deadlock, where
+    // the incident must have no goroutine.
     let deadlock = account.fatal.as_ref().is_some_and(|f| f.ends_with("deadlock!"));
     if !account.goroutines.is_empty() || deadlock {
-        // A thread that ran no goroutine is "goroutine 0" to Go: null or 0, both say so.
+        // Go prints a thread without a goroutine as "goroutine 0"; the incident may have null or 0.
         let idle = account.goroutines.first().is_some_and(|g| g.id == 0);
         if !(idle && incident.goroutine.as_ref().is_some_and(|g| g.id == 0)) {
             goroutine(account.subject(), incident, expect, &mut d);
@@ -77,7 +77,7 @@ pub(crate) fn fatal(account: &Account, incident: &Incident, expect: &Expect) -> 
     d.0
 }
 
-/// The message of the contract, from what Go printed.
+/// Returns the message that the incident should have, derived from what Go printed.
 pub(crate) fn message(account: &Account, minor: u32) -> Option<String> {
     let printed = match (&account.death, &account.fatal, account.chain.first()) {
         (Some(death), ..) => return Some(death.line.clone()),
@@ -88,7 +88,7 @@ pub(crate) fn message(account: &Account, minor: u32) -> Option<String> {
     Some(if minor >= 23 { unindent(printed) } else { printed.clone() })
 }
 
-/// 24 of "go1.24.11".
+/// Returns the minor version: 24 for "go1.24.11".
 fn minor(version: &str) -> Option<u32> {
     version.strip_prefix("go1.")?.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
@@ -103,7 +103,8 @@ fn goroutine(subject: Option<&GoroutineText>, incident: &Incident, expect: &Expe
     if go.locked {
         d.equal("goroutine.locked_to_thread", Some(true), seen.locked_to_thread);
     }
-    // Go shows the labels of the moment it prints; those of the raise may be more, never fewer.
+    // Go prints the labels at the time of printing; the incident has those at the raise, which may be more, never
+    // fewer.
     for (key, value) in &go.labels {
         d.equal("goroutine.labels", Some(value), seen.labels.get(key));
     }
@@ -130,7 +131,7 @@ fn created_by(go: Option<&CreatedBy>, seen: &panicwatch::incident::Goroutine, d:
 fn signal(account: &Account, incident: &Incident, d: &mut Differences) {
     let seen = incident.panics.iter().rev().find_map(|p| p.signal.as_ref());
     let Some(go) = &account.signal else {
-        // A fault recovered earlier in the chain leaves no line: g.sig is cleared by the recovery.
+        // A fault recovered earlier in the chain prints no line: the recovery clears g.sig.
         if account.death.is_none() && account.chain.len() == 1 && incident.panics.len() == 1 {
             d.equal("panics[0].signal", None, seen.map(|s| s.name.as_str()));
         }
@@ -150,7 +151,7 @@ fn signal(account: &Account, incident: &Incident, d: &mut Differences) {
     d.equal("panics[].signal.pc", Some(go.pc), seen.pc.map(|a| a.0));
 }
 
-/// The Linux number of the signals Go turns into panics.
+/// Returns the Linux number of a signal that Go turns into a panic.
 pub(crate) fn signal_number(name: &str) -> Option<u32> {
     [("SIGBUS", 7), ("SIGFPE", 8), ("SIGSEGV", 11)]
         .iter()

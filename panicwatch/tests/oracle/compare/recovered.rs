@@ -1,6 +1,6 @@
-//! Recovered panics against what the program itself saw of them.
+//! Compares recovered panics with what the program itself saw of them.
 //!
-//! The fixtures print one JSON line per recovered panic from inside the deferred call that recovered it.
+//! The fixtures print one JSON line per recovered panic from the deferred call that recovered it.
 
 use panicwatch::incident::{DeferEnd, Incident, Kind, Outcome, Panic, State};
 use serde::Deserialize;
@@ -8,15 +8,15 @@ use serde::Deserialize;
 use super::{Differences, stack};
 use crate::go_text::{self, GoroutineText};
 
-/// What a fixture knows of a panic it recovered.
+/// What a fixture prints about a panic that it recovered.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Truth {
     /// `%T` of the value.
     #[serde(rename = "type")]
     pub(crate) type_name: String,
-    /// The value's text as the program sees it.
+    /// Text of the value as the program sees it.
     pub(crate) text: Option<String>,
-    /// The text must be known: it needs no code of the program to be run.
+    /// Whether the text must be known: it can be read without running the program's code.
     #[serde(default)]
     pub(crate) readable: bool,
     /// `debug.Stack()` in the deferred call that recovered.
@@ -24,25 +24,25 @@ pub(crate) struct Truth {
     /// Every deferred call that ran for this panic, in order, the recovering one last.
     #[serde(default)]
     pub(crate) defers: Option<Vec<DeferTruth>>,
-    /// The caller of recover().
+    /// Function that called recover().
     #[serde(default)]
     pub(crate) recovered_by: Option<String>,
-    /// Values of the panics before it in its chain, each recovered and followed by another.
+    /// Values of the earlier panics of its chain, each recovered and followed by another.
     #[serde(default)]
     pub(crate) earlier: Vec<String>,
 }
 
-/// A deferred call as the fixture knows it.
+/// A deferred call as the fixture prints it.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct DeferTruth {
-    /// Its name.
+    /// Name of the deferred function.
     pub(crate) function: String,
-    /// The function that holds the defer statement.
+    /// Function that contains the defer statement.
     pub(crate) registered_by: String,
 }
 
 impl DeferTruth {
-    /// `defer f(x)` runs a wrapper made by the compiler, which calls f: either may be named. Go 1.21 and earlier
+    /// `defer f(x)` runs a compiler-generated wrapper that calls f: the incident may name either. Go 1.21 and earlier
     /// name the wrapper like a closure.
     fn is(&self, function: &str, registered_by: &str) -> bool {
         let wrapper = function
@@ -54,7 +54,7 @@ impl DeferTruth {
 }
 
 impl Truth {
-    /// The goroutine that recovered, and the frames below its panic: those of the raise.
+    /// Returns the goroutine that recovered, with the frames below its panic: those of the raise.
     pub(crate) fn raise(&self) -> Option<GoroutineText> {
         let mut goroutine = go_text::parse_stack(&self.stack)?;
         let at = goroutine.frames.iter().position(|f| f.function == "panic")?;
@@ -63,12 +63,12 @@ impl Truth {
         Some(goroutine)
     }
 
-    /// The type's name as the contract has it: `%T` prints nil in its own way.
+    /// Returns the type's name as the incident should have it; `%T` prints nil differently.
     pub(crate) fn type_as_panicwatch_says(&self) -> String {
         if self.type_name == "<nil>" { "nil".to_owned() } else { self.type_name.clone() }
     }
 
-    /// goid of the goroutine that panicked.
+    /// Returns the goid of the goroutine that panicked.
     pub(crate) fn goroutine(&self) -> Option<u64> {
         go_text::parse_stack(&self.stack).map(|g| g.id)
     }
@@ -114,11 +114,11 @@ fn place(truth: &Truth, panic: &Panic, incident: &Incident, minor: u32, d: &mut 
         return;
     };
     d.equal("goroutine.id", Some(raise.id), incident.goroutine.as_ref().map(|g| g.id));
-    // debug.Stack counted its own frames among the 50 innermost: on a deep stack the two gaps differ.
+    // debug.Stack counts its own frames among the 50 innermost, so on a deep stack the two gaps differ.
     if raise.elided.is_none() {
         stack::compare(&raise, &incident.stack, incident.stack_elided, minor, d);
     }
-    // A panic raised by the runtime inside a deferred call has none of the user's frames before the outer one.
+    // A panic raised by the runtime inside a deferred call has no user frames before the outer panic's.
     match (raise.frames.iter().find(|f| f.function != "panic"), &panic.site) {
         (Some(go), Some(site)) => stack::frame("panic.site", go, site, d),
         (go, site) => d.equal("panic.site", go.is_some(), site.is_some()),

@@ -1,23 +1,23 @@
-//! Two runs of the same program, bare and watched: did watching change what it said?
+//! Compares a bare and a watched run of the same program: watching must not change the output.
 
 use super::Differences;
 use crate::go_text::{Account, FrameText, GoroutineText};
 
-/// What a run left behind.
+/// Output and exit of a run.
 #[derive(Debug, Clone)]
 pub(crate) struct Output {
-    /// Standard output.
+    /// Standard output of the run.
     pub(crate) stdout: String,
-    /// Standard error.
+    /// Standard error of the run.
     pub(crate) stderr: String,
-    /// Exit status; 128 + signal when killed.
+    /// Exit status; 128 + signal if killed.
     pub(crate) status: i32,
-    /// The signal that killed it.
+    /// Signal that killed the process.
     pub(crate) signal: Option<i32>,
 }
 
-/// Compares a watched run with a bare one. Addresses, goroutine ids and thread ids may differ, and so may the
-/// list of other goroutines and what they were doing. With `anywhere` even the crashing one may be elsewhere.
+/// Compares a watched run with a bare one. Addresses, goroutine IDs and thread IDs may differ, and so may the list of
+/// other goroutines and their states. With `anywhere`, the crash may even be at another location.
 pub(crate) fn compare(bare: &Output, watched: &Output, anywhere: bool) -> Vec<String> {
     let mut d = Differences::default();
     let mut equal = |what: &str, bare: String, watched: String| {
@@ -31,7 +31,7 @@ pub(crate) fn compare(bare: &Output, watched: &Output, anywhere: bool) -> Vec<St
         (Some(b), Some(w)) => {
             equal("panic lines", lines(&b), lines(&w));
             if !anywhere {
-                // Elsewhere the runtime may dump other memory.
+                // At another location the runtime may dump other memory.
                 equal("stderr before the crash", normalised(&b.before), normalised(&w.before));
                 equal("crashing goroutine", subject(&b), subject(&w));
             }
@@ -67,7 +67,7 @@ fn position(frame: &FrameText) -> String {
     format!("{} {}:{} {:?}", frame.function, frame.file, frame.line, frame.offset)
 }
 
-/// Text without addresses, and without the numbers of goroutines and threads.
+/// Replaces addresses and the IDs of goroutines and threads with a placeholder.
 pub(crate) fn normalised(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! What every incident must hold whatever happened: the process it names, times in their order, an identity.
+//! What must hold in every incident: the process it names, the order of its times, its ID.
 
 use panicwatch::incident::{Incident, Outcome, Panic};
 
@@ -30,7 +30,7 @@ fn times(incident: &Incident, d: &mut Differences) {
     d.equal("end_ns after start_ns", true, incident.end_ns.is_some_and(|end| end >= incident.start_ns));
     let raised: Vec<u64> = incident.panics.iter().map(|p| p.raised_ns).collect();
     d.equal("panics oldest first", true, raised.is_sorted());
-    // Without a Goexit in front, the first raise is the beginning.
+    // Without a preceding Goexit, the first raise is the start.
     if let Some(first) = incident.panics.first().filter(|p| !p.goexit) {
         d.equal("start_ns is the first raise", first.raised_ns, incident.start_ns);
     }

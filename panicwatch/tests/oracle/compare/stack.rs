@@ -1,22 +1,22 @@
-//! Frames against frames.
+//! Compares stack frames.
 
 use panicwatch::incident::Frame;
 
 use super::Differences;
 use crate::go_text::{FrameText, GoroutineText};
 
-/// Frames Go keeps at each end of a deep stack (1.21 and later): tracebackInnerFrames, tracebackOuterFrames in
-/// <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go>.
+/// Frames that Go prints at each end of a deep stack (Go 1.21 and later): tracebackInnerFrames, tracebackOuterFrames
+/// in <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go>.
 const KEPT: usize = 50;
 
-/// Go 1.20 and earlier stop after 100 frames, hidden ones counted, and do not say how many there are beyond; when
-/// hidden ones were among them not even that there are any:
+/// Go 1.20 and earlier stop after 100 frames, including hidden ones, and do not print how many more there are; if some
+/// were hidden, not even that there are more:
 /// <https://github.com/golang/go/blob/go1.19.8/src/runtime/traceback.go> (_TracebackMaxFrames)
 pub(crate) fn open_ended(go: &GoroutineText, minor: u32) -> bool {
     matches!(go.elided, Some((_, None))) || (minor <= 20 && go.frames.len() >= 95)
 }
 
-/// Compares a goroutine's frames, their order, and what was left out.
+/// Compares a goroutine's frames, their order, and the number of elided frames.
 pub(crate) fn compare(
     go: &GoroutineText,
     seen: &[Frame],
@@ -69,7 +69,7 @@ pub(crate) fn frame(what: &str, go: &FrameText, seen: &Frame, d: &mut Difference
     d.equal(&format!("{what}.file"), Some(go.file.as_str()), seen.file.as_deref());
     d.equal(&format!("{what}.line"), Some(go.line), seen.line);
     d.equal(&format!("{what}.inlined"), go.inlined, seen.inlined);
-    // No offset is printed at a function's first instruction, nor for inlined calls.
+    // Go prints no offset at a function's first instruction, nor for inlined calls.
     if !go.inlined {
         d.equal(&format!("{what}.offset"), go.offset.unwrap_or(0), seen.offset);
     }

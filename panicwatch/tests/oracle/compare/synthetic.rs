@@ -1,5 +1,5 @@
-//! An incident made from Go's own text, and that incident damaged: the comparison is worth something only if it
-//! accepts the first and refuses each of the others.
+//! An incident derived from Go's own text, and the same incident with damage: the comparison is meaningful only if it
+//! accepts the first and rejects each of the others.
 
 use panicwatch::incident::{
     Addr, Capture, Exit, Frame, Goroutine, Incident, Kind, Outcome, Panic, Process, Recover, SCHEMA, Signal,
@@ -9,7 +9,7 @@ use panicwatch::incident::{
 use super::{Expect, message, signal_number};
 use crate::go_text::{Account, FrameText, Note};
 
-/// What a perfect observer would have written about this death.
+/// Returns the incident that a perfect observer would have written about this death.
 pub(crate) fn incident(account: &Account, expect: &Expect) -> Incident {
     let subject = account.subject();
     let mut incident = Incident {
@@ -98,7 +98,7 @@ fn frame(text: &FrameText) -> Frame {
     }
 }
 
-/// The incident with one thing wrong, for each thing that can be wrong in it.
+/// Returns the incident with one field wrong, for each field that can be wrong.
 pub(crate) fn damaged(good: &Incident) -> Vec<(&'static str, Incident)> {
     let mut out = Vec::new();
     let mut damage = |name, change: &dyn Fn(&mut Incident)| {

@@ -1,4 +1,5 @@
-//! As `synthetic`, for recovered panics: the incident a perfect observer would have written, and its damages.
+//! Like `synthetic`, for recovered panics: the incident that a perfect observer would have written, and its damaged
+//! variants.
 
 use panicwatch::incident::{
     Defer, DeferEnd, Frame, Goroutine, Incident, Kind, Missing, Outcome, Panic, Recover, State, Value,
@@ -7,7 +8,7 @@ use panicwatch::incident::{
 use super::{Expect, recovered::Truth, synthetic};
 use crate::go_text::Account;
 
-/// The incident of one recovered panic.
+/// Returns the incident of one recovered panic.
 pub(crate) fn incident(truth: &Truth, minor: u32) -> Incident {
     let exit = panicwatch::incident::Exit { code: None, signal: None };
     let expect = Expect { kind: Kind::Panic, minor, nothing_recovered: false, exit };
@@ -63,7 +64,7 @@ fn panic(text: Option<String>, state: State) -> Panic {
     }
 }
 
-/// The incident with one thing wrong, for each thing that can be wrong in it.
+/// Returns the incident with one field wrong, for each field that can be wrong.
 pub(crate) fn damaged(good: &Incident) -> Vec<(&'static str, Incident)> {
     let mut out = Vec::new();
     let mut damage = |name, change: &dyn Fn(&mut Incident)| {

@@ -1,15 +1,16 @@
-//! The lines before the traceback: `panic:` chain, `fatal error:`, `[signal …]`, or a signal death's own lines.
+//! Parses the lines before the traceback: the `panic:` chain, `fatal error:`, `[signal …]`, or the lines of a death by
+//! signal.
 
 use super::{Account, hex};
 
-/// What stands in brackets after a panic's value.
+/// Note in brackets after a panic's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Note {
-    /// Nothing.
+    /// No note.
     None,
     /// `[recovered]`.
     Recovered,
-    /// `[recovered, repanicked]` (Go 1.25 and later): this panic and the next one, of the same value, in one line.
+    /// `[recovered, repanicked]` (Go 1.25 and later): this panic and the next one, with the same value, in one line.
     Repanicked,
 }
 
@@ -18,48 +19,48 @@ pub(crate) enum Note {
 pub(crate) struct PanicLine {
     /// The value exactly as printed.
     pub(crate) printed: String,
-    /// The remark behind it.
+    /// The note after the value.
     pub(crate) note: Note,
     /// Preceded by a tab: not the first of the chain, or after a Goexit.
     pub(crate) indented: bool,
 }
 
-/// `[signal SIGSEGV: segmentation violation code=0x1 addr=0x0 pc=0x48d0a6]`
+/// The line `[signal SIGSEGV: segmentation violation code=0x1 addr=0x0 pc=0x48d0a6]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SignalLine {
-    /// SIGSEGV …
+    /// Name of the signal, such as SIGSEGV.
     pub(crate) name: String,
-    /// g.sigcode0.
+    /// Value of g.sigcode0.
     pub(crate) code: u64,
-    /// g.sigcode1.
+    /// Value of g.sigcode1.
     pub(crate) addr: u64,
-    /// g.sigpc.
+    /// Value of g.sigpc.
     pub(crate) pc: u64,
 }
 
-/// `SIGSEGV: segmentation violation` and the `PC=` line below it.
+/// The line `SIGSEGV: segmentation violation` and the `PC=` line below it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct SignalDeath {
-    /// SIGSEGV …
+    /// Name of the signal, such as SIGSEGV.
     pub(crate) name: String,
-    /// The whole first line.
+    /// The complete first line.
     pub(crate) line: String,
-    /// `PC=`.
+    /// Value of `PC=`.
     pub(crate) pc: Option<u64>,
-    /// `sigcode=`, decimal.
+    /// Value of `sigcode=`, decimal.
     pub(crate) code: Option<i64>,
-    /// `addr=` (Go 1.22 and later, SIGSEGV and SIGBUS only).
+    /// Value of `addr=` (Go 1.22 and later, only for SIGSEGV and SIGBUS).
     pub(crate) addr: Option<u64>,
-    /// `signal arrived during cgo execution` stood below.
+    /// Whether `signal arrived during cgo execution` follows.
     pub(crate) in_cgo: bool,
 }
 
-/// True for a line that begins an account.
+/// Reports whether the line begins an account.
 pub(super) fn starts(line: &str) -> bool {
     line.starts_with("panic: ") || line.starts_with("fatal error: ") || is_death(line)
 }
 
-/// True for `SIGNAME: description`, as fatalsignal prints from its sigtable.
+/// Reports whether the line is `SIGNAME: description`, as fatalsignal prints it from its sigtable.
 fn is_death(line: &str) -> bool {
     line.split_once(": ").is_some_and(|(name, _)| {
         name.len() > 3
@@ -68,7 +69,7 @@ fn is_death(line: &str) -> bool {
     })
 }
 
-/// A printed value without the tab that Go 1.23 and later put behind each newline.
+/// Removes the tab that Go 1.23 and later print after each newline of a value.
 pub(crate) fn unindent(printed: &str) -> String {
     printed.replace("\n\t", "\n")
 }
@@ -79,13 +80,13 @@ enum Open {
     Fatal,
 }
 
-/// Reads the lines up to the traceback into `account`.
+/// Parses the lines up to the traceback into `account`.
 pub(super) fn parse(lines: &[&str], account: &mut Account) {
     if is_death(lines[0]) {
         account.death = Some(parse_death(lines));
         return;
     }
-    // Go 1.22 and earlier print newlines raw: whatever is not a new entry continues the one before.
+    // Go 1.22 and earlier print newlines as they are: a line that begins no new entry continues the previous one.
     let mut open = Open::Nothing;
     for line in lines {
         let entry = line.strip_prefix('\t').unwrap_or(line);

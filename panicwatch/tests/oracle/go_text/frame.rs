@@ -1,4 +1,4 @@
-//! One frame: a function line and the tab-indented position below it.
+//! Parses one frame: a function line and the tab-indented position below it.
 
 use super::hex;
 
@@ -7,21 +7,21 @@ use super::hex;
 pub(crate) struct FrameText {
     /// Name as printed, without the arguments.
     pub(crate) function: String,
-    /// The arguments were `(...)`: the call was inlined.
+    /// Whether the arguments were `(...)`: the call was inlined.
     pub(crate) inlined: bool,
-    /// Source file.
+    /// Path of the source file.
     pub(crate) file: String,
-    /// Source line.
+    /// Line in the source file.
     pub(crate) line: u32,
-    /// `+0x…`; absent for inlined frames and those stopped at their function's first instruction.
+    /// Value of `+0x…`; absent for inlined frames and those stopped at their function's first instruction.
     pub(crate) offset: Option<u64>,
-    /// `pc=…`, at traceback level 2.
+    /// Value of `pc=…`, printed at traceback level 2.
     pub(crate) pc: Option<u64>,
 }
 
-/// Reads the two lines of a frame.
+/// Parses the two lines of a frame.
 pub(super) fn parse(call: &str, position: &str) -> Option<FrameText> {
-    // Arguments hold no parenthesis, names do: (*T).Method, so the last one opens the arguments.
+    // Arguments contain no parenthesis, but names do: (*T).Method; so the last one opens the arguments.
     let arguments = call.strip_suffix(')')?;
     let (function, arguments) = arguments.split_at(arguments.rfind('(')?);
     let mut frame = parse_position(position)?;
@@ -30,7 +30,7 @@ pub(super) fn parse(call: &str, position: &str) -> Option<FrameText> {
     Some(frame)
 }
 
-/// Reads `\tfile:line[ +0x…][ fp=0x… sp=0x… pc=0x…]`.
+/// Parses `\tfile:line[ +0x…][ fp=0x… sp=0x… pc=0x…]`.
 pub(super) fn parse_position(line: &str) -> Option<FrameText> {
     let mut rest = line.strip_prefix('\t')?;
     let mut frame = FrameText::default();

@@ -1,47 +1,48 @@
-//! One goroutine: its header, its frames, who created it.
+//! Parses one goroutine: its header, its frames, and its creator.
 
 use std::collections::BTreeMap;
 
 use super::frame::{self, FrameText};
 
-/// `created by F in goroutine N` and its position.
+/// The line `created by F in goroutine N` and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CreatedBy {
     /// The function and the position of its go statement.
     pub(crate) frame: FrameText,
-    /// The creator (Go 1.21 and later).
+    /// goid of the creator (Go 1.21 and later).
     pub(crate) parent: Option<u64>,
 }
 
 /// A goroutine of the traceback.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct GoroutineText {
-    /// goid.
+    /// Its goid.
     pub(crate) id: u64,
     /// `running`, `syscall`, or the wait reason.
     pub(crate) status: String,
-    /// `N minutes`.
+    /// Waiting time in minutes, from `N minutes`.
     pub(crate) minutes: Option<u64>,
-    /// `locked to thread`.
+    /// Whether the header has `locked to thread`.
     pub(crate) locked: bool,
-    /// pprof labels (Go 1.26 and later).
+    /// Profiler labels (Go 1.26 and later).
     pub(crate) labels: BTreeMap<String, String>,
-    /// Innermost first.
+    /// Frames, innermost first.
     pub(crate) frames: Vec<FrameText>,
-    /// Where frames were left out: after how many of `frames`, and how many (`None` up to Go 1.20: not said).
+    /// After how many of `frames` frames were elided, and how many (`None` up to Go 1.20, which does not print the
+    /// number).
     pub(crate) elided: Option<(usize, Option<u64>)>,
-    /// Who started it.
+    /// Function that started it.
     pub(crate) created_by: Option<CreatedBy>,
-    /// With GODEBUG=tracebackancestors: goid and frames of each creator.
+    /// goid and frames of each ancestor, printed with GODEBUG=tracebackancestors.
     pub(crate) ancestors: Vec<(u64, Vec<FrameText>)>,
 }
 
-/// True for a goroutine's first line.
+/// Reports whether the line is a goroutine's header.
 pub(super) fn is_header(line: &str) -> bool {
     parse_header(line).is_some()
 }
 
-/// Reads the goroutine that begins with `header`, and gives back the lines behind it.
+/// Parses the goroutine that begins with `header`; returns it and the lines after it.
 pub(super) fn parse<'a, 'b>(header: &str, lines: &'b [&'a str]) -> Option<(GoroutineText, &'b [&'a str])> {
     let mut goroutine = parse_header(header)?;
     let mut rest = lines;
@@ -59,7 +60,7 @@ pub(super) fn parse<'a, 'b>(header: &str, lines: &'b [&'a str]) -> Option<(Gorou
     Some((goroutine, rest))
 }
 
-/// Reads frames up to an empty line.
+/// Parses frames up to an empty line.
 pub(super) fn frames<'a, 'b>(lines: &'b [&'a str]) -> (Vec<FrameText>, &'b [&'a str]) {
     let end = lines.iter().position(|l| l.is_empty()).unwrap_or(lines.len());
     let (block, rest) = lines.split_at(end);
@@ -74,7 +75,7 @@ fn entry<'a, 'b>(goroutine: &mut GoroutineText, line: &str, tail: &'b [&'a str])
     let Some((position, after)) = tail.split_first() else { return tail };
     if let Some(creator) = line.strip_prefix("created by ") {
         if let Some(created_by) = parse_creator(creator, position) {
-            // Ancestors have creators of their own: the goroutine's own comes first.
+            // Ancestors have creators of their own; the goroutine's own is printed first.
             goroutine.created_by.get_or_insert(created_by);
             return after;
         }
@@ -85,7 +86,7 @@ fn entry<'a, 'b>(goroutine: &mut GoroutineText, line: &str, tail: &'b [&'a str])
         }
         return after;
     }
-    // Remarks such as "goroutine running on other thread; stack unavailable", dumps of a damaged stack.
+    // Remarks such as "goroutine running on other thread; stack unavailable", and dumps of a damaged stack.
     tail
 }
 
@@ -108,7 +109,7 @@ fn parse_creator(text: &str, position: &str) -> Option<CreatedBy> {
     Some(CreatedBy { frame, parent })
 }
 
-/// `goroutine N [gp=0x… m=… mp=0x…] [status, …]…:`
+/// Parses `goroutine N [gp=0x… m=… mp=0x…] [status, …]…:`.
 fn parse_header(line: &str) -> Option<GoroutineText> {
     let rest = line.strip_prefix("goroutine ")?.strip_suffix(':')?;
     let (id, rest) = rest.split_once(' ')?;
@@ -117,7 +118,7 @@ fn parse_header(line: &str) -> Option<GoroutineText> {
     if identity.split_whitespace().any(|w| !["gp=", "m=", "mp="].iter().any(|p| w.starts_with(p))) {
         return None;
     }
-    // Go 1.26 puts labels inside the brackets, 1.27 behind them.
+    // Go 1.26 prints labels inside the brackets, Go 1.27 after them.
     let (inner, labels) = match rest.find(" labels:{") {
         Some(at) => (&rest[..at], rest[at + " labels:".len()..].strip_suffix(']')?),
         None => {
@@ -142,7 +143,7 @@ fn parse_header(line: &str) -> Option<GoroutineText> {
     Some(goroutine)
 }
 
-/// `{"k": "v", …}`, quoted in 1.26, only where needed in 1.27.
+/// Parses `{"k": "v", …}`: quoted in Go 1.26, only where needed in Go 1.27.
 fn parse_labels(text: &str) -> Option<BTreeMap<String, String>> {
     if text.is_empty() {
         return Some(BTreeMap::new());

@@ -1,8 +1,8 @@
-//! What a dying Go program prints on standard error, as data.
+//! Parses what a dying Go program prints on standard error.
 //!
-//! Reads text only, of every Go release from 1.19 to 1.27; the program's own output may stand in front. Must not
-//! know incidents: the comparison of the two is `compare`. The forms are those of printpanics, dopanic_m,
-//! goroutineheader and traceback2:
+//! Reads only text, of every Go release from 1.19 to 1.27; the program's own output may precede it. Must not depend on
+//! incidents: `compare` compares the two. The formats are those of printpanics, dopanic_m, goroutineheader and
+//! traceback2:
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go>
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go>
 
@@ -19,33 +19,33 @@ pub(crate) use goroutine::{CreatedBy, GoroutineText};
 /// Go's account of one death.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Account {
-    /// What stood in front: the program's own output, and the runtime's remarks ("runtime: goroutine stack exceeds").
+    /// Text before it: the program's own output, and the runtime's remarks ("runtime: goroutine stack exceeds").
     pub(crate) before: String,
     /// The `panic:` lines, oldest first.
     pub(crate) chain: Vec<PanicLine>,
-    /// What follows `fatal error: `, as printed.
+    /// Text after `fatal error: `, as printed.
     pub(crate) fatal: Option<String>,
-    /// `[signal SIGSEGV: …]`.
+    /// The line `[signal SIGSEGV: …]`.
     pub(crate) signal: Option<SignalLine>,
-    /// `SIGSEGV: segmentation violation`, `PC=…`: a signal that is not turned into a panic.
+    /// The lines `SIGSEGV: segmentation violation`, `PC=…`: a signal that is not turned into a panic.
     pub(crate) death: Option<SignalDeath>,
     /// The frames under `runtime stack:`.
     pub(crate) runtime_stack: Option<Vec<FrameText>>,
     /// Every goroutine, in the order printed.
     pub(crate) goroutines: Vec<GoroutineText>,
-    /// `rax    0x0` …, of a signal death.
+    /// Registers of a death by signal, from lines such as `rax    0x0`.
     pub(crate) registers: BTreeMap<String, u64>,
-    /// `exit status 2`, as `go run` and `go test` add.
+    /// Status from `exit status 2`, which `go run` and `go test` add.
     pub(crate) exit_status: Option<i32>,
 }
 
 impl Account {
-    /// The account in `text`, the first if there are several; `None` when there is none.
+    /// Returns the first account in `text`; `None` if there is none.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         Self::all(text).into_iter().next()
     }
 
-    /// Every account: goroutines that die at the same moment print one after the other.
+    /// Returns every account: goroutines that die at the same time print one after the other.
     pub(crate) fn all(text: &str) -> Vec<Self> {
         let lines: Vec<&str> = text.strip_suffix('\n').unwrap_or(text).split('\n').collect();
         let mut accounts = Vec::new();
@@ -54,7 +54,7 @@ impl Account {
             let body = (start..lines.len()).find(|&i| starts_traceback(lines[i])).unwrap_or(lines.len());
             let end = (body..lines.len()).find(|&i| chain::starts(lines[i])).unwrap_or(lines.len());
             let mut account = Self { before: joined(&lines[begun..start]), ..Self::default() };
-            // One empty line stands before the traceback; more of them belong to the value.
+            // One empty line precedes the traceback; any others belong to the value.
             let separated = body < lines.len() && lines[body - 1].is_empty();
             chain::parse(&lines[start..body - usize::from(separated)], &mut account);
             account.parse_body(&lines[body..end]);
@@ -64,8 +64,8 @@ impl Account {
         accounts
     }
 
-    /// The goroutine it happened on. A deadlock has none, nor has a throw on a thread that ran no goroutine: then
-    /// the first goroutine listed is merely the first of allgs, and it is not running.
+    /// Returns the goroutine that caused the death. A deadlock has none, nor has a throw on a thread that ran no
+    /// goroutine: then the first goroutine printed is merely the first of allgs, and it is not running.
     pub(crate) fn subject(&self) -> Option<&GoroutineText> {
         let first = self.goroutines.first()?;
         // In C code it is the thread's own goroutine, unless that has just ended.
@@ -103,7 +103,7 @@ impl Account {
     }
 }
 
-/// The goroutine that `debug.Stack` describes: a lone header and its frames.
+/// Parses the output of `debug.Stack`: a single header and its frames.
 pub(crate) fn parse_stack(text: &str) -> Option<GoroutineText> {
     let lines: Vec<&str> = text.lines().collect();
     let (header, rest) = lines.split_first()?;
@@ -114,7 +114,7 @@ fn starts_traceback(line: &str) -> bool {
     line == "runtime stack:" || goroutine::is_header(line)
 }
 
-/// `0x…`.
+/// Parses `0x…`.
 fn hex(text: &str) -> Option<u64> {
     u64::from_str_radix(text.strip_prefix("0x")?, 16).ok()
 }

@@ -1,30 +1,31 @@
-//! Does a time line tell of a goroutine and of the collector what Go's tracer tells? Both see the same run, one from
-//! inside and one from outside, and neither is free: so moments may differ a little, and what is shorter than that is
-//! compared in sum only.
+//! Compares a goroutine's states and the collector's phases in a timeline with those in Go's execution trace. Both
+//! observe the same run, one from inside and one from outside, and neither is free of cost: times may differ slightly,
+//! and states shorter than that are compared only in sum.
 
 use std::collections::BTreeMap;
 
 use super::{Range, Span, State, Trace};
 
-/// Between the probe and the tracer's own clock, at each change.
+/// Time between the probe and the tracer's reading of its clock, at each change.
 const EACH_CHANGE_NS: u64 = 1_000;
 
-/// More changes than this in a window are too many to be put in order.
+/// With more changes than this in a window, their order is not compared.
 const MANY_TURNS: usize = 100;
 
-/// How far the two may be apart.
+/// Allowed differences between the timeline and the trace.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tolerance {
-    /// Beginning and end of one state.
+    /// Allowed difference at the beginning and end of one state.
     pub(crate) edge_ns: u64,
-    /// The sum of one state in the window, at least; and of all that the time line does not know.
+    /// Minimum of the allowed difference in the sum of one state over the window, and in the time that the timeline
+    /// does not know.
     pub(crate) sum_ns: u64,
-    /// The sum of one state in the window, in parts of a hundred of the window.
+    /// Allowed difference in the sum of one state, in percent of the window.
     pub(crate) percent: u64,
 }
 
 impl Tolerance {
-    /// What both accounts can be expected to keep on a machine that is not idle.
+    /// Tolerance that both accounts can be expected to meet on a machine that is not idle.
     pub(crate) const USUAL: Tolerance = Tolerance { edge_ns: 200_000, sum_ns: 200_000, percent: 5 };
 
     fn sum(&self, window_ns: u64) -> u64 {
@@ -32,22 +33,22 @@ impl Tolerance {
     }
 }
 
-/// What a time line tells, in the words of the trace. A state that it says it does not know is no span.
+/// Content of a timeline in the trace's terms. A state that the timeline marks as unknown is no span.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Told {
-    /// From where to where.
+    /// Beginning and end of the window.
     pub(crate) window: (u64, u64),
-    /// The goroutine's states.
+    /// States of the goroutine.
     pub(crate) spans: Vec<Span>,
-    /// What the goroutine did when it was on no thread was recorded too.
+    /// Whether the goroutine's states without a thread were recorded too.
     pub(crate) whole: bool,
-    /// The world stopped; `None`: not recorded.
+    /// Stop-the-world pauses; `None` if not recorded.
     pub(crate) stopped: Option<Vec<Range>>,
-    /// Concurrent marking; `None`: not recorded.
+    /// Concurrent mark phases; `None` if not recorded.
     pub(crate) marking: Option<Vec<Range>>,
 }
 
-/// The differences; none: they agree.
+/// Returns the differences; empty if timeline and trace agree.
 pub(crate) fn compare(go: &Trace, goroutine: u64, told: &Told, tolerance: Tolerance) -> Vec<String> {
     let mut differences = sound(told);
     let window_ns = told.window.1.saturating_sub(told.window.0);
@@ -75,7 +76,7 @@ pub(crate) fn compare(go: &Trace, goroutine: u64, told: &Told, tolerance: Tolera
     differences
 }
 
-/// States follow each other, none over another.
+/// Checks that the states follow each other without overlap.
 fn sound(told: &Told) -> Vec<String> {
     let mut differences = Vec::new();
     for pair in told.spans.windows(2) {
@@ -91,8 +92,8 @@ fn sound(told: &Told) -> Vec<String> {
     differences
 }
 
-/// A system call is running in a trace that does not tell of its end. Reasons are in the tracer's words, of which each
-/// stands for several of the runtime's own; who is runnable has a reason in neither.
+/// Converts a span to the trace's terms. A trace that does not record the end of system calls has them as running.
+/// Each of the tracer's wait reasons stands for several of the runtime's; runnable has a reason in neither.
 fn words(go: &Trace, mut span: Span) -> Span {
     if !go.has_syscalls && span.state == State::Syscall {
         span.state = State::Running;
@@ -104,7 +105,7 @@ fn words(go: &Trace, mut span: Span) -> Span {
     span
 }
 
-/// The tracer's word for a wait reason of the runtime.
+/// Returns the tracer's term for a wait reason of the runtime.
 /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceruntime.go> (traceBlockReasonStrings), and the calls
 /// of gopark in <https://github.com/golang/go/tree/go1.24.11/src/runtime>
 pub(crate) fn tracers_word(reason: &str) -> &str {
@@ -124,7 +125,7 @@ pub(crate) fn tracers_word(reason: &str) -> &str {
     }
 }
 
-/// Where Go says of it what it may also be called, it is that.
+/// Splits a span with alternative states: where Go has one of them, the span takes Go's state.
 fn adopted(theirs: &[Span], span: Span) -> Vec<Span> {
     if span.also.is_empty() {
         return vec![span];
@@ -159,8 +160,8 @@ fn sums(theirs: &[Span], ours: &[Span], allowed: u64, differences: &mut Vec<Stri
     }
 }
 
-/// The time in which the two say different things, or, of what was recorded as a whole, only Go says anything. At every
-/// change they may be a moment apart, which adds up where a goroutine gives way again and again.
+/// Sums the time in which the two disagree, or, if everything was recorded, in which only Go has a state. At every
+/// change they may be slightly apart, which adds up if a goroutine yields repeatedly.
 fn overlap(theirs: &[Span], ours: &[Span], allowed: u64, whole: bool, differences: &mut Vec<String>) {
     let mut apart: BTreeMap<(State, Option<State>), u64> = BTreeMap::new();
     for go in theirs {
@@ -184,11 +185,11 @@ fn overlap(theirs: &[Span], ours: &[Span], allowed: u64, whole: bool, difference
     }
 }
 
-/// What happened in which order. A state too short for both to see alike is left out of it, and what it interrupted
-/// is one.
+/// Compares the order of the states. A state too short for both to see alike is left out, and the state that it
+/// interrupted counts as one.
 fn order(theirs: &[Span], ours: &[Span], edge_ns: u64, differences: &mut Vec<String>) {
-    // A goroutine that gives way again and again (runtime.GC waits so) has hundreds of turns, each shorter than the
-    // tolerance: what is one state and what the next is a matter of that. Sums and moments are compared all the same.
+    // A goroutine that yields repeatedly (runtime.GC waits that way) has hundreds of turns, each shorter than the
+    // tolerance, which makes their order arbitrary. Sums and overlaps are compared all the same.
     if theirs.len() > MANY_TURNS {
         return;
     }
@@ -198,7 +199,7 @@ fn order(theirs: &[Span], ours: &[Span], edge_ns: u64, differences: &mut Vec<Str
         edges(&go, &us, edge_ns, differences);
         return;
     }
-    // What lasts about as long as the tolerance may be a little shorter in one and a little longer in the other.
+    // A state about as long as the tolerance may be slightly shorter in one and slightly longer in the other.
     if steps(&joined(theirs, 2 * edge_ns)) != steps(&joined(ours, 2 * edge_ns)) {
         differences.push(format!("Go says {}; the time line {}", told(&go), told(&us)));
     }
@@ -207,7 +208,7 @@ fn order(theirs: &[Span], ours: &[Span], edge_ns: u64, differences: &mut Vec<Str
 fn edges(go: &[Span], us: &[Span], edge_ns: u64, differences: &mut Vec<String>) {
     for (go, us) in go.iter().zip(us) {
         let apart = go.from_ns.abs_diff(us.from_ns).max(go.to_ns.abs_diff(us.to_ns));
-        // What was left out before and behind is up to a tolerance long, and both may have it.
+        // States left out before and after it are up to one tolerance long, in both.
         if apart > 2 * edge_ns {
             let (go, us) = (told(std::slice::from_ref(go)), told(std::slice::from_ref(us)));
             differences.push(format!("{go} and {us} are {apart} ns apart"));
@@ -215,8 +216,8 @@ fn edges(go: &[Span], us: &[Span], edge_ns: u64, differences: &mut Vec<String>) 
     }
 }
 
-/// Without what is not longer than `shortest`: first of all what belongs together is joined, then the shortest goes, so
-/// that what it interrupted is one before it is judged.
+/// Removes states not longer than `shortest`. Equal neighbours are merged first and the shortest states are removed
+/// before longer ones, so that an interrupted state is merged before its length is judged.
 fn joined(spans: &[Span], shortest: u64) -> Vec<Span> {
     [0, shortest / 16, shortest / 4, shortest]
         .iter()
@@ -252,7 +253,7 @@ fn within(ranges: &[Range], window: (u64, u64)) -> Vec<Range> {
     ranges.iter().filter(inside).map(clipped).collect()
 }
 
-/// Each has its counterpart of the same name at the same time, in order.
+/// Compares ranges in order: each must have a counterpart with the same name at the same time.
 fn ranges(what: &str, go: &[Range], us: &[Range], tolerance: Tolerance, differences: &mut Vec<String>) {
     let names = |ranges: &[Range]| ranges.iter().map(|range| range.name.clone()).collect::<Vec<_>>();
     if names(go) != names(us) {
@@ -260,8 +261,8 @@ fn ranges(what: &str, go: &[Range], us: &[Range], tolerance: Tolerance, differen
         return;
     }
     for (go, us) in go.iter().zip(us) {
-        // The tracer has its end where the world runs again, the probe where that begins: ours may be earlier, by twice as
-        // much.
+        // The tracer records the end once the world runs again, the probe when the restart begins: ours may be
+        // earlier, by twice as much.
         let end = us.to_ns.saturating_sub(go.to_ns).max(go.to_ns.saturating_sub(us.to_ns) / 2);
         let apart = go.from_ns.abs_diff(us.from_ns).max(end);
         if apart > tolerance.edge_ns {

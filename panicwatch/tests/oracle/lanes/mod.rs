@@ -1,6 +1,6 @@
-//! What goroutines did over time, as Go's execution tracer says and as a time line says: read, and compared.
+//! States of goroutines over time, read from Go's execution trace and from a timeline, and compared.
 //!
-//! Knows nothing of files, processes and incidents: text and spans go in, differences come out.
+//! Independent of files, processes and incidents: the input is text and spans, the output differences.
 
 pub(crate) mod compare;
 pub(crate) mod old;
@@ -8,90 +8,90 @@ pub(crate) mod parsed;
 
 use std::collections::BTreeMap;
 
-/// What a goroutine does, in the words that Go's tracer and the time line share.
+/// State of a goroutine, in terms common to Go's tracer and the timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum State {
-    /// It has a thread.
+    /// Running on a thread.
     Running,
-    /// It could run and waits for its turn.
+    /// Ready to run, waiting to be scheduled.
     Runnable,
-    /// It waits for something that another does.
+    /// Blocked, with a wait reason.
     Waiting,
-    /// It is in a system call.
+    /// In a system call.
     Syscall,
 }
 
-/// A state that lasted.
+/// A state over a period of time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Span {
-    /// CLOCK_MONOTONIC, nanoseconds.
+    /// Beginning: CLOCK_MONOTONIC, in nanoseconds.
     pub(crate) from_ns: u64,
-    /// First nanosecond after it.
+    /// End, exclusive: the first nanosecond after it.
     pub(crate) to_ns: u64,
-    /// The state.
+    /// State of the goroutine.
     pub(crate) state: State,
-    /// What a waiting goroutine waits for, or why a runnable one does not run; empty when nobody said.
+    /// Wait reason, or why a runnable goroutine does not run; empty if not recorded.
     pub(crate) reason: String,
-    /// What the other account may call this state: the two do not tell everything apart.
+    /// States that the other account may have instead, where the two cannot be told apart.
     pub(crate) also: &'static [State],
 }
 
 impl Span {
-    /// A state that is what it is.
+    /// Returns a span without alternative states.
     pub(crate) fn new(from_ns: u64, to_ns: u64, state: State, reason: &str) -> Span {
         Span { from_ns, to_ns, state, reason: reason.to_owned(), also: &[] }
     }
 
-    /// Its part inside a window.
+    /// Returns the part inside a window, if any.
     pub(crate) fn within(&self, window: (u64, u64)) -> Option<Span> {
         let (from_ns, to_ns) = (self.from_ns.max(window.0), self.to_ns.min(window.1));
         (from_ns < to_ns).then(|| Span { from_ns, to_ns, ..self.clone() })
     }
 
-    /// How long it lasted.
+    /// Returns its length in nanoseconds.
     pub(crate) fn ns(&self) -> u64 {
         self.to_ns.saturating_sub(self.from_ns)
     }
 }
 
-/// Something with a beginning and an end that is not a goroutine's state: the world stopped, a collection.
+/// A period that is not a goroutine's state: a stop-the-world pause or a mark phase.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Range {
-    /// CLOCK_MONOTONIC, nanoseconds.
+    /// Beginning: CLOCK_MONOTONIC, in nanoseconds.
     pub(crate) from_ns: u64,
-    /// The end.
+    /// End, in the same clock.
     pub(crate) to_ns: u64,
-    /// For a stop of the world its reason, as Go names it.
+    /// For a stop-the-world pause, its reason, as Go names it.
     pub(crate) name: String,
 }
 
-/// A line that the program wrote into the trace: its own reading of the clock.
+/// A log line that the program wrote into the trace: its own reading of the clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Note {
-    /// Time in the trace's own clock.
+    /// Time in the trace's own clock, in nanoseconds.
     pub(crate) time_ns: u64,
-    /// `start`, `panic`, `stop`.
+    /// One of `start`, `panic`, `stop`.
     pub(crate) what: String,
-    /// CLOCK_MONOTONIC a moment before it.
+    /// CLOCK_MONOTONIC shortly before the line was written, in nanoseconds.
     pub(crate) clock_ns: u64,
-    /// The goroutine that wrote it.
+    /// goid of the goroutine that wrote it.
     pub(crate) goroutine: u64,
 }
 
-/// An execution trace, as far as it is compared.
+/// The compared part of an execution trace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Trace {
-    /// Per goroutine, in order.
+    /// States of each goroutine, in order.
     pub(crate) goroutines: BTreeMap<u64, Vec<Span>>,
-    /// The world stopped.
+    /// Stop-the-world pauses.
     pub(crate) stopped: Vec<Range>,
-    /// Concurrent marking.
+    /// Concurrent mark phases.
     pub(crate) marking: Vec<Range>,
-    /// In order.
+    /// The program's log lines, in order.
     pub(crate) notes: Vec<Note>,
-    /// Last time in it.
+    /// Time of the last event.
     pub(crate) end_ns: u64,
-    /// The format tells when a system call that kept its P ended.
+    /// Whether the format records the end of a system call that kept its P.
     pub(crate) has_syscalls: bool,
     open: BTreeMap<u64, (u64, State, String)>,
     open_stop: Option<(u64, String)>,
@@ -99,7 +99,7 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
-    /// The goroutine changes its state; `None`: it is gone.
+    /// Changes a goroutine's state; `None` if the goroutine ended.
     fn turn(&mut self, goroutine: u64, time_ns: u64, to: Option<(State, &str)>) {
         if let Some((from_ns, state, reason)) = self.open.remove(&goroutine) {
             let span = Span::new(from_ns, time_ns, state, &reason);
@@ -128,7 +128,7 @@ impl Trace {
         }
     }
 
-    /// What is under way when the trace ends.
+    /// Closes the states that are open when the trace ends.
     fn close(&mut self, end_ns: u64) {
         self.end_ns = end_ns;
         for goroutine in self.open.keys().copied().collect::<Vec<_>>() {
@@ -136,19 +136,20 @@ impl Trace {
         }
     }
 
-    /// What the goroutine wrote that was about to panic.
+    /// Returns the log line that the program wrote just before it panicked.
     pub(crate) fn panic(&self) -> Option<&Note> {
         self.notes.iter().find(|note| note.what == "panic")
     }
 
-    /// How far the clock of the program is ahead of the trace's: the notes were written a moment after the clock was
-    /// read, so the largest difference is the nearest to the truth. The least tells how far from it another may be.
+    /// Returns by how much the program's clock is ahead of the trace's: the largest and the smallest difference. Each
+    /// line was written shortly after the clock was read, so the largest difference is the most accurate; the smallest
+    /// shows how inaccurate the others may be.
     pub(crate) fn clock_ahead(&self) -> Option<(i64, i64)> {
         let ahead = self.notes.iter().map(|note| note.clock_ns.cast_signed() - note.time_ns.cast_signed());
         ahead.clone().max().zip(ahead.min())
     }
 
-    /// The same with every time moved.
+    /// Shifts every time by `by` nanoseconds.
     fn moved(mut self, by: i64) -> Trace {
         let add = |time: &mut u64| *time = time.saturating_add_signed(by);
         for span in self.goroutines.values_mut().flatten() {
@@ -165,7 +166,7 @@ impl Trace {
     }
 }
 
-/// The value behind `name=`: a word, or what stands between quotation marks.
+/// Returns the value after `name=`: a word, or a text in quotation marks.
 fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     let at = line.match_indices(name).find(|(at, _)| {
         line[at + name.len()..].starts_with('=') && (*at == 0 || line.as_bytes()[at - 1] == b' ')

@@ -1,23 +1,23 @@
-//! Reads what `go tool trace -d FILE` prints for the traces of Go 1.19 and 1.21.
+//! Parses the output of `go tool trace -d FILE` for traces of Go 1.19 and 1.21.
 //!
-//! Its clock is the processor's, counted from the beginning of the trace: the program's notes in it say what
-//! CLOCK_MONOTONIC was. It has the beginning of every system call, but the end only of those that lost their P, so
-//! system calls count as running there.
+//! The trace's clock is the processor's, counted from the beginning of the trace; the program's log lines in it have
+//! the corresponding CLOCK_MONOTONIC times. The trace has the beginning of every system call, but the end only of
+//! those that lost their P, so system calls count as running.
 //! <https://github.com/golang/go/blob/go1.21.13/src/internal/trace/parser.go> (EventDescriptions, Event.String)
 
 use super::{Note, State, Trace, field, number};
 
-/// Notes may differ by this in what they say of the two clocks: the time to write one, and the error of the frequency
-/// that the reader measures.
+/// Allowed variation of the difference between the two clocks over all log lines: the time to write one, and the error
+/// of the frequency that the reader measures.
 const NOTE_NS: i64 = 5_000_000;
 
-/// The trace, or the sentence why it is none.
+/// Parses the trace, or returns why that fails.
 pub(crate) fn read(text: &str) -> Result<Trace, String> {
     let mut trace = Trace::default();
     let mut last = 0;
     for line in text.lines() {
         let Some((time, rest)) = line.split_once(' ') else { continue };
-        // Stacks stand between the events, indented.
+        // Stacks are printed between the events, indented.
         let Ok(time_ns) = time.parse() else { continue };
         last = time_ns;
         event(&mut trace, rest, time_ns).ok_or_else(|| format!("not understood: {line:?}"))?;
@@ -34,7 +34,7 @@ pub(crate) fn read(text: &str) -> Result<Trace, String> {
 
 fn event(trace: &mut Trace, text: &str, time_ns: u64) -> Option<()> {
     let (name, _) = text.split_once(' ')?;
-    // "GoStart p=1 g=0 off=266 g=1 seq=0": who wrote the event, then its arguments.
+    // "GoStart p=1 g=0 off=266 g=1 seq=0": the context of the event, then its arguments.
     let (by, arguments) = text.split_once(" off=")?;
     let own = || number::<u64>(by, "g");
     let other = || number::<u64>(arguments, "g");
@@ -51,7 +51,7 @@ fn event(trace: &mut Trace, text: &str, time_ns: u64) -> Option<()> {
         "GoStop" => (own()?, Some((State::Waiting, "forever"))),
         _ if let Some(reason) = waits(name) => (own()?, Some((State::Waiting, reason))),
         "STWStart" | "GCSTWStart" => {
-            // The reason is the line's end, and has blanks in it.
+            // The reason extends to the end of the line and contains spaces.
             let (_, reason) = arguments.split_once(" kind=")?;
             let gc = if name == "GCSTWStart" { "GC " } else { "" };
             trace.stop(time_ns, &format!("{gc}{reason}"));
@@ -80,7 +80,7 @@ fn event(trace: &mut Trace, text: &str, time_ns: u64) -> Option<()> {
     Some(())
 }
 
-/// The name of a reason to wait, as later releases have it.
+/// Returns the wait reason as later releases name it.
 fn waits(event: &str) -> Option<&'static str> {
     Some(match event {
         "GoSleep" => "sleep",

@@ -1,21 +1,21 @@
-//! Reads what `go tool trace -d=parsed FILE` prints (`-d=1` before Go 1.24), for traces of Go 1.22 and later.
+//! Parses the output of `go tool trace -d=parsed FILE` (`-d=1` before Go 1.24) for traces of Go 1.22 and later.
 //!
-//! The tracer's clock there is nanotime in steps of 64 ns, and the reader adds nanoseconds to keep an order; so its
+//! The tracer's clock is nanotime in steps of 64 ns, and the reader adds nanoseconds to keep events ordered; so its
 //! times are CLOCK_MONOTONIC.
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/tracetime.go> (traceClockNow),
 //! <https://github.com/golang/go/blob/go1.24.11/src/internal/trace/event.go> (Event.String)
 
 use super::{Note, State, Trace, field, number};
 
-/// The program's clock and the trace's may be this far apart: the time it takes to write a note, the first of a
-/// program longest of all.
+/// Allowed difference between the program's clock and the trace's: the time it takes to write a log line; a program's
+/// first one takes longest.
 const NOTE_NS: i64 = 5_000_000;
 
-/// The trace, or the sentence why it is none.
+/// Parses the trace, or returns why that fails.
 pub(crate) fn read(text: &str) -> Result<Trace, String> {
     let mut trace = Trace { has_syscalls: true, ..Trace::default() };
     let mut last = 0;
-    // Stacks stand between the events, on lines of their own.
+    // Stacks are printed between the events, on lines of their own.
     for line in text.lines().filter(|line| line.starts_with("M=")) {
         last = number(line, "Time").ok_or_else(|| format!("no time in {line:?}"))?;
         event(&mut trace, line, last)?;
