@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     frame_class::{self, Class},
-    incident::{Frame, Incident, Kind, Panic, Value},
+    incident::{Frame, Incident, Kind, Panic, Value, base_name},
 };
 
 /// Version of the rule, prepended to every fingerprint: a new rule requires a new prefix.
@@ -48,7 +48,7 @@ pub fn basis(incident: &Incident) -> Vec<String> {
 fn program(incident: &Incident) -> &str {
     let process = &incident.process;
     let module = process.module.as_deref().filter(|m| !m.is_empty() && *m != "command-line-arguments");
-    module.or(process.exe.as_deref().map(|e| e.rsplit('/').next().unwrap_or(e))).unwrap_or("?")
+    module.or(process.exe.as_deref().and_then(base_name)).unwrap_or("?")
 }
 
 /// Returns the class of the incident, without data: the value's type, and for the runtime's own errors also the kind of

@@ -20,7 +20,10 @@ use std::{
 use front::Certificate;
 use panicwatch::{
     config,
-    daemon::{feed::Feed, status::Board},
+    daemon::{
+        feed::{Feed, News},
+        status::Board,
+    },
     http::{
         Site,
         server::{Listeners, token},
@@ -34,6 +37,7 @@ use tokio::sync::watch;
 struct Served {
     dir: TempDir,
     address: SocketAddr,
+    feed: Feed,
     stop: watch::Sender<bool>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -56,13 +60,14 @@ fn serve(with: impl FnOnce(&Path, &mut config::Http)) -> Served {
     let address = listeners.addresses()[0];
     let (stop, stopping) = watch::channel(false);
     let render = Box::new(|| "a_metric 1\n".to_owned());
-    let site = Site::new(Arc::new(store), Board::default(), Feed::new(4), render, stopping.clone());
+    let feed = Feed::new(4);
+    let site = Site::new(Arc::new(store), Board::default(), feed.clone(), render, stopping.clone());
     site.set_token(token(&config.token_file).expect("a token"));
     let thread = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(listeners.serve(Arc::new(site), stopping)).expect("it serves");
     });
-    Served { dir, address, stop, thread: Some(thread) }
+    Served { dir, address, feed, stop, thread: Some(thread) }
 }
 
 impl Served {
@@ -382,4 +387,39 @@ fn tls() {
     let mut bytes = Vec::new();
     let _ = plain.read_to_end(&mut bytes);
     assert!(!String::from_utf8_lossy(&bytes).contains("incidents"), "{bytes:?}");
+}
+
+/// IDs are in the order of the raises, and incidents are stored when they end: one with a lower ID than those replayed from
+/// the store may come later, and a reader that reconnected receives it. What was replayed is not sent twice.
+#[test]
+fn a_reader_that_reconnects_misses_no_incident_that_began_earlier() {
+    let served = serve(|_, _| {});
+    let replayed: Incident =
+        serde_json::from_str(include_str!("incidents/recovered.json")).expect("a document");
+    let mut stream = TcpStream::connect(served.address).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
+    let headers = "Last-Event-ID: 00000000000000000000000000\r\n";
+    stream.write_all(&request("GET /api/v1/stream", headers)).expect("it is sent");
+    let mut read = Vec::new();
+    let mut until = |text: &str| {
+        let mut bytes = [0; 4096];
+        while !String::from_utf8_lossy(&read).contains(text) {
+            let n = stream.read(&mut bytes).expect("the stream goes on");
+            assert!(n > 0, "the stream ended before {text}");
+            read.extend_from_slice(&bytes[..n]);
+        }
+        String::from_utf8_lossy(&read).matches(text).count()
+    };
+    let id = |id: &str| format!("id: {id}\n");
+    assert_eq!(until(&id(&replayed.id)), 1);
+    let mut earlier = replayed.clone();
+    earlier.id = "00000000000000000000000001".to_owned();
+    let mut later = replayed.clone();
+    later.id = "7ZZZZZZZZZZZZZZZZZZZZZZZZZ".to_owned();
+    for incident in [&replayed, &earlier, &later] {
+        served.feed.send(News::Incident(Arc::new(incident.clone()))).expect("the reader is subscribed");
+    }
+    assert_eq!(until(&id(&later.id)), 1);
+    assert_eq!(until(&id(&earlier.id)), 1);
+    assert_eq!(until(&id(&replayed.id)), 1);
 }

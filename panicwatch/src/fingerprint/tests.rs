@@ -37,6 +37,17 @@ fn basis_is_what_the_code_decides() {
     assert!(fingerprint(&recovered()).strip_prefix(PREFIX).is_some_and(|hex| hex.len() == 16));
 }
 
+/// The kernel appends " (deleted)" to the path once the file has been replaced.
+#[test]
+fn a_replaced_executable_is_the_same_program() {
+    let mut incident = recovered();
+    incident.process.module = None;
+    incident.process.exe = Some("/opt/shop".into());
+    let before = fingerprint(&incident);
+    incident.process.exe = Some("/opt/shop (deleted)".into());
+    assert_eq!(before, fingerprint(&incident));
+}
+
 #[test]
 fn a_value_that_is_fixed_for_all_time() {
     // Stored incidents are grouped by fingerprint: if this value changes, PREFIX must change.

@@ -4,7 +4,12 @@
 //! missed and is disconnected; it can reconnect with the ID it saw last and receives the incidents it missed from the
 //! store.
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    convert::Infallible,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     extract::State,
@@ -60,9 +65,9 @@ pub(super) async fn stream(State(site): State<Arc<Site>>, headers: HeaderMap) ->
             Err(response) => return response,
         };
     }
-    let last = missed.back().cloned();
+    let replayed = missed.iter().cloned().collect();
     let stop = site.stop.clone();
-    let reader = Reader { site, missed, last, news, stop, over: false };
+    let reader = Reader { site, missed, replayed, news, stop, over: false };
     let mut response = Sse::new(events(reader)).keep_alive(KeepAlive::new().interval(BEAT)).into_response();
     response.extensions_mut().insert(Endless);
     response
@@ -91,8 +96,9 @@ struct Reader {
     site: Arc<Site>,
     /// IDs, oldest first. Documents are read one at a time, so that a reader needs little memory.
     missed: VecDeque<String>,
-    /// Highest ID of those from the store.
-    last: Option<String>,
+    /// IDs of all incidents sent from the store: some of them may also be in the live stream. The order of IDs, which is
+    /// that of the raises, does not tell: an incident with a lower ID may be stored later.
+    replayed: HashSet<String>,
     news: tokio::sync::broadcast::Receiver<News>,
     stop: watch::Receiver<bool>,
     over: bool,
@@ -115,8 +121,7 @@ impl Reader {
                 _ = self.stop.wait_for(|stop| *stop) => return None,
             };
             match news {
-                Ok(News::Incident(incident))
-                    if self.last.as_ref().is_some_and(|last| incident.id <= *last) => {}
+                Ok(News::Incident(incident)) if self.replayed.contains(&incident.id) => {}
                 Ok(News::Incident(incident)) => return Some(of_incident(&incident)),
                 Ok(News::Counted(counted)) => {
                     return Event::default().event("counted").json_data(&*counted).ok();

@@ -1,13 +1,16 @@
 //! Exports the trace for Perfetto: steps as instants, packages as slices that contain their functions.
 
 use super::{InitTrace, Package};
-use crate::export::perfetto::{Annotation, Builder, Track, Value};
+use crate::{
+    export::perfetto::{Annotation, Builder, Track, Value},
+    incident::base_name,
+};
 
 /// Returns the file's bytes. `realtime_offset_ns`: CLOCK_REALTIME minus CLOCK_MONOTONIC, if known.
 pub fn encode(trace: &InitTrace, realtime_offset_ns: Option<i128>) -> Vec<u8> {
     let mut builder = Builder::new(realtime_offset_ns);
     let pid = trace.program.pid;
-    let name = trace.program.exe.rsplit('/').next().unwrap_or(&trace.program.exe);
+    let name = base_name(&trace.program.exe).unwrap_or(&trace.program.exe);
     let process = builder.process(pid, name);
     let steps = builder.track(process, "start");
     let packages = builder.track(process, "package initialisation");

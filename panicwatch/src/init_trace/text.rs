@@ -5,10 +5,13 @@
 use std::fmt;
 
 use super::{DepthSource, Function, How, InitTrace, Package, Stopped};
-use crate::report::{
-    Style,
-    line::{Line, Number, Page, Tone},
-    words::Nanos,
+use crate::{
+    incident::base_name,
+    report::{
+        Style,
+        line::{Line, Number, Page, Tone},
+        words::Nanos,
+    },
 };
 
 /// Columns: start time, duration, bar, depth, tree.
@@ -90,7 +93,7 @@ impl Text<'_> {
     fn header(&self, page: &mut Page<'_>) {
         let trace = self.trace;
         let tone = if trace.stopped.is_some() { Tone::Bad } else { Tone::Title };
-        let exe = trace.program.exe.rsplit('/').next().unwrap_or(&trace.program.exe);
+        let exe = base_name(&trace.program.exe).unwrap_or(&trace.program.exe);
         let line = Line::new().own(tone, "━━ INITIALISATION of ").target_tail(Tone::Strong, exe, 40);
         let line = line.own(Tone::Plain, "[").number(Tone::Plain, trace.program.pid).own(Tone::Plain, "] ");
         let line = line.target(Tone::Dim, &trace.program.go_version).own(tone, " ");

@@ -3,7 +3,7 @@
 use super::line::{Line, Number, Tone};
 use crate::{
     frame_class::{self, Class},
-    incident::{Exit, Frame, Incident, Kind, Outcome, Panic},
+    incident::{Exit, Frame, Incident, Kind, Outcome, Panic, base_name},
 };
 
 /// A duration in nanoseconds, printed with three digits and a unit.
@@ -198,7 +198,7 @@ pub(super) fn program(incident: &Incident) -> &str {
         .as_ref()
         .and_then(|a| a.first())
         .map(|s| &**s));
-    exe.map_or("?", |e| e.rsplit('/').next().unwrap_or(e))
+    exe.and_then(base_name).unwrap_or("?")
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ pub use self::{
     perfetto::perfetto,
 };
 use crate::{
-    incident::{Frame, Incident, Outcome, Panic},
+    incident::{Frame, Incident, Outcome, Panic, base_name},
     recorder::Source,
 };
 
@@ -134,8 +134,7 @@ impl<'a> Input<'a> {
 fn program(incident: &Incident) -> String {
     let exe = incident.process.exe.as_deref();
     let arg = || incident.process.args.as_ref()?.first().map(String::as_str);
-    let name = exe.or_else(arg).unwrap_or("?");
-    name.rsplit('/').next().unwrap_or(name).to_owned()
+    exe.or_else(arg).and_then(base_name).unwrap_or("?").to_owned()
 }
 
 /// Builds the timeline from `input`.

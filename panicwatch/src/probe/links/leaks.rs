@@ -156,7 +156,19 @@ fn pass(
             pass(holder, method, program, target, first)?;
             pass(holder, method, program, target, second)
         }
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES) | None) => Err(error),
-        Err(_) => Ok(()),
+        Err(error) if is_rejection(&error) => Ok(()),
+        Err(error) => Err(error),
     }
+}
+
+/// Reports whether the kernel rejects a probe at this site, so that it cannot have one. Any other error (no memory, no
+/// file descriptors, no permission) leaves that open.
+/// <https://github.com/torvalds/linux/blob/v6.12/kernel/events/uprobes.c> (uprobe_register, prepare_uprobe)
+fn is_rejection(error: &io::Error) -> bool {
+    /// `ENOTSUPP`, which the kernel returns for an instruction that cannot be probed; libc does not name it.
+    const ENOTSUPP: i32 = 524;
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::EIO | libc::ENOEXEC | libc::EOPNOTSUPP | libc::ERANGE | ENOTSUPP)
+    )
 }
