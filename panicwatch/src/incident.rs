@@ -3,11 +3,13 @@
 //! Names and meanings are a promise to other tools (docs/incident.md). What could not be known is `None` (JSON
 //! `null`) and has an entry in [`Incident::missing`]. Knows no events, no binaries, no processes.
 
+pub mod timeline;
+
 use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::timeline::Timeline;
+use self::timeline::Timeline;
 
 /// The value of [`Incident::schema`].
 pub const SCHEMA: &str = "panicwatch.incident/1";

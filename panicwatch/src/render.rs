@@ -6,10 +6,10 @@ use serde::Deserialize;
 use crate::{
     escape,
     http::page,
-    incident::{Host, Incident},
+    incident::{Host, Incident, timeline::Timeline},
     json, otlp,
     report::{self, Style},
-    timeline::{self, Timeline},
+    timeline,
 };
 
 /// Forms of an incident.

@@ -13,8 +13,10 @@ use super::{
 };
 use crate::{
     fingerprint,
-    incident::{Defer, DeferEnd, Incident, Panic, State},
-    timeline::{Timeline, TrackKind},
+    incident::{
+        Defer, DeferEnd, Incident, Panic, State,
+        timeline::{Timeline, TrackKind},
+    },
 };
 
 /// The path of the root span.
@@ -194,7 +196,7 @@ fn panic_path(i: usize) -> String {
 }
 
 /// As the document writes it.
-fn doing(doing: crate::timeline::Doing) -> String {
+fn doing(doing: crate::incident::timeline::Doing) -> String {
     serde_json::to_value(doing).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 

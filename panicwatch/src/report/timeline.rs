@@ -6,8 +6,8 @@ use super::{
     words::{Nanos, Since},
 };
 use crate::{
+    incident::timeline::{Doing, Share, Timeline, Track, TrackKind},
     recorder::Source,
-    timeline::{Doing, Share, Timeline, Track, TrackKind},
 };
 
 /// Where lanes begin, behind their names.

@@ -1,11 +1,7 @@
 //! How much of a timeline a document takes: what is nearest to the raise and to the goroutine stays.
 
-use super::{
-    Input,
-    event::Event,
-    model::{Doing, Track, TrackKind},
-    states::state,
-};
+use super::{Input, states::state};
+use crate::incident::timeline::{Doing, Track, TrackKind, event::Event};
 
 /// Events.
 const MAX_EVENTS: usize = 20_000;

@@ -4,13 +4,15 @@ use panicwatch_common::recorder::{NO_SYSCALL, Slot, kind};
 
 use super::{
     Input,
-    event::{Event, What},
     panics::said,
     replay::Replay,
     thread::{RanLast, Task},
     words,
 };
-use crate::incident::{Addr, DeferEnd, Outcome, Panic};
+use crate::incident::{
+    Addr, DeferEnd, Outcome, Panic,
+    timeline::event::{Event, What},
+};
 
 /// Returning from a signal's handler puts the registers back, the number of this very call among them.
 /// <https://github.com/torvalds/linux/blob/v6.12/arch/x86/kernel/signal_64.c> restore_sigcontext

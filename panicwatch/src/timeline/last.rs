@@ -3,12 +3,14 @@
 //! A call and its return are one step, as are leaving the CPU and getting one again, waiting and going on; so are page
 //! faults, entries of one function and losses of the CPU to the same thread when they come in a row.
 
-use super::{
-    Input,
-    event::{Event, What},
-    model::Last,
+use super::Input;
+use crate::{
+    incident::timeline::{
+        Last,
+        event::{Event, What},
+    },
+    report::words::Nanos,
 };
-use crate::report::words::Nanos;
 
 /// So many steps are told.
 const LAST: usize = 12;

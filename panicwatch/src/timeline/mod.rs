@@ -6,13 +6,11 @@
 
 mod bound;
 mod cpu;
-mod event;
 mod events;
 mod folded;
 mod functions;
 mod gc;
 mod last;
-mod model;
 mod names;
 mod panics;
 mod perf_script;
@@ -31,18 +29,16 @@ mod words;
 use panicwatch_common::recorder::{Sample, Slot};
 
 pub use self::{
-    event::{Event, What},
     folded::folded,
-    model::{
-        Doing, Gap, KernelFrame, Last, Off, Share, SignalCount, Slice, SliceKind, Stack, State, Summary,
-        Timeline, Track, TrackKind, Woken,
-    },
     names::{signal_name, syscall_name},
     perf_script::perf_script,
     perfetto::perfetto,
 };
 use crate::{
-    incident::{Frame, Incident, Outcome, Panic},
+    incident::{
+        Frame, Incident, Outcome, Panic,
+        timeline::{Gap, Off, Timeline},
+    },
     recorder::Source,
 };
 

@@ -1,10 +1,10 @@
 //! The panic path on the goroutine's track: each panic from its raise to its end, the deferred calls in it.
 
-use super::{
-    Input,
-    model::{Slice, SliceKind, Track, TrackKind},
+use super::Input;
+use crate::incident::{
+    Panic, State,
+    timeline::{Slice, SliceKind, Track, TrackKind},
 };
-use crate::incident::{Panic, State};
 
 /// Adds them to the panicking goroutine's track.
 pub(super) fn add(input: &Input<'_>, tracks: &mut [Track]) {

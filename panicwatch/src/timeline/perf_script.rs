@@ -8,13 +8,12 @@
 
 use std::fmt::Write as _;
 
-use super::{
-    event::What,
-    model::{Stack, Timeline},
-};
 use crate::{
     escape,
-    incident::{Addr, Frame, Incident},
+    incident::{
+        Addr, Frame, Incident,
+        timeline::{Stack, Timeline, event::What},
+    },
 };
 
 /// The period of a sample is not known to the reader; it counts as one.

@@ -1,13 +1,15 @@
 //! The timeline for Perfetto: a track each for goroutines, threads, CPUs and the collector, states as slices, calls and
 //! panics nested, the other events as instants, wake-ups as arrows.
 
-use super::{
-    event::{Event, What},
-    model::{Doing, Slice, SliceKind, Stack, State, Timeline, Track, TrackKind},
-};
 use crate::{
     export::perfetto::{Annotation, Builder, Track as Line, Value},
-    incident::Incident,
+    incident::{
+        Incident,
+        timeline::{
+            Doing, Slice, SliceKind, Stack, State, Timeline, Track, TrackKind,
+            event::{Event, What},
+        },
+    },
 };
 
 /// The file's bytes.
