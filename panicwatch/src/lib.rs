@@ -37,6 +37,7 @@ pub mod event;
 pub mod export;
 pub mod fingerprint;
 pub mod frame_class;
+pub mod go;
 pub mod gobin;
 pub mod gotype;
 #[cfg(feature = "host")]

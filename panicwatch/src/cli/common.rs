@@ -15,11 +15,11 @@ use clap::{Args, ValueEnum};
 use super::sink::Sink;
 use crate::{
     escape,
+    go::pattern::Pattern,
     incident::Frame,
     probe::plan::ProbePlan,
     recorder::{self, Level, OverheadBudget, Source},
     report,
-    trace::pattern::Pattern,
     watch::{follow::Unseen, session::Counted},
 };
 

@@ -12,6 +12,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use self::{output::Output, target::Target};
 use super::common::{Exit, say, sentence, unable, usage};
 use crate::{
+    go::pattern::Pattern,
     gobin::{CodeFrame, Func, GoBinary},
     probe::{
         links,
@@ -23,7 +24,6 @@ use crate::{
         bias::Biases,
         filter::Condition,
         line::{Caller, Summary},
-        pattern::Pattern,
         record::Record,
         text,
         values::Values,

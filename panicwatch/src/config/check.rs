@@ -3,7 +3,7 @@
 use std::net::ToSocketAddrs as _;
 
 use super::{Config, Selector, Selectors};
-use crate::{recorder::Source, trace::pattern::Pattern};
+use crate::{go::pattern::Pattern, recorder::Source};
 
 /// Path (`hook[1].url`) and sentence of all that is wrong.
 pub(super) fn problems(config: &Config) -> Vec<(String, String)> {

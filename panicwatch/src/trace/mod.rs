@@ -1,6 +1,6 @@
 //! Live tracing of functions: from the records of the ring to lines that say who called what, when and with what.
 //!
-//! [`pattern`] says which functions are meant, [`tree`] which calls are under way, [`filter`] which of them are told,
+//! [`pattern`](crate::go::pattern) says which functions are meant, [`tree`] which calls are under way, [`filter`] which of them are told,
 //! [`line`](mod@line) what is told; [`text`] and [`perfetto`] render it. Pure but for [`values`] reading what was
 //! captured. Must not know how the records are got or where the lines go.
 
@@ -8,7 +8,6 @@ pub mod bias;
 pub mod filter;
 pub mod line;
 pub mod merge;
-pub mod pattern;
 pub mod perfetto;
 pub mod record;
 pub mod text;

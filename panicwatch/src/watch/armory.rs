@@ -16,10 +16,10 @@ use super::{
     procfs,
 };
 use crate::{
+    go::pattern::Pattern,
     gobin::{self, GoBinary, dwarf},
     probe::{attach, calibrate::Shared, error::ProbeError, object::Programs, plan::recorder_plan},
     recorder::Source,
-    trace::pattern::Pattern,
 };
 
 /// Why a file was not armed.

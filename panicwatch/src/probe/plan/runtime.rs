@@ -9,9 +9,9 @@ use super::{
     trace::{Wanted as Trace, is_named, trace_plan},
 };
 use crate::{
+    go::pattern::Pattern,
     gobin::{Arch, Func, GoBinary},
     recorder::Source,
-    trace::pattern::Pattern,
 };
 
 /// What the recorder's record of a function is.

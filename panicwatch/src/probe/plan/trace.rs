@@ -8,8 +8,8 @@ use iced_x86::{Code, FlowControl, Instruction, InstructionInfoFactory, OpAccess}
 use super::{BehindCheck, Body, Price, price};
 use crate::{
     disasm::INTEGER_REGISTERS,
+    go::pattern::Pattern,
     gobin::{Func, FuncId, GoBinary},
-    trace::pattern::Pattern,
 };
 
 /// Longest function that is decoded for its exits.
