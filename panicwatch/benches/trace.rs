@@ -18,10 +18,8 @@ use std::{
 
 use panicwatch::{
     gobin::GoBinary,
-    probe::{
-        plan::trace::{Wanted, trace_plan},
-        trace::EmptyProbe,
-    },
+    plan::trace::{Wanted, trace_plan},
+    probe::trace::EmptyProbe,
 };
 use support::{Toolchain, cache, toolchains};
 

@@ -2,7 +2,7 @@
 //!
 //! The way of a panic through the modules, in reading order:
 //!
-//! 1. [`gobin`] reads a Go binary's tables; [`probe`] plans where probes go in it and attaches them, with the
+//! 1. [`gobin`] reads a Go binary's tables; [`plan`] plans where probes go in it, [`probe`] attaches them, with the
 //!    programs of [`ebpf`].
 //! 2. [`watch`] starts or finds processes, arms binaries before they run, and drains the ring.
 //! 3. [`event`] puts ring records together; [`memory`] is what was captured of the process.
@@ -60,6 +60,8 @@ pub mod memory;
 pub mod metrics;
 #[cfg(feature = "host")]
 pub mod otlp;
+pub mod plan;
+#[cfg(feature = "host")]
 pub mod probe;
 pub mod raises;
 pub mod recorder;

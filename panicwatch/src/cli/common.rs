@@ -17,7 +17,7 @@ use crate::{
     escape,
     go::pattern::Pattern,
     incident::Frame,
-    probe::plan::ProbePlan,
+    plan::ProbePlan,
     recorder::{self, Level, OverheadBudget, Source},
     report,
     watch::{follow::Unseen, session::Counted},

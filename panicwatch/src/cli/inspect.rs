@@ -9,7 +9,7 @@ use super::common::{Exit, pid, print, stdout_style, unreadable};
 use crate::{
     gobin::{self, SharedBytes, dwarf},
     inspect::{self, Inspection, process},
-    probe::plan,
+    plan,
     watch::procfs,
 };
 

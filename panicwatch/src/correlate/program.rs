@@ -18,7 +18,7 @@ use crate::{
     gotype::TypeContext,
     incident::{Addr, Frame},
     memory::{Layered, Memory, Snapshot},
-    probe::plan::{ProbePlan, Site},
+    plan::{ProbePlan, Site},
     raises,
 };
 

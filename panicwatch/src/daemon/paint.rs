@@ -11,10 +11,8 @@ use panicwatch_common::reason::Reason;
 use super::status::{Binary, Own, Probe, Process, Refused, Status};
 use crate::{
     clock::Clock,
-    probe::{
-        object::Programs,
-        plan::{LeftOut, Site},
-    },
+    plan::{LeftOut, Site},
+    probe::object::Programs,
     watch::{
         armed::Armed,
         armory::Armory,

@@ -14,7 +14,7 @@ use crate::{
     correlate::{Program, exit_of},
     gobin::GoBinary,
     incident::{Exit, Incident, Missing, Outcome},
-    probe::plan::init_plan,
+    plan::init_plan,
 };
 
 /// Steps by their site flag.

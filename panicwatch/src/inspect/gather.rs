@@ -9,10 +9,8 @@ use super::{
 use crate::{
     gobin::{self, BuildInfo, Error, GoBinary, GoFile, GoVersion, LayoutSource, Module, SharedBytes, dwarf},
     incident::Addr,
-    probe::{
-        attach,
-        plan::{ProbePlan, plan},
-    },
+    plan::{ProbePlan, plan},
+    probe::attach,
 };
 
 /// Everything about the binary `bytes`; `path` is its name for people. `in_process` is asked for what a process adds,

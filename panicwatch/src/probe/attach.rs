@@ -13,9 +13,11 @@ use super::{
     error::ProbeError,
     links::{self, Target},
     object::Programs,
+};
+use crate::{
+    gobin::GoBinary,
     plan::{self, LeftOut, ProbePlan, Site},
 };
-use crate::gobin::GoBinary;
 
 /// Probes in one file. Dropping takes them off.
 pub struct Attached(Vec<Link>);

@@ -22,10 +22,12 @@ use super::{
     error::ProbeError,
     object::Programs,
     own::{Own, OwnSite, TRIES},
-    plan::{Price, ProbePlan, Site},
     rings::MappedRings,
 };
-use crate::recorder::{Source, cost::Prices};
+use crate::{
+    plan::{Price, ProbePlan, Site},
+    recorder::{Source, cost::Prices},
+};
 
 /// The row of our own code; never a watched binary's.
 pub(super) const OWN_ROW: u32 = MAX_BINARIES - 1;

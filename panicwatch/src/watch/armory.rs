@@ -18,7 +18,8 @@ use super::{
 use crate::{
     go::pattern::Pattern,
     gobin::{self, GoBinary, dwarf},
-    probe::{attach, calibrate::Shared, error::ProbeError, object::Programs, plan::recorder_plan},
+    plan::recorder_plan,
+    probe::{attach, calibrate::Shared, error::ProbeError, object::Programs},
     recorder::Source,
 };
 

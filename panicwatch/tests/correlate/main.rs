@@ -15,7 +15,7 @@ use panicwatch::{
     event::Event,
     gobin::GoBinary,
     incident::{Incident, Outcome, State},
-    probe::plan::plan,
+    plan::plan,
 };
 use panicwatch_common::event::kind;
 use process::{HI, PID, Process};

@@ -15,10 +15,8 @@ use crate::{
     clock::Clock,
     correlate::Program,
     gobin::{self, GoBinary},
-    probe::{
-        attach,
-        plan::{ProbePlan, begin_plan, init_plan, plan, recorder_plan},
-    },
+    plan::{ProbePlan, begin_plan, init_plan, plan, recorder_plan},
+    probe::attach,
     watch::armed::{Armed, lock},
 };
 
