@@ -9,7 +9,7 @@
 //! 4. [`correlate`] makes incidents of events, with [`traceback`] for stacks, [`defers`] for deferred calls,
 //!    [`gotype`] and [`value`] for values, [`disasm`] for instructions, [`raises`] for what they check,
 //!    [`inittasks`] for initialisation.
-//! 5. [`incident`] is the document; [`report`] renders it for people, [`fingerprint`] groups it.
+//! 5. [`incident`] is the document; [`render`] renders it for people and programs, [`fingerprint`] groups it.
 //! 6. [`init_trace`] makes the time line of a program's initialisation of the same events. [`inspect`] says what a
 //!    binary is, [`symbolize`] what a single address is, of Go programs and of the kernel.
 //! 7. [`timeline`] is made of the flight recorder's records: what happened in the window before. [`trace`] tells of calls
@@ -65,9 +65,7 @@ pub mod plan;
 pub mod probe;
 pub mod raises;
 pub mod recorder;
-#[cfg(feature = "host")]
 pub mod render;
-pub mod report;
 #[cfg(feature = "host")]
 pub mod store;
 pub mod stored;

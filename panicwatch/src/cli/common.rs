@@ -19,7 +19,7 @@ use crate::{
     incident::Frame,
     plan::ProbePlan,
     recorder::{self, Level, OverheadBudget, Source},
-    report,
+    render::text::Style,
     watch::{follow::Unseen, session::Counted},
 };
 
@@ -350,19 +350,19 @@ pub(super) fn print_own(bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 /// For reports on standard error.
-pub(super) fn stderr_style() -> report::Style {
+pub(super) fn stderr_style() -> Style {
     style(libc::STDERR_FILENO, io::stderr().is_terminal())
 }
 
 /// For what is printed on standard output.
-pub(super) fn stdout_style() -> report::Style {
+pub(super) fn stdout_style() -> Style {
     style(libc::STDOUT_FILENO, io::stdout().is_terminal())
 }
 
 /// Colours on a terminal, unless NO_COLOR is set; the terminal's width, or 100 columns where there is none.
-fn style(fd: i32, terminal: bool) -> report::Style {
+fn style(fd: i32, terminal: bool) -> Style {
     let color = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    report::Style::new(color, terminal_width(fd).unwrap_or(100))
+    Style::new(color, terminal_width(fd).unwrap_or(100))
 }
 
 fn terminal_width(fd: i32) -> Option<usize> {

@@ -20,7 +20,8 @@ use crate::{
     escape,
     incident::Incident,
     init_trace::{self, Collected, InitTrace},
-    recorder, report,
+    recorder,
+    render::{report, text::Style},
     watch::{
         follow::Unseen,
         launch,
@@ -113,7 +114,7 @@ struct Writer {
     to_file: bool,
     format: Format,
     slowest: bool,
-    style: report::Style,
+    style: Style,
     /// Until the trace is written.
     waiting: Option<Vec<Incident>>,
     /// Incidents that began later are not of the initialisation.
@@ -126,7 +127,7 @@ impl Writer {
             Some(path) => {
                 let file =
                     File::create(path).with_context(|| format!("cannot write to {}", path.display()))?;
-                (Box::new(file), report::Style::default())
+                (Box::new(file), Style::default())
             }
             None => (Box::new(io::stderr()), common::stderr_style()),
         };

@@ -9,13 +9,12 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Site, page, reply};
+use super::{Site, reply};
 use crate::{
     daemon::status::{Binary, Process},
     escape,
     incident::Incident,
-    render::{self, Format},
-    report::Style,
+    render::{self, Format, page, text::Style},
     store::{self, Archive, Query},
     title,
 };

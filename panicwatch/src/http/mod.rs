@@ -8,7 +8,6 @@ pub mod client;
 mod connection;
 mod groups;
 mod guard;
-pub mod page;
 mod pool;
 mod reply;
 pub mod server;

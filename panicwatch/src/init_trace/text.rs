@@ -5,10 +5,9 @@
 use std::fmt;
 
 use super::{DepthSource, Function, How, InitTrace, Package, Stopped};
-use crate::report::{
-    Style,
+use crate::render::text::{
+    Nanos, Style,
     line::{Line, Number, Page, Tone},
-    words::Nanos,
 };
 
 /// Columns: when, how long, the bar, the depth; then the tree.

@@ -4,16 +4,11 @@
 //! docs/otlp.md says what becomes what, and what is promised of the delivery.
 //! <https://opentelemetry.io/docs/specs/otlp/>
 
-pub mod encode;
 mod exporter;
 mod grpc;
 mod http;
-mod resource;
 mod retry;
 mod sender;
-mod stacktrace;
-mod trace;
-mod wall;
 
 pub use exporter::{Error, Exporter};
 pub use sender::run;

@@ -9,7 +9,7 @@ use crate::{
         Last,
         event::{Event, What},
     },
-    report::words::Nanos,
+    render::text::Nanos,
 };
 
 /// So many steps are told.

@@ -7,14 +7,11 @@
 mod bound;
 mod cpu;
 mod events;
-mod folded;
 mod functions;
 mod gc;
 mod last;
 mod names;
 mod panics;
-mod perf_script;
-mod perfetto;
 mod replay;
 mod samples;
 mod states;
@@ -28,15 +25,10 @@ mod words;
 
 use panicwatch_common::recorder::{Sample, Slot};
 
-pub use self::{
-    folded::folded,
-    names::{signal_name, syscall_name},
-    perf_script::perf_script,
-    perfetto::perfetto,
-};
+pub use self::names::{signal_name, syscall_name};
 use crate::{
     incident::{
-        Frame, Incident, Outcome, Panic,
+        Frame, Outcome, Panic,
         timeline::{Gap, Off, Timeline},
     },
     recorder::Source,
@@ -123,14 +115,6 @@ impl<'a> Input<'a> {
     fn is_shown(&self, at: u64) -> bool {
         self.from_ns <= at && at <= self.to_ns
     }
-}
-
-/// The name of the incident's program.
-fn program(incident: &Incident) -> String {
-    let exe = incident.process.exe.as_deref();
-    let arg = || incident.process.args.as_ref()?.first().map(String::as_str);
-    let name = exe.or_else(arg).unwrap_or("?");
-    name.rsplit('/').next().unwrap_or(name).to_owned()
 }
 
 /// The timeline of these records.

@@ -1,7 +1,10 @@
 //! The stored incident in other tools' formats, read as those tools read them.
 
-use super::super::{folded, perf_script, perfetto};
-use crate::{export::perfetto::tests as reader, incident::Incident};
+use crate::{
+    export::perfetto::tests as reader,
+    incident::Incident,
+    render::{folded, perf_script, perfetto},
+};
 
 fn incident() -> Incident {
     serde_json::from_str(include_str!("../../../tests/incidents/slow_read.json")).expect("an incident")

@@ -1,31 +1,13 @@
 //! The words of the report: times, outcomes, places.
 
-use super::line::{Line, Number, Tone};
 use crate::{
     frame_class::{self, Class},
     incident::{Exit, Frame, Incident, Kind, Outcome, Panic},
+    render::text::{
+        Nanos,
+        line::{Line, Number, Tone},
+    },
 };
-
-/// Nanoseconds as people read them: three digits and a unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Nanos(pub(crate) u64);
-
-impl Number for Nanos {}
-
-impl std::fmt::Display for Nanos {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let ns = self.0;
-        let (unit, name) = match ns {
-            0..1_000 => return f.pad(&format!("{ns} ns")),
-            1_000..1_000_000 => (1e3, "µs"),
-            1_000_000..1_000_000_000 => (1e6, "ms"),
-            _ => (1e9, "s"),
-        };
-        let value = ns as f64 / unit;
-        let digits = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
-        f.pad(&format!("{value:.digits$} {name}"))
-    }
-}
 
 /// A moment, as the time since the first raise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

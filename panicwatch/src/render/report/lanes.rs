@@ -2,8 +2,10 @@
 //!
 //! Knows states and characters. The character of a stretch is that of the state that took most of it.
 
-use super::line::{Line, Tone};
-use crate::incident::timeline::{Doing, State, Timeline, Track, TrackKind};
+use crate::{
+    incident::timeline::{Doing, State, Timeline, Track, TrackKind},
+    render::text::line::{Line, Tone},
+};
 
 /// What a character stands for, in the order of the legend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,11 +1,13 @@
 //! The short report: what the program survived.
 
-use super::{
-    Style,
-    line::{Line, Page, Tone},
-    words::{self, Nanos, Said, function_and_file, module, said},
+use super::words::{self, Said, function_and_file, module, said};
+use crate::{
+    incident::{Incident, Outcome, Panic, State},
+    render::text::{
+        Nanos, Style,
+        line::{Line, Page, Tone},
+    },
 };
-use crate::incident::{Incident, Outcome, Panic, State};
 
 /// Messages are cut after so many lines of the terminal.
 const ROWS: usize = 3;

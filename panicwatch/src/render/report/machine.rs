@@ -1,7 +1,9 @@
 //! The machine's side: the raising instruction and its neighbours, registers.
 
-use super::line::{Line, Page, Tone};
-use crate::incident::{Addr, Incident, Kind, Panic};
+use crate::{
+    incident::{Addr, Incident, Kind, Panic},
+    render::text::line::{Line, Page, Tone},
+};
 
 /// The instructions of the first raise, where the defect is, and of the last, which the process died of; the
 /// registers of the first.

@@ -1,13 +1,13 @@
 //! The window before the raise: a picture, the numbers, the last steps.
 
-use super::{
-    lanes,
-    line::{Line, Page, Tone},
-    words::{Nanos, Since},
-};
+use super::{lanes, words::Since};
 use crate::{
     incident::timeline::{Doing, Share, Timeline, Track, TrackKind},
     recorder::Source,
+    render::text::{
+        Nanos,
+        line::{Line, Page, Tone},
+    },
 };
 
 /// Where lanes begin, behind their names.
@@ -36,7 +36,7 @@ pub(super) fn render(page: &mut Page<'_>, timeline: &Timeline) {
 /// Nanoseconds without digits that say nothing.
 struct Round(u64);
 
-impl super::line::Number for Round {}
+impl crate::render::text::line::Number for Round {}
 
 impl std::fmt::Display for Round {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -7,7 +7,6 @@
 mod compact;
 mod full;
 mod lanes;
-pub(crate) mod line;
 mod machine;
 mod stack;
 mod story;
@@ -15,30 +14,8 @@ mod summary;
 mod timeline;
 pub(crate) mod words;
 
+use super::text::Style;
 use crate::incident::{Incident, Outcome};
-
-/// How to write for the terminal (or file) at hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Style {
-    /// Whether to colour: a terminal, and NO_COLOR not set.
-    pub color: bool,
-    /// Columns; taken as at least 40.
-    pub width: usize,
-}
-
-impl Style {
-    /// A style; `width` is brought into the range the report can do with.
-    pub fn new(color: bool, width: usize) -> Self {
-        Self { color, width: width.clamp(40, 400) }
-    }
-}
-
-impl Default for Style {
-    /// For a file: 100 columns, no colour.
-    fn default() -> Self {
-        Self::new(false, 100)
-    }
-}
 
 /// The report, ending in a newline: [`compact`] for what the program survived, [`full`] for the rest.
 pub fn render(incident: &Incident, style: &Style) -> String {
