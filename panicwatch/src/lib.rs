@@ -67,6 +67,8 @@ pub mod raises;
 pub mod recorder;
 pub mod render;
 #[cfg(feature = "host")]
+pub mod status;
+#[cfg(feature = "host")]
 pub mod store;
 pub mod stored;
 pub mod symbolize;

@@ -19,12 +19,12 @@ use std::{
 use front::Certificate;
 use panicwatch::{
     config,
-    daemon::{feed::Feed, status::Board},
     http::{
         Site,
         server::{Listeners, token},
     },
     incident::Incident,
+    status::{Board, feed::Feed},
     store::{Batch, Store},
 };
 use tempfile::TempDir;

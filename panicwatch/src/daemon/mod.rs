@@ -3,7 +3,6 @@
 
 mod check;
 mod exporters;
-pub mod feed;
 pub mod keeper;
 pub mod log;
 mod lost;
@@ -12,7 +11,6 @@ mod options;
 pub mod paint;
 pub mod privileges;
 pub mod seccomp;
-pub mod status;
 pub mod truncated;
 
 use std::{io, path::Path, sync::Arc};

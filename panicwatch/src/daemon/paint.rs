@@ -1,4 +1,4 @@
-//! Draws the picture of what is watched ([`super::status`]) from the session.
+//! Draws the picture of what is watched ([`crate::status`]) from the session.
 
 use std::{
     collections::HashMap,
@@ -8,11 +8,11 @@ use std::{
 
 use panicwatch_common::reason::Reason;
 
-use super::status::{Binary, Own, Probe, Process, Refused, Status};
 use crate::{
     clock::Clock,
     plan::{LeftOut, Site},
     probe::object::Programs,
+    status::{Binary, Own, Probe, Process, Refused, Status},
     watch::{
         armed::Armed,
         armory::Armory,

@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Site, reply};
 use crate::{
-    daemon::status::{Binary, Process},
     escape,
     incident::Incident,
     render::{self, Format, page, text::Style},
+    status::{Binary, Process},
     store::{self, Archive, Query},
     title,
 };
@@ -211,7 +211,7 @@ struct Daemon<'a> {
     processes: usize,
     watched: usize,
     binaries: usize,
-    own: &'a crate::daemon::status::Own,
+    own: &'a crate::status::Own,
 }
 
 /// How the daemon is.

@@ -18,7 +18,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use axum::{Router, middleware, routing::get};
 
 use crate::{
-    daemon::{feed::Feed, status::Board},
+    status::{Board, feed::Feed},
     store::Archive,
 };
 

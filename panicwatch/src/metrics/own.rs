@@ -6,7 +6,7 @@ use prometheus::{
 };
 
 use super::labels::{OTHER, plain};
-use crate::daemon::status::Status;
+use crate::status::Status;
 
 /// Reasons for which binaries are refused that have a series of their own.
 const MAX_REASONS: usize = 30;

@@ -1,5 +1,7 @@
 //! What the daemon watches now, and how it is: a picture that the main loop draws anew now and then and anybody reads.
 
+pub mod feed;
+
 use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
