@@ -16,6 +16,7 @@
 //!    of functions that the user names, as they happen.
 //! 8. [`cli`] has the subcommands, [`doctor`] says what this machine allows.
 
+pub mod capture;
 #[cfg(feature = "host")]
 pub mod cli;
 pub mod clock;

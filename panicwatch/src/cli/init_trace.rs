@@ -15,8 +15,8 @@ use super::{
     common::{self, Exit, say, say_counted, sentence, unable},
 };
 use crate::{
+    capture::Program,
     clock::Clock,
-    correlate::Program,
     escape,
     incident::Incident,
     init_trace::{self, Collected, InitTrace},

@@ -22,14 +22,16 @@ use crate::{
     http::{self, server::Listeners},
     metrics::Metrics,
     probe::{error::ProbeError, links},
+    status::{
+        Board,
+        feed::{self, Feed},
+    },
     store::{self, Gap, Store},
     watch::session::{Scope, Session},
 };
 pub use check::check;
 use exporters::Exporters;
-use feed::Feed;
 use keeper::Keeper;
-use status::Board;
 
 /// Reads the configuration again.
 pub type Reload = Box<dyn Fn() -> Result<Config, String> + Send>;

@@ -11,7 +11,8 @@ use super::{
     TaskRun, calls, depth::Imports, tasks, variable,
 };
 use crate::{
-    correlate::{Program, exit_of},
+    capture::Program,
+    correlate::exit_of,
     gobin::GoBinary,
     incident::{Exit, Incident, Missing, Outcome},
     plan::init_plan,

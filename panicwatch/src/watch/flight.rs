@@ -19,8 +19,8 @@ use super::{
     shares::{self, Shares},
 };
 use crate::{
+    capture::Program,
     clock::Clock,
-    correlate::Program,
     event::Event,
     incident::{Incident, Outcome, timeline as document, timeline::Timeline},
     probe::rings::MappedRings,

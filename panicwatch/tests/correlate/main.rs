@@ -10,8 +10,9 @@ mod random;
 use std::{collections::BTreeMap, sync::Arc};
 
 use panicwatch::{
+    capture::Program,
     clock::Clock,
-    correlate::{Correlator, Lost, Program},
+    correlate::{Correlator, Lost},
     event::Event,
     gobin::GoBinary,
     incident::{Incident, Outcome, State},

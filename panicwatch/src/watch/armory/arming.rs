@@ -12,8 +12,8 @@ use std::{
 
 use super::{ArmError, Armory, FileId, State, Unarmed, open};
 use crate::{
+    capture::Program,
     clock::Clock,
-    correlate::Program,
     gobin::{self, GoBinary},
     plan::{ProbePlan, begin_plan, init_plan, plan, recorder_plan},
     probe::attach,

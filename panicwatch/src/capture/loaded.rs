@@ -81,7 +81,7 @@ impl Program {
     }
 
     /// Bytes of gopanic's frame below its return address: that is where its `_panic` lies.
-    pub(super) fn gopanic_frame(&self) -> Option<u64> {
+    pub(crate) fn gopanic_frame(&self) -> Option<u64> {
         let find = || self.bin.function("runtime.gopanic").and_then(|func| func.frame_size());
         *self.gopanic_frame.get_or_init(find)
     }
