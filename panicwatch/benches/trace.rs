@@ -35,7 +35,7 @@ const ROUNDS: usize = 7;
 const PANICWATCH: &str = env!("CARGO_BIN_EXE_panicwatch");
 
 fn main() {
-    if panicwatch::helper::dispatch().is_some() {
+    if panicwatch::helper::dispatch(panicwatch::watch::helpers::serve).is_some() {
         return;
     }
     // SAFETY: plain system call.

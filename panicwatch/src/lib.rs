@@ -46,6 +46,8 @@ pub mod helper;
 #[cfg(feature = "host")]
 pub mod hook;
 #[cfg(feature = "host")]
+pub mod host;
+#[cfg(feature = "host")]
 pub mod http;
 pub mod incident;
 pub mod init_trace;

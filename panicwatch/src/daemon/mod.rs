@@ -9,7 +9,6 @@ mod lost;
 mod main_loop;
 mod options;
 pub mod paint;
-pub mod privileges;
 pub mod seccomp;
 pub mod truncated;
 
@@ -19,6 +18,7 @@ use jiff::Timestamp;
 
 use crate::{
     config::Config,
+    host::privileges,
     http::{self, server::Listeners},
     metrics::Metrics,
     probe::{error::ProbeError, links},

@@ -10,6 +10,7 @@ use panicwatch_common::reason::Reason;
 
 use crate::{
     clock::Clock,
+    host::procfs,
     plan::{LeftOut, Site},
     probe::object::Programs,
     status::{Binary, Own, Probe, Process, Refused, Status},
@@ -18,7 +19,6 @@ use crate::{
         armory::Armory,
         census::{Census, Known},
         governor::Told,
-        procfs,
         session::Session,
     },
 };

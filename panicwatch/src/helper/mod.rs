@@ -3,7 +3,7 @@
 //! A helper is this executable, started again with the helper's title as its only argument and a socket as its standard
 //! input. It has a session of its own, ignores the signals that a terminal or a service manager sends to a group of
 //! processes, and ends when the other end of its socket is closed, which the kernel does however the main process ends.
-//! What a helper does is a function of its [`Kind`]; this module must not know it.
+//! What a helper does is a function of its [`Kind`] ([`crate::watch::helpers::serve`]); this module must not know it.
 
 pub mod socket;
 pub mod spawn;
@@ -15,7 +15,6 @@ use std::{
     process::ExitCode,
 };
 
-use crate::{probe::links, watch::gate};
 pub use socket::{Message, Socket};
 pub use spawn::{Child, spawn};
 
@@ -47,20 +46,14 @@ impl Kind {
             Kind::ExecGate => c"pw: exec gate",
         }
     }
-
-    /// Runs in the helper until the main process has closed its socket.
-    fn serve(self, socket: &Socket) {
-        match self {
-            Kind::Probes => links::service::serve(socket),
-            Kind::ExecGate => gate::process::serve(socket),
-        }
-    }
 }
 
 /// Runs the helper that this process was started as. `None`: it was not started as one, and goes on.
 ///
+/// `serve` runs in the helper until the main process has closed its socket.
+///
 /// The first call of `main` in every program that starts sessions: without it [`spawn`] refuses to start this program again.
-pub fn dispatch() -> Option<ExitCode> {
+pub fn dispatch(serve: fn(Kind, &Socket)) -> Option<ExitCode> {
     spawn::this_program_dispatches();
     let title = env::args_os().next()?;
     let kind = Kind::ALL.into_iter().find(|kind| title.as_bytes() == kind.title().as_bytes())?;
@@ -69,6 +62,6 @@ pub fn dispatch() -> Option<ExitCode> {
         return None;
     }
     let Ok(socket) = spawn::become_helper(kind) else { return Some(ExitCode::FAILURE) };
-    kind.serve(&socket);
+    serve(kind, &socket);
     Some(ExitCode::SUCCESS)
 }

@@ -11,13 +11,11 @@ use std::{
 };
 
 use self::arming::Reading;
-use super::{
-    armed::{Armed, lock},
-    procfs,
-};
+use super::armed::{Armed, lock};
 use crate::{
     go::pattern::Pattern,
     gobin::{self, GoBinary, dwarf},
+    host::procfs,
     plan::recorder_plan,
     probe::{attach, calibrate::Shared, error::ProbeError, object::Programs},
     recorder::Source,

@@ -19,7 +19,7 @@ use super::{
     text,
     wire::Method,
 };
-use crate::{escape, probe::multi, watch::procfs};
+use crate::{escape, host::procfs, probe::multi};
 
 /// Longest instruction.
 const MAX_INSTRUCTION: usize = 15;

@@ -10,7 +10,7 @@ use std::{
     os::unix::fs::{FileExt as _, MetadataExt as _},
 };
 
-use crate::{escape, mappings::Mapping, watch::procfs};
+use crate::{escape, host::procfs, mappings::Mapping};
 
 /// Untraced processes that are compared: what is a probe or was changed in one is so in all, as a rule.
 const MAX_UNTRACED: usize = 4;
