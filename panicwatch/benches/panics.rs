@@ -29,7 +29,7 @@ const REST: Duration = Duration::from_millis(40);
 const LIMIT_NS: f64 = 10_000.0;
 
 fn main() {
-    if panicwatch::helper::dispatch().is_some() {
+    if panicwatch::helper::dispatch(panicwatch::watch::helpers::serve).is_some() {
         return;
     }
     let program = match load::obstacle().map_or_else(load::program, Err) {

@@ -45,7 +45,7 @@ struct Way {
 }
 
 fn main() {
-    if panicwatch::helper::dispatch().is_some() {
+    if panicwatch::helper::dispatch(panicwatch::watch::helpers::serve).is_some() {
         return;
     }
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();

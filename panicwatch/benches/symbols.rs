@@ -23,7 +23,7 @@ use std::{
 
 use panicwatch::{
     gobin::GoBinary,
-    probe::plan::plan,
+    plan::plan,
     symbolize::{Lookup, Symbolizer, batch::Batch},
 };
 use support::{Toolchain, cache, toolchains};

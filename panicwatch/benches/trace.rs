@@ -19,10 +19,8 @@ use std::{
 
 use panicwatch::{
     gobin::GoBinary,
-    probe::{
-        plan::trace::{Wanted, trace_plan},
-        trace::EmptyProbe,
-    },
+    plan::trace::{Wanted, trace_plan},
+    probe::trace::EmptyProbe,
 };
 use support::{Toolchain, cache, toolchains};
 
@@ -38,7 +36,7 @@ const ROUNDS: usize = 7;
 const PANICWATCH: &str = env!("CARGO_BIN_EXE_panicwatch");
 
 fn main() {
-    if panicwatch::helper::dispatch().is_some() {
+    if panicwatch::helper::dispatch(panicwatch::watch::helpers::serve).is_some() {
         return;
     }
     // SAFETY: plain system call.

@@ -1,7 +1,7 @@
 //! Prints what this machine supports, as text: `cargo run --example doctor`
 use std::io::Write as _;
 
-use panicwatch::{doctor, report::Style};
+use panicwatch::{doctor, render::text::Style};
 
 fn main() -> anyhow::Result<()> {
     let diagnosis = doctor::diagnose(&doctor::Facts::gather());

@@ -3,10 +3,13 @@
 
 use std::io::Write as _;
 
-use panicwatch::{incident::Incident, report};
+use panicwatch::{
+    incident::Incident,
+    render::{report, text::Style},
+};
 
 fn main() -> anyhow::Result<()> {
-    let mut style = report::Style::default();
+    let mut style = Style::default();
     let mut full = false;
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {

@@ -4,11 +4,13 @@
 //! determined is `None` (JSON `null`) and has an entry in [`Incident::missing`]. This module knows no events, binaries
 //! or processes.
 
+pub mod timeline;
+
 use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::timeline::Timeline;
+use self::timeline::Timeline;
 
 /// The value of [`Incident::schema`].
 pub const SCHEMA: &str = "panicwatch.incident/1";

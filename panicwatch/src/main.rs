@@ -8,7 +8,7 @@ use panicwatch::cli::{
     common::{say_error, say_usage},
     daemon, doctor, generated, init_trace, inspect, run, show, symbolize, top, trace,
 };
-use panicwatch::helper;
+use panicwatch::{helper, watch};
 
 /// A flight recorder for Go panics: watches Go programs from outside, without changing them
 #[derive(Debug, Parser)]
@@ -35,7 +35,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    if let Some(status) = helper::dispatch() {
+    if let Some(status) = helper::dispatch(watch::helpers::serve) {
         return status;
     }
     let cli = match Cli::try_parse() {

@@ -1,15 +1,22 @@
 //! Renders an incident in any of its formats, for `show` and the API. The same document always gives the same bytes.
 
+mod folded;
+pub mod otlp;
+pub mod page;
+mod perf_script;
+mod perfetto;
+pub mod report;
+pub mod text;
+
 use clap::ValueEnum;
 use serde::Deserialize;
 
+use self::text::Style;
+pub use self::{folded::folded, perf_script::perf_script, perfetto::perfetto};
 use crate::{
     escape,
-    http::page,
-    incident::{Host, Incident},
-    json, otlp,
-    report::{self, Style},
-    timeline::{self, Timeline},
+    incident::{Host, Incident, timeline::Timeline},
+    json,
 };
 
 /// Forms of an incident.
@@ -84,10 +91,10 @@ pub fn render(
             (json::safe(text) + "\n").into_bytes()
         }
         Format::Html => page::file(incident).map_err(not_json)?.into_bytes(),
-        Format::Perfetto => timeline::perfetto(incident, timeline_of(incident)?),
-        Format::PerfScript => timeline::perf_script(incident, timeline_of(incident)?).into_bytes(),
+        Format::Perfetto => perfetto(incident, timeline_of(incident)?),
+        Format::PerfScript => perf_script(incident, timeline_of(incident)?).into_bytes(),
         Format::Folded => {
-            let text = timeline::folded(incident, timeline_of(incident)?);
+            let text = folded(incident, timeline_of(incident)?);
             if text.is_empty() {
                 let reason =
                     "its timeline has neither samples nor calls of functions: there is nothing to fold";
@@ -121,4 +128,11 @@ fn indented(document: &serde_json::Value) -> Result<String, RenderError> {
 
 fn not_json(error: serde_json::Error) -> RenderError {
     RenderError(format!("the document could not be written as JSON: {error}"))
+}
+
+/// The name of the incident's program.
+fn program(incident: &Incident) -> String {
+    let exe = incident.process.exe.as_deref();
+    let arg = || incident.process.args.as_ref()?.first().map(String::as_str);
+    exe.or_else(arg).and_then(crate::incident::base_name).unwrap_or("?").to_owned()
 }

@@ -56,8 +56,8 @@ fn the_host_is_optional() {
 #[test]
 fn the_manuals_name_every_field() {
     named("incident.md", include_str!("../src/incident.rs"), 50);
-    named("timeline.md", include_str!("../src/timeline/model.rs"), 50);
-    named("timeline.md", include_str!("../src/timeline/event.rs"), 10);
+    named("timeline.md", include_str!("../src/incident/timeline.rs"), 50);
+    named("timeline.md", include_str!("../src/incident/timeline/event.rs"), 10);
 }
 
 fn named(manual: &str, source: &str, at_least: usize) {

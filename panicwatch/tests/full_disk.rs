@@ -17,11 +17,12 @@ use std::{
 
 use panicwatch::{
     config::{self, Jsonl, Span},
-    daemon::{feed, keeper::Keeper},
+    daemon::keeper::Keeper,
     hook::{self, Hook},
     incident::Incident,
     jsonl,
     metrics::Metrics,
+    status::feed,
     store::{Archive as _, Outbox, Store},
 };
 use tokio::{runtime, sync::watch};

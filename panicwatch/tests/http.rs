@@ -20,15 +20,15 @@ use std::{
 use front::Certificate;
 use panicwatch::{
     config,
-    daemon::{
-        feed::{Feed, News},
-        status::Board,
-    },
     http::{
         Site,
         server::{Listeners, token},
     },
     incident::Incident,
+    status::{
+        Board,
+        feed::{Feed, News},
+    },
     store::{Batch, Store},
 };
 use tempfile::TempDir;

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use panicwatch::{gobin::GoBinary, init_trace::imports_in_code, probe::plan::init_plan};
+use panicwatch::{gobin::GoBinary, init_trace::imports_in_code, plan::init_plan};
 use serde_json::Value;
 
 /// Pairs of importing and imported package.

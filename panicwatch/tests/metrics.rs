@@ -14,9 +14,9 @@ use std::{
 
 use panicwatch::{
     config,
-    daemon::status::{Binary, Own, Probe, Process, Status},
     incident::{Incident, Outcome},
     metrics::Metrics,
+    status::{Binary, Own, Probe, Process, Status},
     store::Counted,
 };
 

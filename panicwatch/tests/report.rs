@@ -5,7 +5,7 @@ use expect_test::{expect, expect_file};
 use panicwatch::{
     escape,
     incident::{Host, Incident, Outcome},
-    report::{self, Style},
+    render::{report, text::Style},
 };
 use unicode_width::UnicodeWidthStr as _;
 

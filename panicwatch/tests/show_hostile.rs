@@ -3,9 +3,8 @@
 
 use panicwatch::{
     escape,
-    report::{self, Style},
+    render::{self as forms, report, text::Style},
     stored::{Pick, Stored},
-    timeline,
 };
 use serde_json::Value;
 
@@ -47,8 +46,8 @@ fn render(bytes: &[u8]) -> bool {
         }
     }
     if let Some(timeline) = &incident.timeline {
-        assert!(!timeline::perfetto(&incident, timeline).is_empty());
-        for text in [timeline::folded(&incident, timeline), timeline::perf_script(&incident, timeline)] {
+        assert!(!forms::perfetto(&incident, timeline).is_empty());
+        for text in [forms::folded(&incident, timeline), forms::perf_script(&incident, timeline)] {
             assert!(!text.contains(|c| !matches!(c, '\n' | '\t') && escape::is_unsafe(c)), "{text}");
         }
     }

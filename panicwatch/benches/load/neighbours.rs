@@ -166,7 +166,7 @@ fn run(program: &Path, percent: &str) -> (Vec<Incident>, String, Vec<String>) {
 
 /// Returns the share of the window for which the state of the panicking goroutine is known; 0 without a timeline.
 fn known(incident: &Incident) -> f64 {
-    let of = |timeline: &panicwatch::timeline::Timeline| {
+    let of = |timeline: &panicwatch::incident::timeline::Timeline| {
         1.0 - timeline.summary.unknown_ns as f64 / timeline.window_ns as f64
     };
     incident.timeline.as_ref().map_or(0.0, of)

@@ -18,11 +18,14 @@ use super::{
     },
     signals,
 };
-use crate::watch::{
-    armed::Armed,
-    armory::{self, ArmError},
-    follow, procfs,
-    session::{Input, Output, Scope, Session},
+use crate::{
+    host::procfs,
+    watch::{
+        armed::Armed,
+        armory::{self, ArmError},
+        follow,
+        session::{Input, Output, Scope, Session},
+    },
 };
 
 /// Report the panics of a running program

@@ -17,13 +17,13 @@ use super::{
 use crate::{
     clock::Clock,
     escape,
+    host::procfs,
     incident::Process,
     probe::error::ProbeError,
     watch::{
         armed::Armed,
         armory::ArmError,
         launch::{self, LaunchError},
-        procfs,
         session::{Input, Session},
     },
 };

@@ -15,11 +15,11 @@ use clap::{Args, ValueEnum};
 use super::sink::Sink;
 use crate::{
     escape,
+    go::pattern::Pattern,
     incident::Frame,
-    probe::plan::ProbePlan,
+    plan::ProbePlan,
     recorder::{self, Level, OverheadBudget, Source},
-    report,
-    trace::pattern::Pattern,
+    render::text::Style,
     watch::{follow::Unseen, session::Counted},
 };
 
@@ -362,19 +362,19 @@ pub(super) fn print_own(bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 /// Returns the style of reports on standard error.
-pub(super) fn stderr_style() -> report::Style {
+pub(super) fn stderr_style() -> Style {
     style(libc::STDERR_FILENO, io::stderr().is_terminal())
 }
 
 /// Returns the style of text on standard output.
-pub(super) fn stdout_style() -> report::Style {
+pub(super) fn stdout_style() -> Style {
     style(libc::STDOUT_FILENO, io::stdout().is_terminal())
 }
 
 /// Uses colors on a terminal unless NO_COLOR is set, and the terminal's width, or 100 columns if it is unknown.
-fn style(fd: i32, terminal: bool) -> report::Style {
+fn style(fd: i32, terminal: bool) -> Style {
     let color = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    report::Style::new(color, terminal_width(fd).unwrap_or(100))
+    Style::new(color, terminal_width(fd).unwrap_or(100))
 }
 
 fn terminal_width(fd: i32) -> Option<usize> {

@@ -15,12 +15,13 @@ use super::{
     common::{self, Exit, say, say_counted, sentence, unable},
 };
 use crate::{
+    capture::Program,
     clock::Clock,
-    correlate::Program,
     escape,
     incident::Incident,
     init_trace::{self, Collected, InitTrace},
-    recorder, report,
+    recorder,
+    render::{report, text::Style},
     watch::{
         follow::Unseen,
         launch,
@@ -113,7 +114,7 @@ struct Writer {
     to_file: bool,
     format: Format,
     slowest: bool,
-    style: report::Style,
+    style: Style,
     /// Incidents seen so far; `None` once the trace is written.
     waiting: Option<Vec<Incident>>,
     /// Monotonic time at which the initialization ended, ns. Incidents that began later are not reported.
@@ -126,7 +127,7 @@ impl Writer {
             Some(path) => {
                 let file =
                     File::create(path).with_context(|| format!("cannot write to {}", path.display()))?;
-                (Box::new(file), report::Style::default())
+                (Box::new(file), Style::default())
             }
             None => (Box::new(io::stderr()), common::stderr_style()),
         };

@@ -8,9 +8,9 @@ use clap::{Args as ClapArgs, ValueEnum};
 use super::common::{Exit, pid, print, stdout_style, unreadable};
 use crate::{
     gobin::{self, SharedBytes, dwarf},
+    host::procfs,
     inspect::{self, Inspection, process},
-    probe::plan,
-    watch::procfs,
+    plan,
 };
 
 /// Say what a Go binary is, and which probes can be placed in it

@@ -15,8 +15,7 @@ use super::{
 };
 use crate::{
     http::client,
-    render::{self, Format},
-    report::Style,
+    render::{self, Format, text::Style},
     stored::{Pick, Stored},
 };
 

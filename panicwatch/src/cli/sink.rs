@@ -10,13 +10,16 @@ use std::{
 use anyhow::Context as _;
 
 use super::common::{Format, say};
-use crate::{incident::Incident, report};
+use crate::{
+    incident::Incident,
+    render::{report, text::Style},
+};
 
 /// A destination of incidents.
 pub struct Sink {
     to: To,
     format: Format,
-    style: report::Style,
+    style: Style,
     lost: u64,
 }
 
@@ -28,7 +31,7 @@ enum To {
 
 impl Sink {
     /// Returns a sink that writes to standard error.
-    pub(super) fn stderr(format: Format, style: report::Style) -> Sink {
+    pub(super) fn stderr(format: Format, style: Style) -> Sink {
         Sink { to: To::Stderr, format, style, lost: 0 }
     }
 
@@ -36,7 +39,7 @@ impl Sink {
     ///
     /// # Errors
     /// When the file cannot be created.
-    pub(super) fn file(path: &Path, format: Format, style: report::Style) -> anyhow::Result<Sink> {
+    pub(super) fn file(path: &Path, format: Format, style: Style) -> anyhow::Result<Sink> {
         Ok(Sink { to: To::File(OutputFile::create(path)?), format, style, lost: 0 })
     }
 

@@ -13,6 +13,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use super::common::{Exit, pid, unable, unreadable, usage};
 use crate::{
     gobin::{GoBinary, dwarf},
+    host::procfs,
     mappings,
     symbolize::{
         Answer, Lookup, Resolved, Symbolizer,
@@ -22,7 +23,6 @@ use crate::{
         kernel::{Kernel, KernelError},
         request::{self, Request},
     },
-    watch::procfs,
 };
 
 /// Say which function and line an address is, with everything inlined there

@@ -12,18 +12,15 @@ use clap::{Args as ClapArgs, ValueEnum};
 use self::{output::Output, target::Target};
 use super::common::{Exit, say, sentence, unable, usage};
 use crate::{
+    go::pattern::Pattern,
     gobin::{CodeFrame, Func, GoBinary},
-    probe::{
-        links,
-        plan::trace::{Tells, TracePlan, Wanted, is_named, trace_plan},
-        trace::HitPrices,
-    },
+    plan::trace::{Tells, TracePlan, Wanted, is_named, trace_plan},
+    probe::{links, trace::HitPrices},
     trace::{
         self, Options, Tracer,
         bias::Biases,
         filter::Condition,
         line::{Caller, Summary},
-        pattern::Pattern,
         record::Record,
         text,
         values::Values,

@@ -4,8 +4,8 @@ use std::net::ToSocketAddrs as _;
 
 use super::{Config, Selector, Selectors};
 use crate::{
+    go::pattern::Pattern,
     recorder::{Source, check_capture_time},
-    trace::pattern::Pattern,
 };
 
 /// Returns every problem as the path of its key (`hook[1].url`) and a sentence.

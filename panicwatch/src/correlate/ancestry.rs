@@ -6,8 +6,9 @@
 
 use panicwatch_common::event::ANCESTORS;
 
-use super::{build::lack, program::View};
+use super::build::lack;
 use crate::{
+    capture::View,
     incident::{Ancestor, Frame, Incident},
     traceback::{self, Visibility},
 };

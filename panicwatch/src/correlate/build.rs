@@ -6,11 +6,11 @@ use super::{
     chain::MAX_CHAIN,
     death,
     goroutine::{self, Stacks},
-    program::{Program, View},
     signals,
     state::{Dying, Ended, OpenPanic},
 };
 use crate::{
+    capture::{Program, View},
     clock::Clock,
     disasm,
     event::{Body, Event},

@@ -4,10 +4,10 @@ use panicwatch_common::event::kind;
 
 use super::{
     has_defer_iterator,
-    program::{Program, View},
     state::{Ended, OpenPanic, Place, ProcessState},
 };
 use crate::{
+    capture::{Program, View},
     event::{Body, Event, Point},
     incident::{Defer, DeferEnd, Frame, Recover},
     memory::Memory,

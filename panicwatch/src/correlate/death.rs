@@ -12,12 +12,12 @@ use super::{
         lacks_panics, seal, set_defer_depth,
     },
     goroutine::{self, Stacks},
-    program::{Program, View},
     signals,
     state::{Dying, Ended, OpenPanic},
     were_lost,
 };
 use crate::{
+    capture::{Program, View},
     event::{Body, Event},
     incident::{Capture, Incident, Kind, State},
     memory::Memory,

@@ -3,9 +3,9 @@
 use super::{
     ancestry,
     build::{addr, lack},
-    program::View,
 };
 use crate::{
+    capture::View,
     defers::{self, Activation},
     event::Body,
     incident::{Frame, Goroutine, Incident, Process},

@@ -12,7 +12,6 @@ mod build;
 mod chain;
 mod death;
 mod goroutine;
-mod program;
 mod signals;
 mod state;
 
@@ -23,10 +22,10 @@ use std::{
 
 use panicwatch_common::event::kind;
 
-pub use program::{Program, View};
 use state::{Dying, Ended, ProcessState};
 
 use crate::{
+    capture::Program,
     clock::Clock,
     event::{Body, Event},
     gobin::GoVersion,

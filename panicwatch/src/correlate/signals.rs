@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use panicwatch_common::{REG_NAMES, Regs, event::kind, reg};
 
-use super::program::View;
 use crate::{
+    capture::View,
     event::Body,
     incident::{Addr, Signal},
     memory::Memory,

@@ -15,7 +15,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{StartError, feed::Feed, keeper::Keeper, status::Board};
+use super::{StartError, keeper::Keeper};
 use crate::{
     config::{self, Config},
     hook::{self, Hook},
@@ -23,6 +23,7 @@ use crate::{
     jsonl,
     metrics::Metrics,
     otlp,
+    status::{Board, feed::Feed},
     store::{Outbox, Store},
     vital,
 };

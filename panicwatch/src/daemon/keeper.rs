@@ -18,11 +18,11 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::feed::{self, Feed, News};
 use crate::{
     config,
     incident::{Incident, Missing},
     metrics::Metrics,
+    status::feed::{self, Feed, News},
     store::{Batch, Counted, Error, Gap, GroupRate, Packed, Store},
     vital,
 };

@@ -16,12 +16,13 @@ use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use super::{
-    Daemon, feed, log as own_log, lost, options,
+    Daemon, log as own_log, lost, options,
     paint::{Others, Painter},
 };
 use crate::{
     config, incident,
     probe::links,
+    status::feed,
     watch::session::{Counted, Input, Output},
 };
 

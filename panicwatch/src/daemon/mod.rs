@@ -3,16 +3,13 @@
 
 mod check;
 mod exporters;
-pub mod feed;
 pub mod keeper;
 pub mod log;
 mod lost;
 mod main_loop;
 mod options;
 pub mod paint;
-pub mod privileges;
 pub mod seccomp;
-pub mod status;
 pub mod truncated;
 
 use std::{io, path::Path, sync::Arc};
@@ -21,17 +18,20 @@ use jiff::Timestamp;
 
 use crate::{
     config::Config,
+    host::privileges,
     http::{self, server::Listeners},
     metrics::Metrics,
     probe::{error::ProbeError, links},
+    status::{
+        Board,
+        feed::{self, Feed},
+    },
     store::{self, Gap, Store},
     watch::session::{Scope, Session},
 };
 pub use check::check;
 use exporters::Exporters;
-use feed::Feed;
 use keeper::Keeper;
-use status::Board;
 
 /// Reads the configuration again, when a reload is requested.
 pub type Reload = Box<dyn Fn() -> Result<Config, String> + Send>;

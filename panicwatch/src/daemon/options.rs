@@ -4,8 +4,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     config::{self, Selectors, select::Facts},
+    go::pattern::Pattern,
     recorder::{Options, Source},
-    trace::pattern::Pattern,
     watch::census::{Candidate, Select},
 };
 

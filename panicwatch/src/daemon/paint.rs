@@ -1,4 +1,4 @@
-//! Builds the status snapshot ([`super::status`]) from the session.
+//! Builds the status snapshot ([`crate::status`]) from the session.
 
 use std::{
     collections::HashMap,
@@ -8,19 +8,17 @@ use std::{
 
 use panicwatch_common::reason::Reason;
 
-use super::status::{Binary, Own, Probe, Process, Refused, Status};
 use crate::{
     clock::Clock,
-    probe::{
-        object::Programs,
-        plan::{LeftOut, Site},
-    },
+    host::procfs,
+    plan::{LeftOut, Site},
+    probe::object::Programs,
+    status::{Binary, Own, Probe, Process, Refused, Status},
     watch::{
         armed::Armed,
         armory::Armory,
         census::{Census, Known},
         governor::Told,
-        procfs,
         session::Session,
     },
 };

@@ -1,7 +1,7 @@
 //! Renders the diagnosis as text and as JSON.
 
 use super::checks::{Able, Diagnosis};
-use crate::report::{
+use crate::render::text::{
     Style,
     line::{Line, Page, Tone},
 };

@@ -3,7 +3,8 @@
 //! A helper is this executable, started again with the helper's title as its only argument and a socket as its standard
 //! input. It has its own session, ignores the signals that a terminal or a service manager sends to a process group,
 //! and ends when the other end of its socket is closed, which the kernel does however the main process ends. Each
-//! [`Kind`] of helper has its own function; this module must not know what they do.
+//! [`Kind`] of helper has its own function; this module must not know what they do
+//! ([`crate::watch::helpers::serve`]).
 
 pub mod socket;
 pub mod spawn;
@@ -15,7 +16,6 @@ use std::{
     process::ExitCode,
 };
 
-use crate::{probe::links, watch::gate};
 pub use socket::{Message, Socket};
 pub use spawn::{Child, spawn};
 
@@ -47,21 +47,15 @@ impl Kind {
             Kind::ExecGate => c"pw: exec gate",
         }
     }
-
-    /// Serves the main process until that has closed its socket.
-    fn serve(self, socket: &Socket) {
-        match self {
-            Kind::Probes => links::service::serve(socket),
-            Kind::ExecGate => gate::process::serve(socket),
-        }
-    }
 }
 
 /// Runs as a helper if this process was started as one, and returns its exit status; returns `None` otherwise.
 ///
+/// Runs `serve` if this process is a helper, until the main process has closed its socket.
+///
 /// Must be the first call in `main` of every program that starts sessions: without it [`spawn`] refuses to start this
 /// program again.
-pub fn dispatch() -> Option<ExitCode> {
+pub fn dispatch(serve: fn(Kind, &Socket)) -> Option<ExitCode> {
     spawn::this_program_dispatches();
     let title = env::args_os().next()?;
     let kind = Kind::ALL.into_iter().find(|kind| title.as_bytes() == kind.title().as_bytes())?;
@@ -70,6 +64,6 @@ pub fn dispatch() -> Option<ExitCode> {
         return None;
     }
     let Ok(socket) = spawn::become_helper(kind) else { return Some(ExitCode::FAILURE) };
-    kind.serve(&socket);
+    serve(kind, &socket);
     Some(ExitCode::SUCCESS)
 }

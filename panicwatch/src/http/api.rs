@@ -9,13 +9,12 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Site, page, reply};
+use super::{Site, reply};
 use crate::{
-    daemon::status::{Binary, Process},
     escape,
     incident::Incident,
-    render::{self, Format},
-    report::Style,
+    render::{self, Format, page, text::Style},
+    status::{Binary, Process},
     store::{self, Archive, Query},
     title,
 };
@@ -212,7 +211,7 @@ struct Daemon<'a> {
     processes: usize,
     watched: usize,
     binaries: usize,
-    own: &'a crate::daemon::status::Own,
+    own: &'a crate::status::Own,
 }
 
 /// `GET /api/v1/status`: health and counters of the daemon.

@@ -8,7 +8,6 @@ pub mod client;
 mod connection;
 mod groups;
 mod guard;
-pub mod page;
 mod pool;
 mod reply;
 pub mod server;
@@ -19,7 +18,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use axum::{Router, middleware, routing::get};
 
 use crate::{
-    daemon::{feed::Feed, status::Board},
+    status::{Board, feed::Feed},
     store::Archive,
 };
 

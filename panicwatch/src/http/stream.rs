@@ -29,8 +29,8 @@ use super::{
     reply,
 };
 use crate::{
-    daemon::feed::News,
     incident::Incident,
+    status::feed::News,
     store::{Archive, Query},
 };
 

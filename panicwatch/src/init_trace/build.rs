@@ -11,10 +11,11 @@ use super::{
     TaskRun, calls, depth::Imports, tasks, variable,
 };
 use crate::{
-    correlate::{Program, exit_of},
+    capture::Program,
+    correlate::exit_of,
     gobin::GoBinary,
     incident::{Exit, Incident, Missing, Outcome},
-    probe::plan::init_plan,
+    plan::init_plan,
 };
 
 /// Names of the steps by site flag.

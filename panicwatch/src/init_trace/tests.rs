@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     event::{Body, Event, Point, ProcessEvent},
     memory::Snapshot,
-    report::Style,
+    render::text::Style,
 };
 
 const PID: u32 = 7;

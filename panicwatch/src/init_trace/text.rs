@@ -7,10 +7,9 @@ use std::fmt;
 use super::{DepthSource, Function, How, InitTrace, Package, Stopped};
 use crate::{
     incident::base_name,
-    report::{
-        Style,
+    render::text::{
+        Nanos, Style,
         line::{Line, Number, Page, Tone},
-        words::Nanos,
     },
 };
 

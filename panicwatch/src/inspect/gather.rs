@@ -9,10 +9,8 @@ use super::{
 use crate::{
     gobin::{self, BuildInfo, Error, GoBinary, GoFile, GoVersion, LayoutSource, Module, SharedBytes, dwarf},
     incident::Addr,
-    probe::{
-        attach,
-        plan::{ProbePlan, plan},
-    },
+    plan::{ProbePlan, plan},
+    probe::attach,
 };
 
 /// Returns the facts about the binary `bytes`; `path` is its name in reports. `in_process` returns the facts about a

@@ -5,9 +5,9 @@ use std::{collections::BTreeSet, fs, io, os::unix::fs::MetadataExt, path::PathBu
 use super::facts::{MappedGo, ProcessFacts};
 use crate::{
     gobin::{self, Error, GoBinary},
+    host::procfs::{self, Executable},
     incident::Addr,
     mappings::{self, Mapping},
-    watch::procfs::{self, Executable},
 };
 
 /// Maximum number of other files to examine.

@@ -3,7 +3,7 @@
 use expect_test::expect;
 
 use super::*;
-use crate::{incident::Addr, report::Style};
+use crate::{incident::Addr, render::text::Style};
 
 fn probe(name: &'static str, symbol: &str, price: &'static str) -> Probe {
     Probe {

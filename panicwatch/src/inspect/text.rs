@@ -6,7 +6,7 @@
 use super::facts::{Dependency, Inspection, Probe, ProcessFacts, Replacement, Section};
 use crate::{
     incident::Addr,
-    report::{
+    render::text::{
         Style,
         line::{Line, Page, Tone},
     },

@@ -21,7 +21,7 @@ use prometheus::{
     TextEncoder,
 };
 
-use crate::{config, daemon::status::Status, incident::Incident, store::Counted};
+use crate::{config, incident::Incident, status::Status, store::Counted};
 use crash_loop::CrashLoops;
 use deaths::Deaths;
 use labels::{Labels, plain};

@@ -6,7 +6,7 @@ use prometheus::{
 };
 
 use super::labels::{OTHER, plain};
-use crate::daemon::status::Status;
+use crate::status::Status;
 
 /// Maximum number of reasons for refused binaries with a series of their own.
 const MAX_REASONS: usize = 30;

@@ -4,16 +4,11 @@
 //! are made. docs/otlp.md documents the mapping and the guarantees of delivery.
 //! <https://opentelemetry.io/docs/specs/otlp/>
 
-pub mod encode;
 mod exporter;
 mod grpc;
 mod http;
-mod resource;
 mod retry;
 mod sender;
-mod stacktrace;
-mod trace;
-mod wall;
 
 pub use exporter::{Error, Exporter};
 pub use sender::run;

@@ -16,7 +16,6 @@ use opentelemetry_proto::tonic::collector::{
 use tokio::sync::watch;
 
 use super::{
-    encode,
     exporter::{Accepted, Exporter, Request},
     retry::{Next, Refusal, pause},
 };
@@ -25,6 +24,7 @@ use crate::{
     escape,
     incident::{Host, Incident},
     metrics::Sink,
+    render::otlp::encode,
     store::{self, Outbox},
     watch::host::Facts,
 };

@@ -13,9 +13,11 @@ use super::{
     error::ProbeError,
     links::{self, Target},
     object::Programs,
+};
+use crate::{
+    gobin::GoBinary,
     plan::{self, LeftOut, ProbePlan, Site},
 };
-use crate::gobin::GoBinary;
 
 /// Probes attached to one file. Dropping detaches them.
 pub struct Attached(Vec<Link>);

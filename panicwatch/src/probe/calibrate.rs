@@ -21,10 +21,12 @@ use super::{
     error::ProbeError,
     object::Programs,
     own::{Own, OwnSite, TRIES},
-    plan::{Price, ProbePlan, Site},
     rings::MappedRings,
 };
-use crate::recorder::{Source, cost::Prices};
+use crate::{
+    plan::{Price, ProbePlan, Site},
+    recorder::{Source, cost::Prices},
+};
 
 /// Row of our own code in the `BINARIES` map; never used for a watched binary.
 pub(super) const OWN_ROW: u32 = MAX_BINARIES - 1;

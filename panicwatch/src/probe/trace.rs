@@ -27,9 +27,9 @@ use super::{
     links::{self, Target},
     multi,
     object::{Crossing, Programs},
-    plan::trace::{Tells, TracePlan, TraceSite},
     rings::cpus,
 };
+use crate::plan::trace::{Tells, TracePlan, TraceSite};
 
 pub use price::HitPrices;
 pub use rings::TraceRings;

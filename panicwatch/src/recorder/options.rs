@@ -6,7 +6,7 @@ use panicwatch_common::{counted::WINDOW_NS, recorder::SAMPLE_GAP_NS};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Source, budget::Limits};
-use crate::trace::pattern::Pattern;
+use crate::go::pattern::Pattern;
 
 /// How much is recorded.
 #[cfg_attr(feature = "host", derive(clap::ValueEnum))]

@@ -1,11 +1,7 @@
 //! Bounds the size of a timeline in the document: keeps what is nearest to the raise and to the panicking goroutine.
 
-use super::{
-    Input,
-    event::Event,
-    model::{Doing, Track, TrackKind},
-    states::state,
-};
+use super::{Input, states::state};
+use crate::incident::timeline::{Doing, Track, TrackKind, event::Event};
 
 /// Most events.
 const MAX_EVENTS: usize = 20_000;

@@ -6,13 +6,15 @@ use panicwatch_common::recorder::{Slot, kind};
 
 use super::{
     Input,
-    model::{Doing, State, Track, TrackKind},
     replay::Replay,
     states::{Lane, around_gaps, reason, state},
     thread::{Sched, Task},
     words,
 };
-use crate::recorder::Source;
+use crate::{
+    incident::timeline::{Doing, State, Track, TrackKind},
+    recorder::Source,
+};
 
 /// Which task followed ours on a CPU, and which one preceded our next.
 #[derive(Default, Clone, Copy)]

@@ -4,13 +4,15 @@ use panicwatch_common::recorder::{NO_SYSCALL, Slot, kind};
 
 use super::{
     Input,
-    event::{Event, What},
     panics::said,
     replay::Replay,
     thread::{RanLast, Task},
     words,
 };
-use crate::incident::{Addr, DeferEnd, Outcome, Panic};
+use crate::incident::{
+    Addr, DeferEnd, Outcome, Panic,
+    timeline::event::{Event, What},
+};
 
 /// Returning from a signal handler restores the registers, and with them the register that has the number of this
 /// system call.

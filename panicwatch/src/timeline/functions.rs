@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 
 use panicwatch_common::recorder::{Slot, kind};
 
-use super::{
-    Input,
-    model::{Slice, SliceKind, Track, TrackKind},
+use super::Input;
+use crate::incident::{
+    Frame,
+    timeline::{Slice, SliceKind, Track, TrackKind},
 };
-use crate::incident::Frame;
 
 /// A call whose end is not known yet.
 struct Open {

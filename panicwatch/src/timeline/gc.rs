@@ -6,12 +6,14 @@ use panicwatch_common::recorder::kind;
 
 use super::{
     Input,
-    model::{Doing, Slice, SliceKind, State, Track, TrackKind},
     states::{Lane, around_gaps, reason, state},
     steps::Steps,
     words,
 };
-use crate::recorder::Source;
+use crate::{
+    incident::timeline::{Doing, Slice, SliceKind, State, Track, TrackKind},
+    recorder::Source,
+};
 
 /// A stop-the-world pause, including the time until all goroutines had stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,12 +3,14 @@
 //! A call and its return are one step, as are switching out and in again, and waiting and continuing; so are
 //! consecutive page faults, consecutive entries of one function, and consecutive losses of the CPU to the same thread.
 
-use super::{
-    Input,
-    event::{Event, What},
-    model::Last,
+use super::Input;
+use crate::{
+    incident::timeline::{
+        Last,
+        event::{Event, What},
+    },
+    render::text::Nanos,
 };
-use crate::report::words::Nanos;
 
 /// Most steps that are listed.
 const LAST: usize = 12;

@@ -7,17 +7,12 @@
 
 mod bound;
 mod cpu;
-mod event;
 mod events;
-mod folded;
 mod functions;
 mod gc;
 mod last;
-mod model;
 mod names;
 mod panics;
-mod perf_script;
-mod perfetto;
 mod replay;
 mod samples;
 mod states;
@@ -31,19 +26,12 @@ mod words;
 
 use panicwatch_common::recorder::{Sample, Slot};
 
-pub use self::{
-    event::{Event, What},
-    folded::folded,
-    model::{
-        Doing, Gap, KernelFrame, Last, Off, Share, SignalCount, Slice, SliceKind, Stack, State, Summary,
-        Timeline, Track, TrackKind, Woken,
-    },
-    names::{signal_name, syscall_name},
-    perf_script::perf_script,
-    perfetto::perfetto,
-};
+pub use self::names::{signal_name, syscall_name};
 use crate::{
-    incident::{Frame, Incident, Outcome, Panic, base_name},
+    incident::{
+        Frame, Outcome, Panic,
+        timeline::{Gap, Off, Timeline},
+    },
     recorder::Source,
 };
 
@@ -128,13 +116,6 @@ impl<'a> Input<'a> {
     fn is_shown(&self, at: u64) -> bool {
         self.from_ns <= at && at <= self.to_ns
     }
-}
-
-/// Returns the name of the incident's program.
-fn program(incident: &Incident) -> String {
-    let exe = incident.process.exe.as_deref();
-    let arg = || incident.process.args.as_ref()?.first().map(String::as_str);
-    exe.or_else(arg).and_then(base_name).unwrap_or("?").to_owned()
 }
 
 /// Builds the timeline from `input`.

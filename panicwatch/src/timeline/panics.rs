@@ -1,10 +1,10 @@
 //! Slices of the panic path on the goroutine's track: each panic from its raise to its end, with its deferred calls.
 
-use super::{
-    Input,
-    model::{Slice, SliceKind, Track, TrackKind},
+use super::Input;
+use crate::incident::{
+    Panic, State,
+    timeline::{Slice, SliceKind, Track, TrackKind},
 };
-use crate::incident::{Panic, State};
 
 /// Adds the slices to the panicking goroutine's track.
 pub(super) fn add(input: &Input<'_>, tracks: &mut [Track]) {

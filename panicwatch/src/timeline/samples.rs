@@ -2,13 +2,11 @@
 
 use panicwatch_common::recorder::{IN_TICK, Sample};
 
-use super::{
-    Input,
-    functions::unnamed,
-    model::{KernelFrame, Stack, Track, TrackKind},
-    replay::Replay,
+use super::{Input, functions::unnamed, replay::Replay};
+use crate::incident::{
+    Addr, Frame,
+    timeline::{KernelFrame, Stack, Track, TrackKind},
 };
-use crate::incident::{Addr, Frame};
 
 /// Adds the samples to `tracks`.
 pub(super) fn add(input: &Input<'_>, replay: &Replay, tracks: &mut [Track]) {

@@ -7,14 +7,16 @@ use std::collections::BTreeMap;
 use super::{
     Input,
     gc::Gc,
-    model::{Doing, State, Track, TrackKind},
     replay::{Go, Ready, Replay},
     steps::Steps,
     thread::{Call, Cause, Holds, SOME_CPU, Sched, Thread, Why},
     turns::{Piece, in_turn},
     words,
 };
-use crate::recorder::Source;
+use crate::{
+    incident::timeline::{Doing, State, Track, TrackKind},
+    recorder::Source,
+};
 
 /// List of consecutive states; equal adjacent states are merged.
 #[derive(Default)]

@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    Input,
-    event::{Event, What},
-    last,
-    model::{Doing, Share, SignalCount, State, Summary, Track, TrackKind, Woken},
-    names::signal_name,
-    replay::Replay,
-    words,
+use super::{Input, last, names::signal_name, replay::Replay, words};
+use crate::{
+    incident::timeline::{
+        Doing, Share, SignalCount, State, Summary, Track, TrackKind, Woken,
+        event::{Event, What},
+    },
+    recorder::Source,
 };
-use crate::recorder::Source;
 
 /// Returns the summary from the window's beginning to the raise.
 pub(super) fn summary(input: &Input<'_>, replay: &Replay, tracks: &[Track], events: &[Event]) -> Summary {

@@ -98,7 +98,7 @@ fn incidents(snapshot: &Snapshot) -> List {
 }
 
 fn processes(snapshot: &Snapshot) -> List {
-    let row = |process: &crate::daemon::status::Process| {
+    let row = |process: &crate::status::Process| {
         let binary = snapshot.binaries.iter().find(|binary| process.binary == Some(binary.row));
         let watched = match (&process.reason, process.watched) {
             (_, true) => "yes".to_owned(),

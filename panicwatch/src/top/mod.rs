@@ -18,9 +18,9 @@ pub use draw::{Screen, draw};
 pub use text::text;
 
 use crate::{
-    daemon::status::{Binary, Own, Process},
     http::client::{Client, Error},
     incident::Incident,
+    status::{Binary, Own, Process},
     store::Group,
 };
 

@@ -1,6 +1,6 @@
 //! Live tracing of functions: from the records of the ring to lines with caller, time, arguments and results.
 //!
-//! [`pattern`] selects functions, [`tree`] tracks the calls in progress, [`filter`] selects calls, [`line`](mod@line)
+//! [`pattern`](crate::go::pattern) selects functions, [`tree`] tracks the calls in progress, [`filter`] selects calls, [`line`](mod@line)
 //! has the fields of an event, and [`text`] and [`perfetto`] render it. [`values`] decodes captured arguments. There is
 //! no I/O: the module does not depend on how records are read or where lines are written.
 
@@ -8,7 +8,6 @@ pub mod bias;
 pub mod filter;
 pub mod line;
 pub mod merge;
-pub mod pattern;
 pub mod perfetto;
 pub mod record;
 pub mod text;

@@ -10,7 +10,7 @@ use super::{
     record::{self, Record},
     tree::{Change, Tree},
 };
-use crate::probe::plan::trace::TraceFunction;
+use crate::plan::trace::TraceFunction;
 
 /// Selects the lines to report.
 #[derive(Debug, Clone, Default)]

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{correlate::Program, probe::attach::Attached, recorder::Source};
+use crate::{capture::Program, probe::attach::Attached, recorder::Source};
 
 /// A Go binary with attached probes.
 pub struct Armed {

@@ -11,15 +11,14 @@ use std::{
 };
 
 use self::arming::Reading;
-use super::{
-    armed::{Armed, lock},
-    procfs,
-};
+use super::armed::{Armed, lock};
 use crate::{
+    go::pattern::Pattern,
     gobin::{self, GoBinary, dwarf},
-    probe::{attach, calibrate::Shared, error::ProbeError, object::Programs, plan::recorder_plan},
+    host::procfs,
+    plan::recorder_plan,
+    probe::{attach, calibrate::Shared, error::ProbeError, object::Programs},
     recorder::Source,
-    trace::pattern::Pattern,
 };
 
 /// Reason for which no probes were attached to a file.

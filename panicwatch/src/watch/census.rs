@@ -19,8 +19,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{armed::Armed, armory::Armory, procfs};
-use crate::{container::Place, incident, vital};
+use super::{armed::Armed, armory::Armory};
+use crate::{container::Place, host::procfs, incident, vital};
 
 pub use gone::Unread;
 

@@ -19,16 +19,16 @@ use super::{
     shares::{self, Shares},
 };
 use crate::{
+    capture::Program,
     clock::Clock,
-    correlate::Program,
     event::Event,
-    incident::{Incident, Outcome},
+    incident::{Incident, Outcome, timeline as document, timeline::Timeline},
     probe::rings::MappedRings,
     recorder::{
         Options, Source,
         history::{Gap, History},
     },
-    timeline::{self, Timeline},
+    timeline,
 };
 
 /// Time for which drained records are kept in addition to the window, nanoseconds: the correlator may be late.
@@ -106,12 +106,12 @@ impl Recorder {
     }
 
     /// Returns the sources that were disabled at some time from `from_ns` to `to_ns`.
-    fn off_between(&self, from_ns: u64, to_ns: u64) -> Vec<timeline::Off> {
+    fn off_between(&self, from_ns: u64, to_ns: u64) -> Vec<document::Off> {
         let off = self.off();
         let touching =
             off.iter().filter(|off| off.from_ns < to_ns && off.to_ns.is_none_or(|end| end > from_ns));
         touching
-            .map(|off| timeline::Off { source: off.source.name().to_owned(), reason: off.reason.clone() })
+            .map(|off| document::Off { source: off.source.name().to_owned(), reason: off.reason.clone() })
             .collect()
     }
 
@@ -286,7 +286,7 @@ impl Flight {
         let from_ns = cut.at_ns.saturating_sub(self.recorder.window_ns);
         let goroutine = incident.goroutine.as_ref();
         let thread = goroutine.and_then(|goroutine| goroutine.thread_id);
-        let gaps: Vec<timeline::Gap> = cut.gaps.iter().map(gap).collect();
+        let gaps: Vec<document::Gap> = cut.gaps.iter().map(gap).collect();
         Ok(timeline::build(&timeline::Input {
             window_ns: self.recorder.window_ns,
             from_ns,
@@ -308,8 +308,8 @@ impl Flight {
     }
 }
 
-fn gap(gap: &Gap) -> timeline::Gap {
-    timeline::Gap { cpu: gap.cpu, from_ns: gap.from_ns, to_ns: gap.to_ns, lost: gap.lost }
+fn gap(gap: &Gap) -> document::Gap {
+    document::Gap { cpu: gap.cpu, from_ns: gap.from_ns, to_ns: gap.to_ns, lost: gap.lost }
 }
 
 /// Returns the CPU on which `thread` ran at `at_ns`: that of its last record that the thread itself made.

@@ -28,9 +28,11 @@ use super::{
     armed::{Armed, lock},
     armory::{ArmError, Armory, KnownFile, Unarmed},
     gate::{Gate, Sight},
-    procfs::{self, MappedCode, MappedId},
 };
-use crate::clock::Clock;
+use crate::{
+    clock::Clock,
+    host::procfs::{self, MappedCode, MappedId},
+};
 
 /// Schedule on which the mappings of a process are read.
 #[derive(Debug, Clone, Copy)]

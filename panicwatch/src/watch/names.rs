@@ -5,7 +5,7 @@ use std::{collections::HashMap, fs, sync::OnceLock};
 
 use panicwatch_common::recorder::{Slot, kind};
 
-use crate::{correlate::Program, incident::Frame, symbolize::kernel::Kernel, timeline};
+use crate::{capture::Program, incident::Frame, symbolize::kernel::Kernel, timeline};
 
 /// The kernel's symbols, read on first use.
 #[derive(Default)]

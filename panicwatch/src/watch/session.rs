@@ -34,8 +34,9 @@ use super::{
     reader::{Listener, QUEUE, Reader},
 };
 use crate::{
+    capture::Program,
     clock::Clock,
-    correlate::{Correlator, Program},
+    correlate::Correlator,
     event::Assembler,
     incident::{Frame, Incident, Process},
     init_trace::{Collected, Collector},

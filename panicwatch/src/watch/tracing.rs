@@ -16,11 +16,11 @@ use super::reader::{self, Stop};
 use crate::{
     clock::Clock,
     gobin::GoBinary,
+    plan::trace::{TracePlan, TraceSite, Wanted, trace_plan},
     probe::{
         attach::binary_row,
         error::ProbeError,
         links,
-        plan::trace::{TracePlan, TraceSite, Wanted, trace_plan},
         trace::{GONE, HitPrices, RECOVERY, Source, TraceNeeds, TraceProbes, TracePrograms, TraceRings},
     },
     trace::merge::Merge,

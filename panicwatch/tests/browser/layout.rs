@@ -2,8 +2,7 @@
 
 use panicwatch::{
     incident::{Incident, Outcome, Value},
-    render::{Format, render},
-    report::Style,
+    render::{Format, render, text::Style},
 };
 use serde_json::json;
 

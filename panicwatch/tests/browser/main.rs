@@ -15,8 +15,7 @@ use checks::{FAINT, TOO_WIDE, UNLABELLED};
 use chromium::Chromium;
 use panicwatch::{
     incident::{Incident, Kind, Outcome},
-    render::{Format, render},
-    report::Style,
+    render::{Format, render, text::Style},
 };
 use site::{Served, numbered, sample};
 

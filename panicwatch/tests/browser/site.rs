@@ -9,12 +9,12 @@ use std::{
 
 use panicwatch::{
     config,
-    daemon::{
-        feed::{self, Feed, News},
-        status::{Binary, Board, Own, Probe, Process, Refused, Status},
-    },
     http::{Site, server::Listeners},
     incident::Incident,
+    status::{
+        Binary, Board, Own, Probe, Process, Refused, Status,
+        feed::{self, Feed, News},
+    },
     store::{Archive, Error, Gap, Group, Page, Query},
 };
 use tokio::sync::{broadcast, watch};

@@ -11,12 +11,13 @@ mod random;
 use std::{collections::BTreeMap, sync::Arc};
 
 use panicwatch::{
+    capture::Program,
     clock::Clock,
-    correlate::{Correlator, Lost, Program},
+    correlate::{Correlator, Lost},
     event::Event,
     gobin::GoBinary,
     incident::{Incident, Outcome, State},
-    probe::plan::plan,
+    plan::plan,
 };
 use panicwatch_common::event::kind;
 use process::{HI, PID, Process};

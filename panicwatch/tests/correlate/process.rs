@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use panicwatch::{
-    correlate::Program,
+    capture::Program,
     event::{Body, Capture, Event, Point, ProcessEvent},
     incident::Outcome,
     memory::Snapshot,

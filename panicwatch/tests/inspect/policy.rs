@@ -6,7 +6,7 @@ use panicwatch::{
     escape::is_unsafe,
     gobin::{Error, GoBinary, LayoutSource, SharedBytes, dwarf},
     inspect,
-    report::Style,
+    render::text::Style,
 };
 
 use crate::{

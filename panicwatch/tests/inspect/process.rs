@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use panicwatch::{gobin::GoBinary, mappings, watch::procfs};
+use panicwatch::{gobin::GoBinary, host::procfs, mappings};
 use serde_json::Value;
 
 use crate::{

@@ -166,7 +166,8 @@ fn midway(built: &Built) -> Result<()> {
         ensure!(incident.exit == exit, "{how}: exit {:?}", incident.exit);
         ensure!(incident.end_ns.is_some(), "{how}: no end_ns");
         ensure!(reason(&incident, "outcome").is_none(), "{how}: {:?}", incident.missing);
-        let report = panicwatch::report::render(&incident, &panicwatch::report::Style::new(false, 300));
+        let report =
+            panicwatch::render::report::render(&incident, &panicwatch::render::text::Style::new(false, 300));
         ensure!(report.contains(words), "{how}: {report}");
         ensure!(how == "caught" || !report.contains("recover() "), "{how}: {report}");
     }
@@ -201,7 +202,7 @@ fn fatal_in_panic(built: &Built) -> Result<()> {
     let run = watched(built, &[], &[])?;
     let incident = only(run.incidents)?;
     ensure!(incident.kind == Kind::FatalError, "kind {:?}", incident.kind);
-    let report = panicwatch::report::render(&incident, &panicwatch::report::Style::default());
+    let report = panicwatch::render::report::render(&incident, &panicwatch::render::text::Style::default());
     let panic = report.find("panic: no price list for teapot").context("the panic is not told")?;
     let fatal =
         report.find("then fatal error: sync: RUnlock of unlocked RWMutex").context("the error is not")?;
@@ -224,7 +225,7 @@ fn nil_deferred(built: &Built) -> Result<()> {
         ensure!(defer.ended == Some(DeferEnd::Panicked), "{defer:?}");
         let untold: Vec<_> = incident.missing.iter().filter(|m| m.what.contains("defers[0]")).collect();
         ensure!(untold.is_empty(), "{untold:?}");
-        let report = panicwatch::report::full(incident, &panicwatch::report::Style::default());
+        let report = panicwatch::render::report::full(incident, &panicwatch::render::text::Style::default());
         ensure!(report.contains("deferred nil function: panicked"), "{report}");
     }
     Ok(())

@@ -22,6 +22,7 @@ use panicwatch::{
     incident::Incident,
     metrics::Metrics,
     otlp,
+    render::otlp::encode,
     store::{Batch, Outbox, Store},
 };
 use prost::Message as _;
@@ -286,9 +287,9 @@ fn opentelemetrys_own_classes_read_the_same_from_json() {
         let incident: Incident = serde_json::from_str(document).expect("one");
         let host = panicwatch::incident::Host::default();
         let logs = ExportLogsServiceRequest::decode(messages[0].as_slice()).expect("logs");
-        assert_eq!(logs.resource_logs, [otlp::encode::logs(&incident, &host)]);
+        assert_eq!(logs.resource_logs, [encode::logs(&incident, &host)]);
         let traces = ExportTraceServiceRequest::decode(messages[1].as_slice()).expect("traces");
-        assert_eq!(traces.resource_spans, [otlp::encode::spans(&incident, &host)]);
+        assert_eq!(traces.resource_spans, [encode::spans(&incident, &host)]);
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod bounds;
 mod links;
+mod modules;
 mod rules;
 
 use std::collections::BTreeSet;
@@ -49,6 +50,7 @@ pub(crate) fn run() -> Result<()> {
         bail!("tidy found no files: is {} a git work tree?", paths::root().display());
     }
     remarks.extend(bounds::check(&files));
+    remarks.extend(modules::check(&files));
     let mut violations = 0;
     for (name, remark) in remarks {
         match remark {

@@ -243,7 +243,7 @@ mod tests {
             ("a.rs", "//! A.\n#[ignore]\n", "no #[ignore]"),
             ("panicwatch/src/gobin/elf.rs", "//! A.\nuse std::fs;\n", "does no I/O"),
             ("panicwatch/src/cli/run.rs", "//! A.\nlet _ = io::stderr().write_all(b);\n", "which escape"),
-            ("panicwatch/src/probe/plan.rs", "//! A.\nconst G_GOID_OFFSET: u64 = 152;\n", "offsets.rs alone"),
+            ("panicwatch/src/plan.rs", "//! A.\nconst G_GOID_OFFSET: u64 = 152;\n", "offsets.rs alone"),
             ("a.md", "see /somebody/panicwatch/x\n", "this machine only"),
             ("a.md", concat!("https:/", "/registry.invalid/x\n"), "registry.invalid is not among"),
         ];

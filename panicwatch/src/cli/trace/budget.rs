@@ -4,10 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::{
     cli::common::say,
-    probe::{
-        plan::trace::{Tells, TracePlan},
-        trace::HitPrices,
-    },
+    plan::trace::{Tells, TracePlan},
+    probe::trace::HitPrices,
     watch::tracing::Tracing,
 };
 
@@ -32,7 +30,7 @@ pub(super) struct Budget {
 impl Budget {
     pub(super) fn new(percent: u32, plan: &TracePlan, prices: HitPrices) -> Budget {
         let dearest = |number: u32, entry: bool| {
-            let own = |site: &&crate::probe::plan::trace::TraceSite| {
+            let own = |site: &&crate::plan::trace::TraceSite| {
                 site.function == number && (site.tells == Tells::Entry) == entry
             };
             plan.sites.iter().filter(own).map(|site| prices.of(site.price)).max().unwrap_or(0)

@@ -11,7 +11,7 @@ use super::{Args, Format, target::Target};
 use crate::{
     cli::common::{print, say},
     clock::Clock,
-    probe::plan::{
+    plan::{
         Price,
         trace::{Tells, TracePlan},
     },

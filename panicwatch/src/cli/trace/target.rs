@@ -17,10 +17,13 @@ use super::super::{
     common::{self, Exit, open_regular, say, unable, unreadable, usage},
     signals,
 };
-use crate::watch::{
-    launch, procfs,
-    reader::Stop,
-    tracing::{Tracing, Whom},
+use crate::{
+    host::procfs,
+    watch::{
+        launch,
+        reader::Stop,
+        tracing::{Tracing, Whom},
+    },
 };
 
 #[derive(Debug, ClapArgs)]

@@ -20,7 +20,7 @@ use super::{
     text,
     wire::Method,
 };
-use crate::{escape, probe::multi, watch::procfs};
+use crate::{escape, host::procfs, probe::multi};
 
 /// Longest x86 instruction, bytes.
 const MAX_INSTRUCTION: usize = 15;

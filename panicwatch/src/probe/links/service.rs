@@ -23,10 +23,9 @@ use super::{
     wire::{Method, Reply, Request},
 };
 use crate::{
-    daemon::privileges,
     helper::{Message, Socket},
+    host::{privileges, procfs},
     probe::{closing, multi},
-    watch::procfs,
 };
 
 /// Serves the main process until it has closed its socket, then detaches everything.

@@ -10,7 +10,7 @@ use std::{
     os::unix::fs::{FileExt as _, MetadataExt as _},
 };
 
-use crate::{escape, mappings::Mapping, watch::procfs};
+use crate::{escape, host::procfs, mappings::Mapping};
 
 /// Most untraced processes that are compared: a probe or modification in one is usually in all.
 const MAX_UNTRACED: usize = 4;

@@ -5,12 +5,14 @@ use std::{fs::File, path::Path, thread, time::Duration};
 use panicwatch_common::trace::TraceConfig;
 
 use super::{Source, TracePrograms, failed};
-use crate::probe::{
-    error::ProbeError,
-    own::{Own, OwnSite},
+use crate::{
     plan::{
         Price,
         trace::{Tells, TracePlan, TraceSite},
+    },
+    probe::{
+        error::ProbeError,
+        own::{Own, OwnSite},
     },
 };
 

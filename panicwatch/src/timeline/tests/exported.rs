@@ -1,7 +1,10 @@
 //! Exports of the stored incident, parsed as other tools parse them.
 
-use super::super::{folded, perf_script, perfetto};
-use crate::{export::perfetto::tests as reader, incident::Incident};
+use crate::{
+    export::perfetto::tests as reader,
+    incident::Incident,
+    render::{folded, perf_script, perfetto},
+};
 
 fn incident() -> Incident {
     serde_json::from_str(include_str!("../../../tests/incidents/slow_read.json")).expect("an incident")

@@ -3,10 +3,8 @@
 
 use panicwatch_common::recorder::{NO_SYSCALL, kind, pair};
 
-use super::{
-    super::{TrackKind, What},
-    scene::{G, PID, SLEEPS, Scene, T, its, lines, track},
-};
+use super::scene::{G, PID, SLEEPS, Scene, T, its, lines, track};
+use crate::incident::timeline::{TrackKind, event::What};
 
 /// Another thread of the process.
 const OTHER: u32 = 102;

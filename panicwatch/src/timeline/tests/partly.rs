@@ -2,11 +2,8 @@
 
 use panicwatch_common::recorder::{NO_SYSCALL, PREEMPTED, kind};
 
-use super::{
-    super::TrackKind,
-    scene::{G, READ, SLEEPS, Scene, T, its, lines, track},
-};
-use crate::recorder::Source;
+use super::scene::{G, READ, SLEEPS, Scene, T, its, lines, track};
+use crate::{incident::timeline::TrackKind, recorder::Source};
 
 #[test]
 fn without_switches_nobody_is_said_to_run() {

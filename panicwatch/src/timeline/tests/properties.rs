@@ -3,10 +3,8 @@
 use panicwatch_common::recorder::{Slot, kind};
 use proptest::prelude::*;
 
-use super::{
-    super::{Gap, Timeline, TrackKind},
-    scene::{FROM, G, PID, RAISE, Scene, T, TO},
-};
+use super::scene::{FROM, G, PID, RAISE, Scene, T, TO};
+use crate::incident::timeline::{Gap, Timeline, TrackKind};
 
 const KINDS: [u32; 24] = [
     kind::SWITCH_OUT,

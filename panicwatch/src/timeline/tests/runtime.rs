@@ -1,9 +1,7 @@
 //! Tests of the runtime's own records: goroutines, the garbage collector, functions.
 
-use super::{
-    super::TrackKind,
-    scene::{G, PID, Scene, T, its, lines, track},
-};
+use super::scene::{G, PID, Scene, T, its, lines, track};
+use crate::incident::timeline::TrackKind;
 use panicwatch_common::recorder::kind;
 
 #[test]

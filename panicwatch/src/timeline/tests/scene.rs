@@ -4,9 +4,12 @@ use panicwatch_common::recorder::{
     NO_SYSCALL, PREEMPTED, RAN_LAST, Sample, Slot, TIMES_RUN_SHIFT, kind, pair,
 };
 
-use super::super::{Gap, Input, Names, Off, State, Timeline, Track, TrackKind, build};
+use super::super::{Input, Names, build};
 use crate::{
-    incident::{Addr, Frame, Outcome, Panic},
+    incident::{
+        Addr, Frame, Outcome, Panic,
+        timeline::{Gap, Off, State, Timeline, Track, TrackKind},
+    },
     recorder::Source,
 };
 

@@ -5,10 +5,10 @@ use expect_test::expect_file;
 use panicwatch_common::recorder::{PREEMPTED, kind, pair};
 
 use super::{
-    super::{Input, Names, Off, build},
+    super::{Input, Names, build},
     scene::{FUTEX, Plain, READ, SLEEPS, Scene},
 };
-use crate::incident::{Addr, Frame, Incident};
+use crate::incident::{Addr, Frame, Incident, timeline::Off};
 
 const PID: u32 = 4711;
 const G: u64 = 7;

@@ -1,9 +1,7 @@
 //! Tests of single situations, with the expected states.
 
-use super::{
-    super::{Doing, TrackKind},
-    scene::{FROM, FUTEX, G, READ, SLEEPS, Scene, T, its, lines, track},
-};
+use super::scene::{FROM, FUTEX, G, READ, SLEEPS, Scene, T, its, lines, track};
+use crate::incident::timeline::{Doing, TrackKind};
 use panicwatch_common::recorder::kind;
 
 #[test]
@@ -289,7 +287,7 @@ fn several_things_at_one_nanosecond_stay_in_their_order() {
         .exit(12_500, 0, T, G, READ);
     assert_eq!(its(&scene)[1..3], ["12000 syscall t101 c0: read", "12500 running t101 c0"]);
     let words: Vec<_> = scene.build().events.iter().map(|e| e.what).collect();
-    use super::super::What::{SyscallEnter, SyscallExit};
+    use crate::incident::timeline::event::What::{SyscallEnter, SyscallExit};
     assert_eq!(words, [SyscallEnter, SyscallExit, SyscallEnter, SyscallExit]);
 }
 
@@ -330,7 +328,7 @@ fn states_say_what_a_document_would() {
     let scene = Scene::new().enter(12_000, 0, T, G, READ);
     let timeline = scene.build();
     let text = serde_json::to_string(&timeline).expect("JSON");
-    let again: super::super::Timeline = serde_json::from_str(&text).expect("a timeline");
+    let again: crate::incident::timeline::Timeline = serde_json::from_str(&text).expect("a timeline");
     assert_eq!(again, timeline);
     assert_eq!(timeline.tracks[0].states[1].state, Doing::Syscall);
 }

@@ -24,7 +24,7 @@ use crate::{
     },
     gotype::TypeContext,
     memory::{Layered, Snapshot},
-    probe::plan::trace::TraceFunction,
+    plan::trace::TraceFunction,
     value::Decoder,
 };
 

@@ -13,13 +13,11 @@ use std::{
 
 use super::{ArmError, Armory, FileId, State, Unarmed, open};
 use crate::{
+    capture::Program,
     clock::Clock,
-    correlate::Program,
     gobin::{self, GoBinary},
-    probe::{
-        attach,
-        plan::{ProbePlan, begin_plan, init_plan, plan, recorder_plan},
-    },
+    plan::{ProbePlan, begin_plan, init_plan, plan, recorder_plan},
+    probe::attach,
     watch::armed::{Armed, lock},
 };
 

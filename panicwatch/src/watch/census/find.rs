@@ -5,11 +5,11 @@ use std::{fs::File, path::Path, sync::Arc};
 use super::{Candidate, Census, Known, Seen, gone::Unread};
 use crate::{
     container::Place,
+    host::procfs,
     incident::Process,
     watch::{
         armed::Armed,
         armory::{ArmError, KnownFile, Unarmed},
-        procfs,
     },
 };
 

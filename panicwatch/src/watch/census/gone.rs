@@ -12,10 +12,8 @@ use std::{
 use super::{Census, Known, State};
 use crate::{
     container::Place,
-    watch::{
-        armory::{KnownFile, Unarmed},
-        procfs,
-    },
+    host::procfs,
+    watch::armory::{KnownFile, Unarmed},
 };
 
 /// Why the file of a program that has ended could not be read. Whether it was a Go program is unknown.

@@ -6,9 +6,10 @@ use panicwatch_common::binary::MAX_BINARIES;
 
 use super::{Output, Session};
 use crate::{
+    host::procfs,
     incident::Process,
     probe::{error::ProbeError, object::Programs},
-    watch::{armed::Armed, follow::Unseen, procfs},
+    watch::{armed::Armed, follow::Unseen},
 };
 
 impl Session {

@@ -7,9 +7,9 @@ use panicwatch_common::{event::kind, reason::Reason};
 use super::{Output, Session, program};
 use crate::{
     event::{Body, Event},
+    host::procfs,
     incident::{Incident, Missing},
     probe::object::Programs,
-    watch::procfs,
 };
 
 impl Session {

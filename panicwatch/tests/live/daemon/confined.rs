@@ -39,7 +39,7 @@ fn is_confined(status: &str) -> Result<()> {
     };
     ensure!(value("Seccomp")? == "2", "no filter: {status}");
     ensure!(value("NoNewPrivs")? == "1", "new privileges: {status}");
-    let needed = panicwatch::daemon::privileges::NEEDED;
+    let needed = panicwatch::host::privileges::NEEDED;
     let allowed = needed.iter().fold(0_u64, |mask, (capability, _)| mask | capability.bitmask());
     let bounding = u64::from_str_radix(value("CapBnd")?, 16)?;
     ensure!(bounding & !allowed == 0, "other capabilities: {status}");

@@ -1,13 +1,15 @@
 //! Exports the timeline for Perfetto: one track each for goroutines, threads, CPUs and the garbage collector; states as
 //! slices, nested calls and panics, other events as instants, and wake-ups as flow arrows.
 
-use super::{
-    event::{Event, What},
-    model::{Doing, Slice, SliceKind, Stack, State, Timeline, Track, TrackKind},
-};
 use crate::{
     export::perfetto::{Annotation, Builder, Track as Line, Value},
-    incident::Incident,
+    incident::{
+        Incident,
+        timeline::{
+            Doing, Slice, SliceKind, Stack, State, Timeline, Track, TrackKind,
+            event::{Event, What},
+        },
+    },
 };
 
 /// Returns the content of the file.

@@ -1,11 +1,13 @@
 //! The short report, for incidents that the program survived.
 
-use super::{
-    Style,
-    line::{Line, Page, Tone},
-    words::{self, Nanos, Said, function_and_file, module, said},
+use super::words::{self, Said, function_and_file, module, said};
+use crate::{
+    incident::{Incident, Outcome, Panic, State},
+    render::text::{
+        Nanos, Style,
+        line::{Line, Page, Tone},
+    },
 };
-use crate::incident::{Incident, Outcome, Panic, State};
 
 /// Maximum number of terminal rows for a message.
 const ROWS: usize = 3;

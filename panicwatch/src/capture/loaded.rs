@@ -18,7 +18,7 @@ use crate::{
     gotype::TypeContext,
     incident::{Addr, Frame},
     memory::{Layered, Memory, Snapshot},
-    probe::plan::{ProbePlan, Site},
+    plan::{ProbePlan, Site},
     raises,
 };
 
@@ -82,7 +82,7 @@ impl Program {
     }
 
     /// Returns the size in bytes of gopanic's frame below its return address; the frame contains its `_panic`.
-    pub(super) fn gopanic_frame(&self) -> Option<u64> {
+    pub(crate) fn gopanic_frame(&self) -> Option<u64> {
         let find = || self.bin.function("runtime.gopanic").and_then(|func| func.frame_size());
         *self.gopanic_frame.get_or_init(find)
     }

@@ -1,15 +1,17 @@
 //! The full report: everything known about one incident, the most important first.
 
 use super::{
-    Style,
     compact::value,
-    line::{Line, Page, Tone},
     machine, stack, story, summary, timeline,
-    words::{self, Nanos, function_and_file, module},
+    words::{self, function_and_file, module},
 };
 use crate::{
     escape,
     incident::{Incident, Kind, Outcome},
+    render::text::{
+        Nanos, Style,
+        line::{Line, Page, Tone},
+    },
 };
 
 /// Maximum number of terminal rows for one value of the summary.

@@ -11,9 +11,9 @@ use super::{
     trace::{Wanted as Trace, is_named, trace_plan},
 };
 use crate::{
+    go::pattern::Pattern,
     gobin::{Arch, Func, GoBinary},
     recorder::Source,
-    trace::pattern::Pattern,
 };
 
 /// A runtime function to probe, and the record that its probe writes.

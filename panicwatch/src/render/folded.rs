@@ -6,8 +6,13 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::model::{Slice, SliceKind, Timeline, Track, TrackKind};
-use crate::{escape, incident::Incident};
+use crate::{
+    escape,
+    incident::{
+        Incident,
+        timeline::{Slice, SliceKind, Timeline, Track, TrackKind},
+    },
+};
 
 /// Returns the content of the file, sorted; empty if there is nothing to fold.
 pub fn folded(incident: &Incident, timeline: &Timeline) -> String {

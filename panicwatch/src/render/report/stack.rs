@@ -3,7 +3,6 @@
 use unicode_width::UnicodeWidthStr as _;
 
 use super::{
-    line::{Line, Page, Tone, tail},
     story,
     words::{module, place, tone_of},
 };
@@ -11,6 +10,7 @@ use crate::{
     escape,
     frame_class::{self, Class},
     incident::{Frame, Incident, Kind},
+    render::text::line::{Line, Page, Tone, tail},
 };
 
 /// Go omits the frames between the 50 innermost and the 50 outermost.

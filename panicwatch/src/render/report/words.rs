@@ -1,31 +1,13 @@
 //! Wording of the report: times, outcomes, locations.
 
-use super::line::{Line, Number, Tone};
 use crate::{
     frame_class::{self, Class},
     incident::{Exit, Frame, Incident, Kind, Outcome, Panic, base_name},
+    render::text::{
+        Nanos,
+        line::{Line, Number, Tone},
+    },
 };
-
-/// A duration in nanoseconds, printed with three digits and a unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Nanos(pub(crate) u64);
-
-impl Number for Nanos {}
-
-impl std::fmt::Display for Nanos {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let ns = self.0;
-        let (unit, name) = match ns {
-            0..1_000 => return f.pad(&format!("{ns} ns")),
-            1_000..1_000_000 => (1e3, "µs"),
-            1_000_000..1_000_000_000 => (1e6, "ms"),
-            _ => (1e9, "s"),
-        };
-        let value = ns as f64 / unit;
-        let digits = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
-        f.pad(&format!("{value:.digits$} {name}"))
-    }
-}
 
 /// A time, printed relative to `start`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

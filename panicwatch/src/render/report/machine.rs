@@ -1,7 +1,9 @@
 //! The machine-level part of the report: the raising instruction and its neighbors, and registers.
 
-use super::line::{Line, Page, Tone};
-use crate::incident::{Addr, Incident, Kind, Panic};
+use crate::{
+    incident::{Addr, Incident, Kind, Panic},
+    render::text::line::{Line, Page, Tone},
+};
 
 /// Prints the instructions of the first raise, where the defect is, and of the last, which killed the process, and the
 /// registers of the first.

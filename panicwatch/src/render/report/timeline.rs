@@ -1,13 +1,13 @@
 //! Renders the window before the raise: lanes, durations, the last events.
 
-use super::{
-    lanes,
-    line::{Line, Page, Tone},
-    words::{Nanos, Since},
-};
+use super::{lanes, words::Since};
 use crate::{
+    incident::timeline::{Doing, Share, Timeline, Track, TrackKind},
     recorder::Source,
-    timeline::{Doing, Share, Timeline, Track, TrackKind},
+    render::text::{
+        Nanos,
+        line::{Line, Page, Tone},
+    },
 };
 
 /// Column at which lanes start, after their names.
@@ -36,7 +36,7 @@ pub(super) fn render(page: &mut Page<'_>, timeline: &Timeline) {
 /// A duration in nanoseconds, printed without decimals if it is a whole number of milliseconds or seconds.
 struct Round(u64);
 
-impl super::line::Number for Round {}
+impl crate::render::text::line::Number for Round {}
 
 impl std::fmt::Display for Round {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

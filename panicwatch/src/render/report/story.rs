@@ -2,12 +2,15 @@
 
 use super::{
     compact::value,
-    line::{Line, Page, Tone},
-    words::{self, Nanos, Since, function_and_file, module},
+    words::{self, Since, function_and_file, module},
 };
 use crate::{
     frame_class,
     incident::{Defer, DeferEnd, Frame, Incident, Kind, Outcome, Panic, State},
+    render::text::{
+        Nanos,
+        line::{Line, Page, Tone},
+    },
 };
 
 /// Column at which text starts, after the times.

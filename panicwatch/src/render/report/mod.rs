@@ -7,7 +7,6 @@
 mod compact;
 mod full;
 mod lanes;
-pub(crate) mod line;
 mod machine;
 mod stack;
 mod story;
@@ -15,30 +14,8 @@ mod summary;
 mod timeline;
 pub(crate) mod words;
 
+use super::text::Style;
 use crate::incident::{Incident, Outcome};
-
-/// Properties of the terminal or file to write to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Style {
-    /// Whether to use colors: on a terminal, unless NO_COLOR is set.
-    pub color: bool,
-    /// Width in columns, at least 40.
-    pub width: usize,
-}
-
-impl Style {
-    /// Returns a style; `width` is clamped to the supported range.
-    pub fn new(color: bool, width: usize) -> Self {
-        Self { color, width: width.clamp(40, 400) }
-    }
-}
-
-impl Default for Style {
-    /// Returns the style for a file: 100 columns, no colors.
-    fn default() -> Self {
-        Self::new(false, 100)
-    }
-}
 
 /// Returns the report, which ends in a newline: [`compact`] for an incident that the program survived, else [`full`].
 pub fn render(incident: &Incident, style: &Style) -> String {

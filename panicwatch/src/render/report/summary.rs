@@ -1,11 +1,16 @@
 //! The summary at the top of the full report: location, end, goroutine, process.
 
 use super::{
-    line::{Line, Page, Tone},
     story,
-    words::{self, Nanos, function_and_file, module, place},
+    words::{self, function_and_file, module, place},
 };
-use crate::incident::{Frame, Goroutine, Incident, Kind, Outcome, Signal};
+use crate::{
+    incident::{Frame, Goroutine, Incident, Kind, Outcome, Signal},
+    render::text::{
+        Nanos,
+        line::{Line, Page, Tone},
+    },
+};
 
 /// Column at which values start.
 const COLUMN: usize = 13;

@@ -13,8 +13,10 @@ use super::{
 };
 use crate::{
     fingerprint,
-    incident::{Defer, DeferEnd, Incident, Panic, State},
-    timeline::{Timeline, TrackKind},
+    incident::{
+        Defer, DeferEnd, Incident, Panic, State,
+        timeline::{Timeline, TrackKind},
+    },
 };
 
 /// Path of the root span.
@@ -195,7 +197,7 @@ fn panic_path(i: usize) -> String {
 }
 
 /// Returns the name used in the document.
-fn doing(doing: crate::timeline::Doing) -> String {
+fn doing(doing: crate::incident::timeline::Doing) -> String {
     serde_json::to_value(doing).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 

@@ -8,8 +8,8 @@ use iced_x86::{Code, FlowControl, Instruction, InstructionInfoFactory, OpAccess}
 use super::{BehindCheck, Body, Price, price};
 use crate::{
     disasm::INTEGER_REGISTERS,
+    go::pattern::Pattern,
     gobin::{Func, FuncId, GoBinary},
-    trace::pattern::Pattern,
 };
 
 /// Most bytes of a function that are decoded to find its exits.

@@ -1,5 +1,7 @@
 //! The status of the daemon: a snapshot that the main loop replaces once a second and any thread reads.
 
+pub mod feed;
+
 use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};

@@ -9,11 +9,11 @@ use super::*;
 
 fn incident(name: &str) -> Incident {
     let text = match name {
-        "chain" => include_str!("../../tests/incidents/repanicked_chain.json"),
-        "hostile" => include_str!("../../tests/incidents/hostile.json"),
-        "slow_read" => include_str!("../../tests/incidents/slow_read.json"),
-        "deadlock" => include_str!("../../tests/incidents/deadlock.json"),
-        _ => include_str!("../../tests/incidents/recovered.json"),
+        "chain" => include_str!("../../../tests/incidents/repanicked_chain.json"),
+        "hostile" => include_str!("../../../tests/incidents/hostile.json"),
+        "slow_read" => include_str!("../../../tests/incidents/slow_read.json"),
+        "deadlock" => include_str!("../../../tests/incidents/deadlock.json"),
+        _ => include_str!("../../../tests/incidents/recovered.json"),
     };
     serde_json::from_str(text).expect("a document")
 }

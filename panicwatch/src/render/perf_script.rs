@@ -8,13 +8,12 @@
 
 use std::fmt::Write as _;
 
-use super::{
-    event::What,
-    model::{Stack, Timeline},
-};
 use crate::{
     escape,
-    incident::{Addr, Frame, Incident},
+    incident::{
+        Addr, Frame, Incident,
+        timeline::{Stack, Timeline, event::What},
+    },
 };
 
 /// Each sample counts as one, because its real period does not matter to the parser.

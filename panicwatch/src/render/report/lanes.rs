@@ -2,8 +2,10 @@
 //!
 //! This module knows states and characters only. The character of a stretch shows the state that took most of it.
 
-use super::line::{Line, Tone};
-use crate::timeline::{Doing, State, Timeline, Track, TrackKind};
+use crate::{
+    incident::timeline::{Doing, State, Timeline, Track, TrackKind},
+    render::text::line::{Line, Tone},
+};
 
 /// Meaning of a character, in the order of the legend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

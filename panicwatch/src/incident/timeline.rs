@@ -3,9 +3,11 @@
 //! Does not know records. All times are CLOCK_MONOTONIC nanoseconds, all durations nanoseconds. Optional fields without
 //! a value are left out of the JSON.
 
+pub mod event;
+
 use serde::{Deserialize, Serialize};
 
-use super::event::Event;
+use self::event::Event;
 use crate::incident::{Addr, Frame};
 
 /// What happened in the window before an incident, and until its end.

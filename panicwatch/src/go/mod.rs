@@ -1,0 +1,3 @@
+//! What is true of Go programs whatever is done with them. Knows Go; must not know processes, probes or incidents.
+
+pub mod pattern;

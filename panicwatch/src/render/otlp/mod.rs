@@ -1,0 +1,8 @@
+//! OpenTelemetry's form of incidents: log records and traces. Pure; delivery is [`crate::otlp`]'s.
+//! docs/otlp.md says what becomes what. <https://opentelemetry.io/docs/specs/otlp/>
+
+pub mod encode;
+mod resource;
+mod stacktrace;
+mod trace;
+mod wall;
