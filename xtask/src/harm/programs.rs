@@ -168,10 +168,23 @@ pub(crate) struct Reported {
 impl Reported {
     /// Reads a JSON lines file; a missing file counts as empty.
     pub(crate) fn read(path: &Path) -> Result<Reported> {
+        Reported::read_some(path, |_| true)
+    }
+
+    /// Like [`Reported::read`], but counts the incidents of one executable only.
+    pub(crate) fn of_program(path: &Path, program: &Path) -> Result<Reported> {
+        let program = program.display().to_string();
+        Reported::read_some(path, |exe| exe == program)
+    }
+
+    fn read_some(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Reported> {
         let mut reported = Reported::default();
         let text = fs::read_to_string(path).unwrap_or_default();
         for line in text.lines() {
             let incident: Value = serde_json::from_str(line).with_context(|| path.display().to_string())?;
+            if !wanted(incident["process"]["exe"].as_str().unwrap_or_default()) {
+                continue;
+            }
             let outcome = incident["outcome"].as_str().context("an incident has an outcome")?;
             *reported.outcomes.entry(outcome.to_owned()).or_default() += 1;
             let panics = incident["panics"].as_array().map(Vec::as_slice).unwrap_or_default();
