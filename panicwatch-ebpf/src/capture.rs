@@ -4,13 +4,14 @@
 
 use aya_ebpf::{helpers::bpf_ktime_get_ns, maps::ring_buf::RingBufEntry};
 use panicwatch_common::{
-    event::{CaptureHead, DEFER_BYTES, Head, PANIC_BYTES, Point, unread},
+    event::{CaptureHead, DEFER_BYTES, Head, PANIC_BYTES, Point, flag, unread},
     reason::Reason,
     reg,
 };
 
 use crate::{
     context::{G_DEFER, G_M, G_PANIC, Hit, get},
+    diagnostics,
     maps::{EVENTS, NO_WAKEUP, WAKEUP, failed, unhurried},
     memory, read,
 };
@@ -48,6 +49,7 @@ impl OpenPoint {
     pub(crate) fn new(hit: &Hit, kind: u32) -> Option<OpenPoint> {
         let Some(mut entry) = EVENTS.reserve::<Point>(0) else {
             failed(Reason::RingFull);
+            diagnostics::ring_full(hit.reg(reg::RIP), hit.binary_index as u64);
             return None;
         };
         hit.begin(entry.as_mut_ptr().cast(), kind, size_of::<Point>());
@@ -115,6 +117,7 @@ impl OpenCapture {
     pub(crate) fn new(hit: &Hit, kind: u32, g: u64) -> Option<OpenCapture> {
         let Some(mut entry) = EVENTS.reserve::<CaptureHead>(0) else {
             failed(Reason::RingFull);
+            diagnostics::ring_full(hit.reg(reg::RIP), hit.binary_index as u64);
             hit.lost(g);
             return None;
         };
@@ -156,9 +159,22 @@ impl OpenCapture {
         }
     }
 
+    /// Logs what the capture lacks, if anything.
+    #[inline(always)]
+    fn diagnose(&mut self) {
+        let head = self.head();
+        if get!(head, flags) & flag::OUT_OF_TIME != 0 {
+            diagnostics::capture_time(get!(head, goid), get!(head, mem_records) as u64);
+        } else if get!(head, mem_lost) != 0 {
+            let (copied, lost) = (get!(head, mem_records) as u64, get!(head, mem_lost) as u64);
+            diagnostics::memory_ring_full(get!(head, goid), copied, lost);
+        }
+    }
+
     /// Submits the capture; the reader finds it at its next poll unless the ring is filling up.
     #[inline(always)]
     pub(crate) fn finish(mut self) {
+        self.diagnose();
         set_cost(self.head());
         self.0.submit(unhurried());
     }
@@ -166,6 +182,7 @@ impl OpenCapture {
     /// Submits the capture and wakes the reader: the process is dying.
     #[inline(always)]
     pub(crate) fn finish_last(mut self) {
+        self.diagnose();
         set_cost(self.head());
         self.0.submit(WAKEUP);
     }

@@ -14,6 +14,7 @@ use panicwatch_common::{
 };
 
 use crate::{
+    diagnostics,
     loss::lost_so_far,
     maps::{BINARIES, HITS, WATCHED, failed, watch},
     read,
@@ -44,6 +45,9 @@ impl Hit {
         let (binary_index, site) = (cookie as u32, (cookie >> 32) as u32);
         let Some(binary) = BINARIES.get(binary_index) else {
             failed(Reason::NoBinary);
+            // SAFETY: pt_regs has 21 words and the index is below that.
+            let ip = unsafe { core::ptr::read_volatile((ctx.regs as *const u64).add(PT_REGS[reg::RIP])) };
+            diagnostics::no_binary(ip, binary_index as u64);
             return None;
         };
         let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
@@ -66,6 +70,7 @@ impl Hit {
         // Store the row of this process. With `watch_all` this also adds the process, so that its exit is reported.
         if bound != binary_index + 1 && !watch(tgid, binary_index + 1) {
             failed(Reason::WatchedFull);
+            diagnostics::watched_full(binary_index as u64);
         }
         let hit = Hit { regs: ctx.regs as *const u64, binary, site, binary_index };
         if site & site::ON_STACK_CHECK != 0 && hit.reg(reg::RFLAGS) & (RFLAGS_CF | RFLAGS_ZF) != 0 {
@@ -139,6 +144,7 @@ impl Hit {
         }
         let Some(hi) = read::word(g + 8) else {
             failed(Reason::NoGoroutine);
+            diagnostics::no_goroutine(self.reg(reg::RIP), g);
             return;
         };
         let goid = read::word(g + self.binary.g_goid as u64).unwrap_or(0);

@@ -116,6 +116,10 @@ pub(crate) static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static FAILURES: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASONS, 0);
 
+/// Programs only: time of the last diagnostic, by [`Reason`].
+#[map]
+pub(crate) static DIAGNOSED: Array<u64> = Array::with_max_entries(REASONS, 0);
+
 /// Programs → user space: number of records that [`EVENTS`] had no room for, by the goroutine they were about (goid 0:
 /// none). User space removes the rows of processes that have ended. Full: the loss is counted in [`LOSSES`] only.
 #[map]

@@ -6,6 +6,7 @@ pub mod attach;
 mod btf;
 pub mod calibrate;
 mod closing;
+mod diagnostics;
 pub mod error;
 pub mod kernel;
 pub mod links;

@@ -25,6 +25,7 @@ use panicwatch_common::{
 use super::{
     attach::Attached,
     closing::{self, Link},
+    diagnostics::{self, Diagnostics},
     error::ProbeError,
     kernel::{self, BTF_TRACEPOINTS, KernelFacts},
     links::{self, Target},
@@ -79,6 +80,7 @@ unsafe impl Pod for Crossing<Place> {}
 /// The loaded eBPF programs and their maps.
 pub struct Programs {
     ebpf: Ebpf,
+    diagnostics: Diagnostics,
     /// Loaded uprobe programs by name; empty if this kernel has no uprobe_multi links.
     multi: BTreeMap<&'static str, OwnedFd>,
     uprobe_multi: bool,
@@ -146,10 +148,12 @@ impl Programs {
         }
         let task = Crossing(kernel.task);
         loader.override_global("TASK", &task, true);
+        diagnostics::set_level(&mut loader);
         let mut ebpf = loader.load(ebpf::object())?;
+        let diagnostics = diagnostics::take(&mut ebpf)?;
         let mut multi = BTreeMap::new();
         if kernel.uprobe_multi {
-            multi = multi::load(ebpf::object(), &map_fds(&ebpf), names)?;
+            multi = multi::load(ebpf::object(), &map_fds(&ebpf, &diagnostics), names)?;
         } else {
             for &name in names {
                 uprobe(&mut ebpf, name)?.load()?;
@@ -161,6 +165,7 @@ impl Programs {
         };
         let mut programs = Programs {
             ebpf,
+            diagnostics,
             multi,
             uprobe_multi: kernel.uprobe_multi,
             config: kernel.config,
@@ -184,7 +189,8 @@ impl Programs {
     /// Loads the uprobe programs `names` into the kernel, in addition to those loaded before.
     fn load_uprobes(&mut self, names: &[&'static str]) -> Result<(), ProbeError> {
         if self.uprobe_multi {
-            self.multi.append(&mut multi::load(ebpf::object(), &map_fds(&self.ebpf), names)?);
+            let maps = map_fds(&self.ebpf, &self.diagnostics);
+            self.multi.append(&mut multi::load(ebpf::object(), &maps, names)?);
             return Ok(());
         }
         names.iter().try_for_each(|name| Ok(uprobe(&mut self.ebpf, name)?.load()?))
@@ -200,7 +206,8 @@ impl Programs {
             return Ok(None);
         };
         if !self.at_tracepoints.contains_key(name) {
-            let loaded = multi::load_tracepoints(ebpf::object(), &map_fds(&self.ebpf), &[(name, *id)])?;
+            let maps = map_fds(&self.ebpf, &self.diagnostics);
+            let loaded = multi::load_tracepoints(ebpf::object(), &maps, &[(name, *id)])?;
             self.at_tracepoints.extend(loaded);
         }
         Ok(self.at_tracepoints.get(name))
@@ -303,6 +310,11 @@ impl Programs {
         let config = self.config;
         let mut map: Array<_, Crossing<Config>> = self.map("CONFIG")?.try_into()?;
         Ok(map.set(0, Crossing(config), 0)?)
+    }
+
+    /// Writes the diagnostics since the last call to the log.
+    pub fn log_diagnostics(&mut self) {
+        self.diagnostics.flush();
     }
 
     /// Returns the failures that the programs have counted since loading, without zero counts.
@@ -412,18 +424,18 @@ fn uprobe<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut UProbe, 
     Ok(ebpf.program_mut(name).ok_or(ProbeError::Object(name))?.try_into()?)
 }
 
-fn map_fds(ebpf: &Ebpf) -> BTreeMap<String, i32> {
-    ebpf.maps()
-        .filter_map(|(name, map)| {
-            let data = match map {
-                Map::RingBuf(data)
-                | Map::Array(data)
-                | Map::HashMap(data)
-                | Map::LruHashMap(data)
-                | Map::PerCpuArray(data) => data,
-                _ => return None,
-            };
-            Some((name.to_owned(), data.fd().as_fd().as_raw_fd()))
-        })
-        .collect()
+fn map_fds(ebpf: &Ebpf, diagnostics: &Diagnostics) -> BTreeMap<String, i32> {
+    let taken = (diagnostics::MAP.to_owned(), diagnostics.as_fd().as_raw_fd());
+    let maps = ebpf.maps().filter_map(|(name, map)| {
+        let data = match map {
+            Map::RingBuf(data)
+            | Map::Array(data)
+            | Map::HashMap(data)
+            | Map::LruHashMap(data)
+            | Map::PerCpuArray(data) => data,
+            _ => return None,
+        };
+        Some((name.to_owned(), data.fd().as_fd().as_raw_fd()))
+    });
+    maps.chain([taken]).collect()
 }

@@ -437,6 +437,7 @@ impl Session {
     /// Reports panics since the last call that were counted but not captured.
     fn tell_counted(&mut self) {
         self.counted_at = Instant::now();
+        self.armory.with_programs(Programs::log_diagnostics);
         let counted = self.armory.with_programs(Programs::counted).unwrap_or_default();
         if counted.is_empty() && self.census.is_some() {
             return;
