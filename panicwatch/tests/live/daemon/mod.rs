@@ -2,6 +2,7 @@
 
 mod collector;
 mod confined;
+mod diagnostics;
 mod disk;
 mod host;
 mod short;
@@ -40,6 +41,7 @@ const TESTS: &[(&str, Test)] = &[
     ("overwritten binaries", overwritten),
     ("two mounts of an image", mounts),
     ("confined", confined::confined),
+    ("diagnostics", diagnostics::diagnostics),
     ("full disk", disk::full),
     ("adds up", soak::adds_up),
     ("all together", together::all),
