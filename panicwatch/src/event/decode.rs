@@ -1,5 +1,7 @@
 //! One ring record: bytes to [`Record`]. Short, long and unknown records are errors, never panics.
 
+use std::mem::offset_of;
+
 use panicwatch_common::{
     Regs,
     event::{CaptureHead, Exec, Head, MemHead, Point, kind},
@@ -37,27 +39,62 @@ pub enum DecodeError {
     Unknown(u32),
 }
 
-/// Types that consist of integers and byte arrays without padding, so that any bytes are a value.
-///
-/// # Safety
-/// Implement it only for such types.
-unsafe trait Plain: Copy {}
-// SAFETY: u32, u64 and byte arrays only; the const asserts beside each type exclude padding.
-unsafe impl Plain for CaptureHead {}
-// SAFETY: as above.
-unsafe impl Plain for Point {}
-// SAFETY: as above.
-unsafe impl Plain for MemHead {}
-// SAFETY: as above.
-unsafe impl Plain for Exec {}
+/// Types that consist of little-endian integers and arrays of them, read from the bytes they are laid out in.
+trait Plain: Sized {
+    /// Reads one; `None` when there are too few bytes.
+    fn read(bytes: &[u8]) -> Option<Self>;
+}
+
+impl Plain for u32 {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        bytes.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
+    }
+}
+
+impl Plain for u64 {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        bytes.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
+    }
+}
+
+impl<const N: usize> Plain for [u8; N] {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        bytes.first_chunk().copied()
+    }
+}
+
+impl<const N: usize> Plain for [u64; N] {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let mut words = [0; N];
+        for (word, bytes) in words.iter_mut().zip(bytes.get(..size_of::<Self>())?.chunks_exact(8)) {
+            *word = u64::read(bytes)?;
+        }
+        Some(words)
+    }
+}
+
+/// Reads each field where the compiler lays it out: with `repr(C)`, where the programs in the kernel write it.
+macro_rules! plain {
+    ($name:ident: $($field:ident),*) => {
+        impl Plain for $name {
+            fn read(bytes: &[u8]) -> Option<Self> {
+                Some(Self { $($field: Plain::read(bytes.get(offset_of!($name, $field)..)?)?),* })
+            }
+        }
+    };
+}
+
+plain!(Regs: words);
+plain!(Head: kind, len, time_ns, tgid, tid, binary, site, ip, sp, g, goid, stack_hi, mem_records, mem_lost, cost_ns, lost, flags);
+plain!(Point: head, args, panic_addr, defer_addr, unread, panic, defer);
+plain!(CaptureHead: head, regs, m_addr, p_addr, g_len, m_len, p_len, reserved, g, m, p, stack_addr, stack_end);
+plain!(MemHead: kind, len, time_ns, tgid, tid, addr, data_len);
+plain!(Exec: head, reserved, code, arg_start, arg_end, env_start, env_end, comm);
 
 fn read<T: Plain>(bytes: &[u8], kind: u32) -> Result<T, DecodeError> {
     let want = size_of::<T>();
-    if bytes.len() < want {
-        return Err(DecodeError::Short { kind, len: bytes.len(), want });
-    }
-    // SAFETY: there are enough bytes, T is Plain, and the read does not need alignment.
-    Ok(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+    let short = DecodeError::Short { kind, len: bytes.len(), want };
+    bytes.get(..want).and_then(T::read).ok_or(short)
 }
 
 /// Decodes one record.
@@ -120,6 +157,29 @@ mod tests {
         assert!(matches!(decode(&bytes), Err(DecodeError::Short { want: 49, .. })));
         bytes[32..40].fill(0xff);
         assert!(matches!(decode(&bytes), Err(DecodeError::Short { .. })));
+    }
+
+    #[test]
+    fn every_field_is_read_where_it_lies() {
+        // Each byte says where it is, as far as a byte can.
+        let mut bytes: Vec<u8> = (0..2000u32).map(|at| (at % 251) as u8).collect();
+        let byte = |at: usize| (at % 251) as u8;
+        let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| byte(at + i)));
+        bytes[..4].copy_from_slice(&kind::PANIC.to_le_bytes());
+        let Ok(Record::Capture(capture)) = decode(&bytes) else { panic!("a capture") };
+        assert_eq!((capture.head.kind, capture.head.time_ns), (kind::PANIC, word(8)));
+        assert_eq!((capture.regs.words[0], capture.regs.words[17]), (word(96), word(96 + 17 * 8)));
+        assert_eq!((capture.m_addr, capture.p_addr, capture.g[0]), (word(240), word(248), byte(272)));
+        assert_eq!(capture.m[0], byte(272 + capture.g.len()));
+        let end = size_of::<CaptureHead>();
+        assert_eq!((capture.stack_addr, capture.stack_end), (word(end - 16), word(end - 8)));
+        bytes[..4].copy_from_slice(&kind::RECOVER.to_le_bytes());
+        let Ok(Record::Point(point)) = decode(&bytes) else { panic!("a point") };
+        assert_eq!((point.args[0], point.args[5], point.unread), (word(96), word(136), word(160)));
+        assert_eq!((point.panic[0], point.defer[0]), (byte(168), byte(168 + point.panic.len())));
+        bytes[..4].copy_from_slice(&kind::EXEC.to_le_bytes());
+        let Ok(Record::Exec(exec)) = decode(&bytes) else { panic!("an exec") };
+        assert_eq!((exec.arg_start, exec.env_end, exec.comm[15]), (word(104), word(128), byte(151)));
     }
 
     #[test]
