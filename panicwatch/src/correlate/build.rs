@@ -1,6 +1,7 @@
 //! Building the incident document out of what was seen. The only place that fills in [`Incident`].
 
 use super::{
+    Random,
     chain::MAX_CHAIN,
     death,
     goroutine::{self, Stacks},
@@ -30,6 +31,7 @@ const AFTER: usize = 3;
 /// What is known besides the panics.
 pub(super) struct Context {
     pub(super) clock: Clock,
+    pub(super) random: Random,
     pub(super) info: Process,
     pub(super) outcome: Outcome,
     /// When it ended, if that was seen.
@@ -78,7 +80,7 @@ pub(super) fn blank(context: &Context, program: &Program, first: &Event) -> Inci
     }
     Incident {
         schema: SCHEMA.to_owned(),
-        id: ulid(context.clock, start_ns),
+        id: ulid(context, start_ns),
         time: context.clock.rfc3339(start_ns),
         start_ns,
         end_ns: context.end_ns,
@@ -101,15 +103,9 @@ pub(super) fn blank(context: &Context, program: &Program, first: &Event) -> Inci
     }
 }
 
-fn ulid(clock: Clock, time_ns: u64) -> String {
-    ulid::Ulid::from_parts(clock.unix_ms(time_ns), rand_80()).to_string()
-}
-
-/// Random bits for the id; `RandomState` is seeded by the system.
-fn rand_80() -> u128 {
-    use std::hash::{BuildHasher, RandomState};
-    let word = || u128::from(RandomState::new().hash_one(0u8));
-    (word() << 64 | word()) & ((1 << 80) - 1)
+fn ulid(context: &Context, time_ns: u64) -> String {
+    let random = (context.random)() & ((1 << 80) - 1);
+    ulid::Ulid::from_parts(context.clock.unix_ms(time_ns), random).to_string()
 }
 
 /// An entry of `missing`.

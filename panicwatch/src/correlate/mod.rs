@@ -35,17 +35,21 @@ use crate::{
 /// Gives the binary of a table row.
 pub type Binaries<'a> = dyn Fn(u32) -> Option<Arc<Program>> + 'a;
 
+/// Gives random bits for the id of an incident: 80 of them are used.
+pub type Random = fn() -> u128;
+
 /// The state of all watched processes.
 pub struct Correlator {
     processes: HashMap<u32, ProcessState>,
     clock: Clock,
+    random: Random,
     done: Vec<Incident>,
 }
 
 impl Correlator {
     /// Nothing seen yet.
-    pub fn new(clock: Clock) -> Correlator {
-        Correlator { processes: HashMap::new(), clock, done: Vec::new() }
+    pub fn new(clock: Clock, random: Random) -> Correlator {
+        Correlator { processes: HashMap::new(), clock, random, done: Vec::new() }
     }
 
     /// Has this process been described? What was said at its exec stays when it has vanished since.
@@ -201,7 +205,15 @@ impl Correlator {
             (0, End::Unseen(reason)) => (Outcome::Unknown, None, Some(reason.to_owned())),
             (lost, _) => (Outcome::Unknown, None, Some(were_lost(lost))),
         };
-        let context = build::Context { clock: self.clock, info, outcome, end_ns, exit: None, reason };
+        let context = build::Context {
+            clock: self.clock,
+            random: self.random,
+            info,
+            outcome,
+            end_ns,
+            exit: None,
+            reason,
+        };
         self.done.push(build::panics(ended, &context, &program));
     }
 
@@ -220,6 +232,7 @@ impl Correlator {
         };
         let context = |outcome, reason: Option<String>| build::Context {
             clock: self.clock,
+            random: self.random,
             info: process.info.clone(),
             outcome,
             end_ns: if outcome == Outcome::Unknown && exit.is_none() { None } else { end_ns },

@@ -245,7 +245,7 @@ impl Session {
             inputs,
             sender,
             assembler: Assembler::new(),
-            correlator: Correlator::new(Clock::measure()),
+            correlator: Correlator::new(Clock::measure(), crate::host::random::bits),
             outputs,
             gate,
             follower,
