@@ -10,7 +10,7 @@ use std::{
 
 use super::{armory::Armory, flight::Recorder, session::Input};
 use crate::{
-    clock::Clock,
+    clock,
     probe::calibrate,
     recorder::{
         Options, Source,
@@ -173,13 +173,13 @@ struct Meter {
 impl Meter {
     fn new(governed: &Governed, calibrated: Prices) -> Meter {
         let counters = governed.recorder.rings.counters();
-        Meter { calibrated, time_ns: Clock::monotonic_ns(), counters, added_up_ns: None, asked: None }
+        Meter { calibrated, time_ns: clock::monotonic_ns(), counters, added_up_ns: None, asked: None }
     }
 
     /// What happened since the last reading. `adds_up`: the program at sched_switch is attached.
     fn read(&mut self, governed: &Governed, adds_up: bool) -> Reading {
         let rings = &governed.recorder.rings;
-        let (time_ns, counters) = (Clock::monotonic_ns(), rings.counters());
+        let (time_ns, counters) = (clock::monotonic_ns(), rings.counters());
         let elapsed_ns = time_ns.saturating_sub(self.time_ns);
         let costs = cost::costs(&self.counters, &counters, &self.calibrated);
         let now_ns = adds_up.then(|| rings.watched_cpu_ns(time_ns));
@@ -201,7 +201,7 @@ impl Meter {
         }
         let watched = governed.armory.with_programs(|programs| programs.watched()).unwrap_or_default();
         let used: HashMap<u32, u64> =
-            watched.into_iter().filter_map(|pid| Some((pid, Clock::process_cpu_ns(pid)?))).collect();
+            watched.into_iter().filter_map(|pid| Some((pid, clock::process_cpu_ns(pid)?))).collect();
         let before = self.asked.as_ref().map(|(_, before)| before);
         // A process that was absent the last time counts with all that it has used, except at the first reading.
         let since = |(pid, used): (&u32, &u64)| match before {

@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     capture::Program,
-    clock::Clock,
+    clock,
     correlate::Correlator,
     event::Assembler,
     incident::{Frame, Incident, Process},
@@ -245,7 +245,7 @@ impl Session {
             inputs,
             sender,
             assembler: Assembler::new(),
-            correlator: Correlator::new(Clock::measure(), crate::host::random::bits),
+            correlator: Correlator::new(clock::measure(), crate::host::random::bits),
             outputs,
             gate,
             follower,
@@ -375,7 +375,7 @@ impl Session {
                 }
                 if self.census.is_some() {
                     // Wall time is set now and then.
-                    self.correlator.set_clock(Clock::measure());
+                    self.correlator.set_clock(clock::measure());
                     self.outputs.push_back(Output::Tick);
                     continue;
                 }

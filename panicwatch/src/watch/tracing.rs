@@ -13,7 +13,7 @@ use panicwatch_common::trace::{Counts, FetchList, Hit, MAX_FUNCTIONS, NO_OFFSET,
 
 use super::reader::{self, Stop};
 use crate::{
-    clock::Clock,
+    clock,
     gobin::GoBinary,
     plan::trace::{TracePlan, TraceSite, Wanted, trace_plan},
     probe::{
@@ -236,7 +236,7 @@ struct Reading {
 impl Reading {
     /// Reads all rings once, and gives what happened before in order. Says how many records the fullest ring had.
     fn round(&mut self, mut each: impl FnMut(&[u8])) -> u64 {
-        let before = Clock::monotonic_ns().saturating_sub(CLOCK_SLACK_NS);
+        let before = clock::monotonic_ns().saturating_sub(CLOCK_SLACK_NS);
         let (fullest, behind_ns) = self.look();
         // What lies behind a record that is being written has not been taken.
         let until = behind_ns.map_or(before, |behind| before.min(behind.saturating_sub(1)));

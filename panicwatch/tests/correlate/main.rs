@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use panicwatch::{
     capture::Program,
-    clock::Clock,
+    clock,
     correlate::{Correlator, Lost},
     event::Event,
     gobin::GoBinary,
@@ -146,7 +146,7 @@ const SCENARIOS: [(&str, Scenario); 7] = [
 /// What becomes of the events when those at `dropped` find the ring full.
 fn correlate(program: &Arc<Program>, events: &[Event], dropped: &[usize]) -> Vec<Incident> {
     let binaries = |_| Some(program.clone());
-    let mut correlator = Correlator::new(Clock::measure(), panicwatch::host::random::bits);
+    let mut correlator = Correlator::new(clock::measure(), panicwatch::host::random::bits);
     let mut lost: BTreeMap<u64, u64> = BTreeMap::new();
     for (i, event) in events.iter().enumerate() {
         let head = event.head;
