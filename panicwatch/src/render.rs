@@ -8,7 +8,6 @@ mod perfetto;
 pub mod report;
 pub mod text;
 
-use clap::ValueEnum;
 use serde::Deserialize;
 
 use self::text::Style;
@@ -20,7 +19,7 @@ use crate::{
 };
 
 /// Forms of an incident.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// A report for people.

@@ -17,3 +17,4 @@ mod sink;
 pub mod symbolize;
 pub mod top;
 pub mod trace;
+mod values;

@@ -9,7 +9,6 @@ use super::{Source, budget::Limits};
 use crate::go::pattern::Pattern;
 
 /// How much is recorded.
-#[cfg_attr(feature = "host", derive(clap::ValueEnum))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {

@@ -71,7 +71,7 @@ pub fn json(incident: &Incident, host: &Host) -> Result<String, serde_json::Erro
 }
 
 fn scope() -> InstrumentationScope {
-    let (name, version) = (env!("CARGO_PKG_NAME").to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    let (name, version) = ("panicwatch".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     InstrumentationScope { name, version, ..InstrumentationScope::default() }
 }
 
