@@ -22,6 +22,7 @@ use crate::{
         input::Lines,
         kernel::{Kernel, KernelError},
         request::{self, Request},
+        vmlinux,
     },
 };
 
@@ -98,7 +99,7 @@ fn of_kernel(args: &Args, out: &mut dyn Write) -> Result<(), Exit> {
         error => error.into(),
     })?;
     if let Some(path) = &args.vmlinux {
-        kernel = kernel.with_vmlinux(path)?;
+        kernel = vmlinux::add(kernel, path)?;
     }
     let lookup = args.lookup();
     each_request(&args.words, "vmlinux", out, &mut |text, request, out| {

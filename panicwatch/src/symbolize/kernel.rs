@@ -5,7 +5,7 @@
 //! <https://github.com/torvalds/linux/blob/v6.12/kernel/kallsyms.c> s_show,
 //! <https://github.com/torvalds/linux/blob/v6.12/kernel/module/procfs.c> m_show
 
-use std::{ops::Range, path::Path};
+use std::ops::Range;
 
 use super::{Lookup, Owned, Request, Resolved};
 use crate::incident::{Addr, Frame};
@@ -57,6 +57,12 @@ struct Symbol {
     module: Option<String>,
 }
 
+/// A kernel image with debug information.
+pub trait Image {
+    /// The frames at a run-time address, innermost first; empty where the debug information says nothing.
+    fn frames(&self, address: u64) -> Vec<Frame>;
+}
+
 /// The kernel's symbols.
 pub struct Kernel {
     /// Code only, by address.
@@ -65,7 +71,7 @@ pub struct Kernel {
     core: Range<u64>,
     /// Where each loaded module lies.
     modules: Vec<(String, Range<u64>)>,
-    vmlinux: Option<Vmlinux>,
+    image: Option<Box<dyn Image>>,
 }
 
 impl Kernel {
@@ -86,16 +92,19 @@ impl Kernel {
         let at = |name: &str| symbols.iter().find(|s| s.name == name).map(|s| s.address);
         let core = at("_stext").or_else(|| at("_text")).unwrap_or(0)..at("_etext").unwrap_or(0);
         let modules = modules.lines().filter_map(module).collect();
-        Ok(Self { symbols, core, modules, vmlinux: None })
+        Ok(Self { symbols, core, modules, image: None })
     }
 
-    /// Adds files, lines and inlined calls from the kernel image at `path`.
-    ///
-    /// # Errors
-    /// When it cannot be read, has no symbol `_stext`, or no debug information.
-    pub fn with_vmlinux(mut self, path: &Path) -> Result<Self, KernelError> {
-        self.vmlinux = Some(Vmlinux::open(path, self.core.start)?);
-        Ok(self)
+    /// Where the kernel's code begins: its symbol `_stext`.
+    pub fn start(&self) -> u64 {
+        self.core.start
+    }
+
+    /// Adds files, lines and inlined calls from the kernel's image.
+    #[must_use]
+    pub fn with_image(mut self, image: Box<dyn Image>) -> Self {
+        self.image = Some(image);
+        self
     }
 
     /// The address that `request` means.
@@ -124,8 +133,7 @@ impl Kernel {
         let outermost =
             Frame { function: symbol.name.clone(), pc: Addr(address), offset, ..Frame::default() };
         let in_core = symbol.module.is_none();
-        let known =
-            self.vmlinux.as_ref().filter(|_| in_core).map(|image| image.frames(pc)).unwrap_or_default();
+        let known = self.image.as_ref().filter(|_| in_core).map(|image| image.frames(pc)).unwrap_or_default();
         let module = symbol.module.as_deref().unwrap_or("vmlinux");
         let owned = |frame| Owned { frame, package: None, module: Some(module.to_owned()) };
         let frames = match known.len().checked_sub(1) {
@@ -185,54 +193,6 @@ fn module(line: &str) -> Option<(String, Range<u64>)> {
     let size: u64 = words.next()?.parse().ok()?;
     let start = u64::from_str_radix(words.find(|w| w.starts_with("0x"))?.strip_prefix("0x")?, 16).ok()?;
     (start != 0).then(|| (name, start..start.saturating_add(size)))
-}
-
-/// A kernel image with debug information.
-struct Vmlinux {
-    loader: addr2line::Loader,
-    /// Run-time less link-time address: where the boot loader put the kernel (KASLR).
-    slide: u64,
-}
-
-impl Vmlinux {
-    fn open(path: &Path, stext: u64) -> Result<Self, KernelError> {
-        let refuse = |reason: String| KernelError::Vmlinux { path: path.display().to_string(), reason };
-        let linked = symbol_of(path, "_stext").map_err(refuse)?;
-        let loader = addr2line::Loader::new(path).map_err(|e| refuse(e.to_string()))?;
-        let image = Self { loader, slide: stext.wrapping_sub(linked) };
-        Ok(image)
-    }
-
-    /// Innermost first; empty where the debug information says nothing.
-    fn frames(&self, address: u64) -> Vec<Frame> {
-        let mut out = Vec::new();
-        let Ok(mut frames) = self.loader.find_frames(address.wrapping_sub(self.slide)) else { return out };
-        while let Ok(Some(frame)) = frames.next() {
-            let name =
-                frame.function.as_ref().and_then(|f| f.raw_name().ok()).unwrap_or_default().into_owned();
-            let location = frame.location.as_ref();
-            out.push(Frame {
-                function: name,
-                file: location.and_then(|l| l.file).map(str::to_owned),
-                line: location.and_then(|l| l.line),
-                ..Frame::default()
-            });
-        }
-        out
-    }
-}
-
-fn symbol_of(path: &Path, name: &str) -> Result<u64, String> {
-    use object::{Object as _, ObjectSymbol as _};
-    let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
-    // SAFETY: the mapping is private and read-only; a kernel image is not changed while it is looked at.
-    let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| e.to_string())?;
-    let file = object::File::parse(&*map).map_err(|e| e.to_string())?;
-    if file.section_by_name(".debug_info").is_none() {
-        return Err("it has no debug information".to_owned());
-    }
-    let found = file.symbols().find(|s| s.name() == Ok(name)).map(|s| s.address());
-    found.ok_or_else(|| format!("it has no symbol {name}: not a vmlinux"))
 }
 
 #[cfg(test)]

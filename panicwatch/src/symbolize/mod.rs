@@ -12,6 +12,7 @@ pub mod modules;
 pub mod raised;
 pub mod request;
 pub mod text;
+pub mod vmlinux;
 
 use serde::Serialize;
 
