@@ -73,7 +73,7 @@ fn main() {
         }
         opening(&path);
         // Go's tool finds no table in a position-independent program that gcc has linked.
-        if GoBinary::open(&path).is_ok_and(|bin| !bin.is_pie()) {
+        if panicwatch::gobin::open(&path).is_ok_and(|bin| !bin.is_pie()) {
             command(newest, &path);
         }
     }
@@ -92,7 +92,7 @@ fn opening(path: &Path) {
         PEAK.store(NOW.load(Ordering::Relaxed), Ordering::Relaxed);
         let before = NOW.load(Ordering::Relaxed);
         let began = Instant::now();
-        let bin = GoBinary::open(path).expect("a Go program");
+        let bin = panicwatch::gobin::open(path).expect("a Go program");
         assert!(black_box(plan(&bin)).is_useful());
         times.push(began.elapsed());
         peak = peak.max(PEAK.load(Ordering::Relaxed) - before);
@@ -107,7 +107,7 @@ fn opening(path: &Path) {
 
 /// Both commands, from start to end.
 fn command(toolchain: &Toolchain, path: &Path) {
-    let bin = GoBinary::open(path).expect("a Go program");
+    let bin = panicwatch::gobin::open(path).expect("a Go program");
     let pcs = addresses(&bin);
     let list = list_of(&pcs);
     let mut ours = Command::new(env!("CARGO_BIN_EXE_panicwatch"));
@@ -142,7 +142,7 @@ fn timed(command: &mut Command, list: &Path) -> Duration {
 
 /// Resolving in the same process: every frame's function, file and line; ours makes the text as well.
 fn library(path: &Path) {
-    let bin = GoBinary::open(path).expect("a Go program");
+    let bin = panicwatch::gobin::open(path).expect("a Go program");
     let pcs = addresses(&bin);
     let ours = &mut || resolve(path, &pcs);
     let theirs = &mut || {
@@ -169,9 +169,9 @@ fn library(path: &Path) {
 /// From opening the file to the text of every address.
 fn resolve(path: &Path, pcs: &[u64]) -> Duration {
     let began = Instant::now();
-    let bin = GoBinary::open(path).expect("a Go program");
+    let bin = panicwatch::gobin::open(path).expect("a Go program");
     let symbolizer = Symbolizer::new(&bin, 0);
-    let mut batch = Batch::new(&symbolizer, Lookup::Exact);
+    let mut batch = Batch::new(&symbolizer, Lookup::Exact, panicwatch::symbolize::threads());
     pcs.iter().for_each(|pc| batch.push(*pc));
     batch.write(&mut io::sink()).expect("nothing to fail");
     began.elapsed()

@@ -111,7 +111,7 @@ impl Governed {
                 self.account.get().actions += 1;
                 self.armory.with_programs(|programs| programs.detach_source(source));
                 self.armory.stop_source(source);
-                let why = over.sentence(limits);
+                let why = sentence(over, limits);
                 self.recorder.is_off(source, format!("paused: {why}"));
                 self.account.get().shed.push(source.name().to_owned());
                 if !again {
@@ -147,16 +147,14 @@ impl Governed {
     }
 }
 
-impl Limit {
-    /// "over the 1 % overhead budget"
-    fn sentence(self, limits: &Limits) -> String {
-        let (percent, what) = match self {
-            Limit::Target => (limits.target_percent, "overhead budget"),
-            Limit::Core => (limits.core_percent, "limit of each core"),
-            Limit::Host => (limits.host_percent, "host budget"),
-        };
-        percent.map_or_else(|| format!("over the {what}"), |percent| format!("over the {percent} % {what}"))
-    }
+/// "over the 1 % overhead budget"
+fn sentence(over: Limit, limits: &Limits) -> String {
+    let (percent, what) = match over {
+        Limit::Target => (limits.target_percent, "overhead budget"),
+        Limit::Core => (limits.core_percent, "limit of each core"),
+        Limit::Host => (limits.host_percent, "host budget"),
+    };
+    percent.map_or_else(|| format!("over the {what}"), |percent| format!("over the {percent} % {what}"))
 }
 
 /// The counters as they were at the last reading.

@@ -14,7 +14,7 @@ use panicwatch::{
     clock,
     correlate::{Correlator, Lost},
     event::Event,
-    gobin::GoBinary,
+    gobin,
     incident::{Incident, Outcome, State},
     plan::plan,
 };
@@ -206,7 +206,7 @@ fn programs() -> Vec<(String, Arc<Program>)> {
         .map(|go| {
             let exe = dir.path().join("chain");
             go.build(&fixture("chain"), &[], &exe);
-            let bin = GoBinary::open(&exe).expect("a Go program");
+            let bin = gobin::open(&exe).expect("a Go program");
             let plan = plan(&bin);
             (format!("go{}", go.release), Arc::new(Program::new(bin, plan, exe)))
         })
