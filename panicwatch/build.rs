@@ -29,9 +29,6 @@ const MISSING: &str =
 const PRESENT: &str = "";
 
 fn main() {
-    if env::var_os("CARGO_FEATURE_HOST").is_none() {
-        return; // The pure core loads no programs.
-    }
     let out_dir = PathBuf::from(var("OUT_DIR"));
     let manifest_dir = PathBuf::from(var("CARGO_MANIFEST_DIR"));
     let workspace = manifest_dir.parent().unwrap_or(&manifest_dir).to_path_buf();

@@ -74,7 +74,7 @@ fn main() {
         }
         opening(&path);
         // Go's tool finds no pclntab in a position-independent program that gcc has linked.
-        if GoBinary::open(&path).is_ok_and(|bin| !bin.is_pie()) {
+        if panicwatch::gobin::open(&path).is_ok_and(|bin| !bin.is_pie()) {
             command(newest, &path);
         }
     }
@@ -93,7 +93,7 @@ fn opening(path: &Path) {
         PEAK.store(NOW.load(Ordering::Relaxed), Ordering::Relaxed);
         let before = NOW.load(Ordering::Relaxed);
         let began = Instant::now();
-        let bin = GoBinary::open(path).expect("a Go program");
+        let bin = panicwatch::gobin::open(path).expect("a Go program");
         assert!(black_box(plan(&bin)).is_useful());
         times.push(began.elapsed());
         peak = peak.max(PEAK.load(Ordering::Relaxed) - before);
@@ -108,7 +108,7 @@ fn opening(path: &Path) {
 
 /// Measures both commands, from start to exit.
 fn command(toolchain: &Toolchain, path: &Path) {
-    let bin = GoBinary::open(path).expect("a Go program");
+    let bin = panicwatch::gobin::open(path).expect("a Go program");
     let pcs = addresses(&bin);
     let list = list_of(&pcs);
     let mut ours = Command::new(env!("CARGO_BIN_EXE_panicwatch"));
@@ -143,7 +143,7 @@ fn timed(command: &mut Command, list: &Path) -> Duration {
 
 /// Measures resolving in the same process: function, file and line of every frame; ours also formats the text.
 fn library(path: &Path) {
-    let bin = GoBinary::open(path).expect("a Go program");
+    let bin = panicwatch::gobin::open(path).expect("a Go program");
     let pcs = addresses(&bin);
     let ours = &mut || resolve(path, &pcs);
     let theirs = &mut || {
@@ -170,9 +170,9 @@ fn library(path: &Path) {
 /// Measures the time from opening the file to the text of every address.
 fn resolve(path: &Path, pcs: &[u64]) -> Duration {
     let began = Instant::now();
-    let bin = GoBinary::open(path).expect("a Go program");
+    let bin = panicwatch::gobin::open(path).expect("a Go program");
     let symbolizer = Symbolizer::new(&bin, 0);
-    let mut batch = Batch::new(&symbolizer, Lookup::Exact);
+    let mut batch = Batch::new(&symbolizer, Lookup::Exact, panicwatch::symbolize::threads());
     pcs.iter().for_each(|pc| batch.push(*pc));
     batch.write(&mut io::sink()).expect("nothing to fail");
     began.elapsed()

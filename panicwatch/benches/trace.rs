@@ -18,7 +18,7 @@ use std::{
 };
 
 use panicwatch::{
-    gobin::GoBinary,
+    gobin,
     plan::trace::{Wanted, trace_plan},
     probe::trace::EmptyProbe,
 };
@@ -111,7 +111,7 @@ fn median(mut all: Vec<f64>) -> f64 {
 }
 
 fn site(program: &Path) -> u64 {
-    let bin = GoBinary::open(program).expect("a Go program");
+    let bin = gobin::open(program).expect("a Go program");
     let plan = trace_plan(&bin, &|func| func.name() == "main.hot", Wanted::default());
     plan.sites.first().expect("a site").file_offset
 }

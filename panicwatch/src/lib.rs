@@ -16,75 +16,34 @@
 //!    reports calls of functions that the user names, as they happen.
 //! 8. [`cli`] has the subcommands, [`doctor`] checks what this machine supports.
 
-pub mod capture;
-#[cfg(feature = "host")]
 pub mod cli;
 pub mod clock;
-#[cfg(feature = "host")]
 pub mod config;
-#[cfg(feature = "host")]
 pub mod container;
-pub mod correlate;
-#[cfg(feature = "host")]
 pub mod daemon;
-pub mod defers;
-pub mod disasm;
-#[cfg(feature = "host")]
 pub mod doctor;
-#[cfg(feature = "host")]
 pub mod ebpf;
-pub mod escape;
-pub mod event;
-pub mod export;
-pub mod fingerprint;
-pub mod frame_class;
-pub mod go;
 pub mod gobin;
-pub mod gotype;
-#[cfg(feature = "host")]
 pub mod helper;
-#[cfg(feature = "host")]
 pub mod hook;
-#[cfg(feature = "host")]
 pub mod host;
-#[cfg(feature = "host")]
 pub mod http;
-pub mod incident;
-pub mod init_trace;
-pub mod inittasks;
-#[cfg(feature = "host")]
 pub mod inspect;
-pub mod json;
-#[cfg(feature = "host")]
 pub mod jsonl;
-pub mod mappings;
-pub mod memory;
-#[cfg(feature = "host")]
 pub mod metrics;
-#[cfg(feature = "host")]
 pub mod otlp;
-pub mod plan;
-#[cfg(feature = "host")]
 pub mod probe;
-pub mod raises;
-pub mod recorder;
-pub mod render;
-#[cfg(feature = "host")]
 pub mod status;
-#[cfg(feature = "host")]
 pub mod store;
-pub mod stored;
 pub mod symbolize;
-pub mod timeline;
-pub mod title;
-#[cfg(feature = "host")]
 pub mod top;
-pub mod trace;
-pub mod traceback;
-pub mod value;
-#[cfg(feature = "host")]
 pub mod vital;
-#[cfg(feature = "host")]
 pub mod watch;
-#[cfg(feature = "host")]
 pub mod web;
+
+#[doc(inline)]
+pub use panicwatch_core::{
+    capture, correlate, defers, disasm, escape, event, export, fingerprint, frame_class, go, gotype,
+    incident, init_trace, inittasks, json, mappings, memory, plan, raises, recorder, render, stored,
+    timeline, title, trace, traceback, value,
+};

@@ -135,7 +135,7 @@ fn debug_information_wins_over_the_table() {
     let exe = dir.path().join("program");
     toolchain.build(&support::fixture("lines"), &[], &exe);
     let bytes = fs::read(&exe).expect("binary reads");
-    let right = GoBinary::open(&exe).expect("a Go binary").layout().clone();
+    let right = panicwatch::gobin::open(&exe).expect("a Go binary").layout().clone();
     let mut table = right.clone();
     table.g.goid += 8;
     table.panic.link = 0;
@@ -179,7 +179,7 @@ fn a_release_without_a_row_is_read_by_its_debug_information() {
     let bytes: SharedBytes = Arc::new(next(&fs::read(&exe).expect("binary reads")));
     assert!(GoBinary::parse(bytes.clone()).is_err(), "the table has no row for it");
     let binary = dwarf::parse(bytes).expect("debug information gives the layout");
-    let known = GoBinary::open(&exe).expect("a Go binary");
+    let known = panicwatch::gobin::open(&exe).expect("a Go binary");
     assert_eq!(binary.layout_source(), LayoutSource::Dwarf);
     assert_eq!((&binary.layout().g, &binary.layout().m), (&known.layout().g, &known.layout().m));
     assert_eq!(binary.function_count(), known.function_count());
@@ -203,7 +203,7 @@ fn damaged_debug_information_is_an_error_or_finds_less() {
     let exe = dir.path().join("program");
     toolchain.build(&support::fixture("lines"), &["-ldflags=-compressdwarf=false"], &exe);
     let bytes = fs::read(&exe).expect("binary reads");
-    let table = GoBinary::open(&exe).expect("a Go binary").layout().clone();
+    let table = panicwatch::gobin::open(&exe).expect("a Go binary").layout().clone();
     assert_eq!(dwarf::check(&bytes, &table).expect("debug information reads").layout, table);
     let (mut refused, mut read) = (0, 0);
     for i in 0..64_u64 {

@@ -55,9 +55,9 @@ fn the_host_is_optional() {
 /// The manuals describe every field of the types.
 #[test]
 fn the_manuals_name_every_field() {
-    named("incident.md", include_str!("../src/incident.rs"), 50);
-    named("timeline.md", include_str!("../src/incident/timeline.rs"), 50);
-    named("timeline.md", include_str!("../src/incident/timeline/event.rs"), 10);
+    named("incident.md", include_str!("../core/src/incident.rs"), 50);
+    named("timeline.md", include_str!("../core/src/incident/timeline.rs"), 50);
+    named("timeline.md", include_str!("../core/src/incident/timeline/event.rs"), 10);
 }
 
 fn named(manual: &str, source: &str, at_least: usize) {

@@ -111,7 +111,7 @@ fn the_package_under_initialisation_is_known() {
         for mode in ["exe", "pie"] {
             let exe = dir.path().join(toolchain.release);
             toolchain.build(&support::fixture("inits"), &[&format!("-buildmode={mode}")], &exe);
-            let binary = GoBinary::open(&exe).expect("a Go binary");
+            let binary = panicwatch::gobin::open(&exe).expect("a Go binary");
             let at = |place| {
                 let program = Waiting::start(&exe, place);
                 assert_eq!(program.line, "waiting\n");
@@ -148,7 +148,7 @@ fn pending_deferred_calls_are_those_that_then_run() {
             let what = format!("go{} {flags:?}", toolchain.release);
             let exe = dir.path().join(toolchain.release);
             toolchain.build(&support::fixture("defers"), flags, &exe);
-            let binary = GoBinary::open(&exe).expect("a Go binary");
+            let binary = panicwatch::gobin::open(&exe).expect("a Go binary");
             let mut program = Waiting::start(&exe, "x");
             // Skips the deferred calls that ran before the program began to wait.
             while program.line.starts_with("main.") {
@@ -224,7 +224,7 @@ fn damaged_memory_ends_soon() {
     for toolchain in support::toolchains() {
         let exe = dir.path().join(toolchain.release);
         toolchain.build(&support::fixture("defers"), &[], &exe);
-        let binary = GoBinary::open(&exe).expect("a Go binary");
+        let binary = panicwatch::gobin::open(&exe).expect("a Go binary");
         let func = binary.function("main.openCoded").expect("a function with open-coded defers");
         let start = Instant::now();
         let (mut refused, mut incomplete) = (0, 0);

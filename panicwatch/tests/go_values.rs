@@ -197,7 +197,7 @@ fn every_value_is_printed_as_go_does() {
         for mode in ["exe", "pie"] {
             let mode_flag = format!("-buildmode={mode}");
             toolchain.build(&support::fixture("efaces"), &["-tags=netgo,osusergo", &mode_flag], &exe);
-            let binary = GoBinary::open(&exe).expect("a Go binary");
+            let binary = panicwatch::gobin::open(&exe).expect("a Go binary");
             let list = Command::new(&exe).arg("list").output().expect("fixture lists its cases").stdout;
             let cases: Vec<_> = list.lines().map(|l| l.expect("UTF-8")).collect();
             assert!(cases.len() > 600, "{} lists its cases", toolchain.release);

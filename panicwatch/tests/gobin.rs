@@ -5,7 +5,7 @@ mod support;
 use std::{path::Path, process::Command};
 
 use panicwatch::{
-    gobin::{FuncId, GoBinary},
+    gobin::{self, FuncId},
     memory::Memory,
 };
 use support::{Toolchain, fixture, toolchains};
@@ -57,7 +57,7 @@ fn functions_and_addresses_as_the_symbol_table_has_them() {
 
 /// Compares functions and addresses with `go tool nm`; returns how many symbols were compared.
 fn compare_symbols(toolchain: &Toolchain, mode: &str, exe: &Path) -> usize {
-    let bin = GoBinary::open(exe).unwrap_or_else(|e| panic!("go{} {mode}: {e}", toolchain.release));
+    let bin = gobin::open(exe).unwrap_or_else(|e| panic!("go{} {mode}: {e}", toolchain.release));
     let output = Command::new(&toolchain.go).args(["tool", "nm"]).arg(exe).output().expect("nm starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("UTF-8");
@@ -118,7 +118,7 @@ fn compare_symbols(toolchain: &Toolchain, mode: &str, exe: &Path) -> usize {
 }
 
 fn compare(toolchain: &Toolchain, mode: &str, exe: &Path) -> usize {
-    let bin = GoBinary::open(exe).unwrap_or_else(|e| panic!("go{} {mode}: {e}", toolchain.release));
+    let bin = gobin::open(exe).unwrap_or_else(|e| panic!("go{} {mode}: {e}", toolchain.release));
     assert_eq!(bin.version().raw, format!("go{}", toolchain.release));
     assert_eq!(bin.is_pie(), mode.contains("pie"));
     assert_eq!(bin.has_symtab(), !mode.contains("stripped"));

@@ -46,7 +46,7 @@ fn listed(go: &Path, package: &str) -> Edges {
 }
 
 fn inferred(program: &Path) -> Edges {
-    let bin = GoBinary::open(program).expect("a Go program");
+    let bin = panicwatch::gobin::open(program).expect("a Go program");
     let imports = imports_in_code(&bin);
     imports.edges().map(|(a, b)| (a.to_owned(), b.to_owned())).collect()
 }

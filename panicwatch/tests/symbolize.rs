@@ -107,7 +107,7 @@ fn functions_and_lines_of_go_s_own_programs_as_addr2line_says() {
     let newest = found.last().expect("a toolchain");
     for toolchain in &found {
         for path in tools(toolchain) {
-            let bin = GoBinary::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            let bin = panicwatch::gobin::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
             let addr2line = |asked| ask(newest.command().args(["tool", "addr2line"]).arg(&path), asked);
             let compared = compare(&bin, &path, &addr2line);
             println!("go{} {}: {compared} addresses", toolchain.release, path.display());
@@ -123,7 +123,7 @@ fn functions_and_lines_of_large_programs_as_addr2line_would_say() {
     found.last().expect("a toolchain").build(&fixture("gosym"), &[], &gosym);
     for name in ["dockerd", "prometheus", "hugo", "nats-server"] {
         let Some(path) = debian_program(name) else { continue };
-        let bin = GoBinary::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let bin = panicwatch::gobin::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let module = bin.moduledata();
         let table = bin.word(module.addr).and_then(|at| bin.file_offset(at)).expect("the table");
         let oracle = |asked| {
@@ -141,7 +141,7 @@ fn lines_of_instructions_as_objdump_says() {
     for toolchain in toolchains().iter().filter(|t| [19, 22, 27].contains(&t.minor())) {
         let path = dir.path().join("lines");
         toolchain.build(&fixture("stacks"), &[], &path);
-        let bin = GoBinary::open(&path).expect("a Go program");
+        let bin = panicwatch::gobin::open(&path).expect("a Go program");
         let listing = ask(toolchain.command().args(["tool", "objdump"]).arg(&path), String::new());
         let mut compared = 0;
         for line in listing.lines().filter(|line| line.starts_with("  ")) {
@@ -167,12 +167,12 @@ fn lines_of_instructions_as_objdump_says() {
 #[test]
 fn a_batch_says_of_each_address_what_is_said_of_it_alone() {
     for toolchain in &toolchains() {
-        let bin = GoBinary::open(&tools(toolchain)[0]).expect("the go command");
+        let bin = panicwatch::gobin::open(&tools(toolchain)[0]).expect("the go command");
         let bias = 0x5000_0000_0000;
         let symbolizer = Symbolizer::new(&bin, bias);
         let (lo, hi) = (bin.moduledata().text - 0x100, bin.moduledata().etext + 0x100);
         for lookup in [Lookup::Exact, Lookup::Return] {
-            let mut batch = Batch::new(&symbolizer, lookup);
+            let mut batch = Batch::new(&symbolizer, lookup, panicwatch::symbolize::threads());
             let mut want = String::new();
             for (i, n) in numbers(7).take(40_000).enumerate() {
                 let address = bias + lo + n % (hi - lo);

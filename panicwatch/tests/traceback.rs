@@ -99,7 +99,7 @@ fn run(toolchain: &Toolchain, bin: &GoBinary, exe: &Path, crash_at: &str) -> (u6
 }
 
 fn compare(toolchain: &Toolchain, mode: &str, exe: &Path) -> (usize, usize) {
-    let bin = GoBinary::open(exe).unwrap_or_else(|e| panic!("go{} {mode}: {e}", toolchain.release));
+    let bin = panicwatch::gobin::open(exe).unwrap_or_else(|e| panic!("go{} {mode}: {e}", toolchain.release));
     let (bias, dumps, _) = run(toolchain, &bin, exe, "");
     stack_switches(&bin, bias, &dumps[0]);
     let mut frames = 0;
@@ -155,7 +155,7 @@ fn stack_switches(bin: &GoBinary, bias: u64, dump: &Dump) {
 
 /// Compares a crash's traceback, with every frame, and with fp, sp and pc.
 fn compare_crash(toolchain: &Toolchain, mode: &str, exe: &Path, label: &str) {
-    let bin = GoBinary::open(exe).unwrap_or_else(|e| panic!("go{} {mode}: {e}", toolchain.release));
+    let bin = panicwatch::gobin::open(exe).unwrap_or_else(|e| panic!("go{} {mode}: {e}", toolchain.release));
     let (bias, dumps, errors) = run(toolchain, &bin, exe, label);
     let dump = dumps.last().expect("a stack");
     assert_eq!(dump.label, label);
@@ -191,7 +191,7 @@ fn walks_go_on_behind_memory_that_is_not_there() {
     let exe = dir.path().join("stacks");
     for toolchain in toolchains().into_iter().filter(|go| [19, 22, 27].contains(&go.minor())) {
         toolchain.build(&fixture("stacks"), &[], &exe);
-        let bin = GoBinary::open(&exe).expect("a Go program");
+        let bin = panicwatch::gobin::open(&exe).expect("a Go program");
         let (bias, dumps, _) = run(&toolchain, &bin, &exe, "");
         let (mut resumed, mut found, mut there) = (0, 0, 0);
         for dump in &dumps {

@@ -15,8 +15,7 @@ use super::{
     signals::{self, Forwarding},
 };
 use crate::{
-    clock::Clock,
-    escape,
+    clock, escape,
     host::procfs,
     incident::Process,
     probe::error::ProbeError,
@@ -74,7 +73,7 @@ pub(super) fn start(
     session.launched(Process {
         args: Some(command.iter().map(|arg| arg.to_string_lossy().into_owned()).collect()),
         env: Some(procfs::own_go_variables()),
-        start_time: Some(Clock::measure().rfc3339(Clock::monotonic_ns())),
+        start_time: Some(clock::measure().rfc3339(clock::monotonic_ns())),
         ..procfs::process(child.id())
     });
     let sender = session.sender();

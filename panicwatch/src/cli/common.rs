@@ -13,6 +13,7 @@ use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 
 use super::sink::Sink;
+use super::values::LevelValue;
 use crate::{
     escape,
     go::pattern::Pattern,
@@ -64,7 +65,7 @@ pub struct RecorderArgs {
     no_timeline: bool,
     /// How much is recorded; any level but default in full (docs/recorder.md has what each costs)
     #[arg(long, value_enum, default_value_t, conflicts_with = "no_timeline")]
-    level: Level,
+    level: LevelValue,
     /// Sources that are left out: switch, wakeup, migrate, signal, syscall, fault, sample, gc, assist, goroutine
     #[arg(long, value_name = "SOURCES", value_delimiter = ',', value_parser = source)]
     without: Vec<Source>,
@@ -96,7 +97,7 @@ impl RecorderArgs {
     pub fn options(&self) -> recorder::Options {
         recorder::Options {
             window: self.window,
-            level: if self.no_timeline { Level::Off } else { self.level },
+            level: if self.no_timeline { Level::Off } else { self.level.into() },
             without: self.without.clone(),
             functions: self.functions.clone(),
             budget: self.budget,

@@ -16,8 +16,7 @@ use super::{
 };
 use crate::{
     capture::Program,
-    clock::Clock,
-    escape,
+    clock, escape,
     incident::Incident,
     init_trace::{self, Collected, InitTrace},
     recorder,
@@ -173,7 +172,7 @@ impl Writer {
                 let text = crate::json::to_string(trace).context("the trace could not be written as JSON")?;
                 (text + "\n").into_bytes()
             }
-            Format::Perfetto => init_trace::perfetto::encode(trace, Some(Clock::measure().offset_ns)),
+            Format::Perfetto => init_trace::perfetto::encode(trace, Some(clock::measure().offset_ns)),
         };
         written(self.to.write_all(&bytes).and_then(|()| self.to.flush()))
     }

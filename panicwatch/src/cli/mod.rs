@@ -18,3 +18,4 @@ mod sink;
 pub mod symbolize;
 pub mod top;
 pub mod trace;
+mod values;

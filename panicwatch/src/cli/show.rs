@@ -12,10 +12,11 @@ use clap::Args as ClapArgs;
 use super::{
     ask::{self, DaemonArgs},
     common::{self, Exit, say},
+    values::FormatValue,
 };
 use crate::{
     http::client,
-    render::{self, Format, text::Style},
+    render::{self, text::Style},
     stored::{Pick, Stored},
 };
 
@@ -33,7 +34,7 @@ pub struct Args {
     /// How to show it. perfetto is for ui.perfetto.dev; folded and perf-script are for flame graphs and other readers of
     /// perf's output; otlp is OpenTelemetry's JSON, a log record and a trace; html is a page that needs nothing else
     #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    format: FormatValue,
     /// Of several incidents, the one with this id
     #[arg(long, value_name = "ID", conflicts_with = "index")]
     id: Option<String>,
@@ -50,7 +51,7 @@ pub struct Args {
 /// # Errors
 /// Status 1 when the incident does not exist or cannot be read, 2 when a binary file would be written to a terminal.
 pub fn run(args: &Args) -> Result<i32, Exit> {
-    if args.format == Format::Perfetto && args.output.is_none() && io::stdout().is_terminal() {
+    if args.format == FormatValue::Perfetto && args.output.is_none() && io::stdout().is_terminal() {
         let error = anyhow!("--format perfetto is not for a terminal: say where to with -o FILE");
         return Err(common::usage(error));
     }
@@ -70,7 +71,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
         ));
     }
     let style = if args.output.is_some() { Style::default() } else { common::stdout_style() };
-    let bytes = render::render(args.format, &incident, Some(&document), &style)?;
+    let bytes = render::render(args.format.into(), &incident, Some(&document), &style)?;
     write(args.output.as_deref(), &bytes)?;
     Ok(0)
 }

@@ -16,12 +16,14 @@ use crate::{
     host::procfs,
     mappings,
     symbolize::{
-        Answer, Lookup, Resolved, Symbolizer,
+        self, Answer, Lookup, Resolved, Symbolizer,
         answer::{self, RaisedBy, Wanted},
         batch::Batch,
         input::Lines,
         kernel::{Kernel, KernelError},
         request::{self, Request},
+        sources::SourceFiles,
+        vmlinux,
     },
 };
 
@@ -98,7 +100,7 @@ fn of_kernel(args: &Args, out: &mut dyn Write) -> Result<(), Exit> {
         error => error.into(),
     })?;
     if let Some(path) = &args.vmlinux {
-        kernel = kernel.with_vmlinux(path)?;
+        kernel = vmlinux::add(kernel, path)?;
     }
     let lookup = args.lookup();
     each_request(&args.words, "vmlinux", out, &mut |text, request, out| {
@@ -121,7 +123,7 @@ fn of_binary(args: &Args, out: &mut dyn Write) -> Result<(), Exit> {
     if plain {
         return in_batches(args, &symbolizer, words, &name, out);
     }
-    let mut source = answer::SourceFiles::default();
+    let mut source = SourceFiles::default();
     each_request(words, &name, out, &mut |text, request, out| {
         // A function without an offset stands for all of it.
         let whole = matches!(request, Ok(Request::Function { offset: 0, .. }));
@@ -137,7 +139,9 @@ fn of_binary(args: &Args, out: &mut dyn Write) -> Result<(), Exit> {
         let wanted = Wanted { listing: args.asm, raised_by };
         let answer = answer::give(&symbolizer, address, args.lookup(), wanted);
         match args.format {
-            Format::Text => Ok(out.write_all(answer.text(&mut source).as_bytes())?),
+            Format::Text => {
+                Ok(out.write_all(answer.text(&mut |file, line| source.line(file, line)).as_bytes())?)
+            }
             Format::Json => args.answer(&answer, out),
         }
     })
@@ -151,7 +155,7 @@ fn in_batches(
     name: &str,
     out: &mut dyn Write,
 ) -> Result<(), Exit> {
-    let mut batch = Batch::new(symbolizer, args.lookup());
+    let mut batch = Batch::new(symbolizer, args.lookup(), symbolize::threads());
     let other = |text: &str| {
         let refuse = |reason: &dyn std::fmt::Display| answer::refusal(text, reason);
         let request = request::parse(text, name).map_err(|reason| refuse(&reason))?;
@@ -247,7 +251,10 @@ impl Args {
     /// Writes one answer.
     fn answer(&self, answer: &Answer, out: &mut dyn Write) -> Result<(), Exit> {
         let text = match self.format {
-            Format::Text => answer.text(&mut answer::SourceFiles::default()),
+            Format::Text => {
+                let mut source = SourceFiles::default();
+                answer.text(&mut |file, line| source.line(file, line))
+            }
             Format::Json => {
                 crate::json::to_string(answer).context("an answer could not be written as JSON")? + "\n"
             }

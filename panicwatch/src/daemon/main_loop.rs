@@ -150,7 +150,7 @@ impl Daemon {
     }
 
     fn reload(&mut self) {
-        let usec = i128::from(crate::clock::Clock::monotonic_ns() / 1000);
+        let usec = i128::from(crate::clock::monotonic_ns() / 1000);
         notify(&[NotifyState::Reloading, NotifyState::MonotonicUsec(usec)]);
         let done = (self.reload)().and_then(|config| {
             let select = options::select(&config.watch)?;

@@ -9,7 +9,7 @@ use std::{
 use panicwatch_common::reason::Reason;
 
 use crate::{
-    clock::Clock,
+    clock,
     host::procfs,
     plan::{LeftOut, Site},
     probe::object::Programs,
@@ -115,7 +115,7 @@ impl Painter {
         }
         let of_row = known.iter().filter(|known| known.row == Some(binary.row) && known.left_out.is_none());
         let used: HashMap<u32, u64> = of_row
-            .filter_map(|known| Some((known.process.pid, Clock::process_cpu_ns(known.process.pid)?)))
+            .filter_map(|known| Some((known.process.pid, clock::process_cpu_ns(known.process.pid)?)))
             .collect();
         let past = self.cpu_ns.insert(binary.row, used.clone());
         let spent: u64 = past.map_or(0, |past| {
@@ -162,7 +162,7 @@ impl Painter {
             host_overhead_percent: governor.host_percent,
             prices: governor.prices,
             memory_bytes: procfs::own_resident().unwrap_or(0),
-            cpu_seconds: Clock::process_cpu_ns(std::process::id()).map_or(0.0, |ns| ns as f64 / 1e9),
+            cpu_seconds: clock::process_cpu_ns(std::process::id()).map_or(0.0, |ns| ns as f64 / 1e9),
         }
     }
 }

@@ -205,5 +205,5 @@ fn start_time(pid: u32) -> Option<String> {
     // SAFETY: sysconf has no preconditions.
     let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1);
     let since_boot_ns = i128::from(ticks) * 1_000_000_000 / i128::from(per_second);
-    crate::clock::Clock::boot_time_to_rfc3339(since_boot_ns)
+    crate::clock::boot_time_to_rfc3339(since_boot_ns)
 }

@@ -3,7 +3,7 @@
 use std::{fs, hint::black_box, io, thread, time::Duration};
 
 use super::error::ProbeError;
-use crate::{clock::Clock, mappings};
+use crate::{clock, mappings};
 
 /// Begins with an instruction that the kernel emulates (`nop`), as most probe sites in Go code do.
 #[unsafe(naked)]
@@ -66,9 +66,9 @@ impl Own {
     pub(super) fn time(self, times: u32, pause: Duration) -> Duration {
         let once = |_| {
             thread::sleep(pause);
-            let start = Clock::thread_cpu_ns();
+            let start = clock::thread_cpu_ns();
             self.call(times);
-            Duration::from_nanos(Clock::thread_cpu_ns() - start)
+            Duration::from_nanos(clock::thread_cpu_ns() - start)
         };
         (0..TRIES).map(once).min().unwrap_or_default()
     }

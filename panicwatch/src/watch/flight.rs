@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     capture::Program,
-    clock::Clock,
+    clock,
     event::Event,
     incident::{Incident, Outcome, timeline as document, timeline::Timeline},
     probe::rings::MappedRings,
@@ -102,7 +102,7 @@ impl Recorder {
         {
             off.remove(over);
         }
-        off.push(Off { source, from_ns: Clock::monotonic_ns(), to_ns: None, reason });
+        off.push(Off { source, from_ns: clock::monotonic_ns(), to_ns: None, reason });
     }
 
     /// Returns the sources that were disabled at some time from `from_ns` to `to_ns`.
@@ -117,7 +117,7 @@ impl Recorder {
 
     /// Notes that `source` is enabled again from now on.
     pub(super) fn is_on(&self, source: Source) {
-        let now = Clock::monotonic_ns();
+        let now = clock::monotonic_ns();
         self.off().iter_mut().filter(|off| off.source == source).for_each(|off| {
             off.to_ns.get_or_insert(now);
         });
@@ -129,7 +129,7 @@ impl Recorder {
 
     fn catch_up(&self) {
         let kept = self.window_ns.saturating_add(KEPT_NS);
-        self.history().catch_up(&self.rings, Clock::monotonic_ns().saturating_sub(kept));
+        self.history().catch_up(&self.rings, clock::monotonic_ns().saturating_sub(kept));
     }
 }
 
@@ -146,7 +146,7 @@ impl Ear {
 
 impl Listener for Ear {
     fn looking(&mut self) -> bool {
-        self.recorder.history().poll(&self.recorder.rings, Clock::monotonic_ns())
+        self.recorder.history().poll(&self.recorder.rings, clock::monotonic_ns())
     }
 
     fn found(&mut self, kind: u32) {

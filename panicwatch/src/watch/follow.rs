@@ -30,7 +30,7 @@ use super::{
     gate::{Gate, Sight},
 };
 use crate::{
-    clock::Clock,
+    clock,
     host::procfs::{self, MappedCode, MappedId},
 };
 
@@ -349,7 +349,7 @@ impl Follower {
     /// Reads the mappings of process `pid`, and schedules the next reading if there is no Go code among them.
     fn scan(&self, agenda: &mut Agenda, pid: u32, next: Visit) {
         let Ok(files) = procfs::mapped_code(pid) else { return };
-        let began_ns = next.exec_ns.unwrap_or_else(Clock::monotonic_ns);
+        let began_ns = next.exec_ns.unwrap_or_else(clock::monotonic_ns);
         for file in files {
             if agenda.others.contains(&file.id) {
                 continue;

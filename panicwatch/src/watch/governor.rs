@@ -10,7 +10,7 @@ use std::{
 
 use super::{armory::Armory, flight::Recorder, session::Input};
 use crate::{
-    clock::Clock,
+    clock,
     probe::calibrate,
     recorder::{
         Options, Source,
@@ -111,7 +111,7 @@ impl Governed {
                 self.account.get().actions += 1;
                 self.armory.with_programs(|programs| programs.detach_source(source));
                 self.armory.stop_source(source);
-                let why = over.sentence(limits);
+                let why = sentence(over, limits);
                 self.recorder.is_off(source, format!("paused: {why}"));
                 self.account.get().shed.push(source.name().to_owned());
                 if !again {
@@ -147,16 +147,14 @@ impl Governed {
     }
 }
 
-impl Limit {
-    /// Describes the exceeded limit: "over the 1 % overhead budget"
-    fn sentence(self, limits: &Limits) -> String {
-        let (percent, what) = match self {
-            Limit::Target => (limits.target_percent, "overhead budget"),
-            Limit::Core => (limits.core_percent, "limit of each core"),
-            Limit::Host => (limits.host_percent, "host budget"),
-        };
-        percent.map_or_else(|| format!("over the {what}"), |percent| format!("over the {percent} % {what}"))
-    }
+/// "over the 1 % overhead budget"
+fn sentence(over: Limit, limits: &Limits) -> String {
+    let (percent, what) = match over {
+        Limit::Target => (limits.target_percent, "overhead budget"),
+        Limit::Core => (limits.core_percent, "limit of each core"),
+        Limit::Host => (limits.host_percent, "host budget"),
+    };
+    percent.map_or_else(|| format!("over the {what}"), |percent| format!("over the {percent} % {what}"))
 }
 
 /// Computes costs from the differences between two readings of the counters.
@@ -173,13 +171,13 @@ struct Meter {
 impl Meter {
     fn new(governed: &Governed, calibrated: Prices) -> Meter {
         let counters = governed.recorder.rings.counters();
-        Meter { calibrated, time_ns: Clock::monotonic_ns(), counters, added_up_ns: None, asked: None }
+        Meter { calibrated, time_ns: clock::monotonic_ns(), counters, added_up_ns: None, asked: None }
     }
 
     /// Returns what happened since the last reading. `adds_up`: whether the program at sched_switch is attached.
     fn read(&mut self, governed: &Governed, adds_up: bool) -> Reading {
         let rings = &governed.recorder.rings;
-        let (time_ns, counters) = (Clock::monotonic_ns(), rings.counters());
+        let (time_ns, counters) = (clock::monotonic_ns(), rings.counters());
         let elapsed_ns = time_ns.saturating_sub(self.time_ns);
         let costs = cost::costs(&self.counters, &counters, &self.calibrated);
         let now_ns = adds_up.then(|| rings.watched_cpu_ns(time_ns));
@@ -202,7 +200,7 @@ impl Meter {
         }
         let watched = governed.armory.with_programs(|programs| programs.watched()).unwrap_or_default();
         let used: HashMap<u32, u64> =
-            watched.into_iter().filter_map(|pid| Some((pid, Clock::process_cpu_ns(pid)?))).collect();
+            watched.into_iter().filter_map(|pid| Some((pid, clock::process_cpu_ns(pid)?))).collect();
         let before = self.asked.as_ref().map(|(_, before)| before);
         // A process that was absent at the last reading counts with all its CPU time, except at the first reading.
         let since = |(pid, used): (&u32, &u64)| match before {

@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     capture::Program,
-    clock::Clock,
+    clock,
     correlate::Correlator,
     event::Assembler,
     incident::{Frame, Incident, Process},
@@ -249,7 +249,7 @@ impl Session {
             inputs,
             sender,
             assembler: Assembler::new(),
-            correlator: Correlator::new(Clock::measure()),
+            correlator: Correlator::new(clock::measure(), crate::host::random::bits),
             outputs,
             gate,
             follower,
@@ -381,7 +381,7 @@ impl Session {
                 }
                 if self.census.is_some() {
                     // The wall clock may have been set.
-                    self.correlator.set_clock(Clock::measure());
+                    self.correlator.set_clock(clock::measure());
                     self.outputs.push_back(Output::Tick);
                     continue;
                 }

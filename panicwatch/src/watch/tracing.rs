@@ -14,7 +14,7 @@ use panicwatch_common::trace::{Counts, FetchList, Hit, MAX_FUNCTIONS, NO_OFFSET,
 
 use super::reader::{self, Stop};
 use crate::{
-    clock::Clock,
+    clock,
     gobin::GoBinary,
     plan::trace::{TracePlan, TraceSite, Wanted, trace_plan},
     probe::{
@@ -239,7 +239,7 @@ impl Reading {
     /// Drains all rings once, and passes on, in order, the records up to the time of this round. Returns how many
     /// records the fullest ring had.
     fn round(&mut self, mut each: impl FnMut(&[u8])) -> u64 {
-        let before = Clock::monotonic_ns().saturating_sub(CLOCK_SLACK_NS);
+        let before = clock::monotonic_ns().saturating_sub(CLOCK_SLACK_NS);
         let (fullest, behind_ns) = self.look();
         // Records behind one that is still being written were not drained.
         let until = behind_ns.map_or(before, |behind| before.min(behind.saturating_sub(1)));

@@ -12,10 +12,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use panicwatch::{
     capture::Program,
-    clock::Clock,
+    clock,
     correlate::{Correlator, Lost},
     event::Event,
-    gobin::GoBinary,
+    gobin,
     incident::{Incident, Outcome, State},
     plan::plan,
 };
@@ -148,7 +148,7 @@ const SCENARIOS: [(&str, Scenario); 7] = [
 /// Correlates the events, except those at `dropped`, which are counted as lost because the ring was full.
 fn correlate(program: &Arc<Program>, events: &[Event], dropped: &[usize]) -> Vec<Incident> {
     let binaries = |_| Some(program.clone());
-    let mut correlator = Correlator::new(Clock::measure());
+    let mut correlator = Correlator::new(clock::measure(), panicwatch::host::random::bits);
     let mut lost: BTreeMap<u64, u64> = BTreeMap::new();
     for (i, event) in events.iter().enumerate() {
         let head = event.head;
@@ -208,7 +208,7 @@ fn programs() -> Vec<(String, Arc<Program>)> {
         .map(|go| {
             let exe = dir.path().join("chain");
             go.build(&fixture("chain"), &[], &exe);
-            let bin = GoBinary::open(&exe).expect("a Go program");
+            let bin = gobin::open(&exe).expect("a Go program");
             let plan = plan(&bin);
             (format!("go{}", go.release), Arc::new(Program::new(bin, plan, exe)))
         })

@@ -59,7 +59,7 @@ fn where_a_process_has_its_binary() {
             let what = format!("go{} {mode}", toolchain.release);
             let exe = dir.path().join("ticker");
             toolchain.build(&fixture("ticker"), flags, &exe);
-            let bin = GoBinary::open(&exe).expect("a Go binary");
+            let bin = panicwatch::gobin::open(&exe).expect("a Go binary");
             let process = Running::start(&exe);
             let facts = json_of(process.pid());
             let there = &facts["process"];

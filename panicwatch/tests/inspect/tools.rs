@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use panicwatch::gobin::{GoBinary, tables};
+use panicwatch::gobin::{self, tables};
 use serde_json::Value;
 
 use crate::{
@@ -238,7 +238,7 @@ fn compare_functions(toolchain: &Toolchain, exe: &Path, facts: &Value, what: &st
     };
     assert_eq!(Some(address(&facts["text_start"])), symbol("runtime.text"), "{what}");
     assert_eq!(facts["cgo"], symbol("crosscall2").is_some(), "{what}");
-    let bin = GoBinary::open(exe).expect("a Go binary");
+    let bin = gobin::open(exe).expect("a Go binary");
     assert_eq!(facts["functions"], bin.functions().count(), "{what}");
     let calls: i64 = bin
         .functions()

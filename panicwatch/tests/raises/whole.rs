@@ -1,7 +1,7 @@
 //! How much of a whole program can be described: Go's own command, of every release.
 
 use panicwatch::{
-    gobin::GoBinary,
+    gobin,
     raises::{Kind, RaisedBy, Seen, all_in},
 };
 
@@ -48,7 +48,7 @@ impl Tally {
 #[test]
 fn of_gos_own_command_nearly_all_is_said() {
     for toolchain in toolchains() {
-        let bin = GoBinary::open(&toolchain.go).expect("a Go program");
+        let bin = gobin::open(&toolchain.go).expect("a Go program");
         let mut tally = Tally::default();
         for func in bin.functions() {
             tally.functions += 1;

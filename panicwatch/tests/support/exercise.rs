@@ -3,7 +3,7 @@
 //! Shared by the sweeps (`gobin_damage`) and the fuzz targets (`panicwatch/fuzz`). Must not depend on how the bytes
 //! were damaged.
 
-use std::sync::Arc;
+use std::{num::NonZero, sync::Arc};
 
 use panicwatch::{
     defers,
@@ -64,7 +64,7 @@ pub(crate) fn code_at(bin: &GoBinary, pc: u64) -> usize {
     let _ = raises::raised_by(bin, pc);
     let mut text = Vec::new();
     let symbolizer = Symbolizer::new(bin, 0);
-    let mut batch = Batch::new(&symbolizer, Lookup::Return);
+    let mut batch = Batch::new(&symbolizer, Lookup::Return, NonZero::<usize>::MIN.saturating_add(1));
     [pc, f.entry(), f.end()].into_iter().for_each(|pc| batch.push(pc));
     batch.write(&mut text).expect("memory has room");
     frames

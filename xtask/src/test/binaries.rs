@@ -83,7 +83,7 @@ pub(super) fn run(binary: &Binary, filter: Option<&str>, tally: &mut Tally) {
 
 /// Runs the documentation examples, which only cargo can run.
 pub(super) fn run_doc_tests(filter: Option<&str>, tally: &mut Tally) {
-    for package in ["panicwatch", "panicwatch-common"] {
+    for package in ["panicwatch", "panicwatch-core", "panicwatch-common"] {
         let mut cargo = Command::new(paths::cargo());
         cargo.current_dir(paths::root()).args(["test", "--quiet", "--doc", "--package", package, "--"]);
         cargo.args(["--format", "pretty"]).args(filter);

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::{File, Remark};
 
 /// The folders of the crates that have rooms.
-const CRATES: [&str; 1] = ["panicwatch/src/"];
+const CRATES: [&str; 2] = ["panicwatch/src/", "panicwatch/core/src/"];
 const MAP: &str = "ARCHITECTURE.md";
 
 /// What each top-level module imports of the others, and a file that does.

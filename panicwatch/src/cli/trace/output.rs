@@ -10,7 +10,7 @@ use anyhow::Context;
 use super::{Args, Format, target::Target};
 use crate::{
     cli::common::{print, say},
-    clock::Clock,
+    clock,
     plan::{
         Price,
         trace::{Tells, TracePlan},
@@ -55,11 +55,11 @@ impl Output {
         };
         let default = if args.output.is_some() { Format::Jsonl } else { Format::Text };
         let shape = match args.format.unwrap_or(default) {
-            Format::Text => Shape::Text { origin_ns: Clock::monotonic_ns() },
+            Format::Text => Shape::Text { origin_ns: clock::monotonic_ns() },
             Format::Jsonl => Shape::Jsonl,
             Format::Perfetto => {
                 let name = target.shown.file_name().unwrap_or_default().to_string_lossy();
-                let offset = Clock::measure().offset_ns;
+                let offset = clock::measure().offset_ns;
                 Shape::Perfetto(Box::new(Perfetto::new(&name, args.exits(), Some(offset))))
             }
         };

@@ -14,7 +14,7 @@ use std::{
 use super::{ArmError, Armory, FileId, State, Unarmed, open};
 use crate::{
     capture::Program,
-    clock::Clock,
+    clock,
     gobin::{self, GoBinary},
     plan::{ProbePlan, begin_plan, init_plan, plan, recorder_plan},
     probe::attach,
@@ -159,7 +159,7 @@ impl State {
         Ok(Arc::new(Armed {
             program,
             index,
-            since_ns: Clock::monotonic_ns(),
+            since_ns: clock::monotonic_ns(),
             file: file.try_clone().ok(),
             probes: Mutex::new(probes),
             recorder: Mutex::new(recorder),

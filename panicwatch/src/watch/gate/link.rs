@@ -27,7 +27,7 @@ use super::{
     watchdog::{Still, Waits},
 };
 use crate::{
-    clock::Clock,
+    clock,
     helper::{self, Child, Kind, Message, Socket},
     vital,
     watch::{
@@ -278,7 +278,7 @@ impl Server {
             Some(FromGate::Beat { respond: true }) => self.link.send(&ToGate::Alive),
             Some(FromGate::Ask { id, pid }) => {
                 self.link.held.fetch_add(1, Ordering::Relaxed);
-                self.seen.add(pid, Clock::monotonic_ns(), None);
+                self.seen.add(pid, clock::monotonic_ns(), None);
                 self.link.send(&ToGate::Alive);
                 self.attach(connection, id, pid, message.fds);
             }

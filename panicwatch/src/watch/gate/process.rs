@@ -26,7 +26,7 @@ use super::{
     watchdog::{self, Pulse},
 };
 use crate::{
-    clock::Clock,
+    clock,
     helper::{Message, Socket},
     probe::object::Watched,
 };
@@ -115,7 +115,7 @@ impl Gate<'_> {
     /// Waits until there are events or messages, or something is due. Returns whether there are events, and messages.
     fn wait(&self) -> (bool, bool) {
         let beat = BEAT.saturating_sub(self.beaten.elapsed());
-        let due = self.decider.next_ns().map(|due| due.saturating_sub(Clock::monotonic_ns()));
+        let due = self.decider.next_ns().map(|due| due.saturating_sub(clock::monotonic_ns()));
         let most = due.map_or(beat, |due| beat.min(Duration::from_nanos(due)));
         // Rounded up: poll would not wait for less than a millisecond.
         let most = libc::c_int::try_from(most.as_millis() + 1).unwrap_or(libc::c_int::MAX);
@@ -172,7 +172,7 @@ impl Gate<'_> {
         let watched = pid != self.main && self.watched.as_ref().is_none_or(|watched| watched.contains(pid));
         // The inode is not needed for unwatched processes.
         let id = if watched { identify(&file) } else { None };
-        let now = Clock::monotonic_ns();
+        let now = clock::monotonic_ns();
         match self.decider.exec(pid, watched, id, file, now) {
             Decision::Unwatched(file) => self.allow(&file),
             Decision::Known { exec, armed } => {
@@ -196,13 +196,13 @@ impl Gate<'_> {
     }
 
     fn release_overdue(&mut self) {
-        for (id, Held { pid, exec, .. }, reason) in self.decider.overdue(Clock::monotonic_ns()) {
+        for (id, Held { pid, exec, .. }, reason) in self.decider.overdue(clock::monotonic_ns()) {
             self.release(Some(id), pid, &exec, reason);
         }
     }
 
     fn release(&mut self, id: Option<u64>, pid: u32, file: &File, reason: LetGo) {
-        self.send(FromGate::Released { id, pid, time_ns: Clock::monotonic_ns(), reason });
+        self.send(FromGate::Released { id, pid, time_ns: clock::monotonic_ns(), reason });
         self.allow(file);
     }
 
@@ -215,7 +215,7 @@ impl Gate<'_> {
         let respond = self.decider.wants_response();
         // If the heartbeat cannot be sent, the main process does not receive, and no response is expected.
         if self.socket.send(&encode(&FromGate::Beat { respond }), &[]).is_ok() && respond {
-            self.decider.asked(Clock::monotonic_ns());
+            self.decider.asked(clock::monotonic_ns());
         }
         self.beaten = Instant::now();
     }
