@@ -43,8 +43,6 @@ pub(super) fn check(files: &[File]) -> Option<(String, Remark)> {
 
 /// Numbers of the lines that such comments are on.
 fn empty(text: &str) -> Vec<usize> {
-    let comment =
-        |line: Option<&str>| line.and_then(|line| line.trim_start().strip_prefix("///").map(str::trim));
     let lines: Vec<&str> = text.lines().collect();
     let alone = |at: &usize| {
         let beside = |at: Option<usize>| comment(at.and_then(|at| lines.get(at)).copied()).is_some();
@@ -52,6 +50,11 @@ fn empty(text: &str) -> Vec<usize> {
     };
     let says_nothing = |at: &usize| comment(lines.get(*at).copied()).is_some_and(is_empty);
     (0..lines.len()).filter(says_nothing).filter(alone).map(|at| at + 1).collect()
+}
+
+/// Returns the text after `///`, if the line is a doc comment.
+fn comment(line: Option<&str>) -> Option<&str> {
+    line?.trim_start().strip_prefix("///").map(str::trim)
 }
 
 fn is_empty(comment: &str) -> bool {

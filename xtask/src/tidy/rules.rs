@@ -6,7 +6,8 @@ use super::{File, Remark};
 const LINES_AIM: usize = 400;
 const LINES_MAX: usize = 600;
 
-/// Modules that do no I/O, so that a test can cover every race and every damaged input with a table.
+/// The crate that does no I/O, so that a test can cover every race and every damaged input with a table. Its clippy.toml
+/// lists further names.
 const PURE: &str = "panicwatch/core/src/";
 const IMPURE: &[&str] = &[
     "std::fs",
@@ -21,7 +22,7 @@ const IMPURE: &[&str] = &[
     "libc::",
 ];
 
-/// Modules that write to a terminal, all of it escaped.
+/// Modules that write to a terminal and escape what they write.
 const TERMINALS: &[&str] = &[
     "panicwatch/src/cli/common.rs",
     "panicwatch/src/cli/init_trace.rs",
