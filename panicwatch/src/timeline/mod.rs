@@ -30,6 +30,7 @@ mod words;
 
 use panicwatch_common::recorder::{Sample, Slot};
 
+pub(crate) use self::words::STACK_SCAN;
 pub use self::{
     event::{Event, What},
     folded::folded,

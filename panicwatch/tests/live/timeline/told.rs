@@ -172,7 +172,7 @@ fn span(state: &Value) -> Result<Option<Span>> {
         "syscall" if is_runtimes_own(detail) => (State::Running, ON_A_THREAD),
         "syscall" => (State::Syscall, &[]),
         // For the collector to read its stack; or because it could not go on, which Go calls either way.
-        "stopped" if detail == "scan of its stack" => (State::Waiting, &[State::Waiting, State::Runnable]),
+        "stopped" if detail == "stack scan" => (State::Waiting, &[State::Waiting, State::Runnable]),
         "stopped" => (State::Runnable, &[State::Runnable, State::Running]),
         "not_running" | "ended" | "unknown" => return Ok(None),
         other => anyhow::bail!("no state of a goroutine: {other:?}"),
