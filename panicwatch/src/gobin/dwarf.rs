@@ -41,7 +41,7 @@ pub enum DwarfError {
     #[error("the binary has no debug information (built with -s or -w, or stripped)")]
     None,
     /// A section says that it is larger than what is read, or than what it can hold.
-    #[error("debug section {section} claims to be {size} bytes, decompressed, which is not believed")]
+    #[error("debug section {section} claims to have {size} bytes when decompressed, which is too much")]
     TooLarge {
         /// Name of the section.
         section: &'static str,
@@ -49,13 +49,13 @@ pub enum DwarfError {
         size: u64,
     },
     /// A section is compressed in a way that is not read.
-    #[error("debug section {section} is compressed with something else than zlib")]
+    #[error("debug section {section} is compressed with something other than zlib")]
     Compression {
         /// Name of the section.
         section: &'static str,
     },
     /// It is read up to a limit.
-    #[error("the debug information has more entries than are read, or is damaged")]
+    #[error("the debug information has too many entries, or is damaged")]
     TooMuch,
     /// The ELF file is damaged.
     #[error("the file is damaged")]

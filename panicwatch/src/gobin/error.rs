@@ -21,7 +21,7 @@ pub enum Error {
         reason: String,
     },
     /// An ELF file without Go build information.
-    #[error("not a Go program: no Go build information in it (built by Go 1.13 or later it would have some)")]
+    #[error("not a Go program: it has no Go build information, which Go 1.13 and later write")]
     NotGo,
     /// A Go program of a kind panicwatch does not know.
     #[error("unsupported {what}: {found}")]
@@ -32,7 +32,7 @@ pub enum Error {
         found: String,
     },
     /// The file ends before its own headers say it does: a copy that was broken off.
-    #[error("{reason}; the file is cut off, it has {len} bytes of the {want} that its headers name")]
+    #[error("{reason}; the file is truncated, it has {len} of the {want} bytes that its headers name")]
     CutOff {
         /// What is not there for that.
         reason: Box<Error>,
