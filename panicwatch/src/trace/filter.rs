@@ -9,7 +9,7 @@ use super::line::Argument;
 
 /// Not a condition.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("{0:?} is no condition; write NAME==VALUE, with one of == != < <= > >= contains")]
+#[error("{0:?} is not a condition; write NAME==VALUE, with one of == != < <= > >= contains")]
 pub struct FilterError(String);
 
 /// Names that an error lists.
@@ -20,7 +20,7 @@ const MAX_NAMED: usize = 20;
 #[non_exhaustive]
 pub enum UnknownParameter {
     /// There are others.
-    #[error("--where {name}: no traced function has a parameter of this name; there are {known}")]
+    #[error("--where {name}: no traced function has a parameter of this name; the parameters are {known}")]
     Other {
         /// The name in the condition.
         name: String,
@@ -232,7 +232,10 @@ mod tests {
         };
         assert_eq!(check("n==3", &["b", "n"]), Ok(()));
         let error = check("m==3", &["b", "n"]).expect_err("no such parameter");
-        assert_eq!(error, "--where m: no traced function has a parameter of this name; there are b, n");
+        assert_eq!(
+            error,
+            "--where m: no traced function has a parameter of this name; the parameters are b, n"
+        );
         // Fields are not compared: a name with a dot is no parameter's.
         assert!(check("b.Name==x", &["b"]).is_err());
         assert!(check("N==3", &["n"]).is_err(), "Go's names have case");

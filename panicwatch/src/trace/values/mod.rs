@@ -226,7 +226,7 @@ fn site(types: &GoTypes, parameters: &[Parameter], checked: Vec<Checked>) -> (Si
     (Site { slots, steps: fetch.steps }, list)
 }
 
-const NOT_UNDERSTOOD: &str = "its type, or one before it, is not understood";
+const NOT_UNDERSTOOD: &str = "its type, or that of one before it, is not supported";
 const FLOATING: &str = "it is in a floating-point register, which a probe cannot read";
 
 /// The pieces, unless the debug information contradicts or they are gone. `all_told`: there are no parameters that the
@@ -235,7 +235,7 @@ fn check(parameter: &Parameter, home: Option<Vec<Piece>>, overwritten: u16, all_
     let pieces = readable(home)?;
     let gone = |piece: &Piece| matches!(piece.home, Home::Integer(n) if overwritten & 1 << n != 0);
     if pieces.iter().any(gone) {
-        return Err("its register is used for something else where the probe is");
+        return Err("its register is reused at the probe");
     }
     let number = |piece: &Piece| match piece.home {
         Home::Integer(n) => DWARF_REGISTERS.get(n).copied(),
@@ -248,7 +248,7 @@ fn check(parameter: &Parameter, home: Option<Vec<Piece>>, overwritten: u16, all_
             true
         }
         (Some(Location::Registers(_)), _) => {
-            return Err("the debug information has it elsewhere than the calling convention");
+            return Err("the debug information contradicts the calling convention");
         }
         // Counted from behind the return address there, from the return address here.
         (Some(Location::Frame(offset)), [Piece { home: Home::Stack(home), .. }]) => {
@@ -256,7 +256,7 @@ fn check(parameter: &Parameter, home: Option<Vec<Piece>>, overwritten: u16, all_
         }
         _ => false,
     };
-    if confirmed || all_told { Ok(pieces) } else { Err("the debug information does not say where it is") }
+    if confirmed || all_told { Ok(pieces) } else { Err("the debug information has no location for it") }
 }
 
 /// The same for what only the calling convention tells of.
@@ -289,7 +289,7 @@ fn own_bytes(
     bias: Option<u64>,
 ) -> Result<Vec<u8>, &'static str> {
     let pieces = slot.pieces.as_ref().map_err(|reason| *reason)?;
-    bias.ok_or("where the process has the program in memory is not known")?;
+    bias.ok_or("the program's load address in the process is unknown")?;
     let size = types.get(slot.of).map_or(0, |own| own.size);
     let mut bytes = vec![0; usize::try_from(size).unwrap_or(0).min(1 << 16)];
     for (piece, at) in pieces {
@@ -302,7 +302,7 @@ fn own_bytes(
         if step.is_some_and(|step| data.done & 1 << step == 0) {
             return Err("it could not be read");
         }
-        let target = bytes.get_mut(from..from + len).ok_or("its type is not understood")?;
+        let target = bytes.get_mut(from..from + len).ok_or("its type is not supported")?;
         target.copy_from_slice(data.bytes.get(*at..*at + len).ok_or("it could not be read")?);
     }
     Ok(bytes)

@@ -60,7 +60,7 @@ pub(super) fn arguments(built: &Built) -> Result<()> {
         ensure!(ours.len() == wanted.len(), "{name}: {ours:?}, Go says {wanted:?}");
         for (ours, go) in ours.iter().zip(&wanted) {
             // Before 1.22 what is not used is not told of, and never wrong.
-            let unknown = built.minor < UNUSED_SINCE && ours.contains("does not say where it is");
+            let unknown = built.minor < UNUSED_SINCE && ours.contains("has no location for it");
             ensure!(ours == go || unknown, "{name}: {ours}, Go says {go}");
             seen += usize::from(!unknown);
         }
