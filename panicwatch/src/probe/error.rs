@@ -13,16 +13,16 @@ pub enum ProbeError {
     #[error("the eBPF object is damaged: {0}")]
     Parse(String),
     /// aya could not load the object.
-    #[error("loading the eBPF programs failed")]
+    #[error("cannot load the eBPF programs")]
     Load(#[from] aya::EbpfError),
     /// A program was refused.
-    #[error("an eBPF program was refused")]
+    #[error("the kernel rejected an eBPF program")]
     Program(#[from] aya::programs::ProgramError),
     /// A map could not be used.
-    #[error("an eBPF map could not be used")]
+    #[error("cannot use an eBPF map")]
     Map(#[from] aya::maps::MapError),
     /// The verifier refused a program that we loaded ourselves.
-    #[error("the kernel refused eBPF program {name}: {error}; the verifier's last lines: {}", log.trim().replace('\n', " | "))]
+    #[error("the kernel rejected eBPF program {name}: {error}; the verifier's last lines: {}", log.trim().replace('\n', " | "))]
     Verifier {
         /// Program.
         name: String,
@@ -32,7 +32,7 @@ pub enum ProbeError {
         log: String,
     },
     /// A link could not be made.
-    #[error("attaching {name} to {} failed: {error}", path.display())]
+    #[error("cannot attach {name} to {}: {error}", path.display())]
     Attach {
         /// Program.
         name: String,
@@ -42,10 +42,10 @@ pub enum ProbeError {
         error: io::Error,
     },
     /// The process that holds the probes cannot be started.
-    #[error("starting the process that holds the probes failed: {0}")]
+    #[error("cannot start the process that holds the probes: {0}")]
     Helper(io::Error),
     /// The site without which nothing is to be seen is another's now.
-    #[error("no probe can be placed at {symbol} of {}: {reason}; start panicwatch again without it", path.display())]
+    #[error("no probe can be placed at {symbol} of {}: {reason}; restart panicwatch without it", path.display())]
     Occupied {
         /// Go function.
         symbol: String,
@@ -55,21 +55,19 @@ pub enum ProbeError {
         reason: String,
     },
     /// One of our threads cannot be started: descriptors or threads are used up, as a rule.
-    #[error(
-        "starting the {0} failed: {1}; raise the limits on open files and processes (ulimit -n, ulimit -u)"
-    )]
+    #[error("cannot start the {0}: {1}; raise the limits on open files and processes (ulimit -n, ulimit -u)")]
     Thread(&'static str, io::Error),
     /// More functions than the tables hold.
     #[error("more than {0} functions match; give a narrower pattern")]
     TooManyFunctions(u32),
     /// Offsets that the programs take for granted do not hold.
-    #[error("the runtime's g struct is laid out as in no release known here")]
+    #[error("the layout of its runtime.g matches no known Go release")]
     UnknownLayout,
     /// More binaries than the table holds.
     #[error("more than {0} binaries are watched")]
     TooManyBinaries(u32),
     /// The rings or the sampling clock cannot be had.
-    #[error("the flight recorder cannot be set up: {0}")]
+    #[error("cannot set up the flight recorder: {0}")]
     Recorder(io::Error),
     /// The kernel cannot record a source of a level that was asked for.
     #[error("{0} is not possible on this kernel: {1}; leave it out with --without {2}")]

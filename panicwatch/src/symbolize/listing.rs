@@ -31,7 +31,7 @@ pub struct Line {
 #[non_exhaustive]
 pub enum NoListing {
     /// No function, no instructions.
-    #[error("no Go function is there")]
+    #[error("no Go function at this address")]
     NoFunction,
     /// Its bytes are not in the file.
     #[error("the function's code is not in the file")]

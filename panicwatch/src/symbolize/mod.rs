@@ -88,7 +88,7 @@ pub enum Reason {
         pie: bool,
     },
     /// Code without an entry in the table: damage, or what a C linker put between.
-    #[error("no Go function is there")]
+    #[error("no Go function at this address")]
     NoFunction,
     /// No such name.
     #[error("the program has no function {0:?}")]
@@ -102,7 +102,7 @@ pub enum Reason {
         instances: String,
     },
     /// The function is shorter.
-    #[error("{name} has {len:#x} bytes only")]
+    #[error("{name} has only {len:#x} bytes")]
     BehindFunction {
         /// Its name.
         name: String,
