@@ -15,13 +15,13 @@ use crate::{
 #[non_exhaustive]
 pub enum Error {
     /// The URL.
-    #[error("otlp.endpoint {0:?} is no URL of a collector; write it as http://collector:4317")]
+    #[error("otlp.endpoint {0:?} is not the URL of a collector; write it as http://collector:4317")]
     Endpoint(String),
     /// What is sent with each request, or whom to trust.
     #[error("[otlp] {0}")]
     Client(#[from] web::Error),
     /// TLS.
-    #[error("no connection to otlp.endpoint can be made: {0}")]
+    #[error("cannot connect to otlp.endpoint: {0}")]
     Tls(String),
 }
 

@@ -24,10 +24,10 @@ pub enum LaunchError {
     #[error("{0} is not a file")]
     NotAFile(String),
     /// No execute permission.
-    #[error("{0} is not executable; chmod +x makes it so")]
+    #[error("{0} is not executable; run chmod +x")]
     NotExecutable(String),
     /// execve failed.
-    #[error("starting {program} failed: {source}")]
+    #[error("cannot start {program}: {source}")]
     Start {
         /// Program.
         program: String,

@@ -96,7 +96,7 @@ impl Client {
             Ok(Some(name)) => Answer::Known(name),
             Ok(None) => Answer::Unknown,
             Err(reason) => {
-                log::debug!("{} does not say who container {id} is: {reason}", self.socket.display());
+                log::debug!("{} cannot describe container {id}: {reason}", self.socket.display());
                 *state = State { connection: None, rests_until: Some(Instant::now() + REST) };
                 Answer::Silent
             }
@@ -121,7 +121,7 @@ fn connect(socket: &Path) -> Result<(Runtime, Channel), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| format!("no runtime for asking: {error}"))?;
+        .map_err(|error| format!("cannot start the I/O runtime: {error}"))?;
     let socket = socket.to_owned();
     // The address is asked for and not used: a Unix socket has none.
     let endpoint = Endpoint::from_static("http://localhost").connect_timeout(TIMEOUT);
