@@ -20,14 +20,14 @@ const MAX_BYTES: usize = 256 << 20;
 pub enum Error {
     /// The address.
     #[error(
-        "{0} is no address of a daemon: give http://HOST:PORT, https://HOST:PORT or the path of its Unix socket"
+        "{0} is not a daemon's address; give http://HOST:PORT, https://HOST:PORT or the path of its Unix socket"
     )]
     Address(String),
     /// TLS.
     #[error(transparent)]
     Client(#[from] web::Error),
     /// Nobody there, or the connection broke.
-    #[error("the daemon at {place} cannot be asked: {reason}; --daemon says where it listens")]
+    #[error("cannot reach the daemon at {place}: {reason}; set its address with --daemon")]
     Connection {
         /// Where.
         place: String,
@@ -35,21 +35,21 @@ pub enum Error {
         reason: String,
     },
     /// It wants a token.
-    #[error("the daemon asks for a token: --token-file names the file that holds it")]
+    #[error("the daemon requires a token; name its file with --token-file")]
     Token,
     /// It wants another token.
     #[error(
-        "the daemon rejects the token: it is not the one in the file that http.token_file of its configuration names"
+        "the daemon rejects the token; give the one in the file that http.token_file in its configuration names"
     )]
     WrongToken,
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
     /// It refused.
-    #[error("the daemon refused: {0}")]
+    #[error("the daemon rejected the request: {0}")]
     Refused(String),
     /// What came is no answer.
-    #[error("the daemon's answer cannot be read: {0}")]
+    #[error("cannot read the daemon's response: {0}")]
     Answer(String),
 }
 
