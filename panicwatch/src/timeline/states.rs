@@ -100,7 +100,7 @@ fn blocked(state: u32) -> &'static str {
 fn cause_words(cause: Cause, call: Option<String>) -> String {
     let text = match cause {
         Cause::Preempted(task) => format!("thread preempted by {}", words::task(task)),
-        Cause::Yielded(task) => format!("thread yielded to {}", words::task(task)),
+        Cause::Yielded(task) => format!("thread switched out for {}", words::task(task)),
         Cause::Woken => "thread woken, waiting for a CPU".to_owned(),
         Cause::New => "thread is new, waiting for a CPU".to_owned(),
     };

@@ -112,7 +112,7 @@ pub(super) fn left(slot: &Slot, cpu: u32) -> String {
     let follows = task(Task(slot.args));
     match slot.extra & (PREEMPTED | TASK_STATE) {
         state if state & PREEMPTED != 0 => format!("preempted on CPU {cpu} by {follows}"),
-        0 => format!("yielded CPU {cpu} to {follows}"),
+        0 => format!("switched out on CPU {cpu} for {follows}, still runnable"),
         _ => format!("blocked (off CPU {cpu})"),
     }
 }
