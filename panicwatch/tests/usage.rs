@@ -242,17 +242,17 @@ fn a_condition_on_an_unknown_parameter_is_rejected() {
         (
             "main.add",
             "lift==1",
-            "--where lift: no traced function has a parameter of this name; there are left, right",
+            "--where lift: no traced function has a parameter of this name; the parameters are left, right",
         ),
         (
             "main.add",
             "prefix==a",
-            "--where prefix: no traced function has a parameter of this name; there are left, right",
+            "--where prefix: no traced function has a parameter of this name; the parameters are left, right",
         ),
         (
             "main.*",
             "_==2",
-            "--where _: no traced function has a parameter of this name; there are left, prefix, right",
+            "--where _: no traced function has a parameter of this name; the parameters are left, prefix, right",
         ),
         ("main.main", "left==1", "--where left: the traced functions have no parameters"),
     ] {

@@ -138,7 +138,7 @@ impl Daemon {
         let exporters = running.map_err(system("starting the runtime"))?;
         for address in exporters.addresses() {
             let scheme = if config.http.tls.cert.is_empty() { "http" } else { "https" };
-            ::log::info!("the page, the API and /metrics are at {scheme}://{address}/");
+            ::log::info!("serving the page, the API and /metrics at {scheme}://{address}/");
         }
         Ok(Daemon { config, reload, session, store, metrics, keeper, board, exporters, last_beat, feed })
     }

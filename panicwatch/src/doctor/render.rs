@@ -110,64 +110,65 @@ mod tests {
         expect![[r#"
             ok      architecture              x86_64
             FAILED  CAP_BPF                   not effective for user 1000
-                      lost: no BPF program can be loaded
+                      consequence: no BPF program can be loaded
                       remedy: run as root, or grant CAP_BPF (in Kubernetes:
                         securityContext.capabilities.add)
             FAILED  CAP_PERFMON               not effective for user 1000
-                      lost: no probe can be placed
+                      consequence: no probe can be placed
                       remedy: run as root, or grant CAP_PERFMON (in Kubernetes:
                         securityContext.capabilities.add)
             missing CAP_SYS_PTRACE            not effective for user 1000
-                      lost: other users' processes cannot be inspected: attach works only
-                        for your own processes
+                      consequence: other users' processes cannot be inspected: attach works
+                        only for your own processes
                       remedy: run as root, or grant CAP_SYS_PTRACE
             missing CAP_SYS_ADMIN             not effective for user 1000
-                      lost: new programs cannot be held before their first instruction
-                        (fanotify): run covers the program it starts, but programs started
-                        by that one only from some milliseconds after their exec
+                      consequence: new programs cannot be held before their first
+                        instruction (fanotify): run covers the program it starts, but
+                        programs started by that one only from some milliseconds after their
+                        exec
                       remedy: run as root, or grant CAP_SYS_ADMIN
             ok      kernel                    6.8.0-45-generic
             FAILED  bpf system call           failed with EPERM (tried)
-                      lost: nothing can be watched
+                      consequence: nothing can be watched
                       remedy: run as root, or grant the capabilities above; in a container
                         also allow the system call in the seccomp profile
             FAILED  uprobe programs           failed with EPERM (tried)
-                      lost: no probe can be placed
+                      consequence: no probe can be placed
                       remedy: run as root, or grant the capabilities above; in a container
                         also allow the system call in the seccomp profile
             FAILED  ring buffer               failed with EPERM (tried)
-                      lost: events cannot be received
+                      consequence: events cannot be received
                       remedy: run as root, or grant the capabilities above; in a container
                         also allow the system call in the seccomp profile
             FAILED  BPF cookies               failed with EPERM (tried)
-                      lost: probes cannot be told apart
+                      consequence: probes cannot be told apart
                       remedy: run as root, or grant the capabilities above; in a container
                         also allow the system call in the seccomp profile
             ok      uprobes                   available through perf events (PMU type 8)
             missing uprobe_multi link         failed with EPERM (tried)
-                      lost: each probe is a perf event: placing is slower, and removing 500
-                        takes a minute
+                      consequence: each probe is a perf event: placing is slower, and
+                        removing 500 takes a minute
                       remedy: run as root, or grant the capabilities above; in a container
                         also allow the system call in the seccomp profile
             ok      uprobe PMU                type 8
                                               (/sys/bus/event_source/devices/uprobe/type)
             missing mapped BPF maps           failed with EPERM (tried)
-                      lost: no timeline: the flight recorder has no rings
+                      consequence: no timeline: the flight recorder has no rings
                       remedy: run as root, or grant the capabilities above; in a container
                         also allow the system call in the seccomp profile
             FAILED  raw tracepoints           failed with EPERM (tried)
-                      lost: starts and exits of processes are not reported: no program can
-                        be watched
+                      consequence: starts and exits of processes are not reported: no
+                        program can be watched
                       remedy: run as root, or grant the capabilities above; in a container
                         also allow the system call in the seccomp profile
             missing sampling clock            failed with EPERM (tried)
-                      lost: the timeline has no CPU samples on CPUs without a tick
+                      consequence: the timeline has no CPU samples on CPUs without a tick
                         (nohz_full, highres=off)
                       remedy: run as root, or grant the capabilities above; in a container
                         also allow the system call in the seccomp profile
             missing fanotify exec events      failed with EPERM (tried)
-                      lost: run covers the program it starts, but Go programs started by
-                        that one only from some milliseconds after their exec
+                      consequence: run covers the program it starts, but Go programs started
+                        by that one only from some milliseconds after their exec
                       remedy: run as root, or grant the capabilities above; in a container
                         also allow the system call in the seccomp profile
             ok      tracefs                   /sys/kernel/tracing
@@ -176,14 +177,14 @@ mod tests {
             ok      leaked probes             none
             ok      lockdown                  none
             missing unprivileged_bpf_disabled 2
-                      lost: the bpf system call needs CAP_BPF
+                      consequence: the bpf system call needs CAP_BPF
                       remedy: run as root, or grant CAP_BPF
             missing perf_event_paranoid       4
-                      lost: perf events need CAP_PERFMON: no CPU samples, no perf-event
-                        uprobes
+                      consequence: perf events need CAP_PERFMON: no CPU samples, no
+                        perf-event uprobes
                       remedy: run as root, or grant CAP_PERFMON
             missing kernel symbols            /proc/kallsyms hides addresses
-                      lost: symbolize --kernel and kernel stacks show addresses only
+                      consequence: symbolize --kernel and kernel stacks show addresses only
                       remedy: run as root, or with CAP_SYSLOG and kernel.kptr_restrict at
                         most 1
 

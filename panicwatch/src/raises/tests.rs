@@ -266,8 +266,10 @@ fn values_given_to_panic_and_throw() {
         .assert_eq(&evil.ask(ENTRY).expect("gopanic").words);
     // A call in between may change the register.
     let lost = Asm::default().rax(0x2010).call(PRINTLN).call(GOPANIC);
-    expect!["runtime.gopanic raises a value whose type this code does not show, without a condition before it"]
-        .assert_eq(&lost.ask(ENTRY).expect("gopanic").words);
+    expect![
+        "runtime.gopanic raises a value whose type this code does not show, without a condition before it"
+    ]
+    .assert_eq(&lost.ask(ENTRY).expect("gopanic").words);
     // lea text; mov $4,%ebx
     let throw = Asm::default().rax(0x2100).b(&[0xbb, 4, 0, 0, 0]).call(THROW);
     expect![[

@@ -255,13 +255,13 @@
 
   // --- Processes -----------------------------------------------------------------------------------------------------
   async function processes(_, turn) {
-    const percent = (n) => (n === null || n === undefined ? "not measured" : `${n.toFixed(2)} %`);
+    const percent = (n, of = "") => (n === null || n === undefined ? "not measured" : `${n.toFixed(2)} %${of}`);
     const draw = async () => {
       const [{ processes: all }, status, { binaries }, { gaps }] = await Promise.all([get("/api/v1/processes"), get("/api/v1/status"), get("/api/v1/probes"), get("/api/v1/gaps")]);
       if (turn !== shown) return;
       const by = new Map(binaries.map((b) => [b.row, b])), open = new Set([...main.querySelectorAll("details[open]")].map((d) => d.dataset.row));
       main.replaceChildren(el("h1", {}, "Processes"),
-        el("p", {}, PW.badge(status.ready ? "ready" : "fatal", status.ready ? "ready" : "not ready"), ` ${status.watched} of ${status.processes} Go processes watched · recording costs ${percent(status.own.overhead_percent)} of watched CPU time, ${percent(status.own.host_overhead_percent)} of the machine · ${PW.number(Math.round(status.own.memory_bytes / 1048576))} MiB`),
+        el("p", {}, PW.badge(status.ready ? "ready" : "fatal", status.ready ? "ready" : "not ready"), ` ${status.watched} of ${status.processes} Go processes watched · recording cost: watched processes ${percent(status.own.overhead_percent, " of their CPU time")}, others ${percent(status.own.host_overhead_percent, " of the machine")} · ${PW.number(Math.round(status.own.memory_bytes / 1048576))} MiB`),
         status.problems.length ? el("ul", { role: "alert" }, status.problems.map((p) => el("li", {}, told(p, 400)))) : "",
         all.length ? PW.table("Processes", ["Process", ["Pid", "tight"], "Watched", ["Go", "tight"], ["Overhead", "tight"], ["Incidents", "tight"]], all.map((p) => { const b = by.get(p.binary); return PW.row(
           [el("strong", {}, told(PW.base(p.exe) || "?", 60)), el("div", { class: "place" }, told((p.args || []).join(" "), 200))], p.pid, p.watched ? "yes" : ["no: ", told(p.reason ?? "unknown", 200)], told(b?.go_version ?? "", 40), b ? percent(b.overhead_percent) : "", el("span", {}, PW.number(p.incidents))); })) : el("p", { class: "empty" }, "No Go process is running on this host."),

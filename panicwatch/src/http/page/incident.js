@@ -68,7 +68,7 @@ PW.showIncident = (main, view, links) => {
     const share = (list) => (list.length ? list.map((i) => el("div", {}, told(i.what, 100), ` ${PW.ns(i.ns)} × ${i.count}`)) : null);
     return el("div", { class: "summary" },
       s.goroutine === null ? "" : el("h3", {}, `Goroutine ${s.goroutine} before the raise`),
-      times.length ? PW.table("Time of the goroutine by state", ["State", "Time", "Share"], times.map(([n, v]) => PW.row([el("i", { class: `s-${n}` }), " ", PW.words(n)], PW.ns(v), `${((100 * v) / total).toFixed(1)} %`))) : "",
+      times.length ? PW.table("Time of the goroutine by state", ["State", "Time", "Share"], times.map(([n, v]) => PW.row([el("i", { class: `s-${n}` }), " ", n === "ended" ? "not created yet" : PW.words(n)], PW.ns(v), `${((100 * v) / total).toFixed(1)} %`))) : "",
       facts([["Waiting", share(s.waiting)], ["Syscalls", share(s.syscalls)], ["Stopped", share(s.stopped)], ["Kernel preemptions", s.preemptions], ["CPU migrations", s.migrations], ["Page faults", s.page_faults], ["Samples", s.samples], ["Mark assists", s.gc_assists],
         ["Signals", s.signals.length ? s.signals.map((i) => `${PW.plain(i.name ?? i.number, 20)} × ${i.count}`).join(", ") : null]]),
       s.last.length ? [el("h3", {}, "Last steps before the raise"), PW.table("Last steps", ["Before the raise", "What"], s.last.map((l) => PW.row(`${PW.ns(t.raise_ns - l.time_ns)}`, told(l.words, 300))))] : "",
