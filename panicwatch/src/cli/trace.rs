@@ -321,7 +321,7 @@ fn follow(
     }
     let written = output.finish(&summary, args.count);
     if !args.count {
-        say(&text::summary(&summary, args.exits()));
+        text::summary(&summary, args.exits()).lines().for_each(say);
     }
     Ok(written?)
 }
