@@ -189,7 +189,7 @@ fn line(incident: &Incident, timeline: bool) -> io::Result<Vec<u8>> {
         serde_json::to_vec(incident)?
     } else {
         let mut without = Incident { timeline: None, ..incident.clone() };
-        let reason = "it is left out of this file: [jsonl] timeline = false".to_owned();
+        let reason = "left out of this file: [jsonl] timeline = false".to_owned();
         without.missing.push(Missing { what: "timeline".to_owned(), reason });
         serde_json::to_vec(&without)?
     };
@@ -275,7 +275,7 @@ pub async fn run(outbox: Outbox, config: config::Jsonl, sink: metrics::Sink, mut
 /// Why no incident can be written now.
 #[derive(Debug, thiserror::Error)]
 enum Problem {
-    #[error("JSON lines cannot be written to {0}: {1}; incidents wait in the store until they can")]
+    #[error("cannot write JSON lines to {0}: {1}; incidents wait in the store until it works")]
     File(String, io::Error),
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -305,7 +305,7 @@ impl Worker {
         let trimmed = self.outbox.trim(MAX_QUEUE, |_| false).unwrap_or(0);
         if trimmed > 0 {
             self.sink.dropped(trimmed);
-            log::error!("{trimmed} incidents are not in the JSON lines: more than {MAX_QUEUE} waited");
+            log::error!("{trimmed} incidents are not in the JSON lines: more than {MAX_QUEUE} were waiting");
         }
         if let Ok(waiting) = self.outbox.waiting() {
             self.sink.waiting(waiting);

@@ -20,9 +20,7 @@ pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<Join
     thread::Builder::new().name(name.to_owned()).spawn(move || {
         // Unwind safety does not matter: nothing is used after a panic.
         if panic::catch_unwind(panic::AssertUnwindSafe(run)).is_err() {
-            log::error!(
-                "the thread \"{of_thread}\" panicked: panicwatch ends, so that it can be started anew"
-            );
+            log::error!("the thread \"{of_thread}\" panicked: panicwatch exits, so that it can be restarted");
             abort();
         }
     })

@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 #[non_exhaustive]
 pub enum Error {
     /// The certificate authorities cannot be used.
-    #[error("the certificates of authorities in ca_file {path} cannot be used: {reason}")]
+    #[error("cannot use the CA certificates in ca_file {path}: {reason}")]
     Authorities {
         /// Path of the `ca_file`.
         path: String,
@@ -24,10 +24,12 @@ pub enum Error {
         reason: String,
     },
     /// A header that cannot be sent, by name.
-    #[error("the header {0:?} cannot be sent: a name has letters, digits and dashes, a value no line ends")]
+    #[error(
+        "cannot send the header {0:?}: a name consists of letters, digits and dashes, a value has no line breaks"
+    )]
     Header(String),
     /// TLS is not available: the causes.
-    #[error("TLS is not to be had ({0}); install ca-certificates or name a ca_file")]
+    #[error("TLS is not available ({0}); install ca-certificates or set ca_file")]
     Tls(String),
 }
 
@@ -139,7 +141,7 @@ pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = match error.downcast_ref::<reqwest::Error>() {
         Some(error) if error.is_timeout() => "it took too long".to_owned(),
         Some(error) if error.is_connect() => "no connection".to_owned(),
-        Some(_) => "the request could not be made".to_owned(),
+        Some(_) => "the request failed".to_owned(),
         None => error.to_string(),
     };
     let mut source = error.source();

@@ -64,7 +64,10 @@ fn show_by_id_is_show_of_the_document() {
     }
     let unknown = numbered(&incident, 8).id;
     let text = refused(&["show", &unknown, "--daemon", &served.base]);
-    assert!(text.contains("no incident of that id") && text.contains("there is no such incident"), "{text}");
+    assert!(
+        text.contains("no incident with this ID") && text.contains("there is no such incident"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -78,19 +81,19 @@ fn a_token_is_shown() {
         path.to_str().expect("a path").to_owned()
     };
     let ask = ["top", "--once", "--daemon", &served.base];
-    assert!(refused(&ask).contains("--token-file names the file that holds it"));
+    assert!(refused(&ask).contains("name its file with --token-file"));
     let wrong = file("wrong", "left\n");
     let id = numbered(&sample("recovered"), 1).id;
     let show = ["show", &id, "--daemon", &served.base];
     for ask in [&ask[..], &show] {
         let text = refused(&[ask, &["--token-file", &wrong]].concat());
         assert!(text.contains("the daemon rejects the token"), "{text}");
-        for other in ["cannot be asked", "no incident of that id", "there is no file", "asks for a token"] {
+        for other in ["cannot reach", "no incident with this ID", "there is no file", "requires a token"] {
             assert!(!text.contains(other), "{text}");
         }
     }
     let text = refused(&show);
-    assert!(text.contains("asks for a token") && !text.contains("there is no file"), "{text}");
+    assert!(text.contains("requires a token") && !text.contains("there is no file"), "{text}");
     let right = file("right", "right\n");
     assert!(told(&[&ask[..], &["--token-file", &right]].concat()).contains("Incidents (1)"));
 }
@@ -110,13 +113,13 @@ fn tls_is_spoken_with_whom_is_trusted() {
 fn who_is_not_there_is_said() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
     let gone = format!("http://{port}");
-    assert!(refused(&["top", "--once", "--daemon", &gone]).contains("--daemon says where it listens"));
+    assert!(refused(&["top", "--once", "--daemon", &gone]).contains("set its address with --daemon"));
     assert!(
-        refused(&["top", "--once", "--daemon", "/no/such.sock"]).contains("/no/such.sock cannot be asked")
+        refused(&["top", "--once", "--daemon", "/no/such.sock"])
+            .contains("cannot reach the daemon at /no/such.sock")
     );
     assert!(
-        refused(&["show", &numbered(&sample("recovered"), 1).id, "--daemon", &gone])
-            .contains("cannot be asked")
+        refused(&["show", &numbered(&sample("recovered"), 1).id, "--daemon", &gone]).contains("cannot reach")
     );
 }
 

@@ -21,7 +21,7 @@ fn check(configuration: &str) -> Result<String, String> {
 
 #[test]
 fn a_sound_configuration_is_in_order() {
-    assert!(check("").expect("in order").contains("in order"));
+    assert!(check("").expect("in order").contains("valid"));
     let sample = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/panicwatch.toml"));
     assert!(check(&sample.expect("the sample")).is_ok());
 }
@@ -41,14 +41,14 @@ fn all_problems_at_once_with_their_lines() {
         .map(|(_, rest)| rest)
         .collect();
     let expected = [
-        (2, "/dev/null is no folder"),
-        (4, "there is no folder /no/folder"),
+        (2, "/dev/null is not a directory"),
+        (4, "there is no directory /no/folder"),
         (5, "jsonl.keep"),
         (8, "hook a: there is no command /no/command"),
         (11, "hook b: there is no command no-such-command in "),
         (12, "/no/ca.pem"),
         (17, "/no/token"),
-        (18, "there is no folder /no/folder"),
+        (18, "there is no directory /no/folder"),
     ];
     assert_eq!(lines.len(), expected.len(), "{refused}");
     for (line, (number, part)) in lines.iter().zip(expected) {
@@ -62,13 +62,13 @@ fn all_problems_at_once_with_their_lines() {
 #[test]
 fn what_cannot_work_is_said() {
     for (configuration, part) in [
-        ("[http]\nlisten = [\"nowhere\"]", "no address"),
+        ("[http]\nlisten = [\"nowhere\"]", "not an address"),
         ("[watc]\n", "watch"),
         ("[http.tls]\ncert = \"/no/cert.pem\"\nkey = \"/no/key.pem\"", "/no/cert.pem"),
         ("[http]\ntoken_file = \"/no/token\"", "/no/token"),
         ("[otlp]\nendpoint = \"https://box\"\nca_file = \"/no/ca.pem\"", "/no/ca.pem"),
         ("[otlp]\nendpoint = \"http://box\"\n[otlp.headers]\n\"a b\" = \"x\"", "a b"),
-        ("[otlp]\nendpoint = \"http://bo x\"", "endpoint is a URL"),
+        ("[otlp]\nendpoint = \"http://bo x\"", "endpoint must be a URL"),
         ("[[hook]]\nname = \"h\"\nurl = \"https://box\"\nca_file = \"/no/ca.pem\"", "/no/ca.pem"),
     ] {
         let refused = check(configuration).expect_err(configuration);

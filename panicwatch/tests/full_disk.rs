@@ -220,7 +220,8 @@ fn counters_lines_and_hooks_go_on_and_the_store_catches_up() {
 
 fn without_timeline(mut incident: Incident) -> Incident {
     if incident.timeline.take().is_some() {
-        let reason = "it was not kept: the disk did not take incidents, and too many waited".to_owned();
+        let reason =
+            "it was dropped: the disk could not take incidents, and too many were waiting".to_owned();
         incident.missing.push(panicwatch::incident::Missing { what: "timeline".to_owned(), reason });
     }
     incident

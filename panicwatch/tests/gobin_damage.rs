@@ -317,11 +317,11 @@ fn the_error_names_what_is_damaged() {
     expect![[r#"
         empty: not a 64-bit little-endian ELF file: Invalid ELF header size or alignment
         cut off behind the ELF header: not a 64-bit little-endian ELF file: Invalid ELF program header size or alignment
-        cut off in the pclntab: not a Go program: no Go build information in it (built by Go 1.13 or later it would have some); the file is cut off, it has N bytes of the N that its headers name
-        cut off in moduledata: malformed moduledata (none found for the pclntab) at N; the file is cut off, it has N bytes of the N that its headers name
+        cut off in the pclntab: not a Go program: it has no Go build information, which Go 1.13 and later write; the file is truncated, it has N of the N bytes that its headers name
+        cut off in moduledata: malformed moduledata (none found for the pclntab) at N; the file is truncated, it has N of the N bytes that its headers name
         another machine: unsupported ELF machine: N
         a segment round the end of memory: malformed program header at N
-        a release of the future: unsupported Go release (its runtime's structs are not known): go1.
+        a release of the future: unsupported Go release (the layout of its runtime's structs is unknown): go1.
         a release without end: malformed build information at N
         another magic: unsupported pclntab magic: N
         2^64 functions: malformed pclntab (more functions than it has room for) at N
@@ -387,7 +387,7 @@ fn a_task_of_the_same_function_many_times_costs_no_gigabyte() {
         let longest = bin.functions().max_by_key(|f| f.name().len()).expect("a function");
         let memory = Endless { task: 1 << 40, layout: bin.layout().init_task, function: longest.entry() };
         let (found, height) = alloc::height(|| inittasks::progress(&memory, &bin, 0));
-        assert!(found.is_err_and(|reason| reason.contains("too long names")), "{what}");
+        assert!(found.is_err_and(|reason| reason.contains("names that are too long")), "{what}");
         assert!(height < MAX_TABLES, "{what}: {height} bytes");
     }
 }

@@ -311,7 +311,7 @@ fn streams_have_their_own_limit() {
     for answer in answers.iter().filter(|answer| !answer.starts_with("HTTP/1.1 200")) {
         let lower = answer.to_lowercase();
         assert!(answer.starts_with("HTTP/1.1 503") && lower.contains("retry-after: 10"), "{answer}");
-        assert!(answer.contains("128 readers of the stream"), "{answer}");
+        assert!(answer.contains("128 subscribers"), "{answer}");
     }
     served.assert_healthy();
     assert_eq!(served.get(LIST, "").0, 200);

@@ -116,16 +116,16 @@ fn one_of_several() {
     let out = show(&["-"], Some(lines.as_bytes()));
     assert_eq!(
         String::from_utf8_lossy(&out.stderr),
-        "panicwatch: - has 3 incidents, this is the last; --index or --id shows another\n"
+        "panicwatch: - has 3 incidents, this is the last; to show another, use --index or --id\n"
     );
-    assert!(refused(&["-", "--id", "DDD"], Some(lines.as_bytes())).contains("no incident has the id DDD"));
+    assert!(refused(&["-", "--id", "DDD"], Some(lines.as_bytes())).contains("no incident has the ID DDD"));
     assert_eq!(show(&["-", "--id", "A", "--index", "1"], Some(b"")).status.code(), Some(2));
 }
 
 #[test]
 fn what_cannot_be_shown_is_said() {
     assert!(refused(&["/no/such/file"], None).contains(
-        "there is no file /no/such/file, and it is no incident's id; an incident is shown from the file"
+        "there is no file /no/such/file, and it is not an incident ID; give a file that -o of run or attach wrote"
     ));
     assert!(refused(&["/"], None).contains("cannot read /"));
     assert!(refused(&["-"], Some(b"")).contains("-: it is empty"));

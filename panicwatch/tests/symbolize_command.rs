@@ -180,7 +180,7 @@ fn what_cannot_be_resolved_is_said_in_its_place() {
     assert_eq!(lines.len(), 5, "{text}");
     assert!(lines[0].starts_with("0x1 ?? outside the program's code"), "{text}");
     assert_eq!(lines[1], r#"main.nothing ?? the program has no function "main.nothing""#);
-    assert!(lines[2].starts_with("main.main+0xfffff ?? main.main has 0x"), "{text}");
+    assert!(lines[2].starts_with("main.main+0xfffff ?? main.main has only 0x"), "{text}");
     assert!(lines[3].starts_with("main.main+ ?? \"main.main+\" is neither"), "{text}");
     assert!(lines[4].contains(" main.main+0x0 "), "{text}");
     let json = stdout(&[exe, "--format", "json", "main.nothing"], "");

@@ -32,7 +32,7 @@ const WRONG: &[(&[&str], &str)] = &[
     (&["init-trace"], "PROGRAM"),
     (&["attach"], "--pid"),
     (&["trace"], "PATTERN"),
-    (&["trace", "main.*"], "say what to trace"),
+    (&["trace", "main.*"], "exactly one target"),
     (&["inspect"], "BINARY"),
     (&["symbolize"], "name a binary"),
     (&["show"], "FILE|ID"),
@@ -60,7 +60,7 @@ const WRONG: &[(&[&str], &str)] = &[
     (&["trace", "main.*", "--pid", "0"], "0 is not in"),
     (&["inspect", "--pid", "0"], "0 is not in"),
     (&["symbolize", "--pid", "0", "1"], "0 is not in"),
-    (&["run", "--window", "10", "--", "x"], "no unit of time"),
+    (&["run", "--window", "10", "--", "x"], "not a unit of time"),
     (&["run", "--window", "ms", "--", "x"], "write it as"),
     (&["run", "--window", "61s", "--", "x"], "at most 60 s"),
     (&["run", "--window", "-5ms", "--", "x"], "unexpected argument"),
@@ -92,26 +92,26 @@ const WRONG: &[(&[&str], &str)] = &[
     (&["trace", "main.*", "--goroutine", "g7", "--pid", "1"], "invalid"),
     (&["trace", "main.*", "--budget", "0", "--pid", "1"], "0 is not in"),
     (&["trace", "main.*", "--buffer", "3", "--pid", "1"], "power of two"),
-    (&["symbolize", PANICWATCH, "--load-address", "zz", "1"], "no hexadecimal address"),
-    (&["top", "--once", "--daemon", "ftp://box"], "is no address of a daemon"),
-    (&["show", "01JZQ4V7T3F6Y5K2M800000001", "--daemon", "box:1"], "is no address of a daemon"),
+    (&["symbolize", PANICWATCH, "--load-address", "zz", "1"], "not a hexadecimal address"),
+    (&["top", "--once", "--daemon", "ftp://box"], "is not a daemon's address"),
+    (&["show", "01JZQ4V7T3F6Y5K2M800000001", "--daemon", "box:1"], "is not a daemon's address"),
     // Invalid patterns and conditions.
-    (&["trace", "/(/", "--pid", "1"], "no regular expression"),
+    (&["trace", "/(/", "--pid", "1"], "not a regular expression"),
     (&["trace", "/main", "--pid", "1"], "no closing slash"),
     (&["trace", "//", "--pid", "1"], "an empty pattern"),
-    (&["run", "--function", "/[/", "--", "x"], "no regular expression"),
-    (&["trace", "main.*", "--where", "n", "--pid", "1"], "is no condition"),
-    (&["trace", "main.*", "--where", "==3", "--pid", "1"], "is no condition"),
+    (&["run", "--function", "/[/", "--", "x"], "not a regular expression"),
+    (&["trace", "main.*", "--where", "n", "--pid", "1"], "is not a condition"),
+    (&["trace", "main.*", "--where", "==3", "--pid", "1"], "is not a condition"),
     // Options that exclude each other or require another one.
     (&["attach", "--pid", "1", "--exe", "x"], "cannot be used with"),
     (&["inspect", "x", "--pid", "1"], "cannot be used with"),
     (&["trace", "main.*", "--pid", "1", "--exe", "x"], "cannot be used with"),
-    (&["trace", "main.*", "--pid", "1", "--", "x"], "say what to trace once"),
+    (&["trace", "main.*", "--pid", "1", "--", "x"], "exactly one target"),
     (&["trace", "main.*", "--count", "--args", "--pid", "1"], "cannot be used with"),
     (&["trace", "main.*", "--count", "--where", "n==1", "--pid", "1"], "cannot be used with"),
     (
         &["trace", "main.*", "--count", "--format", "perfetto", "-o", "x", "--pid", "1"],
-        "leave one of them out",
+        "leave out one of the two",
     ),
     (&["trace", "main.*", "--format", "perfetto", "--pid", "1"], "-o FILE"),
     (&["init-trace", "--format", "perfetto", "--", "x"], "-o FILE"),
@@ -242,17 +242,17 @@ fn a_condition_on_an_unknown_parameter_is_rejected() {
         (
             "main.add",
             "lift==1",
-            "--where lift: no traced function has a parameter of this name; there are left, right",
+            "--where lift: no traced function has a parameter of this name; the parameters are left, right",
         ),
         (
             "main.add",
             "prefix==a",
-            "--where prefix: no traced function has a parameter of this name; there are left, right",
+            "--where prefix: no traced function has a parameter of this name; the parameters are left, right",
         ),
         (
             "main.*",
             "_==2",
-            "--where _: no traced function has a parameter of this name; there are left, prefix, right",
+            "--where _: no traced function has a parameter of this name; the parameters are left, prefix, right",
         ),
         ("main.main", "left==1", "--where left: the traced functions have no parameters"),
     ] {
@@ -268,5 +268,5 @@ fn a_condition_on_an_unknown_parameter_is_rejected() {
     let output = panicwatch(&["trace", "main.add", "--where", "left==1", "--dry-run", "--exe", exe]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("--where needs the arguments"), "{said}");
+    assert!(said.contains("cannot read the arguments that --where needs"), "{said}");
 }

@@ -101,7 +101,7 @@ pub fn pending<'a>(
         .and_then(|()| reader.records(&mut record, None));
     reader.out.incomplete = match result {
         Err(reason) => Some(reason),
-        Ok(()) if !walked => Some("the stack was not walked to its end".to_owned()),
+        Ok(()) if !walked => Some("the stack was not unwound to its end".to_owned()),
         Ok(()) => None,
     };
     reader.out
@@ -209,7 +209,7 @@ impl Reader<'_> {
     fn bound(&mut self) -> Result<(), String> {
         self.steps += 1;
         if self.steps > MAX_STEPS || self.out.calls.len() >= MAX_CALLS {
-            return Err(format!("there are more than the {MAX_CALLS} that are read"));
+            return Err(format!("there are more deferred calls than the {MAX_CALLS} that are read"));
         }
         Ok(())
     }

@@ -111,7 +111,7 @@ impl Reader<'_> {
             let running = Some(self.task(deps.wrapping_add(8 * ndeps), nfns)?);
             return Ok(Progress { running, done: None });
         }
-        Err("the init tasks depend on each other in a circle".to_owned())
+        Err("the init tasks depend on each other in a cycle".to_owned())
     }
 
     /// Reads the task whose function addresses start at `fns`.
@@ -127,7 +127,7 @@ impl Reader<'_> {
                 let name = func.ok_or_else(|| format!("no function at {pc:#x}"))?.display_name().into_owned();
                 total += name.len();
                 if total > MAX_NAMES {
-                    return Err(format!("an init task whose {nfns} functions have too long names"));
+                    return Err(format!("an init task whose {nfns} functions have names that are too long"));
                 }
                 Ok(name)
             })

@@ -112,9 +112,9 @@ const MAX_CODE: u64 = 64 << 10;
 /// Most instructions in a prologue.
 const MAX_PROLOGUE: usize = 10;
 
-const AFTER_CHECK: &str = "behind the stack check: every hit is one call, arguments still in registers";
+const AFTER_CHECK: &str = "after the stack check: every hit is one call, arguments still in registers";
 const ON_CHECK: &str =
-    "on the stack check's jump, whose flags tell a call from a restart after growing the stack";
+    "on the stack check's jump, whose flags distinguish a call from a restart after stack growth";
 const ENTRY: &str = "the function never grows the stack: its first instruction runs once per call";
 
 /// Decoded code of a function.
@@ -125,7 +125,7 @@ struct Body<'a> {
 
 impl<'a> Body<'a> {
     fn decode(bin: &'a GoBinary, name: &str) -> Result<Body<'a>, String> {
-        let func = bin.function(name).ok_or("the linker left this function out: nothing calls it")?;
+        let func = bin.function(name).ok_or("the linker removed this function: nothing calls it")?;
         Body::of(bin, func, MAX_CODE)
     }
 
@@ -267,7 +267,7 @@ impl Planner<'_> {
     fn next_defer_loop(&mut self, symbol: &'static str, flags: u32) {
         let lost = "deferred calls";
         let begin = Purpose { name: "deferred call begins", program: "defer_begin", symbol, lost, flags };
-        let end = Purpose { name: "deferred call ended", program: "defer_end", symbol, lost, flags };
+        let end = Purpose { name: "deferred call ends", program: "defer_end", symbol, lost, flags };
         let body = match Body::decode(self.bin, symbol) {
             Ok(body) => body,
             Err(reason) => return self.leave_out(&begin, reason),
@@ -288,11 +288,11 @@ impl Planner<'_> {
             .index_after(call, 3, tests_bl)
             .and_then(|test| body.index_after(test, 2, Instruction::is_jcc_short_or_near));
         let Some(jump) = jump else {
-            return self.leave_out(&begin, "the code behind nextDefer is not as expected");
+            return self.leave_out(&begin, "the code after nextDefer is not as expected");
         };
-        let why = "the jump that nextDefer's answer decides: RAX is the closure when BL is set";
+        let why = "the jump on nextDefer's result: RAX is the closure when BL is set";
         self.place(&begin, body.func, &body.code[jump], site::CLOSURE_RAX_IF_BL, why);
-        let why = "asking for the next deferred call means that the one before it returned";
+        let why = "a call of nextDefer means that the previous deferred call returned";
         let argp_tells = if self.bin.layout().panic.argp == Some(0) { site::ARGP_TELLS } else { 0 };
         self.place(&end, body.func, &body.code[call], argp_tells, why);
     }
@@ -305,7 +305,7 @@ impl Planner<'_> {
         let (program, symbol) = ("defer_begin", "runtime.deferCallSave");
         self.start(&Purpose { name, program, symbol, lost, flags: site::CLOSURE_RBX });
         let end =
-            |symbol| Purpose { name: "deferred call ended", program: "defer_end", symbol, lost, flags: 0 };
+            |symbol| Purpose { name: "deferred call ends", program: "defer_end", symbol, lost, flags: 0 };
         let indirect = |i: &Instruction| i.mnemonic() == Mnemonic::Call && i.op0_kind() == OpKind::Register;
 
         let purpose = end(symbol);
@@ -319,7 +319,7 @@ impl Planner<'_> {
                     Some(at) => {
                         self.place(&purpose, body.func, &body.code[at], 0, "the first jump after the call")
                     }
-                    None => self.leave_out(&purpose, "the code behind the call is not as expected"),
+                    None => self.leave_out(&purpose, "the code after the call is not as expected"),
                 }
             }
         }
@@ -353,7 +353,7 @@ impl Planner<'_> {
             .and_then(|compare| body.index_after(compare, 1, Instruction::is_jcc_short_or_near));
         match jump {
             Some(at) => self.place(&purpose, body.func, &body.code[at], 0, "the check that follows the call"),
-            None => self.leave_out(&purpose, "the code behind the call is not as expected"),
+            None => self.leave_out(&purpose, "the code after the call is not as expected"),
         }
     }
 
@@ -389,7 +389,7 @@ impl Planner<'_> {
         });
         match jump.zip(flags) {
             Some((at, flags)) => {
-                let why = "the last jump before the panic is marked recovered; its flags tell";
+                let why = "the last jump before the panic is marked recovered; its flags show whether recover succeeds";
                 self.place(&purpose, body.func, &body.code[at], flags, why);
             }
             None => self.leave_out(&purpose, "its code is not as expected"),
@@ -420,7 +420,7 @@ pub fn plan(bin: &GoBinary) -> ProbePlan {
         planner.old_defers();
     }
     planner.recover();
-    planner.start(&start("panic recovered", "recovery", "runtime.recovery", "that a panic was recovered", 0));
+    planner.start(&start("panic recovered", "recovery", "runtime.recovery", "recoveries", 0));
     planner.start(&start("throw", "throw", "runtime.throw", "throws", 0));
     planner.start(&start("fatal error", "throw", "runtime.fatal", "fatal errors", site::IS_FATAL));
     planner.start(&start("dying", "dopanic", "runtime.dopanic_m", "the stack as Go prints it", 0));
@@ -428,12 +428,12 @@ pub fn plan(bin: &GoBinary) -> ProbePlan {
     let flags = if has_fatalsignal { 0 } else { site::NO_FATALSIGNAL };
     planner.start(&start("signal", "sighandler", "runtime.sighandler", "registers at a fault", flags));
     if has_fatalsignal {
-        planner.start(&start("deadly signal", "fatalsignal", "runtime.fatalsignal", "deaths by a signal", 0));
+        planner.start(&start("fatal signal", "fatalsignal", "runtime.fatalsignal", "deaths by a signal", 0));
     } else {
         let lost = "deaths by a signal";
         planner.start(&start("dying begins", "startpanic", "runtime.startpanic_m", lost, 0));
     }
     planner.start(&start("goroutine exit", "goexit", "runtime.Goexit", "Goexit during a panic", 0));
-    planner.start(&start("process exit", "exit", "runtime.exit", "who called os.Exit", 0));
+    planner.start(&start("process exit", "exit", "runtime.exit", "the caller of os.Exit", 0));
     planner.plan
 }

@@ -22,17 +22,17 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
-    /// A report for people.
+    /// The text report.
     Text,
-    /// The document.
+    /// The incident document.
     Json,
     /// A trace for ui.perfetto.dev.
     Perfetto,
     /// Folded stacks, for flame graphs.
     Folded,
-    /// What `perf script` prints.
+    /// The output format of perf script.
     PerfScript,
-    /// The page's view of it, as one file.
+    /// A self-contained page.
     Html,
     /// OpenTelemetry's JSON: a log record and a trace.
     Otlp,
@@ -126,7 +126,7 @@ fn indented(document: &serde_json::Value) -> Result<String, RenderError> {
 }
 
 fn not_json(error: serde_json::Error) -> RenderError {
-    RenderError(format!("the document could not be written as JSON: {error}"))
+    RenderError(format!("cannot encode the document as JSON: {error}"))
 }
 
 /// The name of the incident's program.

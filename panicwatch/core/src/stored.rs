@@ -21,7 +21,7 @@ pub enum StoredError {
     #[error("it is empty: no incident was written to it")]
     Empty,
     /// The document is not valid JSON, or is truncated.
-    #[error("document {number} is damaged, {reason}; --index shows another of the {whole} that are whole")]
+    #[error("document {number} is damaged, {reason}; use --index for one of the {whole} that are complete")]
     Damaged {
         /// Number of the document, from 1.
         number: usize,
@@ -34,7 +34,7 @@ pub enum StoredError {
     #[error("it holds no incident documents: {0}")]
     NotJson(String),
     /// The document is valid JSON of another kind.
-    #[error("it is JSON, but no incident: it has no \"schema\" of {FAMILY}…")]
+    #[error("it is JSON, but not an incident: it has no \"schema\" of {FAMILY}…")]
     NoSchema,
     /// The document was written by a later panicwatch.
     #[error(
@@ -42,7 +42,7 @@ pub enum StoredError {
     )]
     OtherSchema(String),
     /// A field is missing or has the wrong type.
-    #[error("document {number} is not a whole incident: {reason}")]
+    #[error("document {number} is not a complete incident: {reason}")]
     Fields {
         /// Number of the document, from 1.
         number: usize,
@@ -50,10 +50,10 @@ pub enum StoredError {
         reason: String,
     },
     /// No document has the requested id.
-    #[error("no incident has the id {0}")]
+    #[error("no incident has the ID {0}")]
     NoSuchId(String),
     /// No document has the requested number.
-    #[error("there is no incident {number}: it has {count}")]
+    #[error("there is no incident {number}: the file has {count}")]
     NoSuchIndex {
         /// The requested number.
         number: usize,
@@ -211,9 +211,9 @@ mod tests {
         assert_eq!(read(&lines, &Pick::Last), Ok("C".to_owned()));
         assert_eq!(read(&lines, &Pick::Index(1)), Ok("A".to_owned()));
         assert_eq!(read(&lines, &Pick::Id("B".to_owned())), Ok("B".to_owned()));
-        assert_eq!(read(&lines, &Pick::Index(4)), Err("there is no incident 4: it has 3".to_owned()));
-        assert_eq!(read(&lines, &Pick::Index(0)), Err("there is no incident 0: it has 3".to_owned()));
-        assert_eq!(read(&lines, &Pick::Id("D".to_owned())), Err("no incident has the id D".to_owned()));
+        assert_eq!(read(&lines, &Pick::Index(4)), Err("there is no incident 4: the file has 3".to_owned()));
+        assert_eq!(read(&lines, &Pick::Index(0)), Err("there is no incident 0: the file has 3".to_owned()));
+        assert_eq!(read(&lines, &Pick::Id("D".to_owned())), Err("no incident has the ID D".to_owned()));
     }
 
     #[test]
@@ -224,8 +224,8 @@ mod tests {
         let error = read(&text, &Pick::Last).expect_err("it is cut");
         assert_eq!(
             error,
-            "document 4 is damaged, EOF while parsing an object at line 4 column 100; --index shows another of the 2 \
-             that are whole"
+            "document 4 is damaged, EOF while parsing an object at line 4 column 100; use --index for one of the 2 \
+             that are complete"
         );
         assert!(read(&text, &Pick::Index(2)).expect_err("cut").starts_with("document 2 is damaged"));
     }

@@ -14,13 +14,13 @@ use crate::http::{
 /// Where a daemon is.
 #[derive(Debug, Args)]
 pub struct DaemonArgs {
-    /// The daemon to ask: http://HOST:PORT, https://HOST:PORT or the path of its Unix socket
+    /// The daemon's address: http://HOST:PORT, https://HOST:PORT or the path of its Unix socket
     #[arg(long, value_name = "WHERE", default_value = client::DEFAULT)]
     daemon: String,
-    /// The file that holds the daemon's token, if it asks for one
+    /// File with the daemon's token, if it requires one
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// The certificates, PEM, of the authorities that the daemon's is checked by, instead of the system's
+    /// PEM file of CA certificates that the daemon's certificate is verified with, instead of the system's
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
 }
@@ -44,5 +44,5 @@ impl DaemonArgs {
 /// Returns a single-threaded tokio runtime for a few requests.
 pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("the system gives no descriptors")
+    runtime.context("cannot start the I/O runtime")
 }

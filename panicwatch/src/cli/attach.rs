@@ -42,10 +42,10 @@ pub struct Args {
 #[derive(Debug, ClapArgs)]
 #[group(required = true, multiple = false)]
 struct Target {
-    /// The process
+    /// Watch the process with this PID
     #[arg(long, value_name = "PID", value_parser = pid())]
     pid: Option<u32>,
-    /// Every process of this executable, present and future
+    /// Watch every process of this executable, present and future
     #[arg(long, value_name = "PATH")]
     exe: Option<PathBuf>,
 }
@@ -91,7 +91,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
         let _ = sender.send(Input::Stop);
     })?;
     let shown: Vec<String> = files.iter().map(|(_, shown)| shown.display().to_string()).collect();
-    say(&format!("watching {}; Ctrl-C ends it", shown.join(", ")));
+    say(&format!("watching {}; press Ctrl-C to stop", shown.join(", ")));
     loop {
         match session.wait() {
             Output::Incident(incident) => sink.write(&incident),
@@ -122,8 +122,8 @@ fn files(target: &Target) -> Result<Vec<(File, PathBuf)>, Exit> {
     let loaded = follow::mapped_go(pid);
     if loaded.is_empty() {
         return Err(anyhow!(
-            "{} (process {pid}) is not a Go program, and has loaded no Go library; a library that it will load is watched by \
-             panicwatch attach --exe FILE",
+            "{} (process {pid}) is not a Go program and has no Go library loaded; to watch a library that it will \
+             load, use panicwatch attach --exe FILE",
             exe.shown.display()
         )
         .into());

@@ -34,9 +34,9 @@ pub const UNABLE: u8 = 3;
 /// How incidents are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Reports for people.
+    /// Text reports.
     Text,
-    /// One JSON document a line.
+    /// One JSON document per line.
     Jsonl,
 }
 
@@ -46,10 +46,10 @@ pub struct OutputArgs {
     /// Write incidents to FILE as JSON lines instead of reporting them on standard error
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// How to write incidents [default: text on standard error, jsonl to a file]
+    /// Output format of incidents [default: text on standard error, jsonl to a file]
     #[arg(long, value_enum)]
     pub format: Option<Format>,
-    /// Print the probe plan and do nothing
+    /// Print the probe plan and exit
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -57,34 +57,34 @@ pub struct OutputArgs {
 /// Options of every command that records what happened before a panic.
 #[derive(Debug, Args)]
 pub struct RecorderArgs {
-    /// How far before a panic its timeline reaches
+    /// Length of the timeline before a panic
     #[arg(long, value_name = "DURATION", default_value = "10ms", value_parser = duration)]
     window: Duration,
-    /// Record nothing and report no timeline
+    /// Record no timeline
     #[arg(long)]
     no_timeline: bool,
-    /// How much is recorded; any level but default in full (docs/recorder.md has what each costs)
+    /// How much to record; any level but default is recorded in full (for the costs see docs/recorder.md)
     #[arg(long, value_enum, default_value_t, conflicts_with = "no_timeline")]
     level: LevelValue,
     /// Sources that are left out: switch, wakeup, migrate, signal, syscall, fault, sample, gc, assist, goroutine
     #[arg(long, value_name = "SOURCES", value_delimiter = ',', value_parser = source)]
     without: Vec<Source>,
-    /// Functions whose entries are recorded: globs, or regular expressions between slashes
+    /// Functions whose entries to record: globs, or regular expressions between slashes
     #[arg(long = "function", value_name = "PATTERN", value_parser = Pattern::parse)]
     functions: Vec<Pattern>,
-    /// Target budget: what recording may cost watched processes, in percent of their CPU time, or off. Sources are paused, the
-    /// least valuable first, while it costs more [auto: 1 with level default, off with any other]
+    /// Target budget: the most that recording may cost watched processes, in percent of their CPU time, or off. While
+    /// it costs more, sources are paused, the least valuable first [auto: 1 with level default, off with any other]
     #[arg(long, value_name = "PERCENT|off", default_value_t)]
     budget: OverheadBudget,
-    /// Host budget: what recording may cost all other processes, in percent of the machine's CPU capacity, or off
-    /// [auto: 0.5 with level default, off with any other]
+    /// Host budget: the most that recording may cost all other processes, in percent of the machine's CPU capacity, or
+    /// off [auto: 0.5 with level default, off with any other]
     #[arg(long, value_name = "PERCENT|off", default_value_t)]
     host_budget: OverheadBudget,
-    /// What recording may cost watched processes of each core, in percent, whatever the target budget allows, or off
-    /// [auto: 5 with level default, off with any other]
+    /// Core limit: the most of each core that recording may cost watched processes, in percent, whatever the target
+    /// budget allows, or off [auto: 5 with level default, off with any other]
     #[arg(long, value_name = "PERCENT|off", default_value_t)]
     core_limit: OverheadBudget,
-    /// Panics of a program that are captured a second, over some seconds; more are counted. 0: all are captured
+    /// Panics of a program to capture per second, averaged over some seconds; others are only counted. 0: capture all
     #[arg(long, value_name = "PER_SECOND", default_value_t = 200)]
     max_captures: u32,
     /// Longest time that one capture may take in the program; what is not copied by then is reported as missing
@@ -126,21 +126,21 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         "us" | "µs" => 1e-6,
         "ms" => 1e-3,
         "s" => 1.0,
-        other => return Err(format!("{other:?} is no unit of time: ns, us, ms and s are")),
+        other => return Err(format!("{other:?} is not a unit of time; use ns, us, ms or s")),
     };
     let window = Duration::try_from_secs_f64(number * unit).map_err(|error| error.to_string())?;
     if window.is_zero() {
-        return Err("longer than 0".to_owned());
+        return Err("must be longer than 0".to_owned());
     }
     if window > MAX_WINDOW {
-        return Err(format!("at most {} s", MAX_WINDOW.as_secs()));
+        return Err(format!("must be at most {} s", MAX_WINDOW.as_secs()));
     }
     Ok(window)
 }
 
 fn source(name: &str) -> Result<Source, String> {
     let names = || Source::ALL.map(Source::name).join(", ");
-    Source::of_name(name).ok_or_else(|| format!("there is no such source; there are {}", names()))
+    Source::of_name(name).ok_or_else(|| format!("there is no such source; use {}", names()))
 }
 
 impl OutputArgs {
@@ -165,7 +165,7 @@ pub(super) fn say_functions(plan: &ProbePlan, options: &recorder::Options) {
     if !plan.sites.iter().any(|site| site.program == "function") {
         let names: Vec<&str> = options.functions.iter().map(Pattern::text).collect();
         say(&format!(
-            "no function of the program is recorded for {}; panicwatch trace with the same pattern says why",
+            "no function of the program is recorded for {}; panicwatch trace with the same pattern prints why",
             names.join(", ")
         ));
     }
@@ -188,21 +188,21 @@ pub(super) fn say_counted(counted: &Counted) {
             format!("at {} ({}:{line})", escape::one_line(function), escape::one_line(file))
         }
         Some(frame) => format!("at {}", escape::one_line(&frame.function)),
-        None => "at places that no longer fitted the table".to_owned(),
+        None => "at sites beyond the table's capacity".to_owned(),
     };
     let s = if *count == 1 { "" } else { "s" };
-    say(&format!(
-        "{count} more panic{s} {at} in process {pid}: counted only, they come faster than --max-captures"
-    ));
+    say(&format!("{count} more panic{s} {at} in process {pid}: counted only, they exceed --max-captures"));
 }
 
 /// Returns "; 2 programs that it started ended before …", or an empty string.
 pub(super) fn unread(unseen: &Unseen) -> String {
     match unseen.unread {
         0 => String::new(),
-        1 => "; a program that it started ended before its file could be read: whether that was Go is not known".to_owned(),
+        1 => "; a program that it started exited before its file could be read: whether it was a Go program is \
+              unknown".to_owned(),
         n => format!(
-            "; {n} programs that it started ended before their files could be read: whether those were Go is not known"
+            "; {n} programs that it started exited before their files could be read: whether they were Go programs is \
+             unknown"
         ),
     }
 }
@@ -216,8 +216,8 @@ pub(super) fn say_late(unseen: &Unseen) {
         unseen.late_files.iter().map(|file| escape::one_line(&file.to_string_lossy())).collect();
     let (processes, their) = if unseen.late == 1 { ("process", "its") } else { ("processes", "their") };
     say(&format!(
-        "{} {processes} with Go code had begun before {their} probes were attached: panics before that are not known ({}); \
-         panicwatch attach --exe FILE attaches before the start",
+        "{} {processes} with Go code started before {their} probes were attached: panics before that were missed \
+         ({}); to attach before the start, use panicwatch attach --exe FILE",
         unseen.late,
         files.join(", ")
     ));
@@ -251,7 +251,7 @@ pub fn say_usage(error: &clap::Error, parse: impl Fn(Vec<String>) -> Result<(), 
     if let Err(same) = parse(safe) {
         let _ = same.print();
     } else {
-        say("the arguments have characters that cannot be meant; panicwatch --help shows the usage");
+        say("the arguments have invalid characters; see panicwatch --help");
     }
     USAGE
 }
@@ -319,13 +319,13 @@ pub(super) fn named(program: impl AsRef<OsStr>) -> Result<(), Exit> {
 pub(super) fn unreadable(pid: u32, error: io::Error) -> Exit {
     match error.kind() {
         io::ErrorKind::PermissionDenied => unable(anyhow!(
-            "process {pid} belongs to another user; run as root, or grant CAP_SYS_PTRACE (panicwatch doctor tells more)"
+            "process {pid} belongs to another user; run as root, or grant CAP_SYS_PTRACE (see panicwatch doctor)"
         )),
         io::ErrorKind::NotFound if Path::new("/proc").join(pid.to_string()).exists() => {
-            anyhow!("process {pid} has no executable: it is part of the kernel, or has ended").into()
+            anyhow!("process {pid} has no executable: it is a kernel thread, or has exited").into()
         }
         io::ErrorKind::NotFound => anyhow!("there is no process {pid}").into(),
-        _ => anyhow!(error).context(format!("process {pid} cannot be read")).into(),
+        _ => anyhow!(error).context(format!("cannot read process {pid}")).into(),
     }
 }
 
@@ -358,7 +358,7 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
 pub(super) fn print_own(bytes: &[u8]) -> anyhow::Result<()> {
     match io::stdout().write_all(bytes) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("standard output cannot be written to"),
+        result => result.context("cannot write to standard output"),
     }
 }
 

@@ -11,21 +11,21 @@ use crate::{
     daemon::{self, Daemon, StartError, log},
 };
 
-/// Watch all Go programs of this host: store, export and show what they panic of
+/// Watch all Go programs of this host: store, export and show their panics
 ///
-/// docs/daemon.md tells more.
+/// See docs/daemon.md.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Args {
-    /// The configuration, TOML; without it every default holds
+    /// Configuration file (TOML) [default: none, every key has its default]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Only say what is wrong with the configuration
+    /// Check the configuration and exit
     #[arg(long)]
     check: bool,
-    /// Listen here instead of where the configuration says; several times for several addresses
+    /// Address to listen on instead of the configuration's; can be repeated
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     listen: Vec<String>,
-    /// Keep incidents here instead of where the configuration says
+    /// Directory of the incident store instead of the configuration's
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
 }
@@ -76,7 +76,7 @@ fn check(args: &Args) -> Result<i32, Exit> {
     }
     refuse(&checked)?;
     let name = args.config.as_ref().map_or("the defaults".to_owned(), |path| path.display().to_string());
-    print(&format!("{name}: in order\n"))?;
+    print(&format!("{name}: valid\n"))?;
     Ok(0)
 }
 

@@ -5,10 +5,10 @@ use clap::{Args as ClapArgs, ValueEnum};
 use super::common::{Exit, print, stdout_style};
 use crate::doctor::{Facts, diagnose, json, text};
 
-/// Say what this machine allows, and what to do about the rest
+/// Check what this machine allows, and print the remedy for what it does not
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// How to write it
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }

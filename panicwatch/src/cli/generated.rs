@@ -12,10 +12,10 @@ use super::{
     manual,
 };
 
-/// Print a shell's completions, to be loaded by it
+/// Print a shell's completion script
 #[derive(Debug, ClapArgs)]
 pub struct CompletionsArgs {
-    /// Which shell
+    /// The shell
     #[arg(value_enum)]
     shell: Shell,
 }
@@ -23,7 +23,7 @@ pub struct CompletionsArgs {
 /// Print the manual page
 #[derive(Debug, ClapArgs)]
 pub struct ManArgs {
-    /// Write a page for each command into this folder, which exists, instead
+    /// Write a page for each command into this existing directory instead
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
 }
@@ -49,7 +49,7 @@ pub fn man(command: Command, args: &ManArgs) -> Result<i32, Exit> {
         Some(dir) => manual::write_pages(command, dir)
             .with_context(|| format!("cannot write manual pages to {}", dir.display()))?,
         None => {
-            let page = manual::page(command, "").context("the page cannot be made")?;
+            let page = manual::page(command, "").context("cannot render the manual page")?;
             print_own(&page)?;
         }
     }

@@ -37,13 +37,13 @@ pub struct Args {
     /// Write the trace to FILE instead of standard error
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// How to write it; perfetto is for ui.perfetto.dev
+    /// Output format; perfetto is for ui.perfetto.dev
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
     /// Sort packages by the time they take, slowest first
     #[arg(long)]
     slowest: bool,
-    /// Print the probe plan and do nothing
+    /// Print the probe plan and exit
     #[arg(long)]
     dry_run: bool,
     /// The program and its arguments; options after PROGRAM are the program's
@@ -66,7 +66,8 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     let Some(program) = args.command.first() else { return Ok(2) };
     common::named(program)?;
     if args.format == Format::Perfetto && args.output.is_none() {
-        let error = anyhow!("--format perfetto is not for a terminal: say where to with -o FILE");
+        let error =
+            anyhow!("--format perfetto is binary: cannot write it to a terminal; name a file with -o FILE");
         return Err(common::usage(error));
     }
     let path = launch::resolve(program)?;
@@ -88,7 +89,9 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
             Output::Aside(_) | Output::Tick => {}
             Output::Init(collected, binary) => {
                 if armed.is_none() {
-                    say(&format!("{program} is not a Go program; this is the first that it started"));
+                    say(&format!(
+                        "{program} is not a Go program; tracing the first Go program that it started"
+                    ));
                 }
                 // The program continues, and so does panicwatch.
                 if let Err(error) = writer.trace(&collected, &binary) {
@@ -169,7 +172,7 @@ impl Writer {
                 if self.slowest {
                     trace.packages = trace.slowest().into_iter().cloned().collect();
                 }
-                let text = crate::json::to_string(trace).context("the trace could not be written as JSON")?;
+                let text = crate::json::to_string(trace).context("cannot encode the trace as JSON")?;
                 (text + "\n").into_bytes()
             }
             Format::Perfetto => init_trace::perfetto::encode(trace, Some(clock::measure().offset_ns)),
@@ -186,18 +189,18 @@ impl Writer {
 /// Explains why there is no trace.
 fn nothing_traced(program: &str, is_go: bool, unseen: &Unseen) -> String {
     match (is_go, unseen) {
-        (true, _) => format!("{program} ended before any Go code of it ran: there is nothing to trace"),
+        (true, _) => format!("{program} exited before any of its Go code ran: there is nothing to trace"),
         (false, Unseen { late: 1.., .. }) => format!(
-            "{program} is not a Go program, and the Go programs that it started were found only after they had begun: their \
-             initialisation was not seen"
+            "{program} is not a Go program, and the Go programs that it started were found only after their start: \
+             their initialization was missed"
         ),
         (false, Unseen { ran_go: true, .. }) => {
             format!(
-                "the Go program that {program} started ended before any Go code of it ran: there is nothing to trace"
+                "the Go program that {program} started exited before any of its Go code ran: there is nothing to trace"
             )
         }
         (false, _) => format!(
-            "{program} is not a Go program, and it was not seen to start one: there is nothing to trace{}",
+            "{program} is not a Go program, and was not seen to start one: there is nothing to trace{}",
             common::unread(unseen)
         ),
     }
@@ -213,6 +216,6 @@ fn report(incident: &Incident) {
 fn written(result: io::Result<()>) -> anyhow::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("writing the trace failed"),
+        result => result.context("cannot write the trace"),
     }
 }

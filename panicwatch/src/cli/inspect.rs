@@ -13,12 +13,12 @@ use crate::{
     plan,
 };
 
-/// Say what a Go binary is, and which probes can be placed in it
+/// Describe a Go binary and the probes that can be placed in it
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     #[command(flatten)]
     target: Target,
-    /// How to write it
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
@@ -26,10 +26,10 @@ pub struct Args {
 #[derive(Debug, ClapArgs)]
 #[group(required = true, multiple = false)]
 struct Target {
-    /// The file
+    /// The binary to describe
     #[arg(value_name = "BINARY")]
     binary: Option<PathBuf>,
-    /// What this process runs, also when the file was deleted or replaced, and where it has it
+    /// Describe what this process runs, even if the file was deleted or replaced, and where it is mapped
     #[arg(long, value_name = "PID", value_parser = pid())]
     pid: Option<u32>,
 }

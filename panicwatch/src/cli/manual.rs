@@ -69,8 +69,8 @@ fn own_sections(sections: &Sections) -> Roff {
     }
     for (heading, entries, none) in [
         ("EXIT STATUS", sections.exit_status, ""),
-        ("FILES", sections.files, "None but those that are named on the command line."),
-        ("ENVIRONMENT", sections.environment, "No variable changes what this command does."),
+        ("FILES", sections.files, "Only those named on the command line."),
+        ("ENVIRONMENT", sections.environment, "No variable affects this command."),
     ] {
         roff.control("SH", [heading]);
         if entries.is_empty() {

@@ -28,10 +28,10 @@ pub struct Args {
     output: OutputArgs,
     #[command(flatten)]
     recorder: RecorderArgs,
-    /// When PROGRAM has ended, go on until the programs that it left running have ended too, or until Ctrl-C
+    /// After PROGRAM has exited, watch until the programs that it left running have exited too, or until Ctrl-C
     #[arg(long)]
     wait: bool,
-    /// Have the kernel kill PROGRAM (SIGKILL) if panicwatch is killed; without it PROGRAM then runs on unwatched
+    /// Have the kernel kill PROGRAM (SIGKILL) if panicwatch is killed; otherwise PROGRAM then continues unwatched
     #[arg(long)]
     kill_on_exit: bool,
     /// The program and its arguments; options after PROGRAM are the program's
@@ -87,7 +87,7 @@ fn finish(session: &Session, sink: &mut Sink, program: &str, is_go: bool) {
     let unseen = session.unseen();
     if !is_go && !unseen.ran_go {
         say(&format!(
-            "{program} is not a Go program, and it was not seen to start one or to load Go code: nothing was watched{}",
+            "{program} is not a Go program, and was not seen to start one or to load Go code: nothing was watched{}",
             common::unread(&unseen)
         ));
     } else if unseen.unread > 0 {
@@ -118,8 +118,9 @@ fn still_running(left: &[Process]) -> String {
     let (programs, run) = if left.len() == 1 { ("a Go program", "runs") } else { ("Go programs", "run") };
     let first = left.first().map_or(0, |process| process.pid);
     format!(
-        "{programs} that it started still {run}, and no longer watched: {}{more}; panicwatch attach --pid {first} watches it, \
-         run --wait stays until all have ended",
+        "{programs} that it started still {run}, no longer watched: {}{more}; panicwatch attach --pid {first} watches \
+         it, \
+         run --wait waits until all have exited",
         named.join(", ")
     )
 }

@@ -22,23 +22,22 @@ use crate::{
 
 /// Show a stored incident
 ///
-/// The same document gives the same bytes on every machine; on a terminal, text fits its width.
+/// The output depends on the document only; on a terminal, text fits its width.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// What `-o` of run or attach wrote: an incident document or JSON lines; - for standard input. Or the ID of an incident that a
-    /// daemon stored
+    /// File that `-o` of run or attach wrote (an incident document or JSON lines), - for standard input, or the ID of
+    /// an incident that a daemon stored
     #[arg(value_name = "FILE|ID")]
     file: PathBuf,
     #[command(flatten)]
     daemon: DaemonArgs,
-    /// How to show it. perfetto is for ui.perfetto.dev; folded and perf-script are for flame graphs and other readers of
-    /// perf's output; otlp is OpenTelemetry's JSON, a log record and a trace; html is a page that needs nothing else
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     format: FormatValue,
     /// Of several incidents, the one with this id
     #[arg(long, value_name = "ID", conflicts_with = "index")]
     id: Option<String>,
-    /// Of several incidents, the one with this number, from 1 [default: the last]
+    /// Show the incident with this number, counted from 1 [default: the last]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     index: Option<u64>,
     /// Write to FILE instead of standard output
@@ -52,7 +51,8 @@ pub struct Args {
 /// Status 1 when the incident does not exist or cannot be read, 2 when a binary file would be written to a terminal.
 pub fn run(args: &Args) -> Result<i32, Exit> {
     if args.format == FormatValue::Perfetto && args.output.is_none() && io::stdout().is_terminal() {
-        let error = anyhow!("--format perfetto is not for a terminal: say where to with -o FILE");
+        let error =
+            anyhow!("--format perfetto is binary: cannot write it to a terminal; name a file with -o FILE");
         return Err(common::usage(error));
     }
     let name = args.file.display().to_string();
@@ -66,7 +66,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     let (incident, document) = stored.read(&pick).with_context(|| name.clone())?;
     if pick == Pick::Last && stored.count() > 1 {
         say(&format!(
-            "{name} has {} incidents, this is the last; --index or --id shows another",
+            "{name} has {} incidents, this is the last; to show another, use --index or --id",
             stored.count()
         ));
     }
@@ -80,12 +80,13 @@ fn read(args: &Args) -> Result<Vec<u8>, Exit> {
     let path = &*args.file;
     if path == Path::new("-") {
         let mut bytes = Vec::new();
-        io::stdin().read_to_end(&mut bytes).context("standard input cannot be read")?;
+        io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
         return Ok(bytes);
     }
     match std::fs::metadata(path) {
         Ok(meta) if !meta.is_file() => Err(anyhow!(
-            "cannot read {}: it is not a regular file; what a pipe holds is shown from standard input: panicwatch show -",
+            "cannot read {}: it is not a regular file; to show what a pipe holds, use standard input: panicwatch show \
+             -",
             path.display()
         )
         .into()),
@@ -98,8 +99,8 @@ fn read(args: &Args) -> Result<Vec<u8>, Exit> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => match path.to_str() {
             Some(id) if ulid::Ulid::from_string(id).is_ok() => stored(&args.daemon, id),
             _ => Err(anyhow!(
-                "there is no file {}, and it is no incident's id; an incident is shown from the file that -o of run or attach \
-                 wrote, or by its id from a daemon",
+                "there is no file {}, and it is not an incident ID; give a file that -o of run or attach wrote, or \
+                 the ID of an incident that a daemon stored",
                 path.display()
             )
             .into()),
@@ -115,11 +116,11 @@ fn stored(daemon: &DaemonArgs, id: &str) -> Result<Vec<u8>, Exit> {
     answer.map_err(|error| {
         let context = match &error {
             client::Error::NotFound(_) => {
-                format!("there is no file {id}, and no incident of that id at {}", client.place())
+                format!("there is no file {id}, and no incident with this ID at {}", client.place())
             }
             // A mistyped file name may look like an ID.
             client::Error::Connection { .. } => format!("there is no file {id}"),
-            _ => format!("incident {id} cannot be shown"),
+            _ => format!("cannot show incident {id}"),
         };
         anyhow!(error).context(context).into()
     })
@@ -129,7 +130,7 @@ fn write(output: Option<&Path>, bytes: &[u8]) -> anyhow::Result<()> {
     let Some(path) = output else {
         return match io::stdout().write_all(bytes).and_then(|()| io::stdout().flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            result => result.context("standard output cannot be written to"),
+            result => result.context("cannot write to standard output"),
         };
     };
     let cannot = || format!("cannot write to {}", path.display());

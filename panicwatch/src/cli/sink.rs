@@ -55,7 +55,8 @@ impl Sink {
             Err(error) => {
                 if self.lost == 0 {
                     say(&format!(
-                        "writing an incident failed: {error}; watching goes on, incidents that cannot be written are counted"
+                        "cannot write an incident: {error}; watching continues, incidents that cannot be written are \
+                         counted"
                     ));
                 }
                 self.lost += 1;

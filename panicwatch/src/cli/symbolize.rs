@@ -27,47 +27,47 @@ use crate::{
     },
 };
 
-/// Say which function and line an address is, with everything inlined there
+/// Resolve addresses to functions and lines, including inlined calls
 ///
 /// An address is hexadecimal (0x47e2d3, 47e2d3, as in tracebacks and core dumps), a function with an offset
 /// (main.f+0x28), or an offset from the start of the file's mapping (app+0x7e2d3). Without any, they are read from
 /// standard input, one a line.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// The binary, unless --pid or --kernel names it; then the addresses
+    /// The binary, unless --pid or --kernel is given; then the addresses
     #[arg(value_name = "BINARY] [ADDRESS")]
     words: Vec<String>,
-    /// Addresses of this running process
+    /// Resolve addresses of this running process
     #[arg(long, value_name = "PID", value_parser = pid(), conflicts_with_all = ["kernel", "load_address"])]
     pid: Option<u32>,
-    /// Addresses of the running kernel
+    /// Resolve addresses of the running kernel
     #[arg(long, conflicts_with_all = ["asm", "raised_by", "load_address"])]
     kernel: bool,
     /// A kernel image with debug information, for files and lines
     #[arg(long, value_name = "FILE", requires = "kernel")]
     vmlinux: Option<PathBuf>,
-    /// The lowest address a position-independent program was mapped at, in hexadecimal
+    /// The lowest address at which a position-independent program was mapped, in hexadecimal
     #[arg(long, value_name = "ADDRESS")]
     load_address: Option<String>,
-    /// The addresses are return addresses, as in tracebacks: look up the calls before them
+    /// Treat the addresses as return addresses, as in tracebacks: resolve the calls before them
     #[arg(long = "return")]
     returns: bool,
     /// Print the instructions around each address
     #[arg(long)]
     asm: bool,
-    /// Say what raises a panic there, and what it compares; for a function without an offset, everywhere in it
+    /// Print what raises a panic there, and what it compares; for a function without an offset, everywhere in it
     #[arg(long)]
     raised_by: bool,
-    /// How to write it
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// A line for each frame.
+    /// One line per frame.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -92,7 +92,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn of_kernel(args: &Args, out: &mut dyn Write) -> Result<(), Exit> {
-    let kallsyms = fs::read_to_string("/proc/kallsyms").context("the kernel's symbols cannot be read")?;
+    let kallsyms = fs::read_to_string("/proc/kallsyms").context("cannot read the kernel's symbols")?;
     // A kernel without loadable modules has no such file.
     let modules = fs::read_to_string("/proc/modules").unwrap_or_default();
     let mut kernel = Kernel::parse(&kallsyms, &modules).map_err(|error| match error {
@@ -233,7 +233,7 @@ impl Args {
     fn loaded_at(&self) -> Result<Option<u64>, Exit> {
         let parsed = |text: &String| match request::parse(text, "") {
             Ok(Request::Address(address)) => Ok(address),
-            _ => Err(usage(anyhow!("--load-address {text:?} is no hexadecimal address"))),
+            _ => Err(usage(anyhow!("--load-address {text:?} is not a hexadecimal address"))),
         };
         self.load_address.as_ref().map(parsed).transpose()
     }
@@ -255,9 +255,7 @@ impl Args {
                 let mut source = SourceFiles::default();
                 answer.text(&mut |file, line| source.line(file, line))
             }
-            Format::Json => {
-                crate::json::to_string(answer).context("an answer could not be written as JSON")? + "\n"
-            }
+            Format::Json => crate::json::to_string(answer).context("cannot encode an answer as JSON")? + "\n",
         };
         Ok(out.write_all(text.as_bytes())?)
     }

@@ -33,17 +33,17 @@ const BEAT: Duration = Duration::from_millis(100);
 /// Rows that PageUp and PageDown scroll.
 const PAGE: isize = 10;
 
-/// Show live what a daemon watches: groups with their rates, incidents, processes, its health
+/// Show live what a daemon watches: groups with their rates, incidents, processes, and the daemon's health
 ///
-/// Keys are shown below. Where standard output is no terminal, one picture is printed as text.
+/// The bottom line shows the keys. If standard output is not a terminal, one snapshot is printed as text.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     #[command(flatten)]
     daemon: DaemonArgs,
-    /// Print one picture as text and end
+    /// Print one snapshot as text and exit
     #[arg(long)]
     once: bool,
-    /// Between two pictures
+    /// Time between two snapshots
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
     interval: Duration,
 }
@@ -51,7 +51,7 @@ pub struct Args {
 /// Parses the refresh interval: at least a tenth of a second, because each refresh takes five requests to the daemon.
 fn interval(text: &str) -> Result<Duration, String> {
     let interval = common::duration(text)?;
-    if interval < BEAT { Err(format!("at least {} ms", BEAT.as_millis())) } else { Ok(interval) }
+    if interval < BEAT { Err(format!("must be at least {} ms", BEAT.as_millis())) } else { Ok(interval) }
 }
 
 /// Shows the status until q is pressed.
@@ -67,14 +67,14 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     }
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, stop.clone()).context("signals cannot be listened to")?;
+        signal_hook::flag::register(signal, stop.clone()).context("cannot install signal handlers")?;
     }
     let (pictures, now) = asker(client, args.interval)?;
     // From here on we own the terminal; it is restored on a panic as well.
-    let mut terminal = ratatui::try_init().context("the terminal cannot be used")?;
+    let mut terminal = ratatui::try_init().context("cannot use the terminal")?;
     let result = show(&mut terminal, &pictures, &now, &stop);
     ratatui::restore();
-    result.context("the terminal failed")?;
+    result.context("cannot draw on the terminal")?;
     Ok(0)
 }
 

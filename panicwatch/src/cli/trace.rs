@@ -31,11 +31,11 @@ use crate::{
     },
 };
 
-/// Show calls of functions as they happen: who, when, how deep, with what
+/// Trace function calls live: time, goroutine, depth, arguments, results
 ///
-/// A pattern is a glob of a function's whole name (main.*, "net/http.(*conn).serve"), whose * stands for any text, or a
-/// regular expression between slashes (/^main\.(get|put)/). Functions of the standard library and unexported ones are
-/// functions like others; inlined calls leave no trace.
+/// A pattern is a glob of a function's full name (main.*, "net/http.(*conn).serve"), in which * matches any text, or a
+/// regular expression between slashes (/^main\.(get|put)/). Unexported functions and those of the standard library
+/// match too; inlined calls cannot be traced.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     /// Functions to trace
@@ -43,7 +43,7 @@ pub struct Args {
     patterns: Vec<String>,
     #[command(flatten)]
     target: target::TargetArgs,
-    /// Count the calls of each function, and show the counts at the end instead of the calls: cheaper
+    /// Only count the calls of each function, and print the counts at the end: cheaper
     #[arg(long, conflicts_with_all = [
         "args", "results", "stack", "exits", "duration", "min_duration", "conditions", "buffer",
     ])]
@@ -51,41 +51,41 @@ pub struct Args {
     /// Show arguments with their values
     #[arg(long)]
     args: bool,
-    /// Show results with their values; needs exits
+    /// Show results with their values; implies --exits
     #[arg(long)]
     results: bool,
     /// Show the callers
     #[arg(long)]
     stack: bool,
-    /// Show returns, and calls that a panic unwinds; some thirty times dearer than entries alone
+    /// Show returns, and calls that a panic unwinds; costs some thirty times as much as entries alone
     #[arg(long)]
     exits: bool,
-    /// Show how long calls take; needs exits
+    /// Show how long calls take; implies --exits
     #[arg(long)]
     duration: bool,
-    /// Only calls on this goroutine
+    /// Show only calls on this goroutine
     #[arg(long, value_name = "ID")]
     goroutine: Option<u64>,
-    /// Only calls that take at least this long (10us, 5ms, 1s), told when they are over; needs exits
+    /// Show only calls that take at least this long (10us, 5ms, 1s), when they end; implies --exits
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     min_duration: Option<Duration>,
-    /// Only calls whose parameter NAME meets the condition NAME==VALUE, with one of == != < <= > >= contains; may be
-    /// given several times
+    /// Show only calls whose parameter NAME meets the condition NAME==VALUE; operators are == != < <= > >= contains;
+    /// can be repeated
     #[arg(long = "where", value_name = "CONDITION", value_parser = Condition::parse)]
     conditions: Vec<Condition>,
-    /// Detach from functions, the most expensive first, when tracing costs more than this share of one CPU
+    /// Detach from functions, the most expensive first, when tracing costs more than this percentage of one CPU
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     budget: Option<u32>,
     /// Write to FILE, as JSON lines unless --format says otherwise
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// How to write [default: text, jsonl to a file]; perfetto is for ui.perfetto.dev
+    /// Output format [default: text, jsonl to a file]; perfetto is for ui.perfetto.dev
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Megabytes for events that wait to be written: a power of two
+    /// Buffer for events that are not written yet, in megabytes: a power of two
     #[arg(long, value_name = "MB", default_value = "64", value_parser = megabytes)]
     buffer: u32,
-    /// Print which functions would be traced, where and at what price, and do nothing
+    /// Print which functions would be traced, where and at what cost, and exit
     #[arg(long)]
     dry_run: bool,
     /// The program to start, and its arguments
@@ -126,7 +126,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 fn megabytes(text: &str) -> Result<u32, String> {
     let power = |n: &u32| n.is_power_of_two() && *n <= 1024;
-    text.parse().ok().filter(power).ok_or_else(|| "a power of two up to 1024".to_owned())
+    text.parse().ok().filter(power).ok_or_else(|| "must be a power of two, at most 1024".to_owned())
 }
 
 /// Traces until Ctrl-C, or until the process ends; returns the exit status of a program that was started here.
@@ -138,11 +138,13 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     let patterns: Result<Vec<Pattern>, _> = args.patterns.iter().map(|text| Pattern::parse(text)).collect();
     let patterns = patterns.map_err(usage)?;
     if args.format == Some(Format::Perfetto) && args.output.is_none() {
-        return Err(usage(anyhow!("--format perfetto is not for a terminal: say where to with -o FILE")));
+        return Err(usage(anyhow!(
+            "--format perfetto is binary: cannot write it to a terminal; name a file with -o FILE"
+        )));
     }
     if args.format == Some(Format::Perfetto) && args.count {
         return Err(usage(anyhow!(
-            "--format perfetto shows calls, and --count shows none: leave one of them out"
+            "--format perfetto needs the calls, which --count does not record; leave out one of the two"
         )));
     }
     let target = Target::find(&args.target, &args.command)?;
@@ -150,7 +152,8 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     let wanted = Wanted { exits: args.exits(), arguments: args.arguments() };
     let plan = plan(&bin, &patterns, wanted)?;
     if !args.conditions.is_empty() {
-        let (values, _) = Values::read(&bin, &plan.functions).context("--where needs the arguments")?;
+        let (values, _) =
+            Values::read(&bin, &plan.functions).context("cannot read the arguments that --where needs")?;
         let parameters = values.parameters();
         args.conditions.iter().try_for_each(|condition| condition.check(&parameters)).map_err(usage)?;
     }
@@ -168,7 +171,7 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     tracing.attach(&plan, (&target.file, target.shown.as_path())).map_err(unable)?;
     for (function, reason) in tracing.refused() {
         if let Some(function) = plan.functions.get(*function as usize) {
-            say(&format!("{} is not traced in full: {reason}", function.name));
+            say(&format!("{} is traced only in part: {reason}", function.name));
         }
     }
     let stop = Stop::new()?;
@@ -192,8 +195,8 @@ fn plan(bin: &GoBinary, patterns: &[Pattern], wanted: Wanted) -> Result<TracePla
     let error = match plan.refused.first() {
         Some((name, reason)) => anyhow!("{name} cannot be traced: {reason}"),
         None => anyhow!(
-            "no function of the program matches {}; a name has its whole package path, and what the compiler inlined \
-             everywhere is no function any more (go build -gcflags=-l keeps it)",
+            "no function of the program matches {}; names include the full package path, and the binary has no \
+             function for one inlined at every call (go build -gcflags=-l keeps them)",
             texts.join(" or ")
         ),
     };
@@ -204,11 +207,11 @@ fn plan(bin: &GoBinary, patterns: &[Pattern], wanted: Wanted) -> Result<TracePla
 fn tell_price(plan: &TracePlan, args: &Args, HitPrices { emulated_ns, stepped_ns }: HitPrices) {
     let cost = |(emulated, stepped): (usize, usize)| match (emulated, stepped) {
         (0, 0) => "no sites".to_owned(),
-        (_, 0) => format!("{emulated} sites at some {emulated_ns} ns a hit"),
-        (0, _) => format!("{stepped} sites at some {stepped_ns} ns a hit"),
+        (_, 0) => format!("{emulated} sites at about {emulated_ns} ns per hit"),
+        (0, _) => format!("{stepped} sites at about {stepped_ns} ns per hit"),
         _ => format!(
-            "{emulated} sites at some {emulated_ns} ns a hit and {stepped} at some {stepped_ns} ns, where the kernel \
-             must step over the instruction"
+            "{emulated} sites at about {emulated_ns} ns per hit and {stepped} at about {stepped_ns} ns, where the \
+             kernel must single-step the instruction"
         ),
     };
     let entries = cost(plan.prices(|tells| tells == Tells::Entry));
@@ -223,7 +226,7 @@ fn tell_price(plan: &TracePlan, args: &Args, HitPrices { emulated_ns, stepped_ns
         say(&format!("{name} is not traced: {reason}"));
     }
     if plan.refused.len() > FEW {
-        say(&format!("{} more are not traced; --dry-run lists them", plan.refused.len() - FEW));
+        say(&format!("{} more functions are not traced; --dry-run lists them", plan.refused.len() - FEW));
     }
     let missing = plan.functions.iter().filter_map(|f| Some((&f.name, f.exits_missing?)));
     for (name, reason) in missing.clone().take(FEW) {
@@ -246,13 +249,13 @@ fn reads<'a>(args: &Args, bin: &'a GoBinary, plan: &TracePlan) -> Result<(Option
             say(&format!("arguments and results are not shown: {error}"));
             return Ok((None, reads));
         }
-        Err(error) => return Err(anyhow!(error).context("--where needs the arguments").into()),
+        Err(error) => {
+            return Err(anyhow!(error).context("cannot read the arguments that --where needs").into());
+        }
     };
     let unknown = values.unknown();
     if unknown > 0 {
-        say(&format!(
-            "of {unknown} functions the debug information does not say what they take: assembly, as a rule"
-        ));
+        say(&format!("the debug information lacks the parameters of {unknown} functions, usually assembly"));
     }
     reads.entries = args.arguments().then_some(lists.entries);
     reads.exits = args.results.then_some(lists.exits);
@@ -315,7 +318,7 @@ fn follow(
     }
     let written = output.finish(&summary, args.count);
     if !args.count {
-        say(&text::summary(&summary, args.exits()));
+        text::summary(&summary, args.exits()).lines().for_each(say);
     }
     Ok(written?)
 }

@@ -18,7 +18,7 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     for name in &recorder.without {
         if Source::of_name(name).is_none() {
             let names = Source::ALL.map(Source::name).join(", ");
-            wrong("recorder.without", format!("there is no source {name}; there are {names}"));
+            wrong("recorder.without", format!("there is no source {name}; use {names}"));
         }
     }
     for function in &recorder.functions {
@@ -33,20 +33,20 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     ];
     for (key, _, of) in budgets.into_iter().filter(|(_, budget, _)| !budget.is_possible()) {
         let what = key.trim_start_matches("recorder.").replace('_', " ");
-        wrong(key, format!("the {what} is a percentage of {of}: more than 0, at most 100, or \"off\""));
+        wrong(key, format!("the {what} must be a percentage of {of}: more than 0, at most 100, or \"off\""));
     }
     if let Err(reason) = check_capture_time(recorder.max_capture_time.0) {
         wrong("recorder.max_capture_time", reason);
     }
     if recorder.window.0.is_zero() || recorder.window.0.as_secs() > 60 {
-        wrong("recorder.window", "a window is longer than 0 and at most 60 s".to_owned());
+        wrong("recorder.window", "a window must be longer than 0 and at most 60 s".to_owned());
     }
     if config.store.path.is_empty() {
         wrong("store.path", "the store needs a directory".to_owned());
     }
     http(config, &mut wrong);
     if !config.otlp.endpoint.is_empty() && !is_url(&config.otlp.endpoint) {
-        wrong("otlp.endpoint", "the endpoint is a URL that begins with http:// or https://".to_owned());
+        wrong("otlp.endpoint", "the endpoint must be a URL that begins with http:// or https://".to_owned());
     }
     hooks(config, &mut wrong);
     found
@@ -64,13 +64,13 @@ fn http(config: &Config, wrong: &mut impl FnMut(&str, String)) {
         if address.to_socket_addrs().is_err() {
             wrong(
                 &format!("http.listen[{i}]"),
-                format!("{address:?} is no address; write it as 127.0.0.1:9464 or [::1]:9464"),
+                format!("{address:?} is not an address; write it as 127.0.0.1:9464 or [::1]:9464"),
             );
         }
     }
     let is_base = |url: &str| is_url(url) && !url.contains(['?', '#', '<', '>', '|', '"']);
     if !http.external_url.is_empty() && !is_base(&http.external_url) {
-        let what = "the external URL begins with http:// or https://, and has neither query nor fragment";
+        let what = "the external URL must begin with http:// or https://, without query and fragment";
         wrong("http.external_url", what.to_owned());
     }
     if http.tls.cert.is_empty() != http.tls.key.is_empty() {
@@ -91,22 +91,22 @@ fn hooks(config: &Config, wrong: &mut impl FnMut(&str, String)) {
         } else if !hook.name.chars().all(is_name) {
             wrong(&of("name"), "a hook needs a name of letters, digits, dots and dashes".to_owned());
         } else if names.contains(&&hook.name) {
-            wrong(&of("name"), format!("there are two hooks of the name {}", hook.name));
+            wrong(&of("name"), format!("there are two hooks with the name {}", hook.name));
         }
         names.push(&hook.name);
         if hook.command.is_empty() == hook.url.is_empty() {
             wrong(&format!("hook[{i}]"), format!("hook {} needs either a command or a url", hook.name));
         }
         if !hook.url.is_empty() && !is_url(&hook.url) {
-            wrong(&of("url"), "a url begins with http:// or https://".to_owned());
+            wrong(&of("url"), "a url must begin with http:// or https://".to_owned());
         }
         if hook.concurrency == 0 {
-            wrong(&of("concurrency"), "a hook that may not be called once is of no use".to_owned());
+            wrong(&of("concurrency"), "concurrency must be at least 1".to_owned());
         }
         let processes = of("processes");
         selectors(&hook.processes, &processes, wrong);
         if hook.processes.iter().any(|selector| !selector.cgroup.is_empty() || !selector.user.is_empty()) {
-            let what = "an incident does not tell cgroup and user, so a hook cannot go by them";
+            let what = "an incident has no cgroup and user, so a hook cannot select by them";
             wrong(&processes, what.to_owned());
         }
     }

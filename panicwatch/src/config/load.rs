@@ -241,7 +241,7 @@ fn nearest(key: &str, schema: &Table) -> String {
     let near = schema.keys().map(|known| (strsim::jaro_winkler(key, known), known));
     let best = near.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(likeness, _)| *likeness > 0.7);
     best.map_or_else(
-        || format!("; there are {}", schema.keys().cloned().collect::<Vec<_>>().join(", ")),
+        || format!("; the keys are {}", schema.keys().cloned().collect::<Vec<_>>().join(", ")),
         |(_, known)| format!("; did you mean {known}?"),
     )
 }
@@ -261,7 +261,7 @@ fn set(
         |known: &&String| name.strip_prefix(known.as_str()).is_some_and(|rest| rest.starts_with('_'));
     let Some(first) = schema.keys().find(of_table) else { return Ok(None) };
     let Some(Value::Table(keys)) = schema.get(first) else {
-        return Err(format!("[[{first}]] cannot be set by the environment; write it into the file"));
+        return Err(format!("[[{first}]] cannot be set by an environment variable; set it in the file"));
     };
     let rest = &name[first.len() + 1..];
     // `PANICWATCH_RECORDER_SLOTS` and the like configure the recorder itself.
@@ -270,7 +270,7 @@ fn set(
     }
     let path = place::join(path, first);
     let inner = table.entry(first.clone()).or_insert_with(|| Value::Table(Table::new()));
-    let Some(inner) = inner.as_table_mut() else { return Err(format!("{first} is no table")) };
+    let Some(inner) = inner.as_table_mut() else { return Err(format!("{first} is not a table")) };
     if let Some(known) = keys.get(rest).filter(|known| !known.is_table()) {
         inner.insert(rest.to_owned(), value(text, known)?);
         return Ok(Some(place::join(&path, rest)));
@@ -281,7 +281,7 @@ fn set(
             let free = FREE.contains(&format!("{first}.{key}").as_str());
             if free {
                 return Err(format!(
-                    "{first}.{key} cannot be set by the environment; write it into the file"
+                    "{first}.{key} cannot be set by an environment variable; set it in the file"
                 ));
             }
             set(inner, &nested, &path, rest, text)
@@ -302,10 +302,10 @@ fn value(text: &str, known: &Value) -> Result<Value, String> {
                 Ok(Value::Array(parts.map(|part| Value::String(part.to_owned())).collect()))
             }
         },
-        Value::Float(_) => text.parse().map(Value::Float).map_err(|_| format!("{text:?} is no number")),
+        Value::Float(_) => text.parse().map(Value::Float).map_err(|_| format!("{text:?} is not a number")),
         known => parsed()
             .filter(|value| value.same_type(known))
-            .ok_or_else(|| format!("{text:?} is no {}", known.type_str())),
+            .ok_or_else(|| format!("{text:?} is not a valid {}", known.type_str())),
     }
 }
 

@@ -60,7 +60,8 @@ impl Selectors {
         let compiled = selectors.iter().map(|selector| {
             let Selector { exe, command, module, cgroup, container, namespace, pod, label, user } = selector;
             if *selector == Selector::default() {
-                problems.push("a selector without any key fits everything; give it one".to_owned());
+                problems
+                    .push("a selector without keys matches everything; give it at least one key".to_owned());
             }
             let mut globs = |name: &str, patterns: &[String]| globs(name, patterns, &mut problems);
             let (exe, module, cgroup) = (globs("exe", exe), globs("module", module), globs("cgroup", cgroup));

@@ -147,7 +147,7 @@ fn unknown_variables_of_a_table() {
     assert_eq!(
         problems,
         [
-            "PANICWATCH_JSONL_KEEP: \"many\" is no integer",
+            "PANICWATCH_JSONL_KEEP: \"many\" is not a valid integer",
             "PANICWATCH_STORE_MAXBYTES: there is no key maxbytes in [store]; did you mean max_bytes?",
         ]
     );

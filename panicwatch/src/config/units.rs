@@ -35,11 +35,11 @@ fn parse(text: &str, units: &[(&str, u64)]) -> Result<u64, String> {
         (_, Some((_, factor))) => *factor,
         // Zero needs no unit.
         ("", None) if number == "0" => 1,
-        _ => return Err(format!("{text:?} has no known unit: there are {}", names())),
+        _ => return Err(format!("{text:?} has no known unit; use {}", names())),
     };
     let bad = || format!("{text:?} is not a number with a unit ({})", names());
     if let Ok(whole) = number.parse::<u64>() {
-        return whole.checked_mul(factor).ok_or_else(|| format!("{text:?} is too much"));
+        return whole.checked_mul(factor).ok_or_else(|| format!("{text:?} is too large"));
     }
     let number: f64 = number.parse().map_err(|_| bad())?;
     let value = number * factor as f64;

@@ -67,7 +67,7 @@ pub(super) fn places(config: &Config) -> Vec<(String, String)> {
 fn makeable(path: &Path) -> Result<(), String> {
     let there = path.ancestors().find(|path| fs::symlink_metadata(path).is_ok());
     match there {
-        Some(there) if !there.is_dir() => Err(format!("{} is no folder", there.display())),
+        Some(there) if !there.is_dir() => Err(format!("{} is not a directory", there.display())),
         _ => Ok(()),
     }
 }
@@ -75,12 +75,12 @@ fn makeable(path: &Path) -> Result<(), String> {
 /// Checks that the file exists or can be created: the daemon does not create its directory.
 fn file_in_folder(path: &Path) -> Result<(), String> {
     if path.is_dir() {
-        return Err(format!("{} is a folder: name a file in it", path.display()));
+        return Err(format!("{} is a directory; name a file in it", path.display()));
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match folder.is_dir() {
         true => Ok(()),
-        false => Err(format!("there is no folder {}: make it first", folder.display())),
+        false => Err(format!("there is no directory {}; create it", folder.display())),
     }
 }
 
@@ -117,7 +117,7 @@ mod tests {
         fs::create_dir(&folder).expect("made");
         assert_eq!(makeable(&folder), Ok(()));
         assert_eq!(makeable(&folder.join("a/b")), Ok(()), "the daemon makes it");
-        assert!(makeable(&file).is_err_and(|what| what.ends_with("file is no folder")));
+        assert!(makeable(&file).is_err_and(|what| what.ends_with("file is not a directory")));
         assert!(makeable(&file.join("a")).is_err());
         assert_eq!((file_in_folder(&file), file_in_folder(&folder.join("new"))), (Ok(()), Ok(())));
         assert!(file_in_folder(&folder).is_err() && file_in_folder(&folder.join("a/b")).is_err());

@@ -87,7 +87,8 @@ impl Plan {
             ready.map(|ready| (hook.name.clone(), ready)).map_err(StartError::Config)
         };
         let runtime = runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build();
-        let runtime = runtime.map_err(|error| StartError::Config(format!("there is no runtime: {error}")))?;
+        let runtime =
+            runtime.map_err(|error| StartError::Config(format!("cannot start the I/O runtime: {error}")))?;
         // An exporter must be created within its runtime.
         let inside = runtime.enter();
         let otlp = Some(&config.otlp).filter(|otlp| !otlp.endpoint.is_empty());
@@ -123,7 +124,7 @@ impl Plan {
         let (of_server, stopped) = (site.clone(), stopping.clone());
         tasks.push(Box::pin(async move {
             if let Err(error) = listeners.serve(of_server, stopped).await {
-                log::error!("HTTP is not served: {error}");
+                log::error!("HTTP serving failed: {error}");
             }
         }));
         let outbox = |consumer: &str| Outbox::new(Arc::clone(store), consumer);
@@ -160,7 +161,7 @@ async fn all(tasks: Vec<Task>) {
     let mut running: JoinSet<()> = tasks.into_iter().collect();
     while let Some(ended) = running.join_next().await {
         if let Err(error) = ended {
-            log::error!("an exporter ended: {error}");
+            log::error!("an exporter exited: {error}");
         }
     }
 }

@@ -172,7 +172,8 @@ impl Keeper {
 
 fn drop_timeline(incident: &mut Incident) {
     if incident.timeline.take().is_some() {
-        let reason = "it was not kept: the disk did not take incidents, and too many waited".to_owned();
+        let reason =
+            "it was dropped: the disk could not take incidents, and too many were waiting".to_owned();
         incident.missing.push(Missing { what: "timeline".to_owned(), reason });
     }
 }
@@ -292,7 +293,7 @@ impl Writer {
                 Job::Packed(packed) => match packed.unpack() {
                     Ok(incident) => Job::Incident(Arc::new(incident), true),
                     Err(error) => {
-                        log::error!("an incident that waited for the disk is lost: {error}");
+                        log::error!("lost an incident that was waiting for the disk: {error}");
                         self.shared.lost.fetch_add(1, Ordering::Relaxed);
                         continue;
                     }
@@ -339,14 +340,16 @@ impl Writer {
         let mut problem = self.shared.problem.lock().unwrap_or_else(PoisonError::into_inner);
         let sentence = error.to_string();
         if problem.as_ref() != Some(&sentence) {
-            log::error!("{sentence}; incidents wait in memory until it can be; counters and exporters go on");
+            log::error!(
+                "{sentence}; incidents wait in memory until it works again; counters and exporters continue"
+            );
             *problem = Some(sentence);
         }
     }
 
     fn worked(&self) {
         if self.shared.problem.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
-            log::info!("the incident store takes incidents again");
+            log::info!("the incident store works again");
         }
     }
 
@@ -355,7 +358,7 @@ impl Writer {
         loop {
             match self.shared.store.prune(&self.bounds, Timestamp::now()) {
                 Ok(0) => break,
-                Ok(gone) => log::debug!("{gone} incidents beyond the store's bounds are gone"),
+                Ok(gone) => log::debug!("deleted {gone} incidents beyond the store's bounds"),
                 Err(error) => return self.failed(&error),
             }
         }

@@ -23,7 +23,7 @@ pub(super) fn report(unstored: &[Incident], store: &Store, jsonl: &config::Jsonl
     }
     if unstored.len() > MAX_LINES {
         log::error!(
-            "incidents that could not be stored, besides those named: {}",
+            "incidents that could not be stored, besides those listed: {}",
             unstored.len() - MAX_LINES
         );
     }
@@ -32,7 +32,7 @@ pub(super) fn report(unstored: &[Incident], store: &Store, jsonl: &config::Jsonl
     }
     let unsent: u64 = unsent.iter().map(|(_, n)| n).sum();
     Err(format!(
-        "incidents not stored before the daemon stopped: {}, deliveries of such incidents not made: {unsent}; see the log",
+        "incidents not stored before the daemon stopped: {}, deliveries of them not made: {unsent}; see the log",
         unstored.len()
     ))
 }
@@ -40,7 +40,7 @@ pub(super) fn report(unstored: &[Incident], store: &Store, jsonl: &config::Jsonl
 fn line(incident: &Incident, is_in_file: bool) -> String {
     let process = &incident.process;
     let binary = escape::one_line_max(process.binary_name().unwrap_or("an unknown program"), MAX_MESSAGE);
-    let message = incident.message.as_deref().unwrap_or("(message not known)");
+    let message = incident.message.as_deref().unwrap_or("(message unknown)");
     format!(
         "incident {} could not be stored{}: {}, {} in {binary}[{}] at {}: {}",
         incident.id,
@@ -88,6 +88,6 @@ mod tests {
         Outbox::new(store.clone(), JSONL).done(&[&incident.id]).expect("noted");
         assert!(store.was_sent(JSONL, &incident.id) && !store.was_sent("hook:h", &incident.id));
         let sentence = report(&[incident], &store, &jsonl).expect_err("one is lost");
-        assert!(sentence.contains("stopped: 1, deliveries of such incidents not made: 1"), "{sentence}");
+        assert!(sentence.contains("stopped: 1, deliveries of them not made: 1"), "{sentence}");
     }
 }

@@ -46,7 +46,7 @@ impl Daemon {
     /// When signal handlers cannot be installed, or incidents were lost during shutdown.
     pub fn run(mut self) -> anyhow::Result<()> {
         let asked = Arc::new(Asked::default());
-        self.listen_to_signals(&asked).context("signals cannot be listened to")?;
+        self.listen_to_signals(&asked).context("cannot install signal handlers")?;
         let mut painter = Painter::default();
         let mut told_ready = false;
         let mut sized: Option<Instant> = None;
@@ -131,11 +131,11 @@ impl Daemon {
             *told_ready = true;
             if let Some(last_beat) = self.last_beat.take() {
                 let gap = super::gap_since(last_beat, Timestamp::now());
-                log::info!("from {} to {} nothing was watched", gap.from, gap.to);
+                log::info!("nothing was watched from {} to {}", gap.from, gap.to);
                 super::keeper::tell_gap(&self.store, &self.metrics, &self.feed, gap);
             }
             let watched = status.processes.iter().filter(|process| process.watched).count();
-            log::info!("ready: {watched} Go processes of {} binaries are watched", status.binaries.len());
+            log::info!("ready: watching {watched} Go processes of {} binaries", status.binaries.len());
             notify(&[NotifyState::Ready]);
             // Startup needs more memory than normal operation.
             // SAFETY: the C library returns free memory to the system; memory in use does not change.
@@ -144,7 +144,7 @@ impl Daemon {
         self.session.armory().keep_within(self.config.limits.memory.0);
         self.board.set(status);
         if let Err(error) = self.store.beat() {
-            log::debug!("the sign of life cannot be written: {error}");
+            log::debug!("cannot write the heartbeat: {error}");
         }
         notify(&[NotifyState::Watchdog]);
     }
@@ -160,13 +160,13 @@ impl Daemon {
         });
         match done {
             Err(error) => {
-                log::error!("the configuration was not reloaded, the one before stays in force: {error}");
+                log::error!("the configuration was not reloaded, the previous one stays in effect: {error}");
                 self.metrics.reloaded(false);
             }
             Ok((config, select, token)) => {
                 let later = config::needs_restart(&self.config, &config);
                 if !later.is_empty() {
-                    log::warn!("changes of {} take effect when the daemon is started anew", later.join(", "));
+                    log::warn!("changes of {} take effect after a restart of the daemon", later.join(", "));
                 }
                 own_log::install(&config.log);
                 if config.watch != self.config.watch
@@ -189,13 +189,13 @@ impl Daemon {
         let limit = self.config.limits.stop_timeout.0;
         let unstored = self.keeper.finish();
         if let Err(error) = self.store.beat() {
-            log::warn!("the sign of life cannot be written: {error}");
+            log::warn!("cannot write the heartbeat: {error}");
         }
         if !self.exporters.finish(limit.saturating_sub(begun.elapsed())) {
-            log::warn!("exporters did not end in time; what they had not sent waits in the store");
+            log::warn!("exporters did not finish in time; unsent incidents wait in the store");
         }
         if let Err(error) = self.store.note_deliveries() {
-            log::warn!("{error}; incidents that were sent while it failed will be sent again");
+            log::warn!("{error}; incidents sent during the failure will be sent again");
         }
         let lost = lost::report(&unstored, &self.store, &self.config.jsonl);
         log::info!("stopped");
@@ -209,6 +209,6 @@ impl Daemon {
 /// Notifies systemd, if it started the daemon.
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        log::debug!("systemd was not told: {error}");
+        log::debug!("cannot notify systemd: {error}");
     }
 }

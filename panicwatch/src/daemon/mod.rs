@@ -90,19 +90,19 @@ impl Daemon {
         let opened = Store::open(Path::new(&config.store.path), &exporters::consumers(&config))?;
         if let Some((aside, reason)) = &opened.damaged {
             ::log::error!(
-                "the incident store was damaged ({reason}); it is kept as {}, a new one is begun",
+                "the incident store was damaged ({reason}); it is kept as {}, a new one is created",
                 aside.display()
             );
         }
         for (consumer, n) in &opened.dropped {
-            ::log::warn!("{consumer} is not configured any more: {n} incidents that waited for it go unsent");
+            ::log::warn!("{consumer} is no longer configured: {n} incidents that waited for it are not sent");
         }
         let (store, last_beat) = (Arc::new(opened.store), opened.last_beat);
         let listeners = Listeners::bind(&config.http)?;
         let token = http::server::token(&config.http.token_file)?;
         if token.is_none() && listeners.is_open_to_network() {
             ::log::warn!(
-                "everybody on the network may read incidents: set [http] token_file, or listen on 127.0.0.1"
+                "anyone on the network can read incidents: set [http] token_file, or listen on 127.0.0.1"
             );
         }
         let select = options::select(&config.watch).map_err(StartError::Config)?;
@@ -128,7 +128,7 @@ impl Daemon {
         if config.watch.hold_new_binaries
             && let Some(problem) = session.gate_problem()
         {
-            ::log::warn!("new binaries are not held: {problem}");
+            ::log::warn!("execs of new binaries are not held: {problem}");
         }
         let board = Board::default();
         let running = {
@@ -138,7 +138,7 @@ impl Daemon {
         let exporters = running.map_err(system("starting the runtime"))?;
         for address in exporters.addresses() {
             let scheme = if config.http.tls.cert.is_empty() { "http" } else { "https" };
-            ::log::info!("the page, the API and /metrics are at {scheme}://{address}/");
+            ::log::info!("serving the page, the API and /metrics at {scheme}://{address}/");
         }
         Ok(Daemon { config, reload, session, store, metrics, keeper, board, exporters, last_beat, feed })
     }
@@ -152,6 +152,6 @@ fn gap_since(last_beat: Timestamp, now: Timestamp) -> Gap {
     Gap {
         from: format!("{:.9}", last_beat.saturating_sub(UNSTORED).unwrap_or(last_beat)),
         to: format!("{now:.9}"),
-        reason: "panicwatch was not running; to the second, for it says once a second that it is".to_owned(),
+        reason: "panicwatch was not running (accurate to a second, the interval of its heartbeat)".to_owned(),
     }
 }

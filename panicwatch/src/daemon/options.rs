@@ -55,10 +55,10 @@ pub(super) fn select(config: &config::Watch) -> Result<Arc<Select>, String> {
 
 fn decide(include: &Selectors, exclude: &Selectors, facts: &Facts<'_>) -> Result<(), String> {
     if !include.is_empty() && !include.matches(facts) {
-        return Err("no selector of [watch] include fits it".to_owned());
+        return Err("no selector of [watch] include matches".to_owned());
     }
     if exclude.matches(facts) {
-        return Err("a selector of [watch] exclude fits it".to_owned());
+        return Err("a selector of [watch] exclude matches".to_owned());
     }
     Ok(())
 }

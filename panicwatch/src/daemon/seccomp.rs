@@ -99,7 +99,7 @@ const REFUSED_X86_64: &[i64] = &[];
 /// # Errors
 /// A sentence, when the kernel refuses.
 pub fn apply() -> Result<(), String> {
-    let failed = |error: &dyn std::fmt::Display| format!("the seccomp filter could not be applied: {error}");
+    let failed = |error: &dyn std::fmt::Display| format!("cannot apply the seccomp filter: {error}");
     let program = program().map_err(|e| failed(&e))?;
     seccompiler::apply_filter_all_threads(&program).map_err(|e| failed(&e))
 }

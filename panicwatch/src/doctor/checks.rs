@@ -70,7 +70,7 @@ impl Diagnosis {
         match self.checks.iter().find(|c| c.required && !c.ok) {
             None => Ok(()),
             Some(c) => Err(Unable(format!(
-                "programs cannot be watched here, {}: {}; {} (panicwatch doctor tells more)",
+                "programs cannot be watched here, {}: {}; {} (see panicwatch doctor)",
                 c.name, c.found, c.remedy
             ))),
         }
@@ -117,7 +117,7 @@ fn permissions(facts: &Facts) -> Vec<Check> {
         found: match facts.capabilities {
             Some(_) if has(facts, number) => "effective".to_owned(),
             Some(_) => format!("not effective for user {}", facts.euid),
-            None => "not known: /proc/self/status cannot be read".to_owned(),
+            None => "unknown: /proc/self/status cannot be read".to_owned(),
         },
         consequence,
         remedy,
@@ -151,7 +151,7 @@ fn permissions(facts: &Facts) -> Vec<Check> {
             "CAP_SYS_PTRACE",
             CAP_SYS_PTRACE,
             false,
-            "other users' processes cannot be inspected: attach reaches only one's own",
+            "other users' processes cannot be inspected: attach works only for your own processes",
             "run as root, or grant CAP_SYS_PTRACE",
         ),
         capability(
@@ -159,7 +159,7 @@ fn permissions(facts: &Facts) -> Vec<Check> {
             CAP_SYS_ADMIN,
             false,
             "new programs cannot be held before their first instruction (fanotify): run covers the program it starts, \
-             not what that one starts",
+             but programs started by that one only from some milliseconds after their exec",
             "run as root, or grant CAP_SYS_ADMIN",
         ),
     ]
@@ -174,7 +174,7 @@ fn feature(
 ) -> Check {
     let found = match &feature.0 {
         Ok(()) => "works (tried)".to_owned(),
-        Err(e) => format!("refused with {e} (tried)"),
+        Err(e) => format!("failed with {e} (tried)"),
     };
     // Without permission to try, it is unknown whether the kernel supports the feature.
     let denied = matches!(feature.0.as_ref().map_err(String::as_str), Err("EPERM" | "EACCES"));
@@ -190,7 +190,7 @@ fn kernel(facts: &Facts) -> Vec<Check> {
             ok: at_least(&facts.kernel, (5, 15)) != Some(false),
             found: facts.kernel.clone(),
             consequence: "BPF cookies and ring buffers are missing before Linux 5.15",
-            remedy: "use Linux 5.15 or later, best 6.6 or later",
+            remedy: "use Linux 5.15 or later, preferably 6.6 or later",
             // Not required: only the features count, which are tried below.
             required: false,
         },
@@ -226,8 +226,8 @@ fn kernel(facts: &Facts) -> Vec<Check> {
             name: "uprobes",
             ok: facts.uprobe_multi.works() || pmu.is_some(),
             found: match (facts.uprobe_multi.works(), pmu) {
-                (true, _) => "available by the uprobe_multi link".to_owned(),
-                (false, Some(n)) => format!("available by perf events (PMU type {n})"),
+                (true, _) => "available through the uprobe_multi link".to_owned(),
+                (false, Some(n)) => format!("available through perf events (PMU type {n})"),
                 (false, None) => "not available: no uprobe_multi link, no uprobe PMU".to_owned(),
             },
             consequence: "no probe can be placed",
@@ -248,7 +248,7 @@ fn kernel(facts: &Facts) -> Vec<Check> {
                 Some(n) => format!("type {n} (/sys/bus/event_source/devices/uprobe/type)"),
                 None => "no /sys/bus/event_source/devices/uprobe/type".to_owned(),
             },
-            consequence: "probes depend on the uprobe_multi link alone",
+            consequence: "probes need the uprobe_multi link",
             remedy: "use a kernel with CONFIG_UPROBE_EVENTS, and mount /sys",
             required: false,
         },
@@ -256,14 +256,14 @@ fn kernel(facts: &Facts) -> Vec<Check> {
             "mapped BPF maps",
             &facts.mapped_ring,
             false,
-            "there is no timeline: the flight recorder has no rings",
+            "no timeline: the flight recorder has no rings",
             PERMISSION,
         ),
         feature(
             "raw tracepoints",
             &facts.raw_tracepoint,
             true,
-            "neither the beginning nor the end of a process is told: no program can be watched",
+            "starts and exits of processes are not reported: no program can be watched",
             PERMISSION,
         ),
         feature(
@@ -277,14 +277,15 @@ fn kernel(facts: &Facts) -> Vec<Check> {
             "fanotify exec events",
             &facts.hold_exec,
             false,
-            "run covers the program it starts, not the Go programs that this one starts",
+            "run covers the program it starts, but Go programs started by that one only from some milliseconds after \
+             their exec",
             "use a kernel with CONFIG_FANOTIFY_ACCESS_PERMISSIONS",
         ),
     ]
 }
 
 fn surroundings(facts: &Facts) -> Vec<Check> {
-    let setting = |value: Option<i32>| value.map_or("not there".to_owned(), |v| v.to_string());
+    let setting = |value: Option<i32>| value.map_or("missing".to_owned(), |v| v.to_string());
     let plain = |name, ok, found, consequence, remedy| Check {
         name,
         ok,
@@ -301,14 +302,14 @@ fn surroundings(facts: &Facts) -> Vec<Check> {
                 .tracefs
                 .clone()
                 .unwrap_or_else(|| "no sched_switch event under /sys/kernel/tracing".to_owned()),
-            "the timeline lacks the scheduler's and the kernel's events where BTF is missing too",
+            "the timeline has no scheduler and kernel events if BTF is missing too",
             "mount -t tracefs tracefs /sys/kernel/tracing",
         ),
         plain(
             "BTF",
             facts.btf,
             if facts.btf { "/sys/kernel/btf/vmlinux" } else { "no /sys/kernel/btf/vmlinux" }.to_owned(),
-            "kernel structures are found by tracefs's formats only",
+            "kernel structures are read by tracefs formats only",
             "use a kernel with CONFIG_DEBUG_INFO_BTF",
         ),
         Check {
@@ -317,9 +318,9 @@ fn surroundings(facts: &Facts) -> Vec<Check> {
             found: match facts.initial_pid_namespace {
                 Some(true) => "the initial one".to_owned(),
                 Some(false) => "not the initial one".to_owned(),
-                None => "not known: /proc/self/ns/pid cannot be read".to_owned(),
+                None => "unknown: /proc/self/ns/pid cannot be read".to_owned(),
             },
-            consequence: "the kernel's events bear process ids of the host: none is found under that number here",
+            consequence: "kernel events carry the host's process IDs, which do not exist in this namespace",
             remedy: "in a container share the host's pid namespace (docker --pid=host, Kubernetes hostPID: true)",
             required: true,
         },
@@ -329,7 +330,7 @@ fn surroundings(facts: &Facts) -> Vec<Check> {
             match &facts.leaked_probes {
                 Ok(cleaned_up) if cleaned_up.notes.is_empty() => "none".to_owned(),
                 Ok(cleaned_up) => cleaned_up.notes.join("; "),
-                Err(error) => format!("not known: {error}"),
+                Err(error) => format!("unknown: {error}"),
             },
             "breakpoints of a panicwatch that was killed slow programs down, and break them when their file is overwritten",
             "as root, run panicwatch doctor again; restart the programs that it names",
@@ -341,21 +342,21 @@ fn surroundings(facts: &Facts) -> Vec<Check> {
                 .lockdown
                 .clone()
                 .unwrap_or_else(|| "none, or not shown (/sys/kernel/security/lockdown)".to_owned()),
-            "the kernel's tracing is closed: no scheduler and kernel events",
+            "kernel tracing is disabled: no scheduler and kernel events",
             "boot with lockdown=integrity or less",
         ),
         plain(
             "unprivileged_bpf_disabled",
             facts.unprivileged_bpf_disabled.is_none_or(|v| v == 0) || has(facts, CAP_BPF),
             setting(facts.unprivileged_bpf_disabled),
-            "without CAP_BPF the bpf system call is closed",
+            "the bpf system call needs CAP_BPF",
             "run as root, or grant CAP_BPF",
         ),
         plain(
             "perf_event_paranoid",
             facts.perf_event_paranoid.is_some_and(|v| v <= 2) || has(facts, CAP_PERFMON),
             setting(facts.perf_event_paranoid),
-            "without CAP_PERFMON there are no perf events: no CPU samples, no perf-event uprobes",
+            "perf events need CAP_PERFMON: no CPU samples, no perf-event uprobes",
             "run as root, or grant CAP_PERFMON",
         ),
         plain(

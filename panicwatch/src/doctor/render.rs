@@ -22,7 +22,7 @@ pub fn text(diagnosis: &Diagnosis, style: &Style) -> String {
         let line = Line::new().own(tone, word).column(8).own(Tone::Plain, check.name).column(COLUMN);
         page.push_wrapped(&line.target(Tone::Plain, &check.found), COLUMN, ROWS);
         if !check.ok {
-            for (label, text) in [("lost: ", check.consequence), ("remedy: ", check.remedy)] {
+            for (label, text) in [("consequence: ", check.consequence), ("remedy: ", check.remedy)] {
                 let line = Line::new().column(10).own(Tone::Dim, label).own(Tone::Plain, text);
                 page.push_wrapped(&line, 12, ROWS);
             }
@@ -40,13 +40,13 @@ fn abilities(able: &Able) -> [(bool, &'static str); 7] {
     let Able { run, attach, attach_others, hold_new_programs, kernel_timeline, many_probes, kernel_symbols } =
         *able;
     [
-        (run, "run a program under watch"),
+        (run, "run a program and watch it"),
         (attach, "attach to running programs"),
         (attach_others, "attach to other users' programs"),
-        (hold_new_programs, "cover what watched programs start, from the first instruction"),
-        (kernel_timeline, "scheduler and kernel events before a panic"),
-        (many_probes, "thousands of probes at once"),
-        (kernel_symbols, "symbols of the kernel"),
+        (hold_new_programs, "watch programs started by watched programs from their first instruction"),
+        (kernel_timeline, "record scheduler and kernel events before a panic"),
+        (many_probes, "attach thousands of probes at once"),
+        (kernel_symbols, "resolve kernel symbols"),
     ]
 }
 
@@ -78,7 +78,7 @@ mod tests {
             ok      uprobe programs           works (tried)
             ok      ring buffer               works (tried)
             ok      BPF cookies               works (tried)
-            ok      uprobes                   available by the uprobe_multi link
+            ok      uprobes                   available through the uprobe_multi link
             ok      uprobe_multi link         works (tried)
             ok      uprobe PMU                type 8 (/sys/bus/event_source/devices/uprobe/type)
             ok      mapped BPF maps           works (tried)
@@ -94,13 +94,13 @@ mod tests {
             ok      perf_event_paranoid       4
             ok      kernel symbols            /proc/kallsyms shows addresses
 
-            yes     run a program under watch
+            yes     run a program and watch it
             yes     attach to running programs
             yes     attach to other users' programs
-            yes     cover what watched programs start, from the first instruction
-            yes     scheduler and kernel events before a panic
-            yes     thousands of probes at once
-            yes     symbols of the kernel
+            yes     watch programs started by watched programs from their first instruction
+            yes     record scheduler and kernel events before a panic
+            yes     attach thousands of probes at once
+            yes     resolve kernel symbols
         "#]]
         .assert_eq(&text(&diagnose(&good()), &Style::new(false, 100)));
     }
@@ -110,64 +110,65 @@ mod tests {
         expect![[r#"
             ok      architecture              x86_64
             FAILED  CAP_BPF                   not effective for user 1000
-                      lost: no BPF program can be loaded
+                      consequence: no BPF program can be loaded
                       remedy: run as root, or grant CAP_BPF (in Kubernetes:
                         securityContext.capabilities.add)
             FAILED  CAP_PERFMON               not effective for user 1000
-                      lost: no probe can be placed
+                      consequence: no probe can be placed
                       remedy: run as root, or grant CAP_PERFMON (in Kubernetes:
                         securityContext.capabilities.add)
             missing CAP_SYS_PTRACE            not effective for user 1000
-                      lost: other users' processes cannot be inspected: attach reaches only
-                        one's own
+                      consequence: other users' processes cannot be inspected: attach works
+                        only for your own processes
                       remedy: run as root, or grant CAP_SYS_PTRACE
             missing CAP_SYS_ADMIN             not effective for user 1000
-                      lost: new programs cannot be held before their first instruction
-                        (fanotify): run covers the program it starts, not what that one
-                        starts
+                      consequence: new programs cannot be held before their first
+                        instruction (fanotify): run covers the program it starts, but
+                        programs started by that one only from some milliseconds after their
+                        exec
                       remedy: run as root, or grant CAP_SYS_ADMIN
             ok      kernel                    6.8.0-45-generic
-            FAILED  bpf system call           refused with EPERM (tried)
-                      lost: nothing can be watched
+            FAILED  bpf system call           failed with EPERM (tried)
+                      consequence: nothing can be watched
                       remedy: run as root, or grant the capabilities above; in a container
                         also allow the system call in the seccomp profile
-            FAILED  uprobe programs           refused with EPERM (tried)
-                      lost: no probe can be placed
+            FAILED  uprobe programs           failed with EPERM (tried)
+                      consequence: no probe can be placed
                       remedy: run as root, or grant the capabilities above; in a container
                         also allow the system call in the seccomp profile
-            FAILED  ring buffer               refused with EPERM (tried)
-                      lost: events cannot be received
+            FAILED  ring buffer               failed with EPERM (tried)
+                      consequence: events cannot be received
                       remedy: run as root, or grant the capabilities above; in a container
                         also allow the system call in the seccomp profile
-            FAILED  BPF cookies               refused with EPERM (tried)
-                      lost: probes cannot be told apart
+            FAILED  BPF cookies               failed with EPERM (tried)
+                      consequence: probes cannot be told apart
                       remedy: run as root, or grant the capabilities above; in a container
                         also allow the system call in the seccomp profile
-            ok      uprobes                   available by perf events (PMU type 8)
-            missing uprobe_multi link         refused with EPERM (tried)
-                      lost: each probe is a perf event: placing is slower, and removing 500
-                        takes a minute
+            ok      uprobes                   available through perf events (PMU type 8)
+            missing uprobe_multi link         failed with EPERM (tried)
+                      consequence: each probe is a perf event: placing is slower, and
+                        removing 500 takes a minute
                       remedy: run as root, or grant the capabilities above; in a container
                         also allow the system call in the seccomp profile
             ok      uprobe PMU                type 8
                                               (/sys/bus/event_source/devices/uprobe/type)
-            missing mapped BPF maps           refused with EPERM (tried)
-                      lost: there is no timeline: the flight recorder has no rings
+            missing mapped BPF maps           failed with EPERM (tried)
+                      consequence: no timeline: the flight recorder has no rings
                       remedy: run as root, or grant the capabilities above; in a container
                         also allow the system call in the seccomp profile
-            FAILED  raw tracepoints           refused with EPERM (tried)
-                      lost: neither the beginning nor the end of a process is told: no
+            FAILED  raw tracepoints           failed with EPERM (tried)
+                      consequence: starts and exits of processes are not reported: no
                         program can be watched
                       remedy: run as root, or grant the capabilities above; in a container
                         also allow the system call in the seccomp profile
-            missing sampling clock            refused with EPERM (tried)
-                      lost: the timeline has no CPU samples on CPUs without a tick
+            missing sampling clock            failed with EPERM (tried)
+                      consequence: the timeline has no CPU samples on CPUs without a tick
                         (nohz_full, highres=off)
                       remedy: run as root, or grant the capabilities above; in a container
                         also allow the system call in the seccomp profile
-            missing fanotify exec events      refused with EPERM (tried)
-                      lost: run covers the program it starts, not the Go programs that this
-                        one starts
+            missing fanotify exec events      failed with EPERM (tried)
+                      consequence: run covers the program it starts, but Go programs started
+                        by that one only from some milliseconds after their exec
                       remedy: run as root, or grant the capabilities above; in a container
                         also allow the system call in the seccomp profile
             ok      tracefs                   /sys/kernel/tracing
@@ -176,24 +177,24 @@ mod tests {
             ok      leaked probes             none
             ok      lockdown                  none
             missing unprivileged_bpf_disabled 2
-                      lost: without CAP_BPF the bpf system call is closed
+                      consequence: the bpf system call needs CAP_BPF
                       remedy: run as root, or grant CAP_BPF
             missing perf_event_paranoid       4
-                      lost: without CAP_PERFMON there are no perf events: no CPU samples, no
+                      consequence: perf events need CAP_PERFMON: no CPU samples, no
                         perf-event uprobes
                       remedy: run as root, or grant CAP_PERFMON
             missing kernel symbols            /proc/kallsyms hides addresses
-                      lost: symbolize --kernel and kernel stacks show addresses only
+                      consequence: symbolize --kernel and kernel stacks show addresses only
                       remedy: run as root, or with CAP_SYSLOG and kernel.kptr_restrict at
                         most 1
 
-            no      run a program under watch
+            no      run a program and watch it
             no      attach to running programs
             no      attach to other users' programs
-            no      cover what watched programs start, from the first instruction
-            no      scheduler and kernel events before a panic
-            no      thousands of probes at once
-            no      symbols of the kernel
+            no      watch programs started by watched programs from their first instruction
+            no      record scheduler and kernel events before a panic
+            no      attach thousands of probes at once
+            no      resolve kernel symbols
         "#]]
         .assert_eq(&text(&diagnose(&unprivileged()), &Style::new(false, 80)));
     }

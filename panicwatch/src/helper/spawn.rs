@@ -100,7 +100,7 @@ pub fn start(executable: &Path, kind: Kind) -> io::Result<(Child, Socket)> {
     drop(command);
     let failed = match ours.receive_within(READY_WITHIN) {
         Ok(Some(_)) => return Ok((child, ours)),
-        Ok(None) => "it ended at once".to_owned(),
+        Ok(None) => "it exited at once".to_owned(),
         Err(error) => error.to_string(),
     };
     drop(ours);

@@ -67,10 +67,7 @@ pub(super) async fn run(
             // It was killed; waiting for it leaves no zombie.
             let _ = child.wait().await;
             let after = hook.timeout.0;
-            Err(Failure::passing(format!(
-                "it was killed, as it took longer than {after:?}{}",
-                said(&err, &out)
-            )))
+            Err(Failure::passing(format!("killed: it took longer than {after:?}{}", said(&err, &out))))
         }
     }
 }
@@ -97,7 +94,7 @@ fn start(hook: &config::Hook, incident: &Incident, notification: &Notification) 
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
-    command.spawn().map_err(|error| Failure::passing(format!("{program} cannot be started: {error}")))
+    command.spawn().map_err(|error| Failure::passing(format!("cannot start {program}: {error}")))
 }
 
 /// Returns the environment variables whose values are known.
@@ -133,7 +130,7 @@ async fn keep(from: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
 /// Formats what the command printed, for the log.
 fn said(err: &[u8], out: &[u8]) -> String {
     let text = [err, out].into_iter().map(<[u8]>::trim_ascii).find(|text| !text.is_empty());
-    let said = |text| format!("; it said: {}", escape::one_line(&String::from_utf8_lossy(text)));
+    let said = |text| format!("; its output: {}", escape::one_line(&String::from_utf8_lossy(text)));
     text.map(said).unwrap_or_default()
 }
 

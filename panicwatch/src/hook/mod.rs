@@ -169,7 +169,7 @@ pub async fn run(
         let failed = match runner.start().await {
             Ok(()) => false,
             Err(error) => {
-                log::error!("hook {} cannot see what waits: {error}", runner.hook.config.name);
+                log::error!("hook {} cannot read its queue: {error}", runner.hook.config.name);
                 true
             }
         };
@@ -179,7 +179,7 @@ pub async fn run(
         tokio::select! {
             Some(ended) = runner.calls.join_next() => match ended {
                 Ok((id, fate)) => runner.ended(&id, fate).await,
-                Err(error) => return log::error!("hook {} has ended: {error}", runner.hook.config.name),
+                Err(error) => return log::error!("hook {} stopped: {error}", runner.hook.config.name),
             },
             () = risen(&mut stored) => {}
             _ = stop.changed(), if !stopping => {}
@@ -321,10 +321,10 @@ async fn deliver<C: Future<Output = Result<(), Failure>>>(
         sink.failed();
         let wait = again.map(|asked| asked.unwrap_or(pause).min(MAX_ASKED));
         let Some(wait) = wait.filter(|wait| begun.elapsed() + *wait <= config.retry_for.0) else {
-            log::error!("hook {name} is given up for incident {id}: {reason}");
+            log::error!("hook {name} gave up on incident {id}: {reason}");
             return Fate::GivenUp;
         };
-        log::warn!("hook {name} failed for incident {id}, retried in {} s: {reason}", wait.as_secs());
+        log::warn!("hook {name} failed for incident {id}, retry in {} s: {reason}", wait.as_secs());
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             // Also returns when the sender is gone.

@@ -57,5 +57,5 @@ impl Client {
 async fn said(answer: reqwest::Response) -> String {
     let (text, _) = web::beginning(answer, MAX_ANSWER).await.unwrap_or_default();
     let text = String::from_utf8_lossy(text.trim_ascii());
-    if text.is_empty() { String::new() } else { format!("; it said: {}", escape::one_line(&text)) }
+    if text.is_empty() { String::new() } else { format!("; response: {}", escape::one_line(&text)) }
 }

@@ -26,7 +26,7 @@ pub const NEEDED: [(Capability, &str); 6] = [
 /// # Errors
 /// A sentence, when the kernel refuses.
 pub fn drop_others() -> Result<(), String> {
-    let failed = |error: caps::errors::CapsError| format!("privileges could not be dropped: {error}");
+    let failed = |error: caps::errors::CapsError| format!("cannot drop privileges: {error}");
     let needed: CapsHashSet = NEEDED.iter().map(|(capability, _)| *capability).collect();
     let may_bound = caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP).map_err(failed)?;
     if may_bound {

@@ -47,7 +47,7 @@ pub(super) async fn readyz(State(site): Shared) -> Response {
     }
     let mut lines = status.problems.clone();
     if !status.ready {
-        lines.push("not all processes have been looked at yet".to_owned());
+        lines.push("process discovery is not complete yet".to_owned());
     }
     reply::text(
         StatusCode::SERVICE_UNAVAILABLE,
@@ -151,7 +151,9 @@ pub(super) async fn incident(
     let of_file = id.clone();
     let found = match ask(&site, move |archive| archive.incident(&id)).await {
         Ok(Some(incident)) => incident,
-        Ok(None) => return reply::error(StatusCode::NOT_FOUND, "there is no such incident (any more)"),
+        Ok(None) => {
+            return reply::error(StatusCode::NOT_FOUND, "there is no such incident, or it was deleted");
+        }
         Err(response) => return response,
     };
     let format = match format {

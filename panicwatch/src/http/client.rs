@@ -20,14 +20,14 @@ const MAX_BYTES: usize = 256 << 20;
 pub enum Error {
     /// The address is invalid.
     #[error(
-        "{0} is no address of a daemon: give http://HOST:PORT, https://HOST:PORT or the path of its Unix socket"
+        "{0} is not a daemon's address; give http://HOST:PORT, https://HOST:PORT or the path of its Unix socket"
     )]
     Address(String),
     /// TLS cannot be set up, or its certificate authorities cannot be used.
     #[error(transparent)]
     Client(#[from] web::Error),
     /// The daemon cannot be reached, or the connection failed.
-    #[error("the daemon at {place} cannot be asked: {reason}; --daemon says where it listens")]
+    #[error("cannot reach the daemon at {place}: {reason}; set its address with --daemon")]
     Connection {
         /// Address of the daemon.
         place: String,
@@ -35,21 +35,21 @@ pub enum Error {
         reason: String,
     },
     /// The daemon requires a token, and none was given.
-    #[error("the daemon asks for a token: --token-file names the file that holds it")]
+    #[error("the daemon requires a token; name its file with --token-file")]
     Token,
     /// The daemon rejects the given token.
     #[error(
-        "the daemon rejects the token: it is not the one in the file that http.token_file of its configuration names"
+        "the daemon rejects the token; give the one in the file that http.token_file in its configuration names"
     )]
     WrongToken,
     /// The requested object does not exist; the message of the daemon.
     #[error("{0}")]
     NotFound(String),
     /// The daemon rejected the request; the message of the daemon.
-    #[error("the daemon refused: {0}")]
+    #[error("the daemon rejected the request: {0}")]
     Refused(String),
     /// The response cannot be read.
-    #[error("the daemon's answer cannot be read: {0}")]
+    #[error("cannot read the daemon's response: {0}")]
     Answer(String),
 }
 

@@ -77,7 +77,7 @@ async fn answer(
     let size = hyper::body::Body::size_hint(response.body()).exact();
     let response = match member.respond(size) {
         true => response,
-        false => busy("too many bytes of other responses wait for their clients; try again in a second"),
+        false => busy("too many response bytes are waiting for other clients; try again in a second"),
     };
     Ok(response.map(|body| Body::new(TrackedBody { body, member })))
 }

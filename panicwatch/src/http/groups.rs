@@ -50,7 +50,7 @@ pub(super) async fn groups(
         Err(error) => return reply::error(StatusCode::BAD_REQUEST, &error.body_text()),
     };
     if query.limit == Some(0) {
-        return reply::error(StatusCode::BAD_REQUEST, "limit is at least 1");
+        return reply::error(StatusCode::BAD_REQUEST, "limit must be at least 1");
     }
     let groups = ask(&site, |archive: &dyn Archive| archive.groups()).await;
     either(groups.map(|groups| reply::json(&headers, &page(groups, &query))))

@@ -44,7 +44,7 @@ pub(super) async fn token(State(site): State<Arc<Site>>, request: Request, next:
     if Sha256::digest(shown) == Sha256::digest(&wanted) {
         return next.run(request).await;
     }
-    let mut response = reply::error(StatusCode::UNAUTHORIZED, "show the token: Authorization: Bearer …");
+    let mut response = reply::error(StatusCode::UNAUTHORIZED, "a token is required: Authorization: Bearer …");
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     response
 }
@@ -56,7 +56,10 @@ pub(super) async fn host(State(site): State<Arc<Site>>, request: Request, next: 
     if site.token().is_some() || is_local(host) {
         return next.run(request).await;
     }
-    reply::error(StatusCode::FORBIDDEN, "ask for localhost: without a token only this machine may read")
+    reply::error(
+        StatusCode::FORBIDDEN,
+        "the Host header must be localhost: without a token only this machine may read",
+    )
 }
 
 fn is_local(host: &str) -> bool {

@@ -63,9 +63,9 @@ pub(super) fn bytes(request: &HeaderMap, kind: &'static str, body: Vec<u8>) -> R
 }
 
 pub(super) async fn not_found() -> Response {
-    error(StatusCode::NOT_FOUND, "there is nothing here; docs/http-api.md has the paths")
+    error(StatusCode::NOT_FOUND, "there is nothing at this path; see docs/http-api.md")
 }
 
 pub(super) async fn not_allowed() -> Response {
-    error(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD: nothing can be changed here")
+    error(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed: the API is read-only")
 }

@@ -41,7 +41,7 @@ const LAST: Duration = Duration::from_secs(1);
 #[non_exhaustive]
 pub enum Error {
     /// An address cannot be used.
-    #[error("cannot listen on {address}: {source}; [http] listen in the configuration says where")]
+    #[error("cannot listen on {address}: {source}; set another address with [http] listen")]
     Listen {
         /// The configured address.
         address: String,
@@ -241,7 +241,7 @@ pub fn token(path: &str) -> Result<Option<String>, Error> {
     let wrong = |what: String| Error::File { path: path.to_owned(), what };
     let text = fs::read_to_string(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
     match text.trim() {
-        "" => Err(wrong("is empty: it shall hold the token".to_owned())),
+        "" => Err(wrong("is empty; write the token into it".to_owned())),
         token => Ok(Some(token.to_owned())),
     }
 }

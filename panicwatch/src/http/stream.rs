@@ -48,7 +48,7 @@ const RETRY: &str = "10";
 pub(super) async fn stream(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
     if site.feed.receiver_count() >= MAX_READERS {
         let sentence =
-            "there are 128 readers of the stream already; try again in 10 seconds, or poll /api/v1/incidents";
+            "the stream already has 128 subscribers; try again in 10 seconds, or poll /api/v1/incidents";
         let mut response = reply::error(StatusCode::SERVICE_UNAVAILABLE, sentence);
         let headers = response.headers_mut();
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY));

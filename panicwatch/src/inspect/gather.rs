@@ -145,7 +145,7 @@ fn layout(bytes: &SharedBytes, version: &GoVersion, bin: Option<&GoBinary>) -> L
     let (checked, not_compared) = match dwarf::compare((**bytes).as_ref(), version) {
         Some(Ok(checked)) => (Some(checked), None),
         Some(Err(error)) => (None, Some(error.to_string())),
-        None => (None, Some("no row of the table is near this release".to_owned())),
+        None => (None, Some("the table has no row near this release".to_owned())),
     };
     let Some(checked) = checked else {
         return Layout { source, compared: 0, differences: Vec::new(), absent: Vec::new(), not_compared };

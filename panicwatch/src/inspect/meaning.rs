@@ -13,7 +13,8 @@ pub(super) fn costs(facts: &Inspection, version: &GoVersion) -> Vec<String> {
     if !facts.symbol_table {
         let c = if facts.cgo == Some(true) { "; C functions have no names at all" } else { "" };
         costs.push(format!(
-            "no symbol table (-ldflags=-s, or strip): reports lose nothing, for functions, files and lines come from the \
+            "no symbol table (-ldflags=-s, or strip): reports lose nothing, because functions, files and lines come \
+             from the \
              pclntab; nm and debuggers find no names{c}"
         ));
     }
@@ -22,13 +23,13 @@ pub(super) fn costs(facts: &Inspection, version: &GoVersion) -> Vec<String> {
     }
     if facts.sections.is_empty() {
         costs.push(
-            "no section headers: reports lose nothing, the tables were found by what they hold".to_owned(),
+            "no section headers: reports lose nothing, the tables were found by their contents".to_owned(),
         );
     }
     if facts.module.is_none() {
         costs.push(
-            "no main module in the build information (a GOPATH build, go build FILE.go, or one of Go's own tools): a report takes every package \
-             that is not of the standard library for the program's own"
+            "no main module in the build information (a GOPATH build, go build FILE.go, or one of Go's own tools): a \
+             report treats every package outside the standard library as the program's own"
                 .to_owned(),
         );
     }
@@ -65,8 +66,8 @@ fn layout(facts: &Inspection, version: &GoVersion) -> Option<String> {
         )
     } else {
         format!(
-            "{why}: the layout of the runtime's structs is that of the table for go1.{}, though {} is no plain release of \
-             it; if its structs differ, what a report says of goroutines and panics is wrong",
+            "{why}: the layout of the runtime's structs is that of the table for go1.{}, although {} is not a plain \
+             release; if its structs differ, what a report says of goroutines and panics is wrong",
             version.minor, facts.go_version
         )
     })
@@ -92,23 +93,25 @@ pub(super) fn notes(facts: &Inspection) -> Vec<String> {
     }
     if facts.setting("-trimpath") == Some("true") {
         notes.push(
-            "-trimpath: files are named by module and version (example.com/m@v1.2.3/x.go), not by where they lay when it was \
-             built; the go command does not record -ldflags then"
+            "-trimpath: files are named by module and version (example.com/m@v1.2.3/x.go), not by their paths at \
+             build time; the go command does not record -ldflags then"
                 .to_owned(),
         );
     }
     if facts.pie {
         notes.push(
-            "position independent: addresses of a run are those here plus a bias that every run chooses anew"
+            "position independent: run-time addresses are these plus a load bias that differs in each run"
                 .to_owned(),
         );
     }
     if facts.cgo == Some(true) {
-        notes.push("cgo: stacks show Go's frames, as Go's own traceback does; C's are not in it".to_owned());
+        notes.push(
+            "cgo: stacks show Go's frames, as Go's own traceback does; C frames are missing".to_owned(),
+        );
     }
     if facts.vcs.as_ref().is_some_and(|vcs| vcs.modified == Some(true)) {
         notes.push(
-            "the checkout had changes that were not committed: the revision alone is not the source"
+            "the checkout had uncommitted changes: the revision alone does not identify the source"
                 .to_owned(),
         );
     }
@@ -145,7 +148,7 @@ impl GcFlags {
             // https://github.com/golang/go/blob/go1.24.11/src/cmd/compile/internal/base/flag.go
             let whose = if self.all { "the whole program but its runtime" } else { whose };
             notes.push(format!(
-                "-N: {whose} is not optimised: the instructions of a report follow the source line by line, and the program is \
+                "-N: {whose} is not optimized: the instructions of a report follow the source line by line, and the program is \
                  slower than one that is"
             ));
         }

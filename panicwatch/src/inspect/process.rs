@@ -69,5 +69,5 @@ fn openable(pid: u32, mapping: &Mapping) -> io::Result<PathBuf> {
     if fs::metadata(&named)?.ino() == mapping.inode {
         return Ok(named);
     }
-    Err(io::Error::other("another file has its name now"))
+    Err(io::Error::other("its path now leads to another file"))
 }

@@ -18,7 +18,7 @@ fn probe(name: &'static str, symbol: &str, price: &'static str) -> Probe {
         placed: true,
         reason: None,
         lost: None,
-        why: Some("behind the stack check: every hit is one call, arguments still in registers"),
+        why: Some("after the stack check: every hit is one call, arguments still in registers"),
     }
 }
 
@@ -31,7 +31,7 @@ fn left_out() -> Probe {
         bytes: None,
         price: None,
         placed: false,
-        reason: Some("the linker left this function out: nothing calls it".to_owned()),
+        reason: Some("the linker removed this function: nothing calls it".to_owned()),
         lost: Some("Goexit during a panic"),
         why: None,
         ..probe("goroutine exit", "runtime.Goexit", "emulated")
@@ -156,7 +156,8 @@ fn the_page() {
 
         Process
           pid           4711
-          file          deleted or replaced since it was started; this is what runs
+          file          deleted or replaced since the process started; the running code is
+                        described
           loaded        text at 0x555555555000, load bias 0x555555154000
           also mapped   /srv/plugin\x1b.so at 0x7f0000000000, Go: go1.25
           also mapped   /lib/libc.so.6 at 0x7f1000000000, not Go
@@ -192,16 +193,16 @@ fn the_page() {
                         207 offsets: runtime.g.goid
           linked        position independent, with C code (cgo)
 
-        What is absent, and what that costs
+        What is missing, and the consequences
           - no symbol table: nothing is lost
 
-        What the build means for a report
+        What the build settings mean for reports
           - position independent
 
-        Probes: 1 emulated (cheap), 1 stepped (dear)
+        Probes: 1 emulated (cheap), 1 single-stepped (expensive)
           panic raised          emulated   runtime.gopanic+0x1c           0x43a2dc push %rbp
           process exit          stepped    runtime.exit+0x1c              0x43a2dc push %rbp
-          goroutine exit        not placed runtime.Goexit: the linker left this function out:
+          goroutine exit        not placed runtime.Goexit: the linker removed this function:
                                 nothing calls it
                                 lost: Goexit during a panic
 
@@ -258,10 +259,10 @@ fn the_page_of_what_cannot_be_watched() {
           struct layout unknown, not compared
           linked        position independent
 
-        What is absent, and what that costs
+        What is missing, and the consequences
           - no symbol table: nothing is lost
 
-        What the build means for a report
+        What the build settings mean for reports
           - position independent
     "#]]
     .assert_eq(&text(&facts, &Style::new(false, 90)));
@@ -271,14 +272,15 @@ fn the_page_of_what_cannot_be_watched() {
 fn the_page_of_a_dry_run() {
     let probes = facts().probes;
     expect![[r#"
-        /srv/\x07shop: go1.24, 2 of 3 probes can be placed: 1 emulated (cheap), 1 stepped (dear)
+        /srv/\x07shop: go1.24, 2 of 3 probes can be placed: 1 emulated (cheap), 1 single-stepped
+          (expensive)
           panic raised          emulated   runtime.gopanic+0x1c           0x43a2dc push %rbp
-                                           file offset 0x3a2dc: behind the stack check: every hit
+                                           file offset 0x3a2dc: after the stack check: every hit
                                            is one call, arguments still in registers
           process exit          stepped    runtime.exit+0x1c              0x43a2dc push %rbp
-                                           file offset 0x3a2dc: behind the stack check: every hit
+                                           file offset 0x3a2dc: after the stack check: every hit
                                            is one call, arguments still in registers
-          goroutine exit        not placed runtime.Goexit: the linker left this function out:
+          goroutine exit        not placed runtime.Goexit: the linker removed this function:
                                 nothing calls it
                                 lost: Goexit during a panic
     "#]]

@@ -35,8 +35,8 @@ pub fn text(facts: &Inspection, style: &Style) -> String {
     }
     build(&mut page, facts);
     tables(&mut page, facts);
-    sentences(&mut page, "What is absent, and what that costs", &facts.costs);
-    sentences(&mut page, "What the build means for a report", &facts.notes);
+    sentences(&mut page, "What is missing, and the consequences", &facts.costs);
+    sentences(&mut page, "What the build settings mean for reports", &facts.notes);
     if !facts.probes.is_empty() {
         page.title_line(
             Line::new().own(Tone::Title, "Probes").own(Tone::Plain, ": ").then(prices(&facts.probes)),
@@ -75,7 +75,7 @@ fn tally(probes: &[Probe]) -> Line {
 fn prices(probes: &[Probe]) -> Line {
     let of = |price| probes.iter().filter(|p| p.price == Some(price)).count();
     let line = Line::new().number(Tone::Plain, of("emulated")).own(Tone::Plain, " emulated (cheap), ");
-    line.number(Tone::Plain, of("stepped")).own(Tone::Plain, " stepped (dear)")
+    line.number(Tone::Plain, of("stepped")).own(Tone::Plain, " single-stepped (expensive)")
 }
 
 fn in_process(page: &mut Page<'_>, process: &ProcessFacts) {
@@ -85,7 +85,10 @@ fn in_process(page: &mut Page<'_>, process: &ProcessFacts) {
         row(
             page,
             "file",
-            Line::new().own(Tone::Note, "deleted or replaced since it was started; this is what runs"),
+            Line::new().own(
+                Tone::Note,
+                "deleted or replaced since the process started; the running code is described",
+            ),
         );
     }
     match (process.load_bias, process.text_start) {
@@ -96,7 +99,7 @@ fn in_process(page: &mut Page<'_>, process: &ProcessFacts) {
         _ => row(
             page,
             "loaded",
-            Line::new().own(Tone::Note, "where is not known: its mappings do not show the file"),
+            Line::new().own(Tone::Note, "unknown address: the process's mappings do not list the file"),
         ),
     }
     for other in &process.mapped {
@@ -106,7 +109,7 @@ fn in_process(page: &mut Page<'_>, process: &ProcessFacts) {
             .number(Tone::Dim, other.start);
         let line = match (&other.go_version, &other.unreadable) {
             (Some(version), _) => line.own(Tone::Strong, ", Go: ").target(Tone::Strong, version),
-            (None, Some(why)) => line.own(Tone::Note, ", not looked into: ").target(Tone::Note, why),
+            (None, Some(why)) => line.own(Tone::Note, ", not read: ").target(Tone::Note, why),
             (None, None) => line.own(Tone::Dim, ", not Go"),
         };
         row(page, "also mapped", line);

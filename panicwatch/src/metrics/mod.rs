@@ -71,7 +71,7 @@ impl Metrics {
         let panics = IntCounterVec::new(
             Opts::new(
                 "panicwatch_panics_total",
-                "Panics, fatal errors, throws and deadly signals of Go programs",
+                "Panics, fatal errors, throws and fatal signals of Go programs",
             ),
             &labels::NAMES,
         )?;
@@ -82,7 +82,7 @@ impl Metrics {
         let crash_loops = IntGaugeVec::new(
             Opts::new(
                 "panicwatch_crash_loop",
-                "Deaths of a program by one defect in the last ten minutes, from three on",
+                "Deaths of a program from the same defect in the last ten minutes, exported from three on",
             ),
             &["binary"],
         )?;
@@ -96,10 +96,14 @@ impl Metrics {
             overflow,
             recovered: histogram(
                 "panicwatch_recover_seconds",
-                "From a panic to the recover that caught it",
+                "Time from a panic to the recover that caught it",
                 &SECONDS,
             )?,
-            died: histogram("panicwatch_exit_seconds", "From a panic to the death of its process", &SECONDS)?,
+            died: histogram(
+                "panicwatch_exit_seconds",
+                "Time from a panic to the death of its process",
+                &SECONDS,
+            )?,
             defers: histogram(
                 "panicwatch_deferred_calls",
                 "Deferred calls that ran during an incident",
@@ -107,12 +111,12 @@ impl Metrics {
             )?,
             capture_cost: histogram(
                 "panicwatch_capture_cost_seconds",
-                "Time that capturing took of a program, an incident",
+                "Time that the capture of an incident took from the program",
                 &SECONDS,
             )?,
             capture_delay: histogram(
                 "panicwatch_capture_delay_seconds",
-                "From a panic to the end of its capture",
+                "Time from a panic to the end of its capture",
                 &SECONDS,
             )?,
             deaths: Deaths::new(&registry, bounds.max_series.max(1))?,

@@ -106,16 +106,21 @@ impl Own {
             ready: make!(
                 IntGauge,
                 "ready",
-                "1 when all that should be watched is, and incidents can be stored: as /readyz"
+                "1 if everything that should be watched is, and incidents can be stored, like /readyz"
             ),
             processes: make!(
                 IntGaugeVec,
                 "processes",
-                "Go processes now, by whether they are watched",
+                "Running Go processes, by whether they are watched",
                 "watched"
             ),
             binaries: make!(IntGauge, "binaries", "Go binaries with probes"),
-            probes: make!(IntGaugeVec, "probes", "Probes in place, by what the kernel does at one", "price"),
+            probes: make!(
+                IntGaugeVec,
+                "probes",
+                "Attached probes, by how the kernel executes the probed instruction",
+                "price"
+            ),
             refused: make!(
                 IntGaugeVec,
                 "refused_binaries",
@@ -126,7 +131,8 @@ impl Own {
             unread: make!(
                 IntCounterVec,
                 "unread_programs_total",
-                "Programs that ended before their file could be read, by reason: whether those were Go is not known",
+                "Programs that exited before their file could be read, by reason: whether they were Go programs is \
+                 unknown",
                 "reason"
             ),
             lost: make!(
@@ -138,30 +144,30 @@ impl Own {
             queue: make!(
                 IntGaugeVec,
                 "queue",
-                "What waits: records for the correlator, incidents for the store",
+                "Queue length: records waiting for the correlator, incidents waiting for the store",
                 "queue"
             ),
             overhead: make!(
                 GaugeVec,
                 "overhead_percent",
-                "What probes cost a program, percent of its CPU time",
+                "Cost of the probes to a program, percent of its CPU time",
                 "binary"
             ),
             hits: make!(GaugeVec, "probe_hits_per_second", "Hits of a program's probes", "binary"),
             recorder_cost: make!(
                 Gauge,
                 "recorder_cost_percent",
-                "What recording costs watched processes, percent of their CPU time"
+                "Cost of recording to watched processes, percent of their CPU time"
             ),
             recorder_host_cost: make!(
                 Gauge,
                 "recorder_host_cost_percent",
-                "What recording costs all other processes, percent of the machine's CPU capacity"
+                "Cost of recording to all other processes, percent of the machine's CPU capacity"
             ),
             governor_actions: make!(
                 IntCounter,
                 "governor_actions_total",
-                "Times that a source was disabled, or enabled again, to keep within the overhead budgets"
+                "Times that a source was disabled or re-enabled to keep within the overhead budgets"
             ),
             execs_held: make!(
                 IntCounter,
@@ -171,7 +177,7 @@ impl Own {
             execs_released: make!(
                 IntCounterVec,
                 "execs_released_total",
-                "Execs that the exec gate let go on before their probes were attached, by reason",
+                "Execs that the exec gate released before their probes were attached, by reason",
                 "reason"
             ),
             exec_gate_resets: make!(
@@ -182,7 +188,7 @@ impl Own {
             record_price: make!(
                 GaugeVec,
                 "record_price_seconds",
-                "What a run of each source's programs costs on this machine, as measured so far",
+                "Measured cost of one run of each source's eBPF programs on this machine",
                 "source"
             ),
             shed: make!(
@@ -193,20 +199,24 @@ impl Own {
             ),
             memory: make!(IntGauge, "resident_memory_bytes", "Memory of the daemon"),
             cpu: make!(Counter, "cpu_seconds_total", "CPU time of the daemon"),
-            readers: make!(IntGauge, "stream_readers", "Readers of the live stream"),
+            readers: make!(IntGauge, "stream_readers", "Subscribers of the live stream"),
             store_bytes: make!(IntGauge, "store_bytes", "Bytes of stored incidents"),
             store_incidents: make!(IntGauge, "store_incidents", "Stored incidents"),
             store_lost: make!(
                 IntCounter,
                 "store_lost_total",
-                "Incidents that could not be stored and found no room to wait"
+                "Incidents lost because they could not be stored and the queue was full"
             ),
             gaps: make!(
                 IntCounter,
                 "gaps_total",
-                "Times in which nothing was watched, found when the daemon was started"
+                "Gaps in which nothing was watched, found when the daemon started"
             ),
-            gap_seconds: make!(Counter, "gap_seconds_total", "Their length"),
+            gap_seconds: make!(
+                Counter,
+                "gap_seconds_total",
+                "Total length of the gaps in which nothing was watched"
+            ),
             reloads: make!(
                 IntCounterVec,
                 "config_reloads_total",
@@ -217,11 +227,16 @@ impl Own {
             failed: make!(
                 IntCounterVec,
                 "export_failures_total",
-                "Deliveries that failed and are tried again",
+                "Deliveries that failed and are retried",
                 "sink"
             ),
-            dropped: make!(IntCounterVec, "export_dropped_total", "Incidents given up", "sink"),
-            waiting: make!(IntGaugeVec, "export_waiting", "Incidents that wait to be delivered", "sink"),
+            dropped: make!(
+                IntCounterVec,
+                "export_dropped_total",
+                "Incidents dropped without delivery",
+                "sink"
+            ),
+            waiting: make!(IntGaugeVec, "export_waiting", "Incidents waiting for delivery", "sink"),
         };
         // Created with 0: the first increase of a series that appears with its first value would go unnoticed.
         for reason in Reason::ALL.into_iter().filter(|reason| *reason != Reason::StackRead) {

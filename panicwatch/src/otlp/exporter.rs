@@ -15,13 +15,13 @@ use crate::{
 #[non_exhaustive]
 pub enum Error {
     /// The endpoint is not a valid URL.
-    #[error("otlp.endpoint {0:?} is no URL of a collector; write it as http://collector:4317")]
+    #[error("otlp.endpoint {0:?} is not the URL of a collector; write it as http://collector:4317")]
     Endpoint(String),
     /// A header, or the trusted certificate authorities, cannot be used.
     #[error("[otlp] {0}")]
     Client(#[from] web::Error),
     /// TLS cannot be set up.
-    #[error("no connection to otlp.endpoint can be made: {0}")]
+    #[error("cannot connect to otlp.endpoint: {0}")]
     Tls(String),
 }
 

@@ -131,7 +131,7 @@ impl Sender {
             let batch = match self.look().await {
                 Ok(batch) => batch,
                 Err(error) => {
-                    log::error!("what is to be sent by OTLP cannot be read: {error}");
+                    log::error!("cannot read incidents to send by OTLP: {error}");
                     Vec::new()
                 }
             };
@@ -172,7 +172,7 @@ impl Sender {
         if given_up > 0 {
             self.sink.dropped(given_up);
             log::warn!(
-                "{given_up} incidents were not sent by OTLP: more than {max} waited, and the oldest were given up"
+                "{given_up} incidents were not sent by OTLP: more than {max} were waiting, the oldest were dropped"
             );
         }
         self.sink.waiting(waiting);
@@ -188,7 +188,7 @@ impl Sender {
         match tokio::task::spawn_blocking(move || work(&outbox)).await {
             Ok(result) => result,
             // The task is cancelled only when the runtime, and this task with it, shuts down.
-            Err(error) => Err(store::Error::Query(format!("the outbox was not read: {error}"))),
+            Err(error) => Err(store::Error::Query(format!("cannot read the outbox: {error}"))),
         }
     }
 
@@ -241,7 +241,7 @@ impl Sender {
                     let reason = escape::one_line_max(&reason, MAX_WORDS);
                     let ids: Vec<&str> = rest[..n].iter().map(|incident| incident.id.as_str()).collect();
                     let (name, ids) = (signal.name(), ids.join(", "));
-                    log::error!("the OTLP collector refuses {name} for good ({reason}); not sent: {ids}");
+                    log::error!("the OTLP collector rejects {name} permanently ({reason}); not sent: {ids}");
                     delivered.taken.extend(std::iter::repeat_n(false, n));
                     most = batch.len();
                 }
@@ -255,16 +255,13 @@ impl Sender {
         self.failures = self.failures.saturating_add(1);
         if self.failures == 1 {
             let reason = escape::one_line_max(reason, MAX_WORDS);
-            log::warn!(
-                "{} cannot be sent by OTLP now ({reason}); they wait and are sent later",
-                signal.name()
-            );
+            log::warn!("{} cannot be sent by OTLP now ({reason}); they are kept and retried", signal.name());
         }
     }
 
     fn worked(&mut self) {
         if self.failures > 0 {
-            log::info!("the OTLP collector takes data again, after {} tries", self.failures);
+            log::info!("the OTLP collector accepts data again, after {} attempts", self.failures);
             self.failures = 0;
         }
     }
@@ -287,7 +284,7 @@ fn note(signal: Signal, accepted: &Accepted) {
     if accepted.rejected > 0 || !accepted.message.is_empty() {
         let words = escape::one_line_max(&accepted.message, MAX_WORDS);
         log::warn!(
-            "the OTLP collector does not keep {} of the {} it took: {words}",
+            "the OTLP collector rejected {} of the {} it accepted: {words}",
             accepted.rejected,
             signal.name()
         );

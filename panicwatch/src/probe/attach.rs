@@ -83,7 +83,7 @@ pub fn obstacle(bin: &GoBinary, plan: &ProbePlan) -> Option<String> {
         return Some(first.map_or_else(String::new, |left| format!("{}: {}", left.symbol, left.reason)));
     }
     let refused = binary_row(bin, Some(plan), false).is_none();
-    refused.then(|| "its runtime's g struct is laid out as no release known here".to_owned())
+    refused.then(|| "the layout of its runtime.g matches no known Go release".to_owned())
 }
 
 /// Returns `plan` without the sites that cannot be probed now: a debugger has set a breakpoint there, or a running
@@ -169,7 +169,7 @@ pub(super) fn same_bytes(file: &File, offset: u64, bytes: &[u8]) -> io::Result<(
     let mut found = vec![0; bytes.len()];
     file.read_exact_at(&mut found, offset)?;
     if found != bytes {
-        return Err(io::Error::other("its code changed since it was read; start again"));
+        return Err(io::Error::other("its code changed since it was read; start panicwatch again"));
     }
     Ok(())
 }

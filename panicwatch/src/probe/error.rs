@@ -13,16 +13,16 @@ pub enum ProbeError {
     #[error("the eBPF object is damaged: {0}")]
     Parse(String),
     /// aya could not load the object.
-    #[error("loading the eBPF programs failed")]
+    #[error("cannot load the eBPF programs")]
     Load(#[from] aya::EbpfError),
     /// The kernel rejected a program that aya loaded.
-    #[error("an eBPF program was refused")]
+    #[error("the kernel rejected an eBPF program")]
     Program(#[from] aya::programs::ProgramError),
     /// aya could not access a map.
-    #[error("an eBPF map could not be used")]
+    #[error("cannot use an eBPF map")]
     Map(#[from] aya::maps::MapError),
     /// The verifier rejected a program that we loaded without aya.
-    #[error("the kernel refused eBPF program {name}: {error}; the verifier's last lines: {}", log.trim().replace('\n', " | "))]
+    #[error("the kernel rejected eBPF program {name}: {error}; the verifier's last lines: {}", log.trim().replace('\n', " | "))]
     Verifier {
         /// Name of the program.
         name: String,
@@ -32,7 +32,7 @@ pub enum ProbeError {
         log: String,
     },
     /// The kernel did not attach a probe.
-    #[error("attaching {name} to {} failed: {error}", path.display())]
+    #[error("cannot attach {name} to {}: {error}", path.display())]
     Attach {
         /// Name of the program, with the Go function if one site failed verification.
         name: String,
@@ -42,10 +42,10 @@ pub enum ProbeError {
         error: io::Error,
     },
     /// The helper process, which holds the probes, could not be started.
-    #[error("starting the process that holds the probes failed: {0}")]
+    #[error("cannot start the process that holds the probes: {0}")]
     Helper(io::Error),
     /// The one indispensable probe site, in `runtime.gopanic`, is occupied, for example by a debugger's breakpoint.
-    #[error("no probe can be placed at {symbol} of {}: {reason}; start panicwatch again without it", path.display())]
+    #[error("no probe can be placed at {symbol} of {}: {reason}; restart panicwatch without it", path.display())]
     Occupied {
         /// Name of the Go function.
         symbol: String,
@@ -55,21 +55,19 @@ pub enum ProbeError {
         reason: String,
     },
     /// One of our threads could not be started; usually file descriptors or threads are exhausted.
-    #[error(
-        "starting the {0} failed: {1}; raise the limits on open files and processes (ulimit -n, ulimit -u)"
-    )]
+    #[error("cannot start the {0}: {1}; raise the limits on open files and processes (ulimit -n, ulimit -u)")]
     Thread(&'static str, io::Error),
     /// More functions match than the tables hold.
     #[error("more than {0} functions match; give a narrower pattern")]
     TooManyFunctions(u32),
     /// The runtime's struct layout breaks the assumptions of the eBPF programs.
-    #[error("the runtime's g struct is laid out as in no release known here")]
+    #[error("the layout of its runtime.g matches no known Go release")]
     UnknownLayout,
     /// More binaries are watched than the table holds.
     #[error("more than {0} binaries are watched")]
     TooManyBinaries(u32),
     /// The rings or the sampling clock could not be set up.
-    #[error("the flight recorder cannot be set up: {0}")]
+    #[error("cannot set up the flight recorder: {0}")]
     Recorder(io::Error),
     /// The kernel cannot record a source of the requested level.
     #[error("{0} is not possible on this kernel: {1}; leave it out with --without {2}")]

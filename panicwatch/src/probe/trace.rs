@@ -352,7 +352,7 @@ impl TraceProbes {
                     return Err(failed(program, &self.name, error));
                 }
                 Err(_) if sites.len() == 1 => {
-                    let reason = || "the kernel takes no probe on its code".to_owned();
+                    let reason = || "the kernel accepts no probe in its code".to_owned();
                     self.refused.extend(sites.iter().map(|site| (site.function, reason())));
                 }
                 Err(_) => {

@@ -91,7 +91,7 @@ impl Store {
     /// When another daemon has the store open, or the disk cannot be used. A damaged file is not an error: it is moved
     /// aside.
     pub fn open(dir: &Path, consumers: &[String]) -> Result<Opened, Error> {
-        let disk = |error: io::Error| failed(dir, "cannot be made", error);
+        let disk = |error: io::Error| failed(dir, "cannot be created", error);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(disk)?;
         let last_beat = last_beat(dir);
         let (database, damaged) = open_or_begin(dir)?;
@@ -125,7 +125,7 @@ impl Store {
         let (database, damaged) = open_or_begin(&self.dir)?;
         if let Some((aside, reason)) = damaged {
             log::error!(
-                "the incident store was damaged ({reason}); it is kept as {} and a new one is begun",
+                "the incident store was damaged ({reason}); it is kept as {} and a new one is created",
                 aside.display()
             );
         }
@@ -232,7 +232,7 @@ fn open_or_begin(dir: &Path) -> Result<(Database, Option<(PathBuf, String)>), Er
             // The lock may be held by a reader in this process, from before a failure.
             Err(Refusal::Taken) => thread::sleep(PAUSE),
             Err(Refusal::Damaged(reason)) if damaged.is_some() => {
-                return Err(failed(dir, "cannot be begun anew", reason));
+                return Err(failed(dir, "cannot be created again", reason));
             }
             Err(Refusal::Damaged(reason)) => {
                 let aside = aside(dir);
@@ -241,7 +241,7 @@ fn open_or_begin(dir: &Path) -> Result<(Database, Option<(PathBuf, String)>), Er
             }
         }
     }
-    let reason = "another panicwatch daemon has it; stop that one, or set [store] path";
+    let reason = "another panicwatch daemon uses it; stop that one, or set [store] path";
     Err(failed(dir, "cannot be opened", reason))
 }
 
@@ -267,7 +267,7 @@ fn open(dir: &Path) -> Result<Database, Refusal> {
     });
     match opened {
         Ok((database, FORMAT)) => Ok(database),
-        Ok((_, other)) => Err(Refusal::Damaged(format!("its format {other} is not known here"))),
+        Ok((_, other)) => Err(Refusal::Damaged(format!("its format {other} is unknown to this version"))),
         Err(redb::Error::DatabaseAlreadyOpen) => Err(Refusal::Taken),
         Err(redb::Error::Io(error))
             if !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
@@ -282,7 +282,7 @@ fn open(dir: &Path) -> Result<Database, Refusal> {
 /// Runs `attempt` and converts a panic into an error: redb may panic on corrupt contents.
 fn guarded<R>(attempt: impl FnOnce() -> Result<R, redb::Error>) -> Result<R, redb::Error> {
     let caught = catch_unwind(AssertUnwindSafe(attempt));
-    caught.unwrap_or_else(|_| Err(redb::Error::Corrupted("its contents make no sense".to_owned())))
+    caught.unwrap_or_else(|_| Err(redb::Error::Corrupted("its contents are invalid".to_owned())))
 }
 
 /// Creates the tables if there are none, and returns the version of the format.

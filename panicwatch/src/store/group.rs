@@ -40,7 +40,7 @@ impl Group {
     pub(super) fn add_counted(&mut self, binary: &str, function: Option<&str>, count: u64, now: &str) {
         if self.count == 0 {
             self.first_seen = now.to_owned();
-            self.title = "panics that were counted only".to_owned();
+            self.title = "panics that were only counted".to_owned();
             self.kind = Some(Kind::Panic);
             self.site = function.map(str::to_owned);
         }

@@ -136,8 +136,9 @@ impl<'a> Filter<'a> {
     fn new(query: &'a Query) -> Result<Filter<'a>, Error> {
         let time = |name: &str, text: &Option<String>| {
             let parse = |text: &String| {
-                text.parse::<Timestamp>()
-                    .map_err(|_| Error::Query(format!("{name} is no time; write it as 2026-01-31T12:00:00Z")))
+                text.parse::<Timestamp>().map_err(|_| {
+                    Error::Query(format!("{name} is not a time; write it as 2026-01-31T12:00:00Z"))
+                })
             };
             text.as_ref().map(parse).transpose()
         };

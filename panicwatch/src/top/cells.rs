@@ -120,9 +120,11 @@ fn processes(snapshot: &Snapshot) -> List {
 
 /// Formats the overhead of recording for watched processes and for all others.
 fn recording(target: Option<f64>, host: Option<f64>) -> String {
-    let percent =
-        |value: Option<f64>| value.map_or("not measured".to_owned(), |value| format!("{value:.2} %"));
-    format!("costs {} of watched CPU time, {} of the machine", percent(target), percent(host))
+    let percent = |value: Option<f64>, of: &str| {
+        value.map_or("not measured".to_owned(), |value| format!("{value:.2} % of {of}"))
+    };
+    let (target, host) = (percent(target, "their CPU time"), percent(host, "the machine"));
+    format!("cost: watched processes {target}, others {host}")
 }
 
 /// Formats the status of the daemon; each problem is on a line of its own.

@@ -50,7 +50,7 @@ impl Screen {
 /// Draws the screen.
 pub fn draw(frame: &mut Frame<'_>, screen: &mut Screen) {
     let Some(snapshot) = &screen.snapshot else {
-        let text = screen.trouble.as_deref().unwrap_or("asking the daemon …");
+        let text = screen.trouble.as_deref().unwrap_or("waiting for the daemon …");
         frame.render_widget(Paragraph::new(text).wrap(ratatui::widgets::Wrap { trim: true }), frame.area());
         return;
     };

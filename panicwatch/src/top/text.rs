@@ -40,7 +40,7 @@ mod tests {
         let text = text(&sample(), &Rates::default());
         assert!(text.lines().all(|line| !line.chars().any(escape::is_unsafe)), "{text}");
         for part in [
-            "panicwatch 0.1.0: ready; 1 of 2 Go processes watched; recording costs 0.50 % of watched CPU time, 0.02 % of the machine; memory 64 MiB",
+            "panicwatch 0.1.0: ready; 1 of 2 Go processes watched; recording cost: watched processes 0.50 % of their CPU time, others 0.02 % of the machine; memory 64 MiB",
             "! the disk is full",
             "Groups (1)",
             "12345     -        fatal 12345             shop              2025-07-09 03:12:44  bad\\x1b[2J\\u{202e}news",

@@ -84,7 +84,7 @@ impl Recorder {
             source,
             from_ns: 0,
             to_ns: None,
-            reason: "not asked for".to_owned(),
+            reason: "not requested".to_owned(),
         });
         let off = Mutex::new(off.collect());
         Recorder { rings, history: Mutex::new(History::new()), window_ns, off }
@@ -280,7 +280,7 @@ impl Flight {
         let fatal = incident.outcome == Outcome::Fatal;
         let (cut, to_ns) = self.take(pid, raise_ns, end_ns, fatal).ok_or_else(|| {
             let most = shares::PER_SECOND;
-            format!("at most {most} timelines are made a second, and this group's share was used up")
+            format!("at most {most} timelines are built per second, and this group's share was used up")
         })?;
         let bias = self.runs.get(&pid).map_or(0, |(_, bias)| *bias);
         let from_ns = cut.at_ns.saturating_sub(self.recorder.window_ns);

@@ -130,7 +130,7 @@ impl Governed {
                         self.recorder.is_on(source);
                         self.account.get().shed.retain(|shed| shed != source.name());
                     }
-                    Err(error) => self.note(format!("{} cannot be resumed: {error}", source.recording())),
+                    Err(error) => self.note(format!("cannot resume {}: {error}", source.recording())),
                 }
             }
             Action::Settled(source) => self.aside(format!("{} resumed", source.recording())),
@@ -151,7 +151,7 @@ impl Governed {
 fn sentence(over: Limit, limits: &Limits) -> String {
     let (percent, what) = match over {
         Limit::Target => (limits.target_percent, "overhead budget"),
-        Limit::Core => (limits.core_percent, "limit of each core"),
+        Limit::Core => (limits.core_percent, "core limit"),
         Limit::Host => (limits.host_percent, "host budget"),
     };
     percent.map_or_else(|| format!("over the {what}"), |percent| format!("over the {percent} % {what}"))

@@ -32,9 +32,8 @@ pub struct Facts {
 impl Facts {
     /// Reads the current facts.
     pub fn read() -> Facts {
-        let boot_id =
-            fs::read_to_string(BOOT_ID).map_err(|error| format!("{BOOT_ID} cannot be read: {error}"));
-        Facts::of(name_in(FIRST).map_err(|error| format!("the host name cannot be read: {error}")), boot_id)
+        let boot_id = fs::read_to_string(BOOT_ID).map_err(|error| format!("cannot read {BOOT_ID}: {error}"));
+        Facts::of(name_in(FIRST).map_err(|error| format!("cannot read the host name: {error}")), boot_id)
     }
 
     fn of(name: Result<String, String>, boot_id: Result<String, String>) -> Facts {

@@ -25,10 +25,10 @@ pub enum LaunchError {
     #[error("{0} is not a file")]
     NotAFile(String),
     /// The file has no execute permission.
-    #[error("{0} is not executable; chmod +x makes it so")]
+    #[error("{0} is not executable; run chmod +x")]
     NotExecutable(String),
     /// The file cannot be read, or fork or execve failed.
-    #[error("starting {program} failed: {source}")]
+    #[error("cannot start {program}: {source}")]
     Start {
         /// Name of the program.
         program: String,

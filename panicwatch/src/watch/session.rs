@@ -484,7 +484,8 @@ impl Session {
 fn tell_of_its_end(holder: Arc<Holder>, session: SyncSender<Input>, stops: bool) {
     thread::spawn(move || {
         holder.wait_for_end();
-        let note = "the process that holds the probes was killed: nothing is watched any more; start panicwatch again";
+        let note =
+            "the process that holds the probes was killed: nothing is watched any more; restart panicwatch";
         let _ = session.send(Input::Note(note.to_owned()));
         if stops {
             let _ = session.send(Input::Stop);

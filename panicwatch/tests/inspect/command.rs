@@ -48,7 +48,7 @@ fn what_is_no_go_program_is_refused_in_one_sentence() {
     toolchain.build(&fixture("early"), &[], &path);
     let whole = fs::read(&path).expect("it reads");
     fs::write(&path, &whole[..5000]).expect("written");
-    refuses(&[&name], 1, &[&name, "the file is cut off"]);
+    refuses(&[&name], 1, &[&name, "the file is truncated"]);
     for part in 0..40 {
         fs::write(&path, &whole[..whole.len() * part / 40]).expect("written");
         let output = run(&[&name]);

@@ -177,7 +177,7 @@ fn killed(built: &Built) -> Result<()> {
         until("attaching", || Ok(target.recorded()?.is_some()))?;
         let helper = helper(of).context("it has no helper")?;
         if round % 3 > 0 {
-            tracing.wait_for_stderr("Ctrl-C ends it")?;
+            tracing.wait_for_stderr("press Ctrl-C to stop")?;
         }
         if round % 3 == 2 {
             run::signal(of, libc::SIGINT)?;
@@ -212,7 +212,7 @@ fn stale_record(built: &Built) -> Result<()> {
     let mut target = Target::panicking(built)?;
     let pid = target.pid().to_string();
     let mut tracing = Running::start(target.panicwatch(&["trace", "--count", "main.*", "--pid", &pid]))?;
-    tracing.wait_for_stderr("Ctrl-C ends it")?;
+    tracing.wait_for_stderr("press Ctrl-C to stop")?;
     let helper = helper(tracing.child.id()).context("it has no helper")?;
     let (content, sites) = target.recorded()?.context("no record")?;
     ensure!(content["owner"]["pid"] == tracing.child.id() && content["helper"]["pid"] == helper, "{content}");
@@ -315,7 +315,7 @@ fn debugger_at_function(built: &Built) -> Result<()> {
     let gdb = gdb(&target, "main.leaf", offset)?;
     let pid = target.pid().to_string();
     let mut tracing = Running::start(target.panicwatch(&["trace", "main.*", "--pid", &pid]))?;
-    tracing.wait_for_stderr("Ctrl-C ends it")?;
+    tracing.wait_for_stderr("press Ctrl-C to stop")?;
     tracing.wait_for_stderr("main.leaf is not traced in full: gdb (process ")?;
     run::signal(tracing.child.id(), libc::SIGINT)?;
     tracing.finish()?;

@@ -276,7 +276,7 @@ fn panics(built: &Built) -> Result<()> {
         ],
     )?;
     ensure!(at["file"].as_str().is_some_and(|file| file.ends_with("initpanic/bad/bad.go")), "{at}");
-    for words in ["goroutine 1 [running]", "initialisation of package fixtures/initpanic/bad"] {
+    for words in ["goroutine 1 [running]", "initialization of package fixtures/initpanic/bad"] {
         ensure!(run.output.stderr.contains(words), "{words:?} is not in {}", run.output.stderr);
     }
     let last = run.trace["packages"].as_array().and_then(|all| all.last()).context("no packages")?;
@@ -348,7 +348,7 @@ fn formats(built: &Built) -> Result<()> {
     command.args(["init-trace", "--slowest", "--"]).arg(&built.path);
     let output = with_input(command, "")?;
     ensure!(output.status == 3, "status {}: {}", output.status, output.stderr);
-    for words in ["INITIALISATION of initchain", "fixtures/initchain/slow", "slow.init.0", "slow.go:9"] {
+    for words in ["INITIALIZATION of initchain", "fixtures/initchain/slow", "slow.init.0", "slow.go:9"] {
         ensure!(output.stderr.contains(words), "{words:?} is not in {}", output.stderr);
     }
     ensure!(!output.stderr.contains('\x1b'), "colours where there is no terminal: {:?}", output.stderr);

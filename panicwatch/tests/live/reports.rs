@@ -83,7 +83,7 @@ fn chain(incident: &Incident, all: &[String], outcome: Outcome) -> Result<()> {
     ensure!(texts(incident) == kept(all), "panics {:?} of {}", texts(incident), all.len());
     let told = reason(incident, "panics");
     if all.len() > KEPT {
-        let count = format!("{} of the chain are left out", all.len() - KEPT);
+        let count = format!("left out {} of the chain's panics", all.len() - KEPT);
         ensure!(told.is_some_and(|told| told.contains(&count)), "told {told:?}, not {count}");
     } else {
         ensure!(told.is_none(), "told {told:?}");
@@ -211,7 +211,7 @@ fn fatal_in_panic(built: &Built) -> Result<()> {
     let row = |label: &str| rows.iter().find(|row| row.starts_with(label)).copied().unwrap_or_default();
     ensure!(!row("where ").contains("main.price"), "{report}");
     ensure!(row("panic in ").contains("main.price"), "{report}");
-    ensure!(row("ended ").contains("this cannot be recovered"), "{report}");
+    ensure!(row("outcome ").contains("this is unrecoverable"), "{report}");
     Ok(())
 }
 

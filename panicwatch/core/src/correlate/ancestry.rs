@@ -15,7 +15,7 @@ use crate::{
 
 const NOT_KEPT: &str =
     "the program runs without GODEBUG=tracebackancestors=N: Go keeps the nearest creator only";
-const UNREAD: &str = "the goroutine's list of ancestors was not in memory that could be read";
+const UNREAD: &str = "the goroutine's ancestor list is in memory that could not be read";
 
 /// A decoded `runtime.ancestorInfo`.
 struct Kept {

@@ -71,7 +71,7 @@ pub(super) fn blank(context: &Context, program: &Program, first: &Event) -> Inci
         (process.start_time.is_none(), "process.start_time"),
     ] {
         if absent {
-            missing.push(lack(what, "the process was gone before it could be read"));
+            missing.push(lack(what, "the process exited before it could be read"));
         }
     }
     if let Some(reason) = &context.reason {
@@ -138,8 +138,9 @@ pub(super) fn panics(ended: Ended, context: &Context, program: &Program) -> Inci
 pub(super) fn lacks_panics(incident: &mut Incident, ended: &Ended) {
     if ended.left_out > 0 {
         let (left_out, kept) = (ended.left_out, MAX_CHAIN / 2);
-        let reason =
-            format!("{left_out} of the chain are left out: the {kept} oldest and the {kept} newest are kept");
+        let reason = format!(
+            "left out {left_out} of the chain's panics: the {kept} oldest and the {kept} newest are kept"
+        );
         incident.missing.push(lack("panics", reason));
     }
 }
@@ -196,7 +197,7 @@ pub(super) fn describe_goroutine(
         incident.missing.push(lack("stack", reason.clone()));
     }
     if stacks.elided.is_none() {
-        incident.missing.push(lack("stack_elided", "not all the frames that are left out are known"));
+        incident.missing.push(lack("stack_elided", "the number of elided frames is unknown"));
     }
     if stacks.incomplete.is_empty() && incident.goroutine.is_none() && incident.stack.is_empty() {
         incident.missing.push(lack("stack", NO_GOROUTINE));
@@ -213,7 +214,7 @@ pub(super) fn set_defer_depth(incident: &mut Incident, depth: Option<Result<u64,
             return;
         }
         Some(Err(reason)) => reason,
-        None => "only counted when a panic is raised".to_owned(),
+        None => "pending deferred calls are counted only when a panic is raised".to_owned(),
     };
     incident.missing.push(lack("goroutine.defer_depth", reason));
 }
@@ -270,7 +271,7 @@ pub(super) fn add_panic(
             Vec::new()
         }
         None => {
-            let reason = stack.incomplete.first().map_or("the stack could not be walked", String::as_str);
+            let reason = stack.incomplete.first().map_or("the stack could not be unwound", String::as_str);
             incident.missing.push(lack(format!("{path}.site"), reason));
             Vec::new()
         }
@@ -301,7 +302,7 @@ const OUT_OF_TIME: &str =
 /// Adds why a capture does not have all the memory it was to copy.
 pub(super) fn lacks_memory(incident: &mut Incident, what: &str, event: &Event) {
     if event.lost_memory > 0 {
-        let reason = format!("{} pieces of memory were lost: the event ring was full", event.lost_memory);
+        let reason = format!("{} memory records were lost: the event ring was full", event.lost_memory);
         incident.missing.push(lack(what, reason));
     }
     if event.head.flags & flag::OUT_OF_TIME != 0 {
@@ -325,7 +326,7 @@ fn lacks_calls(incident: &mut Incident, path: &str, panic: &OpenPanic, state: St
         }
     }
     if state == State::Recovered && panic.recover.is_none() {
-        incident.missing.push(lack(format!("{path}.recover"), "the call of recover was not seen"));
+        incident.missing.push(lack(format!("{path}.recover"), "the call to recover was not seen"));
     }
 }
 
@@ -377,7 +378,7 @@ fn panicnil(program: &Program, incident: &Incident) -> Option<bool> {
 fn instructions(view: &View<'_>, pc: u64, fault_pc: Option<u64>) -> Result<Vec<Instruction>, String> {
     let bin = &view.program.bin;
     let link = pc.wrapping_sub(view.bias);
-    let func = bin.find_func(link).ok_or("no function there")?;
+    let func = bin.find_func(link).ok_or("no function at this address")?;
     let bytes = bin.code(func.entry(), func.end()).ok_or("the code is not in the file")?;
     let code = disasm::Code { entry: func.entry().wrapping_add(view.bias), bytes };
     let raise = match fault_pc {

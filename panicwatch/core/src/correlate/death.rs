@@ -96,7 +96,7 @@ fn lacks_listed(incident: &mut Incident, ended: &Ended, listed: &Listed, fatal: 
         (0, _) => unseen(fatal, lost),
         _ if lost > 0 => were_lost(lost),
         (_, 0) => return,
-        (_, missed) => format!("{missed} of the chain are left out: {}", unseen(fatal, lost)),
+        (_, missed) => format!("left out {missed} of the chain's panics: {}", unseen(fatal, lost)),
     };
     incident.missing.push(lack("panics", reason));
 }
@@ -113,7 +113,7 @@ fn message_of_list(incident: &mut Incident, ended: &Ended, listed: &Listed, view
     incident.missing.retain(|missing| missing.what != "message");
     incident.message = decoded.and_then(|decoded| decoded.message);
     if incident.message.is_none() {
-        incident.missing.push(lack("message", "only the raise, which was not captured, could tell"));
+        incident.missing.push(lack("message", "it is known only from the raise, which was not captured"));
     }
 }
 
@@ -238,10 +238,10 @@ pub(super) fn throw(dying: Dying, context: &Context, program: &Program) -> Optio
     incident.missing.retain(|missing| missing.what != "message");
     let lacks = match (&text, said) {
         (Some(text), Some((_, len, _))) if (text.len() as u64) < len => {
-            Some(format!("it is cut: the first {} bytes of {len} were captured", text.len()))
+            Some(format!("truncated: the first {} of {len} bytes were captured", text.len()))
         }
         (Some(_), _) => None,
-        (None, Some(_)) => Some("its text was not in memory that could be read".into()),
+        (None, Some(_)) => Some("its text is in memory that could not be read".into()),
         (None, None) => Some("the record of the throw, which has its text, was lost".into()),
     };
     incident.missing.extend(lacks.map(|reason: String| lack("message", reason)));
@@ -254,7 +254,7 @@ pub(super) fn throw(dying: Dying, context: &Context, program: &Program) -> Optio
         Some(_) => dying_stack(&view, context, !is_fatal),
         None => Stacks {
             elided: Some(0),
-            incomplete: vec!["the process died before Go walked the stack".into()],
+            incomplete: vec!["the process died before Go unwound the stack".into()],
             ..Stacks::default()
         },
     };

@@ -108,7 +108,7 @@ pub(super) fn walk(view: &View<'_>, mut start: Start, visibility: Visibility) ->
     let all = traceback::traceback(&stack, start, Visibility { level: 2, throwing: true });
     let mut incomplete: Vec<String> = shown.gaps.iter().map(|gap| behind_gap(&shown, *gap)).collect();
     if !matches!(shown.end, End::TopFrame | End::SpWrite) {
-        incomplete.push(format!("the walk ended early: {}", shown.end));
+        incomplete.push(format!("unwinding ended early: {}", shown.end));
     }
     let contiguous = all.gaps.iter().map(|gap| gap.before).min().unwrap_or(all.frames.len());
     Stacks { shown: shown.frames, elided: shown.elided, all: all.frames, contiguous, incomplete, visibility }
@@ -120,10 +120,10 @@ fn behind_gap(shown: &traceback::Traceback, gap: Gap) -> String {
     let size = if bytes < 10 << 10 { format!("{bytes} bytes") } else { format!("{} KiB", bytes >> 10) };
     let place = match before {
         0 => "before stack[0]".to_owned(),
-        at if at >= shown.frames.len() => format!("behind stack[{}]", at - 1),
+        at if at >= shown.frames.len() => format!("after stack[{}]", at - 1),
         at => format!("between stack[{}] and stack[{at}]", at - 1),
     };
-    format!("the frames in {size} {place} are not known: their memory was not captured")
+    format!("the frames in {size} {place} are missing: their memory was not captured")
 }
 
 fn status(view: &View<'_>) -> Option<u32> {

@@ -270,7 +270,7 @@ impl Correlator {
                 (lost @ 1.., _) => (Outcome::Unknown, Some(were_lost(lost))),
                 (0, Gone::OutOfSight) => (Outcome::Unknown, Some(OUT_OF_SIGHT.to_owned())),
                 (0, Gone::Ended(_, None)) if exit.is_none() => {
-                    (Outcome::Unknown, Some("the kernel did not tell how the process ended".to_owned()))
+                    (Outcome::Unknown, Some("the kernel did not report how the process ended".to_owned()))
                 }
                 (0, _) => (Outcome::Exited, None),
             };
@@ -337,9 +337,9 @@ enum Gone {
     OutOfSight,
 }
 
-const UNSEEN: &str = "its end was not seen: the goroutine went on without it";
-const NO_GOROUTINE: &str = "the goroutine could not be read: what followed cannot be told to be of it";
-const OUT_OF_SIGHT: &str = "it was still under way when the process was last seen";
+const UNSEEN: &str = "its end was not seen: the goroutine continued without it";
+const NO_GOROUTINE: &str = "the goroutine could not be read: later events cannot be attributed to it";
+const OUT_OF_SIGHT: &str = "it was still in progress when the process was last seen";
 
 /// Returns the reason for an incident with lost records.
 fn were_lost(count: u32) -> String {

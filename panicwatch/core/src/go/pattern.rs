@@ -11,7 +11,7 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum PatternError {
     /// The regular expression is invalid.
-    #[error("{0:?} is no regular expression: {1}")]
+    #[error("{0:?} is not a regular expression: {1}")]
     Regex(String, String),
     /// The pattern is empty.
     #[error(

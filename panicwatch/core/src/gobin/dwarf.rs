@@ -42,7 +42,7 @@ pub enum DwarfError {
     #[error("the binary has no debug information (built with -s or -w, or stripped)")]
     None,
     /// A section's declared size exceeds what is read, or what its contents can decompress to.
-    #[error("debug section {section} claims to be {size} bytes, decompressed, which is not believed")]
+    #[error("debug section {section} claims to have {size} bytes when decompressed, which is too much")]
     TooLarge {
         /// Name of the section.
         section: &'static str,
@@ -50,13 +50,13 @@ pub enum DwarfError {
         size: u64,
     },
     /// A section uses an unsupported compression format.
-    #[error("debug section {section} is compressed with something else than zlib")]
+    #[error("debug section {section} is compressed with something other than zlib")]
     Compression {
         /// Name of the section.
         section: &'static str,
     },
     /// The work limit was reached.
-    #[error("the debug information has more entries than are read, or is damaged")]
+    #[error("the debug information has too many entries, or is damaged")]
     TooMuch,
     /// The ELF file is damaged.
     #[error("the file is damaged")]

@@ -21,7 +21,7 @@ pub enum Error {
         reason: String,
     },
     /// The file is ELF but has no Go build information.
-    #[error("not a Go program: no Go build information in it (built by Go 1.13 or later it would have some)")]
+    #[error("not a Go program: it has no Go build information, which Go 1.13 and later write")]
     NotGo,
     /// The file is a Go program of an unsupported kind.
     #[error("unsupported {what}: {found}")]
@@ -32,7 +32,7 @@ pub enum Error {
         found: String,
     },
     /// The file is shorter than its headers declare: an incomplete copy.
-    #[error("{reason}; the file is cut off, it has {len} bytes of the {want} that its headers name")]
+    #[error("{reason}; the file is truncated, it has {len} of the {want} bytes that its headers name")]
     CutOff {
         /// The error caused by the missing bytes.
         reason: Box<Error>,

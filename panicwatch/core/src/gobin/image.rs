@@ -440,7 +440,7 @@ mod tests {
         let explained = |len| image(len).expect("an image").explain(Error::NotGo).to_string();
         assert!(
             explained(1000)
-                .ends_with("the file is cut off, it has 1000 bytes of the 4096 that its headers name")
+                .ends_with("the file is truncated, it has 1000 of the 4096 bytes that its headers name")
         );
         assert_eq!(explained(4096), Error::NotGo.to_string());
     }

@@ -95,7 +95,7 @@ impl GoBinary {
         let image = Image::parse(bytes)?;
         let version = release(&image)?;
         let layout = RuntimeLayout::for_version(&version).ok_or_else(|| Error::Unsupported {
-            what: "Go release (its runtime's structs are not known)",
+            what: "Go release (the layout of its runtime's structs is unknown)",
             found: version.raw.clone(),
         })?;
         Self::with_layout(image, version, layout, LayoutSource::Table)

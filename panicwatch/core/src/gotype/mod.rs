@@ -74,7 +74,7 @@ pub enum TypeError {
     #[error("memory at {0:#x} was not captured")]
     Unread(u64),
     /// The type belongs to no module: `reflect` created it at run time.
-    #[error("the type at {0:#x} was made at run time and belongs to no module")]
+    #[error("the type at {0:#x} was created at run time and belongs to no module")]
     NotInModule(u64),
     /// The bytes cannot be a type descriptor.
     #[error("no type descriptor at {addr:#x}: {what}")]

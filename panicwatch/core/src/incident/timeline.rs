@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use self::event::Event;
 use crate::incident::{Addr, Frame};
 
+/// The only reason for being stopped that is not a stop-the-world: the collector scans the goroutine's stack.
+pub(crate) const STACK_SCAN: &str = "stack scan";
+
 /// What happened in the window before an incident, and until its end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct Timeline {

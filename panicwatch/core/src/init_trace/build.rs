@@ -47,14 +47,14 @@ pub fn build(collected: &Collected, program: &Program, incidents: &[Incident]) -
     for (i, package) in packages.iter().enumerate() {
         if package.package.is_none() {
             let what = format!("packages[{i}].package");
-            missing.push(lack(&what, "its init task is not in the binary: a plugin's, it may be"));
+            missing.push(lack(&what, "its init task is not in the binary: it may belong to a plugin"));
         }
     }
     if total_ns.is_none() {
         missing.push(lack("total_ns", "main.main was not reached"));
     }
     if collected.exec_ns.is_none() {
-        missing.push(lack("exec_ns", "the kernel's event of it was not seen"));
+        missing.push(lack("exec_ns", "the kernel's exec event was not seen"));
     }
     InitTrace {
         schema: SCHEMA,
@@ -129,7 +129,7 @@ fn depths(
         name_imports(packages, &imports);
         for (i, package) in packages.iter().enumerate() {
             if package.depth.is_none() {
-                let reason = "no call in the code proves an import that leads here from package main";
+                let reason = "no call in the code proves a chain of imports from package main";
                 missing.push(lack(&format!("packages[{i}].depth"), reason));
             }
         }
@@ -145,7 +145,7 @@ fn depths(
     for (i, (package, run)) in packages.iter_mut().zip(&collected.tasks).enumerate() {
         package.depth = graph.depths.get(&link(run)).copied();
         if package.depth.is_none() {
-            let reason = "initialised for the runtime, and no package that main leads to depends on it";
+            let reason = "initialized for the runtime, and no package reachable from main depends on it";
             missing.push(lack(&format!("packages[{i}].depth"), reason));
         }
     }

@@ -13,7 +13,7 @@ pub fn encode(trace: &InitTrace, realtime_offset_ns: Option<i128>) -> Vec<u8> {
     let name = base_name(&trace.program.exe).unwrap_or(&trace.program.exe);
     let process = builder.process(pid, name);
     let steps = builder.track(process, "start");
-    let packages = builder.track(process, "package initialisation");
+    let packages = builder.track(process, "package initialization");
     if let Some(exec) = trace.exec_ns {
         builder.instant(steps, exec, "start", "exec", []);
     }
@@ -27,7 +27,7 @@ pub fn encode(trace: &InitTrace, realtime_offset_ns: Option<i128>) -> Vec<u8> {
         let facts = [
             text("at", &Some(stopped.at.clone())),
             text("variable", &stopped.variable),
-            text("said", &stopped.message),
+            text("message", &stopped.message),
         ];
         let time_ns = stopped.time_ns.unwrap_or(trace.origin_ns());
         builder.instant(steps, time_ns, "start", "stopped", facts.into_iter().flatten());

@@ -189,12 +189,12 @@ fn document() -> InitTrace {
 #[test]
 fn the_tree() {
     expect![[r#"
-        ━━ INITIALISATION of app[42] go1.24.11 ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
+        ━━ INITIALIZATION of app[42] go1.24.11 ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
         main.main began 8.00 ms after rt0_go; 4 packages took 6.95 ms, mostly
         example.com/slow 5.00 ms, main 1.90 ms
 
             at, ms   took, ms           depth
-            -0.100                             exec: the program was loaded
+            -0.100                             exec: program loaded
              0.000                             runtime.rt0_go
              0.100                             ├─ runtime.schedinit
              0.400                             ├─ runtime.main
@@ -206,8 +206,8 @@ fn the_tree() {
              6.000      1.900                  │     └─ main.init  x.go:3
              8.000                             └─ main.main
 
-        depth: fewest imports from package main that calls in the code prove; ?: none
-          do; -: initialised by the runtime for itself
+        depth: fewest imports from package main that calls in the code prove; ?:
+          unknown; -: initialized by the runtime for itself
     "#]]
     .assert_eq(&text::render(&document(), false, &Style::new(false, 80)));
 }
@@ -215,7 +215,7 @@ fn the_tree() {
 #[test]
 fn the_slowest_first() {
     expect![[r#"
-        ━━ INITIALISATION of app[42] go1.24.11 ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
+        ━━ INITIALIZATION of app[42] go1.24.11 ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
         main.main began 8.00 ms after rt0_go; 4 packages took 6.95 ms, mostly
         example.com/slow 5.00 ms, main 1.90 ms
 
@@ -227,8 +227,8 @@ fn the_slowest_first() {
              0.500      0.050               -  runtime
              5.700      0.000               ?  vendor/\x1b[31m
 
-        depth: fewest imports from package main that calls in the code prove; ?: none
-          do; -: initialised by the runtime for itself
+        depth: fewest imports from package main that calls in the code prove; ?:
+          unknown; -: initialized by the runtime for itself
     "#]]
     .assert_eq(&text::render(&document(), true, &Style::new(false, 80)));
 }
@@ -255,11 +255,11 @@ fn where_it_stopped() {
         incident: None,
     });
     expect![[r#"
-        ━━ INITIALISATION of app[42] go1.24.11 ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
+        ━━ INITIALIZATION of app[42] go1.24.11 ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
         main.main was not reached; 2 packages took 50.4 µs, mostly runtime 50.4 µs
 
             at, ms   took, ms           depth
-            -0.100                             exec: the program was loaded
+            -0.100                             exec: program loaded
              0.000                             runtime.rt0_go
              0.100                             ├─ runtime.schedinit
              0.400                             ├─ runtime.main
@@ -272,10 +272,10 @@ fn where_it_stopped() {
           variable   example.com/slow.Size
           function   example.com/slow.init
           at         /src/x/x.go:9
-          said       no\x07 luck
+          message    no\x07 luck
 
         depth: fewest imports from package main that calls in the code prove; -:
-          initialised by the runtime for itself
+          initialized by the runtime for itself
     "#]]
     .assert_eq(&text::render(&trace, false, &Style::new(false, 80)));
     assert_eq!(

@@ -93,7 +93,7 @@ impl Text<'_> {
         let trace = self.trace;
         let tone = if trace.stopped.is_some() { Tone::Bad } else { Tone::Title };
         let exe = base_name(&trace.program.exe).unwrap_or(&trace.program.exe);
-        let line = Line::new().own(tone, "━━ INITIALISATION of ").target_tail(Tone::Strong, exe, 40);
+        let line = Line::new().own(tone, "━━ INITIALIZATION of ").target_tail(Tone::Strong, exe, 40);
         let line = line.own(Tone::Plain, "[").number(Tone::Plain, trace.program.pid).own(Tone::Plain, "] ");
         let line = line.target(Tone::Dim, &trace.program.go_version).own(tone, " ");
         page.push(line.rule_to(tone, page.width()));
@@ -167,7 +167,7 @@ impl Text<'_> {
         Self::heading(page);
         let trace = self.trace;
         if let Some(exec) = trace.exec_ns {
-            let what = Line::new().own(Tone::Dim, "exec: the program was loaded");
+            let what = Line::new().own(Tone::Dim, "exec: program loaded");
             self.step(page, exec, "", what);
         }
         let (mut first, mut shown_packages) = (true, false);
@@ -256,8 +256,8 @@ impl Text<'_> {
             How::Killed => {
                 line.own(Tone::Bad, "the program was killed by signal ").number(Tone::Bad, code(stopped))
             }
-            How::Executed => line.own(Tone::Bad, "the program executed another one"),
-            How::Unknown => line.own(Tone::Bad, "the program was lost from sight"),
+            How::Executed => line.own(Tone::Bad, "the program executed another program (exec)"),
+            How::Unknown => line.own(Tone::Bad, "panicwatch lost track of the program"),
         };
         let line = match (stopped.how, stopped.code) {
             (How::Died | How::Exited, Some(code)) => {
@@ -290,7 +290,7 @@ impl Text<'_> {
             None => file.clone(),
         });
         row("at", &place, Tone::Strong);
-        row("said", &stopped.message, Tone::Bad);
+        row("message", &stopped.message, Tone::Bad);
     }
 
     fn notes(&self, page: &mut Page<'_>) {
@@ -300,22 +300,20 @@ impl Text<'_> {
         let mut line = Line::new().own(
             Tone::Dim,
             match trace.depth_source {
-                DepthSource::InitTasks => {
-                    "depth: fewest imports from package main, as the init tasks have them"
-                }
+                DepthSource::InitTasks => "depth: fewest imports from package main, from the init tasks",
                 DepthSource::Calls => "depth: fewest imports from package main that calls in the code prove",
             },
         );
         if has(true) {
-            line = line.own(Tone::Dim, "; ?: none do");
+            line = line.own(Tone::Dim, "; ?: unknown");
         }
         if has(false) {
-            line = line.own(Tone::Dim, "; -: initialised by the runtime for itself");
+            line = line.own(Tone::Dim, "; -: initialized by the runtime for itself");
         }
         page.push_wrapped(&line, 2, 3);
         let quiet = |what: &str| what.ends_with(".depth") || what == "total_ns";
         for missing in trace.missing.iter().filter(|missing| !quiet(&missing.what)) {
-            let line = Line::new().own(Tone::Note, "not known: ").target(Tone::Note, &missing.what);
+            let line = Line::new().own(Tone::Note, "unknown: ").target(Tone::Note, &missing.what);
             page.push_wrapped(&line.own(Tone::Note, ": ").target(Tone::Note, &missing.reason), 2, 3);
         }
     }

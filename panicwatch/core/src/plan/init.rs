@@ -39,7 +39,7 @@ pub fn init_plan(bin: &GoBinary) -> ProbePlan {
 }
 
 fn step(name: &'static str, symbol: &'static str, flags: u32) -> Purpose {
-    Purpose { name, program: "init_step", symbol, lost: "that step of the start", flags }
+    Purpose { name, program: "init_step", symbol, lost: "this startup step", flags }
 }
 
 impl Planner<'_> {
@@ -50,7 +50,7 @@ impl Planner<'_> {
             Err(reason) => return self.leave_out(&purpose, reason),
         };
         match body.code.first() {
-            Some(first) => self.place(&purpose, body.func, first, 0, "runs once, before anything of Go"),
+            Some(first) => self.place(&purpose, body.func, first, 0, "runs once, before any Go code"),
             None => self.leave_out(&purpose, "it has no code"),
         }
         for (name, callee, flags) in RT0_CALLS {
@@ -63,7 +63,7 @@ impl Planner<'_> {
             };
             match body.index_of(calls) {
                 Some(at) => {
-                    let why = "rt0_go's call of it: runs once";
+                    let why = "the call in rt0_go: runs once";
                     self.place(&purpose, body.func, &body.code[at], 0, why);
                 }
                 None => self.leave_out(&purpose, format!("it does not call {callee} as expected")),
@@ -77,7 +77,7 @@ impl Planner<'_> {
         let symbol =
             if self.bin.moduledata().inittasks.is_some() { "runtime.doInit1" } else { "runtime.doInit" };
         let purpose = Purpose {
-            name: "package initialised",
+            name: "package initialized",
             program: "init_task",
             symbol,
             lost: "the packages and their times",

@@ -35,11 +35,11 @@ const fn turn(name: &'static str, symbol: &'static str, lost: &'static str, kind
 }
 
 const GC: [Wanted; 5] = [
-    gc("collection begins", "runtime.gcBgMarkStartWorkers", "when collections begin", kind::GC_START),
-    gc("marking is over", "runtime.gcMarkTermination", "when marking ends", kind::GC_MARK_DONE),
-    gc("world stops", "runtime.stopTheWorldWithSema", "when the world is stopped", kind::STW_BEGIN),
-    gc("world starts", "runtime.startTheWorldWithSema", "when the world is started again", kind::STW_END),
-    gc("mark worker", "runtime.gcDrain", "which goroutines mark", kind::GC_WORKER),
+    gc("GC cycle starts", "runtime.gcBgMarkStartWorkers", "when GC cycles start", kind::GC_START),
+    gc("GC mark ends", "runtime.gcMarkTermination", "when GC mark ends", kind::GC_MARK_DONE),
+    gc("STW begins", "runtime.stopTheWorldWithSema", "when the world is stopped, and why", kind::STW_BEGIN),
+    gc("STW ends", "runtime.startTheWorldWithSema", "when the world is started", kind::STW_END),
+    gc("mark worker", "runtime.gcDrain", "which goroutines are mark workers", kind::GC_WORKER),
 ];
 
 const GOROUTINES: [Wanted; 5] = [
@@ -47,26 +47,26 @@ const GOROUTINES: [Wanted; 5] = [
         name: "goroutine parks",
         program: "park",
         symbol: "runtime.gopark",
-        lost: "what goroutines wait for",
+        lost: "wait reasons of goroutines",
         kind: kind::GO_PARK,
         flags: 0,
     },
     Wanted {
-        name: "goroutine made ready",
+        name: "goroutine runnable",
         program: "ready",
         symbol: "runtime.ready",
-        lost: "who wakes goroutines",
+        lost: "wake-ups of goroutines",
         kind: kind::GO_READY,
         flags: 0,
     },
     turn("goroutine runs", "runtime.execute", "when goroutines run", kind::GO_RUN, 0),
     turn("goroutine ends", "runtime.goexit0", "when goroutines end", kind::GO_END, 0),
-    turn("goroutine stopped", "runtime.preemptPark", "stops for the collector", kind::GO_YIELD, 3),
+    turn("goroutine stopped", "runtime.preemptPark", "stops for stack scans", kind::GO_YIELD, 3),
 ];
 
 /// Goroutine yields since Go 1.22: BL is set if it was preempted.
 const YIELDS: [Wanted; 1] = [Wanted {
-    name: "goroutine gives way",
+    name: "goroutine descheduled",
     program: "turn",
     symbol: "runtime.goschedImpl",
     lost: "preemptions and calls of runtime.Gosched",
@@ -88,12 +88,9 @@ pub fn recorder_plan(bin: &GoBinary, source: Source, functions: &[Pattern]) -> P
     }
     match source {
         Source::Gc => planner.all(&GC),
-        Source::Assist => planner.all(&[gc(
-            "assist",
-            "runtime.gcAssistAlloc",
-            "goroutines that assist the collector",
-            kind::GC_ASSIST,
-        )]),
+        Source::Assist => {
+            planner.all(&[gc("mark assist", "runtime.gcAssistAlloc", "mark assists", kind::GC_ASSIST)])
+        }
         Source::Goroutine => {
             planner.all(&GOROUTINES);
             planner.all(if bin.version().minor >= 22 { &YIELDS } else { &OLD_YIELDS });
@@ -110,10 +107,10 @@ pub fn begin_plan(bin: &GoBinary) -> ProbePlan {
     let mut planner = Planner { bin, plan: ProbePlan::default() };
     if bin.arch() == Arch::Amd64 {
         planner.start(&Purpose {
-            name: "process begins",
+            name: "process starts",
             program: "process_begins",
             symbol: "runtime.schedinit",
-            lost: "the goroutines in the recorder's entries",
+            lost: "the goroutines in the flight recorder's records",
             flags: 0,
         });
     }
@@ -142,7 +139,8 @@ impl Planner<'_> {
             flags: kind::FUNCTION << site::KIND_SHIFT,
         };
         let found = trace_plan(self.bin, &select, Trace::default());
-        let dear = "the kernel would have to single-step at its entry, which is too dear for a recorder";
+        let dear =
+            "the kernel would have to single-step at its entry, which costs too much for a flight recorder";
         for site in &found.sites {
             let function = &found.functions[site.function as usize];
             if site.price != Price::Emulated || site.below / 8 > site::BELOW_MASK {
@@ -161,7 +159,7 @@ impl Planner<'_> {
                 instruction: String::new(),
                 price: site.price,
                 flags: purpose.flags | on_check | (site.below / 8) << site::BELOW_SHIFT,
-                why: "the entry of a function that the user named",
+                why: "the entry of a requested function",
             });
         }
         self.plan.refused.extend(found.refused);

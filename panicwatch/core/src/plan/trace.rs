@@ -161,7 +161,7 @@ fn place(bin: &GoBinary, func: Func<'_>, wanted: Wanted, number: u32) -> Result<
     };
     let instruction = body.code.get(at).ok_or("it has no code")?;
     let spdelta = |pc| func.spdelta(pc).and_then(|delta| u32::try_from(delta).ok());
-    let below = spdelta(instruction.ip()).ok_or("where its return address lies is not known")?;
+    let below = spdelta(instruction.ip()).ok_or("the location of its return address is unknown")?;
     let site = |instruction: &Instruction, tells, below| site(bin, number, instruction, tells, below);
     let mut entry = site(instruction, Tells::Entry, below)?;
     entry.on_check = on_check;
@@ -172,7 +172,11 @@ fn place(bin: &GoBinary, func: Func<'_>, wanted: Wanted, number: u32) -> Result<
             Ok(exits) => {
                 for (at, tells) in exits {
                     let below = if tells == Tells::Return { Some(0) } else { spdelta(at.ip()) };
-                    sites.push(site(at, tells, below.ok_or("where its return address lies is not known")?)?);
+                    sites.push(site(
+                        at,
+                        tells,
+                        below.ok_or("the location of its return address is unknown")?,
+                    )?);
                 }
             }
             Err(reason) => exits_missing = Some(reason),
@@ -207,7 +211,7 @@ fn site(
     };
     // <https://github.com/torvalds/linux/blob/v6.12/arch/x86/kernel/uprobes.c> (is_prefix_bad)
     if instruction.has_lock_prefix() {
-        return Err("the kernel takes no probe on its first instruction");
+        return Err("the kernel accepts no probe on its first instruction");
     }
     // The cookie has 24 bits for `below`.
     if below >= 1 << 24 {
@@ -259,12 +263,12 @@ fn overwritten(code: &[Instruction]) -> u16 {
 fn exits<'b>(body: &'b Body<'_>) -> Result<Vec<(&'b Instruction, Tells)>, &'static str> {
     let (entry, end) = (body.func.entry(), body.func.end());
     if body.code.last().is_none_or(|last| last.next_ip() < end) {
-        return Err("it is too long to look for every return");
+        return Err("it is too long to search for every return");
     }
     let mut exits = Vec::new();
     for instruction in &body.code {
         if instruction.is_invalid() {
-            return Err("its code cannot be decoded as a whole");
+            return Err("its code cannot be decoded completely");
         }
         let leaves = || !(entry..end).contains(&instruction.near_branch_target());
         if matches!(instruction.code(), Code::Retnq | Code::Retnq_imm16) {
@@ -272,7 +276,7 @@ fn exits<'b>(body: &'b Body<'_>) -> Result<Vec<(&'b Instruction, Tells)>, &'stat
         } else if instruction.is_jmp_short_or_near() && leaves() {
             exits.push((instruction, Tells::TailCall));
         } else if instruction.is_jcc_short_or_near() && leaves() {
-            return Err("it goes on as another function under a condition");
+            return Err("it has a conditional tail call");
         }
     }
     Ok(exits)

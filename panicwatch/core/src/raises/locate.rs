@@ -12,7 +12,7 @@ use super::{
 /// Returns what raises at `pc`.
 pub(super) fn locate(scan: &Scan<'_>, pc: u64) -> Result<RaisedBy, Unknown> {
     let Some(i) = scan.body.holding(pc) else {
-        return Err(Unknown(format!("no instruction is at {pc:#x}")));
+        return Err(Unknown(format!("no instruction begins at {pc:#x}")));
     };
     let exact = scan.body.get(i).is_some_and(|code| code.ip() == pc);
     let mut found: Vec<(usize, Option<usize>)> = Vec::new();
@@ -75,19 +75,21 @@ fn decided_by(scan: &Scan<'_>, jump: usize) -> Vec<usize> {
 
 /// Returns the reason why instruction `i` raises nothing.
 fn nothing(scan: &Scan<'_>, i: usize) -> Unknown {
-    let Some(instruction) = scan.body.get(i) else { return Unknown("no instruction is there".into()) };
+    let Some(instruction) = scan.body.get(i) else { return Unknown("no instruction begins there".into()) };
     let (at, text) = (instruction.ip(), term::text(instruction));
     let what = if let Some(target) = scan.body.leaves_for(i) {
         let name = scan.image.function_at(target).map(|n| crate::escape::one_line(&n));
         let name = name.unwrap_or_else(|| format!("the code at {target:#x}"));
         format!(
-            "{text} at {at:#x} calls {name}, which is not one of the functions that raise; what it calls in turn was not looked at"
+            "{text} at {at:#x} calls {name}, which is not one of the functions that raise; the functions that it \
+             calls were not analyzed"
         )
     } else if instruction.is_call_near_indirect() {
-        format!("{text} at {at:#x} calls what is only known when it runs")
+        format!("{text} at {at:#x} is an indirect call, whose target is known only at run time")
     } else if fault::touches_memory(instruction) {
         format!(
-            "{text} at {at:#x} uses memory whose address cannot be nil: on the stack, of the goroutine itself, at a fixed place or too far from nil"
+            "{text} at {at:#x} uses memory whose address cannot be nil: on the stack, of the goroutine itself, at a \
+             fixed address or too far from nil"
         )
     } else {
         format!("{text} at {at:#x} raises nothing")
@@ -99,7 +101,7 @@ fn nothing(scan: &Scan<'_>, i: usize) -> Unknown {
     let (jump, raise) = next.map_or((None, None), |(j, r)| (scan.body.get(j), scan.body.get(r)));
     match jump.zip(raise) {
         Some((jump, raise)) => Unknown(format!(
-            "{what}; the next that decides is {} at {:#x}, for the call at {:#x}",
+            "{what}; the next check is {} at {:#x}, for the call at {:#x}",
             term::text(jump),
             jump.ip(),
             raise.ip()

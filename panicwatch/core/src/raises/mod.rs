@@ -240,7 +240,7 @@ pub fn all_in(bin: &GoBinary, func: Func<'_>) -> Vec<RaisedBy> {
 
 fn scan<'a>(bin: &'a GoBinary, func: Func<'_>) -> Result<Scan<'a>, Unknown> {
     if bin.arch() != Arch::Amd64 {
-        return Err(Unknown(format!("what raises is not looked for in {} code", bin.arch().name())));
+        return Err(Unknown(format!("{} code is not analyzed for panics", bin.arch().name())));
     }
     let (entry, end) = (func.entry(), func.end());
     if end - entry > MAX_CODE {

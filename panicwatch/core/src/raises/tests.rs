@@ -152,7 +152,7 @@ fn an_index_check_by_each_of_its_addresses() {
         &Fake(None),
         expect![[r#"
         0x1000: 0x1010 index %rdi is compared with length %rbx (cmp %rbx,%rdi; jae): out of range when index ≥ length, unsigned; runtime.panicIndex raises "index out of range [%rdi] with length %rbx"
-        0x1005: 0x1005 mov (%rax,%rdi,8),%rax reads 8 bytes at (%rax,%rdi,8): panics with a nil pointer dereference when %rax is nil and what is added to it stays below 4096
+        0x1005: 0x1005 mov (%rax,%rdi,8),%rax reads 8 bytes at (%rax,%rdi,8): panics with a nil pointer dereference when %rax is nil and the offset added to it is below 4096
         0x1009: - ret at 0x1009 raises nothing
         0x100a: 0x1010 index %rdi is compared with length %rbx (cmp %rbx,%rdi; jae): out of range when index ≥ length, unsigned; runtime.panicIndex raises "index out of range [%rdi] with length %rbx"
     "#]],
@@ -185,7 +185,7 @@ fn operands_that_the_call_is_not_passed_are_not_named() {
         .call(INDEX);
     let said = other.ask(ENTRY).expect("a check");
     assert_eq!((said.operand("index"), said.operand("length")), (Some("%rax"), Some("%rcx")));
-    expect![[r#"runtime.panicIndex raises "index out of range [%rax] with length %rcx", index and length as they are at the call when %r8 ≥ %rsi, unsigned (cmp %rsi,%r8; jae); which operands of a check they are is not certain"#]].assert_eq(&said.words);
+    expect![[r#"runtime.panicIndex raises "index out of range [%rax] with length %rcx", index and length as they are at the call when %r8 ≥ %rsi, unsigned (cmp %rsi,%r8; jae); it is uncertain which operands of a check they are"#]].assert_eq(&said.words);
     // One of its operands is passed: cmp %rdx,%rdi; jge 1f (the program's own check, signed).
     let own = Asm::default()
         .b(&[0x48, 0x39, 0xd7])
@@ -195,7 +195,7 @@ fn operands_that_the_call_is_not_passed_are_not_named() {
         .b(&[0xb9, 8, 0, 0, 0])
         .call(INDEX);
     let said = own.ask(ENTRY).expect("a check");
-    expect![[r#"runtime.panicIndex raises "index out of range [%rax] with length 8", index and length as they are at the call when %rdi ≥ %rdx, signed (cmp %rdx,%rdi; jge); which operands of a check they are is not certain"#]].assert_eq(&said.words);
+    expect![[r#"runtime.panicIndex raises "index out of range [%rax] with length 8", index and length as they are at the call when %rdi ≥ %rdx, signed (cmp %rdx,%rdi; jge); it is uncertain which operands of a check they are"#]].assert_eq(&said.words);
 }
 
 #[test]
@@ -229,12 +229,12 @@ fn bounds_by_pcdata_and_two_calls_side_by_side() {
         &code,
         &Fake(Some(slice_low)),
         expect![[r#"
-        0x1000: 0x1010 runtime.panicBounds raises "slice bounds out of range [%rdi:%rsi]", low and high as they are at the call when %rsi > %rcx, unsigned (cmp %rcx,%rsi; ja); which operands of a check they are is not certain
+        0x1000: 0x1010 runtime.panicBounds raises "slice bounds out of range [%rdi:%rsi]", low and high as they are at the call when %rsi > %rcx, unsigned (cmp %rcx,%rsi; ja); it is uncertain which operands of a check they are
         0x1005: 0x100b low %rdi is compared with high %rsi (cmp %rdi,%rsi; jb): out of range when low > high, unsigned; runtime.panicBounds raises "slice bounds out of range [%rdi:%rsi]"
         0x100a: - ret at 0x100a raises nothing
         0x100b: 0x100b low %rdi is compared with high %rsi (cmp %rdi,%rsi; jb): out of range when low > high, unsigned; runtime.panicBounds raises "slice bounds out of range [%rdi:%rsi]"
         0x1010: 0x100b low %rdi is compared with high %rsi (cmp %rdi,%rsi; jb): out of range when low > high, unsigned; runtime.panicBounds raises "slice bounds out of range [%rdi:%rsi]" [or 0x1010]
-        0x1011: 0x1010 runtime.panicBounds raises "slice bounds out of range [%rdi:%rsi]", low and high as they are at the call when %rsi > %rcx, unsigned (cmp %rcx,%rsi; ja); which operands of a check they are is not certain
+        0x1011: 0x1010 runtime.panicBounds raises "slice bounds out of range [%rdi:%rsi]", low and high as they are at the call when %rsi > %rcx, unsigned (cmp %rcx,%rsi; ja); it is uncertain which operands of a check they are
     "#]],
     );
     check(
@@ -262,18 +262,18 @@ fn values_given_to_panic_and_throw() {
     ]]
     .assert_eq(&said.words);
     let evil = Asm::default().rax(0x2010).call(GOPANIC);
-    expect![[r#"runtime.gopanic raises a value of type main.Evil\x1b[2J, with no condition before it"#]]
+    expect![[r#"runtime.gopanic raises a value of type main.Evil\x1b[2J, without a condition before it"#]]
         .assert_eq(&evil.ask(ENTRY).expect("gopanic").words);
     // A call in between may change the register.
     let lost = Asm::default().rax(0x2010).call(PRINTLN).call(GOPANIC);
     expect![
-        "runtime.gopanic raises a value whose type the code here does not say, with no condition before it"
+        "runtime.gopanic raises a value whose type this code does not show, without a condition before it"
     ]
     .assert_eq(&lost.ask(ENTRY).expect("gopanic").words);
     // lea text; mov $4,%ebx
     let throw = Asm::default().rax(0x2100).b(&[0xbb, 4, 0, 0, 0]).call(THROW);
     expect![[
-        r#"runtime.throw ends the program with "xxxx", with no condition before it; nothing recovers it"#
+        r#"runtime.throw ends the program with "xxxx", without a condition before it; nothing recovers it"#
     ]]
     .assert_eq(&throw.ask(ENTRY).expect("throw").words);
 }
@@ -311,16 +311,16 @@ fn faults_and_what_cannot_be_one() {
         &code,
         &Fake(None),
         expect![[r#"
-            0x1000: 0x1000 test %al,(%rax) reads for no other purpose than to fault: panics with a nil pointer dereference when %rax is nil
+            0x1000: 0x1000 test %al,(%rax) is a nil check, which reads only to fault: panics with a nil pointer dereference when %rax is nil
             0x1002: 0x1002 mov 0x18(%rax),%rcx reads 8 bytes at 0x18(%rax): panics with a nil pointer dereference when %rax is nil
-            0x1006: 0x1006 movb $0x1,(%rbx,%rcx) writes 1 byte at (%rbx,%rcx): panics with a nil pointer dereference when %rbx is nil and what is added to it stays below 4096
-            0x100a: - mov 0x8(%rsp),%rcx at 0x100a uses memory whose address cannot be nil: on the stack, of the goroutine itself, at a fixed place or too far from nil
-            0x100f: - mov 0x1000(%rbx),%rcx at 0x100f uses memory whose address cannot be nil: on the stack, of the goroutine itself, at a fixed place or too far from nil
+            0x1006: 0x1006 movb $0x1,(%rbx,%rcx) writes 1 byte at (%rbx,%rcx): panics with a nil pointer dereference when %rbx is nil and the offset added to it is below 4096
+            0x100a: - mov 0x8(%rsp),%rcx at 0x100a uses memory whose address cannot be nil: on the stack, of the goroutine itself, at a fixed address or too far from nil
+            0x100f: - mov 0x1000(%rbx),%rcx at 0x100f uses memory whose address cannot be nil: on the stack, of the goroutine itself, at a fixed address or too far from nil
             0x1016: 0x1016 idiv %rcx divides by %rcx: the processor faults when it is 0, and the runtime panics with "integer divide by zero"; the compiler normally checks before
             0x1019: - lea 0x8(%rbx),%rax at 0x1019 raises nothing
             0x101d: 0x101d callq *(%rdx) reads 8 bytes at (%rdx): panics with a nil pointer dereference when %rdx is nil
             0x101f: 0x101f runtime.growslice, called with length %rbx, may raise inside: growslice: len out of range (cap out of range before Go 1.20)
-            0x1025: - call 0x150 at 0x1024 calls fmt.Println, which is not one of the functions that raise; what it calls in turn was not looked at
+            0x1025: - call 0x150 at 0x1024 calls fmt.Println, which is not one of the functions that raise; the functions that it calls were not analyzed
             0x1029: - ret at 0x1029 raises nothing
         "#]],
     );
@@ -341,7 +341,7 @@ fn an_assertion_that_may_fail_quietly_raises_nothing() {
     let said = loud.ask(ENTRY + 7).expect("it raises");
     assert_eq!(said.type_name.as_deref(), Some("string"));
     let quiet = Asm::default().rax(0x2030).call(ASSERT).b(RET);
-    expect!["call 0x180 at 0x1007 calls runtime.typeAssert, which is not one of the functions that raise; what it calls in turn was not looked at"].assert_eq(&quiet.ask(ENTRY + 7).expect_err("v, ok := x.(I)").0);
+    expect!["call 0x180 at 0x1007 calls runtime.typeAssert, which is not one of the functions that raise; the functions that it calls were not analyzed"].assert_eq(&quiet.ask(ENTRY + 7).expect_err("v, ok := x.(I)").0);
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub(super) fn when(decisions: &[Decision], arrivals: &Arrivals, operands: &[Oper
     };
     let mut out = match decisions {
         [] if arrivals.plain.is_empty() => String::new(),
-        [] => ", with no condition before it".to_owned(),
+        [] => ", without a condition before it".to_owned(),
         [one] => format!(" {}", each(one)),
         many => {
             let listed: Vec<_> = many.iter().take(MAX_CHECKS).map(each).collect();
@@ -48,7 +48,7 @@ pub(super) fn when(decisions: &[Decision], arrivals: &Arrivals, operands: &[Oper
         out.push_str(", or without a condition");
     }
     if arrivals.incomplete {
-        out.push_str("; not every way to it was found");
+        out.push_str("; not every path to it was found");
     }
     out
 }
@@ -81,7 +81,7 @@ pub(super) fn call(callee: &Callee, out: &RaisedBy, when: &str) -> String {
             let what = match (type_name, out.message.as_deref()) {
                 (Some(_), Some(text)) => format!("the constant string {}", quoted(text)),
                 (Some(name), None) => format!("a value of type {name}"),
-                (None, _) => "a value whose type the code here does not say".to_owned(),
+                (None, _) => "a value whose type this code does not show".to_owned(),
             };
             format!("{by} raises {what}{when}")
         }
@@ -89,11 +89,11 @@ pub(super) fn call(callee: &Callee, out: &RaisedBy, when: &str) -> String {
             let text = out
                 .message
                 .as_deref()
-                .map_or_else(|| "a text that the code here does not say".to_owned(), quoted);
+                .map_or_else(|| "a text that this code does not show".to_owned(), quoted);
             format!("{by} ends the program with {text}{when}; nothing recovers it")
         }
         Kind::Assertion => {
-            let name = type_name.unwrap_or_else(|| "a type that the code here does not say".to_owned());
+            let name = type_name.unwrap_or_else(|| "a type that this code does not show".to_owned());
             format!("{by} raises: type assertion to {name} fails{when}")
         }
         _ => format!("{by} raises {}{passed}{when}", quoted(callee.says)),
@@ -134,7 +134,8 @@ pub(super) fn bounds(
             x.text()
         ),
         None => format!(
-            "{by} raises \"{text}\", {x_role} and {y_role} as they are at the call{when}; which operands of a check they are is not certain"
+            "{by} raises \"{text}\", {x_role} and {y_role} as they are at the call{when}; it is uncertain which \
+             operands of a check they are"
         ),
     }
 }
@@ -150,13 +151,13 @@ pub(super) fn fault(fault: &Fault, instruction: &str) -> String {
     match fault {
         Fault::Nil { touched, check } => {
             let what = if *check {
-                "reads for no other purpose than to fault".to_owned()
+                "is a nil check, which reads only to fault".to_owned()
             } else {
                 touched.iter().map(touch).collect::<Vec<_>>().join(" and ")
             };
             let pointers: Vec<_> = fault.pointers().map(register_text).collect();
             let far = match touched.iter().any(|t| t.indexed) {
-                true => " and what is added to it stays below 4096",
+                true => " and the offset added to it is below 4096",
                 false => "",
             };
             let nil = pointers.join(" or ");

@@ -75,15 +75,15 @@ impl Source {
     /// Name of the source's recording in messages.
     pub fn recording(self) -> &'static str {
         match self {
-            Source::Switch => "scheduler-switch recording",
+            Source::Switch => "context-switch recording",
             Source::Wakeup => "wake-up recording",
-            Source::Migrate => "thread-migration recording",
+            Source::Migrate => "CPU-migration recording",
             Source::Signal => "signal recording",
             Source::Syscall => "system-call recording",
             Source::Fault => "page-fault recording",
             Source::Sample => "sampling",
-            Source::Gc => "garbage-collector recording",
-            Source::Assist => "GC-assist recording",
+            Source::Gc => "GC recording",
+            Source::Assist => "mark-assist recording",
             Source::Goroutine => "goroutine recording",
             Source::Function => "function recording",
         }

@@ -12,16 +12,16 @@ use crate::go::pattern::Pattern;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// Nothing.
+    /// Record nothing.
     Off,
-    /// Scheduling, page faults, signals, samples and the collector's phases, within the overhead budgets.
+    /// Scheduling, page faults, signals, samples and GC phases, within the overhead budgets.
     #[default]
     Default,
-    /// All that the kernel reports, system calls included.
+    /// Everything that the kernel reports, including system calls.
     Kernel,
-    /// And what Go's runtime does with goroutines.
+    /// The same as kernel, and the goroutine events of Go's runtime.
     Runtime,
-    /// Everything.
+    /// Everything, including mark assists.
     Full,
 }
 

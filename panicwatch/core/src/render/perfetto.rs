@@ -54,7 +54,7 @@ fn title(timeline: &Timeline, track: &Track) -> String {
         TrackKind::Goroutine => format!("goroutine {}", track.id),
         TrackKind::Thread => format!("thread {}", track.id),
         TrackKind::Cpu => format!("CPU {}", track.id),
-        TrackKind::Gc => "garbage collector".to_owned(),
+        TrackKind::Gc => "GC".to_owned(),
         TrackKind::Process => "process".to_owned(),
     }
 }
@@ -64,14 +64,14 @@ fn words(state: &State) -> &'static str {
         Doing::Running => "running",
         Doing::Runnable => "runnable",
         Doing::Waiting => "waiting",
-        Doing::Syscall => "system call",
-        Doing::Stopped => "world stopped",
+        Doing::Syscall => "syscall",
+        Doing::Stopped => "stopped",
         Doing::NotRunning => "not running",
-        Doing::Other => "others",
-        Doing::Marking => "marking",
+        Doing::Other => "other processes",
+        Doing::Marking => "GC mark",
         Doing::Idle => "idle",
-        Doing::Ended => "not there",
-        Doing::Unknown => "not known",
+        Doing::Ended => "ended",
+        Doing::Unknown => "unknown",
     }
 }
 
@@ -114,7 +114,7 @@ fn slices(builder: &mut Builder, parent: Line, timeline: &Timeline, track: &Trac
     }
     let stops = of(&[SliceKind::StopTheWorld], None);
     if !stops.is_empty() {
-        let line = builder.track(parent, "stopped worlds");
+        let line = builder.track(parent, "stop-the-world");
         nested(builder, line, timeline, stops);
     }
     const PATH: &[SliceKind] = &[SliceKind::Panic, SliceKind::Defer];

@@ -41,13 +41,13 @@ pub enum KernelError {
 #[non_exhaustive]
 pub enum KernelReason {
     /// The address is not in the kernel's or a module's code.
-    #[error("no kernel code is there")]
+    #[error("no kernel code at this address")]
     NoCode,
     /// There is no symbol of this name.
     #[error("the kernel has no symbol {0:?}")]
     NoSuchSymbol(String),
     /// The request is an offset in a file, which the kernel cannot resolve.
-    #[error("an offset from a file means nothing in the kernel")]
+    #[error("an offset in a file has no meaning for the kernel")]
     File,
 }
 
@@ -251,11 +251,11 @@ ffffffffc0300000 t bpf_prog_6deef7357e7b4530\t[bpf]
             expect![[r#"
                 0xffffffff81000010 _stext+0x10 vmlinux
                 0xffffffff81000190 vfs_read+0x90 vmlinux
-                0xffffffff81000300 no kernel code is there
+                0xffffffff81000300 no kernel code at this address
                 0xffffffffc0201008 ext4_read+0x8 ext4
-                0xffffffffc0202000 no kernel code is there
+                0xffffffffc0202000 no kernel code at this address
                 0xffffffffc0300010 bpf_prog_6deef7357e7b4530+0x10 bpf
-                0x1000 no kernel code is there
+                0x1000 no kernel code at this address
             "#]],
         );
     }

@@ -31,7 +31,7 @@ pub struct Line {
 #[non_exhaustive]
 pub enum NoListing {
     /// The address is in no Go function.
-    #[error("no Go function is there")]
+    #[error("no Go function at this address")]
     NoFunction,
     /// The function's bytes are not in the file.
     #[error("the function's code is not in the file")]

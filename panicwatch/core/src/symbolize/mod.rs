@@ -87,7 +87,7 @@ pub enum Reason {
         pie: bool,
     },
     /// Code without an entry in the table: damage, or inserted by a C linker.
-    #[error("no Go function is there")]
+    #[error("no Go function at this address")]
     NoFunction,
     /// There is no function of this name.
     #[error("the program has no function {0:?}")]
@@ -101,7 +101,7 @@ pub enum Reason {
         instances: String,
     },
     /// The offset is beyond the end of the function.
-    #[error("{name} has {len:#x} bytes only")]
+    #[error("{name} has only {len:#x} bytes")]
     BehindFunction {
         /// Name of the function.
         name: String,

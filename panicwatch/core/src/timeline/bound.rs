@@ -54,7 +54,7 @@ fn weight(track: &Track) -> usize {
 fn shorten(input: &Input<'_>, track: &mut Track, max: usize) {
     let Some(kept) = track.states.len().checked_sub(max).filter(|n| *n > 0) else { return };
     let end = track.states[kept].to_ns;
-    let why = format!("{} states were too many for the document", kept + 1);
+    let why = format!("{} states left out: too many for the document", kept + 1);
     let mut states = vec![state(input.from_ns, end, Doing::Unknown, Some(why))];
     states.extend(track.states.drain(kept + 1..));
     track.states = states;

@@ -59,7 +59,9 @@ fn track(input: &Input<'_>, cpu: u32, mut ours: Vec<State>, switches: &[(u32, &S
             lane.push(match gap {
                 Some(i) => state(from, to, Doing::Unknown, Some(reason(input, Some(i)))),
                 None if seen => state(from, to, Doing::Other, others(&here, from, to).words()),
-                None => state(from, to, Doing::Unknown, Some("its switches were not recorded".to_owned())),
+                None => {
+                    state(from, to, Doing::Unknown, Some("its context switches were not recorded".to_owned()))
+                }
             });
         }
     };
@@ -92,9 +94,9 @@ impl Others {
         let name = |task: Task| if task.tid() == 0 { "idle".to_owned() } else { words::task(task) };
         match (self.first, self.last) {
             (Some(first), Some(last)) if first.tid() == last.tid() => Some(name(first)),
-            (Some(first), Some(last)) => Some(format!("{}, at last {}", name(first), name(last))),
-            (Some(first), None) => Some(format!("{} at first", name(first))),
-            (None, Some(last)) => Some(format!("{} at last", name(last))),
+            (Some(first), Some(last)) => Some(format!("{} first, {} last", name(first), name(last))),
+            (Some(first), None) => Some(format!("{} first", name(first))),
+            (None, Some(last)) => Some(format!("{} last", name(last))),
             (None, None) => None,
         }
     }

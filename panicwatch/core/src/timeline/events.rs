@@ -50,7 +50,7 @@ pub(super) fn events(input: &Input<'_>, replay: &Replay) -> Vec<Event> {
         let words = match input.outcome {
             Outcome::Fatal => "the process died",
             Outcome::Goexit => "runtime.Goexit ended the goroutine",
-            Outcome::Exited | Outcome::Recovered | Outcome::Unknown => "the program ended",
+            Outcome::Exited | Outcome::Recovered | Outcome::Unknown => "the process ended",
         };
         events.push(Event { goroutine: input.goroutine, ..Event::new(at, What::End, words.to_owned()) });
     }
@@ -69,7 +69,7 @@ fn path(input: &Input<'_>, i: usize, panic: &Panic, events: &mut Vec<Event>) {
     events.push(Event { thread, name: panic.site.as_ref().map(|f| f.function.clone()), ..raise });
     for defer in &panic.defers {
         let name = defer.function.as_ref().map(|f| f.function.clone());
-        let unknown = if defer.nil { "nil function" } else { "a function that is not known" };
+        let unknown = if defer.nil { "nil function" } else { "unknown function" };
         let shown = name.clone().unwrap_or_else(|| unknown.to_owned());
         let begins = base(defer.start_ns, What::DeferBegin, format!("deferred {shown} began"));
         events.push(Event { name: name.clone(), ..begins });
@@ -124,8 +124,8 @@ fn record(input: &Input<'_>, replay: &Replay, cpu: u32, slot: &Slot) -> Option<E
         }
         kind::SWITCH_IN => {
             let words = match Task(slot.args) {
-                idle if idle.tid() == 0 => format!("got CPU {cpu}, which was idle"),
-                before => format!("got CPU {cpu} after {}", words::task(before)),
+                idle if idle.tid() == 0 => format!("scheduled on CPU {cpu}, which was idle"),
+                before => format!("scheduled on CPU {cpu} after {}", words::task(before)),
             };
             task(new(What::SwitchIn, words), slot.args[0])
         }
@@ -138,11 +138,11 @@ fn record(input: &Input<'_>, replay: &Replay, cpu: u32, slot: &Slot) -> Option<E
         }
         kind::MIGRATE => {
             let to = slot.args[1];
-            let words = format!("moved from CPU {} to CPU {to}", slot.args[0]);
+            let words = format!("migrated from CPU {} to CPU {to}", slot.args[0]);
             Event { number: Some(to), ..new(What::Migrate, words) }
         }
-        kind::THREAD_BEGIN => task(plain(What::ThreadBegin, "the thread began"), slot.args[0]),
-        kind::THREAD_END => plain(What::ThreadEnd, "the thread ended"),
+        kind::THREAD_BEGIN => task(plain(What::ThreadBegin, "thread started"), slot.args[0]),
+        kind::THREAD_END => plain(What::ThreadEnd, "thread exited"),
         kind::SIGNAL_SENT | kind::SIGNAL_DELIVERED => signal(slot, new),
         kind::SYSCALL_ENTER | kind::SYSCALL_EXIT => call(input, slot, new),
         kind::PAGE_FAULT => {
@@ -188,7 +188,7 @@ fn call(input: &Input<'_>, slot: &Slot, new: impl Fn(What, String) -> Event) -> 
         (_, number) => words::syscall(input, number),
     };
     if slot.kind == kind::SYSCALL_EXIT && name == SIGRETURN {
-        let words = "went on where the signal had come".to_owned();
+        let words = "returned from the signal handler".to_owned();
         return Event { name: Some(name), ..new(What::SyscallExit, words) };
     }
     let event = if slot.kind == kind::SYSCALL_ENTER {
@@ -204,16 +204,16 @@ fn call(input: &Input<'_>, slot: &Slot, new: impl Fn(What, String) -> Event) -> 
 fn collector(input: &Input<'_>, slot: &Slot, new: impl Fn(What, String) -> Event) -> Option<Event> {
     let plain = |what, words: &str| new(what, words.to_owned());
     Some(match slot.kind {
-        kind::GC_START => plain(What::GcStart, "a garbage collection began"),
-        kind::GC_MARK_DONE => plain(What::GcMarkDone, "marking was over"),
+        kind::GC_START => plain(What::GcStart, "GC cycle started"),
+        kind::GC_MARK_DONE => plain(What::GcMarkDone, "GC mark done"),
         kind::STW_BEGIN => {
             let name = words::stw_reason(input, slot.extra);
             let event = new(What::StwBegin, format!("stopped the world: {name}"));
             Event { number: Some(slot.extra.into()), name: Some(name), ..event }
         }
-        kind::STW_END => plain(What::StwEnd, "started the world again"),
-        kind::GC_WORKER => plain(What::GcWorker, "began to mark"),
-        kind::GC_ASSIST => plain(What::GcAssist, "had to assist the collector"),
+        kind::STW_END => plain(What::StwEnd, "started the world"),
+        kind::GC_WORKER => plain(What::GcWorker, "mark worker started"),
+        kind::GC_ASSIST => plain(What::GcAssist, "mark assist started"),
         _ => return None,
     })
 }
@@ -231,7 +231,7 @@ fn scheduler(input: &Input<'_>, slot: &Slot, new: impl Fn(What, String) -> Event
         }
         kind::GO_PARK => {
             let name = words::wait_reason(input, slot.extra);
-            let event = new(What::GoPark, format!("began to wait: {name}"));
+            let event = new(What::GoPark, format!("parked: {name}"));
             Event {
                 number: Some(slot.extra.into()),
                 name: Some(name),
@@ -244,18 +244,18 @@ fn scheduler(input: &Input<'_>, slot: &Slot, new: impl Fn(What, String) -> Event
                 .map_or_else(|| "the scheduler".to_owned(), |id| format!("goroutine {id}"));
             Event {
                 other_goroutine: other(slot.args[0]),
-                ..new(What::GoReady, format!("made ready by {by}"))
+                ..new(What::GoReady, format!("made runnable by {by}"))
             }
         }
-        kind::GO_RUN => new(What::GoRun, format!("was given thread {}", slot.tid)),
+        kind::GO_RUN => new(What::GoRun, format!("running on thread {}", slot.tid)),
         kind::GO_YIELD => {
-            let name = match slot.extra {
-                1 => "preempted by the Go scheduler",
-                2 => "runtime.Gosched",
-                3 => "the collector scans its stack",
-                _ => "a reason that is not known",
+            let (name, words) = match slot.extra {
+                1 => ("preempted by the Go scheduler", "preempted by the Go scheduler"),
+                2 => ("runtime.Gosched", "yielded: runtime.Gosched"),
+                3 => (crate::incident::timeline::STACK_SCAN, "stopped: stack scan"),
+                _ => ("unknown reason", "yielded: unknown reason"),
             };
-            let event = new(What::GoYield, format!("gave way: {name}"));
+            let event = plain(What::GoYield, words);
             Event { number: Some(slot.extra.into()), name: Some(name.to_owned()), ..event }
         }
         kind::GO_END => plain(What::GoEnd, "ended"),

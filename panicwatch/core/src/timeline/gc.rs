@@ -76,7 +76,7 @@ pub(super) fn gc(input: &Input<'_>) -> Gc {
             }
             kind::STW_END => {
                 if out.stops.is_empty() {
-                    let reason = "a reason that was not recorded".to_owned();
+                    let reason = "reason not recorded".to_owned();
                     let from_ns = input.from_ns.min(at);
                     out.stops.push(Stop { from_ns, to_ns: None, reason, untold: false });
                 }
@@ -139,9 +139,7 @@ pub(super) fn track(input: &Input<'_>, gc: &Gc) -> Track {
                     state(from, to, Doing::Marking, Some("mark termination".to_owned()))
                 }
                 (None, Some(Phase::Idle)) => state(from, to, Doing::Idle, None),
-                (None, None) => {
-                    state(from, to, Doing::Unknown, Some("no record of the collector".to_owned()))
-                }
+                (None, None) => state(from, to, Doing::Unknown, Some("no GC records".to_owned())),
             });
         }
     }

@@ -45,7 +45,7 @@ impl Step {
     fn told(self) -> Last {
         let words = match (self.back, self.times) {
             (Some((ns, cpu)), 1) => format!("{}, back after {}{cpu}", self.words, Nanos(ns)),
-            (Some((ns, _)), n) => format!("{}, {n} times in a row, {} in all", self.words, Nanos(ns)),
+            (Some((ns, _)), n) => format!("{}, {n} times in a row, {} in total", self.words, Nanos(ns)),
             (None, 1) => self.words,
             (None, n) => format!("{} ({n} in a row)", self.words),
         };
@@ -62,7 +62,7 @@ pub(super) fn last(input: &Input<'_>, before: &[&Event]) -> Vec<Last> {
         } else if event.other_goroutine == input.goroutine {
             let words = match (event.what, event.goroutine) {
                 (What::GoCreate, Some(id)) => format!("created goroutine {id}"),
-                (What::GoReady, Some(id)) => format!("made goroutine {id} ready"),
+                (What::GoReady, Some(id)) => format!("made goroutine {id} runnable"),
                 _ => continue,
             };
             steps.push(Step { words, ..Step::new(event) });
@@ -132,6 +132,6 @@ fn goes_on(steps: &mut [Step], event: &Event) -> bool {
         return false;
     }
     let after = Nanos(event.time_ns.saturating_sub(step.time_ns));
-    (step.words, step.what) = (format!("{}, ran again after {after}", step.words), What::GoRun);
+    (step.words, step.what) = (format!("{}, running again after {after}", step.words), What::GoRun);
     true
 }

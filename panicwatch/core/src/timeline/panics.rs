@@ -31,7 +31,7 @@ pub(super) fn add(input: &Input<'_>, tracks: &mut [Track]) {
                 name: defer
                     .function
                     .as_ref()
-                    .map_or_else(|| "a deferred call".to_owned(), |f| f.function.clone()),
+                    .map_or_else(|| "unknown deferred call".to_owned(), |f| f.function.clone()),
                 depth: depth.saturating_add(1),
                 inferred: false,
                 frame: defer.function.clone(),

@@ -78,9 +78,9 @@ fn doing(input: &Input<'_>, piece: &Piece) -> State {
         (Sched::Blocked(_) | Sched::Away, Call::In(_)) => (Doing::Syscall, call, None),
         (Sched::Blocked(state), Call::User) => (Doing::Waiting, Some(blocked(state).to_owned()), None),
         (Sched::Blocked(_), Call::Unknown(_)) => {
-            (Doing::Waiting, Some("in the kernel, for what was not recorded".to_owned()), None)
+            (Doing::Waiting, Some("in the kernel, reason not recorded".to_owned()), None)
         }
-        (Sched::Away, _) => (Doing::NotRunning, Some("its thread had no CPU".to_owned()), None),
+        (Sched::Away, _) => (Doing::NotRunning, Some("its thread was off CPU".to_owned()), None),
         (Sched::Unknown(why), _) => (Doing::Unknown, Some(reason(input, why)), None),
         (Sched::NotBegun | Sched::Ended, _) => (Doing::Ended, None, None),
     };
@@ -95,16 +95,16 @@ fn blocked(state: u32) -> &'static str {
     match state {
         s if s & TRACED != 0 => "stopped by a debugger",
         s if s & STOPPED != 0 => "stopped by a signal",
-        _ => "in the kernel, in no system call: a page fault or the like",
+        _ => "in the kernel, outside a system call (a page fault or similar)",
     }
 }
 
 fn cause_words(cause: Cause, call: Option<String>) -> String {
     let text = match cause {
-        Cause::Preempted(task) => format!("its CPU went to {}", words::task(task)),
-        Cause::Yielded(task) => format!("it left its CPU to {}", words::task(task)),
-        Cause::Woken => "its thread was woken".to_owned(),
-        Cause::New => "its thread is new".to_owned(),
+        Cause::Preempted(task) => format!("thread preempted by {}", words::task(task)),
+        Cause::Yielded(task) => format!("thread switched out for {}", words::task(task)),
+        Cause::Woken => "thread woken, waiting for a CPU".to_owned(),
+        Cause::New => "thread is new, waiting for a CPU".to_owned(),
     };
     match call {
         Some(call) => format!("{text}, in {call}"),
@@ -117,10 +117,8 @@ pub(super) fn reason(input: &Input<'_>, why: Why) -> String {
     match why.and_then(|i| input.gaps.get(i)) {
         Some(gap) if gap.lost > 0 => format!("{} records of CPU {} were lost", gap.lost, gap.cpu),
         Some(gap) => format!("CPU {} was not recorded", gap.cpu),
-        None if input.lacks(Source::Switch) => {
-            "switches between threads were not recorded all the time".to_owned()
-        }
-        None => "nothing was recorded of it".to_owned(),
+        None if input.lacks(Source::Switch) => "context switches were not recorded all the time".to_owned(),
+        None => "no records".to_owned(),
     }
 }
 
@@ -139,7 +137,7 @@ pub(super) fn threads(input: &Input<'_>, replay: &Replay) -> Vec<Track> {
             let goroutine = piece.holds.id().filter(|id| *id != 0);
             let both = match piece.holds {
                 Holds::Between(a, b) => Some(format!("goroutine {a}, then goroutine {b}")),
-                Holds::Unseen => Some("the Go scheduler at first and at last".to_owned()),
+                Holds::Unseen => Some("the Go scheduler at both ends".to_owned()),
                 _ => None,
             };
             let mut state = doing(input, &piece);
@@ -209,7 +207,7 @@ fn of_goroutine(input: &Input<'_>, pieces: &[Piece], go: Option<&Steps<Go>>, off
         off_thread(input, at, piece.from, go, off, &mut lane);
         let mut state = State { thread: Some(piece.tid), inferred: piece.inferred(), ..doing(input, piece) };
         if let Holds::Between(a, b) = piece.holds {
-            let text = format!("thread {} had goroutine {a}, then goroutine {b}", piece.tid);
+            let text = format!("thread {} ran goroutine {a}, then goroutine {b}", piece.tid);
             state = State {
                 thread: Some(piece.tid),
                 ..self::state(piece.from, piece.to, Doing::Unknown, Some(text))
@@ -238,10 +236,10 @@ fn off_thread(input: &Input<'_>, from: u64, to: u64, go: Option<&Steps<Go>>, off
         let (doing, detail) = match *go {
             Go::Runnable(ready) => (Doing::Runnable, Some(ready_words(ready).to_owned())),
             Go::Waiting(Some(number)) => (Doing::Waiting, Some(words::wait_reason(input, number))),
-            Go::Waiting(None) => (Doing::Waiting, Some("for what was not recorded".to_owned())),
-            Go::Scanned => (Doing::Stopped, Some("scan of its stack".to_owned())),
+            Go::Waiting(None) => (Doing::Waiting, Some("wait reason not recorded".to_owned())),
+            Go::Scanned => (Doing::Stopped, Some(crate::incident::timeline::STACK_SCAN.to_owned())),
             Go::NotBegun | Go::Ended => (Doing::Ended, None),
-            Go::Running => (Doing::Unknown, Some("it ran, on which thread was not recorded".to_owned())),
+            Go::Running => (Doing::Unknown, Some("running, thread not recorded".to_owned())),
             Go::Unknown(_) => {
                 unseen(input, from, to, off, lane);
                 continue;
@@ -302,7 +300,7 @@ fn joined(mut stretches: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
 /// Adds an interval without records of the goroutine: unknown where records were lost or it may have run, otherwise on
 /// no thread.
 fn unseen(input: &Input<'_>, from: u64, to: u64, off: &Off<'_>, lane: &mut Lane) {
-    const TURNS: &str = "a thread ran, and which goroutines had it was not recorded";
+    const TURNS: &str = "a thread was running, its goroutines were not recorded";
     for (from, to, gap) in around_gaps(input, from, to) {
         if let Some(i) = gap {
             lane.push(state(from, to, Doing::Unknown, Some(reason(input, Some(i)))));
@@ -336,11 +334,11 @@ pub(super) fn around_gaps(input: &Input<'_>, from: u64, to: u64) -> Vec<(u64, u6
 
 fn ready_words(ready: Ready) -> &'static str {
     match ready {
-        Ready::Woken => "made ready, waits for a thread",
-        Ready::New => "new, waits for a thread",
+        Ready::Woken => "made runnable, waiting for a thread",
+        Ready::New => "new, waiting for a thread",
         Ready::Preempted => "preempted by the Go scheduler",
-        Ready::Yielded => "gave way",
-        Ready::Before => "waits for a thread",
+        Ready::Yielded => "yielded",
+        Ready::Before => "waiting for a thread",
     }
 }
 

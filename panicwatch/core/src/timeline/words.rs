@@ -34,7 +34,7 @@ pub(super) fn waker_call(input: &Input<'_>, number: u32) -> Option<String> {
 
 pub(super) fn wait_reason(input: &Input<'_>, number: u32) -> String {
     match input.names.wait_reason(number) {
-        Some("") => "for no reason that it gave".to_owned(),
+        Some("") => "no wait reason".to_owned(),
         Some(text) => text.to_owned(),
         None => format!("wait reason {number}"),
     }
@@ -46,14 +46,14 @@ pub(super) const UNTOLD: u32 = u32::MAX;
 pub(super) fn stw_reason(input: &Input<'_>, number: u32) -> String {
     match input.names.stw_reason(number) {
         Some(reason) => reason.to_owned(),
-        None if number == UNTOLD => "a reason that this release of Go does not tell".to_owned(),
+        None if number == UNTOLD => "no reason given (Go 1.20 and earlier)".to_owned(),
         None => format!("reason {number}"),
     }
 }
 
 pub(super) fn signal(number: u32) -> String {
     match (number, signal_name(number)) {
-        (SIGURG, _) => "SIGURG (Go's request to give way)".to_owned(),
+        (SIGURG, _) => "SIGURG (Go's preemption signal)".to_owned(),
         (_, Some(name)) => name.to_owned(),
         (_, None) => format!("signal {number}"),
     }
@@ -75,7 +75,7 @@ impl Task {
 /// Formats a task as "bash[123]".
 pub(super) fn task(task: Task) -> String {
     match task.tid() {
-        0 => "nobody".to_owned(),
+        0 => "the idle task".to_owned(),
         tid => format!("{}[{tid}]", task.name()),
     }
 }
@@ -108,9 +108,9 @@ pub(super) fn leaving(slot: &Slot) -> &'static str {
 pub(super) fn left(slot: &Slot, cpu: u32) -> String {
     let follows = task(Task(slot.args));
     match slot.extra & (PREEMPTED | TASK_STATE) {
-        state if state & PREEMPTED != 0 => format!("CPU {cpu} was taken away, for {follows}"),
-        0 => format!("left CPU {cpu} to {follows}, ready to run on"),
-        _ => format!("left CPU {cpu} to wait"),
+        state if state & PREEMPTED != 0 => format!("preempted on CPU {cpu} by {follows}"),
+        0 => format!("switched out on CPU {cpu} for {follows}, still runnable"),
+        _ => format!("blocked (off CPU {cpu})"),
     }
 }
 

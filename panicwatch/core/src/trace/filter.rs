@@ -8,7 +8,7 @@ use super::line::Argument;
 
 /// The error for a text that is not a condition.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("{0:?} is no condition; write NAME==VALUE, with one of == != < <= > >= contains")]
+#[error("{0:?} is not a condition; write NAME==VALUE, with one of == != < <= > >= contains")]
 pub struct FilterError(String);
 
 /// Maximum number of parameters named in an error.
@@ -19,7 +19,7 @@ const MAX_NAMED: usize = 20;
 #[non_exhaustive]
 pub enum UnknownParameter {
     /// The traced functions have other parameters.
-    #[error("--where {name}: no traced function has a parameter of this name; there are {known}")]
+    #[error("--where {name}: no traced function has a parameter of this name; the parameters are {known}")]
     Other {
         /// The name in the condition.
         name: String,
@@ -233,7 +233,10 @@ mod tests {
         };
         assert_eq!(check("n==3", &["b", "n"]), Ok(()));
         let error = check("m==3", &["b", "n"]).expect_err("no such parameter");
-        assert_eq!(error, "--where m: no traced function has a parameter of this name; there are b, n");
+        assert_eq!(
+            error,
+            "--where m: no traced function has a parameter of this name; the parameters are b, n"
+        );
         // Fields are not compared: a name with a dot names no parameter.
         assert!(check("b.Name==x", &["b"]).is_err());
         assert!(check("N==3", &["n"]).is_err(), "Go's names have case");

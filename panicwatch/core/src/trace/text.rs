@@ -82,11 +82,11 @@ pub fn summary(summary: &Summary, exits: bool) -> String {
     const MOST: usize = 10;
     let mut out = format!("{} calls", summary.entries);
     if exits {
-        let _ = write!(out, ", {} returned, {} seen unwound", summary.exits, summary.unwound);
+        let _ = write!(out, ", {} returned, {} unwound", summary.exits, summary.unwound);
     }
     if summary.lost > 0 {
         let _ =
-            write!(out, "; {} events are counted but not shown, because they came too fast", summary.lost);
+            write!(out, "; {} events are counted but not shown, because they arrived too fast", summary.lost);
     }
     let functions = most_called(summary);
     if functions.len() > 1 {

@@ -56,7 +56,7 @@ impl Labels {
         let text = prefix(memory, ptr, len, MAX_TEXT);
         let known = text.len() as u64;
         if known < len {
-            self.cut.get_or_insert_with(|| format!("a text of {len} bytes is cut after {known}"));
+            self.cut.get_or_insert_with(|| format!("a text of {len} bytes is truncated after {known}"));
         }
         self.bytes = self.bytes.saturating_add(known);
         if self.bytes > MAX_TEXT as u64 {

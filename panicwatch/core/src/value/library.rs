@@ -75,7 +75,7 @@ impl Decoder<'_> {
         data: u64,
     ) -> Result<Vec<u8>, Unknown> {
         if self.depth.get() >= MAX_DEPTH {
-            return Err(Unknown(format!("it wraps more than {MAX_DEPTH} errors in one another")));
+            return Err(Unknown(format!("more than {MAX_DEPTH} errors wrap one another")));
         }
         self.depth.set(self.depth.get() + 1);
         let text = self.spend(VISIT).and_then(|()| self.method_text_here(t, name, role, data));
@@ -96,7 +96,7 @@ impl Decoder<'_> {
         let short = own_name.split_once('.').map_or("", |(_, short)| short);
         let no_code = || {
             Unknown(format!(
-                "the text is what {name}.{method} returns, which only the program itself could tell"
+                "the text is what {name}.{method} returns, which requires running the program's code"
             ))
         };
         if place == Place::At(0) && own.size != 0 {
@@ -143,7 +143,7 @@ impl Decoder<'_> {
     fn string_place(&self, s: &Type, at: Place, name: &str) -> Result<Place, Unknown> {
         let (t, place) = self.field(s, at, name)?;
         if t.kind != Kind::String {
-            return Err(Unknown(format!("field {name} is no string in this release")));
+            return Err(Unknown(format!("field {name} is not a string in this release")));
         }
         Ok(place)
     }
@@ -152,7 +152,7 @@ impl Decoder<'_> {
     pub(super) fn error_field(&self, s: &Type, at: Place, name: &str) -> Result<Vec<u8>, Unknown> {
         let (t, place) = self.field(s, at, name)?;
         if t.kind != Kind::Interface {
-            return Err(Unknown(format!("field {name} is no error in this release")));
+            return Err(Unknown(format!("field {name} is not an error in this release")));
         }
         self.error_at(place)
     }
@@ -163,7 +163,7 @@ impl Decoder<'_> {
         let name = self.types.name(&t)?;
         let role = self.role(&t)?;
         if !role.error {
-            return Err(Unknown(format!("it wraps a {name}, which is no error")));
+            return Err(Unknown(format!("it wraps a {name}, which is not an error")));
         }
         self.method_text(&t, &name, role, data)
     }

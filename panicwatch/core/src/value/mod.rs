@@ -135,7 +135,7 @@ impl<'a> Decoder<'a> {
             Err(Unknown(reason)) => {
                 let mut d = Decoded::default();
                 d.value.type_name = Some(name);
-                d.lacks(&["text", "printed"], &format!("its methods are not known: {reason}"));
+                d.lacks(&["text", "printed"], &format!("its methods are unknown: {reason}"));
                 d
             }
         };
@@ -200,10 +200,7 @@ impl<'a> Decoder<'a> {
             }
             None => {
                 let mut d = Decoded::default();
-                d.lacks(
-                    &["type", "text", "printed"],
-                    "panic(nil): the setting of GODEBUG panicnil is not known",
-                );
+                d.lacks(&["type", "text", "printed"], "panic(nil): the GODEBUG setting panicnil is unknown");
                 d
             }
         }
@@ -308,7 +305,7 @@ impl<'a> Decoder<'a> {
 
     fn note_cut(&self, d: &mut Decoded) {
         if let Some((known, len)) = self.cut.take() {
-            let reason = format!("it is cut: the first {known} bytes of a string of {len} were captured");
+            let reason = format!("truncated: the first {known} of the string's {len} bytes were captured");
             d.lacks(&["text", "printed"], &reason);
         }
     }

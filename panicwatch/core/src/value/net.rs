@@ -19,7 +19,9 @@ impl Decoder<'_> {
         let Some((t, data)) = self.interface(place)? else { return Ok(None) };
         let name = self.types.name(&t)?;
         if self.types.package(&t)? != "net" {
-            return Err(Unknown(format!("address of type {name}, whose text only the program could tell")));
+            return Err(Unknown(format!(
+                "address of type {name}, whose text requires running the program's code"
+            )));
         }
         if data == 0 {
             return Ok(Some(b"<nil>".to_vec()));
@@ -34,7 +36,9 @@ impl Decoder<'_> {
             }
             "*net.IPAddr" => self.host(&s, at).map(Some),
             "*net.UnixAddr" => self.field(&s, at, "Name")?.1.string(self.types.memory).map(Some),
-            _ => Err(Unknown(format!("address of type {name}, whose text only the program could tell"))),
+            _ => Err(Unknown(format!(
+                "address of type {name}, whose text requires running the program's code"
+            ))),
         }
     }
 

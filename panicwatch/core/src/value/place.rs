@@ -77,10 +77,10 @@ pub(super) fn string_bytes(memory: &dyn Memory, ptr: u64, len: u64) -> Result<Ve
         return Ok(Vec::new());
     }
     if len > MAX_STRING {
-        return Err(Unknown(format!("string of {len} bytes is longer than the {MAX_STRING} that are read")));
+        return Err(Unknown(format!("string of {len} bytes is longer than the limit of {MAX_STRING} bytes")));
     }
     // Read the last byte first: a length from damaged memory must not cause an allocation.
-    let unread = || Unknown(format!("string of {len} bytes at {ptr:#x} was not captured whole"));
+    let unread = || Unknown(format!("string of {len} bytes at {ptr:#x} was not captured completely"));
     memory.u8(ptr.wrapping_add(len - 1)).ok_or_else(unread)?;
     memory.bytes(ptr, len as usize).ok_or_else(unread)
 }

@@ -60,7 +60,7 @@ impl Decoder<'_> {
             t = self
                 .types
                 .pointer_to(&t)
-                .ok_or_else(|| Unknown::new("no type for a pointer to what it embeds"))?;
+                .ok_or_else(|| Unknown::new("no type for a pointer to the embedded type"))?;
             role = self.role(&t)?;
             let name = self.types.name(&t)?;
             if let Place::At(addr) = at {

@@ -39,7 +39,7 @@ fn escape(out: &mut Vec<u8>, c: char) -> Result<(), Unknown> {
     } else if c.is_ascii() {
         out.extend(format!("\\x{:02x}", u32::from(c)).bytes());
     } else {
-        return Err(Unknown(format!("whether Go prints U+{:04X} or escapes it is not known", u32::from(c))));
+        return Err(Unknown(format!("whether Go prints or escapes U+{:04X} is unknown", u32::from(c))));
     }
     Ok(())
 }

@@ -59,7 +59,7 @@ impl Decoder<'_> {
         let signed = place.offset(at.signed.into()).uint(memory, 1)? != 0;
         let code = place.offset(at.code.into()).uint(memory, 1)? as usize;
         bounds_text(self.minor(), x, y, signed, code)
-            .ok_or_else(|| Unknown(format!("bounds error code {code} is not known")))
+            .ok_or_else(|| Unknown(format!("bounds error code {code} is unknown")))
             .map(|text| text.into_bytes())
     }
 

@@ -91,7 +91,7 @@ fn a_string_that_was_captured_in_part_is_cut_and_missing_says_so() {
     assert_eq!(d.value.type_name.as_deref(), Some("string"));
     assert_eq!(d.value.text.as_deref(), Some("hello"));
     let what: Vec<_> = d.missing.iter().map(|m| (m.what.as_str(), m.reason.as_str())).collect();
-    let reason = "it is cut: the first 5 bytes of a string of 10 were captured";
+    let reason = "truncated: the first 5 of the string's 10 bytes were captured";
     assert_eq!(what, [("text", reason), ("printed", reason)]);
 
     memory.add(HEAP + 0x105, *b"\n\xffrld");

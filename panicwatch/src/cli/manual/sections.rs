@@ -17,12 +17,12 @@ pub struct Sections {
 }
 
 const DONE: Entry = ("0", "Done.");
-const FAILED: Entry = ("1", "Failed: the sentence on standard error says what and why.");
+const FAILED: Entry = ("1", "Failed: the message on standard error says what and why.");
 const USAGE: Entry =
     ("2", "Wrong usage: an unknown option, a value that makes no sense, options that exclude each other.");
 const UNABLE: Entry = (
     "3",
-    "The machine or the permissions do not allow it; panicwatch doctor says what is missing and the remedy.",
+    "The machine or the permissions do not allow it; panicwatch doctor prints what is missing and the remedy.",
 );
 const OF_PROGRAM: Entry = (
     "status of PROGRAM",
@@ -128,7 +128,7 @@ const ALL: &[(&str, Sections)] = &[
         "daemon",
         Sections {
             examples: &[
-                ("panicwatch daemon", "Watch all Go processes with every default."),
+                ("panicwatch daemon", "Watch all Go processes with the default configuration."),
                 (
                     "panicwatch daemon --config /etc/panicwatch/panicwatch.toml --check",
                     "Check a configuration and do nothing else.",
@@ -147,7 +147,8 @@ const ALL: &[(&str, Sections)] = &[
             files: &[
                 (
                     "/etc/panicwatch/panicwatch.toml",
-                    "Configuration that the packaged systemd unit passes with --config. Without --config none is read.",
+                    "Configuration that the packaged systemd unit passes with --config. Without --config, no file is \
+                     read.",
                 ),
                 (
                     "/var/lib/panicwatch/incidents.redb",
@@ -155,7 +156,7 @@ const ALL: &[(&str, Sections)] = &[
                 ),
                 (
                     "/var/lib/panicwatch/alive",
-                    "The time of the daemon's last sign of life, from which gaps are computed.",
+                    "The time of the daemon's last heartbeat, from which gaps are computed.",
                 ),
                 BTF,
                 TRACEFS,
@@ -169,7 +170,7 @@ const ALL: &[(&str, Sections)] = &[
                 CLOCK,
                 (
                     "NOTIFY_SOCKET, WATCHDOG_USEC",
-                    "Set by systemd: readiness and signs of life are reported there.",
+                    "Set by systemd: readiness and heartbeats are reported there.",
                 ),
                 (
                     "JOURNAL_STREAM",
@@ -208,7 +209,7 @@ const ALL: &[(&str, Sections)] = &[
                 ("1", "No function matches, or the target cannot be read."),
                 (
                     "2",
-                    "Wrong usage; also a pattern that is none, and --where with a parameter that no traced function has.",
+                    "Wrong usage; also an invalid pattern, and --where with a parameter that no traced function has.",
                 ),
                 UNABLE,
                 OF_PROGRAM,
@@ -298,12 +299,12 @@ const ALL: &[(&str, Sections)] = &[
                 ),
                 (
                     "panicwatch show 01M84DAS6BXM27J0RA9C50RRGF --format html -o incident.html",
-                    "Fetch one from the daemon as a page.",
+                    "Fetch one from the daemon as an HTML page.",
                 ),
             ],
             exit_status: &[
                 DONE,
-                ("1", "There is no such incident, it cannot be read, or the daemon refuses."),
+                ("1", "There is no such incident, it cannot be read, or the daemon rejects the request."),
                 USAGE,
             ],
             files: &[],
@@ -322,7 +323,7 @@ const ALL: &[(&str, Sections)] = &[
             ],
             exit_status: &[
                 DONE,
-                ("1", "The daemon cannot be reached or refuses, or the terminal fails."),
+                ("1", "The daemon cannot be reached or rejects the request, or the terminal fails."),
                 USAGE,
             ],
             files: &[],
@@ -333,8 +334,8 @@ const ALL: &[(&str, Sections)] = &[
         "doctor",
         Sections {
             examples: &[
-                ("panicwatch doctor", "Print every check with what is lost and the remedy."),
-                ("panicwatch doctor --format json", "The same for programs."),
+                ("panicwatch doctor", "Print every check with its consequence and remedy."),
+                ("panicwatch doctor --format json", "The same as JSON."),
             ],
             exit_status: &[
                 ("0", "Programs can be watched here."),

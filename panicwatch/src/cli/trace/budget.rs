@@ -72,7 +72,7 @@ impl Budget {
             let function = &mut self.functions[number as usize];
             function.off = true;
             say(&format!(
-                "{} is not traced any more: with it tracing costs more than {} % of a CPU",
+                "{} is no longer traced: with it, tracing costs more than {} % of a CPU",
                 crate::escape::one_line(&function.name),
                 self.percent
             ));
@@ -81,7 +81,7 @@ impl Budget {
             say(&error.to_string());
         }
         if self.functions.iter().any(|function| !function.off) {
-            say("calls of the others may be missing from the moment that this took");
+            say("calls of the other functions during the detach may be missing");
         }
     }
 }

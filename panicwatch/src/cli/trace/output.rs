@@ -96,7 +96,7 @@ impl Output {
         let Err(error) = written else { return };
         if self.goes_on && error.kind() != io::ErrorKind::BrokenPipe {
             say(&format!(
-                "writing the trace failed: {error}; the program goes on, and its calls are counted until it ends"
+                "cannot write the trace: {error}; the program continues, and its calls are counted until it exits"
             ));
         }
         self.failed = Some(error);
@@ -119,11 +119,11 @@ impl Output {
             (None, Shape::Perfetto(perfetto)) => self.to.write_all(&perfetto.finish()),
         };
         if self.left_out > 0 {
-            say(&format!("the trace for Perfetto became too large: {} events are left out", self.left_out));
+            say(&format!("the Perfetto trace reached its size limit: {} events are left out", self.left_out));
         }
         match written.and_then(|()| self.to.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            result => result.context("writing the trace failed"),
+            result => result.context("cannot write the trace"),
         }
     }
 }

@@ -81,8 +81,9 @@ impl Target {
                 (Which::Command(command.to_vec()), path.clone(), std::path::absolute(path)?)
             }
             _ => {
-                let error =
-                    anyhow!("say what to trace once: --pid PID, --exe PATH, or -- PROGRAM and its arguments");
+                let error = anyhow!(
+                    "give exactly one target: --pid PID, --exe PATH, or -- PROGRAM and its arguments"
+                );
                 return Err(usage(error));
             }
         };
@@ -151,7 +152,7 @@ impl Target {
         }
         let stop = stop.try_clone()?;
         signals::on_stop(move || stop.request())?;
-        say(&format!("{}; Ctrl-C ends it", self.shown.display()));
+        say(&format!("{}; press Ctrl-C to stop", self.shown.display()));
         Ok(Running { status })
     }
 }

@@ -126,7 +126,7 @@ impl Backlog {
         let first = self.batches.front_mut()?;
         first.is_tried = true;
         let unpacked = first.incidents.iter().filter_map(|(packed, kept)| {
-            let incident = packed.unpack().map_err(|error| log::error!("an incident is lost: {error}"));
+            let incident = packed.unpack().map_err(|error| log::error!("lost an incident: {error}"));
             Some((Arc::new(incident.ok()?), *kept))
         });
         let incidents: Vec<_> = unpacked.collect();

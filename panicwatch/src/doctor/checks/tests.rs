@@ -66,7 +66,7 @@ fn an_ordinary_user_is_told_in_one_sentence() {
     assert_eq!(
         d.requirements().map_err(|e| e.to_string()),
         Err("programs cannot be watched here, CAP_BPF: not effective for user 1000; run as root, or grant \
-             CAP_BPF (in Kubernetes: securityContext.capabilities.add) (panicwatch doctor tells more)"
+             CAP_BPF (in Kubernetes: securityContext.capabilities.add) (see panicwatch doctor)"
             .to_owned())
     );
 }

@@ -63,14 +63,14 @@ fn clean_record(holder: &Arc<Holder>, stale: &Stale, notes: &mut Vec<String>) ->
         if !may_touch(&file, sites) {
             some_are_left = true;
             notes.push(format!(
-                "{whose} has left breakpoints in {name}, which was overwritten since: its processes may compute wrongly; \
-                 end them, replace the file by a copy of itself, and start them again"
+                "{whose} has left breakpoints in {name}, which was overwritten since: its processes may malfunction; \
+                 stop them, replace the file with a copy of itself, and start them again"
             ));
             continue;
         }
         if let Err(error) = attach_and_detach(holder, &file, sites) {
             some_are_left = true;
-            notes.push(format!("the breakpoints that {whose} has left in {name} cannot be removed: {error}"));
+            notes.push(format!("cannot remove the breakpoints that {whose} has left in {name}: {error}"));
             continue;
         }
         let after = left(&file, sites);

@@ -146,7 +146,7 @@ impl Holder {
             Some(Reply::Failed(errno)) => Err(io::Error::from_raw_os_error(errno)),
             Some(Reply::Detached) => Err(io::ErrorKind::InvalidData.into()),
             None => Err(io::Error::other(
-                "panicwatch's process that holds the probes was killed; start panicwatch again",
+                "panicwatch's process that holds the probes was killed; restart panicwatch",
             )),
         }
     }

@@ -155,7 +155,7 @@ pub(super) fn refused(
                     probes.insert(*offset);
                 }
                 (Found::Other, _) => {
-                    let reason = format!("process {} has changed its code there", process.pid);
+                    let reason = format!("process {} has modified its code there", process.pid);
                     refused.insert(*offset, reason);
                 }
             }

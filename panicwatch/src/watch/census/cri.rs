@@ -97,7 +97,7 @@ impl Client {
             Ok(Some(name)) => Answer::Known(name),
             Ok(None) => Answer::Unknown,
             Err(reason) => {
-                log::debug!("{} does not say who container {id} is: {reason}", self.socket.display());
+                log::debug!("{} cannot describe container {id}: {reason}", self.socket.display());
                 *state = State { connection: None, rests_until: Some(Instant::now() + REST) };
                 Answer::Silent
             }
@@ -122,7 +122,7 @@ fn connect(socket: &Path) -> Result<(Runtime, Channel), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| format!("no runtime for asking: {error}"))?;
+        .map_err(|error| format!("cannot start the I/O runtime: {error}"))?;
     let socket = socket.to_owned();
     // Required by the API but not used: a Unix socket has no address of this kind.
     let endpoint = Endpoint::from_static("http://localhost").connect_timeout(TIMEOUT);

@@ -22,9 +22,9 @@ impl Late {
     pub(super) fn program(exec_ns: u64, armed: &Armed, sight: Option<Sight>) -> Option<Late> {
         let after = after(exec_ns, armed.since_ns)?;
         let path = armed.program.path.clone();
-        let why = sight.map_or_else(|| "there is no exec gate here".to_owned(), why);
+        let why = sight.map_or_else(|| "the exec gate is not available".to_owned(), why);
         let reason = format!(
-            "the probes were attached {after} after the exec because {why}: panics before that are not known"
+            "the probes were attached {after} after the exec because {why}: panics before that were missed"
         );
         Some(Late { path, reason })
     }
@@ -33,9 +33,9 @@ impl Late {
     pub(super) fn library(began_ns: u64, armed: &Armed, exec: bool) -> Option<Late> {
         let after = after(began_ns, armed.since_ns)?;
         let path = armed.program.path.clone();
-        let when = if exec { format!("{after} after the exec") } else { "while it ran".to_owned() };
+        let when = if exec { format!("{after} after the exec") } else { "while it was running".to_owned() };
         let reason = format!(
-            "the Go code of {} was found in the process {when}: panics before that are not known",
+            "the Go code of {} was found in the process {when}: panics before that were missed",
             crate::escape::one_line(&path.to_string_lossy())
         );
         Some(Late { path, reason })

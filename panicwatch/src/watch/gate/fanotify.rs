@@ -53,7 +53,7 @@ impl Group {
                 e if e.raw_os_error() == Some(libc::EPERM) => {
                     io::Error::new(e.kind(), "fanotify needs CAP_SYS_ADMIN")
                 }
-                e => io::Error::new(e.kind(), format!("fanotify is refused: {e}")),
+                e => io::Error::new(e.kind(), format!("fanotify failed: {e}")),
             });
         }
         // SAFETY: the call returned a new descriptor that is ours.

@@ -147,7 +147,7 @@ impl Connection {
                 Ok(Connection { child, socket: Arc::new(socket), group: fanotify })
             }
             Some(FromGate::Refused { reason }) => Err(io::Error::other(reason)),
-            _ => Err(io::Error::other("the exec gate's process ended at once")),
+            _ => Err(io::Error::other("the exec gate's process exited at once")),
         }
     }
 
@@ -225,7 +225,7 @@ impl Server {
                 return;
             }
             self.seen.lost();
-            self.note(&format!("the exec gate's process ended ({ended}): {UNTIL_AGAIN}"));
+            self.note(&format!("the exec gate's process exited ({ended}): {UNTIL_AGAIN}"));
             connection = loop {
                 thread::sleep(pause);
                 pause = (pause * 2).min(LONGEST_PAUSE);
@@ -237,7 +237,7 @@ impl Server {
                 let _ourselves = self.parts.armory.ourselves();
                 match Connection::open(&self.parts) {
                     Ok(connection) => break connection,
-                    Err(error) => self.note(&format!("the exec gate cannot be started again: {error}")),
+                    Err(error) => self.note(&format!("cannot restart the exec gate: {error}")),
                 }
             };
             *lock(&self.link.current) = Some(connection.socket.clone());
@@ -295,7 +295,7 @@ impl Server {
             Some(FromGate::Marked { done }) => drop(self.marked.send(done)),
             Some(FromGate::Unreported) => self.seen.lost(),
             Some(FromGate::Unmarked) => {
-                self.reset("its loop stood still");
+                self.reset("its event loop stalled");
                 self.mark_again();
             }
             Some(FromGate::Beat { .. } | FromGate::Started { .. } | FromGate::Refused { .. }) | None => {}

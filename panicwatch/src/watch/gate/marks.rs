@@ -51,7 +51,8 @@ impl Marks {
         let asked = self.add(&read(&mut list)?);
         if !self.is_one_set(asked) {
             return Err(io::Error::other(
-                "no mounted file system is one on which execs may be held (local, and with permission events)",
+                "execs can be held on none of the mounted file systems (it must be local and support permission \
+                 events)",
             ));
         }
         let of_thread = Arc::downgrade(self);

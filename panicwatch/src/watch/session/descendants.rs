@@ -67,7 +67,7 @@ impl Session {
         let left = self.alive().len();
         if self.waits_for_descendants && left > 0 {
             let es = if left == 1 { "" } else { "es" };
-            let note = format!("the program has ended; waiting for {left} process{es} that it started");
+            let note = format!("the program has exited; waiting for {left} process{es} that it started");
             return self.outputs.push_back(Output::Note(note));
         }
         self.drain();

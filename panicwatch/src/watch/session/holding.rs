@@ -54,7 +54,7 @@ pub(super) fn start(
                     Arc::new(move |pid: u32, file: &File, name: &Path| arming.before_exec(pid, file, name)),
                 )
             } else {
-                Err(io::Error::other("it was not asked for"))
+                Err(io::Error::other("it was not requested"))
             };
             Ok(Holding { census: Some(census), gate })
         }

@@ -123,11 +123,11 @@ impl Session {
 
     fn add_timeline(&mut self, incident: &mut Incident) {
         let made = match &mut self.flight {
-            None => Err("nothing was recorded: timelines were not asked for".to_owned()),
+            None => Err("nothing was recorded: timelines are off".to_owned()),
             Some(flight) => flight
                 .binary_of(incident.process.pid)
                 .and_then(|row| program(&self.armory, row))
-                .ok_or_else(|| "the process's binary is not known any more".to_owned())
+                .ok_or_else(|| "the process's binary is no longer known".to_owned())
                 .and_then(|program| flight.timeline(incident, &program)),
         };
         match made {

@@ -26,7 +26,7 @@ fn script(toolchain: &Toolchain, starter: &[&str], text: &str) -> Result<()> {
     ensure!(output.status == 0, "{output:?}");
     let incidents = run::incidents(&file)?;
     ticks(&incidents, &output.stdout).with_context(|| output.stderr.clone())?;
-    let told = output.stderr.contains("had begun before its probes were attached");
+    let told = output.stderr.contains("started before its probes were attached");
     let late = incidents.first().is_some_and(|incident| start_up(incident).is_some());
     ensure!(told == late && !output.stderr.contains("not a Go program"), "late: {late}, {:?}", output.stderr);
     Ok(())

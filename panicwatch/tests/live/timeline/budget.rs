@@ -47,7 +47,7 @@ pub(crate) fn honours_a_level(built: &Built, seconds: &str) -> Verdict {
     ensure!(run.output.status == 0, "exit status {}: {}", run.output.status, run.output.stderr);
     let lines = lines(&run.incidents)?;
     for line in &lines {
-        let off = line.list("off")?.iter().filter(|off| off["reason"] != "not asked for");
+        let off = line.list("off")?.iter().filter(|off| off["reason"] != "not requested");
         let off: Vec<String> = off.map(ToString::to_string).collect();
         ensure!(off.is_empty(), "disabled: {off:?}");
     }

@@ -174,7 +174,7 @@ fn span(state: &Value) -> Result<Option<Span>> {
         "syscall" => (State::Syscall, &[]),
         // Stopped for the collector to scan its stack, or because it could not continue, which Go reports as either
         // state.
-        "stopped" if detail == "scan of its stack" => (State::Waiting, &[State::Waiting, State::Runnable]),
+        "stopped" if detail == "stack scan" => (State::Waiting, &[State::Waiting, State::Runnable]),
         "stopped" => (State::Runnable, &[State::Runnable, State::Running]),
         "not_running" | "ended" | "unknown" => return Ok(None),
         other => anyhow::bail!("no state of a goroutine: {other:?}"),

@@ -24,7 +24,11 @@ pub(super) fn runtime(built: &Built) -> Result<()> {
     let run = Traced::run(&["runtime.*"], &built.path, &["3"])?;
     counted(&run.output.stdout)?;
     ensure!(run.count("runtime.newproc1", "entries") >= 20, "{:?}", run.summary["entries"]);
-    ensure!(run.output.stderr.contains("more are not traced; --dry-run lists them"), "{}", run.output.stderr);
+    ensure!(
+        run.output.stderr.contains("more functions are not traced; --dry-run lists them"),
+        "{}",
+        run.output.stderr
+    );
     let mut command = Command::new(PANICWATCH);
     command.args(["trace", "runtime.*", "--dry-run", "--exe"]).arg(&built.path);
     let list = run::finish(command)?.stdout;
@@ -71,7 +75,7 @@ fn attached(child: &Child, file: &std::path::Path) -> Result<Running> {
     let mut command = Command::new(PANICWATCH);
     command.args(["trace", "main.*", "--pid", &child.id().to_string(), "-o"]).arg(file);
     let mut tracing = Running::start(command)?;
-    tracing.wait_for_stderr("Ctrl-C ends it")?;
+    tracing.wait_for_stderr("press Ctrl-C to stop")?;
     Ok(tracing)
 }
 

@@ -55,7 +55,7 @@ pub fn parse(bytes: SharedBytes) -> Result<GoBinary, Error> {
     }
     let bin = GoBinary::parse_with_layout(bytes, layout, LayoutSource::Dwarf)?;
     if row.is_none() && !bin.func_ids_hold() {
-        let what = "Go release (the marks of its runtime's functions are not known)";
+        let what = "Go release (the function IDs of its runtime are unknown)";
         return Err(Error::Unsupported { what, found: version.raw });
     }
     Ok(bin)

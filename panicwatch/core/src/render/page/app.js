@@ -87,20 +87,20 @@
   }
   function complain(error) {
     if (error.status === 401) return askForToken();
-    main.replaceChildren(el("h1", {}, "That did not work"), el("p", { role: "alert" }, told(error.message, 500)));
+    main.replaceChildren(el("h1", {}, "The request failed"), el("p", { role: "alert" }, told(error.message, 500)));
   }
   function askForToken() {
     const rejected = token !== "" && el("p", { role: "alert" }, "The daemon rejects this token.");
     const input = el("input", { id: "token", type: "password", autocomplete: "current-password", required: true });
     main.replaceChildren(el("form", { class: "token", onsubmit: (e) => {
       e.preventDefault(); token = input.value.trim(); sessionStorage.setItem("panicwatch-token", token); route();
-    } }, el("h1", {}, "This daemon asks for a token"), el("label", { for: "token" }, "Token, as in the file that http.token_file names"), input, rejected, el("button", {}, "Show")));
+    } }, el("h1", {}, "This daemon requires a token"), el("label", { for: "token" }, "Token, as in the file that http.token_file names"), input, rejected, el("button", {}, "Show")));
     input.focus();
   }
   const search = (value, act) => { let timer; return el("input", { type: "search", "aria-label": "Filter", placeholder: "Filter", value, oninput: (e) => { clearTimeout(timer); timer = setTimeout(() => act(e.target.value), 150); } }); };
 
   // --- Gaps: periods in which no process was watched ---------------------------------------------------------------
-  const gapRows = (gaps) => PW.table("Times in which nothing was watched", [["From", "tight"], ["To", "tight"], "Why"], gaps.map((g) => PW.row(PW.time(g.from), PW.time(g.to), told(g.reason, 300))));
+  const gapRows = (gaps) => PW.table("Gaps in which nothing was watched", [["From", "tight"], ["To", "tight"], "Why"], gaps.map((g) => PW.row(PW.time(g.from), PW.time(g.to), told(g.reason, 300))));
   const recent = (gaps) => gaps.filter((g) => Date.now() - Date.parse(g.to) < 86400000);
 
   // --- Groups --------------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@
     const drawGaps = () => {
       const last = recent(gaps);
       missed.hidden = last.length === 0;
-      missed.replaceChildren(el("summary", {}, `For ${PW.ns(last.reduce((sum, g) => sum + (Date.parse(g.to) - Date.parse(g.from)) * 1e6, 0))} of the last 24 hours nothing was watched`), last.length ? gapRows(last) : "");
+      missed.replaceChildren(el("summary", {}, `Nothing was watched for ${PW.ns(last.reduce((sum, g) => sum + (Date.parse(g.to) - Date.parse(g.from)) * 1e6, 0))} of the last 24 hours`), last.length ? gapRows(last) : "");
     };
     const box = el("div", {}), count = el("p", { class: "note", role: "status" });
     const row = (g) => PW.row(
@@ -135,7 +135,7 @@
       const focused = box.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
       count.textContent = list.length < total ? `${PW.number(list.length)} of ${PW.number(total)} groups` : `${PW.number(total)} ${total === 1 ? "group" : "groups"}`;
       box.replaceChildren(list.length ? PW.table("Groups", [["What", "wide"], ["Count", "tight"], ["Last 24 h", "tight"], "Outcomes", "Binaries", ["Last seen", "tight"]], list.map(row))
-        : el("p", { class: "empty" }, filter ? "No group matches the filter." : "No panic was seen yet. New groups appear here without a reload."),
+        : el("p", { class: "empty" }, filter ? "No group matches the filter." : "No panics yet. New groups appear here without a reload."),
       next ? el("button", { type: "button", class: "more", onclick: () => enqueue(more) }, `Load ${PW.number(Math.min(GROUPS, total - list.length))} more`) : "");
       if (focused) [...box.querySelectorAll("a")].find((a) => a.getAttribute("href") === focused)?.focus({ preventScroll: true });
     };
@@ -204,7 +204,7 @@
         const page = await get(`/api/v1/incidents?${keys}`);
         if (turn !== shown) return;
         all = all.concat(page.incidents); next = page.next;
-        status.textContent = all.length ? `${PW.number(all.length)}${next ? " and more" : ""}` : "No incident fits.";
+        status.textContent = all.length ? `${PW.number(all.length)}${next ? " and more" : ""}` : "No incident matches the filters.";
       } catch (error) { if (turn === shown) complain(error); return; } finally { loading = false; }
       draw();
     };
@@ -255,19 +255,19 @@
 
   // --- Processes -----------------------------------------------------------------------------------------------------
   async function processes(_, turn) {
-    const percent = (n) => (n === null || n === undefined ? "not measured" : `${n.toFixed(2)} %`);
+    const percent = (n, of = "") => (n === null || n === undefined ? "not measured" : `${n.toFixed(2)} %${of}`);
     const draw = async () => {
       const [{ processes: all }, status, { binaries }, { gaps }] = await Promise.all([get("/api/v1/processes"), get("/api/v1/status"), get("/api/v1/probes"), get("/api/v1/gaps")]);
       if (turn !== shown) return;
       const by = new Map(binaries.map((b) => [b.row, b])), open = new Set([...main.querySelectorAll("details[open]")].map((d) => d.dataset.row));
       main.replaceChildren(el("h1", {}, "Processes"),
-        el("p", {}, PW.badge(status.ready ? "ready" : "fatal", status.ready ? "ready" : "not ready"), ` ${status.watched} of ${status.processes} Go processes watched · recording costs watched processes ${percent(status.own.overhead_percent)} of their CPU time, all others ${percent(status.own.host_overhead_percent)} of the machine · ${PW.number(Math.round(status.own.memory_bytes / 1048576))} MiB`),
+        el("p", {}, PW.badge(status.ready ? "ready" : "fatal", status.ready ? "ready" : "not ready"), ` ${status.watched} of ${status.processes} Go processes watched · recording cost: watched processes ${percent(status.own.overhead_percent, " of their CPU time")}, others ${percent(status.own.host_overhead_percent, " of the machine")} · ${PW.number(Math.round(status.own.memory_bytes / 1048576))} MiB`),
         status.problems.length ? el("ul", { role: "alert" }, status.problems.map((p) => el("li", {}, told(p, 400)))) : "",
         all.length ? PW.table("Processes", ["Process", ["Pid", "tight"], "Watched", ["Go", "tight"], ["Overhead", "tight"], ["Incidents", "tight"]], all.map((p) => { const b = by.get(p.binary); return PW.row(
-          [el("strong", {}, told(PW.base(p.exe) || "?", 60)), el("div", { class: "place" }, told((p.args || []).join(" "), 200))], p.pid, p.watched ? "yes" : ["no: ", told(p.reason ?? "not known", 200)], told(b?.go_version ?? "", 40), b ? percent(b.overhead_percent) : "", el("span", {}, PW.number(p.incidents))); })) : el("p", { class: "empty" }, "No Go process runs here."),
+          [el("strong", {}, told(PW.base(p.exe) || "?", 60)), el("div", { class: "place" }, told((p.args || []).join(" "), 200))], p.pid, p.watched ? "yes" : ["no: ", told(p.reason ?? "unknown", 200)], told(b?.go_version ?? "", 40), b ? percent(b.overhead_percent) : "", el("span", {}, PW.number(p.incidents))); })) : el("p", { class: "empty" }, "No Go process is running on this host."),
         gaps.length ? el("h2", {}, "Gaps") : "", gaps.length ? gapRows(gaps.slice(-50).reverse()) : "", el("h2", {}, "Probes"), ...binaries.map((b) => el("details", { "data-row": b.row, open: open.has(String(b.row)) }, el("summary", {}, told(b.path, 300), el("span", { class: "note" }, ` ${b.probes.length} probes, ${PW.number(Math.round(b.hits_per_second))} hits/s, ${percent(b.overhead_percent)}`)),
-          PW.table(`Probes of ${PW.plain(b.path, 100)}`, ["For", "Function", ["Address", "tight"], ["Price", "tight"]], b.probes.map((q) => PW.row(told(q.name, 60), el("code", {}, told(q.symbol, 200)), el("code", {}, told(q.address, 30)), told(q.price, 30)))),
-          b.refused.length ? PW.table("Without a probe", ["Function", "Why"], b.refused.map((r) => PW.row(el("code", {}, told(r.symbol, 200)), told(r.reason, 300)))) : "")));
+          PW.table(`Probes of ${PW.plain(b.path, 100)}`, ["Probe", "Function", ["Address", "tight"], ["Cost", "tight"]], b.probes.map((q) => PW.row(told(q.name, 60), el("code", {}, told(q.symbol, 200)), el("code", {}, told(q.address, 30)), told(q.price, 30)))),
+          b.refused.length ? PW.table("Functions without a probe", ["Function", "Why"], b.refused.map((r) => PW.row(el("code", {}, told(r.symbol, 200)), told(r.reason, 300)))) : "")));
     };
     await draw();
     const timer = setInterval(() => draw().catch(() => {}), 5000);

@@ -60,6 +60,8 @@ PW.ns = (ns) => {
 PW.number = (n) => Number(n).toLocaleString("en").replaceAll(",", "\u202f");
 PW.base = (path) => String(path ?? "").split("/").pop();
 PW.words = (name) => String(name ?? "").replaceAll("_", " ");
+// A state of a track, as reports name it.
+PW.state = (name, inferred) => (name === "marking" ? "GC mark" : PW.words(name)) + (inferred ? " (inferred)" : "");
 PW.badge = (kind, text) => PW.el("span", { class: `badge ${/^[a-z_]+$/.test(kind) ? kind : "unknown"}` }, PW.words(text ?? kind));
 
 // Returns an element such as "12 s ago" with the exact time as its title.

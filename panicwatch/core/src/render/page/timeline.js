@@ -14,7 +14,7 @@ PW.timeline = (timeline) => {
   let from = begin, to = finish, current = 0, cursor = null, width = 800;
 
   const canvas = PW.el("canvas", { tabindex: 0, role: "application", "aria-roledescription": "timeline", "aria-describedby": "tl-help tl-detail",
-    "aria-label": `Timeline of ${tracks.length} tracks around the raise; the table below tells the same` });
+    "aria-label": `Timeline of ${tracks.length} tracks around the raise; the table below has the same data` });
   const detail = PW.el("p", { id: "tl-detail", class: "detail", "aria-live": "polite" }, "Point at the timeline, or focus it and use the arrow keys.");
   const range = PW.el("output", { class: "range", "aria-label": "Visible range" });
   const label = ({ kind, id, name }) => `${kind === "cpu" ? "CPU" : kind === "gc" ? "GC" : kind}${kind === "gc" ? "" : " " + id}${name ? " " + name : ""}`;
@@ -89,7 +89,7 @@ PW.timeline = (timeline) => {
     const parts = [PW.plain(label(track), 80), relative(Math.round(time))];
     if (state) {
       const where = [state.thread !== undefined && `thread ${state.thread}`, state.cpu !== undefined && `CPU ${state.cpu}`, state.goroutine !== undefined && `goroutine ${state.goroutine}`].filter(Boolean);
-      parts.push(`${PW.words(state.state)}${state.detail ? ": " + PW.plain(state.detail, 200) : ""} for ${PW.ns(state.to_ns - state.from_ns)}${where.length ? " on " + where.join(", ") : ""}${state.inferred ? " (inferred)" : ""}`);
+      parts.push(`${PW.state(state.state, state.inferred)}${state.detail ? ": " + PW.plain(state.detail, 200) : ""} for ${PW.ns(state.to_ns - state.from_ns)}${where.length ? " on " + where.join(", ") : ""}`);
     }
     for (const s of slices) parts.push(`${PW.words(s.kind)} ${PW.plain(s.name, 200)}`);
     detail.textContent = parts.join(" · ");
@@ -146,19 +146,19 @@ PW.timeline = (timeline) => {
   });
   const button = (text, label, act) => PW.el("button", { type: "button", "aria-label": label, onclick: act }, text);
   const used = new Set(tracks.flatMap(({ track }) => track.states.map((s) => s.state)));
-  const legend = PW.el("ul", { class: "legend", "aria-label": "Colours" }, PW.STATES.filter((s) => used.has(s)).map((s) => PW.el("li", {}, PW.el("i", { class: `s-${s}` }), PW.words(s))));
+  const legend = PW.el("ul", { class: "legend", "aria-label": "Legend" }, PW.STATES.filter((s) => used.has(s)).map((s) => PW.el("li", {}, PW.el("i", { class: `s-${s}` }), PW.state(s))));
   const box = PW.el("div", { class: "canvas" }, canvas);
   new ResizeObserver(draw).observe(box);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   const rows = () => tracks.flatMap(({ track }) => track.states.map((s) =>
-    PW.row(PW.told(label(track), 80), relative(s.from_ns), PW.ns(s.to_ns - s.from_ns), PW.words(s.state) + (s.inferred ? " (inferred)" : ""), PW.told(s.detail, 200), s.thread ?? "", s.cpu ?? "")));
+    PW.row(PW.told(label(track), 80), relative(s.from_ns), PW.ns(s.to_ns - s.from_ns), PW.state(s.state, s.inferred), PW.told(s.detail, 200), s.thread ?? "", s.cpu ?? "")));
   const table = PW.el("details", { class: "alternative", ontoggle: (event) => {
     // A long table is built only when it is opened.
     if (event.target.open && event.target.children.length === 1) event.target.append(PW.table("States of all tracks", ["Track", ["From", "tight"], ["For", "tight"], "State", "Detail", "Thread", "CPU"], rows()));
-  } }, PW.el("summary", {}, "The same as a table"));
+  } }, PW.el("summary", {}, "Show as a table"));
   return PW.el("div", { class: "timeline" },
     PW.el("div", { class: "tools" }, button("+", "Zoom in", () => zoom(0.5, middle())), button("−", "Zoom out", () => zoom(2, middle())),
       button("◀", "Earlier", () => show(from - (to - from) / 4, to - from)), button("▶", "Later", () => show(from + (to - from) / 4, to - from)), button("All", "Show all", () => show(begin, whole)), range),
     box, detail, legend,
-    PW.el("p", { id: "tl-help", class: "note" }, "Keys: + − zoom, ← → previous and next state, Shift with them moves, ↑ ↓ track, 0 all. Wheel zooms, dragging moves."), table);
+    PW.el("p", { id: "tl-help", class: "note" }, "Keys: + − zoom, ← → previous and next state, Shift + ← → scroll, ↑ ↓ track, 0 all. The wheel zooms, dragging scrolls."), table);
 };

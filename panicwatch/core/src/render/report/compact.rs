@@ -60,7 +60,7 @@ fn message(incident: &Incident) -> Line {
     match (&incident.message, incident.panics.first()) {
         (Some(message), _) => line.target(Tone::Strong, message),
         (None, Some(panic)) => value(line, panic),
-        (None, None) => line.own(Tone::Note, "message not known"),
+        (None, None) => line.own(Tone::Note, "message unknown"),
     }
 }
 
@@ -73,8 +73,8 @@ pub(super) fn value(line: Line, panic: &Panic) -> Line {
             .own(Tone::Strong, "(")
             .target(Tone::Strong, name)
             .own(Tone::Strong, ")")
-            .own(Tone::Note, " text not known"),
-        Said::Nothing => line.own(Tone::Note, "value not known"),
+            .own(Tone::Note, " text unknown"),
+        Said::Nothing => line.own(Tone::Note, "value unknown"),
     }
 }
 
@@ -83,7 +83,7 @@ fn raised(incident: &Incident) -> Line {
     let site = incident.panics.first().and_then(|p| p.site.as_ref());
     match site.or(incident.stack.first()) {
         Some(frame) => line.own(Tone::Plain, "raised in ").then(function_and_file(frame, module(incident))),
-        None => line.own(Tone::Note, "where it was raised is not known"),
+        None => line.own(Tone::Note, "raised at an unknown place"),
     }
 }
 
@@ -96,13 +96,13 @@ fn ended(incident: &Incident) -> Line {
             let line = line.number(Tone::Plain, Nanos(recover.ns_after_raise)).own(Tone::Plain, " by ");
             match &recover.by {
                 Some(frame) => line.then(function_and_file(frame, module(incident))),
-                None => line.own(Tone::Note, "a function that is not known"),
+                None => line.own(Tone::Note, "an unknown function"),
             }
         }
         None if incident.outcome == Outcome::Goexit => {
             line.own(Tone::Plain, "runtime.Goexit ended the goroutine")
         }
-        None => line.own(Tone::Note, "who recovered it is not known"),
+        None => line.own(Tone::Note, "recovered by an unknown function"),
     };
     line.own(Tone::Plain, "  ").target(Tone::Dim, &incident.fingerprint)
 }

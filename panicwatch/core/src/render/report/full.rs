@@ -89,7 +89,7 @@ fn text(page: &mut Page<'_>, incident: &Incident, first: Line) {
     let Some(message) = &incident.message else {
         let line = match incident.panics.first().filter(|_| incident.kind == Kind::Panic) {
             Some(panic) => value(first, panic),
-            None => first.own(Tone::Note, "message not known"),
+            None => first.own(Tone::Note, "message unknown"),
         };
         return page.push_wrapped(&line, 2, ROWS);
     };
@@ -101,7 +101,7 @@ fn text(page: &mut Page<'_>, incident: &Incident, first: Line) {
     }
     if more > 0 {
         let line = Line::new().own(Tone::Bad, "  │ ").own(Tone::Note, "… ").number(Tone::Note, more);
-        page.push(line.own(Tone::Note, " lines more"));
+        page.push(line.own(Tone::Note, if more == 1 { " more line" } else { " more lines" }));
     }
 }
 
@@ -114,7 +114,7 @@ fn later_panics(page: &mut Page<'_>, incident: &Incident) {
     }
     if hidden > 0 {
         let line = Line::new().own(Tone::Note, "  … then ").number(Tone::Note, hidden);
-        page.push(line.own(Tone::Note, " panics more"));
+        page.push(line.own(Tone::Note, " more panics"));
     }
 }
 
@@ -129,7 +129,7 @@ fn ancestry(page: &mut Page<'_>, incident: &Incident) {
         let line = Line::new().own(Tone::Plain, "  goroutine ");
         let line = match ancestor.goroutine_id {
             Some(id) => line.number(Tone::Plain, id),
-            None => line.own(Tone::Note, "not known"),
+            None => line.own(Tone::Note, "unknown"),
         };
         page.push_wrapped(
             &match &ancestor.created_at {
@@ -156,7 +156,7 @@ fn missing(page: &mut Page<'_>, incident: &Incident) {
     if groups.is_empty() {
         return;
     }
-    page.title("Not known");
+    page.title("Missing");
     for (reason, whats) in groups {
         let line = Line::new().own(Tone::Plain, "  ").target(Tone::Note, &whats.join(", "));
         page.push_wrapped(&line.own(Tone::Plain, ": ").target(Tone::Plain, reason), 4, ROWS);

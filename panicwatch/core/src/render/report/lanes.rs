@@ -25,17 +25,17 @@ pub(super) enum Glyph {
 
 /// All meanings, with character, tone and legend text.
 const GLYPHS: [(Glyph, char, Tone, &str); 11] = [
-    (Glyph::Ran, '█', Tone::Good, "it ran"),
-    (Glyph::Inferred, '▓', Tone::Good, "it ran, inferred"),
-    (Glyph::Ready, '▒', Tone::Note, "it could have run"),
-    (Glyph::Syscall, '▂', Tone::Title, "system call"),
-    (Glyph::Waited, '·', Tone::Plain, "waited"),
-    (Glyph::Stopped, '╳', Tone::Bad, "the world was stopped"),
+    (Glyph::Ran, '█', Tone::Good, "running"),
+    (Glyph::Inferred, '▓', Tone::Good, "running (inferred)"),
+    (Glyph::Ready, '▒', Tone::Note, "runnable"),
+    (Glyph::Syscall, '▂', Tone::Title, "syscall"),
+    (Glyph::Waited, '·', Tone::Plain, "waiting"),
+    (Glyph::Stopped, '╳', Tone::Bad, "stopped (STW or stack scan)"),
     (Glyph::Away, ' ', Tone::Plain, "none of these"),
-    (Glyph::Unknown, '?', Tone::Note, "not known"),
-    (Glyph::Ours, '▚', Tone::Dim, "ran others of the process"),
-    (Glyph::Others, '░', Tone::Dim, "ran other processes"),
-    (Glyph::Marking, 'm', Tone::Note, "the collector marked"),
+    (Glyph::Unknown, '?', Tone::Note, "unknown"),
+    (Glyph::Ours, '▚', Tone::Dim, "same process, not this goroutine"),
+    (Glyph::Others, '░', Tone::Dim, "other processes"),
+    (Glyph::Marking, 'm', Tone::Note, "GC mark"),
 ];
 
 impl Glyph {
@@ -73,7 +73,7 @@ impl Glyph {
 }
 
 fn is_idle(state: &State) -> bool {
-    state.detail.as_deref().is_some_and(|detail| detail.starts_with("idle") && !detail.contains("at last"))
+    state.detail.as_deref().is_some_and(|detail| detail.starts_with("idle") && !detail.contains(" last"))
 }
 
 /// Returns the lane of one track in `columns` columns, from the start of the window to the raise.

@@ -32,7 +32,7 @@ fn title(text: &'static str, panic: Option<usize>, other: bool) -> Line {
     let line = Line::new().own(Tone::Title, text);
     match panic {
         Some(i) => line.own(Tone::Title, ", panic ").number(Tone::Title, i + 1),
-        None if other => line.own(Tone::Title, ", of the panic under way"),
+        None if other => line.own(Tone::Title, ", of the panic in progress"),
         None => line,
     }
 }

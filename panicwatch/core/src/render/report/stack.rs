@@ -44,7 +44,7 @@ pub(super) fn render(page: &mut Page<'_>, incident: &Incident) {
             Some(elided) => line.number(Tone::Note, elided),
             None => line.own(Tone::Note, "an unknown number of"),
         };
-        page.push(line.own(Tone::Note, " frames left out …"));
+        page.push(line.own(Tone::Note, " frames elided …"));
         part(page, incident, inner..stack.len(), &columns, site);
     }
 }
@@ -85,7 +85,7 @@ fn part(
     }
     if end < range.end {
         let line = Line::new().own(Tone::Note, "  … ").number(Tone::Note, range.end - end);
-        page.push(line.own(Tone::Note, " frames more; the incident document has them"));
+        page.push(line.own(Tone::Note, " more frames, all in the incident document"));
     }
 }
 

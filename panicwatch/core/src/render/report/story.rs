@@ -42,7 +42,7 @@ pub(super) fn render(page: &mut Page<'_>, incident: &Incident) {
     for (i, (at, event)) in events.iter().enumerate() {
         if hidden > 0 && i == FIRST {
             let line = Line::new().column(COLUMN).own(Tone::Note, "… ").number(Tone::Note, hidden);
-            page.push(line.own(Tone::Note, " more; the incident document has them …"));
+            page.push(line.own(Tone::Note, " more, all in the incident document …"));
         }
         if hidden == 0 || i < FIRST || i >= FIRST + hidden {
             tell(page, incident, *at, event);
@@ -82,7 +82,7 @@ fn tell(page: &mut Page<'_>, incident: &Incident, time: u64, event: &Event<'_>) 
             let line = line.own(Tone::Bad, words::prefix(incident));
             let line = match &incident.message {
                 Some(message) => line.target(Tone::Strong, message),
-                None => line.own(Tone::Note, "message not known"),
+                None => line.own(Tone::Note, "message unknown"),
             };
             let line = match site_of_stack(incident) {
                 Some(frame) => {
@@ -97,7 +97,7 @@ fn tell(page: &mut Page<'_>, incident: &Incident, time: u64, event: &Event<'_>) 
             let by = panic.recover.as_ref().and_then(|r| r.by.as_ref());
             let line = match by {
                 Some(frame) => line.then(function_and_file(frame, module(incident))),
-                None => line.own(Tone::Note, "a function that is not known"),
+                None => line.own(Tone::Note, "an unknown function"),
             };
             let line = line.own(Tone::Plain, " caught ").then(number(incident, *i));
             let after = panic.recover.as_ref().filter(|_| panic.raised_ns != incident.start_ns);
@@ -126,7 +126,7 @@ fn raise(page: &mut Page<'_>, incident: &Incident, line: Line, i: usize, panic: 
     };
     let line = match &panic.site {
         Some(frame) => line.own(Tone::Plain, " in ").then(function_and_file(frame, module(incident))),
-        None => line.own(Tone::Note, ", where is not known"),
+        None => line.own(Tone::Note, " at an unknown place"),
     };
     let line = match &panic.value.type_name {
         Some(name) => line.own(Tone::Dim, ", type ").target(Tone::Dim, name),
@@ -134,10 +134,10 @@ fn raise(page: &mut Page<'_>, incident: &Incident, line: Line, i: usize, panic: 
     };
     page.push_wrapped(&line, COLUMN + 2, ROWS);
     let fate = match panic.state {
-        State::Aborted => "aborted: a later panic took its place",
-        State::Repanicked => "recovered, then the deferred call panicked anew",
-        State::Running if incident.outcome != Outcome::Unknown => "still under way at the end",
-        State::Running => "still under way when last seen",
+        State::Aborted => "aborted: replaced by a later panic",
+        State::Repanicked => "recovered, re-panicked by the deferred call",
+        State::Running if incident.outcome != Outcome::Unknown => "still in progress at the end",
+        State::Running => "still in progress when last seen",
         State::Recovered | State::Fatal => return,
     };
     page.push_wrapped(&Line::new().column(COLUMN + 2).own(Tone::Note, fate), COLUMN + 2, ROWS);
@@ -156,7 +156,7 @@ fn deferred(page: &mut Page<'_>, incident: &Incident, line: Line, defer: &Defer)
     let line = match &defer.function {
         Some(frame) => line.then(function_and_file(frame, module(incident))),
         None if defer.nil => line.own(Tone::Strong, "nil function"),
-        None => line.own(Tone::Note, "function that is not known"),
+        None => line.own(Tone::Note, "unknown function"),
     };
     let took = defer.end_ns.and_then(|end| end.checked_sub(defer.start_ns));
     let (tone, word) = match defer.ended {
@@ -165,7 +165,7 @@ fn deferred(page: &mut Page<'_>, incident: &Incident, line: Line, defer: &Defer)
         Some(DeferEnd::Panicked) => (Tone::Bad, "panicked"),
         Some(DeferEnd::Exited) => (Tone::Bad, "ended the process"),
         Some(DeferEnd::Goexit) => (Tone::Note, "called runtime.Goexit"),
-        None => (Tone::Note, "still ran when last seen"),
+        None => (Tone::Note, "still running when last seen"),
     };
     let mut line = line.own(Tone::Plain, ": ").own(tone, word);
     if let Some(took) = took {
@@ -205,22 +205,22 @@ pub(super) fn ending(incident: &Incident) -> Line {
         Outcome::Exited => {
             let caught = incident.panics.last().is_some_and(|panic| panic.recover.is_some());
             let before = if caught {
-                "recover() had caught it, but before the goroutine went on "
+                "recover() caught it, but before the goroutine continued, "
             } else {
                 "before anything recovered it, "
             };
             let line = line.own(Tone::Plain, before);
             match incident.exit {
                 Some(_) => line.then(words::exit(incident.exit)),
-                None => line.own(Tone::Bad, "the process replaced itself by another program (exec)"),
+                None => line.own(Tone::Bad, "the process executed another program (exec)"),
             }
         }
-        Outcome::Recovered => line.own(Tone::Good, "recovered").own(Tone::Plain, ", the goroutine went on"),
+        Outcome::Recovered => line.own(Tone::Good, "recovered").own(Tone::Plain, ", the goroutine continued"),
         Outcome::Goexit => line.own(Tone::Plain, "runtime.Goexit ended the goroutine"),
         Outcome::Unknown => {
             let reason = incident.missing.iter().find(|m| m.what == "outcome").map(|m| m.reason.as_str());
-            let reason = reason.unwrap_or("the process was lost from sight");
-            let line = line.own(Tone::Note, "not known: ").target(Tone::Note, reason);
+            let reason = reason.unwrap_or("panicwatch lost track of the process");
+            let line = line.own(Tone::Note, "unknown: ").target(Tone::Note, reason);
             match incident.exit {
                 Some(_) => line.own(Tone::Plain, "; ").then(words::exit(incident.exit)),
                 None => line,
@@ -233,7 +233,7 @@ pub(super) fn ending(incident: &Incident) -> Line {
 fn unrecovered(incident: &Incident) -> Line {
     let line = Line::new();
     if incident.kind != Kind::Panic {
-        return line.own(Tone::Bad, "this cannot be recovered");
+        return line.own(Tone::Bad, "this is unrecoverable");
     }
     let earlier = incident.panics.iter().rev().skip(1).any(|panic| panic.recover.is_some());
     if earlier {

@@ -19,13 +19,13 @@ const ROWS: usize = 6;
 
 pub(super) fn render(page: &mut Page<'_>, incident: &Incident) {
     where_it_was(page, incident);
-    row(page, "ended", ended(incident));
+    row(page, "outcome", ended(incident));
     if let Some(init) = &incident.init {
         let line = match &init.package {
             Some(package) => {
-                Line::new().own(Tone::Strong, "initialisation of package ").target(Tone::Strong, package)
+                Line::new().own(Tone::Strong, "initialization of package ").target(Tone::Strong, package)
             }
-            None => Line::new().own(Tone::Plain, "initialisation, of which package is not known"),
+            None => Line::new().own(Tone::Plain, "initialization of an unknown package"),
         };
         row(page, "during", line.own(Tone::Plain, ", before main.main"));
     }
@@ -59,7 +59,7 @@ fn where_it_was(page: &mut Page<'_>, incident: &Incident) {
     let Some(frame) = site else {
         // Without goroutine and panics there is no location to report: the goroutine's row has the reason.
         if incident.goroutine.is_some() || !incident.panics.is_empty() {
-            row(page, "where", Line::new().own(Tone::Note, "not known"));
+            row(page, "where", Line::new().own(Tone::Note, "unknown"));
         }
         return;
     };
@@ -232,7 +232,7 @@ fn process(page: &mut Page<'_>, incident: &Incident) {
     }
     host(page, incident);
     if let Some(env) = process.env.as_ref().filter(|e| !e.is_empty()) {
-        row(page, "settings", env.iter().take(20).fold(Line::new(), |line, (k, v)| pair(line, k, v)));
+        row(page, "env", env.iter().take(20).fold(Line::new(), |line, (k, v)| pair(line, k, v)));
     }
 }
 
@@ -241,7 +241,7 @@ fn host(page: &mut Page<'_>, incident: &Incident) {
     let Some(host) = &incident.host else { return };
     let line = match &host.name {
         Some(name) => Line::new().target(Tone::Plain, name),
-        None => Line::new().own(Tone::Note, "name not known"),
+        None => Line::new().own(Tone::Note, "name unknown"),
     };
     row(
         page,

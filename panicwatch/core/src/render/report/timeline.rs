@@ -2,7 +2,7 @@
 
 use super::{lanes, words::Since};
 use crate::{
-    incident::timeline::{Doing, Share, Timeline, Track, TrackKind},
+    incident::timeline::{Doing, STACK_SCAN, Share, Timeline, Track, TrackKind},
     recorder::Source,
     render::text::{
         Nanos,
@@ -21,10 +21,10 @@ const REASONS: usize = 8;
 
 pub(super) fn render(page: &mut Page<'_>, timeline: &Timeline) {
     let Some(span) = timeline.raise_ns.checked_sub(timeline.from_ns).filter(|span| *span > 0) else {
-        page.title("Before the raise");
+        page.title("Timeline");
         return page.push(Line::new().column(2).own(Tone::Note, "nothing was recorded"));
     };
-    page.title_line(Line::new().own(Tone::Title, "The last ").number(Tone::Title, Round(span)));
+    page.title_line(Line::new().own(Tone::Title, "Timeline, last ").number(Tone::Title, Round(span)));
     picture(page, timeline, span);
     page.blank();
     numbers(page, timeline);
@@ -81,7 +81,7 @@ fn name(track: &Track) -> Line {
         TrackKind::Goroutine => line.own(Tone::Strong, "goroutine ").number(Tone::Strong, track.id),
         TrackKind::Thread => line.own(Tone::Plain, "thread ").number(Tone::Plain, track.id),
         TrackKind::Cpu => line.own(Tone::Plain, "CPU ").number(Tone::Plain, track.id),
-        TrackKind::Gc => line.own(Tone::Plain, "collector"),
+        TrackKind::Gc => line.own(Tone::Plain, "GC"),
         TrackKind::Process => line.own(Tone::Plain, "process"),
     }
 }
@@ -126,46 +126,61 @@ fn had(track: &Track, goroutine: Option<u64>, timeline: &Timeline) -> u64 {
 fn numbers(page: &mut Page<'_>, timeline: &Timeline) {
     let summary = &timeline.summary;
     let Some(id) = summary.goroutine else {
-        let line = Line::new().column(2).own(Tone::Note, "no goroutine was concerned");
+        let line = Line::new().column(2).own(Tone::Note, "no goroutine was involved");
         return page.push(line);
     };
     let mut line = Line::new().column(2).own(Tone::Plain, "goroutine ").number(Tone::Plain, id);
+    line = line.own(Tone::Plain, ":");
     let mut first = true;
-    let mut tell = |line: Line, words: &'static str, ns: u64, shares: &[Share]| {
+    let mut tell = |line: Line, state: &'static str, ns: u64, shares: &[Share], note: Line| {
         if ns == 0 {
             return line;
         }
         let line = line.own(Tone::Plain, if std::mem::take(&mut first) { " " } else { ", " });
-        let line = line.own(Tone::Plain, words).number(Tone::Strong, Nanos(ns));
-        parts(line, shares)
+        let line = line.own(Tone::Plain, state);
+        // The reason stands by the state; several have a part of the time each, which stands behind the sum.
+        match shares {
+            [_] => parts(line, shares).own(Tone::Plain, " ").number(Tone::Strong, Nanos(ns)).then(note),
+            _ => parts(line.own(Tone::Plain, " ").number(Tone::Strong, Nanos(ns)), shares).then(note),
+        }
     };
-    line = tell(line, "ran ", summary.running_ns, &[]);
     let no_calls = timeline.off.iter().any(|off| off.source == Source::Syscall.name());
-    if no_calls && summary.running_ns > 0 {
-        line = line.own(Tone::Plain, " (system calls included)");
-    }
-    line = tell(line, "could have run ", summary.runnable_ns, &[]);
-    line = tell(line, "was in system calls ", summary.syscall_ns, &summary.syscalls);
-    line = tell(line, "waited ", summary.waiting_ns, &summary.waiting);
-    line = tell(line, "was held by a stopped world ", summary.stopped_ns, &summary.stopped);
-    line = tell(line, "was on no thread ", summary.not_running_ns, &[]);
-    line = tell(line, "did not exist for ", summary.ended_ns, &[]);
-    if summary.unknown_ns > 0 {
-        line = line.own(Tone::Note, if first { " is not known for " } else { ", not known " });
-        line = line.number(Tone::Note, Nanos(summary.unknown_ns));
-    }
-    if summary.inferred_ns > 0 {
-        line = line.own(Tone::Note, "; inferred, of the time it ran: ");
-        line = line.number(Tone::Note, Nanos(summary.inferred_ns));
-    }
-    if summary.not_running_inferred_ns > 0 {
-        line = line.own(Tone::Note, "; inferred, of the time it was on no thread: ");
-        line = line.number(Tone::Note, Nanos(summary.not_running_inferred_ns));
-    }
+    let running = notes(summary.inferred_ns, no_calls);
+    line = tell(line, "running", summary.running_ns, &[], running);
+    line = tell(line, "runnable", summary.runnable_ns, &[], Line::new());
+    line = tell(line, "syscall", summary.syscall_ns, &summary.syscalls, Line::new());
+    line = tell(line, "waiting", summary.waiting_ns, &summary.waiting, Line::new());
+    line = tell(line, "stopped", summary.stopped_ns, &stops(&summary.stopped), Line::new());
+    let not_running = notes(summary.not_running_inferred_ns, false);
+    line = tell(line, "not running", summary.not_running_ns, &[], not_running);
+    line = tell(line, "not created yet", summary.ended_ns, &[], Line::new());
+    line = tell(line, "unknown", summary.unknown_ns, &[], Line::new());
     page.push_wrapped(&line, 4, LINES);
 }
 
-/// Appends shares such as " (read 3 times 900 µs, …)".
+/// Returns a note such as " (165 µs inferred, syscalls included)".
+fn notes(inferred_ns: u64, with_calls: bool) -> Line {
+    let line = Line::new();
+    let line = match inferred_ns {
+        0 if !with_calls => return line,
+        0 => line.own(Tone::Note, " ("),
+        ns => line.own(Tone::Note, " (").number(Tone::Note, Nanos(ns)).own(Tone::Note, " inferred"),
+    };
+    let line = match (inferred_ns, with_calls) {
+        (0, _) => line.own(Tone::Note, "syscalls included"),
+        (_, true) => line.own(Tone::Note, ", syscalls included"),
+        (_, false) => line,
+    };
+    line.own(Tone::Note, ")")
+}
+
+/// Names the reasons for being stopped: all but the scan of the goroutine's own stack are reasons to stop the world.
+fn stops(shares: &[Share]) -> Vec<Share> {
+    let what = |what: &str| if what == STACK_SCAN { what.to_owned() } else { format!("STW, {what}") };
+    shares.iter().map(|share| Share { what: what(&share.what), ..share.clone() }).collect()
+}
+
+/// Appends shares such as " (read 3 × 900 µs, …)".
 fn parts(line: Line, shares: &[Share]) -> Line {
     const SHOWN: usize = 5;
     let mut line = line;
@@ -191,12 +206,12 @@ fn parts(line: Line, shares: &[Share]) -> Line {
 fn incidents(page: &mut Page<'_>, timeline: &Timeline) {
     let summary = &timeline.summary;
     let counts = [
-        (summary.preemptions, "preemption", "preemptions"),
-        (summary.yields, "time given way to other goroutines", "times given way to other goroutines"),
-        (summary.migrations, "move to another CPU", "moves to another CPU"),
-        (Some(summary.thread_changes), "change of thread", "changes of thread"),
+        (summary.preemptions, "kernel preemption", "kernel preemptions"),
+        (summary.yields, "Go preemption or yield", "Go preemptions or yields"),
+        (summary.migrations, "CPU migration", "CPU migrations"),
+        (Some(summary.thread_changes), "thread change", "thread changes"),
         (summary.page_faults, "page fault", "page faults"),
-        (summary.gc_assists, "assist to the collector", "assists to the collector"),
+        (summary.gc_assists, "mark assist", "mark assists"),
     ];
     let mut line = Line::new().column(2);
     let mut any = false;
@@ -217,16 +232,16 @@ fn incidents(page: &mut Page<'_>, timeline: &Timeline) {
             None => line.own(Tone::Plain, "signal ").number(Tone::Plain, signal.number),
         };
         if signal.name.as_deref() == Some("SIGURG") {
-            line = line.own(Tone::Plain, " (Go's request to give way)");
+            line = line.own(Tone::Plain, " (Go's preemption signal)");
         }
     }
     if any {
         page.push_wrapped(&line, 4, LINES);
     }
     if let Some(woken) = &summary.woken {
-        let line = Line::new().column(2).own(Tone::Plain, "woken last ");
+        let line = Line::new().column(2).own(Tone::Plain, "last woken ");
         let before = timeline.raise_ns.saturating_sub(woken.time_ns);
-        let line = line.number(Tone::Plain, Nanos(before)).own(Tone::Plain, " before the raise, by ");
+        let line = line.number(Tone::Plain, Nanos(before)).own(Tone::Plain, " before the raise by ");
         let line = match (woken.goroutine, woken.thread) {
             (Some(id), Some(tid)) => {
                 let line = line.own(Tone::Plain, "goroutine ").number(Tone::Plain, id);
@@ -259,7 +274,7 @@ fn unknown(page: &mut Page<'_>, timeline: &Timeline) {
     }
     if timeline.gaps.len() > REASONS {
         let line = Line::new().column(2).own(Tone::Note, "… and ");
-        page.push(line.number(Tone::Note, timeline.gaps.len() - REASONS).own(Tone::Note, " gaps more"));
+        page.push(line.number(Tone::Note, timeline.gaps.len() - REASONS).own(Tone::Note, " more gaps"));
     }
     // Sources with the same reason share a line.
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
@@ -284,17 +299,17 @@ fn unknown(page: &mut Page<'_>, timeline: &Timeline) {
 /// Returns the description of a recorder source.
 fn source_words(source: &str) -> &str {
     match source {
-        "switch" => "switches between threads",
+        "switch" => "context switches",
         "wakeup" => "wake-ups",
-        "migrate" => "moves between CPUs",
+        "migrate" => "CPU migrations",
         "signal" => "signals",
         "syscall" => "system calls",
         "fault" => "page faults",
-        "sample" => "samples",
-        "gc" => "the collector",
-        "assist" => "assists to the collector",
-        "goroutine" => "the Go scheduler",
-        "function" => "functions",
+        "sample" => "CPU samples",
+        "gc" => "GC phases",
+        "assist" => "mark assists",
+        "goroutine" => "Go scheduler events",
+        "function" => "function entries",
         other => other,
     }
 }
@@ -305,7 +320,7 @@ fn last(page: &mut Page<'_>, timeline: &Timeline) {
         return;
     }
     page.blank();
-    page.push(Line::new().column(2).own(Tone::Plain, "the last it did"));
+    page.push(Line::new().column(2).own(Tone::Plain, "last steps"));
     for step in steps.iter().rev().take(20).rev() {
         let since = Since { start: timeline.raise_ns, at: step.time_ns };
         let line = Line::new().column(4).number(Tone::Dim, since).column(COLUMN);

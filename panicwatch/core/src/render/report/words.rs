@@ -79,7 +79,7 @@ pub(super) fn headline(incident: &Incident) -> (&'static str, &'static str) {
         Kind::Panic => "PANIC",
         Kind::FatalError => "FATAL ERROR",
         Kind::Throw => "RUNTIME THROW",
-        Kind::Signal => "DEADLY SIGNAL",
+        Kind::Signal => "FATAL SIGNAL",
     };
     let end = match incident.outcome {
         Outcome::Fatal => ", THE PROCESS DIED",
@@ -90,7 +90,7 @@ pub(super) fn headline(incident: &Incident) -> (&'static str, &'static str) {
             Some(_) => ", CUT SHORT BY AN EXIT",
             None => ", CUT SHORT BY AN EXEC",
         },
-        Outcome::Unknown if incident.exit.is_some() => ", OUTCOME NOT KNOWN",
+        Outcome::Unknown if incident.exit.is_some() => ", OUTCOME UNKNOWN",
         Outcome::Unknown => ", END NOT SEEN",
     };
     (what, end)
@@ -110,7 +110,7 @@ pub(super) fn exit(exit: Option<Exit>) -> Line {
         Some(Exit { code: Some(code), .. }) => {
             line.own(Tone::Bad, "exited with status ").number(Tone::Bad, code)
         }
-        _ => line.own(Tone::Bad, "died").own(Tone::Note, ", its exit status is not known"),
+        _ => line.own(Tone::Bad, "died").own(Tone::Note, ", exit status unknown"),
     }
 }
 

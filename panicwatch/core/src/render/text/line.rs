@@ -262,7 +262,7 @@ impl<'a> Page<'a> {
         }
         if left > 0 {
             let note = Line::new().column(indent).own(Tone::Note, "… cut, ").number(Tone::Note, left);
-            self.push(note.own(Tone::Note, " lines more"));
+            self.push(note.own(Tone::Note, if left == 1 { " more line" } else { " more lines" }));
         }
     }
 

@@ -28,7 +28,7 @@ fn perfetto_reads_it() {
         ".packet.track_descriptor.name = goroutine 7 (panicking)",
         ".packet.track_descriptor.name = CPU 1",
         ".packet.track_descriptor.thread.tid = 4719",
-        ".packet.track_event.name = made ready by goroutine 12",
+        ".packet.track_event.name = made runnable by goroutine 12",
         ".packet.track_event.name = wakes thread 4719",
         ".packet.track_event.debug_annotations.string_value = /src/shop/cart/cart.go",
         // 2025-07-09 03:12:44.108211907 minus the ten milliseconds of the window before the raise.

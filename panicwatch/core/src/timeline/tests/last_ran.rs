@@ -82,7 +82,7 @@ fn a_first_rest_says_nothing_of_the_turn() {
         .into(1_200_000, 0, OTHER, 0)
         .rests(1_500_000, OTHER, G, 5)
         .into(1_900_000, 1, T, 0);
-    assert_eq!(its(&scene)[2], "1200000 unknown: a thread ran, and which goroutines had it was not recorded");
+    assert_eq!(its(&scene)[2], "1200000 unknown: a thread was running, its goroutines were not recorded");
     // The same holds for the first switch-out after a gap.
     let scene = turn(1_500_000, G, 5).gap(0, 1_300_000, 1_400_000, 1);
     assert_eq!(its(&scene).last().map(String::as_str), Some("2000000 running t101 c1"));
@@ -103,7 +103,7 @@ fn a_goroutine_is_followed_by_the_one_that_ran_last() {
         .into(1_900_000, 1, T, 0);
     let states = its(&scene);
     assert_eq!(states[2], "1200000 running t102 c0 inferred");
-    assert_eq!(states[4], "1400000 unknown t102: thread 102 had goroutine 7, then goroutine 9");
+    assert_eq!(states[4], "1400000 unknown t102: thread 102 ran goroutine 7, then goroutine 9");
     assert_eq!(states[5], "1500000 not_running");
 }
 
@@ -116,7 +116,7 @@ fn a_rest_is_no_sighting_of_the_goroutine() {
         .find(|e| e.time_ns == 1_500_000 && e.what == What::SwitchOut)
         .expect("an event");
     assert_eq!((rest.goroutine, rest.other_goroutine), (None, Some(G)));
-    assert_eq!(rest.words, "left CPU 0 to wait");
+    assert_eq!(rest.words, "blocked (off CPU 0)");
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_waker_is_seen_with_its_goroutine() {
     );
     assert_eq!(
         its(&scene)[1..3],
-        ["12000 not_running inferred", "13000 unknown t101: thread 101 had goroutine 9, then goroutine 7"]
+        ["12000 not_running inferred", "13000 unknown t101: thread 101 ran goroutine 9, then goroutine 7"]
     );
     // A waker in another process has no goroutine of this one.
     let scene = Scene::new().into(12_000, 1, T, 0).waking(13_000, 1, OTHER, T, H);

@@ -8,7 +8,7 @@ use crate::{incident::timeline::TrackKind, recorder::Source};
 #[test]
 fn without_switches_nobody_is_said_to_run() {
     let scene = Scene::new().without(Source::Switch).enter(12_000, 0, T, G, READ).exit(13_000, 0, T, G, READ);
-    let why = "switches between threads were not recorded all the time";
+    let why = "context switches were not recorded all the time";
     assert_eq!(its(&scene)[0], format!("10000 unknown t101 inferred: {why}"));
     let timeline = scene.build();
     assert_eq!((timeline.summary.running_ns, timeline.summary.preemptions), (0, None));
@@ -28,7 +28,7 @@ fn without_system_calls_no_thread_is_said_to_be_in_none() {
         its(&scene)[1..],
         [
             "11100 running t101 c0 inferred",
-            "14000 waiting t101: in the kernel, for what was not recorded",
+            "14000 waiting t101: in the kernel, reason not recorded",
             "15000 running t101 c0",
         ]
     );
@@ -49,7 +49,7 @@ fn a_call_counts_from_its_entry_to_its_return_only() {
         [
             "12000 syscall t101 c0: read",
             "13000 running t101 c0",
-            "15000 runnable t101: its CPU went to bash[55]"
+            "15000 runnable t101: thread preempted by bash[55]"
         ]
     );
     assert_eq!(scene.build().summary.syscall_ns, 1_000);
@@ -66,7 +66,7 @@ fn what_the_scheduler_said_may_not_hold_any_more() {
 #[test]
 fn a_world_that_may_have_been_started_unseen() {
     let scene = Scene::new().without(Source::Gc).slot(12_000, (1, 102), kind::STW_BEGIN, 9, 1, [0; 3]);
-    assert_eq!(lines(track(&scene.build(), TrackKind::Gc, 0)), ["10000 unknown: no record of the collector"]);
+    assert_eq!(lines(track(&scene.build(), TrackKind::Gc, 0)), ["10000 unknown: no GC records"]);
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn a_signals_handler_ends_by_a_call_without_a_number() {
     const RT_SIGRETURN: u32 = 15;
     let scene = Scene::new().enter(12_000, 0, T, G, RT_SIGRETURN).exit(12_100, 0, T, G, NO_SYSCALL);
     assert_eq!(its(&scene)[1..3], ["12000 syscall t101 c0: rt_sigreturn", "12100 running t101 c0"]);
-    assert_eq!(scene.build().summary.last[0].words, "went on where the signal had come after 100 ns");
+    assert_eq!(scene.build().summary.last[0].words, "returned from the signal handler after 100 ns");
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn losses_of_the_cpu_in_a_row_are_one_step() {
         last,
         [
             "read returned 5 after 100 ns",
-            "CPU 0 was taken away, for bash[55], 20 times in a row, 2.00 µs in all"
+            "preempted on CPU 0 by bash[55], 20 times in a row, 2.00 µs in total"
         ]
     );
 }
@@ -109,14 +109,14 @@ fn a_thread_that_ran_unseen_goroutines() {
         [
             "1000000 not_running inferred",
             "1100000 not_running",
-            "1200000 unknown: a thread ran, and which goroutines had it was not recorded",
+            "1200000 unknown: a thread was running, its goroutines were not recorded",
             "1500000 not_running",
             "1900000 running t101 c0 inferred",
             "2000000 running t101 c0",
         ]
     );
     let thread = lines(track(&scene.build(), TrackKind::Thread, T.into()));
-    assert_eq!(thread[2], "1200000 running c0: the Go scheduler at first and at last");
+    assert_eq!(thread[2], "1200000 running c0: the Go scheduler at both ends");
 }
 
 #[test]

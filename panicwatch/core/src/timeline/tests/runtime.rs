@@ -16,10 +16,10 @@ fn the_runtime_tells_when_goroutines_change() {
     assert_eq!(
         its(&scene),
         [
-            "10000 runnable: waits for a thread",
+            "10000 runnable: waiting for a thread",
             "11000 running t101 c0",
             "13000 waiting: chan receive",
-            "15000 runnable: made ready, waits for a thread",
+            "15000 runnable: made runnable, waiting for a thread",
             "15600 running t101 c0",
         ]
     );
@@ -31,9 +31,9 @@ fn the_runtime_tells_when_goroutines_change() {
     assert_eq!(
         last,
         [
-            "was given thread 101",
-            "began to wait: chan receive, ran again after 2.60 µs",
-            "made ready by goroutine 9",
+            "running on thread 101",
+            "parked: chan receive, running again after 2.60 µs",
+            "made runnable by goroutine 9",
         ]
     );
     let other = lines(track(&scene.build(), TrackKind::Goroutine, 9));
@@ -63,9 +63,9 @@ fn the_world_is_stopped() {
     assert_eq!(
         lines(gc),
         [
-            "10000 unknown: no record of the collector",
+            "10000 unknown: no GC records",
             "12000 stopped: GC mark termination",
-            "13000 unknown: no record of the collector",
+            "13000 unknown: no GC records",
         ]
     );
     assert_eq!((gc.slices[0].from_ns, gc.slices[0].to_ns), (12_000, Some(13_000)));
@@ -82,7 +82,7 @@ fn the_world_was_stopped_before_the_window() {
     assert_eq!(
         lines(track(&scene.build(), TrackKind::Gc, 0)),
         [
-            "10000 stopped: a reason that was not recorded",
+            "10000 stopped: reason not recorded",
             "11000 marking",
             "13000 marking: mark termination",
             "13100 stopped: GC mark termination",
@@ -132,10 +132,15 @@ fn signals_faults_and_threads() {
     let summary = &timeline.summary;
     assert_eq!((summary.page_faults, summary.signals[0].number, summary.signals[0].count), (Some(2), 23, 1));
     assert_eq!(summary.last[0].words, "page fault at 0x1000 (2 in a row)");
-    assert_eq!(summary.last[1].words, "SIGURG (Go's request to give way) delivered");
+    assert_eq!(summary.last[1].words, "SIGURG (Go's preemption signal) delivered");
     assert_eq!(
         lines(track(&timeline, TrackKind::Thread, 104)),
-        ["10000 ended", "11400 runnable: its thread is new", "11500 running c1", "12000 ended"]
+        [
+            "10000 ended",
+            "11400 runnable: thread is new, waiting for a CPU",
+            "11500 running c1",
+            "12000 ended"
+        ]
     );
     let process = lines(track(&timeline, TrackKind::Process, PID.into()));
     assert_eq!(process, ["10000 running: 1 thread", "11500 running: 2 threads", "12000 running: 1 thread"]);
@@ -151,7 +156,7 @@ fn a_goroutine_is_created_parks_and_ends() {
     let timeline = scene.build();
     assert_eq!(
         lines(track(&timeline, TrackKind::Goroutine, 12)),
-        ["10000 ended", "11000 runnable: new, waits for a thread", "12000 running t102 c1", "13000 ended"]
+        ["10000 ended", "11000 runnable: new, waiting for a thread", "12000 running t102 c1", "13000 ended"]
     );
     assert_eq!(timeline.summary.last[1].words, "created goroutine 12");
     assert!(timeline.summary.last.iter().all(|l| !l.words.contains("main.fa")), "12 runs it, not 7");

@@ -29,7 +29,7 @@ fn a_call_that_blocks() {
             "10000 running t101 c0 inferred",
             "12000 syscall t101 c0: read",
             "12500 syscall t101: read",
-            "15000 runnable t101: its thread was woken, in read",
+            "15000 runnable t101: thread woken, waiting for a CPU, in read",
             "15200 syscall t101 c0: read",
             "15300 running t101 c0",
         ]
@@ -47,7 +47,7 @@ fn a_call_that_blocks() {
         last,
         [
             "read returned 5 after 3.30 µs",
-            "left CPU 0 to wait, back after 2.70 µs on CPU 0",
+            "blocked (off CPU 0), back after 2.70 µs on CPU 0",
             "woken by goroutine 9 on thread 105",
         ]
     );
@@ -100,7 +100,7 @@ fn a_thread_changes_goroutines_unseen() {
         [
             "10000 not_running inferred",
             "12000 not_running",
-            "12500 unknown t101: thread 101 had goroutine 9, then goroutine 7",
+            "12500 unknown t101: thread 101 ran goroutine 9, then goroutine 7",
             "15000 syscall t101 c0: read",
             "20000 running t101 c0",
         ]
@@ -111,7 +111,7 @@ fn a_thread_changes_goroutines_unseen() {
         [
             "10000 running t101 c0 inferred",
             "12000 syscall t101 c0: read",
-            "12500 unknown t101: thread 101 had goroutine 9, then goroutine 7",
+            "12500 unknown t101: thread 101 ran goroutine 9, then goroutine 7",
             "15000 not_running",
         ]
     );
@@ -177,20 +177,20 @@ fn preempted_and_moved() {
     let timeline = scene.build();
     assert_eq!(
         lines(track(&timeline, TrackKind::Goroutine, G))[3..],
-        ["12000 runnable t101: its CPU went to bash[55]", "13000 running t101 c1"]
+        ["12000 runnable t101: thread preempted by bash[55]", "13000 running t101 c1"]
     );
     assert_eq!((timeline.summary.preemptions, timeline.summary.migrations), (Some(1), Some(1)));
     assert_eq!(timeline.summary.runnable_ns, 1_000);
     assert_eq!(
         lines(track(&timeline, TrackKind::Cpu, 0)),
-        ["10000 running t101 g7", "12000 other: bash[55] at first"]
+        ["10000 running t101 g7", "12000 other: bash[55] first"]
     );
     assert_eq!(
         lines(track(&timeline, TrackKind::Cpu, 1)),
-        ["10000 other: idle at last", "13000 running t101 g7"]
+        ["10000 other: idle last", "13000 running t101 g7"]
     );
     let last = timeline.summary.last;
-    assert_eq!(last[1].words, "CPU 0 was taken away, for bash[55], back after 1.00 µs on CPU 1");
+    assert_eq!(last[1].words, "preempted on CPU 0 by bash[55], back after 1.00 µs on CPU 1");
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn a_ring_that_was_overwritten_into_the_window() {
         [
             "10000 unknown: 400 records of CPU 0 were lost",
             "13000 running t101 c0 inferred",
-            "14000 waiting t101: in the kernel, for what was not recorded",
+            "14000 waiting t101: in the kernel, reason not recorded",
             "15000 running t101 c0",
         ]
     );
@@ -314,12 +314,7 @@ fn two_threads_on_one_cpu_means_that_a_switch_is_missing() {
     let scene = Scene::new().into(11_000, 0, 102, 0).into(13_000, 0, T, 0).out(14_000, 0, T, G, SLEEPS, 0);
     assert_eq!(
         lines(track(&scene.build(), TrackKind::Cpu, 0)),
-        [
-            "10000 other: idle at last",
-            "11000 running t102",
-            "13000 running t101 g7",
-            "14000 other: idle at first"
-        ]
+        ["10000 other: idle last", "11000 running t102", "13000 running t101 g7", "14000 other: idle first"]
     );
 }
 

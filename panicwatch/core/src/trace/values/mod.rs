@@ -227,7 +227,7 @@ fn site(types: &GoTypes, parameters: &[Parameter], checked: Vec<Checked>) -> (Si
     (Site { slots, steps: fetch.steps }, list)
 }
 
-const NOT_UNDERSTOOD: &str = "its type, or one before it, is not understood";
+const NOT_UNDERSTOOD: &str = "its type, or that of one before it, is not supported";
 const FLOATING: &str = "it is in a floating-point register, which a probe cannot read";
 
 /// Returns the pieces of a parameter, unless the debug information contradicts them or they were overwritten.
@@ -236,7 +236,7 @@ fn check(parameter: &Parameter, home: Option<Vec<Piece>>, overwritten: u16, all_
     let pieces = readable(home)?;
     let gone = |piece: &Piece| matches!(piece.home, Home::Integer(n) if overwritten & 1 << n != 0);
     if pieces.iter().any(gone) {
-        return Err("its register is used for something else where the probe is");
+        return Err("its register is reused at the probe");
     }
     let number = |piece: &Piece| match piece.home {
         Home::Integer(n) => DWARF_REGISTERS.get(n).copied(),
@@ -249,7 +249,7 @@ fn check(parameter: &Parameter, home: Option<Vec<Piece>>, overwritten: u16, all_
             true
         }
         (Some(Location::Registers(_)), _) => {
-            return Err("the debug information has it elsewhere than the calling convention");
+            return Err("the debug information contradicts the calling convention");
         }
         // The debug information counts from behind the return address, the calling convention from the return address.
         (Some(Location::Frame(offset)), [Piece { home: Home::Stack(home), .. }]) => {
@@ -257,7 +257,7 @@ fn check(parameter: &Parameter, home: Option<Vec<Piece>>, overwritten: u16, all_
         }
         _ => false,
     };
-    if confirmed || all_told { Ok(pieces) } else { Err("the debug information does not say where it is") }
+    if confirmed || all_told { Ok(pieces) } else { Err("the debug information has no location for it") }
 }
 
 /// Returns the pieces of a value for which there is no debug information to compare with.
@@ -290,7 +290,7 @@ fn own_bytes(
     bias: Option<u64>,
 ) -> Result<Vec<u8>, &'static str> {
     let pieces = slot.pieces.as_ref().map_err(|reason| *reason)?;
-    bias.ok_or("where the process has the program in memory is not known")?;
+    bias.ok_or("the program's load address in the process is unknown")?;
     let size = types.get(slot.of).map_or(0, |own| own.size);
     let mut bytes = vec![0; usize::try_from(size).unwrap_or(0).min(1 << 16)];
     for (piece, at) in pieces {
@@ -303,7 +303,7 @@ fn own_bytes(
         if step.is_some_and(|step| data.done & 1 << step == 0) {
             return Err("it could not be read");
         }
-        let target = bytes.get_mut(from..from + len).ok_or("its type is not understood")?;
+        let target = bytes.get_mut(from..from + len).ok_or("its type is not supported")?;
         target.copy_from_slice(data.bytes.get(*at..*at + len).ok_or("it could not be read")?);
     }
     Ok(bytes)
