@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{capture::Program, probe::attach::Attached, recorder::Source};
+use crate::{capture::Program, host::procfs, mappings::Mapping, probe::attach::Attached, recorder::Source};
 
 /// A Go binary with attached probes.
 pub struct Armed {
@@ -32,6 +32,17 @@ impl Armed {
     /// Returns the path of the main module.
     pub fn module(&self) -> Option<String> {
         self.program.bin.build_info().module_path().map(str::to_owned)
+    }
+
+    /// Reports whether process `pid` maps the file now: as its executable, as a library, or as the program of a loader.
+    /// `None` if that cannot be read, because the process has ended, for example. After the end of a process its PID
+    /// may belong to another.
+    pub(super) fn is_mapped_by(&self, pid: u32) -> Option<bool> {
+        let inode = self.file.as_ref()?.metadata().ok()?.ino();
+        let maps = procfs::maps(pid).ok().filter(|maps| !maps.is_empty())?;
+        let path = self.program.path.to_string_lossy();
+        let is_it = |mapping: &Mapping| mapping.is_file() && (mapping.inode == inode || mapping.path == path);
+        Some(maps.iter().any(is_it))
     }
 
     /// Removes and returns all its probes.

@@ -83,6 +83,8 @@ struct Exec {
 #[derive(Clone)]
 struct Seen {
     started: Option<u64>,
+    /// Row of the binary that the process was seen to map, if that was checked.
+    row: Option<u32>,
     process: incident::Process,
     place: Place,
     uid: Option<u32>,
@@ -186,10 +188,13 @@ impl Census {
 
     /// Reports whether events of process `pid`, from a probe in `armed`, are wanted.
     pub(super) fn wants(&self, pid: u32, armed: &Armed) -> bool {
-        if let Some(known) = self.state().known.get(&pid) {
-            return known.left_out.is_none();
+        if let Some((row, is_wanted)) = self.known_of(pid)
+            && (row.is_none_or(|row| row == armed.index) || armed.is_mapped_by(pid) != Some(false))
+        {
+            return is_wanted;
         }
-        let mut known = self.meet(pid, armed.module().as_deref(), Some(&armed.program.path));
+        // The process is unknown, or has ended and another process with its PID is known.
+        let mut known = self.meet(pid, armed.module().as_deref(), Some(&armed.program.path), Some(armed));
         known.row = Some(armed.index);
         let wanted = known.left_out.is_none();
         if !wanted {
@@ -197,6 +202,11 @@ impl Census {
         }
         self.state().known.insert(pid, known);
         wanted
+    }
+
+    /// Returns the row of process `pid` and whether it is watched, if it is known.
+    fn known_of(&self, pid: u32) -> Option<(Option<u32>, bool)> {
+        self.state().known.get(&pid).map(|known| (known.row, known.left_out.is_none()))
     }
 
     /// Returns the description of a process for which [`Census::wants`] was called.

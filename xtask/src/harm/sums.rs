@@ -17,7 +17,7 @@ pub(super) fn adds_up(ended: &Ended, file: &Path, expected: u64) -> Result<Strin
 
 /// Compares the number of recovered panics with the incidents and with panicwatch's final messages.
 pub(super) fn sums(recovered: u64, reported: &Reported, stderr: &str) -> Result<String> {
-    let counted = stated(stderr, " more panics at");
+    let counted = stated(stderr, " more panic");
     let lost = stated(stderr, " times, the event ring was full");
     let (caught, unknown) = (reported.of("recovered"), reported.of("unknown"));
     let others: u64 = reported.outcomes.values().sum::<u64>() - caught - unknown;

@@ -45,7 +45,7 @@ impl Census {
             KnownFile::Unarmed(Unarmed::Go { module }) => (module.clone(), None),
             KnownFile::Armed(armed) => (armed.module(), Some(armed.clone())),
         };
-        let mut known = self.meet(pid, module.as_deref(), Some(&exe.shown));
+        let mut known = self.meet(pid, module.as_deref(), Some(&exe.shown), armed.as_deref());
         let Some(started) = known.started else {
             // The process has ended since its file was opened.
             if file_known.may_be_armed() {
@@ -126,7 +126,7 @@ impl Census {
             }
             Some(KnownFile::Unarmed(Unarmed::Refused(_))) | None => return Ok(None),
         };
-        let mut known = self.meet(pid, module.as_deref(), None);
+        let mut known = self.meet(pid, module.as_deref(), None, None);
         let Some(started) = known.started.filter(|_| known.left_out.is_none()) else { return Ok(None) };
         let armed = self.armory.arm(file, path)?;
         self.enter(pid, started, &armed, &mut known);
@@ -151,7 +151,8 @@ impl Census {
             known.left_out = Some(error.to_string());
         }
         // It may have ended before it was added; then no exit event would remove it.
-        if procfs::started(pid) != Some(started) {
+        // Its PID may belong to a process of another binary by now, whose events this entry would suppress.
+        if procfs::started(pid) != Some(started) || armed.is_mapped_by(pid) == Some(false) {
             let _ = self.armory.with_programs(|programs| programs.unwatch(pid));
         }
     }
@@ -169,8 +170,17 @@ impl Census {
 
     /// Describes process `pid` and matches it against the selector. `path` is where its binary was when that was armed,
     /// for a process that has ended.
-    pub(super) fn meet(&self, pid: u32, module: Option<&str>, path: Option<&Path>) -> Known {
-        let Seen { started, mut process, place, uid } = self.see(pid);
+    ///
+    /// With `armed`, the process is one that had events of this binary: if the process that has the PID now does not map
+    /// it, the described process has ended.
+    pub(super) fn meet(
+        &self,
+        pid: u32,
+        module: Option<&str>,
+        path: Option<&Path>,
+        armed: Option<&Armed>,
+    ) -> Known {
+        let Seen { started, mut process, place, uid, .. } = self.see(pid, armed);
         process.exe = process.exe.or_else(|| path.map(|path| path.to_string_lossy().into_owned()));
         process.container = place.container.as_ref().and_then(|c| serde_json::to_value(c).ok());
         process.kubernetes = place.pod.as_ref().and_then(|pod| serde_json::to_value(pod).ok());
@@ -179,18 +189,25 @@ impl Census {
     }
 
     /// Returns what /proc has on a process or, if it has ended, what /proc had on it after its exec.
-    fn see(&self, pid: u32) -> Seen {
+    fn see(&self, pid: u32, armed: Option<&Armed>) -> Seen {
         let (started, process) = (procfs::started(pid), procfs::process(pid));
-        let mut seen = Seen { started, process, place: self.names.place(pid), uid: procfs::uid(pid) };
-        let is_there = started.is_some() && procfs::started(pid) == started;
-        if !is_there {
+        let row = armed.map(|armed| armed.index);
+        let mut seen = Seen { started, row, process, place: self.names.place(pid), uid: procfs::uid(pid) };
+        let is_another = armed.is_some_and(|armed| armed.is_mapped_by(pid) == Some(false));
+        let is_there = started.is_some() && procfs::started(pid) == started && !is_another;
+        if is_another {
+            let process = Process { pid, ..Process::default() };
+            seen = Seen { started: None, row, process, place: Place::default(), uid: None };
+        } else if !is_there {
             // The data may belong to another process that reused the PID, so the start time is dropped.
             seen.started = None;
         }
         let mut state = self.state();
         let Some(exec) = state.execs.iter_mut().find(|exec| exec.pid == pid) else { return seen };
         match &exec.seen {
-            Some(before) if !is_there => seen = Seen { started: None, ..before.clone() },
+            Some(before) if !is_there && before.may_be_of(armed) => {
+                seen = Seen { started: None, ..before.clone() };
+            }
             _ => {}
         }
         // Arguments and environment at the exec: the process may have overwritten them since, or ended.
@@ -202,5 +219,15 @@ impl Census {
             exec.seen = Some(seen.clone());
         }
         seen
+    }
+}
+
+impl Seen {
+    /// Reports whether this may describe a process that had events of `armed`, and not another one with its PID.
+    fn may_be_of(&self, armed: Option<&Armed>) -> bool {
+        let Some(armed) = armed else { return true };
+        let is_library = armed.program.bin.build_info().setting("-buildmode") == Some("c-shared");
+        let path = armed.program.path.to_string_lossy();
+        self.row == Some(armed.index) || is_library || self.process.exe.as_deref() == Some(&*path)
     }
 }

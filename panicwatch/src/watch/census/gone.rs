@@ -44,7 +44,7 @@ impl Census {
     /// # Errors
     /// Fails if its file cannot be found.
     pub(super) fn for_the_next(&self, pid: u32) -> Result<(), Unread> {
-        let mut known = self.meet(pid, None, None);
+        let mut known = self.meet(pid, None, None, None);
         let path = path_of(&self.state(), pid, known.process.args.as_deref()).ok_or(Unread::NoPath)?;
         let file = open_regular(&path).map_err(|_| Unread::NoFile)?;
         let module = match self.file(&file, &path) {
