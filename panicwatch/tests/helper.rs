@@ -69,6 +69,6 @@ fn the_title_alone_makes_no_helper() {
 fn an_executable_that_is_no_panicwatch_is_an_error() {
     let begun = Instant::now();
     let error = spawn::start(Path::new("/bin/true"), Kind::Probes).expect_err("it ends at once");
-    assert!(error.to_string().contains("did not start: it ended at once"), "{error}");
+    assert!(error.to_string().contains("did not start: it exited at once"), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(25), "its end is seen, not waited out");
 }

@@ -255,13 +255,13 @@ impl Sender {
         self.failures = self.failures.saturating_add(1);
         if self.failures == 1 {
             let reason = escape::one_line_max(reason, MAX_WORDS);
-            log::warn!("{} cannot be sent by OTLP now ({reason}); they are kept and retried", signal.name());
+            log::warn!("cannot send {} by OTLP ({reason}); they are kept and retried", signal.name());
         }
     }
 
     fn worked(&mut self) {
         if self.failures > 0 {
-            log::info!("the OTLP collector accepts data again, after {} attempts", self.failures);
+            log::info!("the OTLP collector accepts data again, after {} failed attempts", self.failures);
             self.failures = 0;
         }
     }
@@ -284,7 +284,7 @@ fn note(signal: Signal, accepted: &Accepted) {
     if accepted.rejected > 0 || !accepted.message.is_empty() {
         let words = escape::one_line_max(&accepted.message, MAX_WORDS);
         log::warn!(
-            "the OTLP collector rejected {} of the {} it accepted: {words}",
+            "the OTLP collector rejected {} of the {} sent: {words}",
             accepted.rejected,
             signal.name()
         );

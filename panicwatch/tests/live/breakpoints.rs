@@ -316,7 +316,7 @@ fn debugger_at_function(built: &Built) -> Result<()> {
     let pid = target.pid().to_string();
     let mut tracing = Running::start(target.panicwatch(&["trace", "main.*", "--pid", &pid]))?;
     tracing.wait_for_stderr("press Ctrl-C to stop")?;
-    tracing.wait_for_stderr("main.leaf is not traced in full: gdb (process ")?;
+    tracing.wait_for_stderr("main.leaf is traced only in part: gdb (process ")?;
     run::signal(tracing.child.id(), libc::SIGINT)?;
     tracing.finish()?;
     undisturbed(target, gdb)

@@ -231,7 +231,7 @@ fn gate_killed(ticker: &Path) -> Result<()> {
     let gate = case.gate()?;
     run::signal(gate, libc::SIGKILL)?;
     execs_go_on("the gate's process was killed")?;
-    case.running.wait_for_stderr("the exec gate's process ended (signal: 9 (SIGKILL))")?;
+    case.running.wait_for_stderr("the exec gate's process exited (signal: 9 (SIGKILL))")?;
     let began = Instant::now();
     while case.gate().is_err() {
         ensure!(began.elapsed() < DEADLINE, "there is no gate again: {}", case.running.stderr()?);
@@ -247,7 +247,7 @@ fn loop_stands_still(ticker: &Path) -> Result<()> {
     let mut case = Case::start(ticker, LOOP, &[("PANICWATCH_GATE_STALL_MS", "12000")])?;
     case.running.wait_for("begun")?;
     execs_go_on("the loop stands still")?;
-    case.running.wait_for_stderr("the exec gate was opened because its loop stood still")?;
+    case.running.wait_for_stderr("the exec gate was opened because its event loop stalled")?;
     let (incidents, stdout, stderr) = case.finish()?;
     ticks(&incidents, &stdout).with_context(|| stderr.clone())
 }

@@ -150,8 +150,8 @@ fn midway(built: &Built) -> Result<()> {
     let code = |code| Some(Exit { code: Some(code), signal: None });
     let signal = |signal| Some(Exit { code: None, signal: Some(signal) });
     let killed = "before anything recovered it, the process was killed by signal 9 (SIGKILL)";
-    let caught = "recover() had caught it, but before the goroutine went on the process exited with status 7";
-    let exec = "before anything recovered it, the process replaced itself by another program (exec)";
+    let caught = "recover() caught it, but before the goroutine continued, the process exited with status 7";
+    let exec = "before anything recovered it, the process executed another program (exec)";
     for (how, exit, words) in [
         ("return", code(0), "before anything recovered it, the process exited with status 0"),
         ("exit", code(7), "before anything recovered it, the process exited with status 7"),

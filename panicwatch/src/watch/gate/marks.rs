@@ -51,8 +51,7 @@ impl Marks {
         let asked = self.add(&read(&mut list)?);
         if !self.is_one_set(asked) {
             return Err(io::Error::other(
-                "execs can be held on none of the mounted file systems (it must be local and support permission \
-                 events)",
+                "execs cannot be held on any mounted file system: none is local and has permission events",
             ));
         }
         let of_thread = Arc::downgrade(self);

@@ -72,7 +72,7 @@ impl Host {
         let mut running = Running::start(command)?;
         running.wait_for_stderr("ready: ")?;
         let said = running.stderr()?;
-        let at = said.split("are at http://").nth(1).context("it says where it listens")?;
+        let at = said.split("/metrics at http://").nth(1).context("it says where it listens")?;
         let address = at.split('/').next().unwrap_or_default().to_owned();
         Ok(Daemon { running, address })
     }

@@ -72,7 +72,7 @@ PW.showIncident = (main, view, links) => {
       facts([["Waiting", share(s.waiting)], ["Syscalls", share(s.syscalls)], ["Stopped", share(s.stopped)], ["Kernel preemptions", s.preemptions], ["CPU migrations", s.migrations], ["Page faults", s.page_faults], ["Samples", s.samples], ["Mark assists", s.gc_assists],
         ["Signals", s.signals.length ? s.signals.map((i) => `${PW.plain(i.name ?? i.number, 20)} × ${i.count}`).join(", ") : null]]),
       s.last.length ? [el("h3", {}, "Last steps before the raise"), PW.table("Last steps", ["Before the raise", "What"], s.last.map((l) => PW.row(`${PW.ns(t.raise_ns - l.time_ns)}`, told(l.words, 300))))] : "",
-      t.off.length || t.gaps.length ? el("ul", { class: "note" }, t.off.map((o) => el("li", {}, told(o.source, 60), ": ", told(o.reason, 300))), t.gaps.map((o) => el("li", {}, o.lost ? `${o.lost} records of CPU ${o.cpu} were lost for ${PW.ns(o.to_ns - o.from_ns)}` : `CPU ${o.cpu} was not recorded`))) : "");
+      t.off.length || t.gaps.length ? el("ul", { class: "note" }, t.off.map((o) => el("li", {}, "not recorded: ", told(o.source, 60), " (", told(o.reason, 300), ")")), t.gaps.map((o) => el("li", {}, o.lost ? `${o.lost} records of CPU ${o.cpu} were lost for ${PW.ns(o.to_ns - o.from_ns)}` : `CPU ${o.cpu} was not recorded`))) : "");
   }
 
   function downloads() {

@@ -261,7 +261,7 @@ impl<'a> Page<'a> {
             self.push(start.then(row));
         }
         if left > 0 {
-            let note = Line::new().column(indent).own(Tone::Note, "… cut, ").number(Tone::Note, left);
+            let note = Line::new().column(indent).own(Tone::Note, "… truncated, ").number(Tone::Note, left);
             self.push(note.own(Tone::Note, if left == 1 { " more line" } else { " more lines" }));
         }
     }
