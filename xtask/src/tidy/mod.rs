@@ -4,6 +4,7 @@
 //! printed, violations fail the task.
 
 mod bounds;
+mod comments;
 mod links;
 mod modules;
 mod rules;
@@ -51,6 +52,7 @@ pub(crate) fn run() -> Result<()> {
     }
     remarks.extend(bounds::check(&files));
     remarks.extend(modules::check(&files));
+    remarks.extend(comments::check(&files));
     let mut violations = 0;
     for (name, remark) in remarks {
         match remark {
