@@ -3,7 +3,13 @@
 //! Names and meanings are a promise to other tools (docs/incident.md). What could not be known is `None` (JSON
 //! `null`) and has an entry in [`Incident::missing`]. Knows no events, no binaries, no processes.
 
+pub mod escape;
+pub mod fingerprint;
+pub mod frame_class;
+pub mod json;
+pub mod stored;
 pub mod timeline;
+pub mod title;
 
 use std::{collections::BTreeMap, fmt};
 

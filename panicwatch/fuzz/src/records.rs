@@ -1,6 +1,6 @@
 //! The ring's records.
 
-use panicwatch::event::{Assembler, Event, decode::decode};
+use panicwatch::capture::event::{Assembler, Event, decode::decode};
 
 /// Two bytes length and so many bytes, again and again: the records of a ring, in order.
 pub fn event_decode(input: &[u8]) {

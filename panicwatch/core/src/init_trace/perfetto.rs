@@ -1,7 +1,7 @@
 //! The trace for Perfetto: the steps as instants, packages as slices with their functions in them.
 
 use super::{InitTrace, Package};
-use crate::export::perfetto::{Annotation, Builder, Track, Value};
+use crate::render::export::perfetto::{Annotation, Builder, Track, Value};
 
 /// The file's bytes. `realtime_offset_ns`: CLOCK_REALTIME minus CLOCK_MONOTONIC, where it is known.
 pub fn encode(trace: &InitTrace, realtime_offset_ns: Option<i128>) -> Vec<u8> {

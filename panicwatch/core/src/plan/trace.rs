@@ -6,10 +6,10 @@
 use iced_x86::{Code, FlowControl, Instruction, InstructionInfoFactory, OpAccess};
 
 use super::{BehindCheck, Body, Price, price};
-use crate::{
+use crate::go::{
     disasm::INTEGER_REGISTERS,
-    go::pattern::Pattern,
     gobin::{Func, FuncId, GoBinary},
+    pattern::Pattern,
 };
 
 /// Longest function that is decoded for its exits.

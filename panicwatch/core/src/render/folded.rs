@@ -5,12 +5,9 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use crate::{
-    escape,
-    incident::{
-        Incident,
-        timeline::{Slice, SliceKind, Timeline, Track, TrackKind},
-    },
+use crate::incident::{
+    Incident, escape,
+    timeline::{Slice, SliceKind, Timeline, Track, TrackKind},
 };
 
 /// The file's text, sorted; empty when there is nothing to fold.

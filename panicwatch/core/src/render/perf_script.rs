@@ -8,12 +8,9 @@
 
 use std::fmt::Write as _;
 
-use crate::{
-    escape,
-    incident::{
-        Addr, Frame, Incident,
-        timeline::{Stack, Timeline, event::What},
-    },
+use crate::incident::{
+    Addr, Frame, Incident, escape,
+    timeline::{Stack, Timeline, event::What},
 };
 
 /// The period of a sample is not known to the reader; it counts as one.

@@ -2,7 +2,6 @@
 //! panics nested, the other events as instants, wake-ups as arrows.
 
 use crate::{
-    export::perfetto::{Annotation, Builder, Track as Line, Value},
     incident::{
         Incident,
         timeline::{
@@ -10,6 +9,7 @@ use crate::{
             event::{Event, What},
         },
     },
+    render::export::perfetto::{Annotation, Builder, Track as Line, Value},
 };
 
 /// The file's bytes.

@@ -1,9 +1,11 @@
 //! Which module a package belongs to, as far as the build information tells.
 
 use crate::{
-    frame_class::{Class, classify},
-    gobin::{BuildInfo, GoBinary},
-    inittasks::package_of,
+    go::{
+        gobin::{BuildInfo, GoBinary},
+        inittasks::package_of,
+    },
+    incident::frame_class::{Class, classify},
 };
 
 /// The modules of one binary.
@@ -34,7 +36,7 @@ impl Modules {
     /// The import path and the module (`path version`) of a function by its name; `None` for what has no package, or
     /// is of a module that the build information does not name.
     pub fn of_function(&self, function: &str, file: Option<&str>) -> (Option<String>, Option<String>) {
-        if crate::frame_class::package(function).is_none() {
+        if crate::incident::frame_class::package(function).is_none() {
             return (None, None);
         }
         let package = package_of(function);
@@ -59,7 +61,7 @@ impl Modules {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gobin::Module;
+    use crate::go::gobin::Module;
 
     #[test]
     fn the_longest_module_path_wins() {

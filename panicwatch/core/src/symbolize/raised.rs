@@ -1,11 +1,10 @@
-//! What [`crate::raises`] found, as a document and for people: addresses are run-time ones here.
+//! What [`crate::go::raises`] found, as a document and for people: addresses are run-time ones here.
 
 use serde::Serialize;
 
 use crate::{
-    escape::one_line,
-    incident::Addr,
-    raises::{self, Seen},
+    go::raises::{self, Seen},
+    incident::{Addr, escape::one_line},
 };
 
 /// A place that raises.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::line::{Argument, Event, FunctionCount, Line, Summary};
-use crate::escape;
+use crate::incident::escape;
 
 /// Deepest indentation; beyond that the depth is written as a number.
 const MAX_INDENT: usize = 40;

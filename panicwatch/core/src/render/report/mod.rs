@@ -3,7 +3,7 @@
 //! Who reads it is on call and tired: what happened, where in their own code, and how it ended come first; the rest
 //! follows in the order in which one asks. Made of the incident document alone: no clock, no I/O, no guess at the
 //! terminal (that is [`Style`], which the command decides). Every string of the watched program goes through
-//! [`crate::escape`]: only `line::Line::target` takes foreign text, and it escapes.
+//! [`crate::incident::escape`]: only `line::Line::target` takes foreign text, and it escapes.
 mod compact;
 mod full;
 mod lanes;

@@ -1,8 +1,10 @@
 //! The words of the report: times, outcomes, places.
 
 use crate::{
-    frame_class::{self, Class},
-    incident::{Exit, Frame, Incident, Kind, Outcome, Panic},
+    incident::{
+        Exit, Frame, Incident, Kind, Outcome, Panic,
+        frame_class::{self, Class},
+    },
     render::text::{
         Nanos,
         line::{Line, Number, Tone},

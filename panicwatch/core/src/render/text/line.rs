@@ -7,7 +7,7 @@ use std::fmt::{Display, Write as _};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::Style;
-use crate::escape;
+use crate::incident::escape;
 
 /// What a piece of text is, so that one place decides how it looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

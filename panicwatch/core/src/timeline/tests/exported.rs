@@ -1,9 +1,8 @@
 //! The stored incident in other tools' formats, read as those tools read them.
 
 use crate::{
-    export::perfetto::tests as reader,
     incident::Incident,
-    render::{folded, perf_script, perfetto},
+    render::{export::perfetto::tests as reader, folded, perf_script, perfetto},
 };
 
 fn incident() -> Incident {
