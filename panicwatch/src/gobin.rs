@@ -1,8 +1,8 @@
-//! Go binaries that are files. What is in them is [`panicwatch_core::gobin`]'s.
+//! Go binaries that are files. What is in them is [`panicwatch_core::go::gobin`]'s.
 
 use std::{path::Path, sync::Arc};
 
-pub use panicwatch_core::gobin::*;
+pub use panicwatch_core::go::gobin::*;
 
 /// Maps the file at `path`, which may be `/proc/PID/exe`.
 ///
@@ -31,11 +31,11 @@ pub fn open(path: &Path) -> Result<GoBinary, Error> {
     GoBinary::parse(map(path)?)
 }
 
-/// As [`panicwatch_core::gobin::dwarf`], of files too.
+/// As [`panicwatch_core::go::gobin::dwarf`], of files too.
 pub mod dwarf {
     use std::path::Path;
 
-    pub use panicwatch_core::gobin::dwarf::*;
+    pub use panicwatch_core::go::gobin::dwarf::*;
 
     /// [`open_bytes`] of the file at `path`, which may be `/proc/PID/exe`.
     ///

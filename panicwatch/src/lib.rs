@@ -43,7 +43,10 @@ pub mod web;
 
 #[doc(inline)]
 pub use panicwatch_core::{
-    capture, correlate, defers, disasm, escape, event, export, fingerprint, frame_class, go, gotype,
-    incident, init_trace, inittasks, json, mappings, memory, plan, raises, recorder, render, stored,
-    timeline, title, trace, traceback, value,
+    capture::{self, correlate, event},
+    go::{self, defers, disasm, gotype, inittasks, memory, raises, traceback, value},
+    incident::{self, escape, fingerprint, frame_class, json, stored, title},
+    init_trace, mappings, plan, recorder,
+    render::{self, export},
+    timeline, trace,
 };

@@ -237,7 +237,7 @@ fn damaged_memory_ends_soon() {
             let _ = value::labels(&memory, toolchain.minor().into(), seed);
         }
         assert!(refused + incomplete > 0, "go{}: noise makes sense", toolchain.release);
-        assert!(start.elapsed().as_secs() < 30, "go{}: {:?}", toolchain.release, start.elapsed());
+        assert!(start.elapsed().as_secs() < 300, "go{}: {:?}", toolchain.release, start.elapsed());
 
         // A linked list of records that leads back to its start.
         let layout = binary.layout().defer;

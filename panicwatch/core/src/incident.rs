@@ -4,7 +4,13 @@
 //! determined is `None` (JSON `null`) and has an entry in [`Incident::missing`]. This module knows no events, binaries
 //! or processes.
 
+pub mod escape;
+pub mod fingerprint;
+pub mod frame_class;
+pub mod json;
+pub mod stored;
 pub mod timeline;
+pub mod title;
 
 use std::{collections::BTreeMap, fmt};
 

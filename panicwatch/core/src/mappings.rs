@@ -4,7 +4,7 @@
 //! <https://www.kernel.org/doc/html/v6.12/filesystems/proc.html>, and show_map_vma of
 //! <https://github.com/torvalds/linux/blob/v6.12/fs/proc/task_mmu.c>
 
-use crate::gobin::{GoBinary, LoadSegment};
+use crate::go::gobin::{GoBinary, LoadSegment};
 
 /// Most mappings kept; more than vm.max_map_count allows by default.
 const MAX_MAPPINGS: usize = 1 << 20;

@@ -17,7 +17,7 @@ pub use self::{
     runtime::{begin_plan, recorder_plan},
     tls::tls_g,
 };
-use crate::{
+use crate::go::{
     disasm,
     gobin::{Arch, Func, GoBinary},
 };

@@ -1,5 +1,6 @@
 //! Renders an incident in any of its formats, for `show` and the API. The same document always gives the same bytes.
 
+pub mod export;
 mod folded;
 pub mod otlp;
 pub mod page;
@@ -12,11 +13,7 @@ use serde::Deserialize;
 
 use self::text::Style;
 pub use self::{folded::folded, perf_script::perf_script, perfetto::perfetto};
-use crate::{
-    escape,
-    incident::{Host, Incident, timeline::Timeline},
-    json,
-};
+use crate::incident::{Host, Incident, escape, json, timeline::Timeline};
 
 /// Forms of an incident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fs, ops::Range, path::PathBuf, sync::Arc};
 
-use panicwatch::gobin::{GoBinary, SharedBytes};
+use panicwatch::go::gobin::{GoBinary, SharedBytes};
 
 /// Maximum number of patches per input.
 const MAX_PATCHES: usize = 64;

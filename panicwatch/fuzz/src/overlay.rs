@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, LazyLock, Mutex},
 };
 
-use panicwatch::{
+use panicwatch::go::{
     gobin::{GoBinary, SharedBytes, tables},
     gotype::TypeContext,
     memory::Snapshot,

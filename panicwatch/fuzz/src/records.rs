@@ -1,6 +1,6 @@
 //! Fuzzes the ring's records.
 
-use panicwatch::event::{Assembler, Event, decode::decode};
+use panicwatch::capture::event::{Assembler, Event, decode::decode};
 
 /// Decodes and assembles the records of a ring, in order. Each record is its length (two bytes, little-endian) and
 /// that many bytes.

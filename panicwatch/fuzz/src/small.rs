@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use panicwatch::gobin::identify;
+use panicwatch::go::gobin::identify;
 
 use crate::{
     elf_file::{self, SHF_COMPRESSED},

@@ -4,20 +4,20 @@ use clap::ValueEnum;
 
 use crate::{recorder::Level, render::Format};
 
-/// See [`Format`].
+/// [`Format`] as a command-line value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum FormatValue {
-    /// A report for people.
+    /// The text report.
     Text,
-    /// The document.
+    /// The incident document.
     Json,
     /// A trace for ui.perfetto.dev.
     Perfetto,
     /// Folded stacks, for flame graphs.
     Folded,
-    /// What `perf script` prints.
+    /// The output format of perf script.
     PerfScript,
-    /// The page's view of it, as one file.
+    /// A self-contained page.
     Html,
     /// OpenTelemetry's JSON: a log record and a trace.
     Otlp,
@@ -37,19 +37,19 @@ impl From<FormatValue> for Format {
     }
 }
 
-/// See [`Level`].
+/// [`Level`] as a command-line value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(super) enum LevelValue {
-    /// Nothing.
+    /// Record nothing.
     Off,
-    /// Scheduling, page faults, signals, samples and the collector's phases, within the overhead budgets.
+    /// Scheduling, page faults, signals, samples and GC phases, within the overhead budgets.
     #[default]
     Default,
-    /// All that the kernel reports, system calls included.
+    /// Everything that the kernel reports, including system calls.
     Kernel,
-    /// And what Go's runtime does with goroutines.
+    /// The same as kernel, and the goroutine events of Go's runtime.
     Runtime,
-    /// Everything.
+    /// Everything, including mark assists.
     Full,
 }
 

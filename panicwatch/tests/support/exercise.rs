@@ -6,16 +6,19 @@
 use std::{num::NonZero, sync::Arc};
 
 use panicwatch::{
-    defers,
-    disasm::{self, Code, Raise},
-    gobin::{Error, GoBinary, GoVersion, RuntimeLayout, SharedBytes, dwarf, identify, tables},
-    gotype::{TypeContext, Types},
-    inittasks,
-    memory::{Layered, Snapshot},
-    plan, raises,
+    go::{
+        defers,
+        disasm::{self, Code, Raise},
+        gobin::{Error, GoBinary, GoVersion, RuntimeLayout, SharedBytes, dwarf, identify, tables},
+        gotype::{TypeContext, Types},
+        inittasks,
+        memory::{Layered, Snapshot},
+        raises,
+        traceback::{Stack, Start, Unwinder, Visibility, creator, shows_creator, traceback},
+        value::{Decoder, Eface, labels},
+    },
+    plan,
     symbolize::{Lookup, Symbolizer, batch::Batch},
-    traceback::{Stack, Start, Unwinder, Visibility, creator, shows_creator, traceback},
-    value::{Decoder, Eface, labels},
 };
 
 /// Address of [`hostile_memory`].
@@ -82,7 +85,7 @@ pub(crate) fn whole(bin: &GoBinary) {
 /// Memory in which every read returns this byte followed by zeros.
 struct Repeated(u8);
 
-impl panicwatch::memory::Memory for Repeated {
+impl panicwatch::go::memory::Memory for Repeated {
     fn read(&self, _: u64, buf: &mut [u8]) -> bool {
         buf.fill(0);
         if let Some(first) = buf.first_mut() {

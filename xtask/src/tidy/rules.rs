@@ -171,8 +171,8 @@ fn offsets(file: &File) -> Vec<Remark> {
     let in_scope =
         ["panicwatch/src/", PURE, "panicwatch-ebpf/src/"].iter().any(|folder| file.path.starts_with(folder));
     if !in_scope
-        || file.path == "panicwatch/core/src/gobin/offsets.rs"
-        || file.path.starts_with("panicwatch/core/src/gobin/offsets/")
+        || file.path == "panicwatch/core/src/go/gobin/offsets.rs"
+        || file.path.starts_with("panicwatch/core/src/go/gobin/offsets/")
     {
         return Vec::new();
     }
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_tidy_file_gives_no_remark() {
-        assert_eq!(remarks("panicwatch/core/src/gobin/elf.rs", "//! ELF.\nuse std::fmt;\n"), []);
+        assert_eq!(remarks("panicwatch/core/src/go/gobin/elf.rs", "//! ELF.\nuse std::fmt;\n"), []);
     }
 
     #[test]
@@ -246,7 +246,7 @@ mod tests {
             ("a.rs", long.as_str(), "600 is the limit"),
             ("a.rs", "use std::fmt;\n", "begins without"),
             ("a.rs", "//! A.\n#[ignore]\n", "no #[ignore]"),
-            ("panicwatch/core/src/gobin/elf.rs", "//! A.\nuse std::fs;\n", "does no I/O"),
+            ("panicwatch/core/src/go/gobin/elf.rs", "//! A.\nuse std::fs;\n", "does no I/O"),
             (
                 "panicwatch/core/src/timeline/mod.rs",
                 "//! A.\n#[cfg(test)]\nmod tests;\nuse std::fs;\n",
@@ -268,6 +268,9 @@ mod tests {
 
     #[test]
     fn tests_of_a_pure_module_may_read_files() {
-        assert_eq!(remarks("panicwatch/core/src/value/mod.rs", "//! A.\n#[cfg(test)]\nuse std::fs;\n"), []);
+        assert_eq!(
+            remarks("panicwatch/core/src/go/value/mod.rs", "//! A.\n#[cfg(test)]\nuse std::fs;\n"),
+            []
+        );
     }
 }

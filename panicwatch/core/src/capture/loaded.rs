@@ -12,14 +12,18 @@ use std::{
 use panicwatch_common::{counted::Place, event::Head};
 
 use crate::{
-    event::Event,
-    frame_class::{self, Class},
-    gobin::{GoBinary, ReadOnlyMemory},
-    gotype::TypeContext,
-    incident::{Addr, Frame},
-    memory::{Layered, Memory, Snapshot},
+    capture::event::Event,
+    go::{
+        gobin::{GoBinary, ReadOnlyMemory},
+        gotype::TypeContext,
+        memory::{Layered, Memory, Snapshot},
+        raises,
+    },
+    incident::{
+        Addr, Frame,
+        frame_class::{self, Class},
+    },
     plan::{ProbePlan, Site},
-    raises,
 };
 
 /// Maximum number of cached checks: a program that panics often usually does so at few addresses.

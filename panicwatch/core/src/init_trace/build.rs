@@ -11,9 +11,8 @@ use super::{
     TaskRun, calls, depth::Imports, tasks, variable,
 };
 use crate::{
-    capture::Program,
-    correlate::exit_of,
-    gobin::GoBinary,
+    capture::{Program, correlate::exit_of},
+    go::gobin::GoBinary,
     incident::{Exit, Incident, Missing, Outcome},
     plan::init_plan,
 };

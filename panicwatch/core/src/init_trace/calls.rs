@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 
 use super::depth::Imports;
-use crate::{
+use crate::go::{
     gobin::{Arch, Func, FuncId, GoBinary, Inlining},
     inittasks::package_of,
 };

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use panicwatch_common::{binary::site, event::kind};
 
-use crate::event::{Body, Event};
+use crate::capture::event::{Body, Event};
 
 /// Maximum number of steps and function calls kept; more than any program has.
 const MAX_RUNS: usize = 1 << 17;

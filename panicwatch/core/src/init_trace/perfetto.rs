@@ -2,8 +2,8 @@
 
 use super::{InitTrace, Package};
 use crate::{
-    export::perfetto::{Annotation, Builder, Track, Value},
     incident::base_name,
+    render::export::perfetto::{Annotation, Builder, Track, Value},
 };
 
 /// Returns the file's bytes. `realtime_offset_ns`: CLOCK_REALTIME minus CLOCK_MONOTONIC, if known.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, Register};
 
 use super::depth::Imports;
-use crate::{
+use crate::go::{
     gobin::{Arch, Func, GoBinary, Inlining},
     inittasks::package_of,
 };

@@ -8,8 +8,8 @@ use panicwatch_common::{
 
 use super::*;
 use crate::{
-    event::{Body, Event, Point, ProcessEvent},
-    memory::Snapshot,
+    capture::event::{Body, Event, Point, ProcessEvent},
+    go::memory::Snapshot,
     render::text::Style,
 };
 

@@ -5,7 +5,7 @@
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 
-use crate::gobin::{Arch, GoBinary};
+use crate::go::gobin::{Arch, GoBinary};
 
 /// Maximum number of instructions of an init function that are examined.
 const MAX_INSTRUCTIONS: usize = 1 << 18;

@@ -8,7 +8,7 @@ use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use panicwatch_common::binary::site;
 
 use super::{Body, Planner, ProbePlan, Purpose};
-use crate::gobin::{Arch, Func, GoBinary};
+use crate::go::gobin::{Arch, Func, GoBinary};
 
 /// Functions that rt0_go calls, in order.
 /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/asm_amd64.s#L159>

@@ -11,8 +11,10 @@ use super::{
     trace::{Wanted as Trace, is_named, trace_plan},
 };
 use crate::{
-    go::pattern::Pattern,
-    gobin::{Arch, Func, GoBinary},
+    go::{
+        gobin::{Arch, Func, GoBinary},
+        pattern::Pattern,
+    },
     recorder::Source,
 };
 

@@ -5,7 +5,7 @@
 use iced_x86::{Instruction, OpKind, Register};
 
 use super::Body;
-use crate::gobin::{Arch, GoBinary};
+use crate::go::gobin::{Arch, GoBinary};
 
 /// Offsets of fields in the ELF header. <https://refspecs.linuxfoundation.org/elf/gabi4+/ch5.pheader.html>
 const E_PHOFF: usize = 32;

@@ -6,10 +6,10 @@
 use iced_x86::{Code, FlowControl, Instruction, InstructionInfoFactory, OpAccess};
 
 use super::{BehindCheck, Body, Price, price};
-use crate::{
+use crate::go::{
     disasm::INTEGER_REGISTERS,
-    go::pattern::Pattern,
     gobin::{Func, FuncId, GoBinary},
+    pattern::Pattern,
 };
 
 /// Most bytes of a function that are decoded to find its exits.

@@ -6,12 +6,9 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use crate::{
-    escape,
-    incident::{
-        Incident,
-        timeline::{Slice, SliceKind, Timeline, Track, TrackKind},
-    },
+use crate::incident::{
+    Incident, escape,
+    timeline::{Slice, SliceKind, Timeline, Track, TrackKind},
 };
 
 /// Returns the content of the file, sorted; empty if there is nothing to fold.

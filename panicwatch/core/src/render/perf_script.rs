@@ -8,12 +8,9 @@
 
 use std::fmt::Write as _;
 
-use crate::{
-    escape,
-    incident::{
-        Addr, Frame, Incident,
-        timeline::{Stack, Timeline, event::What},
-    },
+use crate::incident::{
+    Addr, Frame, Incident, escape,
+    timeline::{Stack, Timeline, event::What},
 };
 
 /// Each sample counts as one, because its real period does not matter to the parser.

@@ -2,7 +2,6 @@
 //! slices, nested calls and panics, other events as instants, and wake-ups as flow arrows.
 
 use crate::{
-    export::perfetto::{Annotation, Builder, Track as Line, Value},
     incident::{
         Incident,
         timeline::{
@@ -10,6 +9,7 @@ use crate::{
             event::{Event, What},
         },
     },
+    render::export::perfetto::{Annotation, Builder, Track as Line, Value},
 };
 
 /// Returns the content of the file.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Lookup, Resolved, Symbolizer, listing, raised::Raised, text};
-use crate::{escape::one_line, raises};
+use crate::{go::raises, incident::escape::one_line};
 
 /// Number of instructions shown on each side.
 const AROUND: usize = 6;

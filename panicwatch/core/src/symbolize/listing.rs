@@ -4,8 +4,10 @@ use serde::Serialize;
 
 use super::{Lookup, Symbolizer};
 use crate::{
-    disasm::{self, Code, Raise},
-    gobin::Arch,
+    go::{
+        disasm::{self, Code, Raise},
+        gobin::Arch,
+    },
     incident::Addr,
 };
 

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 pub use self::{answer::Answer, modules::Modules, request::Request};
 use crate::{
-    gobin::{CodeFrame, Func, GoBinary},
+    go::gobin::{CodeFrame, Func, GoBinary},
     incident::{Addr, Frame},
 };
 

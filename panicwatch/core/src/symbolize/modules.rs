@@ -1,9 +1,11 @@
 //! Determines the module of a package, as far as the build information has it.
 
 use crate::{
-    frame_class::{Class, classify},
-    gobin::{BuildInfo, GoBinary},
-    inittasks::package_of,
+    go::{
+        gobin::{BuildInfo, GoBinary},
+        inittasks::package_of,
+    },
+    incident::frame_class::{Class, classify},
 };
 
 /// The modules of one binary.
@@ -34,7 +36,7 @@ impl Modules {
     /// Returns import path and module (`path version`) of a function, given its name; `None` for names without a
     /// package, or for packages of a module that the build information does not name.
     pub fn of_function(&self, function: &str, file: Option<&str>) -> (Option<String>, Option<String>) {
-        if crate::frame_class::package(function).is_none() {
+        if crate::incident::frame_class::package(function).is_none() {
             return (None, None);
         }
         let package = package_of(function);
@@ -59,7 +61,7 @@ impl Modules {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gobin::Module;
+    use crate::go::gobin::Module;
 
     #[test]
     fn the_longest_module_path_wins() {

@@ -1,11 +1,10 @@
-//! Results of [`crate::raises`] as a document and as text; addresses are run-time addresses here.
+//! Results of [`crate::go::raises`] as a document and as text; addresses are run-time addresses here.
 
 use serde::Serialize;
 
 use crate::{
-    escape::one_line,
-    incident::Addr,
-    raises::{self, Seen},
+    go::raises::{self, Seen},
+    incident::{Addr, escape::one_line},
 };
 
 /// An instruction that raises.

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use super::{Owned, Resolved, listing::Line};
-use crate::{escape::one_line, incident::Frame};
+use crate::incident::{Frame, escape::one_line};
 
 /// Returns the lines of one address.
 pub fn resolved(resolved: &Resolved) -> String {

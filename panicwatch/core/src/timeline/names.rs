@@ -1,6 +1,6 @@
 //! Names that the kernel's numbers have on every machine: system calls, signals.
 
-use crate::gobin::Arch;
+use crate::go::gobin::Arch;
 
 /// The name of a system call.
 pub fn syscall_name(arch: Arch, number: u32) -> Option<&'static str> {

@@ -7,7 +7,7 @@ use super::{
     names::signal_name,
     thread::{Call, Task},
 };
-use crate::value;
+use crate::go::value;
 
 /// Signal by which the Go runtime requests preemption of a goroutine.
 /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/signal_unix.go> sigPreempt

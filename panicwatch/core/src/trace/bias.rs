@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use panicwatch_common::trace::kind;
 
 use super::record::Record;
-use crate::{gobin::GoBinary, plan::trace::TraceFunction};
+use crate::{go::gobin::GoBinary, plan::trace::TraceFunction};
 
 /// Maximum number of processes to remember.
 const MAX: usize = 1 << 16;

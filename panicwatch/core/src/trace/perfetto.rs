@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::line::{Argument, Event, Line};
-use crate::export::perfetto::{Annotation, Builder, Track, Value};
+use crate::render::export::perfetto::{Annotation, Builder, Track, Value};
 
 /// Maximum number of events, which stay in memory until the file is written at the end.
 pub const MAX_EVENTS: u64 = 4_000_000;

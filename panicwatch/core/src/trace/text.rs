@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::line::{Argument, Event, FunctionCount, Line, Summary};
-use crate::escape;
+use crate::incident::escape;
 
 /// Maximum depth of indentation; a greater depth is printed as a number.
 const MAX_INDENT: usize = 40;

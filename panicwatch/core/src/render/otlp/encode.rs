@@ -14,11 +14,7 @@ use super::{
     resource, stacktrace, trace,
     wall::{Attributes, MAX_NAME, MAX_TEXT, Wall, cut, span_id, trace_id},
 };
-use crate::{
-    fingerprint, frame_class,
-    incident::{Frame, Host, Incident, Kind, Outcome},
-    title,
-};
+use crate::incident::{Frame, Host, Incident, Kind, Outcome, fingerprint, frame_class, title};
 
 /// Schema of the attribute names.
 const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.37.0";

@@ -11,12 +11,9 @@ use super::{
     encode::{SAMPLED, code, described, exception},
     wall::{Attributes, MAX_NAME, Wall, cut, span_id, trace_id},
 };
-use crate::{
-    fingerprint,
-    incident::{
-        Defer, DeferEnd, Incident, Panic, State,
-        timeline::{Timeline, TrackKind},
-    },
+use crate::incident::{
+    Defer, DeferEnd, Incident, Panic, State, fingerprint,
+    timeline::{Timeline, TrackKind},
 };
 
 /// Path of the root span.

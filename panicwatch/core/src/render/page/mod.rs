@@ -9,10 +9,9 @@ use base64::{Engine as _, prelude::BASE64_STANDARD as STANDARD};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::{
-    escape,
+use crate::incident::{
+    Frame, Incident, escape,
     frame_class::{self, Class},
-    incident::{Frame, Incident},
     title,
 };
 

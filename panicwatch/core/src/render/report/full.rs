@@ -6,8 +6,7 @@ use super::{
     words::{self, function_and_file, module},
 };
 use crate::{
-    escape,
-    incident::{Incident, Kind, Outcome},
+    incident::{Incident, Kind, Outcome, escape},
     render::text::{
         Nanos, Style,
         line::{Line, Page, Tone},

@@ -2,7 +2,7 @@
 //!
 //! The reader is an on-call engineer: what happened, where in their own code, and how it ended precede everything else.
 //! The report is a function of the incident document and a [`Style`]: no clock, no I/O, no detection of the terminal,
-//! which is the command's task. Every string of the watched program passes through [`crate::escape`]: only
+//! which is the command's task. Every string of the watched program passes through [`crate::incident::escape`]: only
 //! `line::Line::target` accepts foreign text, and it escapes it.
 mod compact;
 mod full;

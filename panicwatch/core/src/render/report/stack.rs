@@ -7,9 +7,10 @@ use super::{
     words::{module, place, tone_of},
 };
 use crate::{
-    escape,
-    frame_class::{self, Class},
-    incident::{Frame, Incident, Kind},
+    incident::{
+        Frame, Incident, Kind, escape,
+        frame_class::{self, Class},
+    },
     render::text::line::{Line, Page, Tone, tail},
 };
 

@@ -5,8 +5,7 @@ use super::{
     words::{self, Since, function_and_file, module},
 };
 use crate::{
-    frame_class,
-    incident::{Defer, DeferEnd, Frame, Incident, Kind, Outcome, Panic, State},
+    incident::{Defer, DeferEnd, Frame, Incident, Kind, Outcome, Panic, State, frame_class},
     render::text::{
         Nanos,
         line::{Line, Page, Tone},

@@ -1,8 +1,10 @@
 //! Wording of the report: times, outcomes, locations.
 
 use crate::{
-    frame_class::{self, Class},
-    incident::{Exit, Frame, Incident, Kind, Outcome, Panic, base_name},
+    incident::{
+        Exit, Frame, Incident, Kind, Outcome, Panic, base_name,
+        frame_class::{self, Class},
+    },
     render::text::{
         Nanos,
         line::{Line, Number, Tone},

@@ -8,7 +8,7 @@ use std::fmt::{Display, Write as _};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::Style;
-use crate::escape;
+use crate::incident::escape;
 
 /// Role of a piece of text; the mapping from tone to color is defined once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

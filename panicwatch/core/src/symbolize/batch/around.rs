@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
-    escape,
-    gobin::{Func, GoBinary, Lines, Place},
+    go::gobin::{Func, GoBinary, Lines, Place},
+    incident::escape,
     symbolize::Symbolizer,
 };
 
@@ -56,7 +56,7 @@ impl Around {
         if !bin.plain_name_at(func.name_off()).is_some_and(|name| self.is_in_package(name)) {
             let name = func.name();
             self.package.clear();
-            self.package.push_str(crate::frame_class::package(&name).unwrap_or_default());
+            self.package.push_str(crate::incident::frame_class::package(&name).unwrap_or_default());
             let file = func.file_line(func.entry()).map(|(file, _)| file);
             let (_, module) = symbolizer.modules.of_function(&name, file.as_deref());
             self.package_text =

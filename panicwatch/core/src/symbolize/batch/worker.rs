@@ -7,8 +7,8 @@ use super::{
     around::{Around, Strings, push_decimal, push_hex},
 };
 use crate::{
-    escape,
-    gobin::{Func, Lines},
+    go::gobin::{Func, Lines},
+    incident::escape,
     symbolize::{Lookup, Symbolizer},
 };
 

@@ -1,9 +1,8 @@
 //! Exports of the stored incident, parsed as other tools parse them.
 
 use crate::{
-    export::perfetto::tests as reader,
     incident::Incident,
-    render::{folded, perf_script, perfetto},
+    render::{export::perfetto::tests as reader, folded, perf_script, perfetto},
 };
 
 fn incident() -> Incident {

@@ -61,7 +61,7 @@ impl Names for Plain {
         None
     }
     fn syscall(&self, number: u32) -> Option<&str> {
-        crate::timeline::syscall_name(crate::gobin::Arch::Amd64, number)
+        crate::timeline::syscall_name(crate::go::gobin::Arch::Amd64, number)
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! <https://github.com/golang/go/blob/go1.24.11/src/cmd/compile/abi-internal.md#function-call-argument-and-result-passing>
 
-use crate::gobin::dwarf::types::{BUDGET, GoTypes, Shape, TypeId};
+use crate::go::gobin::dwarf::types::{BUDGET, GoTypes, Shape, TypeId};
 
 /// Number of integer registers, and of floating-point registers.
 const INTEGERS: usize = 9;
@@ -175,7 +175,7 @@ enum Why {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gobin::dwarf::types::{Field, GoType};
+    use crate::go::gobin::dwarf::types::{Field, GoType};
 
     /// 0 int64, 1 float64, 2 string, 3 struct{int64; string}, 4 [2]int64, 5 int8, 6 unknown, 7 [1]int8
     fn types() -> GoTypes {

@@ -10,7 +10,7 @@ use panicwatch_common::trace::{
 };
 
 use super::abi::{Home, Piece};
-use crate::gobin::dwarf::types::{BUDGET, GoTypes, Shape, TypeId};
+use crate::go::gobin::dwarf::types::{BUDGET, GoTypes, Shape, TypeId};
 
 /// Maximum number of pointers followed in sequence.
 const MAX_DEPTH: u32 = 2;

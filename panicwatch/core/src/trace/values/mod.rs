@@ -18,14 +18,16 @@ use self::{
 };
 use super::{line::Argument, record::Data};
 use crate::{
-    gobin::{
-        GoBinary,
-        dwarf::{DwarfError, Location, Parameter, Signature, signatures, types::GoTypes},
+    go::{
+        gobin::{
+            GoBinary,
+            dwarf::{DwarfError, Location, Parameter, Signature, signatures, types::GoTypes},
+        },
+        gotype::TypeContext,
+        memory::{Layered, Snapshot},
+        value::Decoder,
     },
-    gotype::TypeContext,
-    memory::{Layered, Snapshot},
     plan::trace::TraceFunction,
-    value::Decoder,
 };
 
 /// First minor release of Go 1 whose debug information has unnamed parameters (`~p0`).

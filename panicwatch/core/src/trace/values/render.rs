@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use crate::{
+use crate::go::{
     gobin::{
         GoBinary,
         dwarf::types::{GoTypes, Shape, TypeId},

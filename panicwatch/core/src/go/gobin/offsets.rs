@@ -1,0 +1,255 @@
+//! The single table of what panicwatch assumes about the Go runtime's structs, per Go minor release.
+//!
+//! Contains numbers and names only. No other module of panicwatch defines an offset, a wait reason or a FuncID.
+//! Releases within a minor share a row (Go does not change these structs in patch releases); a minor without a row is
+//! rejected.
+
+mod rows;
+mod stw_reasons;
+mod wait_reasons;
+
+use crate::go::gobin::{FuncIds, GoVersion};
+
+pub use rows::*;
+
+/// Declares one struct's offsets and its rows, in the column order of [`MINORS`].
+macro_rules! layout {
+    (@cell _) => { None };
+    (@cell $v:literal) => { Some($v) };
+    (
+        $(#[$doc:meta])*
+        $name:ident = $go:literal,
+        every { $($e:ident $ep:literal [$($ev:literal),+];)* }
+        some { $($s:ident $sp:literal [$($sv:tt),+];)* }
+    ) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub struct $name {
+            $(#[doc = concat!("Bytes: `", $go, "`, ", $ep, ".")] pub $e: u16,)*
+            $(#[doc = concat!("Bytes: `", $go, "`, ", $sp, "; `None` where that release lacks it.")] pub $s: Option<u16>,)*
+        }
+
+        impl $name {
+            /// The Go type this describes.
+            pub const GO_TYPE: &'static str = $go;
+
+            /// Returns column `i` of the table.
+            pub(in crate::go::gobin::offsets) const fn row(i: usize) -> Self {
+                Self {
+                    $($e: [$($ev),+][i],)*
+                    $($s: [$(layout!(@cell $sv)),+][i],)*
+                }
+            }
+
+            /// Returns every field: its Go path (alternatives between `|`; `sizeof` for the whole) and its offset.
+            pub fn fields(&self) -> Vec<(&'static str, Option<u16>)> {
+                vec![$(($ep, Some(self.$e)),)* $(($sp, self.$s),)*]
+            }
+
+            /// Builds a row from another source (DWARF): calls `lookup` with each Go path of [`Self::fields`].
+            ///
+            /// # Errors
+            /// Returns the path of a field that every supported release has and for which `lookup` returns `None`.
+            pub fn from_lookup(
+                lookup: &mut dyn FnMut(&'static str) -> Option<u16>,
+            ) -> Result<Self, &'static str> {
+                Ok(Self {
+                    $($e: lookup($ep).ok_or($ep)?,)*
+                    $($s: lookup($sp),)*
+                })
+            }
+        }
+    };
+}
+use layout;
+
+/// Minor releases with a row, in column order.
+///
+/// Go 1.20 has no row: no 1.20 build was examined, and neither neighbour's g and m are certain to match its own.
+pub const MINORS: [u16; 8] = [19, 21, 22, 23, 24, 25, 26, 27];
+
+/// All version-dependent facts about the runtime's memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeLayout {
+    /// Minor release of the row.
+    pub minor: u16,
+    /// Offsets in runtime.g.
+    pub g: G,
+    /// Offsets in runtime.m.
+    pub m: M,
+    /// Offsets in runtime.p.
+    pub p: P,
+    /// Offsets in runtime._panic.
+    pub panic: Panic,
+    /// Offsets in runtime._defer.
+    pub defer: Defer,
+    /// Offsets in runtime.moduledata.
+    pub moduledata: ModuleData,
+    /// Offsets in internal/abi.Type.
+    pub abi_type: Type,
+    /// Offsets in internal/abi.UncommonType.
+    pub uncommon: Uncommon,
+    /// Distance from a type descriptor to its uncommon type, by kind.
+    pub uncommon_after: UncommonAfter,
+    /// Offsets in internal/abi.ITab.
+    pub itab: Itab,
+    /// Offsets in runtime.sudog.
+    pub sudog: Sudog,
+    /// Offsets in runtime.hchan.
+    pub hchan: Hchan,
+    /// Offsets in runtime.initTask.
+    pub init_task: InitTask,
+    /// Offsets in runtime.ancestorInfo.
+    pub ancestor_info: AncestorInfo,
+    /// Offsets in runtime.boundsError.
+    pub bounds_error: BoundsError,
+    /// Offsets in runtime.errorAddressString.
+    pub error_address_string: ErrorAddressString,
+    /// Offsets in runtime.TypeAssertionError.
+    pub type_assertion_error: TypeAssertionError,
+    /// Offsets in internal/abi.TypeAssert, since 1.22.
+    pub type_assert: Option<TypeAssert>,
+    /// Text of each `g.waitreason` number, as Go prints it.
+    pub wait_reasons: &'static [&'static str],
+    /// Text of each `stwReason` number, why the world was stopped; empty for Go 1.19, which has no such number.
+    pub stw_reasons: &'static [&'static str],
+    /// Meaning of each FuncID number.
+    pub func_ids: FuncIds,
+    /// Bit of `abi.Type.Kind_` that marks a direct interface value, up to 1.25.
+    pub kind_direct_iface: Option<u8>,
+    /// Bit of `abi.Type.TFlag` that marks a direct interface value, since 1.26.
+    pub tflag_direct_iface: Option<u8>,
+}
+
+/// Distance in bytes from a type descriptor to its uncommon type: the size of the kind's own descriptor struct.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UncommonAfter {
+    /// For bool, numbers, string and unsafe.Pointer.
+    pub basic: u16,
+    /// For arrays.
+    pub array: u16,
+    /// For channels.
+    pub chan: u16,
+    /// For functions.
+    pub func: u16,
+    /// For interfaces.
+    pub interface: u16,
+    /// For maps.
+    pub map: u16,
+    /// For pointers.
+    pub ptr: u16,
+    /// For slices.
+    pub slice: u16,
+    /// For structs.
+    pub struct_: u16,
+}
+
+/// A type assertion to an interface, as the compiler emits it; identical in every release that has it.
+/// <https://github.com/golang/go/blob/go1.24.11/src/internal/abi/switch.go>
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TypeAssert {
+    /// Offset in bytes of Inter in `internal/abi.TypeAssert`.
+    pub inter: u16,
+    /// Offset in bytes of CanFail in `internal/abi.TypeAssert`.
+    pub can_fail: u16,
+}
+
+/// Source of a [`RuntimeLayout`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayoutSource {
+    /// The table in this module.
+    Table,
+    /// The binary's own debug information.
+    Dwarf,
+}
+
+impl RuntimeLayout {
+    /// Returns the row for `version`; `None` for a minor release without one.
+    pub fn for_version(version: &GoVersion) -> Option<Self> {
+        if version.major != 1 {
+            return None;
+        }
+        let i = MINORS.iter().position(|&m| m == version.minor)?;
+        Some(Self::row(i, version.minor))
+    }
+
+    fn row(i: usize, minor: u16) -> Self {
+        Self {
+            minor,
+            g: G::row(i),
+            m: M::row(i),
+            p: P::row(i),
+            panic: Panic::row(i),
+            defer: Defer::row(i),
+            moduledata: ModuleData::row(i),
+            abi_type: Type::row(i),
+            uncommon: Uncommon::row(i),
+            uncommon_after: UncommonAfter {
+                basic: 48,
+                array: 72,
+                chan: 64,
+                func: 56,
+                interface: 80,
+                map: match minor {
+                    ..=23 => 88,
+                    24..=26 => 112,
+                    _ => 136,
+                },
+                ptr: 56,
+                slice: 56,
+                struct_: 80,
+            },
+            itab: Itab::row(i),
+            sudog: Sudog::row(i),
+            hchan: Hchan::row(i),
+            init_task: InitTask::row(i),
+            ancestor_info: AncestorInfo::row(i),
+            bounds_error: BoundsError::row(i),
+            error_address_string: ErrorAddressString::row(i),
+            type_assertion_error: TypeAssertionError::row(i),
+            type_assert: (minor >= 22).then_some(TypeAssert { inter: 8, can_fail: 16 }),
+            wait_reasons: wait_reasons::for_minor(minor),
+            stw_reasons: stw_reasons::for_minor(minor),
+            func_ids: FuncIds::for_minor(minor),
+            kind_direct_iface: (minor <= 25).then_some(0x20),
+            tflag_direct_iface: (minor >= 26).then_some(0x20),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(text: &str) -> RuntimeLayout {
+        RuntimeLayout::for_version(&GoVersion::parse(text).expect("a version")).expect("a row")
+    }
+
+    #[test]
+    fn rows_are_chosen_by_minor_release() {
+        assert_eq!(layout("go1.19.8").g.parent_goid, None);
+        assert_eq!(layout("go1.21.0").g.goid, 152);
+        assert_eq!(layout("go1.24.11").g.goid, 160);
+        assert_eq!(layout("go1.27.99").panic.arg, 0);
+        assert_eq!(layout("go1.27.3").moduledata.etypes, 312);
+        for unknown in ["go1.20.5", "go1.28", "go2.1"] {
+            let v = GoVersion::parse(unknown).expect("a version");
+            assert_eq!(RuntimeLayout::for_version(&v), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn wait_reasons_have_their_release_s_numbers() {
+        assert_eq!(layout("go1.21.13").wait_reasons[2], "IO wait");
+        assert_eq!(layout("go1.26.6").wait_reasons[3], "dumping heap");
+    }
+
+    #[test]
+    fn a_row_can_be_rebuilt_from_its_own_fields() {
+        let g = layout("go1.25.5").g;
+        let fields = g.fields();
+        let again = G::from_lookup(&mut |path| fields.iter().find(|(p, _)| *p == path)?.1);
+        assert_eq!(again, Ok(g));
+        assert_eq!(G::from_lookup(&mut |_| None), Err("stack.lo"));
+    }
+}
