@@ -1,7 +1,7 @@
 //! Tests that would harm the host, in a virtual machine: FUSE servers with the exec gate, a clock that jumps, CPU
 //! hotplug.
 
-use std::{path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -22,7 +22,10 @@ fn machine(context: &Context) -> Result<End> {
     let fuse = programs::build(context, "xtask/harm/fuse", "fuse", &[])?;
     let book = programs::book(context)?;
     let script = paths::root().join("xtask/harm/machine.sh");
-    let files: [&Path; 4] = [&context.panicwatch, &fuse, &book, &script];
+    // The script knows it by this name.
+    let panicwatch = context.scratch.join("panicwatch");
+    fs::copy(&context.panicwatch, &panicwatch)?;
+    let files: [&Path; 4] = [&panicwatch, &fuse, &book, &script];
     let mut run: Command = vm::harm(KERNEL, &files, "sh ./machine.sh")?;
     let output =
         shell::capture(&mut run).context("an exec that is blocked ends with the machine's time-out")?;

@@ -121,7 +121,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     run_groups(&context, wanted, |name, end| figures.add(name, end));
     drop(context);
-    if args.only.is_none() && !args.quick {
+    if !args.quick {
         figures.write(seed)?;
     }
     figures.verdict()

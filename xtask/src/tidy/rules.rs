@@ -82,6 +82,8 @@ pub(super) fn all(file: &File, private: &[String]) -> Vec<Remark> {
         remarks.extend(purity(file));
         remarks.extend(offsets(file));
         remarks.extend(terminals(file));
+        remarks.extend(kernel_access(file));
+        remarks.extend(uretprobes(file));
     }
     remarks.extend(private_paths(file, private));
     remarks.extend(hosts(file));
@@ -162,6 +164,37 @@ fn terminals(file: &File) -> Vec<Remark> {
                 at,
                 "standard output and error are written by say and print of cli::common, which escape",
             )
+        })
+        .collect()
+}
+
+/// Only these files may use aya.
+const KERNEL_ACCESS: [&str; 3] =
+    ["panicwatch/src/probe/", "panicwatch/src/watch/reader.rs", "panicwatch/src/ebpf.rs"];
+
+fn kernel_access(file: &File) -> Vec<Remark> {
+    let in_scope = ["panicwatch/src/", "panicwatch/core/"].iter().any(|folder| file.path.starts_with(folder));
+    if !in_scope || KERNEL_ACCESS.iter().any(|allowed| file.path.starts_with(allowed)) {
+        return Vec::new();
+    }
+    let uses = |line: &str| ["aya::", "aya_obj::", "aya_log::"].iter().any(|name| line.contains(name));
+    code(file)
+        .filter(|(_, line)| uses(line))
+        .map(|(at, _)| violation(at, "only probe and the ring reader of watch use aya"))
+        .collect()
+}
+
+/// A uretprobe replaces return addresses, which crashes Go: it walks and moves stacks.
+fn uretprobes(file: &File) -> Vec<Remark> {
+    if !file.path.starts_with("panicwatch") {
+        return Vec::new();
+    }
+    let attaches =
+        |line: &str| ["#[uretprobe", "UProbeKind::Return", "RetProbe"].iter().any(|it| line.contains(it));
+    code(file)
+        .filter(|(_, line)| attaches(line))
+        .map(|(at, _)| {
+            violation(at, "no uretprobe on a Go program: it crashes when Go walks or moves the stack")
         })
         .collect()
 }
@@ -254,6 +287,8 @@ mod tests {
             ),
             ("panicwatch/src/cli/run.rs", "//! A.\nlet _ = io::stderr().write_all(b);\n", "which escape"),
             ("panicwatch/core/src/plan.rs", "//! A.\nconst G_GOID_OFFSET: u64 = 152;\n", "offsets.rs alone"),
+            ("panicwatch/src/daemon/mod.rs", "//! A.\nuse aya::Ebpf;\n", "use aya"),
+            ("panicwatch-ebpf/src/probes/end.rs", "//! A.\n#[uretprobe]\n", "no uretprobe"),
             ("a.md", "see /somebody/panicwatch/x\n", "this machine only"),
             ("a.md", concat!("https:/", "/registry.invalid/x\n"), "registry.invalid is not among"),
         ];
