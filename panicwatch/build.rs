@@ -1,12 +1,12 @@
 //! Compiles `panicwatch-ebpf` for the BPF target and writes the object to `OUT_DIR/panicwatch.bpf.o`.
 //!
-//! Sources of the object, in order of preference: the file named by `PANICWATCH_EBPF_OBJECT`; a rustup nightly with
-//! rust-src (`-Z build-std=core`); the rustc of Debian's `rustc-web`, which has a `core` for BPF. The last two need
-//! `bpf-linker`. `cargo xtask setup` installs what is missing.
+//! Sources of the object, in order of preference: the file named by `PANICWATCH_EBPF_OBJECT`; a rustup
+//! nightly with rust-src (`-Z build-std=core`); the rustc of Debian's `rustc-web`, which has a `core` for
+//! BPF. The last two need `bpf-linker`. `cargo xtask setup` installs what is missing.
 //!
-//! Checking needs none of them: without a toolchain the object is empty, and code generation fails in `ebpf_object.rs`,
-//! which the library includes. `cargo check`, `clippy`, `doc` and rust-analyzer succeed, and `cargo build` prints what
-//! to do.
+//! Checking needs none of them: without a toolchain the object is empty, and code generation fails in
+//! `ebpf_object.rs`, which the library includes. `cargo check`, `clippy`, `doc` and rust-analyzer succeed,
+//! and `cargo build` prints what to do.
 #![expect(clippy::print_stderr, reason = "cargo shows a failed build script's standard error")]
 
 use std::env;
@@ -17,9 +17,9 @@ use std::process::{Command, exit};
 /// Debian's rustc (package rustc-web), with its full path because rustup's rustc is first on PATH.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 
-/// Returns the code that the library includes in addition to the object. A `const` block of a generic function is
-/// evaluated during code generation, not during checking: that is the difference between `cargo check` and `cargo
-/// build`.
+/// Returns the code that the library includes in addition to the object. A `const` block of a generic
+/// function is evaluated during code generation, not during checking: that is the difference between
+/// `cargo check` and `cargo build`.
 fn witness(body: &str) -> String {
     let expect = "clippy::extra_unused_type_parameters, reason = \"generic, so as to be evaluated late\"";
     format!("#[expect({expect})]\nconst fn object_is_built<T>() {{{body}}}\n")
@@ -101,8 +101,8 @@ impl Toolchain {
             // BTF is generated from debug info.
             "-Cdebuginfo=2".to_owned(),
             "-Clink-arg=--btf".to_owned(),
-            // CPU v3 (Linux 4.14) compares only with a constant on the right: verifiers before 6.8 learn nothing from a
-            // comparison with the constant on the left.
+            // CPU v3 (Linux 4.14) compares only with a constant on the right: verifiers before 6.8 learn
+            // nothing from a comparison with the constant on the left.
             "-Ctarget-cpu=v3".to_owned(),
         ];
         let mut cargo = Command::new(&self.cargo);
@@ -133,8 +133,8 @@ impl Toolchain {
     }
 }
 
-/// Returns the toolchains on this machine that can compile for BPF, best first. Registers the paths that were searched
-/// with cargo, so that the script runs again when one appears or changes.
+/// Returns the toolchains on this machine that can compile for BPF, best first. Registers the paths that were
+/// searched with cargo, so that the script runs again when one appears or changes.
 fn toolchains() -> Vec<Toolchain> {
     let Some(linker) = bpf_linker() else { return Vec::new() };
     println!("cargo::rerun-if-changed={}", linker.display());
@@ -198,8 +198,8 @@ fn debian_rustc_has_bpf() -> bool {
     })
 }
 
-/// Reports whether a variable describes the outer build and would mislead the inner one. The user's own settings
-/// (`CARGO_HOME`, `CARGO_NET_*`, `CARGO_HTTP_*`, registries) are kept.
+/// Reports whether a variable describes the outer build and would mislead the inner one. The user's own
+/// settings (`CARGO_HOME`, `CARGO_NET_*`, `CARGO_HTTP_*`, registries) are kept.
 fn is_outer_cargo(name: &str) -> bool {
     const PREFIXES: &[&str] = &[
         "CARGO_BUILD_",

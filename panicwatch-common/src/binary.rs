@@ -5,7 +5,8 @@
 /// Maximum number of binaries watched at the same time.
 pub const MAX_BINARIES: u32 = 1024;
 
-/// Offsets and switches of one binary. Offsets are in bytes, from the start of the struct that each field names.
+/// Offsets and switches of one binary. Offsets are in bytes, from the start of the struct that each field
+/// names.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Binary {
@@ -70,7 +71,8 @@ pub const fn cookie(binary: u32, site: u32) -> u64 {
 
 /// Site flags: how a program must interpret the probed instruction.
 pub mod site {
-    /// The probed instruction is the prologue's branch to morestack: with CF or ZF set, the function will start again.
+    /// The probed instruction is the prologue's branch to morestack: with CF or ZF set, the function will
+    /// start again.
     pub const ON_STACK_CHECK: u32 = 1;
     /// defer begin: the closure is in RAX when BL is set (Go 1.22 and later, after nextDefer).
     pub const CLOSURE_RAX_IF_BL: u32 = 2;
@@ -84,12 +86,13 @@ pub mod site {
     pub const IS_FATAL: u32 = 32;
     /// defer begin or end: the probe is inside `runtime.Goexit`.
     pub const IN_GOEXIT: u32 = 64;
-    /// sighandler: there is no fatalsignal to probe (Go 1.19), so the stack is captured here, also for fatal signals.
+    /// sighandler: there is no fatalsignal to probe (Go 1.19), so the stack is captured here, also for fatal
+    /// signals.
     pub const NO_FATALSIGNAL: u32 = 128;
     /// defer end: `_panic.argp` (its first word) is zero until the first deferred call (Go 1.22 to 1.25).
     pub const ARGP_TELLS: u32 = 256;
-    /// init task: the task is in RCX and the index of the function in RAX (a runtime built with -N); without this flag
-    /// they are in RAX and RSI.
+    /// init task: the task is in RCX and the index of the function in RAX (a runtime built with -N); without
+    /// this flag they are in RAX and RSI.
     pub const TASK_RCX: u32 = 512;
     /// Recorder: lowest bit of the record's kind.
     pub const KIND_SHIFT: u32 = 16;
@@ -104,8 +107,8 @@ pub mod site {
     pub const YIELD_SHIFT: u32 = 9;
     /// Recorder: BL is nonzero when the goroutine that yields was preempted.
     pub const PREEMPTED_BL: u32 = 1 << 11;
-    /// Recorder, user-named function: lowest bit of the number of words from the stack pointer up to the return
-    /// address.
+    /// Recorder, user-named function: lowest bit of the number of words from the stack pointer up to the
+    /// return address.
     pub const BELOW_SHIFT: u32 = 22;
     /// Recorder, user-named function: mask of that number, applied after the shift by [`BELOW_SHIFT`].
     pub const BELOW_MASK: u32 = 0x3ff;

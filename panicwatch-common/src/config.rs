@@ -1,6 +1,8 @@
-//! Kernel facts that user space reads from BTF at start and passes to the programs: the single row of `CONFIG`.
+//! Kernel facts that user space reads from BTF at start and passes to the programs: the single row of
+//! `CONFIG`.
 
-/// Struct offsets in bytes, [`UNKNOWN`] where the kernel's BTF does not have the field, and settings of the programs.
+/// Struct offsets in bytes, [`UNKNOWN`] where the kernel's BTF does not have the field, and settings of the
+/// programs.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
@@ -32,15 +34,15 @@ pub struct Config {
     pub task_fsbase: u32,
     /// `task_struct.__state`, called `state` before Linux 5.14.
     pub task_state: u32,
-    /// Nonzero: the sched_switch tracepoint passes the task state (Linux 5.18). Without it, the programs read the state
-    /// from the task, where it may already have changed.
+    /// Nonzero: the sched_switch tracepoint passes the task state (Linux 5.18). Without it, the programs read
+    /// the state from the task, where it may already have changed.
     pub switch_has_state: u32,
     /// Number of slots in one CPU's recorder ring, minus one; the number is a power of two.
     pub slot_mask: u32,
     /// Number of entries in one CPU's sample ring, minus one; the number is a power of two.
     pub sample_mask: u32,
-    /// Maximum number of panics of one binary that are captured in one window ([`crate::counted::WINDOW_NS`]); further
-    /// ones are only counted.
+    /// Maximum number of panics of one binary that are captured in one window
+    /// ([`crate::counted::WINDOW_NS`]); further ones are only counted.
     pub max_captures: u32,
     /// Longest time that a capture may take in the target, nanoseconds; 0: any.
     pub max_capture_ns: u32,
@@ -55,9 +57,9 @@ pub const UNKNOWN: u32 = u32::MAX;
 
 const _: () = assert!(size_of::<Config>() == 88);
 
-/// Task layout for the programs at the scheduler's BTF tracepoints, which need it as constants because the verifier
-/// allows direct loads from a `task_struct` only at constant offsets. It is the object's only global. Offsets are in
-/// bytes.
+/// Task layout for the programs at the scheduler's BTF tracepoints, which need it as constants because the
+/// verifier allows direct loads from a `task_struct` only at constant offsets. It is the object's only
+/// global. Offsets are in bytes.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TaskLayout {

@@ -1,7 +1,7 @@
 //! Records of the event ring.
 //!
-//! Every record starts with a [`Head`]. A capture is one main record followed by [`Head::mem_records`] [`MemHead`]
-//! records of the same (tid, time), which hold pieces of the target's memory as of that moment.
+//! Every record starts with a [`Head`]. A capture is one main record followed by [`Head::mem_records`]
+//! [`MemHead`] records of the same (tid, time), which hold pieces of the target's memory as of that moment.
 
 use crate::Regs;
 
@@ -19,11 +19,11 @@ pub mod kind {
     pub const RECOVERY: u32 = 5;
     /// `runtime.throw` or `runtime.fatal` was entered: a capture without a stack; the text follows as memory.
     pub const THROW: u32 = 7;
-    /// `runtime.dopanic_m`, where Go is about to print: a capture of the stack that Go walks and of the chain of
-    /// panics, whose values have been resolved to strings.
+    /// `runtime.dopanic_m`, where Go is about to print: a capture of the stack that Go walks and of the chain
+    /// of panics, whose values have been resolved to strings.
     pub const DIE: u32 = 8;
-    /// `runtime.sighandler` received a signal that becomes a panic or ends the process: a capture, without a stack
-    /// unless the site has [`NO_FATALSIGNAL`](crate::binary::site::NO_FATALSIGNAL).
+    /// `runtime.sighandler` received a signal that becomes a panic or ends the process: a capture, without a
+    /// stack unless the site has [`NO_FATALSIGNAL`](crate::binary::site::NO_FATALSIGNAL).
     pub const SIGNAL: u32 = 9;
     /// `runtime.fatalsignal`, where Go dies of a signal: a capture.
     pub const FATAL_SIGNAL: u32 = 10;
@@ -41,8 +41,9 @@ pub mod kind {
     pub const START_PANIC: u32 = 16;
     /// A step on the way to main.main, identified by the site's flags: a [`Point`](super::Point).
     pub const INIT_STEP: u32 = 17;
-    /// A package's initialization is about to call its next function, or has finished: a [`Point`](super::Point).
-    /// `args` are the task, the index of the function, and 1 if it is about to be called.
+    /// A package's initialization is about to call its next function, or has finished: a
+    /// [`Point`](super::Point). `args` are the task, the index of the function, and 1 if it is about to be
+    /// called.
     pub const INIT_TASK: u32 = 18;
 }
 
@@ -80,8 +81,8 @@ pub struct Head {
     pub mem_lost: u32,
     /// Time from the hit to the end of the capture, nanoseconds.
     pub cost_ns: u64,
-    /// Number of records about goroutine `goid` that the ring had no room for, from its start to this record, plus
-    /// those that could not be attributed to any goroutine. Wraps.
+    /// Number of records about goroutine `goid` that the ring had no room for, from its start to this record,
+    /// plus those that could not be attributed to any goroutine. Wraps.
     pub lost: u32,
     /// Bits of [`flag`].
     pub flags: u32,
@@ -95,8 +96,8 @@ pub mod flag {
     pub const COUNTED_ONLY: u32 = 1;
     /// At least one panic of this binary was only counted.
     pub const SOME_COUNTED: u32 = 2;
-    /// The capture reached [`Config::max_capture_ns`](crate::config::Config::max_capture_ns): what would have followed was
-    /// not copied.
+    /// The capture reached [`Config::max_capture_ns`](crate::config::Config::max_capture_ns): what would have
+    /// followed was not copied.
     pub const OUT_OF_TIME: u32 = 4;
 }
 
@@ -149,8 +150,8 @@ pub const M_BYTES: usize = 440;
 /// Number of bytes that are copied of a p.
 pub const P_BYTES: usize = 64;
 
-/// Main record of a capture: registers and Go's structs, undecoded; the stack and everything else follows in memory
-/// records.
+/// Main record of a capture: registers and Go's structs, undecoded; the stack and everything else follows in
+/// memory records.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CaptureHead {

@@ -1,7 +1,8 @@
 //! Layouts and limits shared by panicwatch's eBPF programs and user space.
 //!
-//! Every shared type is `#[repr(C)]` and has fixed-width integers only, without implicit padding; a `const` assertion
-//! beside each type checks its size. This crate is compiled for both sides, so it has no logic and no dependencies.
+//! Every shared type is `#[repr(C)]` and has fixed-width integers only, without implicit padding; a `const`
+//! assertion beside each type checks its size. This crate is compiled for both sides, so it has no logic and
+//! no dependencies.
 #![no_std]
 
 pub mod binary;

@@ -1,33 +1,37 @@
 //! The flight recorder's overwriting rings, which the eBPF programs write and user space maps.
 //!
-//! Each CPU has one ring of [`Slot`]s and one ring of [`Sample`]s, stored in two arrays: slot `i` of CPU `c` is element
-//! `c * slots + i % slots`. A ring's [`Head`] counts the records ever begun on that CPU. A writer takes the next number
-//! `i` with an atomic addition, zeroes `seq`, writes the record and then sets `seq = i + 1`. A reader that finds
-//! another `seq` before or after it copies a record knows that the record was being written or was overwritten.
+//! Each CPU has one ring of [`Slot`]s and one ring of [`Sample`]s, stored in two arrays: slot `i` of CPU `c`
+//! is element `c * slots + i % slots`. A ring's [`Head`] counts the records ever begun on that CPU. A writer
+//! takes the next number `i` with an atomic addition, zeroes `seq`, writes the record and then sets
+//! `seq = i + 1`. A reader that finds another `seq` before or after it copies a record knows that the record
+//! was being written or was overwritten.
 
-/// Values of [`Slot::kind`]. Zero is never used. `goid` is the goroutine that the thread was running, 0 when it ran
-/// none or the goroutine could not be read; other threads are encoded with [`pair`].
+/// Values of [`Slot::kind`]. Zero is never used. `goid` is the goroutine that the thread was running, 0 when
+/// it ran none or the goroutine could not be read; other threads are encoded with [`pair`].
 pub mod kind {
-    /// The thread leaves its CPU. `extra`: the [task state](super::TASK_STATE) in which it leaves (0: runnable) and
-    /// [`PREEMPTED`](super::PREEMPTED). With [`RAN_LAST`](super::RAN_LAST), the thread is in the Go scheduler and
-    /// `goid` is the goroutine that ran last on it. args: the thread that follows it, and the name of that thread in
-    /// two words.
+    /// The thread leaves its CPU. `extra`: the [task state](super::TASK_STATE) in which it leaves (0:
+    /// runnable) and [`PREEMPTED`](super::PREEMPTED). With [`RAN_LAST`](super::RAN_LAST), the thread is in
+    /// the Go scheduler and `goid` is the goroutine that ran last on it. args: the thread that follows it,
+    /// and the name of that thread in two words.
     pub const SWITCH_OUT: u32 = 1;
-    /// The thread gets a CPU. args: the thread that had the CPU before, and the name of that thread in two words.
+    /// The thread gets a CPU. args: the thread that had the CPU before, and the name of that thread in two
+    /// words.
     pub const SWITCH_IN: u32 = 2;
     /// The thread is woken. `goid` is 0. `extra`: number of the system call that the waker is executing, or
     /// [`NO_SYSCALL`](super::NO_SYSCALL). args: the waker, the waker's goroutine, 0.
     pub const WAKING: u32 = 3;
     /// The thread, which is not running, is moved to another CPU. args: the new CPU, 0, 0.
     pub const MIGRATE: u32 = 4;
-    /// A thread of the process is created. `goid` is the creator's goroutine. args: the creating thread, 0, 0.
+    /// A thread of the process is created. `goid` is the creator's goroutine. args: the creating thread, 0,
+    /// 0.
     pub const THREAD_BEGIN: u32 = 5;
     /// The thread exits.
     pub const THREAD_END: u32 = 6;
-    /// A signal is sent to the thread. `goid` is the sender's goroutine if the sender is watched. `extra`: the signal
-    /// number. args: the sender, `si_code` (sign-extended), the result (0: queued).
+    /// A signal is sent to the thread. `goid` is the sender's goroutine if the sender is watched. `extra`:
+    /// the signal number. args: the sender, `si_code` (sign-extended), the result (0: queued).
     pub const SIGNAL_SENT: u32 = 7;
-    /// A signal is delivered. `extra`: the signal number. args: `si_code` (sign-extended), address of the handler, 0.
+    /// A signal is delivered. `extra`: the signal number. args: `si_code` (sign-extended), address of the
+    /// handler, 0.
     pub const SIGNAL_DELIVERED: u32 = 8;
     /// A system call begins. `extra`: its number. args: the first three arguments.
     pub const SYSCALL_ENTER: u32 = 9;
@@ -39,16 +43,16 @@ pub mod kind {
 
     /// A sample was taken. Counted under this kind; written as a [`Sample`](super::Sample).
     pub const SAMPLE: u32 = 12;
-    /// A timer expired while an unwatched process ran. Counted only: this is the cost that sampling in the tick has for
-    /// that process.
+    /// A timer expired while an unwatched process ran. Counted only: this is the cost that sampling in the
+    /// tick has for that process.
     pub const TIMER: u32 = 13;
 
     /// A garbage collection begins (`runtime.gcBgMarkStartWorkers`, the first thing the collector does).
     pub const GC_START: u32 = 20;
     /// Marking has ended (`runtime.gcMarkTermination`).
     pub const GC_MARK_DONE: u32 = 21;
-    /// `runtime.stopTheWorldWithSema` begins. `extra`: number of the stop-the-world reason, `u32::MAX` when Go passes
-    /// none.
+    /// `runtime.stopTheWorldWithSema` begins. `extra`: number of the stop-the-world reason, `u32::MAX` when
+    /// Go passes none.
     pub const STW_BEGIN: u32 = 22;
     /// `runtime.startTheWorldWithSema` begins.
     pub const STW_END: u32 = 23;
@@ -57,13 +61,13 @@ pub mod kind {
     /// The goroutine begins a mark assist (`runtime.gcAssistAlloc`).
     pub const GC_ASSIST: u32 = 25;
 
-    /// A goroutine is created. `goid`: the new goroutine. args: address of its first instruction, address of the go
-    /// statement, goid of the creator.
+    /// A goroutine is created. `goid`: the new goroutine. args: address of its first instruction, address of
+    /// the go statement, goid of the creator.
     pub const GO_CREATE: u32 = 30;
     /// The goroutine parks. `extra`: number of the wait reason. args: return address of gopark, 0, 0.
     pub const GO_PARK: u32 = 31;
-    /// The goroutine is made runnable. args: goid of the goroutine that made it so (0: none), 0, 0. `tid` is the thread
-    /// that runs that goroutine.
+    /// The goroutine is made runnable. args: goid of the goroutine that made it so (0: none), 0, 0. `tid` is
+    /// the thread that runs that goroutine.
     pub const GO_READY: u32 = 32;
     /// The goroutine is about to run on this thread.
     pub const GO_RUN: u32 = 33;
@@ -72,8 +76,8 @@ pub mod kind {
     /// The goroutine has ended.
     pub const GO_END: u32 = 35;
 
-    /// A user-named function is entered. args: address of the probed instruction, distance of the return address from
-    /// `stack.hi` in bytes, return address.
+    /// A user-named function is entered. args: address of the probed instruction, distance of the return
+    /// address from `stack.hi` in bytes, return address.
     pub const FUNCTION: u32 = 40;
 }
 
@@ -84,9 +88,9 @@ pub const KINDS: u32 = 64;
 pub const PREEMPTED: u32 = 1 << 31;
 /// Mask of `extra` in a [`kind::SWITCH_OUT`]: the task state.
 pub const TASK_STATE: u32 = 0xf_ffff;
-/// Bit of `extra` in a [`kind::SWITCH_OUT`]: the thread runs no goroutine. `goid` is the goroutine that ran last on it,
-/// and the byte at [`TIMES_RUN_SHIFT`] counts how often that goroutine has stopped running on any thread
-/// (`g.trackingSeq`).
+/// Bit of `extra` in a [`kind::SWITCH_OUT`]: the thread runs no goroutine. `goid` is the goroutine that ran
+/// last on it, and the byte at [`TIMES_RUN_SHIFT`] counts how often that goroutine has stopped running on any
+/// thread (`g.trackingSeq`).
 pub const RAN_LAST: u32 = 1 << 30;
 /// Lowest bit in `extra` of the byte described at [`RAN_LAST`].
 pub const TIMES_RUN_SHIFT: u32 = 20;
@@ -126,11 +130,11 @@ const _: () = assert!(size_of::<Slot>() == 64);
 pub const USER_FRAMES: usize = 48;
 /// Maximum number of kernel frames in a sample.
 pub const KERNEL_FRAMES: usize = 24;
-/// Flag in [`Sample::kernel_frames`]: the kernel frames begin inside the tick that took the sample; the frames of the
-/// interrupted code follow.
+/// Flag in [`Sample::kernel_frames`]: the kernel frames begin inside the tick that took the sample; the
+/// frames of the interrupted code follow.
 pub const IN_TICK: u32 = 1 << 31;
-/// Minimum time between two samples of one CPU when samples are taken in the tick: every tick of kernels with at most
-/// 250 ticks a second, every fourth tick of kernels with 1000.
+/// Minimum time between two samples of one CPU when samples are taken in the tick: every tick of kernels with
+/// at most 250 ticks a second, every fourth tick of kernels with 1000.
 pub const SAMPLE_GAP_NS: u64 = 3_500_000;
 
 /// Stack of a thread when the scheduler tick or the CPU's sampling clock fired.
@@ -151,7 +155,8 @@ pub struct Sample {
     pub kernel_frames: u32,
     /// Goroutine id, or 0.
     pub goid: u64,
-    /// User-space frames, innermost first: the instruction pointer, then the return addresses found by frame pointers.
+    /// User-space frames, innermost first: the instruction pointer, then the return addresses found by frame
+    /// pointers.
     pub user: [u64; USER_FRAMES],
     /// Kernel frames, innermost first.
     pub kernel: [u64; KERNEL_FRAMES],
@@ -182,14 +187,15 @@ pub struct Head {
     pub samples: u64,
     /// Time of the last sample, CLOCK_MONOTONIC nanoseconds.
     pub sampled_ns: u64,
-    /// Time since which a watched thread has had this CPU; 0 when none has it. Maintained by the sched_switch program.
+    /// Time since which a watched thread has had this CPU; 0 when none has it. Maintained by the sched_switch
+    /// program.
     pub watched_since_ns: u64,
     /// CPU time that watched threads had on this CPU before `watched_since_ns`, nanoseconds.
     pub watched_ns: u64,
     /// Padding that keeps `hits` off this cache line.
     pub reserved: [u64; 3],
-    /// Number of program runs, by the first kind of record that they write. Programs at the kernel's tracepoints run
-    /// for every process of the machine.
+    /// Number of program runs, by the first kind of record that they write. Programs at the kernel's
+    /// tracepoints run for every process of the machine.
     pub hits: [u64; KINDS as usize],
     /// Number of those runs that were timed: one in [`TIMED_EVERY`], and every sample.
     pub timed: ByPayer,
@@ -202,9 +208,9 @@ const _: () = assert!(size_of::<Head>() == 64 + 5 * 8 * KINDS as usize);
 /// One run in this many is timed; a power of two.
 pub const TIMED_EVERY: u64 = 64;
 
-/// Reports whether run number `n` is timed. Multiplying by 2^64 divided by the golden ratio spreads the timed runs
-/// evenly over every arithmetic sequence of numbers: when the runs of a program alternate between two payers, both get
-/// timed runs.
+/// Reports whether run number `n` is timed. Multiplying by 2^64 divided by the golden ratio spreads the timed
+/// runs evenly over every arithmetic sequence of numbers: when the runs of a program alternate between two
+/// payers, both get timed runs.
 #[inline(always)]
 pub const fn is_timed(n: u64) -> bool {
     n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - TIMED_EVERY.trailing_zeros()) == 0

@@ -1,10 +1,10 @@
 //! Data shared by `panicwatch trace` and its programs: the settings, the fetch lists, and the records.
 //!
-//! In a session without data, a program writes each record to a ring of its CPU, in memory that user space maps: ring
-//! slot `i` of CPU `c` is element `c * slots + i % slots`. A writer that finds room takes the next number `i` with an
-//! atomic addition, writes the record and then sets `seq = i + 1`. The reader takes complete records in order and frees
-//! their slots by advancing `Head::taken`. Records with data vary in size, so a session with data sends all its records
-//! through one of the kernel's ring buffers.
+//! In a session without data, a program writes each record to a ring of its CPU, in memory that user space
+//! maps: ring slot `i` of CPU `c` is element `c * slots + i % slots`. A writer that finds room takes the next
+//! number `i` with an atomic addition, writes the record and then sets `seq = i + 1`. The reader takes
+//! complete records in order and frees their slots by advancing `Head::taken`. Records with data vary in
+//! size, so a session with data sends all its records through one of the kernel's ring buffers.
 //!
 //! The cookie of a traced site differs from that of other probes: see [`cookie`].
 
@@ -20,8 +20,8 @@ pub struct TraceConfig {
     pub goid: u64,
     /// Offset of `runtime.g.goid`.
     pub g_goid: u32,
-    /// Offset of `runtime._panic.sp`, the stack pointer with which a recovered goroutine continues; [`NO_OFFSET`] where
-    /// `runtime.recovery` takes it from `g.sigcode0`.
+    /// Offset of `runtime._panic.sp`, the stack pointer with which a recovered goroutine continues;
+    /// [`NO_OFFSET`] where `runtime.recovery` takes it from `g.sigcode0`.
     pub panic_sp: u32,
     /// Offset of `runtime.g.sigcode0`.
     pub g_sigcode0: u32,
@@ -41,11 +41,12 @@ const _: () = assert!(size_of::<TraceConfig>() == 40);
 /// Maximum number of functions in one session.
 pub const MAX_FUNCTIONS: u32 = 1 << 20;
 
-/// Site flag: the probed instruction is the stack check's jump; with CF or ZF set, the function will start again.
+/// Site flag: the probed instruction is the stack check's jump; with CF or ZF set, the function will start
+/// again.
 pub const ON_STACK_CHECK: u64 = 1;
 
-/// Returns a traced site's cookie: the function's number, site flags, and the number of bytes from the stack pointer up
-/// to the return address at that site.
+/// Returns a traced site's cookie: the function's number, site flags, and the number of bytes from the stack
+/// pointer up to the return address at that site.
 pub const fn cookie(function: u32, flags: u64, below: u32) -> u64 {
     (below as u64) << 40 | (flags & 0xff) << 32 | function as u64
 }
@@ -72,8 +73,8 @@ pub mod kind {
     pub const ENTRY: u8 = 1;
     /// A call is about to return.
     pub const EXIT: u8 = 2;
-    /// `runtime.recovery`: the goroutine continues at stack depth [`Hit::depth`](super::Hit::depth); calls deeper than
-    /// that are gone.
+    /// `runtime.recovery`: the goroutine continues at stack depth [`Hit::depth`](super::Hit::depth); calls
+    /// deeper than that are gone.
     pub const RECOVERY: u8 = 3;
     /// `runtime.goexit0`: the goroutine has ended.
     pub const GONE: u8 = 4;
@@ -81,8 +82,8 @@ pub mod kind {
 
 /// Bits of [`Hit::flags`].
 pub mod flag {
-    /// The g register does not hold a goroutine whose stack contains this frame: `goid` is 0, and `depth` is the
-    /// complement of the low half of the address at which the return address is stored.
+    /// The g register does not hold a goroutine whose stack contains this frame: `goid` is 0, and `depth` is
+    /// the complement of the low half of the address at which the return address is stored.
     pub const NO_GOROUTINE: u8 = 1;
     /// The g register holds the g of a thread's own stack (g0, gsignal): `goid` is the address of that g.
     pub const SYSTEM_STACK: u8 = 2;
@@ -106,8 +107,8 @@ pub struct Hit {
     pub tid: u32,
     /// Number of the function, in the low 24 bits.
     pub function: u32,
-    /// Bytes from the return address up to `stack.hi`: the same at the entry and the exit of one call, even if the
-    /// stack was moved in between.
+    /// Bytes from the return address up to `stack.hi`: the same at the entry and the exit of one call, even
+    /// if the stack was moved in between.
     pub depth: u32,
     /// What happened, see [`kind`].
     pub kind: u8,
@@ -141,8 +142,8 @@ pub struct Slot {
 
 const _: () = assert!(size_of::<Slot>() == 48);
 
-/// Slots that a writer leaves free: so many other writers of its CPU may be between the check for room and taking their
-/// number (a thread can be preempted there).
+/// Slots that a writer leaves free: so many other writers of its CPU may be between the check for room and
+/// taking their number (a thread can be preempted there).
 pub const SPARE_SLOTS: u64 = 256;
 
 /// Positions in one CPU's ring: one cache line for the writer and one for the reader.
@@ -176,8 +177,8 @@ pub struct Stack {
 
 const _: () = assert!(size_of::<Stack>() == 248);
 
-/// Number of words at the start of [`Full::data`]: the integer registers in the order of Go's ABI, then the address at
-/// which the return address is stored.
+/// Number of words at the start of [`Full::data`]: the integer registers in the order of Go's ABI, then the
+/// address at which the return address is stored.
 pub const WORDS: usize = 10;
 /// Index of the word that holds the address of the return address.
 pub const FRAME_WORD: usize = 9;
@@ -185,8 +186,8 @@ pub const FRAME_WORD: usize = 9;
 pub const STEP_BYTES: usize = 256;
 /// Maximum number of steps in one list.
 pub const STEPS: usize = 16;
-/// Exclusive upper bound of the data offsets in a small record; a power of two, applied as a mask that bounds the
-/// offset for the kernel's verifier.
+/// Exclusive upper bound of the data offsets in a small record; a power of two, applied as a mask that bounds
+/// the offset for the kernel's verifier.
 pub const SMALL_LIMIT: usize = 256;
 /// Exclusive upper bound of the data offsets in a large record; a power of two.
 pub const LARGE_LIMIT: usize = 2048;
@@ -195,8 +196,8 @@ pub const SMALL_BYTES: usize = SMALL_LIMIT + STEP_BYTES;
 /// Data bytes of a large record, for any list.
 pub const LARGE_BYTES: usize = LARGE_LIMIT + STEP_BYTES;
 
-/// One read of the target's memory, from the address in the data word at `base`, plus `add`, to offset `to` of the
-/// data.
+/// One read of the target's memory, from the address in the data word at `base`, plus `add`, to offset `to`
+/// of the data.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Step {

@@ -1,8 +1,8 @@
-//! Ancestors of a goroutine (its creator, that goroutine's creator, and so on): `g.ancestors`, which Go maintains with
-//! `GODEBUG=tracebackancestors=N`.
+//! Ancestors of a goroutine (its creator, that goroutine's creator, and so on): `g.ancestors`, which Go
+//! maintains with `GODEBUG=tracebackancestors=N`.
 //!
-//! `*[]ancestorInfo{pcs []uintptr; goid uint64; gopc uintptr}`, nearest first. The pcs are not followed: gopc already
-//! identifies the go statement that created each goroutine.
+//! `*[]ancestorInfo{pcs []uintptr; goid uint64; gopc uintptr}`, nearest first. The pcs are not followed: gopc
+//! already identifies the go statement that created each goroutine.
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go> (saveAncestors)
 
 use panicwatch_common::event::{ANCESTOR_BYTES, ANCESTORS, Head};
@@ -19,8 +19,8 @@ impl Hit {
     }
 }
 
-/// Copies the ancestors in the slice at `slice`. A global function, so that the verifier checks it once, separately
-/// from its callers.
+/// Copies the ancestors in the slice at `slice`. A global function, so that the verifier checks it once,
+/// separately from its callers.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn copy_ancestors(head: *mut Head, slice: u64) -> u64 {

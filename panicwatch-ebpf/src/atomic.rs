@@ -1,7 +1,7 @@
 //! Atomic operations: `core` has none for this target, but the instruction set does (Linux 5.12).
 //!
-//! A program can be preempted, or interrupted by another program, in the middle of anything that takes more than one
-//! instruction.
+//! A program can be preempted, or interrupted by another program, in the middle of anything that takes more
+//! than one instruction.
 
 use core::arch::asm;
 

@@ -16,8 +16,9 @@ use crate::{
     memory, read,
 };
 
-/// Largest stack that is copied whole, in bytes. Of a larger stack, only the two ends are copied, together this many
-/// bytes: [`memory::OUTER`] at the outermost end, the rest at the innermost. Crossed by `stack beyond what is copied`.
+/// Largest stack that is copied whole, in bytes. Of a larger stack, only the two ends are copied, together
+/// this many bytes: [`memory::OUTER`] at the outermost end, the rest at the innermost. Crossed by
+/// `stack beyond what is copied`.
 const WHOLE: u64 = 8 << 20;
 const INNER: u64 = WHOLE - memory::OUTER;
 
@@ -66,7 +67,8 @@ impl OpenPoint {
     pub(crate) fn finish_lean(mut self, panic_addr: u64, args: [u64; 6]) {
         let head = self.head();
         let point = self.0.as_mut_ptr();
-        // SAFETY: the reservation has the size of Point; the structs are left as they are and marked as unread.
+        // SAFETY: the reservation has the size of Point; the structs are left as they are and marked as
+        // unread.
         unsafe {
             (*point).args = args;
             (*point).panic_addr = panic_addr;
@@ -111,8 +113,8 @@ impl OpenPoint {
 pub(crate) struct OpenCapture(RingBufEntry<CaptureHead>);
 
 impl OpenCapture {
-    /// Reserves a capture and fills in the registers and the structs of goroutine `g`. With `g` 0, the capture is about
-    /// no goroutine, and m and p are those of the running thread.
+    /// Reserves a capture and fills in the registers and the structs of goroutine `g`. With `g` 0, the
+    /// capture is about no goroutine, and m and p are those of the running thread.
     #[inline(always)]
     pub(crate) fn new(hit: &Hit, kind: u32, g: u64) -> Option<OpenCapture> {
         let Some(mut entry) = EVENTS.reserve::<CaptureHead>(0) else {

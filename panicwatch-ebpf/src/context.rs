@@ -36,8 +36,8 @@ const PT_REGS: [usize; panicwatch_common::REGS] =
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 18, 19];
 
 impl Hit {
-    /// Returns `None` when the hit is not to be reported: the process is not watched, or the function's prologue will
-    /// run again.
+    /// Returns `None` when the hit is not to be reported: the process is not watched, or the function's
+    /// prologue will run again.
     #[inline(always)]
     pub(crate) fn new(ctx: &ProbeContext) -> Option<Hit> {
         // SAFETY: the context is this program's; the helper only reads it.
@@ -51,14 +51,14 @@ impl Hit {
             return None;
         };
         let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-        // Not an Option: the compiler may spill the payload of None, which is not set, and the verifier rejects that.
-        // SAFETY: the value is copied at once.
+        // Not an Option: the compiler may spill the payload of None, which is not set, and the verifier
+        // rejects that. SAFETY: the value is copied at once.
         let bound = unsafe { WATCHED.get(&tgid) }.map_or(row::ABSENT, |row| *row);
         match bound {
             row::ABSENT if binary.watch_all == 0 => return None,
             row::ABSENT | row::UNKNOWN => {}
-            // A file that is reached through two mounts of an image has the probes of both rows; the first row that
-            // was hit is the process's.
+            // A file that is reached through two mounts of an image has the probes of both rows; the first
+            // row that was hit is the process's.
             // https://github.com/torvalds/linux/blob/v6.12/kernel/trace/bpf_trace.c (d_real_inode)
             row if row != binary_index + 1 => return None,
             _ => {}
@@ -67,7 +67,8 @@ impl Hit {
             // SAFETY: the pointer is to this CPU's slot of a map value of this type.
             unsafe { *hits += 1 };
         }
-        // Store the row of this process. With `watch_all` this also adds the process, so that its exit is reported.
+        // Store the row of this process. With `watch_all` this also adds the process, so that its exit is
+        // reported.
         if bound != binary_index + 1 && !watch(tgid, binary_index + 1) {
             failed(Reason::WatchedFull);
             diagnostics::watched_full(binary_index as u64);
@@ -81,9 +82,9 @@ impl Hit {
 
     /// Fills in the fields of a head that are known immediately. `head` is in a ring reservation.
     ///
-    /// A program keeps everything that it needs between its steps in the reservation, not on its stack. The verifier
-    /// treats such memory as unknown, so all paths through one step converge before the next; with values on the stack,
-    /// the number of paths would multiply.
+    /// A program keeps everything that it needs between its steps in the reservation, not on its stack. The
+    /// verifier treats such memory as unknown, so all paths through one step converge before the next; with
+    /// values on the stack, the number of paths would multiply.
     #[inline(always)]
     pub(crate) fn begin(&self, head: *mut Head, kind: u32, len: usize) {
         let id = bpf_get_current_pid_tgid();
@@ -128,8 +129,8 @@ impl Hit {
         self.reg(reg::R14)
     }
 
-    /// Returns the goroutine of code that may run on g0 or gsignal: g.m.curg, which is g itself on a user stack; 0 when
-    /// there is none.
+    /// Returns the goroutine of code that may run on g0 or gsignal: g.m.curg, which is g itself on a user
+    /// stack; 0 when there is none.
     #[inline(always)]
     pub(crate) fn current_g(&self) -> u64 {
         let m = read::word(self.reg(reg::R14) + G_M).unwrap_or(0);
@@ -168,7 +169,8 @@ macro_rules! get {
 }
 pub(crate) use get;
 
-/// Offset of `runtime.g.m`: 48 in every release from 1.19 to 1.27 (user space rejects a binary where it differs).
+/// Offset of `runtime.g.m`: 48 in every release from 1.19 to 1.27 (user space rejects a binary where it
+/// differs).
 pub(crate) const G_M: u64 = 48;
 /// Offset of `runtime.g._panic`, the same in all these releases.
 pub(crate) const G_PANIC: u64 = 32;

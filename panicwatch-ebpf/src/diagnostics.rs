@@ -1,7 +1,7 @@
 //! Diagnostics of rare failures, for panicwatch's own log at level debug.
 //!
-//! The counters in `FAILURES` state how often something failed; a diagnostic also states where. The loader sets the
-//! level: below debug the verifier removes the calls, because the level is a constant to it.
+//! The counters in `FAILURES` state how often something failed; a diagnostic also states where. The loader
+//! sets the level: below debug the verifier removes the calls, because the level is a constant to it.
 
 use aya_ebpf::{
     EbpfContext,
@@ -33,7 +33,8 @@ fn is_due(reason: u32) -> bool {
     let Some(last) = DIAGNOSED.get_ptr_mut(reason) else { return false };
     // SAFETY: no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
-    // SAFETY: the pointer is to a map value of this type. Two CPUs may both find a diagnostic due: one line more.
+    // SAFETY: the pointer is to a map value of this type. Two CPUs may both find a diagnostic due: one line
+    // more.
     unsafe {
         if now - core::ptr::read_volatile(last) < INTERVAL_NS {
             return false;
@@ -43,8 +44,8 @@ fn is_due(reason: u32) -> bool {
     true
 }
 
-/// Defines a function per diagnostic, which logs it with its arguments and the current process and thread. Visible from
-/// outside the object, so that the verifier checks each once.
+/// Defines a function per diagnostic, which logs it with its arguments and the current process and thread.
+/// Visible from outside the object, so that the verifier checks each once.
 macro_rules! diagnostics { ($($(#[$doc:meta])* $name:ident ($($argument:ident),*), $log:ident, $reason:ident, $text:literal;)*) => { $(
     $(#[$doc])*
     #[inline(always)]

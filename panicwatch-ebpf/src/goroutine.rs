@@ -1,5 +1,5 @@
-//! Finds the goroutine that the current thread runs, and the one that ran last on it, from the thread's TLS; for
-//! records of the kernel's tracepoints.
+//! Finds the goroutine that the current thread runs, and the one that ran last on it, from the thread's TLS;
+//! for records of the kernel's tracepoints.
 
 use panicwatch_common::{
     binary::Binary,
@@ -14,8 +14,8 @@ use crate::{
     recorder::{task, word},
 };
 
-/// Returns the id of the goroutine that the current thread runs, 0 when it runs none (the Go scheduler, a signal
-/// handler outside a goroutine, C). `row` is the process's value in `WATCHED`.
+/// Returns the id of the goroutine that the current thread runs, 0 when it runs none (the Go scheduler, a
+/// signal handler outside a goroutine, C). `row` is the process's value in `WATCHED`.
 #[inline(always)]
 pub(crate) fn goid(row: u32) -> u64 {
     match holds(row) {
@@ -24,8 +24,8 @@ pub(crate) fn goid(row: u32) -> u64 {
     }
 }
 
-/// Like [`goid`], for a thread that leaves its CPU; also returns the bits to add to `extra` of its record. For a thread
-/// in the Go scheduler, the goroutine is the one that ran last on the thread.
+/// Like [`goid`], for a thread that leaves its CPU; also returns the bits to add to `extra` of its record.
+/// For a thread in the Go scheduler, the goroutine is the one that ran last on the thread.
 #[inline(always)]
 pub(crate) fn goid_or_last(row: u32) -> (u64, u32) {
     match holds(row) {
@@ -45,8 +45,8 @@ enum Holds {
     Unknown,
 }
 
-/// Reads the current g from the thread's TLS. Only goroutines have a goid; if the g is the thread's own (g0, gsignal),
-/// the goroutine is the curg of its m.
+/// Reads the current g from the thread's TLS. Only goroutines have a goid; if the g is the thread's own (g0,
+/// gsignal), the goroutine is the curg of its m.
 #[inline(always)]
 fn holds(row: u32) -> Holds {
     if row == 0 {
@@ -74,10 +74,10 @@ fn holds(row: u32) -> Holds {
 /// Distance from `gobuf.sp` to the end of `gobuf.g`, in words.
 const SP_PC_G: usize = 3;
 
-/// Returns the goroutine that ran last on a thread in the Go scheduler. A goroutine gives up its thread through mcall,
-/// which leaves the goroutine's g on top of g0's stack, in the slot for the argument of the function that it calls. On
-/// a new thread that word holds something else, which the check of `sched.g` detects: in a g, it points back to the g
-/// itself.
+/// Returns the goroutine that ran last on a thread in the Go scheduler. A goroutine gives up its thread
+/// through mcall, which leaves the goroutine's g on top of g0's stack, in the slot for the argument of the
+/// function that it calls. On a new thread that word holds something else, which the check of `sched.g`
+/// detects: in a g, it points back to the g itself.
 /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/asm_amd64.s> mcall
 #[inline(always)]
 fn ran_last(g0: u64, binary: &Binary) -> Option<(u64, u32)> {

@@ -1,5 +1,5 @@
-//! Counts the records that the event ring had no room for, by goroutine. Every record carries the number of records of
-//! its goroutine that were lost before it, which tells user space which incidents are incomplete.
+//! Counts the records that the event ring had no room for, by goroutine. Every record carries the number of
+//! records of its goroutine that were lost before it, which tells user space which incidents are incomplete.
 
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_get_current_pid_tgid};
 use panicwatch_common::{counted::Goroutine, event::flag};
@@ -50,8 +50,8 @@ fn increment(row: u32) {
     }
 }
 
-/// Counts a lost record about goroutine `goid` of the current process. Like [`lost_so_far`], this is a global function,
-/// so that the verifier checks it once, separately from its callers.
+/// Counts a lost record about goroutine `goid` of the current process. Like [`lost_so_far`], this is a global
+/// function, so that the verifier checks it once, separately from its callers.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn count_lost(goid: u64) -> u64 {
@@ -71,8 +71,8 @@ extern "C" fn count_lost(goid: u64) -> u64 {
     0
 }
 
-/// Returns the number of lost records about goroutine `goid` of the current process so far, plus those that could not
-/// be attributed to any goroutine.
+/// Returns the number of lost records about goroutine `goid` of the current process so far, plus those that
+/// could not be attributed to any goroutine.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn lost_so_far(goid: u64) -> u64 {

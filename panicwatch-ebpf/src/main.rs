@@ -1,11 +1,11 @@
 //! panicwatch's eBPF programs.
 //!
-//! One set of programs serves every Go version: what differs between binaries comes from the row of `BINARIES` that a
-//! probe's cookie names. The programs copy Go's structs and stacks undecoded, interpret almost nothing and leave every
-//! decision to user space.
+//! One set of programs serves every Go version: what differs between binaries comes from the row of
+//! `BINARIES` that a probe's cookie names. The programs copy Go's structs and stacks undecoded, interpret
+//! almost nothing and leave every decision to user space.
 //!
-//! For any other target this crate is an empty program with the standard library, so that clippy and rust-analyzer can
-//! check the whole workspace.
+//! For any other target this crate is an empty program with the standard library, so that clippy and
+//! rust-analyzer can check the whole workspace.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(
     target_arch = "bpf",

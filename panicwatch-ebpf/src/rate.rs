@@ -1,4 +1,5 @@
-//! Rate limit of captures: beyond it, a panic is only counted, and nothing about it is reported until it ends.
+//! Rate limit of captures: beyond it, a panic is only counted, and nothing about it is reported until it
+//! ends.
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
@@ -24,8 +25,8 @@ impl Hit {
         Goroutine { tgid: bpf_get_current_pid_tgid() >> 32, goid }
     }
 
-    /// Called at gopanic; counts the panic if it is beyond the rate limit, and reports whether it did. A panic that is
-    /// raised while another panic of its goroutine is in progress is treated like that one.
+    /// Called at gopanic; counts the panic if it is beyond the rate limit, and reports whether it did. A
+    /// panic that is raised while another panic of its goroutine is in progress is treated like that one.
     #[inline(always)]
     pub(crate) fn counted_only(&self) -> bool {
         let Some(config) = CONFIG.get(0) else { return false };
@@ -41,7 +42,8 @@ impl Hit {
             }
             return quiet;
         }
-        // SAFETY: the row is a map value. Two CPUs may both start a window, which only allows a few more captures.
+        // SAFETY: the row is a map value. Two CPUs may both start a window, which only allows a few more
+        // captures.
         unsafe {
             let now = bpf_ktime_get_ns();
             if now - (*rate).since_ns > WINDOW_NS {

@@ -1,5 +1,5 @@
-//! Bounded reads of the target's memory. A read never faults a page in: reading a page that is not resident is an
-//! error.
+//! Bounded reads of the target's memory. A read never faults a page in: reading a page that is not resident
+//! is an error.
 
 use aya_ebpf::helpers::{bpf_probe_read_user, generated};
 
@@ -10,8 +10,8 @@ pub(crate) fn word(addr: u64) -> Option<u64> {
     unsafe { bpf_probe_read_user(addr as *const u64) }.ok()
 }
 
-/// Reads the 64-bit word at `addr`; returns 0 if it cannot be read. A global function, so that a loop that follows
-/// pointers has one path through each step instead of two.
+/// Reads the 64-bit word at `addr`; returns 0 if it cannot be read. A global function, so that a loop that
+/// follows pointers has one path through each step instead of two.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn word_or_zero(addr: u64) -> u64 {
@@ -53,8 +53,8 @@ pub(crate) fn copy(dst: *mut u8, len: u32, addr: u64) -> bool {
     unsafe { generated::bpf_probe_read_user(dst.cast(), len, addr as *const _) == 0 }
 }
 
-/// Reports whether `word` could be a pointer in a 64-bit user process: above the first pages, which are never mapped,
-/// and below the canonical hole.
+/// Reports whether `word` could be a pointer in a 64-bit user process: above the first pages, which are never
+/// mapped, and below the canonical hole.
 #[inline(always)]
 pub(crate) fn plausible(word: u64) -> bool {
     word >= 0x1_0000 && word < 1 << 47

@@ -1,8 +1,8 @@
 //! Writes records into the flight recorder's rings: overwriting, one per CPU, without waking the reader. See
 //! `panicwatch_common::recorder`.
 //!
-//! A program can be interrupted on its CPU by another one that also writes (a sample in the middle of a wake-up), hence
-//! the atomic addition.
+//! A program can be interrupted on its CPU by another one that also writes (a sample in the middle of a
+//! wake-up), hence the atomic addition.
 
 use core::ptr;
 
@@ -60,9 +60,9 @@ impl Who {
     }
 }
 
-/// Runs the program of a tracepoint, which fires for every process of the machine. The run is counted under `kind`, and
-/// one run in [`TIMED_EVERY`](panicwatch_common::recorder::TIMED_EVERY) is timed, whether it records anything or not:
-/// runs for unwatched processes are part of the cost of recording.
+/// Runs the program of a tracepoint, which fires for every process of the machine. The run is counted under
+/// `kind`, and one run in [`TIMED_EVERY`](panicwatch_common::recorder::TIMED_EVERY) is timed, whether it
+/// records anything or not: runs for unwatched processes are part of the cost of recording.
 #[inline(always)]
 pub(crate) fn at_tracepoint(kind: u32, program: impl FnOnce()) -> i32 {
     let head = head();
@@ -80,8 +80,9 @@ pub(crate) fn at_tracepoint(kind: u32, program: impl FnOnce()) -> i32 {
     0
 }
 
-/// Like [`at_tracepoint`], for the scheduler's programs, whose runs for unwatched processes cost most; fully inlined.
-/// `program` receives this CPU's counters (null: there are none) and returns the process that the run was about, or 0.
+/// Like [`at_tracepoint`], for the scheduler's programs, whose runs for unwatched processes cost most; fully
+/// inlined. `program` receives this CPU's counters (null: there are none) and returns the process that the
+/// run was about, or 0.
 #[inline(always)]
 pub(crate) fn with_head(kind: u32, program: impl FnOnce(*mut Head) -> u32) -> i32 {
     let counters = head().map_or(0, |head| head as u64);
@@ -97,8 +98,9 @@ pub(crate) fn with_head(kind: u32, program: impl FnOnce(*mut Head) -> u32) -> i3
     0
 }
 
-/// Returns `number` and hides its origin from the compiler. Otherwise the compiler duplicates the code that follows,
-/// for timed runs and for CPUs without counters, and calls the program from every copy instead of inlining it.
+/// Returns `number` and hides its origin from the compiler. Otherwise the compiler duplicates the code that
+/// follows, for timed runs and for CPUs without counters, and calls the program from every copy instead of
+/// inlining it.
 #[inline(always)]
 fn opaque(number: u64) -> u64 {
     let mut number = number;
@@ -107,8 +109,8 @@ fn opaque(number: u64) -> u64 {
     number
 }
 
-/// Returns the payer of this run: the process in whose context it runs. An idle CPU runs no process; there, a run
-/// delays the process `about`, which is about to run.
+/// Returns the payer of this run: the process in whose context it runs. An idle CPU runs no process; there, a
+/// run delays the process `about`, which is about to run.
 #[inline(always)]
 pub(crate) fn payer(about: u32) -> usize {
     let current = (bpf_get_current_pid_tgid() >> 32) as u32;
@@ -169,7 +171,8 @@ pub(crate) fn no_ring(config: &Config) {
 
 #[inline(always)]
 fn write(slot: *mut Slot, n: u64, kind: u32, who: Who, extra: u32, args: [u64; 3]) {
-    // SAFETY: the slot is a map value of this type; the order of the volatile writes is what the reader relies on.
+    // SAFETY: the slot is a map value of this type; the order of the volatile writes is what the reader
+    // relies on.
     unsafe {
         ptr::write_volatile(&raw mut (*slot).seq, 0);
         ptr::write_volatile(&raw mut (*slot).time_ns, who.time_ns);
@@ -192,8 +195,8 @@ pub(crate) fn count(head: *mut Head, kind: u32) -> u64 {
     add(unsafe { &raw mut (*head).hits }, kind, 1)
 }
 
-/// Adds `n` to one entry of a head's table; returns the previous value. Not atomic: an addition that interrupts another
-/// one may be lost, which is acceptable for an estimate.
+/// Adds `n` to one entry of a head's table; returns the previous value. Not atomic: an addition that
+/// interrupts another one may be lost, which is acceptable for an estimate.
 #[inline(always)]
 fn add(table: *mut [u64; KINDS as usize], kind: u32, n: u64) -> u64 {
     // SAFETY: the table is in a map value, and the mask keeps the index in it.

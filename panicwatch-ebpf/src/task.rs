@@ -1,9 +1,9 @@
 //! Reads fields of the tasks that the scheduler's tracepoints pass.
 //!
-//! At a BTF tracepoint, a task is a pointer that the verifier knows, and reading a field is a single load instruction;
-//! the verifier requires constant offsets, which [`TASK`] provides. At a raw tracepoint, a task is a number, and
-//! reading a field takes a helper call. Both kinds of tracepoint pass the same arguments, so they share one program
-//! body.
+//! At a BTF tracepoint, a task is a pointer that the verifier knows, and reading a field is a single load
+//! instruction; the verifier requires constant offsets, which [`TASK`] provides. At a raw tracepoint, a task
+//! is a number, and reading a field takes a helper call. Both kinds of tracepoint pass the same arguments, so
+//! they share one program body.
 
 use core::{ffi::c_void, ptr};
 
@@ -14,15 +14,16 @@ use panicwatch_common::{
 
 use crate::recorder::{word, word32};
 
-/// Field offsets. The loader sets them, and the data is read-only from then on, so the verifier treats them as
-/// constants.
+/// Field offsets. The loader sets them, and the data is read-only from then on, so the verifier treats them
+/// as constants.
 // SAFETY: the name is unique.
 #[unsafe(no_mangle)]
 static TASK: TaskLayout = TaskLayout { pid: 0, tgid: 0, comm: 0, state: 0, switch_has_state: 0 };
 
 macro_rules! layout {
     ($field:ident) => {
-        // SAFETY: a field of a static; the read is volatile so that the compiler does not use the initializer above.
+        // SAFETY: a field of a static; the read is volatile so that the compiler does not use the initializer
+        // above.
         unsafe { ptr::read_volatile(&raw const TASK.$field) }
     };
 }
@@ -66,7 +67,8 @@ impl Reads for Helper {
     }
 }
 
-/// Returns argument `n` of the tracepoint whose context is at `ctx`; both kinds of tracepoint pass an array of words.
+/// Returns argument `n` of the tracepoint whose context is at `ctx`; both kinds of tracepoint pass an array
+/// of words.
 #[inline(always)]
 pub(crate) fn arg(ctx: *mut c_void, n: usize) -> u64 {
     // SAFETY: the verifier proves that the tracepoint has this argument.
@@ -85,8 +87,8 @@ pub(crate) fn tid<R: Reads>(task: u64) -> u32 {
     R::word32(task + layout!(pid) as u64)
 }
 
-/// Returns the arguments of a record that describe the other task: its thread and process, and its name in two words.
-/// All are zero for the idle task.
+/// Returns the arguments of a record that describe the other task: its thread and process, and its name in
+/// two words. All are zero for the idle task.
 #[inline(always)]
 pub(crate) fn other<R: Reads>(task: u64, tid: u32, tgid: u32) -> [u64; 3] {
     if tid == 0 {

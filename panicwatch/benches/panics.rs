@@ -1,8 +1,9 @@
-//! Measures what a recovered panic costs with panicwatch, and what its probes cost with no eBPF program behind them.
+//! Measures what a recovered panic costs with panicwatch, and what its probes cost with no eBPF program
+//! behind them.
 //!
-//! Run by `cargo xtask bench panics`. Panics are measured in bursts of a hundred with a pause between them, so that no
-//! event is lost to a full ring. The ways to watch alternate within each round; trust only the differences within one
-//! run.
+//! Run by `cargo xtask bench panics`. Panics are measured in bursts of a hundred with a pause between them,
+//! so that no event is lost to a full ring. The ways to watch alternate within each round; trust only the
+//! differences within one run.
 
 #![expect(clippy::print_stdout, reason = "its figures are what a benchmark is for")]
 

@@ -1,11 +1,11 @@
 //! Measures what recording costs a program that does not panic: at every level, and for each source alone.
 //!
-//! Run by `cargo xtask bench recorder`. Each run with panicwatch is compared only with the two runs without it before
-//! and after; the program prints the median of these ratios, their quartiles, and the uncertainty of the median.
-//! `turns` measures more precisely what a server pays for each source. `unwatched` measures what unwatched processes
-//! pay, and `neighbours` shows how complete incidents are when such processes run.
-//! `--rounds N` sets the number of rounds, a word selects the loads whose name contains it, and `--only WORD` selects
-//! the ways to watch whose name contains the word.
+//! Run by `cargo xtask bench recorder`. Each run with panicwatch is compared only with the two runs without
+//! it before and after; the program prints the median of these ratios, their quartiles, and the uncertainty
+//! of the median. `turns` measures more precisely what a server pays for each source. `unwatched` measures
+//! what unwatched processes pay, and `neighbours` shows how complete incidents are when such processes run.
+//! `--rounds N` sets the number of rounds, a word selects the loads whose name contains it, and `--only WORD`
+//! selects the ways to watch whose name contains the word.
 
 #![expect(clippy::print_stdout, reason = "its figures are what a benchmark is for")]
 

@@ -1,8 +1,8 @@
-//! Measures what reading a binary costs (opening it, planning its probes, symbolizing addresses), compared with the
-//! usual tools.
+//! Measures what reading a binary costs (opening it, planning its probes, symbolizing addresses), compared
+//! with the usual tools.
 //!
-//! Run by `cargo xtask bench`. Everything compared is measured alternately in one run: trust the ratios. Whether the
-//! answers are right is checked in tests/symbolize.rs; this benchmark only counts them.
+//! Run by `cargo xtask bench`. Everything compared is measured alternately in one run: trust the ratios.
+//! Whether the answers are right is checked in tests/symbolize.rs; this benchmark only counts them.
 
 #![expect(clippy::print_stdout, reason = "its figures are what a benchmark is for")]
 
@@ -141,7 +141,8 @@ fn timed(command: &mut Command, list: &Path) -> Duration {
     began.elapsed()
 }
 
-/// Measures resolving in the same process: function, file and line of every frame; ours also formats the text.
+/// Measures resolving in the same process: function, file and line of every frame; ours also formats the
+/// text.
 fn library(path: &Path) {
     let bin = panicwatch::gobin::open(path).expect("a Go program");
     let pcs = addresses(&bin);

@@ -1,9 +1,9 @@
 //! Measures what tracing costs the traced program per call, compared with an empty eBPF program at the same
 //! instruction, bpftrace and delve.
 //!
-//! Run by `cargo xtask bench trace`, as root. The traced program itself measures its calls; everything is measured
-//! alternately in one run, as CPU time of the program (delve, which stops the program, as wall-clock time): trust the
-//! ratios. The word `entry` limits the run to the entry probe and the empty program.
+//! Run by `cargo xtask bench trace`, as root. The traced program itself measures its calls; everything is
+//! measured alternately in one run, as CPU time of the program (delve, which stops the program, as wall-clock
+//! time): trust the ratios. The word `entry` limits the run to the entry probe and the empty program.
 
 #![expect(clippy::print_stdout, reason = "its figures are what a benchmark is for")]
 
@@ -84,8 +84,8 @@ struct Told {
     cpu: f64,
 }
 
-/// Runs a command with the number of calls as its last argument and parses the program's output: "1000 calls 5000 ns,
-/// 4000 ns of CPU" → nanoseconds per call.
+/// Runs a command with the number of calls as its last argument and parses the program's output: "1000 calls
+/// 5000 ns, 4000 ns of CPU" → nanoseconds per call.
 fn told(command: &mut Command, calls: u32) -> Result<Told, String> {
     said(command.arg(calls.to_string()), calls)
 }

@@ -1,5 +1,5 @@
-//! Prints the fingerprint of incidents read from JSON files, and the basis it is computed from: `cargo run --example
-//! fingerprint -- FILE…`
+//! Prints the fingerprint of incidents read from JSON files, and the basis it is computed from:
+//! `cargo run --example fingerprint -- FILE…`
 
 use std::io::Write as _;
 

@@ -1,5 +1,5 @@
-//! Prints the terminal report of incidents read from JSON files: `cargo run --example report -- [--color] [--width N]
-//! [--full] FILE…`
+//! Prints the terminal report of incidents read from JSON files:
+//! `cargo run --example report -- [--color] [--width N] [--full] FILE…`
 
 use std::io::Write as _;
 

@@ -1,9 +1,10 @@
 //! Parses the container and pod of a process from its cgroup path. Pure: works on text.
 //!
-//! Container runtimes name the cgroup after the container's ID, and the kubelet names the parent cgroup after the pod's
-//! UID:
+//! Container runtimes name the cgroup after the container's ID, and the kubelet names the parent cgroup after
+//! the pod's UID:
 //! <https://github.com/opencontainers/runc/blob/v1.1.12/docs/systemd.md>,
-//! <https://github.com/kubernetes/kubernetes/blob/v1.30.0/pkg/kubelet/cm/cgroup_manager_linux.go> (ToSystemd).
+//! <https://github.com/kubernetes/kubernetes/blob/v1.30.0/pkg/kubelet/cm/cgroup_manager_linux.go>
+//! (ToSystemd).
 
 use std::collections::BTreeMap;
 
@@ -48,15 +49,15 @@ pub struct Pod {
 #[serde(transparent)]
 pub struct Labels(pub BTreeMap<String, String>);
 
-/// Most labels kept per container or pod, and most bytes of a key or value. Kubernetes' own have at most 317 and 63
-/// bytes, docker's can be of any length.
+/// Most labels kept per container or pod, and most bytes of a key or value. Kubernetes' own have at most 317
+/// and 63 bytes, docker's can be of any length.
 /// <https://github.com/kubernetes/kubernetes/blob/v1.30.0/staging/src/k8s.io/apimachinery/pkg/util/validation/validation.go>
 const MAX_LABELS: usize = 64;
 const MAX_LABEL: usize = 1 << 10;
 
 impl Labels {
-    /// Keeps the labels that are not too large. Drops those that the kubelet adds to identify pod and container, which
-    /// are known from elsewhere.
+    /// Keeps the labels that are not too large. Drops those that the kubelet adds to identify pod and
+    /// container, which are known from elsewhere.
     pub fn kept(labels: impl IntoIterator<Item = (String, String)>) -> Labels {
         let labels = labels.into_iter().filter(|(key, value)| {
             !key.starts_with("io.kubernetes.") && key.len() <= MAX_LABEL && value.len() <= MAX_LABEL
@@ -161,8 +162,8 @@ fn pod(path: &str) -> Option<Pod> {
     })
 }
 
-/// Parses the name of a symlink in /var/log/containers, `POD_NAMESPACE_CONTAINER-ID.log`, for the container `id`.
-/// Returns the pod's name, its namespace and the container's name.
+/// Parses the name of a symlink in /var/log/containers, `POD_NAMESPACE_CONTAINER-ID.log`, for the container
+/// `id`. Returns the pod's name, its namespace and the container's name.
 /// <https://github.com/kubernetes/kubernetes/blob/v1.30.0/pkg/kubelet/kuberuntime/legacy.go>
 pub fn log_name(file: &str, id: &str) -> Option<(String, String, String)> {
     let rest = file.strip_suffix(".log")?.strip_suffix(id)?.strip_suffix('-')?;

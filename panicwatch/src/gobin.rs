@@ -17,8 +17,8 @@ pub fn map(path: &Path) -> Result<SharedBytes, Error> {
         return Err(io(std::io::Error::other(what)));
     }
     let file = std::fs::File::open(path).map_err(io)?;
-    // SAFETY: the mapping is private and read-only; a file someone truncates while it is mapped raises SIGBUS,
-    // which the kernel prevents for running programs (ETXTBSY on writing).
+    // SAFETY: the mapping is private and read-only; a file someone truncates while it is mapped raises
+    // SIGBUS, which the kernel prevents for running programs (ETXTBSY on writing).
     let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
     Ok(Arc::new(map))
 }

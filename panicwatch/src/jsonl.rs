@@ -1,9 +1,9 @@
-//! Exports incidents as JSON lines: each incident is written exactly once and as a whole line, even if the daemon is
-//! killed.
+//! Exports incidents as JSON lines: each incident is written exactly once and as a whole line, even if the
+//! daemon is killed.
 //!
-//! The file itself records what was written: on opening, a torn last line is cut off and the IDs of the last lines are
-//! remembered, so that an incident that the store still lists as unsent is not written again. This module does not
-//! depend on how incidents are made.
+//! The file itself records what was written: on opening, a torn last line is cut off and the IDs of the last
+//! lines are remembered, so that an incident that the store still lists as unsent is not written again. This
+//! module does not depend on how incidents are made.
 
 use std::{
     collections::VecDeque,
@@ -25,7 +25,8 @@ use crate::{
     store::{self, Outbox, risen},
 };
 
-/// Incidents written at once. A daemon that is killed may have written this many without marking them as sent.
+/// Incidents written at once. A daemon that is killed may have written this many without marking them as
+/// sent.
 const BATCH: usize = 32;
 /// IDs to remember: more than a batch, because the end of a batch may be in the previous file.
 const KNOWN: usize = 8 * BATCH;
@@ -92,8 +93,9 @@ impl JsonLines {
         self.known.drain(..over);
     }
 
-    /// Writes `incidents`, as many as belong into one file, syncs them to disk, and returns how many it handled. The
-    /// caller must mark them as sent before it writes more, because the next call may rotate the file.
+    /// Writes `incidents`, as many as belong into one file, syncs them to disk, and returns how many it
+    /// handled. The caller must mark them as sent before it writes more, because the next call may rotate the
+    /// file.
     ///
     /// # Errors
     /// When the disk is full or broken. No partial line remains in the file.

@@ -1,4 +1,5 @@
-//! Symbolizing what comes from files: addresses on standard input, a vmlinux, source files. How is [`panicwatch_core::symbolize`]'s.
+//! Symbolizing what comes from files: addresses on standard input, a vmlinux, source files. How is
+//! [`panicwatch_core::symbolize`]'s.
 
 pub mod input;
 pub mod sources;

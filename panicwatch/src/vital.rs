@@ -1,9 +1,10 @@
-//! Abort-on-panic threads: threads without which the rest of panicwatch is useless or harmful. If one panics, the
-//! process aborts.
+//! Abort-on-panic threads: threads without which the rest of panicwatch is useless or harmful. If one panics,
+//! the process aborts.
 //!
-//! The helper process then detaches the probes, the kernel allows every held exec, and the service manager (systemd, a
-//! kubelet) restarts panicwatch; the incident files in the store are safe. If the process continued without its ring
-//! reader, or without the thread that answers held execs, none of this would happen.
+//! The helper process then detaches the probes, the kernel allows every held exec, and the service manager
+//! (systemd, a kubelet) restarts panicwatch; the incident files in the store are safe. If the process
+//! continued without its ring reader, or without the thread that answers held execs, none of this would
+//! happen.
 
 use std::{
     io, panic,
@@ -26,12 +27,13 @@ pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<Join
     })
 }
 
-/// Timer slack of periodic threads without deadlines, nanoseconds: longer than one tick of a kernel with HZ=250.
+/// Timer slack of periodic threads without deadlines, nanoseconds: longer than one tick of a kernel with
+/// HZ=250.
 const SLACK_NS: libc::c_ulong = 5_000_000;
 
-/// Lets the kernel delay timers of the calling thread by up to 5 ms, for threads that wake up periodically: their
-/// timers then expire with the scheduler tick instead of interrupting a busy CPU once more. Not for threads that start
-/// programs: child processes inherit the slack.
+/// Lets the kernel delay timers of the calling thread by up to 5 ms, for threads that wake up periodically:
+/// their timers then expire with the scheduler tick instead of interrupting a busy CPU once more. Not for
+/// threads that start programs: child processes inherit the slack.
 /// <https://man7.org/linux/man-pages/man2/PR_SET_TIMERSLACK.2const.html>
 pub fn in_no_hurry() {
     // SAFETY: prctl takes a number here, no pointer; if it fails, timers stay exact.

@@ -1,5 +1,5 @@
-//! Code shared by all HTTP clients of panicwatch: trusted certificate authorities, headers, and the handling of
-//! responses. This module does not depend on the contents of requests.
+//! Code shared by all HTTP clients of panicwatch: trusted certificate authorities, headers, and the handling
+//! of responses. This module does not depend on the contents of requests.
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
@@ -38,8 +38,9 @@ pub fn install_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// Returns a builder of a client for `url` that trusts the authorities in `ca_file`, or the system's if that is empty.
-/// The client follows no redirects: the data and tokens it sends are for the configured server alone.
+/// Returns a builder of a client for `url` that trusts the authorities in `ca_file`, or the system's if that
+/// is empty. The client follows no redirects: the data and tokens it sends are for the configured server
+/// alone.
 ///
 /// # Errors
 /// When `ca_file` cannot be read or has no certificate.
@@ -135,8 +136,8 @@ pub async fn beginning(mut answer: Response, max: usize) -> Result<(Vec<u8>, boo
     Ok((bytes, false))
 }
 
-/// Formats an error with all its causes: the outer ones alone are as vague as "transport error". Leaves out the URL of
-/// a request, which may contain a secret.
+/// Formats an error with all its causes: the outer ones alone are as vague as "transport error". Leaves out
+/// the URL of a request, which may contain a secret.
 pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = match error.downcast_ref::<reqwest::Error>() {
         Some(error) if error.is_timeout() => "it took too long".to_owned(),

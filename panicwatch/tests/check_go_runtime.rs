@@ -1,6 +1,6 @@
-//! Checks panicwatch's assumptions about the Go runtime against the runtimes themselves: every offset of the layout
-//! table against the debug information of a program built with that release, wait reasons and FuncIDs against its
-//! source.
+//! Checks panicwatch's assumptions about the Go runtime against the runtimes themselves: every offset of the
+//! layout table against the debug information of a program built with that release, wait reasons and FuncIDs
+//! against its source.
 
 mod support;
 
@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Instant};
 
 use panicwatch::gobin::{FuncIds, GoBinary, GoVersion, LayoutSource, RuntimeLayout, SharedBytes, dwarf};
 
-/// Returns the names of the `const` block whose first line contains `first`, in order, each with the text of its `//`
-/// comment.
+/// Returns the names of the `const` block whose first line contains `first`, in order, each with the text of
+/// its `//` comment.
 fn constants(source: &str, first: &str) -> Vec<(String, String)> {
     source
         .lines()
@@ -164,8 +164,8 @@ fn a_release_without_a_row_is_read_by_its_debug_information() {
     };
     let exe = dir.path().join("program");
     let raised = format!("go1.{}", toolchain.minor() + 1);
-    // The linker records the release in one place; it is overwritten by the next release, in a string of the same
-    // length.
+    // The linker records the release in one place; it is overwritten by the next release, in a string of the
+    // same length.
     let next = |bytes: &[u8]| {
         let mut bytes = bytes.to_vec();
         let old = format!("go{}", toolchain.release);

@@ -1,4 +1,5 @@
-//! `panicwatch daemon --check` reports what would keep a daemon from starting, before a running one is stopped.
+//! `panicwatch daemon --check` reports what would keep a daemon from starting, before a running one is
+//! stopped.
 
 use std::{fs, process::Command};
 
@@ -26,8 +27,8 @@ fn a_sound_configuration_is_in_order() {
     assert!(check(&sample.expect("the sample")).is_ok());
 }
 
-/// All problems are reported at once, sorted by line: keys, values, and files and commands that are missing on this
-/// machine.
+/// All problems are reported at once, sorted by line: keys, values, and files and commands that are missing
+/// on this machine.
 #[test]
 fn all_problems_at_once_with_their_lines() {
     let configuration = "[store]\npath = \"/dev/null/store\"\n[jsonl]\npath = \"/no/folder/lines\"\nkeep = \"x\"\n\

@@ -6,8 +6,8 @@ use panicwatch::{
 };
 use serde_json::Value;
 
-/// Parses a document and serializes it again: the result must be equal, so no field is unknown to the types, misspelt
-/// or of another type.
+/// Parses a document and serializes it again: the result must be equal, so no field is unknown to the types,
+/// misspelt or of another type.
 fn check(name: &str, text: &str) {
     let document: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{name}: {e}"));
     let incident: Incident = serde_json::from_str(text).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -39,7 +39,8 @@ fn the_example_in_the_manual() {
     check("docs/incident.md", examples[0]);
 }
 
-/// Documents of versions that did not record the host are read and written unchanged; documents with a host keep it.
+/// Documents of versions that did not record the host are read and written unchanged; documents with a host
+/// keep it.
 #[test]
 fn the_host_is_optional() {
     let old = include_str!("incidents/recovered.json");

@@ -1,5 +1,5 @@
-//! The store's disk is full: metrics, hooks, and JSON lines on another disk keep working, and the store catches up
-//! later.
+//! The store's disk is full: metrics, hooks, and JSON lines on another disk keep working, and the store
+//! catches up later.
 
 #[path = "store/made.rs"]
 mod made;
@@ -43,7 +43,8 @@ struct Bench {
     stop: watch::Sender<bool>,
     reopen: watch::Sender<u64>,
     exporters: Option<thread::JoinHandle<()>>,
-    /// Number of the first incident not delivered before the disk was full, and of the first incident not stored.
+    /// Number of the first incident not delivered before the disk was full, and of the first incident not
+    /// stored.
     first: u64,
     stored: u64,
 }

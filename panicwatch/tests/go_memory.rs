@@ -1,5 +1,5 @@
-//! Data other than values that is read from a live program's memory: labels, the package being initialized, and
-//! pending deferred calls.
+//! Data other than values that is read from a live program's memory: labels, the package being initialized,
+//! and pending deferred calls.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! Every kind of panic value in every Go release: decoded from the memory of a waiting process, then compared with
-//! what that process prints when it panics.
+//! Every kind of panic value in every Go release: decoded from the memory of a waiting process, then compared
+//! with what that process prints when it panics.
 
 mod support;
 
@@ -42,7 +42,8 @@ impl Memory for Captured<'_> {
     }
 }
 
-/// Returns the read-only mappings of the program's file, and the load bias: run-time address minus link-time address.
+/// Returns the read-only mappings of the program's file, and the load bias: run-time address minus link-time
+/// address.
 fn mappings(pid: u32, exe: &Path, binary: &GoBinary) -> (Vec<Range<u64>>, u64) {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("maps read");
     let own = maps.lines().filter(|line| line.ends_with(exe.to_str().expect("UTF-8")));

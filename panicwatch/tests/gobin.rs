@@ -1,4 +1,5 @@
-//! The decoder, compared with the runtime's own answers, for every installed Go release and several build modes.
+//! The decoder, compared with the runtime's own answers, for every installed Go release and several build
+//! modes.
 
 mod support;
 

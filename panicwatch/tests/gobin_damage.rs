@@ -1,7 +1,7 @@
 //! Damaged and truncated binaries: an error or an answer, never a panic, a hang or a large allocation.
 //!
-//! Tests many prefixes and many flipped bits of real programs; damage that only a search finds is left to the targets
-//! of `panicwatch/fuzz`.
+//! Tests many prefixes and many flipped bits of real programs; damage that only a search finds is left to the
+//! targets of `panicwatch/fuzz`.
 
 #[path = "support/alloc.rs"]
 mod alloc;
@@ -32,8 +32,8 @@ const MODES: [(&str, &[&str]); 3] = [
     ("external pie", &["-buildmode=pie", "-ldflags=-linkmode=external -checklinkname=0"]),
 ];
 
-/// Bound of the memory for reading headers and tables, whatever they claim; three decoded tables of one function are
-/// the largest part.
+/// Bound of the memory for reading headers and tables, whatever they claim; three decoded tables of one
+/// function are the largest part.
 const MAX_TABLES: usize = 24 << 20;
 /// Bound of the memory with values, stacks and debug information.
 const MAX_ALL: usize = 64 << 20;
@@ -152,7 +152,8 @@ struct Region {
     step: usize,
 }
 
-/// Returns the regions where damage matters. In small tables every bit is flipped, in the others some hundred bits.
+/// Returns the regions where damage matters. In small tables every bit is flipped, in the others some hundred
+/// bits.
 fn regions(program: &Program) -> Vec<Region> {
     let bin = GoBinary::parse(Arc::new(program.bytes.clone())).expect("undamaged");
     let size = program.bytes.len();

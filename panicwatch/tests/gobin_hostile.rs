@@ -17,8 +17,8 @@ use panicwatch::gobin::{
 #[global_allocator]
 static ALLOCATOR: alloc::Counting = alloc::Counting;
 
-/// DW_TAG_compile_unit with children (1), DW_TAG_structure_type without (2), with a name from .debug_str (3), with
-/// children and an inline name (4), DW_TAG_member with name and offset (5).
+/// DW_TAG_compile_unit with children (1), DW_TAG_structure_type without (2), with a name from .debug_str (3),
+/// with children and an inline name (4), DW_TAG_member with name and offset (5).
 const ABBREVIATIONS: &[u8] = &[
     1, 0x11, 1, 0, 0, 2, 0x13, 0, 0, 0, 3, 0x13, 0, 0x03, 0x0e, 0, 0, 4, 0x13, 1, 0x03, 0x08, 0, 0, 5, 0x0d,
     0, 0x03, 0x08, 0x38, 0x0b, 0, 0, 0,
@@ -36,8 +36,8 @@ fn wanted() -> Vec<Wanted> {
     vec![Wanted { names: vec!["runtime.g"], paths: vec!["goid", "m"] }]
 }
 
-/// Searches for a struct in a file with these sections; returns the number of fields found and the peak of the
-/// allocated memory.
+/// Searches for a struct in a file with these sections; returns the number of fields found and the peak of
+/// the allocated memory.
 fn look(info: (u64, &[u8]), abbrev: &[u8], str: &[u8]) -> (Result<usize, DwarfError>, usize) {
     let sections = [(".debug_info", info.0, info.1), (".debug_abbrev", 0, abbrev), (".debug_str", 0, str)];
     let file = elf_file::build(&[], &sections);
@@ -78,8 +78,8 @@ fn compression_without_a_bound_is_refused() {
 
 #[test]
 fn entries_that_cost_more_than_they_are_long() {
-    // Five thousand attributes without bytes (DW_FORM_flag_present) make billions of attributes out of a unit of a
-    // megabyte.
+    // Five thousand attributes without bytes (DW_FORM_flag_present) make billions of attributes out of a unit
+    // of a megabyte.
     let mut abbrev = vec![1, 0x11, 1, 0, 0, 2, 0x34, 0];
     abbrev.extend([0x3f, 0x19].repeat(5000));
     abbrev.extend([0, 0, 0]);
@@ -92,7 +92,8 @@ fn entries_that_cost_more_than_they_are_long() {
 
 #[test]
 fn units_that_share_no_abbreviations() {
-    // Thousands of abbreviations, and two hundred thousand units that start reading them at different offsets.
+    // Thousands of abbreviations, and two hundred thousand units that start reading them at different
+    // offsets.
     let mut abbrev = Vec::new();
     let mut starts = Vec::new();
     for code in 0x80..0x80 + 2500u32 {

@@ -1,4 +1,5 @@
-//! Helper processes of the panicwatch command: which files they hold, which signals they ignore, when they end.
+//! Helper processes of the panicwatch command: which files they hold, which signals they ignore, when they
+//! end.
 
 use std::{
     fs,

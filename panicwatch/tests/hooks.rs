@@ -1,4 +1,5 @@
-//! Hooks: commands and webhooks that are called for the selected incidents until a call succeeds or is given up.
+//! Hooks: commands and webhooks that are called for the selected incidents until a call succeeds or is given
+//! up.
 
 #[path = "tls/front.rs"]
 mod front;

@@ -1,5 +1,5 @@
-//! Access control of the HTTP server, its transports, and its limits: no client can block the others. The store is a
-//! real one.
+//! Access control of the HTTP server, its transports, and its limits: no client can block the others. The
+//! store is a real one.
 
 #[path = "tls/front.rs"]
 #[expect(dead_code, reason = "the server here speaks TLS itself")]
@@ -258,8 +258,8 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 impl Served {
-    /// Checks that health and metrics requests are answered, each on a connection of its own, while other clients hold
-    /// connections.
+    /// Checks that health and metrics requests are answered, each on a connection of its own, while other
+    /// clients hold connections.
     fn assert_healthy(&self) {
         for path in ["/healthz", "/readyz", "/metrics"] {
             let stream = TcpStream::connect(self.address).expect("it listens");
@@ -389,8 +389,9 @@ fn tls() {
     assert!(!String::from_utf8_lossy(&bytes).contains("incidents"), "{bytes:?}");
 }
 
-/// IDs are in the order of the raises, and incidents are stored when they end: one with a lower ID than those replayed from
-/// the store may come later, and a reader that reconnected receives it. What was replayed is not sent twice.
+/// IDs are in the order of the raises, and incidents are stored when they end: one with a lower ID than those
+/// replayed from the store may come later, and a reader that reconnected receives it. What was replayed is
+/// not sent twice.
 #[test]
 fn a_reader_that_reconnects_misses_no_incident_that_began_earlier() {
     let served = serve(|_, _| {});

@@ -1,4 +1,5 @@
-//! Compares the imports that `init-trace` infers from code with `go list`: every inferred import must be real.
+//! Compares the imports that `init-trace` infers from code with `go list`: every inferred import must be
+//! real.
 
 mod support;
 
@@ -68,7 +69,8 @@ fn inferred_imports_are_true_ones() {
             let (found, real) = (inferred(&program), listed(&toolchain.go, package));
             let wrong: Vec<_> = found.difference(&real).collect();
             assert!(wrong.is_empty(), "go{} {package}: not imports: {wrong:?}", toolchain.release);
-            // More than half of all imports show in the code; far fewer would mean that some kind is not found.
+            // More than half of all imports show in the code; far fewer would mean that some kind is not
+            // found.
             assert!(
                 found.len() * 2 > real.len(),
                 "go{} {package}: {} of {}",

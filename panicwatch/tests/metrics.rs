@@ -82,8 +82,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Returns a program of Debian's prometheus package, unpacked by setup or installed; otherwise prints a skip and
-/// returns `None`.
+/// Returns a program of Debian's prometheus package, unpacked by setup or installed; otherwise prints a skip
+/// and returns `None`.
 #[expect(clippy::print_stdout, reason = "a skip is said aloud")]
 fn prometheus(program: &str) -> Option<PathBuf> {
     let home = std::env::var_os("PANICWATCH_HOME").map(PathBuf::from);

@@ -1,5 +1,5 @@
-//! The terminal report, compared with complete expected texts; `UPDATE_EXPECT=1 cargo test --test report` rewrites
-//! them. tests/incidents/ contains the documents, modelled on real output of Go 1.24.
+//! The terminal report, compared with complete expected texts; `UPDATE_EXPECT=1 cargo test --test report`
+//! rewrites them. tests/incidents/ contains the documents, modelled on real output of Go 1.24.
 
 use expect_test::{expect, expect_file};
 use panicwatch::{

@@ -1,5 +1,5 @@
-//! `panicwatch show` as users run it: every format of a stored incident, byte for byte; and documents that are
-//! damaged, foreign or hostile. `UPDATE_EXPECT=1 cargo test --test show` rewrites the renderings.
+//! `panicwatch show` as users run it: every format of a stored incident, byte for byte; and documents that
+//! are damaged, foreign or hostile. `UPDATE_EXPECT=1 cargo test --test show` rewrites the renderings.
 
 use std::{
     io::Write as _,

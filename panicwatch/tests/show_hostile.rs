@@ -1,5 +1,5 @@
-//! Stored documents changed in thousands of ways: each is rejected or rendered in every format, without a panic,
-//! within bounds, and without a byte that controls a terminal.
+//! Stored documents changed in thousands of ways: each is rejected or rendered in every format, without a
+//! panic, within bounds, and without a byte that controls a terminal.
 
 use panicwatch::{
     escape,

@@ -1,7 +1,7 @@
 //! Addresses of real binaries, compared with Go's own tools: `go tool addr2line` and `go tool objdump`.
 //!
-//! Inlined frames are tested in `gobin`, against the runtime's own answers; this test covers sizes and shapes of
-//! binaries: Go's own tools of every release, and large Debian programs, stripped and linked by gcc.
+//! Inlined frames are tested in `gobin`, against the runtime's own answers; this test covers sizes and shapes
+//! of binaries: Go's own tools of every release, and large Debian programs, stripped and linked by gcc.
 
 mod support;
 
@@ -32,7 +32,8 @@ fn numbers(seed: u64) -> impl Iterator<Item = u64> {
     })
 }
 
-/// Returns a program of a Debian package, unpacked by `cargo xtask setup` or installed; otherwise prints a skip.
+/// Returns a program of a Debian package, unpacked by `cargo xtask setup` or installed; otherwise prints a
+/// skip.
 fn debian_program(name: &str) -> Option<PathBuf> {
     let unpacked = fs::read_dir(cache().join("debian")).into_iter().flatten().flatten();
     let roots = unpacked.map(|entry| entry.path()).chain([PathBuf::from("/")]);
@@ -62,8 +63,8 @@ fn ask(command: &mut Command, input: String) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// Compares a sample of the binary's code with the answers of `oracle` for the addresses: one line with the function
-/// and one with file and line. Returns the number of addresses compared.
+/// Compares a sample of the binary's code with the answers of `oracle` for the addresses: one line with the
+/// function and one with file and line. Returns the number of addresses compared.
 fn compare(bin: &GoBinary, path: &Path, oracle: &dyn Fn(String) -> String) -> usize {
     let (lo, hi) = (bin.moduledata().text, bin.moduledata().etext);
     let sample: Vec<u64> = numbers(lo).take(SAMPLE as usize).map(|n| lo + n % (hi - lo)).collect();
@@ -95,8 +96,8 @@ fn compare(bin: &GoBinary, path: &Path, oracle: &dyn Fn(String) -> String) -> us
     compared
 }
 
-/// Reports whether `pc` is in C code: pclntab has its name but no lines, and Go's tools (not the runtime) answer with
-/// the first line of any table.
+/// Reports whether `pc` is in C code: pclntab has its name but no lines, and Go's tools (not the runtime)
+/// answer with the first line of any table.
 fn is_foreign(bin: &GoBinary, pc: u64) -> bool {
     bin.find_func(pc).is_some_and(|f| !f.has_spdelta())
 }

@@ -98,8 +98,8 @@ fn return_addresses_of_a_running_process_as_the_runtime_says() {
             let mut args = vec!["--pid", &pid, "--return", "--format", "json"];
             let input: String = running.pcs.iter().map(|pc| format!("{pc}\n")).collect();
             let given = frames(&stdout(&args, &input));
-            // runtime.Callers also returns a pc for each inlined call (since Go 1.21 one more than the code has), so
-            // only the first occurrence of each frame is compared, in order.
+            // runtime.Callers also returns a pc for each inlined call (since Go 1.21 one more than the code
+            // has), so only the first occurrence of each frame is compared, in order.
             let once = |frames: &[String]| {
                 let mut seen = Vec::new();
                 for frame in frames {

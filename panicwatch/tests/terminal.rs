@@ -1,6 +1,6 @@
-//! No text from a file, a name or a server can control the terminal: every command that takes a file is given hostile
-//! ones, and its output is searched for control characters. Line breaks too: none of the texts can begin a line that
-//! looks like panicwatch's own.
+//! No text from a file, a name or a server can control the terminal: every command that takes a file is given
+//! hostile ones, and its output is searched for control characters. Line breaks too: none of the texts can
+//! begin a line that looks like panicwatch's own.
 
 #[path = "support/mod.rs"]
 #[expect(dead_code, reason = "one fixture and one toolchain are enough here")]
@@ -20,7 +20,8 @@ use std::{
 use panicwatch::escape;
 use support::{fixture, toolchains};
 
-/// Clears the screen, sets the title, begins a line, and contains C1 controls, right-to-left text, and invalid UTF-8.
+/// Clears the screen, sets the title, begins a line, and contains C1 controls, right-to-left text, and
+/// invalid UTF-8.
 const HOSTILE: &[u8] = b"a\x1b[2J\x1b]0;title\x07\npanicwatch: forged\r\xc2\x9b31m\xe2\x80\xae\xff";
 
 fn hostile(dir: &Path) -> PathBuf {

@@ -1,4 +1,5 @@
-//! Unwound stacks, compared with the runtime's own traceback of the same stacks, for every installed Go release.
+//! Unwound stacks, compared with the runtime's own traceback of the same stacks, for every installed Go
+//! release.
 
 mod support;
 
@@ -107,7 +108,8 @@ fn compare(toolchain: &Toolchain, mode: &str, exe: &Path) -> (usize, usize) {
         let ours = render(&bin, bias, dump, Visibility::USER);
         let mut theirs = normalise(&dump.text);
         if toolchain.minor() < 21 {
-            // Releases before Go 1.21 print this whenever exactly 100 frames were printed, even if there are no more.
+            // Releases before Go 1.21 print this whenever exactly 100 frames were printed, even if there are
+            // no more.
             theirs.retain(|l| l != "...additional frames elided...");
         }
         frames += theirs.len();
@@ -116,8 +118,8 @@ fn compare(toolchain: &Toolchain, mode: &str, exe: &Path) -> (usize, usize) {
     (dumps.len(), frames)
 }
 
-/// As if the thread had switched to its system stack at the dump: the walk continues where the goroutine left its own
-/// stack.
+/// As if the thread had switched to its system stack at the dump: the walk continues where the goroutine left
+/// its own stack.
 fn stack_switches(bin: &GoBinary, bias: u64, dump: &Dump) {
     let mut memory = dump.memory.clone();
     memory.add(dump.sp - 8, dump.pc.to_le_bytes());
@@ -128,7 +130,8 @@ fn stack_switches(bin: &GoBinary, bias: u64, dump: &Dump) {
     };
     let plain = names(Start::returning_to(dump.pc, dump.sp));
     let inside = |name: &str| bin.function(name).expect(name).entry().wrapping_add(bias) + 1;
-    // systemstack's frame on the goroutine's stack: a saved frame pointer since Go 1.21, and the return address.
+    // systemstack's frame on the goroutine's stack: a saved frame pointer since Go 1.21, and the return
+    // address.
     let systemstack = bin.function("runtime.systemstack").expect("systemstack");
     let own = u64::try_from(systemstack.spdelta(systemstack.entry() + 1).expect("a delta")).expect("a size");
     let user = Some(UserStack { pc: 0, sp: dump.sp - 8 - own });
@@ -183,8 +186,8 @@ impl Memory for Holed<'_> {
     }
 }
 
-/// Only the words with return addresses are needed. If one is missing, the walk continues behind it and reports the
-/// gap.
+/// Only the words with return addresses are needed. If one is missing, the walk continues behind it and
+/// reports the gap.
 #[test]
 fn walks_go_on_behind_memory_that_is_not_there() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -21,8 +21,8 @@ pub(crate) fn panicwatch() -> Result<PathBuf> {
     Ok(target_dir()?.join("release/panicwatch"))
 }
 
-/// Builds the Go program in `folder`, a path relative to the repository's root, with the newest installed Go; returns
-/// the path of the executable `name`.
+/// Builds the Go program in `folder`, a path relative to the repository's root, with the newest installed Go;
+/// returns the path of the executable `name`.
 pub(crate) fn go(folder: &str, name: &str) -> Result<PathBuf> {
     let cache = paths::cache()?;
     let version = setup::GO_VERSIONS.last().context("no Go version")?;

@@ -43,8 +43,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Returns the command that runs panicwatch on the server: directly, through sudo, or in a virtual machine. `None`: the
-/// user declined sudo.
+/// Returns the command that runs panicwatch on the server: directly, through sudo, or in a virtual machine.
+/// `None`: the user declined sudo.
 fn command(args: &Args, panicwatch: &Path, server: &Path) -> Result<Option<Command>> {
     let why_not_here = if args.vm { Some("asked for".to_owned()) } else { host::why_no_probes() };
     if let Some(why) = why_not_here {

@@ -1,8 +1,8 @@
 //! `cargo xtask fuzz`: runs panicwatch's decoders under libFuzzer.
 //!
-//! Builds the crate `panicwatch/fuzz` as cargo-fuzz would, but without a sanitizer, so that a stable compiler suffices,
-//! and the Go programs that the targets damage with their inputs. Then runs each target for its share of the time. New
-//! inputs stay under `target`. The names of the targets come from the crate's files.
+//! Builds the crate `panicwatch/fuzz` as cargo-fuzz would, but without a sanitizer, so that a stable compiler
+//! suffices, and the Go programs that the targets damage with their inputs. Then runs each target for its
+//! share of the time. New inputs stay under `target`. The names of the targets come from the crate's files.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -189,8 +189,9 @@ impl Fuzzer {
     }
 }
 
-/// Returns the flags that cargo-fuzz sets, without a sanitizer and without tracing of comparisons: the tracing made the
-/// targets three to six times slower, and the inputs have few magic numbers that it could find.
+/// Returns the flags that cargo-fuzz sets, without a sanitizer and without tracing of comparisons: the
+/// tracing made the targets three to six times slower, and the inputs have few magic numbers that it could
+/// find.
 fn flags() -> String {
     let coverage = ["level=4", "inline-8bit-counters", "pc-table"];
     let coverage = coverage.map(|option| format!("-Cllvm-args=-sanitizer-coverage-{option}"));
@@ -219,8 +220,8 @@ fn toolchains() -> Vec<PathBuf> {
     found
 }
 
-/// Builds the programs, with the names by which `panicwatch/fuzz` finds them: `tables*` for the tables, `types*` for
-/// type data.
+/// Builds the programs, with the names by which `panicwatch/fuzz` finds them: `tables*` for the tables,
+/// `types*` for type data.
 fn build_programs(folder: &Path) -> Result<()> {
     let cache = paths::cache()?;
     for (nth, go) in toolchains().iter().enumerate() {

@@ -1,6 +1,7 @@
 //! Development tasks: `cargo xtask <task>`, one module each.
 //!
-//! The tasks depend on the repository and the machine, but not on panicwatch's own crates, so xtask builds before them.
+//! The tasks depend on the repository and the machine, but not on panicwatch's own crates, so xtask builds
+//! before them.
 
 mod bench;
 mod build;

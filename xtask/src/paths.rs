@@ -11,8 +11,8 @@ pub(crate) fn root() -> PathBuf {
     manifest.parent().unwrap_or(manifest).to_path_buf()
 }
 
-/// Returns the cache: `$PANICWATCH_HOME`, else `~/.cache/panicwatch`. It holds only downloaded tools, which can be
-/// fetched again.
+/// Returns the cache: `$PANICWATCH_HOME`, else `~/.cache/panicwatch`. It holds only downloaded tools, which
+/// can be fetched again.
 pub(crate) fn cache() -> Result<PathBuf> {
     if let Some(home) = env::var_os("PANICWATCH_HOME").filter(|value| !value.is_empty()) {
         return std::path::absolute(PathBuf::from(home)).context("PANICWATCH_HOME");

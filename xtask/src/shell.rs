@@ -14,8 +14,8 @@ use anyhow::{Context, Result, bail};
 /// Prints a line on standard output.
 pub(crate) fn say(line: &str) {
     println!("{line}");
-    // When standard output is a pipe, flushing preserves the order relative to the output of child programs and shows
-    // the line immediately.
+    // When standard output is a pipe, flushing preserves the order relative to the output of child programs
+    // and shows the line immediately.
     drop(stdout().flush());
 }
 

@@ -1,7 +1,7 @@
 //! A disposable virtual machine with its own kernel, for machines that do not allow BPF.
 //!
-//! `xtask/vm/vm-run` starts it (QEMU with KVM where available, else emulation); this module prepares the files and the
-//! command line.
+//! `xtask/vm/vm-run` starts it (QEMU with KVM where available, else emulation); this module prepares the
+//! files and the command line.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -60,8 +60,8 @@ pub(crate) fn harm(kernel: &str, files: &[&Path], shell_line: &str) -> Result<Co
 
 /// Returns the command that runs the live tests in the guest.
 ///
-/// No Go program is compiled in the guest, which would take hours: the programs compiled here are on a disk, at the
-/// same paths.
+/// No Go program is compiled in the guest, which would take hours: the programs compiled here are on a disk,
+/// at the same paths.
 pub(crate) fn live_tests(
     live: &Path,
     directory: &Path,

@@ -10,8 +10,8 @@ use crate::{
 
 /// Maximum number of labels of a list that are copied. Crossed by `bound of labels`.
 const LIST: u64 = 64;
-/// Maximum number of buckets that are copied of each of a map's two arrays. A map has 32 buckets from 105 to 208
-/// labels, or earlier. Crossed by `bound of labels`.
+/// Maximum number of buckets that are copied of each of a map's two arrays. A map has 32 buckets from 105 to
+/// 208 labels, or earlier. Crossed by `bound of labels`.
 const BUCKETS: u64 = 32;
 /// Size of a bucket in bytes: a byte per slot, eight keys, eight values, the overflow bucket.
 const BUCKET: u64 = 8 + 16 * 16 + 8;
@@ -49,8 +49,9 @@ extern "C" fn label(head: *mut Head, header: u64) -> u64 {
     0
 }
 
-/// Copies labels as Go 1.23 and earlier store them: `*labels` is a `map[string]string`. Its bytes: B at offset 9 (there
-/// are 2^B buckets), the buckets at 16, the buckets from which a growing map still moves entries at 24.
+/// Copies labels as Go 1.23 and earlier store them: `*labels` is a `map[string]string`. Its bytes: B at
+/// offset 9 (there are 2^B buckets), the buckets at 16, the buckets from which a growing map still moves
+/// entries at 24.
 /// <https://github.com/golang/go/blob/go1.23.9/src/runtime/map.go#L117>
 #[unsafe(no_mangle)]
 #[inline(never)]

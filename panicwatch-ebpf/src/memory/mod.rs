@@ -1,11 +1,12 @@
-//! Copies the target's memory into the event ring: stacks, strings, labels, and the objects that make up a value.
+//! Copies the target's memory into the event ring: stacks, strings, labels, and the objects that make up a
+//! value.
 //!
-//! A range is copied in as few records as possible. If a record's range cannot be read, its pages are copied one by
-//! one, so that only pages that are not resident are missing; user space sees the gaps.
+//! A range is copied in as few records as possible. If a record's range cannot be read, its pages are copied
+//! one by one, so that only pages that are not resident are missing; user space sees the gaps.
 //!
-//! Records have size classes because the kernel requires constant reservation sizes. Functions with several callers are
-//! global functions (`no_mangle`; the names are unique in the object): the verifier checks a global function once, for
-//! arbitrary arguments, instead of at every call.
+//! Records have size classes because the kernel requires constant reservation sizes. Functions with several
+//! callers are global functions (`no_mangle`; the names are unique in the object): the verifier checks a
+//! global function once, for arbitrary arguments, instead of at every call.
 
 mod labels;
 mod object;
@@ -42,8 +43,8 @@ const MAX_BLOCKS: u64 = 16;
 const PAGE: u64 = 4096;
 /// Maximum number of pages that a block overlaps: one more than it fills. Crossed by `cold memory`.
 const BLOCK_PAGES: u64 = BLOCK.div_ceil(PAGE) + 1;
-/// Maximum number of bytes that are copied of a text: the value's own string, or the message of a throw. Copying takes
-/// the target's time. Crossed by `bound of texts`.
+/// Maximum number of bytes that are copied of a text: the value's own string, or the message of a throw.
+/// Copying takes the target's time. Crossed by `bound of texts`.
 const MAX_TEXT: u64 = 1 << 20;
 /// Maximum number of bytes that are copied of a string that a value refers to. Crossed by `bound of texts`.
 const NESTED_STRING: u64 = 4096;
@@ -72,10 +73,11 @@ fn lost(head: *mut Head) {
     unsafe { core::ptr::write_volatile(&raw mut (*head).mem_lost, get!(head, mem_lost) + 1) };
 }
 
-/// Reports whether the capture has reached its time limit, and marks and counts it when it does for the first time.
+/// Reports whether the capture has reached its time limit, and marks and counts it when it does for the first
+/// time.
 ///
-/// Copies of more than a page ask first. The smaller ones are few enough not to: 128 objects of a value, 128 deferred
-/// calls, 64 labels, ancestors and panics of a chain.
+/// Copies of more than a page ask first. The smaller ones are few enough not to: 128 objects of a value, 128
+/// deferred calls, 64 labels, ancestors and panics of a chain.
 #[inline(always)]
 fn is_out_of_time(head: *mut Head) -> bool {
     let max = CONFIG.get(0).map_or(0, |config| config.max_capture_ns);
@@ -93,8 +95,8 @@ fn is_out_of_time(head: *mut Head) -> bool {
     true
 }
 
-/// Copies `len` bytes from `addr` into one record of class `N`; returns `false` if the memory could not be read. A full
-/// ring is counted as a loss and returns `true`.
+/// Copies `len` bytes from `addr` into one record of class `N`; returns `false` if the memory could not be
+/// read. A full ring is counted as a loss and returns `true`.
 #[inline(always)]
 fn put<const N: usize>(head: *mut Head, addr: u64, len: u64) -> bool {
     let Some(mut entry) = EVENTS.reserve::<Mem<N>>(0) else {
@@ -116,9 +118,9 @@ fn put<const N: usize>(head: *mut Head, addr: u64, len: u64) -> bool {
     true
 }
 
-/// Defines functions that copy a range into one record of the smallest listed class that is large enough, or page by
-/// page if that record's range could not be read. With `or REASON`, such a range is counted under that reason.
-/// With `in time`, nothing is copied after the time limit.
+/// Defines functions that copy a range into one record of the smallest listed class that is large enough, or
+/// page by page if that record's range could not be read. With `or REASON`, such a range is counted under
+/// that reason. With `in time`, nothing is copied after the time limit.
 macro_rules! records { ($(
     $(#[$doc:meta])* $name:ident $(or $reason:ident)? $(in $time:ident)? => $($below:literal)* .. $largest:expr;
 )*) => { $(
@@ -165,8 +167,8 @@ records! {
     put_block or StackRead in time => .. BLOCK;
 }
 
-/// Copies the readable pages of a range of at most [`BLOCK`] bytes, one record per page, lowest address first. A stack
-/// grows down, so that is innermost first.
+/// Copies the readable pages of a range of at most [`BLOCK`] bytes, one record per page, lowest address
+/// first. A stack grows down, so that is innermost first.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn pages(head: *mut Head, addr: u64, len: u64) -> u64 {
@@ -201,11 +203,11 @@ extern "C" fn page(head: *mut Head, start: u64, from: u64, to: u64) -> u64 {
     0
 }
 
-/// Copies `len` bytes from `addr` in as many records as necessary, at most [`MAX_BLOCKS`] blocks and the pieces of one
-/// more.
+/// Copies `len` bytes from `addr` in as many records as necessary, at most [`MAX_BLOCKS`] blocks and the
+/// pieces of one more.
 ///
-/// The form of this function is for the verifier: every path that continues subtracts a constant, and the verifier's
-/// knowledge of the remaining length is discarded after each loop, so there are few paths.
+/// The form of this function is for the verifier: every path that continues subtracts a constant, and the
+/// verifier's knowledge of the remaining length is discarded after each loop, so there are few paths.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn copy(head: *mut Head, addr: u64, len: u64) -> u64 {
@@ -240,8 +242,8 @@ pub(crate) extern "C" fn copy(head: *mut Head, addr: u64, len: u64) -> u64 {
     0
 }
 
-/// Returns `value` and discards what the verifier knows about it: the value passes through a word of the record that is
-/// written only at the end.
+/// Returns `value` and discards what the verifier knows about it: the value passes through a word of the
+/// record that is written only at the end.
 #[inline(always)]
 fn forget(head: *mut Head, value: u64) -> u64 {
     // SAFETY: the head is in a reservation.
@@ -268,9 +270,9 @@ pub(crate) fn piece(head: *mut Head, from: u64, to: u64) {
     }
 }
 
-/// Copies a struct of Go's runtime to `dst`, as far as it can be read: `N` bytes, or up to the end of its first page
-/// (the `N` bytes may reach beyond the struct, into a page that is not resident). Returns the number of copied bytes, 0
-/// if nothing could be read.
+/// Copies a struct of Go's runtime to `dst`, as far as it can be read: `N` bytes, or up to the end of its
+/// first page (the `N` bytes may reach beyond the struct, into a page that is not resident). Returns the
+/// number of copied bytes, 0 if nothing could be read.
 #[inline(always)]
 pub(crate) fn copy_struct<const N: usize>(dst: *mut [u8; N], addr: u64) -> u32 {
     if !read::plausible(addr) {

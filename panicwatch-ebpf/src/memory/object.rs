@@ -1,8 +1,8 @@
 //! Copies the objects that a panic value refers to, breadth first.
 //!
-//! The programs do not know the types of fields. They rely on three facts: the constant bytes of the binary need no
-//! copy; an interface's first word leads to the type of the data that its second word points to; a small number after a
-//! pointer is a length.
+//! The programs do not know the types of fields. They rely on three facts: the constant bytes of the binary
+//! need no copy; an interface's first word leads to the type of the data that its second word points to; a
+//! small number after a pointer is a length.
 
 use panicwatch_common::{event::Head, reason::Reason};
 
@@ -20,16 +20,16 @@ const OBJECT_BYTES: u64 = OBJECT_WORDS as u64 * 8;
 /// Maximum number of objects of [`OBJECT_BYTES`] into which a larger one is split; the rest is omitted.
 /// Crossed by `bound of objects`.
 const PARTS: u64 = 4;
-/// Entries of the queue: maximum number of objects of one value, plus a last entry that is never visited. Each object
-/// takes about 100 ns of the target's time. Crossed by `bound of objects`.
+/// Entries of the queue: maximum number of objects of one value, plus a last entry that is never visited.
+/// Each object takes about 100 ns of the target's time. Crossed by `bound of objects`.
 const OBJECTS: usize = 128;
 /// Number of bytes that are copied of an object of unknown size. Crossed by `bound of objects`.
 const UNKNOWN: u64 = 128;
 /// Number of words of an object that a small record holds; most errors fit.
 const SMALL_WORDS: usize = 8;
 const SMALL_BYTES: u64 = SMALL_WORDS as u64 * 8;
-/// Maximum total number of bytes of the strings that a value refers to. In a chain of errors, each error's text repeats
-/// the text of the errors that it wraps. Crossed by `chains around every bound`.
+/// Maximum total number of bytes of the strings that a value refers to. In a chain of errors, each error's
+/// text repeats the text of the errors that it wraps. Crossed by `chains around every bound`.
 const STRINGS: u64 = 32 << 10;
 /// Exclusive upper bound of numbers that are treated as a length.
 const MAX_LEN: u64 = 1 << 20;
@@ -42,8 +42,8 @@ const KIND_STRUCT: u64 = 25;
 
 /// Objects still to be copied, and the data that is the same for all of them.
 ///
-/// The queue is in a ring reservation that is discarded at the end: on the eBPF stack, the verifier would track each
-/// item's bounds through every iteration and give up.
+/// The queue is in a ring reservation that is discarded at the end: on the eBPF stack, the verifier would
+/// track each item's bounds through every iteration and give up.
 #[repr(C)]
 struct Queue {
     len: u64,
@@ -59,16 +59,16 @@ struct Queue {
 /// Bit 15 of a queued size: the object is a string, which is not searched for pointers.
 const LEAF: u64 = 1 << 15;
 
-/// Copies the objects that the data word of an `any` leads to. `hit` is a hit at gopanic, to which the image range of
-/// the binary's row is relative.
+/// Copies the objects that the data word of an `any` leads to. `hit` is a hit at gopanic, to which the image
+/// range of the binary's row is relative.
 #[inline(always)]
 pub(crate) fn value(head: *mut Head, hit: &Hit, type_word: u64, data: u64) {
     let ip = get!(head, ip);
     object(head, type_word, data, ip - hit.binary.image_below as u64, ip + hit.binary.image_above as u64);
 }
 
-/// Copies the text of the `any` at `eface` if it holds a string that [`short_string`](super::short_string) would
-/// truncate.
+/// Copies the text of the `any` at `eface` if it holds a string that [`short_string`](super::short_string)
+/// would truncate.
 #[inline(always)]
 pub(crate) fn long_string(head: *mut Head, eface: u64) {
     if let Some([type_word, data]) = read::words(eface)
@@ -126,8 +126,8 @@ extern "C" fn object(head: *mut Head, type_word: u64, data: u64, image: u64, ima
     0
 }
 
-/// Appends an object if `wanted` is 1, does nothing if it is 0; without branches, for the verifier. A full queue keeps
-/// overwriting its last entry, which is never visited.
+/// Appends an object if `wanted` is 1, does nothing if it is 0; without branches, for the verifier. A full
+/// queue keeps overwriting its last entry, which is never visited.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn push(queue: *mut Queue, addr: u64, size: u64, wanted: u64) -> u64 {
@@ -181,10 +181,11 @@ fn is_constant(queue: *const Queue, addr: u64) -> bool {
     addr >= from && addr < to
 }
 
-/// Returns the size of the object that the data word of an interface points to, given the interface's first word: an
-/// itab or a type. Returns 0 if the word is neither, or the page is not resident.
+/// Returns the size of the object that the data word of an interface points to, given the interface's first
+/// word: an itab or a type. Returns 0 if the word is neither, or the page is not resident.
 ///
-/// `abi.ITab`: the interface at 0, the type at 8. `abi.Type`: Size_ at 0, Kind_ at 23, a pointer's Elem at 48.
+/// `abi.ITab`: the interface at 0, the type at 8. `abi.Type`: Size_ at 0, Kind_ at 23, a pointer's Elem at
+/// 48.
 /// <https://github.com/golang/go/blob/go1.24.11/src/internal/abi/iface.go#L14>
 /// <https://github.com/golang/go/blob/go1.24.11/src/internal/abi/type.go#L20>
 #[unsafe(no_mangle)]

@@ -1,9 +1,9 @@
 //! The deferred calls of a panic: the sites where gopanic (or Goexit) calls one, and where the call returns.
 //!
-//! Go 1.22 and later: `for { fn, ok := p.nextDefer(); if !ok { break }; fn() }`. The probes are on the conditional jump
-//! after nextDefer (begin; the closure is in RAX if BL is set) and on `call nextDefer` (end of the previous call; at
-//! the first hit there is none). Before 1.22: `deferCallSave` for open-coded defers, gopanic's own call for linked
-//! ones.
+//! Go 1.22 and later: `for { fn, ok := p.nextDefer(); if !ok { break }; fn() }`. The probes are on the
+//! conditional jump after nextDefer (begin; the closure is in RAX if BL is set) and on `call nextDefer` (end
+//! of the previous call; at the first hit there is none). Before 1.22: `deferCallSave` for open-coded defers,
+//! gopanic's own call for linked ones.
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go#L780>
 //! <https://github.com/golang/go/blob/go1.21.13/src/runtime/panic.go#L1030>
 
@@ -46,8 +46,9 @@ pub(crate) fn defer_begin(ctx: ProbeContext) -> u32 {
 
 /// A deferred call has returned. args: `_panic.recovered` in the lowest byte.
 ///
-/// Time between the last deferred call and the death of the process is critical (see `fatal.rs`), so the point has no
-/// structs. At the start of the loop no call can have ended; up to Go 1.25, `argp`, which nextDefer sets, shows that.
+/// Time between the last deferred call and the death of the process is critical (see `fatal.rs`), so the
+/// point has no structs. At the start of the loop no call can have ended; up to Go 1.25, `argp`, which
+/// nextDefer sets, shows that.
 #[uprobe]
 pub(crate) fn defer_end(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx) {

@@ -1,4 +1,5 @@
-//! The ways a Go program dies: throw, fatal, and dopanic_m, which these and fatal panics call before printing.
+//! The ways a Go program dies: throw, fatal, and dopanic_m, which these and fatal panics call before
+//! printing.
 //!
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go#L1087> (throw, fatal)
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go#L1370> (dopanic_m)
@@ -30,13 +31,13 @@ pub(crate) fn throw(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// `runtime.dopanic_m`, on g0. RAX = the g that crashes (g0 itself for a throw there), RBX = pc, RCX = sp from which
-/// Go's traceback starts.
+/// `runtime.dopanic_m`, on g0. RAX = the g that crashes (g0 itself for a throw there), RBX = pc, RCX = sp
+/// from which Go's traceback starts.
 ///
-/// For a fatal panic, the capture includes the whole chain of panics, in which preprintpanics has turned errors and
-/// Stringers into strings. The chain could be read in fatalpanic already, but a probe there would delay the point from
-/// which main's return waits for the panic instead of exiting. The program must win that race as often as it does
-/// without panicwatch.
+/// For a fatal panic, the capture includes the whole chain of panics, in which preprintpanics has turned
+/// errors and Stringers into strings. The chain could be read in fatalpanic already, but a probe there would
+/// delay the point from which main's return waits for the panic instead of exiting. The program must win that
+/// race as often as it does without panicwatch.
 #[uprobe]
 pub(crate) fn dopanic(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)
@@ -53,7 +54,8 @@ pub(crate) fn dopanic(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// `runtime.fatalsignal`, on gsignal. EAX = signal, RBX = sigctxt {info, ctxt}, RCX = the interrupted g, RDI = m.
+/// `runtime.fatalsignal`, on gsignal. EAX = signal, RBX = sigctxt {info, ctxt}, RCX = the interrupted g, RDI
+/// = m.
 #[uprobe]
 pub(crate) fn fatalsignal(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)
@@ -72,8 +74,8 @@ pub(crate) fn fatalsignal(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// `runtime.startpanic_m`, on g0 or gsignal, called first on every path to death. Go 1.19 has no fatalsignal: user
-/// space pairs this point with the signal that the same thread has just received.
+/// `runtime.startpanic_m`, on g0 or gsignal, called first on every path to death. Go 1.19 has no fatalsignal:
+/// user space pairs this point with the signal that the same thread has just received.
 #[uprobe]
 pub(crate) fn startpanic(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)
@@ -85,7 +87,8 @@ pub(crate) fn startpanic(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// Copies the stack at which Go's traceback starts, and the user goroutine's stack if that is a different one.
+/// Copies the stack at which Go's traceback starts, and the user goroutine's stack if that is a different
+/// one.
 #[inline(always)]
 pub(crate) fn dying_stacks(capture: &mut OpenCapture, hit: &Hit, gp: u64, sp: u64) {
     let head: *mut Head = capture.head();

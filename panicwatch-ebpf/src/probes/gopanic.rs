@@ -1,7 +1,7 @@
 //! `runtime.gopanic(e any)`, where every panic starts, including run-time errors.
 //!
-//! Called on the user's goroutine; R14 = g, RAX/RBX = the eface (type, data), `[RSP]` = return address. The probe is
-//! after the stack check, so a panic is not counted twice when the stack grows.
+//! Called on the user's goroutine; R14 = g, RAX/RBX = the eface (type, data), `[RSP]` = return address. The
+//! probe is after the stack check, so a panic is not counted twice when the stack grows.
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go#L737>
 
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
@@ -40,7 +40,8 @@ pub(crate) fn gopanic(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// Copies the deferred records that are not on the stack; `link` is the offset of the pointer to the next record.
+/// Copies the deferred records that are not on the stack; `link` is the offset of the pointer to the next
+/// record.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn heap_defers(head: *mut Head, link: u64) -> u64 {
@@ -58,8 +59,8 @@ extern "C" fn heap_defers(head: *mut Head, link: u64) -> u64 {
     0
 }
 
-/// Copies one deferred record unless it is on the stack, which is copied anyway. A global function: inlined in the
-/// loop, its two outcomes would double the verifier's paths at each step.
+/// Copies one deferred record unless it is on the stack, which is copied anyway. A global function: inlined
+/// in the loop, its two outcomes would double the verifier's paths at each step.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn heap_defer(head: *mut Head, record: u64) -> u64 {

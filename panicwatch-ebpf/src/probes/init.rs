@@ -1,6 +1,8 @@
-//! The steps from `runtime.rt0_go` to `main.main`, for `init-trace` only; these probes are not attached otherwise.
+//! The steps from `runtime.rt0_go` to `main.main`, for `init-trace` only; these probes are not attached
+//! otherwise.
 //!
-//! Each hit records a point in time; no Go struct is read. Before `runtime.main`, the g register has no meaning.
+//! Each hit records a point in time; no Go struct is read. Before `runtime.main`, the g register has no
+//! meaning.
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/asm_amd64.s#L159> (rt0_go)
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go#L7381> (doInit1)
 
@@ -23,9 +25,9 @@ pub(crate) fn init_step(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// On the `ja` after `cmp index, task.nfns` that closes the loop over a task's functions; the jump is taken while there
-/// is a function to call. RAX = task and RSI = index, or RCX and RAX. args: the task, the index, 1 if the function is
-/// about to be called.
+/// On the `ja` after `cmp index, task.nfns` that closes the loop over a task's functions; the jump is taken
+/// while there is a function to call. RAX = task and RSI = index, or RCX and RAX. args: the task, the index,
+/// 1 if the function is about to be called.
 #[uprobe]
 pub(crate) fn init_task(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)

@@ -18,8 +18,8 @@ use crate::{
 /// Offset of `kernel_siginfo.si_code`.
 const SI_CODE: u64 = 8;
 
-/// Returns the si_code of a signal. Instead of a pointer, 0 stands for "from user space" (SI_USER) and 1 for "from the
-/// kernel" (SI_KERNEL).
+/// Returns the si_code of a signal. Instead of a pointer, 0 stands for "from user space" (SI_USER) and 1 for
+/// "from the kernel" (SI_KERNEL).
 /// <https://github.com/torvalds/linux/blob/v6.12/include/linux/sched/signal.h>
 #[inline(always)]
 fn si_code(info: u64) -> u64 {

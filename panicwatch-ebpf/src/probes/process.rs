@@ -1,7 +1,7 @@
 //! Process events: forks, execs, and exits.
 //!
-//! The programs are at raw tracepoints of the scheduler (no tracefs needed). Each runs in the context of the task that
-//! the event is about (fork: of the parent).
+//! The programs are at raw tracepoints of the scheduler (no tracefs needed). Each runs in the context of the
+//! task that the event is about (fork: of the parent).
 //! <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/sched.h>
 
 use aya_ebpf::{
@@ -116,10 +116,12 @@ pub(crate) fn sched_process_exit(_ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// Reports whether the process ends with the current thread. The exit of the first thread is not always the end: it
-/// also exits when another thread calls execve and takes over its identity (de_thread), and it can exit before threads
-/// that continue without it. If the kernel's BTF does not have the counter, `first` decides.
-/// <https://github.com/torvalds/linux/blob/v6.12/kernel/exit.c> (do_exit decrements `live` before the tracepoint),
+/// Reports whether the process ends with the current thread. The exit of the first thread is not always the
+/// end: it also exits when another thread calls execve and takes over its identity (de_thread), and it can
+/// exit before threads that continue without it. If the kernel's BTF does not have the counter, `first`
+/// decides.
+/// <https://github.com/torvalds/linux/blob/v6.12/kernel/exit.c> (do_exit decrements `live` before the
+/// tracepoint),
 /// <https://github.com/torvalds/linux/blob/v6.12/fs/exec.c> (de_thread)
 #[inline(always)]
 fn is_last_thread(config: &Config, first: bool) -> bool {

@@ -1,7 +1,7 @@
 //! `runtime.gorecover` when it finds a panic to recover, and `runtime.recovery`, which performs the recovery.
 //!
-//! A gorecover that returns nil is routine (every deferred recover() without a panic), so the probe is on the last
-//! conditional jump before `p.recovered = true` and reads the flags that decide it.
+//! A gorecover that returns nil is routine (every deferred recover() without a panic), so the probe is on the
+//! last conditional jump before `p.recovered = true` and reads the flags that decide it.
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go#L1070>
 
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
@@ -18,8 +18,8 @@ use crate::{
     read::{self, word_or_zero},
 };
 
-/// A successful recover(). args: the words at RSP (a return address where gorecover has no frame) and at RBP + 8, RBP,
-/// RSP.
+/// A successful recover(). args: the words at RSP (a return address where gorecover has no frame) and at RBP
+/// + 8, RBP, RSP.
 #[uprobe]
 pub(crate) fn recover(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx) {
@@ -40,8 +40,8 @@ pub(crate) fn recover(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// `runtime.recovery`, on g0; RAX = the goroutine. The point includes its newest panic, which from Go 1.22 on shows how
-/// far the stack is unwound.
+/// `runtime.recovery`, on g0; RAX = the goroutine. The point includes its newest panic, which from Go 1.22 on
+/// shows how far the stack is unwound.
 #[uprobe]
 pub(crate) fn recovery(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)
@@ -71,8 +71,8 @@ pub(crate) fn chain(head: *mut Head, hit: &Hit) {
     }
 }
 
-/// Copies the `_panic` at `p`, and the string that the `any` at `arg` may hold. A global function: inlined in the loop,
-/// its outcomes would multiply the verifier's paths at each step.
+/// Copies the `_panic` at `p`, and the string that the `any` at `arg` may hold. A global function: inlined in
+/// the loop, its outcomes would multiply the verifier's paths at each step.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn panic_record(head: *mut Head, p: u64, arg: u64) -> u64 {

@@ -1,6 +1,7 @@
 //! Goroutine scheduling and garbage collection in Go's runtime, for the recorder.
 //!
-//! Where a function runs on g0, the goroutine is an argument or m.curg. In the signatures below, `gp` is a g in RAX.
+//! Where a function runs on g0, the goroutine is an argument or m.curg. In the signatures below, `gp` is a g
+//! in RAX.
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go>
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/mgc.go>
 
@@ -59,7 +60,8 @@ pub(crate) fn gc(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// Entry of a user-named function. On the thread's own stack (g0) there is no goroutine, and the depth is meaningless.
+/// Entry of a user-named function. On the thread's own stack (g0) there is no goroutine, and the depth is
+/// meaningless.
 #[uprobe]
 pub(crate) fn function(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx) {
@@ -93,8 +95,8 @@ pub(crate) fn ready(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// `runtime.execute(gp, …)`, `runtime.goexit0(gp)`, and the functions through which a goroutine yields; the site's
-/// flags give the kind and the reason.
+/// `runtime.execute(gp, …)`, `runtime.goexit0(gp)`, and the functions through which a goroutine yields; the
+/// site's flags give the kind and the reason.
 #[uprobe]
 pub(crate) fn turn(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx) {
@@ -108,7 +110,8 @@ pub(crate) fn turn(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// Probe in `runtime.newproc`'s closure on g0, on the call of `runqput(pp, newg, next)`. RBX = the new goroutine's g.
+/// Probe in `runtime.newproc`'s closure on g0, on the call of `runqput(pp, newg, next)`. RBX = the new
+/// goroutine's g.
 #[uprobe]
 pub(crate) fn create(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx) {

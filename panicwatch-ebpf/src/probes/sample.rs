@@ -1,10 +1,10 @@
-//! Samples the stack of a watched thread by frame pointers (Go maintains them on amd64), in the scheduler tick, which
-//! fires anyway, or with a sampling clock of panicwatch's own.
+//! Samples the stack of a watched thread by frame pointers (Go maintains them on amd64), in the scheduler
+//! tick, which fires anyway, or with a sampling clock of panicwatch's own.
 //!
-//! An additional interrupt costs a program far more than the work done in it: in virtual machines, half a millisecond
-//! was measured for a server whose caches and page tables the interrupt evicts. The tick interrupts every busy CPU 100
-//! to 1000 times a second. Other timers are not suitable: the timer of a connection, for example, expires when
-//! something was sent a moment ago.
+//! An additional interrupt costs a program far more than the work done in it: in virtual machines, half a
+//! millisecond was measured for a server whose caches and page tables the interrupt evicts. The tick
+//! interrupts every busy CPU 100 to 1000 times a second. Other timers are not suitable: the timer of a
+//! connection, for example, expires when something was sent a moment ago.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -72,7 +72,8 @@ fn take(ctx: *mut core::ffi::c_void, flags: u32) {
     let n = next(unsafe { &raw mut (*head).samples });
     let at = cpu * (config.sample_mask + 1) + (n as u32 & config.sample_mask);
     let Some(sample) = SAMPLES.get_ptr_mut(at) else { return };
-    // SAFETY: the sample is a map value of this type, and the helper writes at most the given number of bytes.
+    // SAFETY: the sample is a map value of this type, and the helper writes at most the given number of
+    // bytes.
     unsafe {
         core::ptr::write_volatile(&raw mut (*sample).seq, 0);
         (*sample).time_ns = since;

@@ -1,9 +1,9 @@
 //! The kernel's scheduler: threads that get a CPU, lose it, are woken, or are moved to another CPU.
 //!
-//! These tracepoints fire for every thread of the machine, so the duration of a run for an unwatched process is
-//! overhead for other programs. Such a run ends after it has loaded the task's process id and one word of
-//! `MAY_BE_WATCHED`. Each program exists twice: for the BTF tracepoint, where reading a task is a load, and for the raw
-//! tracepoint, where the kernel has no BTF tracepoints.
+//! These tracepoints fire for every thread of the machine, so the duration of a run for an unwatched process
+//! is overhead for other programs. Such a run ends after it has loaded the task's process id and one word of
+//! `MAY_BE_WATCHED`. Each program exists twice: for the BTF tracepoint, where reading a task is a load, and
+//! for the raw tracepoint, where the kernel has no BTF tracepoints.
 //! <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/sched.h>
 
 use core::ffi::c_void;
@@ -66,7 +66,8 @@ fn switch<R: Reads>(ctx: *mut c_void, head: *mut Head) -> u32 {
 /// Updates this CPU's counters of the CPU time of watched threads.
 #[inline(always)]
 fn account(head: *mut Head, time_ns: u64, next_watched: bool) {
-    // SAFETY: the head is a map value; only this program, which nothing interrupts to run itself, writes these words.
+    // SAFETY: the head is a map value; only this program, which nothing interrupts to run itself, writes
+    // these words.
     unsafe {
         let since = (*head).watched_since_ns;
         if since != 0 {
@@ -76,8 +77,8 @@ fn account(head: *mut Head, time_ns: u64, next_watched: bool) {
     }
 }
 
-/// Handles a switch between two unwatched threads: if the previous thread was watched when it got the CPU, its CPU time
-/// ends here.
+/// Handles a switch between two unwatched threads: if the previous thread was watched when it got the CPU,
+/// its CPU time ends here.
 #[inline(always)]
 fn no_longer_watched(head: *mut Head) {
     if !head.is_null()

@@ -1,7 +1,8 @@
-//! `runtime.sighandler`: the registers of the interrupted code, for signals that become panics or end the process.
+//! `runtime.sighandler`: the registers of the interrupted code, for signals that become panics or end the
+//! process.
 //!
-//! Runs on gsignal. EAX = signal, RBX = siginfo, RCX = ucontext, RDI = the interrupted g. SIGURG (preemption) is
-//! frequent here, so the program returns early for it.
+//! Runs on gsignal. EAX = signal, RBX = siginfo, RCX = ucontext, RDI = the interrupted g. SIGURG (preemption)
+//! is frequent here, so the program returns early for it.
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/signal_unix.go#L650>
 
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
@@ -49,8 +50,8 @@ pub(crate) fn sighandler(ctx: ProbeContext) -> u32 {
             return 0;
         }
         let (info, context, gp) = (hit.reg(reg::RBX), hit.reg(reg::RCX), hit.reg(reg::RDI));
-        // A fault becomes a panic of the interrupted goroutine; death is attributed to the goroutine that the thread
-        // runs.
+        // A fault becomes a panic of the interrupted goroutine; death is attributed to the goroutine that the
+        // thread runs.
         let g = if deadly { hit.current_g() } else { gp };
         if let Some(mut capture) = OpenCapture::new(&hit, kind::SIGNAL, g) {
             let head = capture.head();

@@ -1,7 +1,7 @@
 //! Runs a fetch list: reads of the target's memory that user space prepared for one function.
 //!
-//! Only user space knows what the bytes mean. The program limits every offset to the size of the record, whatever the
-//! list contains, and that is what the kernel's verifier checks.
+//! Only user space knows what the bytes mean. The program limits every offset to the size of the record,
+//! whatever the list contains, and that is what the kernel's verifier checks.
 
 use panicwatch_common::trace::{FRAME_WORD, FetchList, Full, NO_COUNT, STEP_BYTES, STEPS, WORDS};
 
@@ -24,8 +24,8 @@ pub(crate) fn run<const BYTES: usize, const LIMIT: u64>(
     list: &FetchList,
     record: *mut Full<BYTES>,
 ) {
-    // SAFETY: the record is in a reservation of its size. This holds for every pointer below, with offsets masked by
-    // LIMIT - 1 and at most STEP_BYTES after that.
+    // SAFETY: the record is in a reservation of its size. This holds for every pointer below, with offsets
+    // masked by LIMIT - 1 and at most STEP_BYTES after that.
     let data: *mut u8 = unsafe { (&raw mut (*record).data).cast() };
     let words: *mut u64 = data.cast();
     macro_rules! each { ($($i:literal)*) => { $(

@@ -69,8 +69,8 @@ fn record<const BYTES: usize, const LIMIT: u64>(traced: &Traced, mut hit: Hit, l
     true
 }
 
-/// Follows the frame pointers, which Go maintains on amd64. At an entry, RBP is still the caller's, so the first return
-/// address is at the stack pointer and the next one in the caller's frame.
+/// Follows the frame pointers, which Go maintains on amd64. At an entry, RBP is still the caller's, so the
+/// first return address is at the stack pointer and the next one in the caller's frame.
 #[inline(always)]
 fn callers<const BYTES: usize>(traced: &Traced, record: *mut Full<BYTES>) {
     // SAFETY: the record is in a reservation of its size, and so are its fields.

@@ -1,4 +1,5 @@
-//! The maps of `panicwatch trace`. The sizes here apply when nothing is traced; the loader sets the real ones.
+//! The maps of `panicwatch trace`. The sizes here apply when nothing is traced; the loader sets the real
+//! ones.
 
 use aya_ebpf::{
     macros::map,
@@ -8,8 +9,8 @@ use panicwatch_common::trace::{Counts, FetchList, Head, Slot, TraceConfig};
 
 use crate::maps::MMAPABLE;
 
-/// Programs → user space: one ring per CPU, for sessions without data; see `panicwatch_common::trace`. Full: the record
-/// is lost and counted.
+/// Programs → user space: one ring per CPU, for sessions without data; see `panicwatch_common::trace`. Full:
+/// the record is lost and counted.
 #[map]
 pub(crate) static TRACE_SLOTS: Array<Slot> = Array::with_max_entries(1, MMAPABLE);
 
@@ -17,8 +18,8 @@ pub(crate) static TRACE_SLOTS: Array<Slot> = Array::with_max_entries(1, MMAPABLE
 #[map]
 pub(crate) static TRACE_HEADS: Array<Head> = Array::with_max_entries(1, MMAPABLE);
 
-/// Programs → user space: records of sessions with data, in order, without waking the reader. Full: the record is lost
-/// and counted.
+/// Programs → user space: records of sessions with data, in order, without waking the reader. Full: the
+/// record is lost and counted.
 #[map]
 pub(crate) static TRACE_RING: RingBuf = RingBuf::with_byte_size(4096, 0);
 

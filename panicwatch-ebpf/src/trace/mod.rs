@@ -1,7 +1,8 @@
-//! Programs of `panicwatch trace` for entries, exits and unwinding of calls. They are loaded only for that command.
+//! Programs of `panicwatch trace` for entries, exits and unwinding of calls. They are loaded only for that
+//! command.
 //!
-//! Programs that may run millions of times a second do as little as possible: identify the goroutine, count, write one
-//! small record. Arguments, results and callers have separate programs ([`full`]).
+//! Programs that may run millions of times a second do as little as possible: identify the goroutine, count,
+//! write one small record. Arguments, results and callers have separate programs ([`full`]).
 
 pub(crate) mod fetch;
 pub(crate) mod full;
@@ -42,8 +43,8 @@ pub(crate) struct Traced {
 }
 
 impl Traced {
-    /// Returns `None` when the hit is not to be traced: the process is not watched, or the function's prologue will run
-    /// again.
+    /// Returns `None` when the hit is not to be traced: the process is not watched, or the function's
+    /// prologue will run again.
     #[inline(always)]
     pub(crate) fn new(ctx: &ProbeContext) -> Option<Traced> {
         let config = TRACE_CONFIG.get(0)?;
@@ -75,9 +76,9 @@ impl Traced {
     #[inline(always)]
     pub(crate) fn hit(&self, kind: u8) -> Option<Hit> {
         let g = self.reg(pt_regs::R14);
-        // Code that was called from C or runs before there is a goroutine can have anything in R14. A value is accepted
-        // only if it is a g on whose stack we are: `runtime.g` begins with stack.lo and stack.hi. One read fetches all
-        // three words, because the helper call costs more than the bytes.
+        // Code that was called from C or runs before there is a goroutine can have anything in R14. A value
+        // is accepted only if it is a g on whose stack we are: `runtime.g` begins with stack.lo and stack.hi.
+        // One read fetches all three words, because the helper call costs more than the bytes.
         let words = read::head_of_g::<G_WORDS>(g);
         let (lo, hi) = words.as_ref().map_or((0, 0), |words| (words[0], words[1]));
         let mut hit = Hit {
@@ -98,7 +99,8 @@ impl Traced {
             && self.frame >= lo
             && self.frame < hi
         {
-            // Offsets of goid in the releases with an offset table; the eBPF stack can be indexed by constants only.
+            // Offsets of goid in the releases with an offset table; the eBPF stack can be indexed by
+            // constants only.
             hit.goid = match self.config.g_goid {
                 152 => words[19],
                 160 => words[20],
@@ -129,7 +131,8 @@ impl Traced {
     #[inline(always)]
     pub(crate) fn emit(&self, hit: Hit, lost: fn(*mut Counts) -> *mut u64) {
         let stored = match self.config.slot_mask {
-            // The session has data: all records go through the kernel's ring buffer, which preserves their order.
+            // The session has data: all records go through the kernel's ring buffer, which preserves their
+            // order.
             0 => TRACE_RING.output::<Hit>(hit, NO_WAKEUP).is_ok(),
             mask => Self::store(hit, mask).is_some(),
         };
@@ -138,8 +141,8 @@ impl Traced {
         }
     }
 
-    /// Stores a record in this CPU's ring, without a ring buffer helper and without memory that another CPU writes.
-    /// Returns `None` if the ring is full.
+    /// Stores a record in this CPU's ring, without a ring buffer helper and without memory that another CPU
+    /// writes. Returns `None` if the ring is full.
     #[inline(always)]
     fn store(hit: Hit, mask: u32) -> Option<()> {
         // SAFETY: no preconditions.
@@ -158,7 +161,8 @@ impl Traced {
         // SAFETY: as above.
         let n = next(unsafe { &raw mut (*head).begun });
         let slot = TRACE_SLOTS.get_ptr_mut(cpu * (mask + 1) + (n as u32 & mask))?;
-        // SAFETY: the slot is a map value of this type; the order of the volatile writes is what the reader relies on.
+        // SAFETY: the slot is a map value of this type; the order of the volatile writes is what the reader
+        // relies on.
         unsafe {
             core::ptr::write_volatile(&raw mut (*slot).hit, hit);
             core::ptr::write_volatile(&raw mut (*slot).seq, n + 1);
@@ -207,7 +211,8 @@ pub(crate) fn trace_exit(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// `runtime.recovery`, on g0. RAX = the goroutine, which continues in the frame that deferred the call that recovered.
+/// `runtime.recovery`, on g0. RAX = the goroutine, which continues in the frame that deferred the call that
+/// recovered.
 /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go#L1100>
 #[uprobe]
 pub(crate) fn trace_recovery(ctx: ProbeContext) -> u32 {
@@ -233,7 +238,8 @@ pub(crate) fn trace_gone(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// Sends a record about goroutine `gp`, which is not the current one. A `depth` of 0 means that `sp` is unknown.
+/// Sends a record about goroutine `gp`, which is not the current one. A `depth` of 0 means that `sp` is
+/// unknown.
 #[inline(always)]
 fn of_another(traced: &Traced, gp: u64, kind: u8, sp: u64) {
     let goid = read::word(gp + traced.config.g_goid as u64).unwrap_or(0);

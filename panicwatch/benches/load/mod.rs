@@ -1,6 +1,7 @@
 //! Runs programs under load, with and without panicwatch attached, and summarizes the measurements.
 //!
-//! Shared by the benchmarks of panicwatch's overhead; which ways of watching are compared is up to each benchmark.
+//! Shared by the benchmarks of panicwatch's overhead; which ways of watching are compared is up to each
+//! benchmark.
 
 use std::{
     fs,
@@ -11,7 +12,8 @@ use std::{
 
 use crate::support::{self, Toolchain};
 
-/// The panicwatch command under test; `cargo bench` builds it with the release optimizations that are shipped.
+/// The panicwatch command under test; `cargo bench` builds it with the release optimizations that are
+/// shipped.
 pub(crate) const PANICWATCH: &str = env!("CARGO_BIN_EXE_panicwatch");
 
 /// Returns why nothing can be measured on this machine, or `None` if everything can.
@@ -83,8 +85,8 @@ impl Load {
         [count, ns]
     }
 
-    /// CPU time of the program's threads so far, in nanoseconds. Unlike throughput, it hardly depends on other load on
-    /// the machine.
+    /// CPU time of the program's threads so far, in nanoseconds. Unlike throughput, it hardly depends on
+    /// other load on the machine.
     pub(crate) fn cpu_ns(&self) -> f64 {
         let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs").flatten();
         let of = |thread: fs::DirEntry| {
@@ -174,8 +176,8 @@ impl Figures {
         2.0 * 1.253 * deviation / (self.0.len() as f64).sqrt()
     }
 
-    /// Formats the mean of the middle four fifths, which is more precise than the median of as many measurements, with
-    /// two standard errors (from the winsorized variance: Tukey and McLaughlin, 1963).
+    /// Formats the mean of the middle four fifths, which is more precise than the median of as many
+    /// measurements, with two standard errors (from the winsorized variance: Tukey and McLaughlin, 1963).
     pub(crate) fn mean(&self) -> String {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);

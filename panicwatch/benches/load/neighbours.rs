@@ -1,7 +1,7 @@
 //! Neighbours: unwatched processes that constantly switch, wake and migrate threads.
 //!
-//! [`incidents`] shows how complete the recorder's incidents are when such neighbours run; [`unwatched`] measures what
-//! the recorder costs them. The neighbours are threads of this process, which is not watched.
+//! [`incidents`] shows how complete the recorder's incidents are when such neighbours run; [`unwatched`]
+//! measures what the recorder costs them. The neighbours are threads of this process, which is not watched.
 
 use std::{
     fs::{self, File},
@@ -75,8 +75,8 @@ impl Drop for Switching {
     }
 }
 
-/// The calling thread's end of a socket to an echo thread on the same CPU; the echo thread ends when the value is
-/// dropped.
+/// The calling thread's end of a socket to an echo thread on the same CPU; the echo thread ends when the
+/// value is dropped.
 struct Pair(UnixStream);
 
 impl Pair {
@@ -117,8 +117,8 @@ fn switches() -> f64 {
     line.and_then(|n| n.trim().parse().ok()).expect("a number of context switches")
 }
 
-/// Prints, for a server under each load next to the neighbours, for which share of the window the state of the
-/// panicking goroutine is known with default settings.
+/// Prints, for a server under each load next to the neighbours, for which share of the window the state of
+/// the panicking goroutine is known with default settings.
 pub(crate) fn incidents(program: &Path) {
     println!(
         "\nneighbours: what is known of the {INCIDENTS} incidents of a server beside {SWITCHES_PER_SECOND} switches a second"
@@ -143,8 +143,8 @@ pub(crate) fn incidents(program: &Path) {
     drop(switching);
 }
 
-/// Runs the server under panicwatch and returns its incidents, the percentage of a core it used, and panicwatch's
-/// messages.
+/// Runs the server under panicwatch and returns its incidents, the percentage of a core it used, and
+/// panicwatch's messages.
 fn run(program: &Path, percent: &str) -> (Vec<Incident>, String, Vec<String>) {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-neighbours.jsonl");
     let output = Command::new(PANICWATCH)
@@ -164,7 +164,8 @@ fn run(program: &Path, percent: &str) -> (Vec<Incident>, String, Vec<String>) {
     (incidents, String::from_utf8_lossy(&output.stdout).trim().to_owned(), said)
 }
 
-/// Returns the share of the window for which the state of the panicking goroutine is known; 0 without a timeline.
+/// Returns the share of the window for which the state of the panicking goroutine is known; 0 without a
+/// timeline.
 fn known(incident: &Incident) -> f64 {
     let of = |timeline: &panicwatch::incident::timeline::Timeline| {
         1.0 - timeline.summary.unknown_ns as f64 / timeline.window_ns as f64
@@ -176,12 +177,12 @@ fn known(incident: &Incident) -> f64 {
 const TURNS: usize = 100;
 /// Operations per turn, which then takes some milliseconds.
 const OF_A_TURN: u64 = 2_000;
-/// Quantile of the turns that is compared, with a source and without: other load on the machine only makes turns
-/// longer.
+/// Quantile of the turns that is compared, with a source and without: other load on the machine only makes
+/// turns longer.
 const UNDISTURBED: f64 = 0.1;
 
-/// Measures how much longer switches, wake-ups and migrations of unwatched threads take while the recorder records
-/// them.
+/// Measures how much longer switches, wake-ups and migrations of unwatched threads take while the recorder
+/// records them.
 pub(crate) fn unwatched(program: &Path, rounds: usize) {
     // A session needs a watched process.
     let load = Load::start(program, "server");

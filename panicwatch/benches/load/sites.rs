@@ -1,5 +1,5 @@
-//! Counting probes at panicwatch's probe sites: what they cost without an eBPF program behind them, and how often they
-//! are hit.
+//! Counting probes at panicwatch's probe sites: what they cost without an eBPF program behind them, and how
+//! often they are hit.
 
 use std::{
     ffi::CString,
@@ -72,7 +72,8 @@ fn open(kind: u32, path: &CString, offset: u64, cpu: usize) -> io::Result<File> 
     attr[0] = u64::from(kind) | BYTES << 32;
     attr[7] = path.as_ptr() as u64; // config1: the path
     attr[8] = offset; // config2
-    // SAFETY: the kernel reads as many bytes as attr has, and the path, which ends with a zero; both outlive the call.
+    // SAFETY: the kernel reads as many bytes as attr has, and the path, which ends with a zero; both outlive
+    // the call.
     let fd = unsafe { libc::syscall(libc::SYS_perf_event_open, attr.as_ptr(), -1, cpu as i32, -1, 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());

@@ -1,10 +1,11 @@
-//! Measures precisely what each source of the recorder costs a server: sources are attached and detached in turn under
-//! one continuous load.
+//! Measures precisely what each source of the recorder costs a server: sources are attached and detached in
+//! turn under one continuous load.
 //!
-//! Runs that each start a load and a panicwatch of their own spend most of their time on starting. Here only the
-//! sources change, every fifth of a second, so that four minutes determine the throughput to four thousandths (two
-//! standard errors) on a machine whose speed varies by some percent from one span to the next. The session runs in
-//! this process, and no source is disabled by the overhead budget. The baseline is a panicwatch that records nothing.
+//! Runs that each start a load and a panicwatch of their own spend most of their time on starting. Here only
+//! the sources change, every fifth of a second, so that four minutes determine the throughput to four
+//! thousandths (two standard errors) on a machine whose speed varies by some percent from one span to the
+//! next. The session runs in this process, and no source is disabled by the overhead budget. The baseline is
+//! a panicwatch that records nothing.
 
 use std::{fs::File, path::Path, thread, time::Duration};
 
@@ -54,8 +55,8 @@ fn sets() -> Vec<Set> {
 /// Turns per round; each takes half a second.
 const TURNS: usize = 20;
 
-/// Runs `rounds` times [`TURNS`] turns of each set of sources whose name contains one of the comma-separated words in
-/// `only`.
+/// Runs `rounds` times [`TURNS`] turns of each set of sources whose name contains one of the comma-separated
+/// words in `only`.
 pub(crate) fn run(program: &Path, wrk: &Wrk, only: Option<&str>, rounds: usize) {
     let mut sets = sets();
     sets.retain(|set| only.is_none_or(|only| only.split(',').any(|word| set.name.contains(word))));
@@ -88,7 +89,8 @@ struct Ratios {
     throughput: Figures,
     /// CPU time per request.
     cpu: Figures,
-    /// Not a ratio: the sources' cost as the overhead governor estimates it, in percent of the server's CPU time.
+    /// Not a ratio: the sources' cost as the overhead governor estimates it, in percent of the server's CPU
+    /// time.
     reckoned: Figures,
 }
 

@@ -1,8 +1,8 @@
 //! The incident document, `panicwatch.incident/1`, from which panicwatch makes every output.
 //!
-//! Field names and meanings are a stable interface for other tools (docs/incident.md). A value that could not be
-//! determined is `None` (JSON `null`) and has an entry in [`Incident::missing`]. This module knows no events, binaries
-//! or processes.
+//! Field names and meanings are a stable interface for other tools (docs/incident.md). A value that could not
+//! be determined is `None` (JSON `null`) and has an entry in [`Incident::missing`]. This module knows no
+//! events, binaries or processes.
 
 pub mod escape;
 pub mod fingerprint;
@@ -77,7 +77,8 @@ pub struct Incident {
     pub panics: Vec<Panic>,
     /// Stack as Go's traceback shows it, innermost frame first.
     pub stack: Vec<Frame>,
-    /// Number of frames omitted between the 50 innermost and 50 outermost; `None` when some of them are unknown.
+    /// Number of frames omitted between the 50 innermost and 50 outermost; `None` when some of them are
+    /// unknown.
     #[serde(deserialize_with = "present")]
     pub stack_elided: Option<u64>,
     /// Creators of the goroutine, nearest first.
@@ -130,8 +131,8 @@ pub enum Outcome {
     Fatal,
     /// `runtime.Goexit` ended the goroutine.
     Goexit,
-    /// The program ended while the incident was in progress, for another reason: os.Exit, main's return, a signal or
-    /// exec.
+    /// The program ended while the incident was in progress, for another reason: os.Exit, main's return, a
+    /// signal or exec.
     Exited,
     /// No end was seen, or records were lost.
     Unknown,
@@ -189,7 +190,8 @@ pub struct Process {
     pub vcs_revision: Option<String>,
     /// GNU build id, else Go build id.
     pub build_id: Option<String>,
-    /// GODEBUG, GOTRACEBACK, GOGC, GOMAXPROCS and GOMEMLIMIT from the process's environment; unset ones are absent.
+    /// GODEBUG, GOTRACEBACK, GOGC, GOMAXPROCS and GOMEMLIMIT from the process's environment; unset ones are
+    /// absent.
     pub env: Option<BTreeMap<String, String>>,
     /// Container metadata; `None` outside a container.
     pub container: Option<serde_json::Value>,
@@ -230,7 +232,8 @@ fn labels(of: Option<&serde_json::Value>) -> Vec<(&str, &str)> {
     pairs.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?))).collect()
 }
 
-/// Returns the base name of an executable's path, without the " (deleted)" that /proc appends to a deleted file's path.
+/// Returns the base name of an executable's path, without the " (deleted)" that /proc appends to a deleted
+/// file's path.
 pub fn base_name(exe: &str) -> Option<&str> {
     exe.trim_end_matches(" (deleted)").rsplit('/').next().filter(|name| !name.is_empty())
 }
@@ -287,8 +290,8 @@ pub struct Panic {
     pub registers: BTreeMap<String, Addr>,
     /// Instructions around the raising instruction.
     pub instructions: Vec<Instruction>,
-    /// Description of the raising operation and of the operands that it compares, derived from the machine code alone;
-    /// absent when the code does not determine it.
+    /// Description of the raising operation and of the operands that it compares, derived from the machine
+    /// code alone; absent when the code does not determine it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<String>,
     /// Deferred calls in the order they ran.
@@ -319,8 +322,8 @@ pub struct Value {
     /// Type name as Go prints it; "nil" for nil.
     #[serde(rename = "type")]
     pub type_name: Option<String>,
-    /// The text of the value (string, error message, number); `None` when only running the program's code could produce
-    /// it.
+    /// The text of the value (string, error message, number); `None` when only running the program's code
+    /// could produce it.
     pub text: Option<String>,
     /// Exactly what Go prints for the value after "panic: ".
     pub printed: Option<String>,

@@ -20,13 +20,13 @@ pub struct Mapping {
     pub offset: u64,
     /// Permissions, such as "r-xp".
     pub perms: String,
-    /// Major and minor number of the file's device, as the file system itself has them; stat(2) can return others
-    /// (btrfs, overlayfs).
+    /// Major and minor number of the file's device, as the file system itself has them; stat(2) can return
+    /// others (btrfs, overlayfs).
     pub dev: (u32, u32),
     /// Inode number of the file; 0 for memory without a file.
     pub inode: u64,
-    /// Path as the kernel writes it: newlines as `\012`, " (deleted)" after an unlinked file, `[heap]` and the like for
-    /// memory that is no file. Empty for anonymous memory.
+    /// Path as the kernel writes it: newlines as `\012`, " (deleted)" after an unlinked file, `[heap]` and
+    /// the like for memory that is no file. Empty for anonymous memory.
     pub path: String,
 }
 
@@ -90,7 +90,8 @@ impl MappedFile {
         mapping.is_file() && (mapping.dev, mapping.inode) == (self.dev, self.inode)
     }
 
-    /// Returns the mappings of this file: by path, else by inode. On overlayfs the two disagree and the path is right.
+    /// Returns the mappings of this file: by path, else by inode. On overlayfs the two disagree and the path
+    /// is right.
     pub fn mappings<'a>(&self, maps: &'a [Mapping]) -> Vec<&'a Mapping> {
         let by_path: Vec<_> = maps.iter().filter(|m| self.has_path_of(m)).collect();
         if !by_path.is_empty() {
@@ -100,15 +101,16 @@ impl MappedFile {
     }
 }
 
-/// Load bias of `bin`: run-time address minus link-time address; 0 for a binary that is not position independent.
-/// `None` if the process does not map the binary, or not as an ELF loader does.
+/// Load bias of `bin`: run-time address minus link-time address; 0 for a binary that is not position
+/// independent. `None` if the process does not map the binary, or not as an ELF loader does.
 pub fn load_bias(bin: &GoBinary, maps: &[Mapping], file: &MappedFile) -> Option<u64> {
     let segments: Vec<_> = bin.load_segments().collect();
     let bias = bias(&segments, &file.mappings(maps))?;
     (bin.is_pie() || bias == 0).then_some(bias)
 }
 
-/// Compares code segments first: two neighbouring segments may share a page of the file, but only one of them is code.
+/// Compares code segments first: two neighbouring segments may share a page of the file, but only one of them
+/// is code.
 fn bias(segments: &[LoadSegment], mapped: &[&Mapping]) -> Option<u64> {
     [true, false].into_iter().find_map(|code| {
         let segments = segments.iter().filter(|s| s.executable == code);
@@ -191,7 +193,8 @@ c000000000-c000400000 rw-p 00000000 00:00 0
             file_size,
             executable,
         };
-        // As lld lays them out: addresses and offsets are not page-aligned, and neighbours share a page of the file.
+        // As lld lays them out: addresses and offsets are not page-aligned, and neighbours share a page of
+        // the file.
         let segments = [
             segment(0x0, 0x0, 0x1234, false),
             segment(0x2234, 0x1234, 0x8000, true),

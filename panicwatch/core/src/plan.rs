@@ -1,8 +1,8 @@
 //! Plans the probe sites of one binary: pure, from the binary's bytes alone.
 //!
-//! Offsets inside functions differ from binary to binary, so every site is found by decoding: the stack check of the
-//! prologue, the target of a call, the conditional jump after it. A site whose code does not look as expected is left
-//! out with the reason, never guessed: a breakpoint inside an instruction kills the target.
+//! Offsets inside functions differ from binary to binary, so every site is found by decoding: the stack check
+//! of the prologue, the target of a call, the conditional jump after it. A site whose code does not look as
+//! expected is left out with the reason, never guessed: a breakpoint inside an instruction kills the target.
 
 mod init;
 mod runtime;
@@ -27,7 +27,8 @@ use crate::go::{
 pub enum Price {
     /// The kernel emulates the instruction: one trap.
     Emulated,
-    /// The kernel single-steps a copy of the instruction: two traps, some 30 times as expensive in a virtual machine.
+    /// The kernel single-steps a copy of the instruction: two traps, some 30 times as expensive in a virtual
+    /// machine.
     Stepped,
 }
 
@@ -163,8 +164,8 @@ impl<'a> Body<'a> {
 
     /// Returns the index of the last jump of the stack check, `None` for a function without one.
     ///
-    /// Shapes: `cmp 0x10(%r14),%rsp; jbe`, `lea -N(%rsp),%r12; cmp; jbe`, and for huge frames an overflow test
-    /// `mov %rsp,%r12; sub $N,%r12; jb` before it.
+    /// Shapes: `cmp 0x10(%r14),%rsp; jbe`, `lea -N(%rsp),%r12; cmp; jbe`, and for huge frames an overflow
+    /// test `mov %rsp,%r12; sub $N,%r12; jb` before it.
     /// <https://github.com/golang/go/blob/go1.24.11/src/cmd/internal/obj/x86/obj6.go#L1120>
     fn stack_check(&self) -> Option<usize> {
         let mut compared = false;
@@ -194,7 +195,8 @@ fn touches(instruction: &Instruction, register: Register) -> bool {
 }
 
 fn price(instruction: &Instruction) -> Price {
-    // https://github.com/torvalds/linux/blob/v6.12/arch/x86/kernel/uprobes.c (branch_setup_xol_ops, push_setup_xol_ops)
+    // https://github.com/torvalds/linux/blob/v6.12/arch/x86/kernel/uprobes.c (branch_setup_xol_ops,
+    // push_setup_xol_ops)
     let emulated = instruction.is_jcc_short_or_near()
         || instruction.is_jmp_short_or_near()
         || instruction.is_call_near()
@@ -262,8 +264,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Places probes in the loop `for { fn, ok := p.nextDefer(); if !ok { break }; fn() }` of Go 1.22 and later, in
-    /// `symbol`.
+    /// Places probes in the loop `for { fn, ok := p.nextDefer(); if !ok { break }; fn() }` of Go 1.22 and
+    /// later, in `symbol`.
     fn next_defer_loop(&mut self, symbol: &'static str, flags: u32) {
         let lost = "deferred calls";
         let begin = Purpose { name: "deferred call begins", program: "defer_begin", symbol, lost, flags };
@@ -297,8 +299,8 @@ impl Planner<'_> {
         self.place(&end, body.func, &body.code[call], argp_tells, why);
     }
 
-    /// Places probes at deferred calls before Go 1.22: `deferCallSave` (open-coded ones, and all of Goexit's) and
-    /// gopanic's own call.
+    /// Places probes at deferred calls before Go 1.22: `deferCallSave` (open-coded ones, and all of Goexit's)
+    /// and gopanic's own call.
     fn old_defers(&mut self) {
         let lost = "deferred calls";
         let name = "deferred call begins";

@@ -1,4 +1,5 @@
-//! Renders an incident in any of its formats, for `show` and the API. The same document always gives the same bytes.
+//! Renders an incident in any of its formats, for `show` and the API. The same document always gives the same
+//! bytes.
 
 pub mod export;
 mod folded;
@@ -65,7 +66,8 @@ impl Format {
 #[error("{0}")]
 pub struct RenderError(String);
 
-/// Renders an incident. `document` is the JSON it was read from, if any: it may have keys unknown to this version.
+/// Renders an incident. `document` is the JSON it was read from, if any: it may have keys unknown to this
+/// version.
 ///
 /// # Errors
 /// When the format needs a timeline and the incident has none, or its timeline has no stacks to fold.

@@ -1,7 +1,8 @@
 //! The Go programs that inputs damage, and the patching.
 //!
-//! `cargo xtask fuzz` builds the programs and passes their directory in `PANICWATCH_FUZZ_BINARIES`. Each program is
-//! read once; an input's patches are applied to that copy and undone afterwards, so that a run copies nothing.
+//! `cargo xtask fuzz` builds the programs and passes their directory in `PANICWATCH_FUZZ_BINARIES`. Each
+//! program is read once; an input's patches are applied to that copy and undone afterwards, so that a run
+//! copies nothing.
 
 use std::{collections::BTreeMap, fs, ops::Range, path::PathBuf, sync::Arc};
 
@@ -54,8 +55,9 @@ impl Base {
 
     /// Applies the patches of `input`, calls `run` on the patched program, and undoes the patches.
     ///
-    /// A patch consists of a region index (one byte), an offset (three bytes, little-endian, wrapped into the region),
-    /// a length (one byte, modulo 16, plus 1), and that many bytes. The rest of the input is passed to `run`.
+    /// A patch consists of a region index (one byte), an offset (three bytes, little-endian, wrapped into the
+    /// region), a length (one byte, modulo 16, plus 1), and that many bytes. The rest of the input is passed
+    /// to `run`.
     pub(crate) fn patched(&mut self, input: &[u8], run: impl FnOnce(SharedBytes, &[u64], &[u8])) {
         let mut rest = input;
         let mut undo = Vec::new();

@@ -1,8 +1,8 @@
 //! Implementation of the fuzz targets.
 //!
-//! Tables that make sense only in a whole program are fuzzed in whole programs ([`base`]): the input is a list of
-//! patches. All other inputs become the content of a small ELF file ([`elf`]). Uses only panicwatch's public
-//! interface.
+//! Tables that make sense only in a whole program are fuzzed in whole programs ([`base`]): the input is a
+//! list of patches. All other inputs become the content of a small ELF file ([`elf`]). Uses only panicwatch's
+//! public interface.
 
 mod base;
 #[path = "../../tests/support/elf_file.rs"]

@@ -41,7 +41,8 @@ macro_rules! programs {
     };
 }
 
-/// Returns the file range of the `len` bytes at `vaddr`, clamped to the file; empty if no segment contains `vaddr`.
+/// Returns the file range of the `len` bytes at `vaddr`, clamped to the file; empty if no segment contains
+/// `vaddr`.
 fn at(bin: &GoBinary, vaddr: u64, len: u64) -> Range<usize> {
     match bin.file_offset(vaddr).and_then(|at| usize::try_from(at).ok()) {
         Some(at) => at..(at + len as usize).min(bin.file_bytes().len()),
@@ -73,7 +74,8 @@ programs!(ELF, "tables", |bin| {
     (regions.into_iter().chain(more.map(|name| section(bin, name))).collect(), spread(bin))
 });
 
-/// Fuzzes ELF parsing: an input with the ELF magic is parsed as a file; any other input patches a program's headers.
+/// Fuzzes ELF parsing: an input with the ELF magic is parsed as a file; any other input patches a program's
+/// headers.
 pub fn elf(input: &[u8]) {
     if input.starts_with(b"\x7fELF") {
         if let Ok(bin) = exercise::open(Arc::new(input.to_vec())) {
@@ -189,8 +191,8 @@ programs!(TYPES, "types", |bin| {
     (regions, addresses)
 });
 
-/// Fuzzes type data and the values decoded with it. After the patches, one byte selects the type, and the remaining
-/// bytes overwrite the memory that holds the values.
+/// Fuzzes type data and the values decoded with it. After the patches, one byte selects the type, and the
+/// remaining bytes overwrite the memory that holds the values.
 pub fn gotype(input: &[u8]) {
     TYPES.run(input, |bytes, addresses, rest| {
         let Ok(bin) = GoBinary::parse(bytes) else { return };

@@ -2,8 +2,8 @@
 
 use panicwatch::capture::event::{Assembler, Event, decode::decode};
 
-/// Decodes and assembles the records of a ring, in order. Each record is its length (two bytes, little-endian) and
-/// that many bytes.
+/// Decodes and assembles the records of a ring, in order. Each record is its length (two bytes,
+/// little-endian) and that many bytes.
 pub fn event_decode(input: &[u8]) {
     let mut assembler = Assembler::new();
     let mut rest = input;

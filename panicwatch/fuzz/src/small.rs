@@ -18,9 +18,9 @@ pub fn buildinfo(input: &[u8]) {
     let _ = identify(Arc::new(elf_file::build(input, &[])));
 }
 
-/// Parses DWARF sections: one byte of flags (1, 2, 4: .debug_info, .debug_abbrev, .debug_str begin with a compression
-/// header), the lengths of .debug_abbrev and .debug_str (two bytes each), the contents of both, and the rest as
-/// .debug_info.
+/// Parses DWARF sections: one byte of flags (1, 2, 4: .debug_info, .debug_abbrev, .debug_str begin with a
+/// compression header), the lengths of .debug_abbrev and .debug_str (two bytes each), the contents of both,
+/// and the rest as .debug_info.
 pub fn dwarf(input: &[u8]) {
     let Some((&[flags, a, b, c, d], rest)) = input.split_first_chunk::<5>() else { return };
     let cut = |bytes: &[u8], low, high| usize::from(u16::from_le_bytes([low, high])).min(bytes.len());

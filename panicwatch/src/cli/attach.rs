@@ -107,7 +107,8 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     }
 }
 
-/// Returns the Go files to watch: the executable, or the Go libraries loaded by a process that is not a Go program.
+/// Returns the Go files to watch: the executable, or the Go libraries loaded by a process that is not a Go
+/// program.
 fn files(target: &Target) -> Result<Vec<(File, PathBuf)>, Exit> {
     let pid = match (target.pid, &target.exe) {
         (Some(pid), _) => pid,

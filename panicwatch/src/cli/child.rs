@@ -1,4 +1,5 @@
-//! Code shared by the commands that start a program: attaching probes to it, starting it, and waiting for it to exit.
+//! Code shared by the commands that start a program: attaching probes to it, starting it, and waiting for it
+//! to exit.
 
 use std::{
     ffi::OsString,
@@ -41,7 +42,8 @@ pub(super) struct How {
     pub(super) dies_with_us: bool,
 }
 
-/// Starts `command`, found at `path` and opened as `file`, with every probe attached before its first instruction.
+/// Starts `command`, found at `path` and opened as `file`, with every probe attached before its first
+/// instruction.
 ///
 /// # Errors
 /// Status 1 when the program cannot be started, 3 when the machine cannot watch it.
@@ -92,9 +94,9 @@ pub(super) fn start(
 /// Starts the program; called once.
 pub(super) type Start<'a> = &'a mut dyn FnMut() -> Result<Child, LaunchError>;
 
-/// Starts a program with `start`, and forwards to it the signals that panicwatch receives from then on. `watching`
-/// calls the function it is given, which starts the program, and adds our own process to the table of watched processes
-/// meanwhile: the eBPF programs follow the forks of watched processes.
+/// Starts a program with `start`, and forwards to it the signals that panicwatch receives from then on.
+/// `watching` calls the function it is given, which starts the program, and adds our own process to the table
+/// of watched processes meanwhile: the eBPF programs follow the forks of watched processes.
 ///
 /// # Errors
 /// Status 1 when the program cannot be started, 3 when the machine cannot watch it.
@@ -108,8 +110,8 @@ pub(super) fn spawn(
     Ok((child, forwarding))
 }
 
-/// Attaches probes to the program itself. Returns `None` when it is not Go (a script, for example), which is no error:
-/// it may start Go programs.
+/// Attaches probes to the program itself. Returns `None` when it is not Go (a script, for example), which is
+/// no error: it may start Go programs.
 fn arm(session: &Session, file: &File, path: &Path) -> Result<Option<Arc<Armed>>, Exit> {
     match session.arm(file, path) {
         Ok(armed) => Ok(Some(armed)),
@@ -123,9 +125,9 @@ fn arm(session: &Session, file: &File, path: &Path) -> Result<Option<Arc<Armed>>
 const MAX_ARGUMENTS: usize = 64;
 const MAX_ARMED: usize = 4;
 
-/// Attaches probes to the Go files among the arguments of a program that is not Go: the program that a loader or
-/// launcher will run, or the library that a host will load. So their first instructions are covered; they are not if
-/// the file is found only when it runs.
+/// Attaches probes to the Go files among the arguments of a program that is not Go: the program that a loader
+/// or launcher will run, or the library that a host will load. So their first instructions are covered; they
+/// are not if the file is found only when it runs.
 fn arm_arguments(session: &Session, arguments: &[OsString]) {
     let mut armed = 0;
     for argument in arguments.iter().take(MAX_ARGUMENTS) {

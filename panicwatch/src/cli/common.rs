@@ -1,4 +1,5 @@
-//! Code shared by several commands: options, the destination of incidents, exit status, and messages on standard error.
+//! Code shared by several commands: options, the destination of incidents, exit status, and messages on
+//! standard error.
 
 use std::{
     ffi::OsStr,
@@ -66,28 +67,32 @@ pub struct RecorderArgs {
     /// How much to record; any level but default is recorded in full (for the costs see docs/recorder.md)
     #[arg(long, value_enum, default_value_t, conflicts_with = "no_timeline")]
     level: LevelValue,
-    /// Sources that are left out: switch, wakeup, migrate, signal, syscall, fault, sample, gc, assist, goroutine
+    /// Sources that are left out: switch, wakeup, migrate, signal, syscall, fault, sample, gc, assist,
+    /// goroutine
     #[arg(long, value_name = "SOURCES", value_delimiter = ',', value_parser = source)]
     without: Vec<Source>,
     /// Functions whose entries to record: globs, or regular expressions between slashes
     #[arg(long = "function", value_name = "PATTERN", value_parser = Pattern::parse)]
     functions: Vec<Pattern>,
-    /// Target budget: the most that recording may cost watched processes, in percent of their CPU time, or off. While
-    /// it costs more, sources are paused, the least valuable first [auto: 1 with level default, off with any other]
+    /// Target budget: the most that recording may cost watched processes, in percent of their CPU time, or
+    /// off. While it costs more, sources are paused, the least valuable first [auto: 1 with level default,
+    /// off with any other]
     #[arg(long, value_name = "PERCENT|off", default_value_t)]
     budget: OverheadBudget,
-    /// Host budget: the most that recording may cost all other processes, in percent of the machine's CPU capacity, or
-    /// off [auto: 0.5 with level default, off with any other]
+    /// Host budget: the most that recording may cost all other processes, in percent of the machine's CPU
+    /// capacity, or off [auto: 0.5 with level default, off with any other]
     #[arg(long, value_name = "PERCENT|off", default_value_t)]
     host_budget: OverheadBudget,
-    /// Core limit: the most of each core that recording may cost watched processes, in percent, whatever the target
-    /// budget allows, or off [auto: 5 with level default, off with any other]
+    /// Core limit: the most of each core that recording may cost watched processes, in percent, whatever the
+    /// target budget allows, or off [auto: 5 with level default, off with any other]
     #[arg(long, value_name = "PERCENT|off", default_value_t)]
     core_limit: OverheadBudget,
-    /// Panics of a program to capture per second, averaged over some seconds; others are only counted. 0: capture all
+    /// Panics of a program to capture per second, averaged over some seconds; others are only counted. 0:
+    /// capture all
     #[arg(long, value_name = "PER_SECOND", default_value_t = 200)]
     max_captures: u32,
-    /// Longest time that one capture may take in the program; what is not copied by then is reported as missing
+    /// Longest time that one capture may take in the program; what is not copied by then is reported as
+    /// missing
     #[arg(long, value_name = "DURATION", default_value = "5ms", value_parser = capture_time)]
     max_capture_time: Duration,
 }
@@ -223,8 +228,8 @@ pub(super) fn say_late(unseen: &Unseen) {
     ));
 }
 
-/// Prints a sentence on standard error, on one line. Control characters are escaped: file names, data from a binary and
-/// replies of servers can neither control the terminal nor imitate a message of panicwatch.
+/// Prints a sentence on standard error, on one line. Control characters are escaped: file names, data from a
+/// binary and replies of servers can neither control the terminal nor imitate a message of panicwatch.
 pub fn say(sentence: &str) {
     let _ = writeln!(io::stderr(), "panicwatch: {}", escape::one_line(sentence));
 }
@@ -238,9 +243,9 @@ pub fn say_error(error: &anyhow::Error) {
     }
 }
 
-/// Prints clap's message about a wrong command line, or the requested help, and returns the exit status. The message
-/// repeats arguments, which may be file names: therefore it is produced by `parse` from the same arguments with control
-/// characters escaped.
+/// Prints clap's message about a wrong command line, or the requested help, and returns the exit status. The
+/// message repeats arguments, which may be file names: therefore it is produced by `parse` from the same
+/// arguments with control characters escaped.
 pub fn say_usage(error: &clap::Error, parse: impl Fn(Vec<String>) -> Result<(), clap::Error>) -> u8 {
     if !error.use_stderr() {
         // A closed pipe is not an error.
@@ -329,15 +334,15 @@ pub(super) fn unreadable(pid: u32, error: io::Error) -> Exit {
     }
 }
 
-/// Opens a regular file for reading. Opening anything else could block forever (a FIFO) or have side effects (a
-/// device), and reading it might never end.
+/// Opens a regular file for reading. Opening anything else could block forever (a FIFO) or have side effects
+/// (a device), and reading it might never end.
 ///
 /// # Errors
 /// When it is not a regular file, or cannot be opened.
 pub(super) fn open_regular(path: &Path) -> anyhow::Result<File> {
     let cannot = || format!("cannot read {}", path.display());
-    // Checked before, so that only a regular file is opened, and after, because the name may refer to another file by
-    // then.
+    // Checked before, so that only a regular file is opened, and after, because the name may refer to another
+    // file by then.
     let before = std::fs::metadata(path).with_context(cannot)?;
     if before.is_file() {
         let file =
@@ -372,7 +377,8 @@ pub(super) fn stdout_style() -> Style {
     style(libc::STDOUT_FILENO, io::stdout().is_terminal())
 }
 
-/// Uses colors on a terminal unless NO_COLOR is set, and the terminal's width, or 100 columns if it is unknown.
+/// Uses colors on a terminal unless NO_COLOR is set, and the terminal's width, or 100 columns if it is
+/// unknown.
 fn style(fd: i32, terminal: bool) -> Style {
     let color = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     Style::new(color, terminal_width(fd).unwrap_or(100))

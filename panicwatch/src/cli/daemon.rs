@@ -41,8 +41,8 @@ fn address(text: &str) -> Result<String, String> {
 /// Runs the daemon until it is asked to stop.
 ///
 /// # Errors
-/// Status 1 when the configuration is rejected or something it names cannot be used, 3 when the machine cannot watch
-/// programs.
+/// Status 1 when the configuration is rejected or something it names cannot be used, 3 when the machine
+/// cannot watch programs.
 pub fn run(args: &Args) -> Result<i32, Exit> {
     if args.check {
         return check(args);

@@ -1,4 +1,5 @@
-//! `panicwatch doctor`: reports what this machine supports, the consequences of what is missing, and the remedy.
+//! `panicwatch doctor`: reports what this machine supports, the consequences of what is missing, and the
+//! remedy.
 
 use clap::{Args as ClapArgs, ValueEnum};
 

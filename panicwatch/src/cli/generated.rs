@@ -1,5 +1,5 @@
-//! `panicwatch completions` and `panicwatch man`, generated from the definitions of the commands so that they cannot
-//! diverge.
+//! `panicwatch completions` and `panicwatch man`, generated from the definitions of the commands so that they
+//! cannot diverge.
 
 use std::path::PathBuf;
 

@@ -30,8 +30,8 @@ use crate::{
 
 /// Show what a program does before main.main, and how long each package takes
 ///
-/// The trace is written as soon as main.main begins, or when the program ends before that. The program's input, output
-/// and signals pass through untouched, and panicwatch exits as it did.
+/// The trace is written as soon as main.main begins, or when the program ends before that. The program's
+/// input, output and signals pass through untouched, and panicwatch exits as it did.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     /// Write the trace to FILE instead of standard error

@@ -1,5 +1,5 @@
-//! The manual pages: clap's definitions, and the sections that these cannot hold: examples, exit status, files and
-//! environment.
+//! The manual pages: clap's definitions, and the sections that these cannot hold: examples, exit status,
+//! files and environment.
 //!
 //! [`sections`] has the texts; a test parses every example with the definitions of the commands.
 
@@ -14,7 +14,8 @@ use clap_mangen::{
 };
 use sections::Sections;
 
-/// Returns the manual page of `command` in roff. `name` is the command's, such as "run"; empty for panicwatch itself.
+/// Returns the manual page of `command` in roff. `name` is the command's, such as "run"; empty for panicwatch
+/// itself.
 ///
 /// # Errors
 /// Never in practice: the page is built in memory.

@@ -1,5 +1,5 @@
-//! The subcommands, one file each: arguments and `run(args)`. Logic that a library caller would need is in other
-//! modules.
+//! The subcommands, one file each: arguments and `run(args)`. Logic that a library caller would need is in
+//! other modules.
 
 pub mod ask;
 pub mod attach;

@@ -20,18 +20,20 @@ use crate::{
 
 /// Start a program and report its panics
 ///
-/// Go programs and Go libraries that PROGRAM starts or loads are watched as well. The program's input, output and signals pass
-/// through untouched, and panicwatch exits with its status.
+/// Go programs and Go libraries that PROGRAM starts or loads are watched as well. The program's input, output
+/// and signals pass through untouched, and panicwatch exits with its status.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
     recorder: RecorderArgs,
-    /// After PROGRAM has exited, watch until the programs that it left running have exited too, or until Ctrl-C
+    /// After PROGRAM has exited, watch until the programs that it left running have exited too, or until
+    /// Ctrl-C
     #[arg(long)]
     wait: bool,
-    /// Have the kernel kill PROGRAM (SIGKILL) if panicwatch is killed; otherwise PROGRAM then continues unwatched
+    /// Have the kernel kill PROGRAM (SIGKILL) if panicwatch is killed; otherwise PROGRAM then continues
+    /// unwatched
     #[arg(long)]
     kill_on_exit: bool,
     /// The program and its arguments; options after PROGRAM are the program's
@@ -82,7 +84,8 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     }
 }
 
-/// Reports programs that were not watched, incidents that could not be written, and Go programs that still run.
+/// Reports programs that were not watched, incidents that could not be written, and Go programs that still
+/// run.
 fn finish(session: &Session, sink: &mut Sink, program: &str, is_go: bool) {
     let unseen = session.unseen();
     if !is_go && !unseen.ran_go {

@@ -25,8 +25,8 @@ use crate::{
 /// The output depends on the document only; on a terminal, text fits its width.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// File that `-o` of run or attach wrote (an incident document or JSON lines), - for standard input, or the ID of
-    /// an incident that a daemon stored
+    /// File that `-o` of run or attach wrote (an incident document or JSON lines), - for standard input, or
+    /// the ID of an incident that a daemon stored
     #[arg(value_name = "FILE|ID")]
     file: PathBuf,
     #[command(flatten)]
@@ -48,7 +48,8 @@ pub struct Args {
 /// Prints the incident.
 ///
 /// # Errors
-/// Status 1 when the incident does not exist or cannot be read, 2 when a binary file would be written to a terminal.
+/// Status 1 when the incident does not exist or cannot be read, 2 when a binary file would be written to a
+/// terminal.
 pub fn run(args: &Args) -> Result<i32, Exit> {
     if args.format == FormatValue::Perfetto && args.output.is_none() && io::stdout().is_terminal() {
         let error =

@@ -1,7 +1,7 @@
 //! Forwards the signals sent to panicwatch to the program it started.
 //!
-//! Signals from the terminal (Ctrl-C) reach the program directly, because it is in the same process group; signals that
-//! another process sends to our PID are forwarded.
+//! Signals from the terminal (Ctrl-C) reach the program directly, because it is in the same process group;
+//! signals that another process sends to our PID are forwarded.
 
 use std::{
     io,
@@ -69,7 +69,8 @@ pub(super) fn forward_to_child() -> io::Result<Forwarding> {
                 pid => pid,
             };
             if pid != 0 && was_sent_to_us(&origin) {
-                // SAFETY: plain system call. The PID is our child's; after the child has ended, no signal is forwarded.
+                // SAFETY: plain system call. The PID is our child's; after the child has ended, no signal is
+                // forwarded.
                 unsafe { libc::kill(pid as libc::pid_t, origin.signal) };
             }
             if origin.signal == SIGTSTP {
@@ -77,8 +78,8 @@ pub(super) fn forward_to_child() -> io::Result<Forwarding> {
                 // SAFETY: plain system call.
                 unsafe { libc::raise(libc::SIGSTOP) };
                 if pid != 0 {
-                    // SAFETY: as above. The terminal's SIGCONT reaches the child directly; one sent to us must reach it
-                    // too.
+                    // SAFETY: as above. The terminal's SIGCONT reaches the child directly; one sent to us
+                    // must reach it too.
                     unsafe { libc::kill(pid as libc::pid_t, libc::SIGCONT) };
                 }
             }

@@ -1,5 +1,5 @@
-//! The destination to which `run` and `attach` write incidents. A failure to write never stops watching: the first one
-//! is reported, and the incidents that are lost are counted.
+//! The destination to which `run` and `attach` write incidents. A failure to write never stops watching: the
+//! first one is reported, and the incidents that are lost are counted.
 
 use std::{
     fs::File,
@@ -101,7 +101,8 @@ impl OutputFile {
         match (&written, &mut self.whole) {
             (Ok(()), Some(whole)) => *whole += record.len() as u64,
             (Err(_), Some(whole)) => {
-                // Truncating a file needs no space; if it fails all the same, the next record follows a partial one.
+                // Truncating a file needs no space; if it fails all the same, the next record follows a
+                // partial one.
                 let _ = self.file.set_len(*whole).and_then(|()| self.file.seek(SeekFrom::Start(*whole)));
             }
             (_, None) => {}

@@ -30,8 +30,8 @@ use crate::{
 /// Resolve addresses to functions and lines, including inlined calls
 ///
 /// An address is hexadecimal (0x47e2d3, 47e2d3, as in tracebacks and core dumps), a function with an offset
-/// (main.f+0x28), or an offset from the start of the file's mapping (app+0x7e2d3). Without any, they are read from
-/// standard input, one a line.
+/// (main.f+0x28), or an offset from the start of the file's mapping (app+0x7e2d3). Without any, they are read
+/// from standard input, one a line.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     /// The binary, unless --pid or --kernel is given; then the addresses
@@ -55,7 +55,8 @@ pub struct Args {
     /// Print the instructions around each address
     #[arg(long)]
     asm: bool,
-    /// Print what raises a panic there, and what it compares; for a function without an offset, everywhere in it
+    /// Print what raises a panic there, and what it compares; for a function without an offset, everywhere in
+    /// it
     #[arg(long)]
     raised_by: bool,
     /// Output format

@@ -48,7 +48,8 @@ pub struct Args {
     interval: Duration,
 }
 
-/// Parses the refresh interval: at least a tenth of a second, because each refresh takes five requests to the daemon.
+/// Parses the refresh interval: at least a tenth of a second, because each refresh takes five requests to the
+/// daemon.
 fn interval(text: &str) -> Result<Duration, String> {
     let interval = common::duration(text)?;
     if interval < BEAT { Err(format!("must be at least {} ms", BEAT.as_millis())) } else { Ok(interval) }
@@ -78,8 +79,8 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     Ok(0)
 }
 
-/// A status snapshot, or why the daemon could not be asked. It is fetched on a separate thread, so that keys are
-/// handled while the daemon is slow; the thread ends when the receiver is dropped.
+/// A status snapshot, or why the daemon could not be asked. It is fetched on a separate thread, so that keys
+/// are handled while the daemon is slow; the thread ends when the receiver is dropped.
 type Picture = Result<Snapshot, String>;
 fn asker(client: Client, interval: Duration) -> anyhow::Result<(Receiver<Picture>, Sender<()>)> {
     let (give, pictures) = mpsc::channel();

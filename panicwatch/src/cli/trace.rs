@@ -33,9 +33,9 @@ use crate::{
 
 /// Trace function calls live: time, goroutine, depth, arguments, results
 ///
-/// A pattern is a glob of a function's full name (main.*, "net/http.(*conn).serve"), in which * matches any text, or a
-/// regular expression between slashes (/^main\.(get|put)/). Unexported functions and those of the standard library
-/// match too; inlined calls cannot be traced.
+/// A pattern is a glob of a function's full name (main.*, "net/http.(*conn).serve"), in which * matches any
+/// text, or a regular expression between slashes (/^main\.(get|put)/). Unexported functions and those of the
+/// standard library match too; inlined calls cannot be traced.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     /// Functions to trace
@@ -69,11 +69,12 @@ pub struct Args {
     /// Show only calls that take at least this long (10us, 5ms, 1s), when they end; implies --exits
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     min_duration: Option<Duration>,
-    /// Show only calls whose parameter NAME meets the condition NAME==VALUE; operators are == != < <= > >= contains;
-    /// can be repeated
+    /// Show only calls whose parameter NAME meets the condition NAME==VALUE; operators are == != < <= > >=
+    /// contains; can be repeated
     #[arg(long = "where", value_name = "CONDITION", value_parser = Condition::parse)]
     conditions: Vec<Condition>,
-    /// Detach from functions, the most expensive first, when tracing costs more than this percentage of one CPU
+    /// Detach from functions, the most expensive first, when tracing costs more than this percentage of one
+    /// CPU
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     budget: Option<u32>,
     /// Write to FILE, as JSON lines unless --format says otherwise
@@ -129,11 +130,12 @@ fn megabytes(text: &str) -> Result<u32, String> {
     text.parse().ok().filter(power).ok_or_else(|| "must be a power of two, at most 1024".to_owned())
 }
 
-/// Traces until Ctrl-C, or until the process ends; returns the exit status of a program that was started here.
+/// Traces until Ctrl-C, or until the process ends; returns the exit status of a program that was started
+/// here.
 ///
 /// # Errors
-/// Status 1 when no function matches or the target cannot be read, 2 for invalid patterns and conditions, 3 when the
-/// machine cannot trace.
+/// Status 1 when no function matches or the target cannot be read, 2 for invalid patterns and conditions, 3
+/// when the machine cannot trace.
 pub fn run(args: &Args) -> Result<i32, Exit> {
     let patterns: Result<Vec<Pattern>, _> = args.patterns.iter().map(|text| Pattern::parse(text)).collect();
     let patterns = patterns.map_err(usage)?;

@@ -1,4 +1,5 @@
-//! Values of options as clap reads and explains them: their comments are the help. What they mean is the library's.
+//! Values of options as clap reads and explains them: their comments are the help. What they mean is the
+//! library's.
 
 use clap::ValueEnum;
 

@@ -1,6 +1,5 @@
-//! Loads the configuration from TOML, then applies overrides from the environment. All problems are reported at once,
-//! each
-//! with its line.
+//! Loads the configuration from TOML, then applies overrides from the environment. All problems are reported
+//! at once, each with its line.
 
 use std::fmt;
 
@@ -44,8 +43,8 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// Adds a problem of the key or table at `path`, unless a problem inside it is already known: that one may be the
-    /// cause.
+    /// Adds a problem of the key or table at `path`, unless a problem inside it is already known: that one
+    /// may be the cause.
     pub fn add(&mut self, path: &str, what: String) {
         self.add_unless(self.found.len(), path, what);
     }
@@ -67,9 +66,9 @@ impl Checked {
 }
 
 impl Config {
-    /// Loads the configuration from `text`, the contents of the file `name` (both empty: no file, all defaults apply),
-    /// and from the variables in `env` that override keys (`PANICWATCH_TABLE_KEY`). A list is written as in the file,
-    /// or separated by commas.
+    /// Loads the configuration from `text`, the contents of the file `name` (both empty: no file, all
+    /// defaults apply), and from the variables in `env` that override keys (`PANICWATCH_TABLE_KEY`). A list
+    /// is written as in the file, or separated by commas.
     ///
     /// # Errors
     /// Returns every problem found.
@@ -108,8 +107,8 @@ impl Config {
             Ok(config) => checked.config = config,
             Err(error) => checked.add("", one_line(error.message())),
         }
-        // A key that cannot be read has its default, which may contradict the other keys: report no problem that
-        // follows from it.
+        // A key that cannot be read has its default, which may contradict the other keys: report no problem
+        // that follows from it.
         let read = checked.found.len();
         for (path, what) in check::problems(&checked.config) {
             checked.add_unless(read, &path, what);
@@ -140,8 +139,9 @@ impl Checked {
         }
     }
 
-    /// Returns the entries of `table`, which is at `path`, that are known and have the right type; each other entry is
-    /// reported as a problem. `whole` wraps a part of that table into a complete configuration table.
+    /// Returns the entries of `table`, which is at `path`, that are known and have the right type; each other
+    /// entry is reported as a problem. `whole` wraps a part of that table into a complete configuration
+    /// table.
     fn readable(
         &mut self,
         path: &str,
@@ -246,9 +246,9 @@ fn nearest(key: &str, schema: &Table) -> String {
     )
 }
 
-/// Overrides a key of the table at `path` and returns the key's path. `name` is the rest of the variable's name, such
-/// as "STORE_MAX_BYTES" or "HTTP_TLS_CERT". Returns `None` for a name that starts with no table: the variable belongs
-/// to another program.
+/// Overrides a key of the table at `path` and returns the key's path. `name` is the rest of the variable's
+/// name, such as "STORE_MAX_BYTES" or "HTTP_TLS_CERT". Returns `None` for a name that starts with no table:
+/// the variable belongs to another program.
 fn set(
     table: &mut Table,
     schema: &Table,

@@ -1,7 +1,7 @@
 //! The daemon's configuration: its tables and keys, each with its meaning and default.
 //!
-//! This module does no I/O: its callers pass the text of the file and the environment. docs/configuration.md and the
-//! shipped sample (`deploy/panicwatch.toml`) document the same keys.
+//! This module does no I/O: its callers pass the text of the file and the environment. docs/configuration.md
+//! and the shipped sample (`deploy/panicwatch.toml`) document the same keys.
 
 mod check;
 mod load;
@@ -55,8 +55,8 @@ pub struct Watch {
     pub include: Vec<Selector>,
     /// A process that matches one of these selectors is not watched, even if `include` matches.
     pub exclude: Vec<Selector>,
-    /// Blocks the first exec of a Go binary not seen before until its probes are attached (fanotify permission events),
-    /// so that the first millisecond of its first run is covered as well.
+    /// Blocks the first exec of a Go binary not seen before until its probes are attached (fanotify
+    /// permission events), so that the first millisecond of its first run is covered as well.
     pub hold_new_binaries: bool,
 }
 
@@ -100,7 +100,8 @@ pub struct Recorder {
     pub budget: OverheadBudget,
     /// Overhead budget of the rest of the host: percent of the machine's CPU capacity, "off", or "auto".
     pub host_budget: OverheadBudget,
-    /// Overhead limit of watched processes on each core, whatever their budget allows: percent, "off", or "auto".
+    /// Overhead limit of watched processes on each core, whatever their budget allows: percent, "off", or
+    /// "auto".
     pub core_limit: OverheadBudget,
     /// Panics per second and program that are captured; those beyond are only counted. 0: all are captured.
     pub max_captures: u32,
@@ -136,8 +137,8 @@ pub struct Store {
     pub max_age: Span,
     /// Limit on the number of incidents; the oldest are deleted first.
     pub max_count: u64,
-    /// Incidents kept per group and minute. Those beyond are counted exactly, and one in a hundred of them is kept. 0:
-    /// all.
+    /// Incidents kept per group and minute. Those beyond are counted exactly, and one in a hundred of them is
+    /// kept. 0: all.
     pub group_rate: u32,
 }
 
@@ -161,8 +162,9 @@ pub struct Http {
     pub listen: Vec<String>,
     /// Path of a Unix socket; empty: none.
     pub unix_socket: String,
-    /// File with the token that clients must send (`Authorization: Bearer …`); empty: no token is required. `/healthz`
-    /// and `/readyz` never require it, nor does the Unix socket, which relies on the permissions of its file.
+    /// File with the token that clients must send (`Authorization: Bearer …`); empty: no token is required.
+    /// `/healthz` and `/readyz` never require it, nor does the Unix socket, which relies on the permissions
+    /// of its file.
     pub token_file: String,
     /// URL at which users reach the page; hooks link to incidents below it. Empty: hooks send no links.
     pub external_url: String,
@@ -196,7 +198,8 @@ pub struct Tls {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
-    /// Maximum number of label sets of `panicwatch_panics_total`; panics beyond are counted in the overflow series.
+    /// Maximum number of label sets of `panicwatch_panics_total`; panics beyond are counted in the overflow
+    /// series.
     pub max_series: usize,
 }
 
@@ -288,7 +291,8 @@ pub struct Hook {
     pub command: Vec<String>,
     /// URL to POST to.
     pub url: String,
-    /// PEM file of the certificate authorities that must have issued the URL's certificate; empty: the system's.
+    /// PEM file of the certificate authorities that must have issued the URL's certificate; empty: the
+    /// system's.
     pub ca_file: String,
     /// Body of the POST.
     pub template: Template,
@@ -381,7 +385,8 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Target for resident memory: beyond it the decoded data of the least recently used binaries is evicted first.
+    /// Target for resident memory: beyond it the decoded data of the least recently used binaries is evicted
+    /// first.
     pub memory: Bytes,
     /// Time limit of an orderly shutdown.
     pub stop_timeout: Span,

@@ -50,7 +50,8 @@ impl Places {
         }
     }
 
-    /// Returns the line of the key at `path`, else of the nearest enclosing table, else `usize::MAX`, which sorts last.
+    /// Returns the line of the key at `path`, else of the nearest enclosing table, else `usize::MAX`, which
+    /// sorts last.
     pub(super) fn line(&self, path: &str) -> usize {
         let around = around(path).find_map(|path| self.lines.get(path));
         around.copied().unwrap_or(usize::MAX)

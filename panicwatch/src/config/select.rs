@@ -1,7 +1,8 @@
 //! Matches processes against selectors. Does no I/O.
 //!
 //! In globs `*` matches any characters including slashes, `?` matches one character, `[ab]` and `{a,b}` match
-//! alternatives. An unknown fact (of a process that has ended, or one outside a container) matches no pattern.
+//! alternatives. An unknown fact (of a process that has ended, or one outside a container) matches no
+//! pattern.
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use regex::RegexSet;

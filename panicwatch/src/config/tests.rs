@@ -70,8 +70,8 @@ fn all_problems_at_once() {
     assert!(problems.iter().any(|p| p.starts_with("p.toml:2: the budget")), "{problems:#?}");
 }
 
-/// Unknown keys, values of the wrong type, and values that contradict each other are each reported with their own line,
-/// even where other tables have keys of the same names.
+/// Unknown keys, values of the wrong type, and values that contradict each other are each reported with their
+/// own line, even where other tables have keys of the same names.
 #[test]
 fn problems_of_every_kind_at_once_with_their_lines() {
     let text = "[jsonl]\npath = \"/x\"\nkeep = \"five\"\n[store]\npath = \"\"\nmax_bytes = 5\nmax_age = 7\n\

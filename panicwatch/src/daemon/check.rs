@@ -16,8 +16,8 @@ use crate::{
 /// `RuntimeDirectory` of deploy/systemd/panicwatch.service.
 const RUNTIME: &str = "/run/panicwatch/";
 
-/// Returns everything that would prevent the daemon from working, each as the path of its key (`hook[1].command`) and a
-/// sentence.
+/// Returns everything that would prevent the daemon from working, each as the path of its key
+/// (`hook[1].command`) and a sentence.
 pub fn check(config: &Config) -> Vec<(String, String)> {
     let mut found = places(config);
     let mut wrong = |path: &str, what: String| found.push((path.to_owned(), what));
@@ -38,7 +38,8 @@ pub fn check(config: &Config) -> Vec<(String, String)> {
     found
 }
 
-/// Returns problems that may be resolved by the time they matter: commands of hooks and directories that do not exist.
+/// Returns problems that may be resolved by the time they matter: commands of hooks and directories that do
+/// not exist.
 pub(super) fn places(config: &Config) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut wrong = |path: String, problem: Result<(), String>| {

@@ -180,7 +180,8 @@ impl Exporters {
         self.reopen.send_modify(|n| *n += 1);
     }
 
-    /// Stops the exporters after giving them up to `time` to send what they can; returns false when they did not end.
+    /// Stops the exporters after giving them up to `time` to send what they can; returns false when they did
+    /// not end.
     pub(super) fn finish(self, time: Duration) -> bool {
         let _ = self.stop.send(true);
         let ended = self.ended.recv_timeout(time).is_ok();

@@ -1,7 +1,8 @@
 //! The store writer: stores incidents, then passes them on to metrics, the live stream and the exporters.
 //!
-//! It runs on its own thread, so that a slow disk delays nothing else. While writing to the disk fails, incidents wait
-//! in [`backlog`] and are passed on immediately: counted, streamed, and sent by exporters from memory.
+//! It runs on its own thread, so that a slow disk delays nothing else. While writing to the disk fails,
+//! incidents wait in [`backlog`] and are passed on immediately: counted, streamed, and sent by exporters from
+//! memory.
 
 mod backlog;
 
@@ -30,8 +31,8 @@ use backlog::{Backlog, MANY, NO_ROOM, TOO_MANY, counted_only};
 
 /// Maximum number of incidents in one batch.
 const BATCH: usize = 256;
-/// First and longest pause between attempts to write after a failure. Each attempt reopens the store and verifies all
-/// of it.
+/// First and longest pause between attempts to write after a failure. Each attempt reopens the store and
+/// verifies all of it.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(15);
 /// Interval between checks of the store's limits.
@@ -157,8 +158,8 @@ impl Keeper {
         self.shared.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Writes the waiting incidents and stops the thread; returns the incidents that could not be stored in one
-    /// attempt.
+    /// Writes the waiting incidents and stops the thread; returns the incidents that could not be stored in
+    /// one attempt.
     pub fn finish(&self) -> Vec<Incident> {
         let _ = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).send(Job::Flush);
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {

@@ -1,5 +1,5 @@
-//! The daemon's main loop: passes incidents to the store writer, updates the status once a second, handles signals, and
-//! shuts down.
+//! The daemon's main loop: passes incidents to the store writer, updates the status once a second, handles
+//! signals, and shuts down.
 
 use std::{
     sync::{
@@ -26,7 +26,8 @@ use crate::{
     watch::session::{Counted, Input, Output},
 };
 
-/// Minimum interval between checks of resident memory while incidents arrive: each incident touches pages of a binary.
+/// Minimum interval between checks of resident memory while incidents arrive: each incident touches pages of
+/// a binary.
 const WEIGH: Duration = Duration::from_millis(20);
 /// Interval between updates of the store's size.
 const SIZES: Duration = Duration::from_secs(10);
@@ -39,8 +40,8 @@ struct Asked {
 }
 
 impl Daemon {
-    /// Watches until it is asked to stop, then shuts down in order: it drains the ring, closes open incidents, then
-    /// stops the store writer and the exporters.
+    /// Watches until it is asked to stop, then shuts down in order: it drains the ring, closes open
+    /// incidents, then stops the store writer and the exporters.
     ///
     /// # Errors
     /// When signal handlers cannot be installed, or incidents were lost during shutdown.

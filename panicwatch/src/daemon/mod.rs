@@ -1,5 +1,5 @@
-//! The daemon: watches the whole host, and stores and exports incidents. docs/daemon.md documents the order in which it
-//! starts and stops, and why.
+//! The daemon: watches the whole host, and stores and exports incidents. docs/daemon.md documents the order
+//! in which it starts and stops, and why.
 
 mod check;
 mod exporters;

@@ -1,7 +1,8 @@
-//! A seccomp filter for the daemon. System calls that would let an attacker in the daemon take over the host, and that
-//! neither the daemon nor a reasonable hook makes, fail with EPERM.
+//! A seccomp filter for the daemon. System calls that would let an attacker in the daemon take over the host,
+//! and that neither the daemon nor a reasonable hook makes, fail with EPERM.
 //!
-//! The list names refused calls rather than allowed ones: hooks inherit the filter, and they are arbitrary commands.
+//! The list names refused calls rather than allowed ones: hooks inherit the filter, and they are arbitrary
+//! commands.
 //! <https://www.kernel.org/doc/html/latest/userspace-api/seccomp_filter.html>
 
 use std::collections::BTreeMap;

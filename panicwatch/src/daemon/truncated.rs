@@ -1,8 +1,8 @@
 //! Survives the truncation of a mapped file.
 //!
-//! Binaries are read through mappings. While a process runs a binary, the kernel rejects writes to it. Afterwards a new
-//! release may be copied over it, and reading a page beyond the new end raises SIGBUS. The handler then replaces the
-//! page with zeros: the reader finds a damaged file, which is an ordinary error.
+//! Binaries are read through mappings. While a process runs a binary, the kernel rejects writes to it.
+//! Afterwards a new release may be copied over it, and reading a page beyond the new end raises SIGBUS. The
+//! handler then replaces the page with zeros: the reader finds a damaged file, which is an ordinary error.
 //! <https://man7.org/linux/man-pages/man2/mmap.2.html> (SIGBUS)
 
 use std::{io, ptr};
@@ -29,8 +29,8 @@ pub fn survive() -> io::Result<()> {
 extern "C" fn on_bus_error(_: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     // SAFETY: the kernel passes the siginfo of a fault.
     let (address, code) = unsafe { ((*info).si_addr() as usize, (*info).si_code) };
-    // SAFETY: replaces, as a whole page, only memory that cannot be read. It held no data of ours, because mappings of
-    // files are read-only.
+    // SAFETY: replaces, as a whole page, only memory that cannot be read. It held no data of ours, because
+    // mappings of files are read-only.
     let done = unsafe {
         code == libc::BUS_ADRERR
             && libc::mmap(

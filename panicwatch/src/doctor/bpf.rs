@@ -1,6 +1,8 @@
-//! Probes kernel features with the system calls themselves: one function per feature, each without lasting effect.
+//! Probes kernel features with the system calls themselves: one function per feature, each without lasting
+//! effect.
 //!
-//! Features are tried, never deduced from the kernel's version, because distributions backport and configure them.
+//! Features are tried, never deduced from the kernel's version, because distributions backport and configure
+//! them.
 
 use std::{
     io,
@@ -41,11 +43,11 @@ impl Attr {
 
     /// # Safety
     ///
-    /// Every address in the attributes must point to live memory of the kind that the command reads, and the command
-    /// must be one that returns a new file descriptor and does not write through any of them.
+    /// Every address in the attributes must point to live memory of the kind that the command reads, and the
+    /// command must be one that returns a new file descriptor and does not write through any of them.
     unsafe fn call(&self, command: libc::c_long) -> io::Result<OwnedFd> {
-        // SAFETY: the attributes are 128 initialized bytes, which is the length passed; the caller guarantees the
-        // addresses in them.
+        // SAFETY: the attributes are 128 initialized bytes, which is the length passed; the caller guarantees
+        // the addresses in them.
         let fd = unsafe { libc::syscall(libc::SYS_bpf, command, self.0.as_ptr(), self.0.len()) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
@@ -102,8 +104,8 @@ pub(super) fn cookies() -> io::Result<()> {
     program(BPF_PROG_TYPE_KPROBE, &[0x85, 0, 0, 0, id[0], id[1], id[2], id[3]], 0).map(drop)
 }
 
-/// Tries the link for many uprobes, Linux 6.6. With a path that is not a regular file the attempt fails with EBADF once
-/// the kernel examines the file (libbpf probes for it in the same way).
+/// Tries the link for many uprobes, Linux 6.6. With a path that is not a regular file the attempt fails with
+/// EBADF once the kernel examines the file (libbpf probes for it in the same way).
 pub(super) fn uprobe_multi() -> io::Result<()> {
     let program = program(BPF_PROG_TYPE_KPROBE, &[], BPF_TRACE_UPROBE_MULTI)?;
     let path = c"/";
@@ -133,7 +135,8 @@ pub(super) fn mapped_ring() -> io::Result<()> {
     unsafe { attr.call(BPF_MAP_CREATE) }.map(drop)
 }
 
-/// Tries raw tracepoints, as the scheduler's events need: attaches an empty program to one of them for a moment.
+/// Tries raw tracepoints, as the scheduler's events need: attaches an empty program to one of them for a
+/// moment.
 pub(super) fn raw_tracepoint() -> io::Result<()> {
     let program = program(BPF_PROG_TYPE_RAW_TRACEPOINT, &[], 0)?;
     let name = c"sched_process_exit";

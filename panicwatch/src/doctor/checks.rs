@@ -99,8 +99,8 @@ pub fn diagnose(facts: &Facts) -> Diagnosis {
     Diagnosis { checks, able }
 }
 
-/// Reports whether the process has a capability. CAP_SYS_ADMIN implies CAP_BPF and CAP_PERFMON, which it covered alone
-/// before Linux 5.8.
+/// Reports whether the process has a capability. CAP_SYS_ADMIN implies CAP_BPF and CAP_PERFMON, which it
+/// covered alone before Linux 5.8.
 fn has(facts: &Facts, capability: u32) -> bool {
     let bit = |c: u32| facts.capabilities.is_some_and(|set| set >> c & 1 == 1);
     bit(capability) || bit(CAP_SYS_ADMIN) && matches!(capability, CAP_BPF | CAP_PERFMON)
@@ -374,8 +374,8 @@ fn surroundings(facts: &Facts) -> Vec<Check> {
     ]
 }
 
-/// Reports whether a release such as "6.18.44-fc" is at least `want`, such as (5, 15); `None` when it is not a version
-/// number.
+/// Reports whether a release such as "6.18.44-fc" is at least `want`, such as (5, 15); `None` when it is not
+/// a version number.
 fn at_least(release: &str, want: (u32, u32)) -> Option<bool> {
     let mut parts = release.split(|c: char| !c.is_ascii_digit());
     let mut next = || parts.next()?.parse::<u32>().ok();

@@ -65,8 +65,8 @@ pub struct Facts {
     pub initial_pid_namespace: Option<bool>,
     /// Whether /proc/kallsyms shows addresses.
     pub kernel_addresses: bool,
-    /// Breakpoints that killed instances of panicwatch had left in programs, and which were removed; or why they could
-    /// not be examined.
+    /// Breakpoints that killed instances of panicwatch had left in programs, and which were removed; or why
+    /// they could not be examined.
     pub leaked_probes: Result<CleanedUp, String>,
 }
 
@@ -74,8 +74,8 @@ pub struct Facts {
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 impl Facts {
-    /// Examines this machine. Loads and unloads a few programs of two or three instructions; one of them is attached to
-    /// the tracepoint of process exits for a moment, none of the others is attached.
+    /// Examines this machine. Loads and unloads a few programs of two or three instructions; one of them is
+    /// attached to the tracepoint of process exits for a moment, none of the others is attached.
     pub fn gather() -> Self {
         let (architecture, kernel) = uname();
         Self {

@@ -1,7 +1,7 @@
 //! Checks which features this machine supports: one list for `doctor`, `run` and `attach`.
 //!
-//! [`Facts::gather`] examines the machine (the only I/O); [`diagnose`] turns the facts into checks, each with its
-//! consequence and the remedy. This module does not depend on how probes are attached.
+//! [`Facts::gather`] examines the machine (the only I/O); [`diagnose`] turns the facts into checks, each with
+//! its consequence and the remedy. This module does not depend on how probes are attached.
 mod bpf;
 mod checks;
 mod facts;

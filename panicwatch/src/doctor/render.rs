@@ -10,7 +10,8 @@ use crate::render::text::{
 const COLUMN: usize = 34;
 const ROWS: usize = 6;
 
-/// Renders the diagnosis for users: every check with its finding, and consequence and remedy of those that failed.
+/// Renders the diagnosis for users: every check with its finding, and consequence and remedy of those that
+/// failed.
 pub fn text(diagnosis: &Diagnosis, style: &Style) -> String {
     let mut page = Page::new(style);
     for check in &diagnosis.checks {

@@ -1,9 +1,10 @@
-//! Helper processes: parts of panicwatch that must continue when the main process is killed, stopped or out of memory.
+//! Helper processes: parts of panicwatch that must continue when the main process is killed, stopped or out
+//! of memory.
 //!
-//! A helper is this executable, started again with the helper's title as its only argument and a socket as its standard
-//! input. It has its own session, ignores the signals that a terminal or a service manager sends to a process group,
-//! and ends when the other end of its socket is closed, which the kernel does however the main process ends. Each
-//! [`Kind`] of helper has its own function; this module must not know what they do
+//! A helper is this executable, started again with the helper's title as its only argument and a socket as
+//! its standard input. It has its own session, ignores the signals that a terminal or a service manager sends
+//! to a process group, and ends when the other end of its socket is closed, which the kernel does however the
+//! main process ends. Each [`Kind`] of helper has its own function; this module must not know what they do
 //! ([`crate::watch::helpers::serve`]).
 
 pub mod socket;
@@ -39,8 +40,8 @@ impl Kind {
         }
     }
 
-    /// Returns its task name (comm). Differs from that of the main process, so that `killall panicwatch` spares the
-    /// helper, which ends in an orderly way right afterwards. At most 15 bytes.
+    /// Returns its task name (comm). Differs from that of the main process, so that `killall panicwatch`
+    /// spares the helper, which ends in an orderly way right afterwards. At most 15 bytes.
     fn task_name(self) -> &'static CStr {
         match self {
             Kind::Probes => c"pw: probes",
@@ -49,12 +50,13 @@ impl Kind {
     }
 }
 
-/// Runs as a helper if this process was started as one, and returns its exit status; returns `None` otherwise.
+/// Runs as a helper if this process was started as one, and returns its exit status; returns `None`
+/// otherwise.
 ///
 /// Runs `serve` if this process is a helper, until the main process has closed its socket.
 ///
-/// Must be the first call in `main` of every program that starts sessions: without it [`spawn`] refuses to start this
-/// program again.
+/// Must be the first call in `main` of every program that starts sessions: without it [`spawn`] refuses to
+/// start this program again.
 pub fn dispatch(serve: fn(Kind, &Socket)) -> Option<ExitCode> {
     spawn::this_program_dispatches();
     let title = env::args_os().next()?;

@@ -1,7 +1,7 @@
 //! Socket between the main process and a helper: transfers whole messages with descriptors.
 //!
-//! SOCK_SEQPACKET preserves message boundaries and reports the end of the other process as the end of the stream. A
-//! message that is too large for a packet is sent as the descriptor of a file in memory.
+//! SOCK_SEQPACKET preserves message boundaries and reports the end of the other process as the end of the
+//! stream. A message that is too large for a packet is sent as the descriptor of a file in memory.
 //! <https://man7.org/linux/man-pages/man7/unix.7.html>
 
 use std::{
@@ -72,8 +72,8 @@ impl Socket {
         Ok(unsafe { (Socket(OwnedFd::from_raw_fd(fds[0])), Socket(OwnedFd::from_raw_fd(fds[1]))) })
     }
 
-    /// Makes a send that would wait for room fail with [`io::ErrorKind::WouldBlock`], and likewise a receive without a
-    /// pending message.
+    /// Makes a send that would wait for room fail with [`io::ErrorKind::WouldBlock`], and likewise a receive
+    /// without a pending message.
     ///
     /// # Errors
     /// Fails if the system call fails.
@@ -113,7 +113,8 @@ impl Socket {
         } else {
             // SAFETY: CMSG_SPACE computes a length.
             header.msg_controllen = unsafe { libc::CMSG_SPACE(bytes) } as _;
-            // SAFETY: the control buffer has room for a header and MAX_FDS descriptors, and outlives the call.
+            // SAFETY: the control buffer has room for a header and MAX_FDS descriptors, and outlives the
+            // call.
             unsafe {
                 let first = libc::CMSG_FIRSTHDR(&raw const header);
                 (*first).cmsg_level = libc::SOL_SOCKET;
@@ -193,8 +194,8 @@ fn header(part: &mut libc::iovec, control: &mut Control) -> libc::msghdr {
 /// Returns the descriptors that were received with a message.
 fn descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
     let mut fds = Vec::new();
-    // SAFETY: the kernel filled the control buffer, whose length is in the header; each descriptor in it is new and
-    // ours.
+    // SAFETY: the kernel filled the control buffer, whose length is in the header; each descriptor in it is
+    // new and ours.
     unsafe {
         let mut control = libc::CMSG_FIRSTHDR(header);
         while !control.is_null() {

@@ -14,15 +14,16 @@ use std::{
 
 use super::{Kind, Socket};
 
-/// Whether `main` has called [`super::dispatch`], so that this program, when started again, becomes a helper and does
-/// nothing else.
+/// Whether `main` has called [`super::dispatch`], so that this program, when started again, becomes a helper
+/// and does nothing else.
 static DISPATCHES: AtomicBool = AtomicBool::new(false);
 
-/// Time limit for a helper to become ready. It usually takes milliseconds; the limit is for machines that swap.
+/// Time limit for a helper to become ready. It usually takes milliseconds; the limit is for machines that
+/// swap.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// Signals that are sent to a whole session, control group or terminal, and that the helper ignores; it ends with its
-/// socket.
+/// Signals that are sent to a whole session, control group or terminal, and that the helper ignores; it ends
+/// with its socket.
 const IGNORED: [libc::c_int; 11] = [
     libc::SIGHUP,
     libc::SIGINT,
@@ -37,8 +38,8 @@ const IGNORED: [libc::c_int; 11] = [
     libc::SIGTTOU,
 ];
 
-/// Lowest OOM score adjustment: the kernel never chooses such a process when memory is short, and spares it when it
-/// kills a whole cgroup. Needs CAP_SYS_RESOURCE. <https://docs.kernel.org/admin-guide/cgroup-v2.html>
+/// Lowest OOM score adjustment: the kernel never chooses such a process when memory is short, and spares it
+/// when it kills a whole cgroup. Needs CAP_SYS_RESOURCE. <https://docs.kernel.org/admin-guide/cgroup-v2.html>
 /// (memory.oom.group)
 const NEVER_FOR_MEMORY: &str = "-1000";
 
@@ -70,8 +71,8 @@ pub(super) fn this_program_dispatches() {
     DISPATCHES.store(true, Ordering::Relaxed);
 }
 
-/// Starts a helper and waits until it is ready. It inherits the capabilities of this process as an executed program
-/// does: a process that drops its ambient capabilities must start its helpers before that.
+/// Starts a helper and waits until it is ready. It inherits the capabilities of this process as an executed
+/// program does: a process that drops its ambient capabilities must start its helpers before that.
 ///
 /// # Errors
 /// Fails if the helper cannot be started or ends at once.
@@ -110,7 +111,8 @@ pub fn start(executable: &Path, kind: Kind) -> io::Result<(Child, Socket)> {
     Err(io::Error::other(format!("the process \"{}\" did not start: {failed}", kind.title())))
 }
 
-/// Turns this process, which [`start`] started, into the helper: releases everything of its parent except the socket.
+/// Turns this process, which [`start`] started, into the helper: releases everything of its parent except the
+/// socket.
 ///
 /// # Errors
 /// Fails if a system call that the parent relies on fails.
@@ -135,8 +137,8 @@ pub(super) fn become_helper(kind: Kind) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Closes inherited descriptors except standard input, output and error: a pipe of the user's would otherwise stay open
-/// after panicwatch has ended.
+/// Closes inherited descriptors except standard input, output and error: a pipe of the user's would otherwise
+/// stay open after panicwatch has ended.
 fn close_all_but(socket: &Socket) -> io::Result<()> {
     let kept = socket.as_fd().as_raw_fd();
     let listed: Vec<i32> = fs::read_dir("/proc/self/fd")?
@@ -144,8 +146,8 @@ fn close_all_but(socket: &Socket) -> io::Result<()> {
         .filter(|fd| *fd > 2 && *fd != kept)
         .collect();
     for fd in listed {
-        // SAFETY: nothing in this process uses these descriptors: it has just started, and has one thread. The
-        // descriptor of the directory listing is closed already, for which close fails.
+        // SAFETY: nothing in this process uses these descriptors: it has just started, and has one thread.
+        // The descriptor of the directory listing is closed already, for which close fails.
         unsafe { libc::close(fd) };
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! Runs a hook that is a command. Its arguments and environment hold nothing that the panicked program controls.
+//! Runs a hook that is a command. Its arguments and environment hold nothing that the panicked program
+//! controls.
 
 use std::{process::Stdio, time::Duration};
 
@@ -151,8 +152,8 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // SAFETY: a system call without pointers. The leader of the group has not been waited for, so the group's
-            // ID cannot have been reused.
+            // SAFETY: a system call without pointers. The leader of the group has not been waited for, so the
+            // group's ID cannot have been reused.
             unsafe { libc::kill(-group, libc::SIGKILL) };
         }
     }

@@ -1,7 +1,8 @@
 //! Hooks: commands and webhooks that are called for matching incidents.
 //!
-//! This module handles the outbox, filters and retries; [`command`] and [`webhook`] make a single call. An incident
-//! leaves the outbox once its call has succeeded or was given up, so after a crash the call is repeated.
+//! This module handles the outbox, filters and retries; [`command`] and [`webhook`] make a single call. An
+//! incident leaves the outbox once its call has succeeded or was given up, so after a crash the call is
+//! repeated.
 
 mod command;
 mod notification;
@@ -29,9 +30,9 @@ use notification::{Body, Notification};
 const BATCH: usize = 32;
 /// Maximum number of waiting incidents; beyond it the oldest are dropped and counted.
 const MAX_QUEUE: u64 = 10_000;
-/// Maximum number of incidents that are being called for or wait for a retry; further ones wait for their first call.
-/// So an incident that keeps failing does not block those behind it, and a dead server is not called for thousands of
-/// incidents.
+/// Maximum number of incidents that are being called for or wait for a retry; further ones wait for their
+/// first call. So an incident that keeps failing does not block those behind it, and a dead server is not
+/// called for thousands of incidents.
 const MAX_RETRYING: usize = 32;
 /// First and longest pause before a retry; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -46,8 +47,8 @@ const STORE_PAUSE: Duration = Duration::from_secs(2);
 struct Failure {
     /// The reason, as a sentence without its beginning.
     reason: String,
-    /// `None`: a retry is pointless. `Some`: a retry may succeed, after the pause that the other side requested, if
-    /// any.
+    /// `None`: a retry is pointless. `Some`: a retry may succeed, after the pause that the other side
+    /// requested, if any.
     again: Option<Option<Duration>>,
 }
 
@@ -199,8 +200,8 @@ struct Runner {
     at_once: Arc<Semaphore>,
     /// Incidents not to start again: those of `calls`, and those left for the next daemon.
     under_way: HashSet<String>,
-    /// Number of incidents left for the next daemon. They count towards [`MAX_RETRYING`], so that a dead server is not
-    /// called for ever more incidents.
+    /// Number of incidents left for the next daemon. They count towards [`MAX_RETRYING`], so that a dead
+    /// server is not called for ever more incidents.
     left: usize,
 }
 

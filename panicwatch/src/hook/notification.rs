@@ -1,4 +1,5 @@
-//! The data that a hook receives besides the document: a link, and the incident's rank in its group. Does no I/O.
+//! The data that a hook receives besides the document: a link, and the incident's rank in its group. Does no
+//! I/O.
 
 use serde::Serialize;
 
@@ -24,8 +25,8 @@ pub(super) struct Notification {
 }
 
 impl Notification {
-    /// Returns the notification for `incident`. `standing` is `None` when the store cannot be read; `external_url` is
-    /// empty when none is set.
+    /// Returns the notification for `incident`. `standing` is `None` when the store cannot be read;
+    /// `external_url` is empty when none is set.
     pub(super) fn of(incident: &Incident, standing: Option<Standing>, external_url: &str) -> Notification {
         let base = external_url.trim_end_matches('/');
         Notification {
@@ -37,8 +38,8 @@ impl Notification {
     }
 }
 
-/// Returns the version of a release, else the commit: "(devel)", the version of a build outside a release, says
-/// nothing.
+/// Returns the version of a release, else the commit: "(devel)", the version of a build outside a release,
+/// says nothing.
 fn version(process: &Process) -> Option<String> {
     let released = process.module_version.clone().filter(|version| version != "(devel)");
     let commit = || Some(process.vcs_revision.as_ref()?.chars().take(COMMIT).collect());

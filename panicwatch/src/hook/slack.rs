@@ -1,8 +1,8 @@
 //! Formats an incident as a message for Slack and compatible services. Does no I/O.
 //!
 //! Slack interprets `&`, `<` and `>`, and markup such as `*bold*`
-//! (<https://api.slack.com/reference/surfaces/formatting#escaping>). Text of a program is formatted as code, without
-//! backticks, so that it can neither mention anyone nor imitate text of panicwatch.
+//! (<https://api.slack.com/reference/surfaces/formatting#escaping>). Text of a program is formatted as code,
+//! without backticks, so that it can neither mention anyone nor imitate text of panicwatch.
 
 use serde::Serialize;
 
@@ -57,8 +57,8 @@ pub(super) fn message(incident: &Incident, notification: &Notification) -> Messa
     Message { text }
 }
 
-/// Returns the incident's ID, as a link to the page if there is one. A validated `[http] external_url` has no `<`, `>`
-/// or `|`.
+/// Returns the incident's ID, as a link to the page if there is one. A validated `[http] external_url` has no
+/// `<`, `>` or `|`.
 fn link(incident: &Incident, notification: &Notification) -> String {
     match &notification.url {
         Some(url) => format!("<{}|{}>", url.replace('&', "&amp;"), incident.id),

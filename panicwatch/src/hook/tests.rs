@@ -8,8 +8,8 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Delivers to `answer`, which receives the number of the call; returns the fate, the number of calls, the seconds that
-/// passed, and the metrics.
+/// Delivers to `answer`, which receives the number of the call; returns the fate, the number of calls, the
+/// seconds that passed, and the metrics.
 async fn delivered(
     config: &config::Hook,
     answer: impl Fn(u32) -> Result<(), Failure>,
@@ -29,8 +29,8 @@ async fn delivered(
 async fn an_hour_by_default() {
     let failing = |_| Err(Failure::passing("no"));
     let (fate, calls, seconds, metrics) = delivered(&config::Hook::default(), failing).await;
-    // Retries after 1, 2, 4, 8, 16, 32 and then every 60 seconds: the last one is within the hour, the next would not
-    // be.
+    // Retries after 1, 2, 4, 8, 16, 32 and then every 60 seconds: the last one is within the hour, the next
+    // would not be.
     assert_eq!((fate, calls, seconds), (Fate::GivenUp, 1 + 6 + 58, 63 + 58 * 60));
     assert!(metrics.contains("panicwatch_export_failures_total{sink=\"h\"} 65"), "{metrics}");
 }

@@ -1,4 +1,5 @@
-//! What the system tells of this machine's processes, lets this one do and gives at random. Must not know what is watched.
+//! What the system tells of this machine's processes, lets this one do and gives at random. Must not know
+//! what is watched.
 
 pub mod privileges;
 pub mod procfs;

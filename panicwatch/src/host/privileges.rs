@@ -1,10 +1,10 @@
 //! Drops the privileges that watching does not need.
 //!
-//! Meaning of the capabilities: <https://man7.org/linux/man-pages/man7/capabilities.7.html>. Memory of BPF maps counted
-//! as locked memory before <https://lore.kernel.org/bpf/20201201215900.3569844-1-guro@fb.com/>.
+//! Meaning of the capabilities: <https://man7.org/linux/man-pages/man7/capabilities.7.html>. Memory of BPF
+//! maps counted as locked memory before <https://lore.kernel.org/bpf/20201201215900.3569844-1-guro@fb.com/>.
 //!
-//! Must be called while the process has a single thread: capabilities belong to threads, and later threads inherit
-//! them.
+//! Must be called while the process has a single thread: capabilities belong to threads, and later threads
+//! inherit them.
 
 use caps::{CapSet, Capability, CapsHashSet};
 

@@ -1,5 +1,5 @@
-//! Reads descriptions of processes from /proc. A process may end at any time, hence the `Option` and `io::Result`
-//! values.
+//! Reads descriptions of processes from /proc. A process may end at any time, hence the `Option` and
+//! `io::Result` values.
 
 use std::{
     collections::BTreeMap,
@@ -82,8 +82,8 @@ pub struct MappedCode {
 }
 
 impl MappedCode {
-    /// Opens the mapped file. Without the privilege to do so (CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE), opens the file
-    /// that now has its path, if that has the same inode number.
+    /// Opens the mapped file. Without the privilege to do so (CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE), opens
+    /// the file that now has its path, if that has the same inode number.
     /// <https://man7.org/linux/man-pages/man5/proc_pid_map_files.5.html>
     ///
     /// # Errors
@@ -125,8 +125,8 @@ pub fn mapped_code(pid: u32) -> io::Result<Vec<MappedCode>> {
     Ok(files)
 }
 
-/// Environment variables that are recorded: those that change Go's behaviour, and OpenTelemetry's, which name the
-/// service.
+/// Environment variables that are recorded: those that change Go's behaviour, and OpenTelemetry's, which name
+/// the service.
 pub const GO_VARIABLES: [&str; 7] = [
     "GODEBUG",
     "GOTRACEBACK",
@@ -170,8 +170,8 @@ pub fn process(pid: u32) -> Process {
     }
 }
 
-/// Returns the start time of process `pid`, clock ticks since boot: identifies the process together with the PID.
-/// `None` for a zombie.
+/// Returns the start time of process `pid`, clock ticks since boot: identifies the process together with the
+/// PID. `None` for a zombie.
 pub fn started(pid: u32) -> Option<u64> {
     // A zombie has nothing left to inspect.
     stat(pid).filter(|(state, _)| state != "Z").map(|(_, start)| start)

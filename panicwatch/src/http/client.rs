@@ -64,8 +64,9 @@ pub struct Client {
 }
 
 impl Client {
-    /// Returns a client for `address`: `http://HOST:PORT`, `https://HOST:PORT`, `unix:PATH` or the path of a socket.
-    /// `ca_file` has the certificate authorities for TLS; empty: the system's. `token` is sent with every request.
+    /// Returns a client for `address`: `http://HOST:PORT`, `https://HOST:PORT`, `unix:PATH` or the path of a
+    /// socket. `ca_file` has the certificate authorities for TLS; empty: the system's. `token` is sent with
+    /// every request.
     ///
     /// # Errors
     /// When the address is invalid, or the certificate authorities cannot be used.

@@ -89,8 +89,8 @@ fn contains(group: &Group, text: &str) -> bool {
     text.is_empty() || own.into_iter().chain(known).any(|part| part.to_lowercase().contains(text))
 }
 
-/// Returns the position of a group in the list. A new incident moves its group to the front, so a reader that goes from
-/// page to page skips no group.
+/// Returns the position of a group in the list. A new incident moves its group to the front, so a reader that
+/// goes from page to page skips no group.
 fn place(group: &Group) -> String {
     format!("{},{}", group.last_seen, group.fingerprint)
 }

@@ -49,8 +49,8 @@ pub(super) async fn token(State(site): State<Arc<Site>>, request: Request, next:
     response
 }
 
-/// Protects a loopback address without a token against DNS rebinding: a foreign page could let its own name resolve to
-/// 127.0.0.1 and read the responses. So the `Host` header must name this machine.
+/// Protects a loopback address without a token against DNS rebinding: a foreign page could let its own name
+/// resolve to 127.0.0.1 and read the responses. So the `Host` header must name this machine.
 pub(super) async fn host(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if site.token().is_some() || is_local(host) {

@@ -1,7 +1,9 @@
-//! The daemon's HTTP server: the API, the live stream, the page and `/metrics`. docs/http-api.md is the reference.
+//! The daemon's HTTP server: the API, the live stream, the page and `/metrics`. docs/http-api.md is the
+//! reference.
 //!
-//! It reads from the store, the status and the live stream, and changes nothing. No client is trusted: every text of a
-//! watched program is sent as JSON or plain text, and the page may load only what this server serves.
+//! It reads from the store, the status and the live stream, and changes nothing. No client is trusted: every
+//! text of a watched program is sent as JSON or plain text, and the page may load only what this server
+//! serves.
 
 mod api;
 pub mod client;

@@ -1,8 +1,8 @@
-//! Tracks the connections of the HTTP server and their resources: limits on their number, on requests in progress and
-//! on bytes of responses, and the choice of the connection to close when a limit is reached.
+//! Tracks the connections of the HTTP server and their resources: limits on their number, on requests in
+//! progress and on bytes of responses, and the choice of the connection to close when a limit is reached.
 //!
-//! A new connection is always accepted: beyond the limit, the connection that has waited longest for its client is
-//! closed. So a client that sends its request at once is served, however many others send nothing.
+//! A new connection is always accepted: beyond the limit, the connection that has waited longest for its
+//! client is closed. So a client that sends its request at once is served, however many others send nothing.
 
 use std::{
     collections::BTreeMap,
@@ -183,8 +183,8 @@ impl Member {
         self.close.notified().await;
     }
 
-    /// Records that the head of a request was read. Returns false when too many requests are in progress: the caller
-    /// then responds with 503.
+    /// Records that the head of a request was read. Returns false when too many requests are in progress: the
+    /// caller then responds with 503.
     pub(super) fn begin(&self, limited: bool) -> bool {
         let mut state = self.state();
         state.enter(Phase::Working);
@@ -200,8 +200,8 @@ impl Member {
         admitted
     }
 
-    /// Records that a response is about to be sent, with a body of `bytes` if known. Returns false when too many bytes
-    /// already wait.
+    /// Records that a response is about to be sent, with a body of `bytes` if known. Returns false when too
+    /// many bytes already wait.
     pub(super) fn respond(&self, bytes: Option<u64>) -> bool {
         let units = bytes.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX).div_ceil(UNIT));
         // A single response is never too large.

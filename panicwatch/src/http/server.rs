@@ -136,8 +136,8 @@ impl Listeners {
     }
 }
 
-/// Accepts and serves connections until `stop` is true. Then closes those without a request immediately, and the others
-/// after [`LAST`].
+/// Accepts and serves connections until `stop` is true. Then closes those without a request immediately, and
+/// the others after [`LAST`].
 async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     router: Router,
     pool: Arc<Pool>,

@@ -1,8 +1,9 @@
-//! The live stream: server-sent events, for up to [`MAX_READERS`] readers. <https://www.w3.org/TR/eventsource/>
+//! The live stream: server-sent events, for up to [`MAX_READERS`] readers.
+//! <https://www.w3.org/TR/eventsource/>
 //!
-//! Each reader subscribes to the daemon's live stream. A reader that falls behind receives the number of items it
-//! missed and is disconnected; it can reconnect with the ID it saw last and receives the incidents it missed from the
-//! store.
+//! Each reader subscribes to the daemon's live stream. A reader that falls behind receives the number of
+//! items it missed and is disconnected; it can reconnect with the ID it saw last and receives the incidents
+//! it missed from the store.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -96,8 +97,8 @@ struct Reader {
     site: Arc<Site>,
     /// IDs, oldest first. Documents are read one at a time, so that a reader needs little memory.
     missed: VecDeque<String>,
-    /// IDs of all incidents sent from the store: some of them may also be in the live stream. The order of IDs, which is
-    /// that of the raises, does not tell: an incident with a lower ID may be stored later.
+    /// IDs of all incidents sent from the store: some of them may also be in the live stream. The order of
+    /// IDs, which is that of the raises, does not tell: an incident with a lower ID may be stored later.
     replayed: HashSet<String>,
     news: tokio::sync::broadcast::Receiver<News>,
     stop: watch::Receiver<bool>,

@@ -1,6 +1,7 @@
 //! The facts about one binary, as they are written as JSON: names and meanings are stable (docs/inspect.md).
 //!
-//! This module depends on neither files nor processes, nor on how facts are determined. An unknown fact is `None`.
+//! This module depends on neither files nor processes, nor on how facts are determined. An unknown fact is
+//! `None`.
 
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
@@ -133,7 +134,8 @@ pub struct Section {
 pub struct Layout {
     /// Same as [`Inspection::layout_source`].
     pub source: Option<&'static str>,
-    /// Number of offsets and sizes that were compared between panicwatch's table and the binary's debug information.
+    /// Number of offsets and sizes that were compared between panicwatch's table and the binary's debug
+    /// information.
     pub compared: usize,
     /// Offsets and sizes on which the two disagree.
     pub differences: Vec<Difference>,

@@ -1,4 +1,5 @@
-//! Determines the facts from the bytes of a binary. Does no I/O; does not depend on how the facts are rendered.
+//! Determines the facts from the bytes of a binary. Does no I/O; does not depend on how the facts are
+//! rendered.
 
 use std::fmt::Write as _;
 
@@ -13,8 +14,8 @@ use crate::{
     probe::attach,
 };
 
-/// Returns the facts about the binary `bytes`; `path` is its name in reports. `in_process` returns the facts about a
-/// process, given the binary if it could be read.
+/// Returns the facts about the binary `bytes`; `path` is its name in reports. `in_process` returns the facts
+/// about a process, given the binary if it could be read.
 ///
 /// A Go program that cannot be watched is described as far as possible.
 ///
@@ -135,8 +136,8 @@ pub fn probes(plan: &ProbePlan) -> Vec<Probe> {
     placed.chain(left_out).collect()
 }
 
-/// Returns the source of the structs' layout. Table and debug information are compared whenever both exist, whichever
-/// is used.
+/// Returns the source of the structs' layout. Table and debug information are compared whenever both exist,
+/// whichever is used.
 fn layout(bytes: &SharedBytes, version: &GoVersion, bin: Option<&GoBinary>) -> Layout {
     let source = bin.map(|bin| match bin.layout_source() {
         LayoutSource::Table => "table",
@@ -182,7 +183,8 @@ fn replacement(module: Module) -> Replacement {
     Replacement { path: module.path, version: some(module.version), sum: module.sum }
 }
 
-/// Returns the VCS facts. <https://github.com/golang/go/blob/go1.24.11/src/cmd/go/internal/load/pkg.go> setBuildInfo
+/// Returns the VCS facts. <https://github.com/golang/go/blob/go1.24.11/src/cmd/go/internal/load/pkg.go>
+/// setBuildInfo
 fn vcs(info: &BuildInfo) -> Option<Vcs> {
     let get = |name| info.setting(name).map(str::to_owned);
     let modified = match info.setting("vcs.modified") {

@@ -1,7 +1,7 @@
 //! Consequences of the build for a report, in sentences: of absent data, and of inlining and optimization.
 //!
-//! Computed from the facts alone. Every sentence makes a claim about panicwatch's reports, which must be true of the
-//! code.
+//! Computed from the facts alone. Every sentence makes a claim about panicwatch's reports, which must be true
+//! of the code.
 
 use super::facts::Inspection;
 use crate::gobin::{GoVersion, dwarf};

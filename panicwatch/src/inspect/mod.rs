@@ -1,7 +1,7 @@
 //! Implements `inspect`: describes a Go binary, and what panicwatch can watch in it.
 //!
-//! [`Inspection`] is computed from the binary's bytes, and from the mappings of a process if one is given. [`text`]
-//! renders it for users, [`json`] for programs. Only [`process`] does I/O: it reads /proc.
+//! [`Inspection`] is computed from the binary's bytes, and from the mappings of a process if one is given.
+//! [`text`] renders it for users, [`json`] for programs. Only [`process`] does I/O: it reads /proc.
 mod facts;
 mod gather;
 mod meaning;

@@ -58,8 +58,8 @@ fn version(pid: u32, mapping: &Mapping) -> io::Result<Option<String>> {
     }
 }
 
-/// Returns a path that opens exactly the mapped file. /proc/PID/map_files does, but requires capabilities; otherwise
-/// the name as the process sees it, if the inode number still matches.
+/// Returns a path that opens exactly the mapped file. /proc/PID/map_files does, but requires capabilities;
+/// otherwise the name as the process sees it, if the inode number still matches.
 fn openable(pid: u32, mapping: &Mapping) -> io::Result<PathBuf> {
     let exact = PathBuf::from(format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end));
     if fs::metadata(&exact).is_ok() {

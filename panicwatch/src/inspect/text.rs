@@ -1,5 +1,5 @@
-//! Renders the facts for users: whether the binary can be watched, then the build, its consequences, the probes, the
-//! sections.
+//! Renders the facts for users: whether the binary can be watched, then the build, its consequences, the
+//! probes, the sections.
 //!
 //! All text that the binary controls passes through [`Line::target`], which escapes it.
 

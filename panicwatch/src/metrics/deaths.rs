@@ -1,5 +1,5 @@
-//! Counts each death of a process once, although a process whose goroutines panic at the same time dies with several
-//! fatal incidents.
+//! Counts each death of a process once, although a process whose goroutines panic at the same time dies with
+//! several fatal incidents.
 
 use std::{
     collections::{BTreeSet, VecDeque},

@@ -1,9 +1,9 @@
-//! The metrics of `/metrics`: panics by kind and origin, and the health of panicwatch itself. docs/metrics.md documents
-//! each.
+//! The metrics of `/metrics`: panics by kind and origin, and the health of panicwatch itself. docs/metrics.md
+//! documents each.
 //!
-//! This module depends on incidents and the daemon's status, not on how they are made. No label holds a message, a
-//! stack, an address or a growing number: whatever the watched programs do, the number of series stays within the
-//! configured limit.
+//! This module depends on incidents and the daemon's status, not on how they are made. No label holds a
+//! message, a stack, an address or a growing number: whatever the watched programs do, the number of series
+//! stays within the configured limit.
 
 mod crash_loop;
 mod deaths;
@@ -53,8 +53,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers the metrics and sets the panics and deaths `restored` from the store, so that these counters survive a
-    /// restart.
+    /// Registers the metrics and sets the panics and deaths `restored` from the store, so that these counters
+    /// survive a restart.
     ///
     /// # Errors
     /// When two metrics have the same name, which is a bug.
@@ -148,9 +148,9 @@ impl Metrics {
         key
     }
 
-    /// Returns the increments of the persistent counters for an incident, to be stored with it and then passed to
-    /// [`Metrics::add`]. Must be called once per incident: only the first fatal incident of a process counts as its
-    /// death.
+    /// Returns the increments of the persistent counters for an incident, to be stored with it and then
+    /// passed to [`Metrics::add`]. Must be called once per incident: only the first fatal incident of a
+    /// process counts as its death.
     pub fn of_incident(&self, incident: &Incident) -> Vec<(String, u64)> {
         let panic = (self.key(Labels::of(incident)), 1);
         std::iter::once(panic).chain(self.deaths.of_incident(incident)).collect()
@@ -213,8 +213,8 @@ impl Metrics {
         }
     }
 
-    /// Sets the size in bytes and the number of stored incidents, and the number that could not be stored for lack of
-    /// room.
+    /// Sets the size in bytes and the number of stored incidents, and the number that could not be stored for
+    /// lack of room.
     pub fn store(&self, bytes: u64, incidents: u64, lost: u64) {
         self.own.store(bytes, incidents, lost);
     }

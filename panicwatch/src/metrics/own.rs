@@ -238,7 +238,8 @@ impl Own {
             ),
             waiting: make!(IntGaugeVec, "export_waiting", "Incidents waiting for delivery", "sink"),
         };
-        // Created with 0: the first increase of a series that appears with its first value would go unnoticed.
+        // Created with 0: the first increase of a series that appears with its first value would go
+        // unnoticed.
         for reason in Reason::ALL.into_iter().filter(|reason| *reason != Reason::StackRead) {
             own.lost.with_label_values(&[reason.sentence()]);
         }

@@ -52,7 +52,8 @@ enum Transport {
 }
 
 impl Exporter {
-    /// Reads the file of certificate authorities; does not connect yet. Must be called within a tokio runtime.
+    /// Reads the file of certificate authorities; does not connect yet. Must be called within a tokio
+    /// runtime.
     ///
     /// # Errors
     /// When the configuration cannot be used.

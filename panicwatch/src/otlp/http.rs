@@ -67,7 +67,8 @@ impl Http {
     }
 }
 
-/// Decodes the response of a collector that accepted the request; an unreadable one counts as complete acceptance.
+/// Decodes the response of a collector that accepted the request; an unreadable one counts as complete
+/// acceptance.
 fn accepted(request: &Request, bytes: &[u8]) -> Accepted {
     let (rejected, message) = match request {
         Request::Logs(_) => {

@@ -1,6 +1,7 @@
 //! Classifies refusals of a collector, and computes the pause after one. Does no I/O.
 //!
-//! <https://opentelemetry.io/docs/specs/otlp/#failures> and <https://opentelemetry.io/docs/specs/otlp/#failures-1>
+//! <https://opentelemetry.io/docs/specs/otlp/#failures> and
+//! <https://opentelemetry.io/docs/specs/otlp/#failures-1>
 
 use std::time::Duration;
 
@@ -27,15 +28,16 @@ pub(super) struct Refusal {
 pub(super) enum Next {
     /// Send it again, no earlier than after the pause that the collector requested.
     Retry(Option<Duration>),
-    /// Send its incidents in smaller requests, because one of them may be the cause; drop an incident that is refused
-    /// alone.
+    /// Send its incidents in smaller requests, because one of them may be the cause; drop an incident that is
+    /// refused alone.
     Split,
     /// Drop it: the collector would refuse any request.
     Drop,
 }
 
 impl Refusal {
-    /// Classifies the status of a gRPC call. `from_peer`: the collector sent it, as opposed to a failed connection.
+    /// Classifies the status of a gRPC call. `from_peer`: the collector sent it, as opposed to a failed
+    /// connection.
     pub(super) fn of_grpc(status: &Status, from_peer: bool) -> Refusal {
         let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);
         let next = match status.code() {
@@ -71,9 +73,9 @@ impl Refusal {
     }
 }
 
-/// Returns the pause after a number of consecutive failures. It doubles with each failure; `random` picks a value
-/// between half and all of it, so that many daemons do not retry at the same time. It is at least the pause that the
-/// collector requested.
+/// Returns the pause after a number of consecutive failures. It doubles with each failure; `random` picks a
+/// value between half and all of it, so that many daemons do not retry at the same time. It is at least the
+/// pause that the collector requested.
 pub(super) fn pause(failures: u32, asked: Option<Duration>, random: u64) -> Duration {
     let full = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LAST);
     let part = 0.5 + (random % 1024) as f64 / 2048.0;

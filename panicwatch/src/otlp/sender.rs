@@ -1,8 +1,8 @@
-//! Sends the incidents that wait in the outbox, in batches. Retries after temporary failures, and drops incidents that
-//! the collector refuses permanently.
+//! Sends the incidents that wait in the outbox, in batches. Retries after temporary failures, and drops
+//! incidents that the collector refuses permanently.
 //!
-//! An incident leaves the outbox once the collector has accepted or permanently refused each of its signals. This
-//! module depends on neither the transport nor the daemon.
+//! An incident leaves the outbox once the collector has accepted or permanently refused each of its signals.
+//! This module depends on neither the transport nor the daemon.
 
 use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
@@ -38,8 +38,8 @@ const LOOK: Duration = Duration::from_secs(30);
 /// Maximum number of characters logged of a collector's message.
 const MAX_WORDS: usize = 300;
 
-/// Sends until `stop` is true and everything that can be sent was: from then on, an unresponsive collector delays the
-/// end by one request's time-out at most. The number in `stored` increases with new incidents.
+/// Sends until `stop` is true and everything that can be sent was: from then on, an unresponsive collector
+/// delays the end by one request's time-out at most. The number in `stored` increases with new incidents.
 pub async fn run(
     outbox: Outbox,
     config: Otlp,
@@ -101,8 +101,8 @@ fn fitting<T: prost::Message>(incidents: &[Arc<Incident>], encode: impl Fn(&Inci
 /// Result of sending one signal of a batch.
 #[derive(Debug, Default)]
 struct Delivered {
-    /// For each incident in order, whether it was accepted rather than permanently refused; shorter than the batch if
-    /// the rest was not tried.
+    /// For each incident in order, whether it was accepted rather than permanently refused; shorter than the
+    /// batch if the rest was not tried.
     taken: Vec<bool>,
     /// Number of records that the collector accepted in a request but rejected individually.
     rejected: u64,

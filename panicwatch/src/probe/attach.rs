@@ -1,7 +1,7 @@
 //! Attaches a probe plan to a file and detaches it.
 //!
-//! Probes are attached per inode, for every process that maps the file: a probe with a pid filter slows all of them
-//! just as much. The eBPF programs look up whether a process is watched.
+//! Probes are attached per inode, for every process that maps the file: a probe with a pid filter slows all
+//! of them just as much. The eBPF programs look up whether a process is watched.
 
 use std::{collections::BTreeSet, fs::File, io, mem, os::unix::fs::FileExt, path::Path};
 
@@ -86,9 +86,9 @@ pub fn obstacle(bin: &GoBinary, plan: &ProbePlan) -> Option<String> {
     refused.then(|| "the layout of its runtime.g matches no known Go release".to_owned())
 }
 
-/// Returns `plan` without the sites that cannot be probed now: a debugger has set a breakpoint there, or a running
-/// process has modified its code. They are listed as left out, with the reason, for as long as these probes are
-/// attached.
+/// Returns `plan` without the sites that cannot be probed now: a debugger has set a breakpoint there, or a
+/// running process has modified its code. They are listed as left out, with the reason, for as long as these
+/// probes are attached.
 ///
 /// # Errors
 /// Fails if the `gopanic` site is one of them: nothing would be left to record.

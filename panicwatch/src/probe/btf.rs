@@ -1,7 +1,7 @@
 //! Minimal parser of BTF, the kernel's type format: finds field offsets and tracepoint types.
 //!
-//! The existing crates either hide struct members (aya-obj) or are LGPL, which a statically linked program under our
-//! licence cannot use. Pure, works on bytes; a damaged blob yields `None`.
+//! The existing crates either hide struct members (aya-obj) or are LGPL, which a statically linked program
+//! under our licence cannot use. Pure, works on bytes; a damaged blob yields `None`.
 //! <https://docs.kernel.org/bpf/btf.html>
 
 const MAGIC: u16 = 0xeb9f;
@@ -66,8 +66,8 @@ impl<'a> Btf<'a> {
         self.find(found, field, 0).map(|bits| bits / 8)
     }
 
-    /// Returns the number of arguments of the tracepoint `name`, without the first (private data) that every tracepoint
-    /// has.
+    /// Returns the number of arguments of the tracepoint `name`, without the first (private data) that every
+    /// tracepoint has.
     pub(super) fn tracepoint_args(&self, name: &str) -> Option<u32> {
         let target = |t: &[u8]| self.types.get((word(t, 8)? as usize).checked_sub(1)?).copied();
         let typedef = *self.types.get((self.tracepoint_id(name)? as usize).checked_sub(1)?)?;

@@ -1,7 +1,9 @@
-//! Measures the two costs that eBPF programs cannot time themselves: the uprobe trap and the sampling interrupt.
+//! Measures the two costs that eBPF programs cannot time themselves: the uprobe trap and the sampling
+//! interrupt.
 //!
-//! A short loop in this process is timed with and without the probe; the difference divided by the number of records is
-//! the cost of one. The fastest of several tries counts, because any disturbance makes a try slower.
+//! A short loop in this process is timed with and without the probe; the difference divided by the number of
+//! records is the cost of one. The fastest of several tries counts, because any disturbance makes a try
+//! slower.
 
 use std::{
     fs::File,
@@ -32,8 +34,8 @@ use crate::{
 pub(super) const OWN_ROW: u32 = MAX_BINARIES - 1;
 /// Lowest cost reported, for differences that are too small to measure.
 const LEAST_NS: f64 = 20.0;
-/// Pause before each try with probes: the tries write records into the rings that watched programs use, and without a
-/// pause they would fill one.
+/// Pause before each try with probes: the tries write records into the rings that watched programs use, and
+/// without a pause they would fill one.
 const PAUSE: Duration = Duration::from_millis(10);
 /// Calls per try.
 const CALLS: u32 = 500;
@@ -63,8 +65,8 @@ pub trait Shared {
     fn with<R>(&self, f: impl FnOnce(&mut Programs) -> R) -> R;
 }
 
-/// Measures the costs of the records of `sources`. Watches this process during the measurement: no other code may watch
-/// it then.
+/// Measures the costs of the records of `sources`. Watches this process during the measurement: no other code
+/// may watch it then.
 ///
 /// # Errors
 /// Fails if a map cannot be updated or a probe cannot be attached.
@@ -122,7 +124,8 @@ fn an_interrupt(programs: &impl Shared, rings: &MappedRings) -> Result<f64, Prob
     Ok(((with.saturating_sub(without).as_nanos() as f64 - inside) / taken).max(LEAST_NS))
 }
 
-/// Returns the wall time of the fastest run of a loop; some kernels charge interrupt time to no thread's CPU time.
+/// Returns the wall time of the fastest run of a loop; some kernels charge interrupt time to no thread's CPU
+/// time.
 fn spin(pause: Duration) -> Duration {
     let once = |_| {
         thread::sleep(pause);

@@ -1,6 +1,6 @@
 //! Detaches probes in parallel. For each detached probe the kernel waits for RCU grace periods, some tens of
-//! milliseconds, and detaches them one after the other when a process just exits; probes that are closed at the same
-//! time wait together.
+//! milliseconds, and detaches them one after the other when a process just exits; probes that are closed at
+//! the same time wait together.
 //! <https://github.com/torvalds/linux/blob/v6.18/kernel/events/uprobes.c> (uprobe_unregister_sync)
 
 use std::{os::fd::OwnedFd, thread};

@@ -1,7 +1,7 @@
 //! Forwards diagnostics of the eBPF programs to panicwatch's own log, at level debug.
 //!
-//! `panicwatch-ebpf/src/diagnostics.rs` has the sites. Unless the log's level is debug, the programs are loaded without
-//! them: the level is a constant of the object, and the verifier removes what it excludes.
+//! `panicwatch-ebpf/src/diagnostics.rs` has the sites. Unless the log's level is debug, the programs are
+//! loaded without them: the level is a constant of the object, and the verifier removes what it excludes.
 
 use aya::{Ebpf, EbpfLoader};
 use aya_log::{EbpfLogger, LEVEL, Level};

@@ -44,7 +44,8 @@ pub enum ProbeError {
     /// The helper process, which holds the probes, could not be started.
     #[error("cannot start the process that holds the probes: {0}")]
     Helper(io::Error),
-    /// The one indispensable probe site, in `runtime.gopanic`, is occupied, for example by a debugger's breakpoint.
+    /// The one indispensable probe site, in `runtime.gopanic`, is occupied, for example by a debugger's
+    /// breakpoint.
     #[error("no probe can be placed at {symbol} of {}: {reason}; restart panicwatch without it", path.display())]
     Occupied {
         /// Name of the Go function.

@@ -18,14 +18,16 @@ pub struct KernelFacts {
     pub config: Config,
     /// Field offsets of `task_struct`, for the programs at BTF tracepoints.
     pub task: TaskLayout,
-    /// BTF type IDs of the tracepoints in [`BTF_TRACEPOINTS`]; `None` where the kernel's BTF does not describe them.
+    /// BTF type IDs of the tracepoints in [`BTF_TRACEPOINTS`]; `None` where the kernel's BTF does not
+    /// describe them.
     pub tracepoints: [Option<u32>; BTF_TRACEPOINTS.len()],
 }
 
 /// Tracepoints that are attached as BTF tracepoints if the kernel has them.
 pub const BTF_TRACEPOINTS: [&str; 3] = ["sched_switch", "sched_waking", "sched_migrate_task"];
 
-/// Environment variable that makes the scheduler's programs use raw tracepoints, as on kernels without BTF tracepoints.
+/// Environment variable that makes the scheduler's programs use raw tracepoints, as on kernels without BTF
+/// tracepoints.
 const NO_BTF_TRACEPOINTS: &str = "PANICWATCH_NO_BTF_TRACEPOINTS";
 
 impl KernelFacts {
@@ -52,8 +54,8 @@ impl KernelFacts {
     }
 }
 
-/// Returns the address of the function that handles the scheduler tick; `None` if samples cannot be taken in ticks.
-/// Takes some tens of milliseconds.
+/// Returns the address of the function that handles the scheduler tick; `None` if samples cannot be taken in
+/// ticks. Takes some tens of milliseconds.
 pub(super) fn tick() -> Option<u64> {
     if std::env::var_os("PANICWATCH_SAMPLING_CLOCK").is_some() || !ticks() {
         return None;
@@ -70,8 +72,8 @@ pub(super) fn tick() -> Option<u64> {
     of_tick.next().filter(|address| *address != 0)
 }
 
-/// Reports whether every busy CPU has a tick that runs as an hrtimer, which the tracepoint `hrtimer_expire_entry`
-/// reports. False without high-resolution timers and with tickless (nohz_full) CPUs.
+/// Reports whether every busy CPU has a tick that runs as an hrtimer, which the tracepoint
+/// `hrtimer_expire_entry` reports. False without high-resolution timers and with tickless (nohz_full) CPUs.
 /// <https://docs.kernel.org/timers/no_hz.html>
 fn ticks() -> bool {
     let text = |path| fs::read_to_string(path).unwrap_or_default();
@@ -112,7 +114,8 @@ fn config(btf: Option<&Btf<'_>>) -> Config {
             UNKNOWN => offset("task_struct", "state"),
             known => known,
         },
-        // https://github.com/torvalds/linux/commit/fa2c3254d7cfff5f7a916ab928a562d1165f17bb added the argument.
+        // https://github.com/torvalds/linux/commit/fa2c3254d7cfff5f7a916ab928a562d1165f17bb added the
+        // argument.
         switch_has_state: u32::from(
             btf.and_then(|btf| btf.tracepoint_args("sched_switch")).is_some_and(|n| n >= 4),
         ),

@@ -1,5 +1,5 @@
-//! Memory-mapped bitmap of the processes that may be watched: the programs at tracepoints check it before anything
-//! else.
+//! Memory-mapped bitmap of the processes that may be watched: the programs at tracepoints check it before
+//! anything else.
 
 use std::{
     io,
@@ -37,11 +37,12 @@ impl Marks {
         }
     }
 
-    /// Returns the word and bit of `tgid`; `None` beyond the bitmap, which has one word if nothing is recorded.
+    /// Returns the word and bit of `tgid`; `None` beyond the bitmap, which has one word if nothing is
+    /// recorded.
     fn word(&self, tgid: u32) -> Option<(&AtomicU64, u64)> {
         let at = tgid as usize / 64;
-        // SAFETY: the index is below the number of words mapped, which stay mapped for as long as self lives; the
-        // kernel changes them atomically, too.
+        // SAFETY: the index is below the number of words mapped, which stay mapped for as long as self lives;
+        // the kernel changes them atomically, too.
         let word = (at < self.0.len() / size_of::<u64>())
             .then(|| unsafe { AtomicU64::from_ptr(self.0.as_mut_ptr().cast::<u64>().add(at)) });
         Some((word?, 1 << (tgid % 64)))

@@ -1,7 +1,7 @@
 //! uprobe_multi links (Linux 6.6 and later): all sites of a program in one system call, detached at once.
 //!
-//! aya 0.14 does not support them, so this module loads and links the programs with bpf(2). To be deleted when an aya
-//! release that supports them builds with our Rust version.
+//! aya 0.14 does not support them, so this module loads and links the programs with bpf(2). To be deleted
+//! when an aya release that supports them builds with our Rust version.
 //! <https://github.com/torvalds/linux/blob/v6.12/kernel/trace/bpf_trace.c#L3360>
 
 use std::{
@@ -30,7 +30,8 @@ const LOG_BYTES: usize = 1 << 20;
 
 /// Calls bpf(2) with a command that returns a new descriptor.
 pub(super) fn bpf(cmd: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
-    // SAFETY: `attr` is valid for its size, and the pointers in it outlive the call (they are the caller's locals).
+    // SAFETY: `attr` is valid for its size, and the pointers in it outlive the call (they are the caller's
+    // locals).
     let fd = unsafe { libc::syscall(libc::SYS_bpf, cmd, std::ptr::from_mut(attr), size_of::<bpf_attr>()) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
@@ -66,8 +67,9 @@ pub(super) fn load(
     load_all(object, maps, &names)
 }
 
-/// Loads the programs of BTF tracepoints; `names` has each program's name and the type ID of its tracepoint in the
-/// kernel's BTF. aya could load them, but would parse the kernel's whole BTF again for it, which takes 20 MB.
+/// Loads the programs of BTF tracepoints; `names` has each program's name and the type ID of its tracepoint
+/// in the kernel's BTF. aya could load them, but would parse the kernel's whole BTF again for it, which takes
+/// 20 MB.
 pub(super) fn load_tracepoints(
     object: &[u8],
     maps: &BTreeMap<String, RawFd>,
@@ -113,10 +115,11 @@ fn load_all(
     })
 }
 
-/// Loads the object's BTF into the kernel. With it, the verifier knows which functions are global, and verifies each of
-/// those alone, once; without it, it verifies them on every path to every call, which is most of its work.
-/// <https://docs.kernel.org/bpf/verifier.html>, <https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/verifier.c>
-/// (do_check_subprogs)
+/// Loads the object's BTF into the kernel. With it, the verifier knows which functions are global, and
+/// verifies each of those alone, once; without it, it verifies them on every path to every call, which is
+/// most of its work.
+/// <https://docs.kernel.org/bpf/verifier.html>,
+/// <https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/verifier.c> (do_check_subprogs)
 fn types(object: &mut aya_obj::Object) -> Option<OwnedFd> {
     // All kernels with uprobe_multi links have all of these BTF features.
     let known = BtfFeatures::new(true, true, true, true, true, true, true, true);
@@ -194,9 +197,9 @@ fn try_load(
     bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)
 }
 
-/// Attaches `program` at the file offsets of `path`, each with its cookie, for every process. This process holds the
-/// link; dropping it detaches, unless the thread has been killed, and that is why `links` attaches the probes in
-/// programs.
+/// Attaches `program` at the file offsets of `path`, each with its cookie, for every process. This process
+/// holds the link; dropping it detaches, unless the thread has been killed, and that is why `links` attaches
+/// the probes in programs.
 pub(super) fn attach(program: &OwnedFd, path: &CStr, sites: &[(u64, u64)]) -> io::Result<OwnedFd> {
     let (offsets, cookies): (Vec<u64>, Vec<u64>) = sites.iter().copied().unzip();
     let mut attr = zeroed();
@@ -217,15 +220,16 @@ pub(super) fn attach(program: &OwnedFd, path: &CStr, sites: &[(u64, u64)]) -> io
 /// <https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/syscall.c> (bpf_raw_tracepoint_open)
 pub(super) fn attach_tracepoint(program: &OwnedFd) -> io::Result<OwnedFd> {
     let mut attr = zeroed();
-    // SAFETY: RAW_TRACEPOINT_OPEN reads this member of the union; the name is null because the program was loaded for
-    // one tracepoint.
+    // SAFETY: RAW_TRACEPOINT_OPEN reads this member of the union; the name is null because the program was
+    // loaded for one tracepoint.
     let open = unsafe { &mut attr.raw_tracepoint };
     open.prog_fd = program.as_raw_fd() as u32;
     bpf(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr)
 }
 
-/// Reports whether this kernel has uprobe_multi links. Nothing is attached: like libbpf, it passes a directory, which
-/// kernels with these links reject with EBADF; kernels before 6.6 reject the attach type with EINVAL.
+/// Reports whether this kernel has uprobe_multi links. Nothing is attached: like libbpf, it passes a
+/// directory, which kernels with these links reject with EBADF; kernels before 6.6 reject the attach type
+/// with EINVAL.
 pub(super) fn supported() -> bool {
     let Ok(program) = empty_program() else { return false };
     attach(&program, c"/", &[(0, 0)]).is_err_and(|error| error.raw_os_error() == Some(libc::EBADF))

@@ -1,7 +1,7 @@
 //! Loads the compiled eBPF object into the kernel and gives access to its maps.
 //!
-//! aya loads maps and raw tracepoints. Uprobe programs are loaded by `multi` if the kernel has uprobe_multi links, else
-//! by aya.
+//! aya loads maps and raw tracepoints. Uprobe programs are loaded by `multi` if the kernel has uprobe_multi
+//! links, else by aya.
 
 use std::{
     collections::BTreeMap,
@@ -54,8 +54,8 @@ pub const UPROBES: [&str; 14] = [
     "init_task",
 ];
 
-/// Uprobe programs of the flight recorder, loaded if it records; `process_begins` is attached whenever it records, the
-/// others if an enabled source needs them.
+/// Uprobe programs of the flight recorder, loaded if it records; `process_begins` is attached whenever it
+/// records, the others if an enabled source needs them.
 pub(super) const RECORDER_UPROBES: [&str; 7] =
     ["process_begins", "gc", "park", "ready", "turn", "create", "function"];
 
@@ -96,7 +96,8 @@ pub struct Programs {
 /// Bounds of captures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CaptureLimits {
-    /// Panics of one binary that are captured in a window ([`WINDOW_NS`](panicwatch_common::counted::WINDOW_NS)); 0: all.
+    /// Panics of one binary that are captured in a window
+    /// ([`WINDOW_NS`](panicwatch_common::counted::WINDOW_NS)); 0: all.
     pub per_window: u32,
     /// Time that one capture may take in the target.
     pub nanoseconds: u32,
@@ -109,8 +110,8 @@ const FILLED: [&str; 4] = ["WATCHED", "COUNTED", "QUIET", "LOST"];
 impl Programs {
     /// Loads the programs and maps that every session needs and attaches the process tracepoints.
     ///
-    /// `ring_bytes` is the size of the event ring, a power of two; `recorder` has the ring sizes of the flight recorder
-    /// if it records; `limits` bounds captures.
+    /// `ring_bytes` is the size of the event ring, a power of two; `recorder` has the ring sizes of the
+    /// flight recorder if it records; `limits` bounds captures.
     pub fn load(
         kernel: &KernelFacts,
         ring_bytes: u32,
@@ -196,8 +197,8 @@ impl Programs {
         names.iter().try_for_each(|name| Ok(uprobe(&mut self.ebpf, name)?.load()?))
     }
 
-    /// Returns the program of the BTF tracepoint `name`, loading it if necessary; `None` if the kernel has no such
-    /// tracepoint.
+    /// Returns the program of the BTF tracepoint `name`, loading it if necessary; `None` if the kernel has no
+    /// such tracepoint.
     pub(super) fn at_tracepoint(&mut self, name: &str) -> Result<Option<&OwnedFd>, ProbeError> {
         let Some(at) = BTF_TRACEPOINTS.iter().position(|tracepoint| *tracepoint == name) else {
             return Ok(None);
@@ -213,7 +214,8 @@ impl Programs {
         Ok(self.at_tracepoints.get(name))
     }
 
-    /// Detaches everything: the kernel's tracepoints, and `attached` in binaries. Nothing is watched afterwards.
+    /// Detaches everything: the kernel's tracepoints, and `attached` in binaries. Nothing is watched
+    /// afterwards.
     pub fn take_off(&mut self, attached: Vec<Attached>) {
         let in_binaries = attached.into_iter().flat_map(Attached::into_links);
         closing::close(self.sources.take().into_iter().chain(in_binaries).collect());
@@ -269,8 +271,8 @@ impl Programs {
         Ok(map.set(index, Crossing(binary), 0)?)
     }
 
-    /// Watches process `tgid` and its future descendants. `runs` is the row of the binary that it executes already, if
-    /// known.
+    /// Watches process `tgid` and its future descendants. `runs` is the row of the binary that it executes
+    /// already, if known.
     pub fn watch(&mut self, tgid: u32, runs: Option<u32>) -> Result<(), ProbeError> {
         self.marks.set(tgid);
         let mut map: HashMap<_, u32, u32> = self.map("WATCHED")?.try_into()?;
@@ -330,8 +332,8 @@ impl Programs {
         Ok(counts)
     }
 
-    /// Returns the number of records about the goroutines of process `tgid`, which has ended, that did not fit into the
-    /// event ring, and removes the process's rows. `None` if no record of any process was lost.
+    /// Returns the number of records about the goroutines of process `tgid`, which has ended, that did not
+    /// fit into the event ring, and removes the process's rows. `None` if no record of any process was lost.
     pub fn take_lost(&mut self, tgid: u32) -> Result<Option<Lost>, ProbeError> {
         let losses: Array<_, u64> = self.map("LOSSES")?.try_into()?;
         if losses.get(&0, 0)? == 0 {
@@ -348,8 +350,8 @@ impl Programs {
         Ok(Some(Lost { by_goroutine, unattributed }))
     }
 
-    /// Attaches uprobe program `name` at file offsets, each with its cookie. Returns one link if the kernel has
-    /// uprobe_multi links, else one per site, in their order.
+    /// Attaches uprobe program `name` at file offsets, each with its cookie. Returns one link if the kernel
+    /// has uprobe_multi links, else one per site, in their order.
     ///
     /// # Errors
     /// Fails if the object has no such program. The inner error is the kernel's.

@@ -46,8 +46,8 @@ impl Own {
         }
     }
 
-    /// Calls the function `times` times as Go would: with a readable address in the g register. A failed read would
-    /// take as long as everything else together.
+    /// Calls the function `times` times as Go would: with a readable address in the g register. A failed read
+    /// would take as long as everything else together.
     pub(super) fn call(self, times: u32) {
         let (function, g) = (black_box(self.function()), [0_u64; G_WORDS]);
         for _ in 0..times {
@@ -84,7 +84,8 @@ impl Own {
         let mapping = maps.iter().find(|mapping| (mapping.start..mapping.end).contains(&address));
         let missing = || ProbeError::Recorder(io::Error::other("our own code is not mapped"));
         let mapping = mapping.ok_or_else(missing)?;
-        // Not read from memory: another panicwatch may be measuring at this moment and have its breakpoint there.
+        // Not read from memory: another panicwatch may be measuring at this moment and have its breakpoint
+        // there.
         let bytes = match self {
             Own::Emulated => vec![0x90],
             Own::Stepped => vec![0x31, 0xc0],

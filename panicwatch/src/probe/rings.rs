@@ -28,8 +28,8 @@ pub struct RingSizes {
 /// Environment variable: slots per CPU, a power of two, instead of the number that the window needs.
 const FORCED_SLOTS: &str = "PANICWATCH_RECORDER_SLOTS";
 
-/// Returns how many CPUs get a ring: up to the highest one online. Virtual machines announce hundreds more as possible,
-/// and a ring takes a megabyte; records of a CPU that comes online later are counted as lost.
+/// Returns how many CPUs get a ring: up to the highest one online. Virtual machines announce hundreds more as
+/// possible, and a ring takes a megabyte; records of a CPU that comes online later are counted as lost.
 pub(super) fn cpus() -> Result<u32, ProbeError> {
     let online = aya::util::online_cpus().map_err(|(_, error)| ProbeError::Recorder(error))?;
     Ok(online.into_iter().max().map_or(1, |last| last + 1))
@@ -91,7 +91,8 @@ impl MappedRings {
         all
     }
 
-    /// Returns the CPU time that watched threads have used up to `now_ns`, as counted by the program at sched_switch.
+    /// Returns the CPU time that watched threads have used up to `now_ns`, as counted by the program at
+    /// sched_switch.
     pub fn watched_cpu_ns(&self, now_ns: u64) -> u64 {
         // Both fields are read again if a watched thread was switched in or out in between.
         const TRIES: u32 = 8;
@@ -114,8 +115,8 @@ impl MappedRings {
         (0..self.sizes.cpus).map(of).sum()
     }
 
-    /// Returns the head of a ring. Callers read as little of it as possible: the programs on that CPU must fetch each
-    /// cache line again that is read here.
+    /// Returns the head of a ring. Callers read as little of it as possible: the programs on that CPU must
+    /// fetch each cache line again that is read here.
     fn head(&self, cpu: u32) -> *const Head {
         assert!(cpu < self.sizes.cpus);
         // SAFETY: the index is below the number of elements mapped.

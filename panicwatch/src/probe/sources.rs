@@ -1,4 +1,5 @@
-//! The flight recorder's sources in the kernel, tracepoints and sampling clocks, each attached and detached separately.
+//! The flight recorder's sources in the kernel, tracepoints and sampling clocks, each attached and detached
+//! separately.
 
 use std::collections::BTreeMap;
 
@@ -31,8 +32,8 @@ impl Attachments {
     }
 }
 
-/// Sampling frequency of our own clocks, samples per second on each CPU; not a divisor of a usual tick frequency, so
-/// that samples do not coincide with ticks.
+/// Sampling frequency of our own clocks, samples per second on each CPU; not a divisor of a usual tick
+/// frequency, so that samples do not coincide with ticks.
 const CLOCK_PER_SECOND: u32 = 199;
 
 /// Returns the tracepoints of a source, each with the name of its program for raw tracepoints.
@@ -50,7 +51,8 @@ fn tracepoints(source: Source) -> &'static [(&'static str, &'static str)] {
 }
 
 impl Programs {
-    /// Attaches the tracepoints or clocks of `source`; does nothing for sources that are probes in the program.
+    /// Attaches the tracepoints or clocks of `source`; does nothing for sources that are probes in the
+    /// program.
     ///
     /// # Errors
     /// Fails if this kernel lacks the tracepoint or clock, or rejects the program.

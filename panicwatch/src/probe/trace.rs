@@ -369,8 +369,8 @@ fn site_cookie(site: &TraceSite) -> u64 {
     cookie(site.function, if site.on_check { ON_STACK_CHECK } else { 0 }, site.below)
 }
 
-/// Reports whether the kernel cannot probe an instruction: ENOTSUPP, which has no name outside the kernel, or an error
-/// that other kernels return.
+/// Reports whether the kernel cannot probe an instruction: ENOTSUPP, which has no name outside the kernel, or
+/// an error that other kernels return.
 fn refuses_instruction(error: &io::Error) -> bool {
     const ENOTSUPP: i32 = 524;
     matches!(error.raw_os_error(), Some(ENOTSUPP | libc::EOPNOTSUPP | libc::ENOEXEC | libc::EINVAL))

@@ -22,8 +22,8 @@ pub struct Status {
 }
 
 impl Status {
-    /// Reports whether all processes that should be watched are, and no problem prevents the daemon from working.
-    /// `/readyz`, `panicwatch_ready` and the API report this value.
+    /// Reports whether all processes that should be watched are, and no problem prevents the daemon from
+    /// working. `/readyz`, `panicwatch_ready` and the API report this value.
     pub fn is_ready(&self) -> bool {
         self.ready && self.problems.is_empty()
     }
@@ -131,10 +131,11 @@ pub struct Own {
     pub execs_released: Vec<(String, u64)>,
     /// Number of times that a watchdog removed the exec gate's marks.
     pub exec_gate_resets: u64,
-    /// Overhead of recording in percent of the CPU time of watched processes; `None` until measured, and while they use
-    /// hardly any.
+    /// Overhead of recording in percent of the CPU time of watched processes; `None` until measured, and
+    /// while they use hardly any.
     pub overhead_percent: Option<f64>,
-    /// Overhead of recording for all other processes, in percent of the machine's CPU capacity; `None` until measured.
+    /// Overhead of recording for all other processes, in percent of the machine's CPU capacity; `None` until
+    /// measured.
     pub host_overhead_percent: Option<f64>,
     /// Cost per run of each source's eBPF programs on this machine, ns; only sources that were measured.
     pub prices: Vec<(String, f64)>,

@@ -21,9 +21,9 @@ const MAX_GAPS: usize = 1000;
 const LAST_BATCH: &str = "batch";
 
 impl Store {
-    /// Writes `batch` and returns the IDs of the incidents that opened their group. A batch with the ID of the last
-    /// written batch is ignored, and so is an incident that is already stored: a caller that does not know whether a
-    /// write succeeded may repeat it.
+    /// Writes `batch` and returns the IDs of the incidents that opened their group. A batch with the ID of
+    /// the last written batch is ignored, and so is an incident that is already stored: a caller that does
+    /// not know whether a write succeeded may repeat it.
     ///
     /// # Errors
     /// When the disk is full or broken; then nothing was written.
@@ -57,8 +57,8 @@ impl Store {
         Ok(fresh)
     }
 
-    /// Returns, by consumer, the number of its unsent incidents that exist only in this process's memory. Consumers
-    /// without any are left out.
+    /// Returns, by consumer, the number of its unsent incidents that exist only in this process's memory.
+    /// Consumers without any are left out.
     pub fn unsent_in_memory(&self) -> Vec<(String, u64)> {
         let held = self.held();
         let unsent = |consumer: &String| (consumer.clone(), held.waiting(consumer).count() as u64);
@@ -70,8 +70,8 @@ impl Store {
         !self.held().is_wanted(consumer, id)
     }
 
-    /// Keeps an incident in memory, so that exporters can send it and the API can show it, until a batch with it is
-    /// stored. `is_kept`: that batch will keep its document.
+    /// Keeps an incident in memory, so that exporters can send it and the API can show it, until a batch with
+    /// it is stored. `is_kept`: that batch will keep its document.
     pub fn hold(&self, id: &str, document: Arc<Packed>, is_kept: bool, standing: Option<Standing>) {
         self.held().add(id, document, is_kept, standing, &self.consumers);
     }
@@ -193,7 +193,8 @@ pub(super) fn add(meta: &mut Table<'_, &'static str, u64>, name: &str, more: u64
     Ok(())
 }
 
-/// Adds counted panics to the group that was last seen in that binary and function, else to a group of their own.
+/// Adds counted panics to the group that was last seen in that binary and function, else to a group of their
+/// own.
 fn add_counted(
     groups: &mut Table<'_, &'static str, &'static [u8]>,
     sites: &Table<'_, (&'static str, &'static str), &'static str>,

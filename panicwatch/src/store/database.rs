@@ -84,12 +84,12 @@ pub struct Opened {
 }
 
 impl Store {
-    /// Opens the store in the directory `dir`, which is created if needed. From now on every kept incident is queued
-    /// for each of `consumers`.
+    /// Opens the store in the directory `dir`, which is created if needed. From now on every kept incident is
+    /// queued for each of `consumers`.
     ///
     /// # Errors
-    /// When another daemon has the store open, or the disk cannot be used. A damaged file is not an error: it is moved
-    /// aside.
+    /// When another daemon has the store open, or the disk cannot be used. A damaged file is not an error: it
+    /// is moved aside.
     pub fn open(dir: &Path, consumers: &[String]) -> Result<Opened, Error> {
         let disk = |error: io::Error| failed(dir, "cannot be created", error);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(disk)?;
@@ -168,8 +168,8 @@ impl Store {
         result.map_err(|error| self.give_up(database, "cannot be read", &error))
     }
 
-    /// Closes the database after a failure: redb refuses every operation until the file is reopened, which the next
-    /// call does with a check for damage.
+    /// Closes the database after a failure: redb refuses every operation until the file is reopened, which
+    /// the next call does with a check for damage.
     fn give_up(&self, database: Arc<Database>, what: &'static str, error: &redb::Error) -> Error {
         let mut held = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have reopened it already.
@@ -181,15 +181,15 @@ impl Store {
         failed(&self.dir, what, error)
     }
 
-    /// Records that the daemon is alive. The write is not synced: it serves to detect a killed daemon, whose writes
-    /// survive in the page cache.
+    /// Records that the daemon is alive. The write is not synced: it serves to detect a killed daemon, whose
+    /// writes survive in the page cache.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn beat(&self) -> io::Result<()> {
         let now = Timestamp::now().as_millisecond().to_string();
-        // Overwritten in place: on a full disk a truncated file may find no space again, and the time of the last beat
-        // would be lost.
+        // Overwritten in place: on a full disk a truncated file may find no space again, and the time of the
+        // last beat would be lost.
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -221,8 +221,8 @@ enum Refusal {
     Other(String),
 }
 
-/// Opens the file, or creates a new one. A damaged file is moved aside; then its new path and the damage are returned
-/// too.
+/// Opens the file, or creates a new one. A damaged file is moved aside; then its new path and the damage are
+/// returned too.
 fn open_or_begin(dir: &Path) -> Result<(Database, Option<(PathBuf, String)>), Error> {
     let mut damaged = None;
     for _ in 0..TRIES {

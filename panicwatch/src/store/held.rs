@@ -1,5 +1,6 @@
-//! Data that the disk has not accepted yet, in memory: incidents that exporters can send meanwhile, and deliveries
-//! whose outbox entries could not be removed. So a full disk stops neither hooks nor JSON lines on another disk.
+//! Data that the disk has not accepted yet, in memory: incidents that exporters can send meanwhile, and
+//! deliveries whose outbox entries could not be removed. So a full disk stops neither hooks nor JSON lines on
+//! another disk.
 //!
 //! This module does not depend on the tables, nor on why a write failed or when it is retried.
 
@@ -16,8 +17,8 @@ pub(super) const MAX_UNSENT: usize = 10_000;
 /// An incident that is not stored.
 pub(super) struct Unstored {
     document: Arc<Packed>,
-    /// The store will keep the document, with outbox entries for consumers that have not sent it; otherwise only
-    /// exporters need it.
+    /// The store will keep the document, with outbox entries for consumers that have not sent it; otherwise
+    /// only exporters need it.
     is_kept: bool,
     /// Consumers that have not sent the incident.
     unsent: BTreeSet<String>,
@@ -107,8 +108,8 @@ impl Held {
         self.incidents.get(id).is_none_or(|unstored| unstored.unsent.contains(consumer))
     }
 
-    /// Removes an incident that is stored now. Its outbox entries are for the consumers that wanted it when it was
-    /// written, or for all of them if an earlier write succeeded although it was reported as failed.
+    /// Removes an incident that is stored now. Its outbox entries are for the consumers that wanted it when
+    /// it was written, or for all of them if an earlier write succeeded although it was reported as failed.
     pub(super) fn stored(&mut self, id: &str, consumers: &[String]) {
         let Some(unstored) = self.incidents.remove(id) else { return };
         self.unsent.remove(id);

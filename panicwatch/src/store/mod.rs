@@ -1,6 +1,7 @@
 //! The incident store: kept incidents, queries, and the exporters' outboxes.
 //!
-//! This module does not depend on how incidents are made or where they are sent. docs/store.md lists its guarantees.
+//! This module does not depend on how incidents are made or where they are sent. docs/store.md lists its
+//! guarantees.
 
 mod append;
 mod database;
@@ -40,7 +41,8 @@ pub struct Query {
     pub kind: Option<Kind>,
     /// Matches incidents with this outcome.
     pub outcome: Option<Outcome>,
-    /// Matches incidents whose message, value type or a function on the stack contains this text, ignoring case.
+    /// Matches incidents whose message, value type or a function on the stack contains this text, ignoring
+    /// case.
     pub text: Option<String>,
     /// Matches incidents older than the one with this ID (see [`Page::next`]).
     pub before: Option<String>,
@@ -165,8 +167,8 @@ pub struct Counted {
 /// Data that is written in one transaction.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    /// Identifies the batch: it stays the same when a batch is written again because the outcome of the first write is
-    /// unknown.
+    /// Identifies the batch: it stays the same when a batch is written again because the outcome of the first
+    /// write is unknown.
     pub id: u64,
     /// New incidents, each with whether its document is kept; otherwise it only counts in its group.
     pub incidents: Vec<(Arc<Incident>, bool)>,

@@ -1,5 +1,5 @@
-//! The exporters' queues: the incidents that each has not sent yet. They are kept in the store's file, so that a crash
-//! of panicwatch loses none.
+//! The exporters' queues: the incidents that each has not sent yet. They are kept in the store's file, so
+//! that a crash of panicwatch loses none.
 
 use std::{ops::RangeInclusive, sync::Arc};
 
@@ -38,8 +38,8 @@ impl Outbox {
         (self.consumer.as_str(), "")..=(self.consumer.as_str(), LAST)
     }
 
-    /// Returns the oldest waiting incidents, at most `limit` after the first `skip`: those in the store, then those
-    /// that the disk has not accepted yet.
+    /// Returns the oldest waiting incidents, at most `limit` after the first `skip`: those in the store, then
+    /// those that the disk has not accepted yet.
     ///
     /// # Errors
     /// When the disk cannot be read and no incident waits in memory.
@@ -65,8 +65,8 @@ impl Outbox {
         Ok(incidents)
     }
 
-    /// Returns the IDs of incidents that wait in the store, oldest first, at most `limit` after the first `skip`, and
-    /// how many of `skip` remain to be skipped among those in memory.
+    /// Returns the IDs of incidents that wait in the store, oldest first, at most `limit` after the first
+    /// `skip`, and how many of `skip` remain to be skipped among those in memory.
     fn stored_ids(&self, skip: usize, limit: usize) -> Result<(Vec<String>, usize), Error> {
         self.store.read(|transaction| {
             let table = transaction.open_table(OUTBOX)?;
@@ -101,8 +101,8 @@ impl Outbox {
         Ok(group.map(|group| Standing { count: group.count, is_first: group.first_seen == incident.time }))
     }
 
-    /// Marks incidents as sent. While the disk fails, that is recorded in memory: they are sent again only if the
-    /// daemon ends before the disk recovers.
+    /// Marks incidents as sent. While the disk fails, that is recorded in memory: they are sent again only if
+    /// the daemon ends before the disk recovers.
     ///
     /// # Errors
     /// Never; the caller need not know where it is recorded.
@@ -137,8 +137,8 @@ impl Outbox {
         }
     }
 
-    /// Drops the oldest incidents beyond `max`, except those for which `keep` returns true; returns how many were
-    /// dropped since the last call, including those dropped from memory.
+    /// Drops the oldest incidents beyond `max`, except those for which `keep` returns true; returns how many
+    /// were dropped since the last call, including those dropped from memory.
     ///
     /// # Errors
     /// As [`Outbox::waiting`].
@@ -159,7 +159,8 @@ impl Outbox {
 }
 
 impl Store {
-    /// Removes the outbox entries of consumers that are no longer configured, and returns their number by consumer.
+    /// Removes the outbox entries of consumers that are no longer configured, and returns their number by
+    /// consumer.
     pub(super) fn drop_strangers(&self) -> Result<Vec<(String, u64)>, Error> {
         let strangers = self.read(|transaction| {
             let table = transaction.open_table(OUTBOX)?;

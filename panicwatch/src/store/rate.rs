@@ -1,5 +1,5 @@
-//! Limits how many incidents of one group are kept: a few incidents of a panic storm are enough, the rest are only
-//! counted.
+//! Limits how many incidents of one group are kept: a few incidents of a panic storm are enough, the rest are
+//! only counted.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,8 @@ use std::{
 const SPAN: Duration = Duration::from_secs(60);
 /// Beyond the rate, one in this many incidents is kept.
 const SAMPLED: u64 = 100;
-/// Maximum number of groups to remember; beyond it the expired ones are forgotten, or all if none has expired.
+/// Maximum number of groups to remember; beyond it the expired ones are forgotten, or all if none has
+/// expired.
 const MAX_GROUPS: usize = 10_000;
 
 /// Start of the current period and incidents in it, by fingerprint.

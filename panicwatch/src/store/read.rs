@@ -14,8 +14,8 @@ use crate::incident::Incident;
 /// Default and maximum number of incidents per page.
 const LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
-/// Maximum number of incidents examined for one page. If few of them match, the page is short, and `next` continues
-/// from there.
+/// Maximum number of incidents examined for one page. If few of them match, the page is short, and `next`
+/// continues from there.
 const MAX_LOOKED_AT: usize = 5000;
 /// Sorts after every ID.
 const LAST: &str = "~";
@@ -146,8 +146,8 @@ impl<'a> Filter<'a> {
         Ok(Filter { query, from, to, text: query.text.as_ref().map(|text| text.to_lowercase()) })
     }
 
-    /// Reports whether this incident and all older ones are before the query's range. IDs start with the time in
-    /// milliseconds.
+    /// Reports whether this incident and all older ones are before the query's range. IDs start with the time
+    /// in milliseconds.
     fn is_past(&self, incident: &Incident) -> bool {
         let slack = jiff::SignedDuration::from_secs(1);
         let time: Option<Timestamp> = incident.time.parse().ok();

@@ -1,4 +1,5 @@
-//! Keeps the store within its limits: the oldest incidents are deleted, except those that an exporter has not sent yet.
+//! Keeps the store within its limits: the oldest incidents are deleted, except those that an exporter has not
+//! sent yet.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +29,8 @@ impl Store {
         Ok((self.sum(BYTES)?, self.sum(COUNT)?))
     }
 
-    /// Deletes some of the incidents beyond the limits, and returns how many. Call it again until it returns 0.
+    /// Deletes some of the incidents beyond the limits, and returns how many. Call it again until it returns
+    /// 0.
     ///
     /// # Errors
     /// When the disk is full or broken.

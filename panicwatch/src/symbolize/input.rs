@@ -1,4 +1,5 @@
-//! Addresses on standard input, one per line: large blocks when they arrive fast, immediately when typed by hand.
+//! Addresses on standard input, one per line: large blocks when they arrive fast, immediately when typed by
+//! hand.
 
 use std::{
     fs::File,
@@ -28,8 +29,8 @@ impl Lines {
         Self { from, bytes: Vec::new(), taken: 0, ended: false }
     }
 
-    /// Returns the next lines as one block of whole lines; `None` at the end. Blocks only until the first line is
-    /// available.
+    /// Returns the next lines as one block of whole lines; `None` at the end. Blocks only until the first
+    /// line is available.
     ///
     /// # Errors
     /// Returns an error when reading fails.

@@ -11,7 +11,8 @@ const MAX_SOURCE: u64 = 8 << 20;
 /// Source files kept.
 const MAX_FILES: usize = 64;
 
-/// Source files on this machine, as far as there are any: binaries are looked at elsewhere than where they were built.
+/// Source files on this machine, as far as there are any: binaries are looked at elsewhere than where they
+/// were built.
 #[derive(Debug, Default)]
 pub struct SourceFiles {
     known: HashMap<String, Option<Vec<String>>>,

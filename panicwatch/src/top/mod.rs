@@ -1,7 +1,7 @@
 //! The data of `panicwatch top`: a daemon's groups, incidents, processes and health, from its API.
 //!
-//! This module depends on the API's documents; times are passed in. It does not depend on sockets, files or the
-//! terminal.
+//! This module depends on the API's documents; times are passed in. It does not depend on sockets, files or
+//! the terminal.
 
 mod cells;
 mod draw;

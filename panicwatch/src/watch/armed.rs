@@ -15,8 +15,8 @@ pub struct Armed {
     pub program: Arc<Program>,
     /// Row in the `BINARIES` map.
     pub index: u32,
-    /// Time at which its probes were attached, CLOCK_MONOTONIC nanoseconds: the start of a process that began earlier
-    /// is not covered.
+    /// Time at which its probes were attached, CLOCK_MONOTONIC nanoseconds: the start of a process that began
+    /// earlier is not covered.
     pub since_ns: u64,
     /// Probes of the panic path and, if the recorder runs, the probe that reports the start of a process.
     pub(super) probes: Mutex<Vec<Attached>>,
@@ -34,9 +34,9 @@ impl Armed {
         self.program.bin.build_info().module_path().map(str::to_owned)
     }
 
-    /// Reports whether process `pid` maps the file now: as its executable, as a library, or as the program of a loader.
-    /// `None` if that cannot be read, because the process has ended, for example. After the end of a process its PID
-    /// may belong to another.
+    /// Reports whether process `pid` maps the file now: as its executable, as a library, or as the program of
+    /// a loader. `None` if that cannot be read, because the process has ended, for example. After the end of
+    /// a process its PID may belong to another.
     pub(super) fn is_mapped_by(&self, pid: u32) -> Option<bool> {
         let inode = self.file.as_ref()?.metadata().ok()?.ino();
         let maps = procfs::maps(pid).ok().filter(|maps| !maps.is_empty())?;
@@ -62,13 +62,13 @@ impl Armed {
     /// Drops the mapped pages of the file from our memory; they stay in the page cache.
     pub(super) fn drop_pages(&self) {
         let bytes = self.program.bin.bytes();
-        // SAFETY: the bytes are a private mapping of a file (`open`), whole pages from its start, and nobody writes to
-        // it: dropped pages are read from the file again.
+        // SAFETY: the bytes are a private mapping of a file (`open`), whole pages from its start, and nobody
+        // writes to it: dropped pages are read from the file again.
         unsafe { libc::madvise(bytes.as_ptr().cast_mut().cast(), bytes.len(), libc::MADV_DONTNEED) };
     }
 
-    /// Reports whether its path still leads to the same file in our mount namespace. False if the file was deleted or
-    /// replaced, or is in a container's own file system.
+    /// Reports whether its path still leads to the same file in our mount namespace. False if the file was
+    /// deleted or replaced, or is in a container's own file system.
     pub fn is_reachable(&self) -> bool {
         let Some(ours) = self.file.as_ref().and_then(|file| file.metadata().ok()) else { return true };
         let there = std::fs::metadata(&self.program.path);

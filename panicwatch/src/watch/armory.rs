@@ -1,4 +1,5 @@
-//! Probe registry: which binaries have attached probes, by inode, and access to the table of watched processes.
+//! Probe registry: which binaries have attached probes, by inode, and access to the table of watched
+//! processes.
 
 mod arming;
 
@@ -180,8 +181,8 @@ impl Armory {
         }
     }
 
-    /// Adds the recorder's probes of `sources` to every binary that is armed from now on; `functions` are the patterns
-    /// that the user named.
+    /// Adds the recorder's probes of `sources` to every binary that is armed from now on; `functions` are the
+    /// patterns that the user named.
     pub fn record(&self, sources: &[Source], functions: &[Pattern]) {
         let mut state = self.state();
         state.functions = functions.to_vec();
@@ -269,17 +270,17 @@ impl Armory {
         self.state().armed.iter().flatten().count()
     }
 
-    /// Drops the mapped file pages of all binaries if our resident memory exceeds `ceiling` bytes: fast, and cheap to
-    /// restore.
+    /// Drops the mapped file pages of all binaries if our resident memory exceeds `ceiling` bytes: fast, and
+    /// cheap to restore.
     pub fn drop_pages_beyond(&self, ceiling: u64) {
         if procfs::own_resident().is_some_and(|resident| resident > ceiling) {
             self.all().iter().for_each(|armed| armed.drop_pages());
         }
     }
 
-    /// Reduces our resident memory to at most `ceiling` bytes if possible: first drops the binaries' file pages, then
-    /// returns free heap memory to the system, then frees decoded tables of binaries, the least recently used first.
-    /// Freed data is restored on demand.
+    /// Reduces our resident memory to at most `ceiling` bytes if possible: first drops the binaries' file
+    /// pages, then returns free heap memory to the system, then frees decoded tables of binaries, the least
+    /// recently used first. Freed data is restored on demand.
     pub fn keep_within(&self, ceiling: u64) {
         self.drop_pages_beyond(ceiling);
         let is_over = || procfs::own_resident().is_some_and(|resident| resident > ceiling);
@@ -298,8 +299,8 @@ impl Armory {
         }
     }
 
-    /// Detaches the probes of the binary in row `index` and frees the row. No process may execute the binary any more,
-    /// and all events of those that did must have been drained.
+    /// Detaches the probes of the binary in row `index` and frees the row. No process may execute the binary
+    /// any more, and all events of those that did must have been drained.
     pub fn retire(&self, index: u32) {
         let mut state = self.state();
         let retired = state.armed.get_mut(index as usize).and_then(Option::take);
@@ -344,7 +345,8 @@ impl Shared for Armory {
     }
 }
 
-/// Maps an opened file as a Go binary; falls back to its debug information if the layout table may not apply to it.
+/// Maps an opened file as a Go binary; falls back to its debug information if the layout table may not apply
+/// to it.
 pub fn open(file: &File) -> Result<GoBinary, gobin::Error> {
     use std::os::fd::AsRawFd;
     dwarf::open(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())))

@@ -1,8 +1,8 @@
-//! Process discovery: finds all Go processes of the host, at start and at every exec, and watches those that match the
-//! selector.
+//! Process discovery: finds all Go processes of the host, at start and at every exec, and watches those that
+//! match the selector.
 //!
-//! A thread reads /proc and arms binaries, so that the event loop never waits for a disk. A process cannot be inspected
-//! after its end; a short-lived one is described by its exec event and its binary instead.
+//! A thread reads /proc and arms binaries, so that the event loop never waits for a disk. A process cannot be
+//! inspected after its end; a short-lived one is described by its exec event and its binary instead.
 
 mod cri;
 mod find;
@@ -28,14 +28,16 @@ pub use gone::Unread;
 const SWEEP: Duration = Duration::from_secs(30);
 /// How long the probes of a binary that no process executes stay attached: it may be started again soon.
 const IDLE: Duration = Duration::from_secs(600);
-/// The same for a binary that was deleted or that we cannot reach: probes keep its disk space and its mount in use.
+/// The same for a binary that was deleted or that we cannot reach: probes keep its disk space and its mount
+/// in use.
 /// <https://github.com/torvalds/linux/blob/v6.12/kernel/events/uprobes.c> (struct uprobe holds the inode),
-/// <https://github.com/torvalds/linux/blob/v6.12/kernel/trace/bpf_trace.c> (bpf_uprobe_multi_link holds the path)
+/// <https://github.com/torvalds/linux/blob/v6.12/kernel/trace/bpf_trace.c> (bpf_uprobe_multi_link holds the
+/// path)
 const IDLE_UNREACHABLE: Duration = Duration::from_secs(10);
 /// Interval at which unused binaries are looked for.
 const RETIRE: Duration = Duration::from_secs(1);
-/// Most exec events kept until their process is inspected, each with a few kilobytes of arguments and environment;
-/// those of programs other than Go are dropped at once.
+/// Most exec events kept until their process is inspected, each with a few kilobytes of arguments and
+/// environment; those of programs other than Go are dropped at once.
 const MAX_EXECS: usize = 1024;
 
 /// Process to match against the selector.
@@ -57,8 +59,8 @@ pub type Select = dyn Fn(&Candidate<'_>) -> Result<(), String> + Send + Sync;
 /// A discovered Go process.
 #[derive(Debug, Clone)]
 pub struct Known {
-    /// Start time, clock ticks since boot: identifies the process together with the PID. `None` if it exited before it
-    /// was inspected.
+    /// Start time, clock ticks since boot: identifies the process together with the PID. `None` if it exited
+    /// before it was inspected.
     pub started: Option<u64>,
     /// Description of the process.
     pub process: incident::Process,
@@ -322,7 +324,8 @@ impl Census {
     }
 
     fn ignore(&self, pid: u32) {
-        // Fails if the table of watched processes is full: this process's events are then dropped in user space.
+        // Fails if the table of watched processes is full: this process's events are then dropped in user
+        // space.
         let _ = self.armory.with_programs(|programs| programs.ignore(pid));
     }
 }

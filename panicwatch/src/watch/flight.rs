@@ -1,5 +1,5 @@
-//! The flight recorder of a session: drains the recorder's rings when an event is found, keeps what led to the event,
-//! and builds the timeline of an incident from it.
+//! The flight recorder of a session: drains the recorder's rings when an event is found, keeps what led to
+//! the event, and builds the timeline of an incident from it.
 //!
 //! Decides when to drain; `timeline` interprets the records.
 
@@ -31,7 +31,8 @@ use crate::{
     timeline,
 };
 
-/// Time for which drained records are kept in addition to the window, nanoseconds: the correlator may be late.
+/// Time for which drained records are kept in addition to the window, nanoseconds: the correlator may be
+/// late.
 const KEPT_NS: u64 = 500_000_000;
 /// Most records before the window that are kept, to know the states at its beginning.
 const MAX_BEFORE: usize = 20_000;
@@ -177,8 +178,8 @@ impl Flight {
         }
     }
 
-    /// Handles an event, which happened in `program` if that is known: keeps the records before it if it may begin an
-    /// incident.
+    /// Handles an event, which happened in `program` if that is known: keeps the records before it if it may
+    /// begin an incident.
     pub(super) fn event(&mut self, event: &Event, program: Option<&Program>) {
         let head = &event.head;
         if let Some(program) = program {
@@ -231,18 +232,20 @@ impl Flight {
         slots.reverse();
         slots.extend_from_slice(window);
         let samples = history.samples_between(from_ns, at_ns).to_vec();
-        // If records were lost between those before the window and the window, the states at its beginning are unknown.
+        // If records were lost between those before the window and the window, the states at its beginning
+        // are unknown.
         let reaches_ns = slots.first().map_or(from_ns, |(_, slot)| slot.time_ns.min(from_ns));
         let gaps = history.gaps_between(reaches_ns, at_ns);
         Cut { tgid, dies, group, at_ns, slots, samples, gaps }
     }
 
-    /// Returns the records before the incident of process `tgid` that began at `raise_ns`, together with those that
-    /// followed until `end_ns`, at most for another window, and the end of that time; `None` if they were not kept.
+    /// Returns the records before the incident of process `tgid` that began at `raise_ns`, together with
+    /// those that followed until `end_ns`, at most for another window, and the end of that time; `None` if
+    /// they were not kept.
     ///
-    /// A fatal incident has them even if its group's share was used up at the raise: they are still in the history if
-    /// the process died soon afterwards. Otherwise the cut made when the process began to die is used, if the raise is
-    /// within that cut's window.
+    /// A fatal incident has them even if its group's share was used up at the raise: they are still in the
+    /// history if the process died soon afterwards. Otherwise the cut made when the process began to die is
+    /// used, if the raise is within that cut's window.
     fn take(&mut self, tgid: u32, raise_ns: u64, end_ns: u64, fatal: bool) -> Option<(Cut, u64)> {
         let window_ns = self.recorder.window_ns;
         let exact = |cut: &Cut| cut.tgid == tgid && cut.at_ns == raise_ns;

@@ -1,11 +1,11 @@
 //! Follows processes after their exec, and attaches probes to Go code that the exec gate could not cover.
 //!
-//! Two kinds of Go code start without the exec gate: programs on file systems that it does not mark (other mount
-//! namespaces, memfd, file systems served by user space or the network), and Go files that are not the executable of
-//! their process (c-shared libraries of C and Python hosts, programs started through ld.so). The kernel reports every
-//! exec, which finds the first kind at once. For the second kind, the mappings of a process are read a few times after
-//! its exec, with growing intervals (`docs/run.md` has the cost). What happened before the probes were attached is
-//! unknown: the incidents and the end of `run` report that.
+//! Two kinds of Go code start without the exec gate: programs on file systems that it does not mark (other
+//! mount namespaces, memfd, file systems served by user space or the network), and Go files that are not the
+//! executable of their process (c-shared libraries of C and Python hosts, programs started through ld.so).
+//! The kernel reports every exec, which finds the first kind at once. For the second kind, the mappings of a
+//! process are read a few times after its exec, with growing intervals (`docs/run.md` has the cost). What
+//! happened before the probes were attached is unknown: the incidents and the end of `run` report that.
 
 mod found;
 
@@ -43,7 +43,8 @@ struct Pace {
     growth: u32,
     /// Longest interval.
     longest: Duration,
-    /// Pause between two rounds of the thread, each of which handles everything that is due: each round is one wake-up.
+    /// Pause between two rounds of the thread, each of which handles everything that is due: each round is
+    /// one wake-up.
     round: Duration,
 }
 
@@ -69,7 +70,8 @@ pub(super) type Attach = dyn Fn(u32, &File, &Path) -> Result<Option<Arc<Armed>>,
 /// Called with Go files to which probes could not be attached.
 pub(super) type OnRefusal = dyn Fn(ArmError) + Send + Sync;
 
-/// Most files without Go code that are remembered; when the set is full, it is cleared and files are parsed again.
+/// Most files without Go code that are remembered; when the set is full, it is cleared and files are parsed
+/// again.
 const MAX_OTHERS: usize = 65_536;
 /// Longest wait for the thread at the end; a slow file system may block it.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -237,8 +239,8 @@ impl Follower {
         self.found().late(pid)
     }
 
-    /// For sessions that watch the whole host: returns why the probes in `armed` were attached too late for process
-    /// `pid`, if its exec should have been held.
+    /// For sessions that watch the whole host: returns why the probes in `armed` were attached too late for
+    /// process `pid`, if its exec should have been held.
     pub(super) fn released(&self, pid: u32, armed: &Armed) -> Option<String> {
         self.found().released(pid, armed)
     }
@@ -286,8 +288,8 @@ impl Follower {
         true
     }
 
-    /// Schedules every process of the host, one after the other. Starts late, because process discovery parses the same
-    /// files and has priority.
+    /// Schedules every process of the host, one after the other. Starts late, because process discovery
+    /// parses the same files and has priority.
     fn meet_all(&self, agenda: &mut Agenda) {
         const BEFORE: Duration = Duration::from_secs(2);
         const BETWEEN: Duration = Duration::from_millis(20);
@@ -373,8 +375,8 @@ impl Follower {
         agenda.plan(pid, next);
     }
 
-    /// Attaches probes to a file that process `pid` has mapped, if it is a Go file; otherwise returns an error, with
-    /// what to report.
+    /// Attaches probes to a file that process `pid` has mapped, if it is a Go file; otherwise returns an
+    /// error, with what to report.
     fn mapped(&self, pid: u32, code: &MappedCode) -> Result<Option<Arc<Armed>>, Option<ArmError>> {
         let file = code.open(pid).map_err(|_| None)?;
         match self.armory.known(&file) {

@@ -1,12 +1,13 @@
-//! The exec gate: attaches probes to Go binaries that watched processes are about to execute, before their first
-//! instruction.
+//! The exec gate: attaches probes to Go binaries that watched processes are about to execute, before their
+//! first instruction.
 //!
-//! fanotify reports a file before it is opened for execution (FAN_OPEN_EXEC_PERM) and waits for an answer, which is
-//! always to allow. A separate process answers ([`process`]), so that execs continue while the main process is stopped
-//! or busy. It holds an exec only while the main process attaches probes, and never for longer than [`deadline`]; an
-//! exec of an unwatched process is allowed at once. If the gate process does not answer, the main process removes the
-//! marks ([`link`]); if it dies, the kernel allows every held exec. [`mounts`](super::mounts) decides which file
-//! systems are marked; execs on others are not held, and `follow` attaches probes after them.
+//! fanotify reports a file before it is opened for execution (FAN_OPEN_EXEC_PERM) and waits for an answer,
+//! which is always to allow. A separate process answers ([`process`]), so that execs continue while the main
+//! process is stopped or busy. It holds an exec only while the main process attaches probes, and never for
+//! longer than [`deadline`]; an exec of an unwatched process is allowed at once. If the gate process does not
+//! answer, the main process removes the marks ([`link`]); if it dies, the kernel allows every held exec.
+//! [`mounts`](super::mounts) decides which file systems are marked; execs on others are not held, and
+//! `follow` attaches probes after them.
 //! <https://man7.org/linux/man-pages/man7/fanotify.7.html>
 
 mod decide;
@@ -70,8 +71,8 @@ impl Gate {
         self.marks.cover(pid);
     }
 
-    /// Returns what the gate did with the exec of process `pid` that the kernel reported at `exec_ns`. Consumes what
-    /// the gate reported up to then.
+    /// Returns what the gate did with the exec of process `pid` that the kernel reported at `exec_ns`.
+    /// Consumes what the gate reported up to then.
     pub(super) fn saw(&self, pid: u32, exec_ns: u64) -> Sight {
         self.seen.take(pid, exec_ns)
     }
@@ -106,8 +107,8 @@ impl Drop for Gate {
 /// Starts the gate process and marks the file systems.
 ///
 /// # Errors
-/// Fails if the gate process cannot be started, the kernel has no fanotify permission events, or CAP_SYS_ADMIN is
-/// missing.
+/// Fails if the gate process cannot be started, the kernel has no fanotify permission events, or
+/// CAP_SYS_ADMIN is missing.
 pub(super) fn start(parts: Parts) -> io::Result<Gate> {
     let seen = Arc::new(Seen::default());
     let (link, marks) = link::start(Arc::new(parts), seen.clone())?;

@@ -1,5 +1,5 @@
-//! The governor: a thread that enforces the recorder's overhead budgets. It reads the counters, passes them to
-//! `recorder::budget`, disables and re-enables sources, and reports that.
+//! The governor: a thread that enforces the recorder's overhead budgets. It reads the counters, passes them
+//! to `recorder::budget`, disables and re-enables sources, and reports that.
 
 use std::{
     collections::HashMap,
@@ -22,7 +22,8 @@ use crate::{
 
 /// Interval between two readings.
 const TICK: Duration = Duration::from_millis(250);
-/// Interval between two readings of the CPU time of every watched process, used if the kernel side does not add it up.
+/// Interval between two readings of the CPU time of every watched process, used if the kernel side does not
+/// add it up.
 const ASK_NS: u64 = 1_000_000_000;
 
 /// Status of the governor.
@@ -32,13 +33,15 @@ pub struct Told {
     pub shed: Vec<String>,
     /// How often it disabled or re-enabled a source.
     pub actions: u64,
-    /// Overhead in watched processes, percent of their CPU time; `None` until measured, and while they hardly use any.
+    /// Overhead in watched processes, percent of their CPU time; `None` until measured, and while they hardly
+    /// use any.
     pub cost_percent: Option<f64>,
     /// Overhead in all other processes, percent of the machine's CPU capacity; `None` until measured.
     pub host_percent: Option<f64>,
     /// Cost of a hit of a probe in a program on this machine, nanoseconds; `None` until measured.
     pub hit_ns: Option<f64>,
-    /// Cost of a run of each source's eBPF programs on this machine, nanoseconds, for the sources that were measured.
+    /// Cost of a run of each source's eBPF programs on this machine, nanoseconds, for the sources that were
+    /// measured.
     pub prices: Vec<(String, f64)>,
 }
 
@@ -162,7 +165,8 @@ struct Meter {
     calibrated: Prices,
     time_ns: u64,
     counters: Counters,
-    /// CPU time that the program at sched_switch had added up by the last reading; `None` if it was not attached.
+    /// CPU time that the program at sched_switch had added up by the last reading; `None` if it was not
+    /// attached.
     added_up_ns: Option<u64>,
     /// When the CPU time of each watched process was last read, and its values.
     asked: Option<(u64, HashMap<u32, u64>)>,
@@ -174,7 +178,8 @@ impl Meter {
         Meter { calibrated, time_ns: clock::monotonic_ns(), counters, added_up_ns: None, asked: None }
     }
 
-    /// Returns what happened since the last reading. `adds_up`: whether the program at sched_switch is attached.
+    /// Returns what happened since the last reading. `adds_up`: whether the program at sched_switch is
+    /// attached.
     fn read(&mut self, governed: &Governed, adds_up: bool) -> Reading {
         let rings = &governed.recorder.rings;
         let (time_ns, counters) = (clock::monotonic_ns(), rings.counters());
@@ -192,8 +197,8 @@ impl Meter {
         Reading { time_ns, elapsed_ns, costs, cpu_ns }
     }
 
-    /// Returns the CPU time that all watched processes have used since they were last read; 0 unless the next reading
-    /// is due.
+    /// Returns the CPU time that all watched processes have used since they were last read; 0 unless the next
+    /// reading is due.
     fn ask(&mut self, governed: &Governed, time_ns: u64) -> u64 {
         if self.asked.as_ref().is_some_and(|(asked_ns, _)| asked_ns + ASK_NS > time_ns) {
             return 0;
@@ -202,7 +207,8 @@ impl Meter {
         let used: HashMap<u32, u64> =
             watched.into_iter().filter_map(|pid| Some((pid, clock::process_cpu_ns(pid)?))).collect();
         let before = self.asked.as_ref().map(|(_, before)| before);
-        // A process that was absent at the last reading counts with all its CPU time, except at the first reading.
+        // A process that was absent at the last reading counts with all its CPU time, except at the first
+        // reading.
         let since = |(pid, used): (&u32, &u64)| match before {
             Some(before) => used.saturating_sub(before.get(pid).copied().unwrap_or(0)),
             None => 0,

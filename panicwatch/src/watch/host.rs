@@ -1,6 +1,7 @@
 //! Host name and boot ID, which every incident contains.
 //!
-//! The name is that of the UTS namespace of process 1: a daemon in a container has a different name than its host.
+//! The name is that of the UTS namespace of process 1: a daemon in a container has a different name than its
+//! host.
 //! <https://man7.org/linux/man-pages/man7/uts_namespaces.7.html>
 
 use std::{
@@ -129,7 +130,8 @@ mod tests {
         let first = "/proc/self/ns/uts";
         let expected = name_in(first).expect("a name");
         let renamed = thread::spawn(move || {
-            // SAFETY: unshare takes integers only; only this thread uses the new namespace, which ends with it.
+            // SAFETY: unshare takes integers only; only this thread uses the new namespace, which ends with
+            // it.
             if unsafe { libc::unshare(libc::CLONE_NEWUTS) } != 0 {
                 return println!("SKIPPED: no right to a namespace of its own");
             }

@@ -1,5 +1,5 @@
-//! Starts a program: resolves its name as a shell does, and restores the signal state that panicwatch itself was
-//! started with.
+//! Starts a program: resolves its name as a shell does, and restores the signal state that panicwatch itself
+//! was started with.
 
 use std::{
     env,
@@ -37,8 +37,8 @@ pub enum LaunchError {
     },
 }
 
-/// Returns the file that `program` names: a path if it contains a slash, else the first executable of that name in
-/// PATH.
+/// Returns the file that `program` names: a path if it contains a slash, else the first executable of that
+/// name in PATH.
 ///
 /// # Errors
 /// Fails if there is none, or it cannot be executed or read.
@@ -105,7 +105,8 @@ fn die_with(parent: u32) -> io::Result<()> {
     if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: getppid has no preconditions. A parent that ended before the request causes no signal, hence the check.
+    // SAFETY: getppid has no preconditions. A parent that ended before the request causes no signal, hence
+    // the check.
     let still = unsafe { libc::getppid() } as u32 == parent;
     if still { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
 }

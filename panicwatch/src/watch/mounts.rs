@@ -1,9 +1,10 @@
 //! Parses /proc/PID/mountinfo and selects the file systems on which the exec gate may hold execs.
 //!
-//! The kernel opens the file of every permission event in panicwatch's own context. On a file system served by user
-//! space or the network (FUSE, NFS, CIFS, 9p) that open can block forever, and with it every exec on the machine; so
-//! can a path walk through such a mount. Only file systems of a fixed list are marked, and only if no other kind is on
-//! the path to them. Pure: the caller reads the file. <https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html>
+//! The kernel opens the file of every permission event in panicwatch's own context. On a file system served
+//! by user space or the network (FUSE, NFS, CIFS, 9p) that open can block forever, and with it every exec on
+//! the machine; so can a path walk through such a mount. Only file systems of a fixed list are marked, and
+//! only if no other kind is on the path to them. Pure: the caller reads the file.
+//! <https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html>
 
 use std::collections::HashMap;
 
@@ -65,9 +66,9 @@ fn mount(line: &str) -> Option<Mount> {
     Some(Mount { id, device, point: unescape(point), kind, options })
 }
 
-/// Returns the mounts of `all` whose file systems the exec gate may mark. `own` means that the list is that of
-/// panicwatch's own namespace. In other namespaces, the list must include the mount of the root directory, and overlays
-/// are never marked: the paths of their layers may be those of yet another namespace.
+/// Returns the mounts of `all` whose file systems the exec gate may mark. `own` means that the list is that
+/// of panicwatch's own namespace. In other namespaces, the list must include the mount of the root directory,
+/// and overlays are never marked: the paths of their layers may be those of yet another namespace.
 pub(super) fn safe(all: &[Mount], own: bool) -> Vec<&Mount> {
     if !own && !all.iter().any(|mount| mount.point == b"/") {
         return Vec::new();
@@ -80,8 +81,8 @@ pub(super) fn safe(all: &[Mount], own: bool) -> Vec<&Mount> {
 }
 
 impl Mount {
-    /// Returns the directories that an overlay consists of, each split at the mount point of `all` that contains it;
-    /// empty for other kinds.
+    /// Returns the directories that an overlay consists of, each split at the mount point of `all` that
+    /// contains it; empty for other kinds.
     pub(super) fn layers(&self, all: &[Mount]) -> Vec<(Vec<u8>, Vec<u8>)> {
         if !self.is_overlay() {
             return Vec::new();
@@ -115,8 +116,8 @@ fn is_local(mount: &Mount, all: &[Mount], stacked: u32) -> bool {
     }
 }
 
-/// Reports whether every layer is an absolute path on a local mount. Relative layers, and those whose mount is not in
-/// the list, count as unsafe.
+/// Reports whether every layer is an absolute path on a local mount. Relative layers, and those whose mount
+/// is not in the list, count as unsafe.
 fn overlay_is_local(mount: &Mount, all: &[Mount], stacked: u32) -> bool {
     let layers = layers(&mount.options);
     let local = |layer: &Vec<u8>| {

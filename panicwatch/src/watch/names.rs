@@ -1,5 +1,5 @@
-//! Names for the numbers in the recorder's records: functions from the program's tables, threads from the records
-//! themselves and /proc, kernel symbols from /proc/kallsyms.
+//! Names for the numbers in the recorder's records: functions from the program's tables, threads from the
+//! records themselves and /proc, kernel symbols from /proc/kallsyms.
 
 use std::{collections::HashMap, fs, sync::OnceLock};
 
@@ -32,8 +32,8 @@ pub(super) struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// Returns names for process `pid`, which executes `program` at load bias `bias`; switch records in `slots` have
-    /// thread names.
+    /// Returns names for process `pid`, which executes `program` at load bias `bias`; switch records in
+    /// `slots` have thread names.
     pub(super) fn new(
         program: &'a Program,
         bias: u64,

@@ -1,5 +1,5 @@
-//! Ring reader: a thread that drains the event ring into a channel, so that a burst is buffered in our memory instead
-//! of the kernel's.
+//! Ring reader: a thread that drains the event ring into a channel, so that a burst is buffered in our memory
+//! instead of the kernel's.
 
 use std::{
     io,
@@ -23,7 +23,8 @@ pub(super) const QUEUE: usize = 65_536;
 
 /// Callbacks of the ring reader, on its thread.
 pub(super) trait Listener: Send {
-    /// Called when the ring is empty. Returns whether it should be drained again soon: the recorder's rings fill fast.
+    /// Called when the ring is empty. Returns whether it should be drained again soon: the recorder's rings
+    /// fill fast.
     fn looking(&mut self) -> bool;
     /// Called for each record of that kind, before the record and its batch are passed on.
     fn found(&mut self, kind: u32);
@@ -86,8 +87,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Starts the thread; each record is sent to `to` as `wrap(bytes)`. With `may_slow_down`, the ring is drained less
-    /// often while nothing happens.
+    /// Starts the thread; each record is sent to `to` as `wrap(bytes)`. With `may_slow_down`, the ring is
+    /// drained less often while nothing happens.
     pub(super) fn start<T: Send + 'static>(
         mut ring: RingBuf<MapData>,
         to: SyncSender<T>,
@@ -175,8 +176,8 @@ enum Next {
     Later,
 }
 
-/// Reads until a stop is requested and the ring is empty, or `each` returns false. `each` is called with every record,
-/// and with `None` whenever the ring is empty.
+/// Reads until a stop is requested and the ring is empty, or `each` returns false. `each` is called with
+/// every record, and with `None` whenever the ring is empty.
 pub fn read(ring: &mut RingBuf<MapData>, stop: &Stop, mut each: impl FnMut(Option<&[u8]>) -> bool) {
     drain(ring, stop, |record| if each(record) { Next::Soon } else { Next::End });
 }
@@ -230,11 +231,11 @@ fn kind_of(record: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(*record.first_chunk()?))
 }
 
-/// Longest time an event waits in the ring, milliseconds: the eBPF programs wake the reader only for the death of a
-/// process and when the ring fills up (see `panicwatch-ebpf/src/maps.rs`).
+/// Longest time an event waits in the ring, milliseconds: the eBPF programs wake the reader only for the
+/// death of a process and when the ring fills up (see `panicwatch-ebpf/src/maps.rs`).
 const PACE_MS: i32 = 20;
-/// The same while nothing happens. The recorder's rings, which are drained when an event is found, must not be
-/// overwritten in that time: they hold 160 ms of a hundred thousand records per second.
+/// The same while nothing happens. The recorder's rings, which are drained when an event is found, must not
+/// be overwritten in that time: they hold 160 ms of a hundred thousand records per second.
 const QUIET_PACE_MS: i32 = 60;
 /// Number of consecutive drains without events before the pace slows down: one second.
 const QUIET: u32 = 50;

@@ -1,5 +1,5 @@
-//! A watching session: the probes, processes and events of `run`, `attach` or the daemon, until the program ends or the
-//! session is stopped.
+//! A watching session: the probes, processes and events of `run`, `attach` or the daemon, until the program
+//! ends or the session is stopped.
 
 mod descendants;
 mod holding;
@@ -50,7 +50,8 @@ use crate::{
     recorder::Options,
 };
 
-/// Size of the event ring. The pages that were read count as our memory, twice, because the ring is mapped twice.
+/// Size of the event ring. The pages that were read count as our memory, twice, because the ring is mapped
+/// twice.
 const RING_BYTES: u32 = 32 << 20;
 /// Size of the event ring in a session that watches the whole host.
 const HOST_RING_BYTES: u32 = 8 << 20;
@@ -100,8 +101,8 @@ pub enum Output {
     Aside(String),
     /// Panics that were raised faster than they are captured.
     Counted(Counted),
-    /// The initialisation of the traced program is over; with the binary that it executed. Incidents at its end are
-    /// returned earlier.
+    /// The initialisation of the traced program is over; with the binary that it executed. Incidents at its
+    /// end are returned earlier.
     Init(Box<Collected>, Arc<Program>),
     /// The program has ended, and everything before its end was returned.
     ChildExited(ExitStatus),
@@ -268,15 +269,15 @@ impl Session {
         })
     }
 
-    /// Traces the initialisation of the first Go program that starts: binaries that are armed from now on get the
-    /// probes for it, until [`Output::Init`].
+    /// Traces the initialisation of the first Go program that starts: binaries that are armed from now on get
+    /// the probes for it, until [`Output::Init`].
     pub fn trace_init(&mut self) {
         self.armory.trace_init();
         self.init = Some(Collector::new());
     }
 
-    /// Returns why descendants of watched processes will not be covered from their first instruction; `None` if they
-    /// will.
+    /// Returns why descendants of watched processes will not be covered from their first instruction; `None`
+    /// if they will.
     pub fn gate_problem(&self) -> Option<&io::Error> {
         self.gate.as_ref().err()
     }
@@ -324,7 +325,8 @@ impl Session {
         self.armory.arm(file, name)
     }
 
-    /// Watches a process and its future descendants; `runs` is the binary that it executes already, if it does.
+    /// Watches a process and its future descendants; `runs` is the binary that it executes already, if it
+    /// does.
     ///
     /// # Errors
     /// Fails if the table of watched processes is full.
@@ -332,8 +334,8 @@ impl Session {
         self.armory.with_programs(|programs| programs.watch(pid, runs.map(|armed| armed.index)))
     }
 
-    /// Runs `start` so that the processes it starts are watched from their fork on: the eBPF programs follow the forks
-    /// of watched processes, so our own process is watched for that time.
+    /// Runs `start` so that the processes it starts are watched from their fork on: the eBPF programs follow
+    /// the forks of watched processes, so our own process is watched for that time.
     ///
     /// # Errors
     /// Fails if the table of watched processes is full.
@@ -354,8 +356,8 @@ impl Session {
         self.armory.with_programs(|programs| programs.unwatch(pid))
     }
 
-    /// Describes the process that we started: its arguments and environment are then known even if it ends before it is
-    /// inspected.
+    /// Describes the process that we started: its arguments and environment are then known even if it ends
+    /// before it is inspected.
     pub fn launched(&mut self, info: Process) {
         self.launched = Some(info);
     }
@@ -479,8 +481,8 @@ impl Session {
     }
 }
 
-/// Reports the end of the helper that holds the probes: the kernel has then detached them, and no event arrives any
-/// more. With `stops` the session ends, so that panicwatch can be restarted.
+/// Reports the end of the helper that holds the probes: the kernel has then detached them, and no event
+/// arrives any more. With `stops` the session ends, so that panicwatch can be restarted.
 fn tell_of_its_end(holder: Arc<Holder>, session: SyncSender<Input>, stops: bool) {
     thread::spawn(move || {
         holder.wait_for_end();

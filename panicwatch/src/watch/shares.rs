@@ -1,7 +1,7 @@
 //! Rate limit of timelines, shared fairly between groups of incidents. Pure: the caller passes the time.
 //!
-//! Groups are identified before the fingerprint is known: by the binary, the value's type and the addresses of the
-//! innermost frames.
+//! Groups are identified before the fingerprint is known: by the binary, the value's type and the addresses
+//! of the innermost frames.
 
 use std::{
     collections::HashMap,
@@ -21,8 +21,8 @@ pub(super) const PER_SECOND: f64 = 20.0;
 const MAX_SAVED: f64 = 100.0;
 /// A group without an incident for this long has no share, nanoseconds.
 const ACTIVE_NS: u64 = 10_000_000_000;
-/// Most groups that are remembered. Beyond that, the one whose last incident is oldest is forgotten; its next incident
-/// counts as its first.
+/// Most groups that are remembered. Beyond that, the one whose last incident is oldest is forgotten; its next
+/// incident counts as its first.
 const MAX_GROUPS: usize = 1024;
 /// Number of frames that identify a group.
 const FRAMES: usize = 12;
@@ -41,8 +41,8 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    /// Takes one timeline of `group`'s share; returns `false` if the share is used up. The first incident of a group
-    /// always gets one.
+    /// Takes one timeline of `group`'s share; returns `false` if the share is used up. The first incident of
+    /// a group always gets one.
     pub(super) fn take(&mut self, group: u64, now_ns: u64) -> bool {
         let is_active = |share: &Share| now_ns.saturating_sub(share.asked_ns) < ACTIVE_NS;
         let others = self.groups.iter().filter(|(other, share)| **other != group && is_active(share)).count();
@@ -66,8 +66,8 @@ impl Shares {
     }
 }
 
-/// Returns the group of the incident that may begin with `event`. `bias` is the load bias of its process: the same
-/// defect has the same group in every process of a binary.
+/// Returns the group of the incident that may begin with `event`. `bias` is the load bias of its process: the
+/// same defect has the same group in every process of a binary.
 pub(super) fn group(event: &Event, bias: u64) -> u64 {
     let mut hash = DefaultHasher::new();
     (event.head.binary, event.head.kind).hash(&mut hash);
@@ -103,8 +103,8 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    /// Simulates incidents of `groups`, each with its rate per second, from `from_s` for `seconds`; returns how many
-    /// had a timeline.
+    /// Simulates incidents of `groups`, each with its rate per second, from `from_s` for `seconds`; returns
+    /// how many had a timeline.
     fn made(shares: &mut Shares, groups: &[(u64, u64)], from_s: u64, seconds: u64) -> HashMap<u64, u64> {
         let mut times: Vec<(u64, u64)> = Vec::new();
         for (group, per_second) in groups {

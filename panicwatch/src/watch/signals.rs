@@ -1,8 +1,9 @@
 //! Signal state that panicwatch was started with, which the programs it starts must inherit.
 //!
-//! Rust's runtime ignores SIGPIPE before `main`, `std::process` resets SIGPIPE and the mask in every child, glibc's
-//! posix_spawn ignores signal 32, and panicwatch installs handlers, which exec resets to the default. A constructor
-//! therefore records the state before any of that, and [`AtStart::restore`] restores it between fork and exec.
+//! Rust's runtime ignores SIGPIPE before `main`, `std::process` resets SIGPIPE and the mask in every child,
+//! glibc's posix_spawn ignores signal 32, and panicwatch installs handlers, which exec resets to the default.
+//! A constructor therefore records the state before any of that, and [`AtStart::restore`] restores it between
+//! fork and exec.
 
 use std::{
     mem, ptr,
@@ -18,8 +19,8 @@ const SIGNALS: i32 = 64;
 
 /// Constructor that the C library runs before `main`.
 #[used]
-// SAFETY: the section contains pointers to functions that the C library calls once each; this one makes system calls
-// only.
+// SAFETY: the section contains pointers to functions that the C library calls once each; this one makes
+// system calls only.
 #[unsafe(link_section = ".init_array")]
 static RECORD: extern "C" fn() = record;
 
@@ -28,7 +29,8 @@ extern "C" fn record() {
     for signal in 1..=SIGNALS {
         // SAFETY: all zeroes is a valid sigaction.
         let mut now: libc::sigaction = unsafe { mem::zeroed() };
-        // SAFETY: this only queries; `now` outlives the call. The call fails for signals that the C library reserves.
+        // SAFETY: this only queries; `now` outlives the call. The call fails for signals that the C library
+        // reserves.
         let done = unsafe { libc::sigaction(signal, ptr::null(), &raw mut now) };
         if done == 0 && now.sa_sigaction == libc::SIG_IGN {
             ignored |= bit(signal);
@@ -64,7 +66,8 @@ impl AtStart {
     /// Applies this state to the calling process. Async-signal-safe.
     pub(super) fn restore(self) {
         for signal in (1..=SIGNALS).filter(|signal| self.ignored & bit(*signal) != 0) {
-            // SAFETY: a system call; it replaces a handler of ours that nothing else in this process refers to.
+            // SAFETY: a system call; it replaces a handler of ours that nothing else in this process refers
+            // to.
             unsafe { libc::signal(signal, libc::SIG_IGN) };
         }
         // SAFETY: all zeroes is the empty sigset_t.

@@ -1,8 +1,8 @@
-//! A session of function tracing: attaches probes to one binary, drains the rings until a stop is requested, and reads
-//! the counters.
+//! A session of function tracing: attaches probes to one binary, drains the rings until a stop is requested,
+//! and reads the counters.
 //!
-//! Leaner than [`session`](super::session): it arms no other binaries and detects no incidents. Does not interpret the
-//! records.
+//! Leaner than [`session`](super::session): it arms no other binaries and detects no incidents. Does not
+//! interpret the records.
 
 use std::{
     fs::File,
@@ -170,8 +170,8 @@ impl Tracing {
         }
     }
 
-    /// Drains records until `stop` is requested; then detaches the probes and drains the rest. `each` is called with
-    /// every record, and with `None` whenever the rings are empty; it has access to this session.
+    /// Drains records until `stop` is requested; then detaches the probes and drains the rest. `each` is
+    /// called with every record, and with `None` whenever the rings are empty; it has access to this session.
     pub fn run(&mut self, stop: &Stop, each: &mut dyn FnMut(&mut Tracing, Option<&[u8]>)) {
         // After detaching, no eBPF program is still running: detaching waits for them.
         match self.source.take() {
@@ -216,8 +216,8 @@ impl Tracing {
 
 /// Longest pause between two rounds, used when there are few records.
 const LONGEST_PACE: Duration = Duration::from_millis(20);
-/// Tolerance for the eBPF programs' clock, the kernel's fast one, which may be off by some nanoseconds while time is
-/// adjusted.
+/// Tolerance for the eBPF programs' clock, the kernel's fast one, which may be off by some nanoseconds while
+/// time is adjusted.
 /// <https://github.com/torvalds/linux/blob/v6.12/kernel/time/timekeeping.c>
 const CLOCK_SLACK_NS: u64 = 1000;
 /// Largest part of a ring that may fill between two rounds.
@@ -236,8 +236,8 @@ struct Reading {
 }
 
 impl Reading {
-    /// Drains all rings once, and passes on, in order, the records up to the time of this round. Returns how many
-    /// records the fullest ring had.
+    /// Drains all rings once, and passes on, in order, the records up to the time of this round. Returns how
+    /// many records the fullest ring had.
     fn round(&mut self, mut each: impl FnMut(&[u8])) -> u64 {
         let before = clock::monotonic_ns().saturating_sub(CLOCK_SLACK_NS);
         let (fullest, behind_ns) = self.look();
@@ -276,8 +276,8 @@ fn config(bin: &GoBinary, whom: Whom, reads: &Reads) -> Result<TraceConfig, Prob
     })
 }
 
-/// Returns the sites of the runtime functions that unwind or end goroutines, as functions from index `first` on. A site
-/// that cannot be placed is left out: calls whose end it would report then end silently.
+/// Returns the sites of the runtime functions that unwind or end goroutines, as functions from index `first`
+/// on. A site that cannot be placed is left out: calls whose end it would report then end silently.
 fn unwinding(bin: &GoBinary, first: u32) -> Vec<(&'static str, TraceSite)> {
     let mut sites = Vec::new();
     for (program, symbol) in [(RECOVERY, "runtime.recovery"), (GONE, "runtime.goexit0")] {

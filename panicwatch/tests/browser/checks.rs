@@ -1,4 +1,5 @@
-//! Checks that hold for every view, as JavaScript expressions evaluated in the page. They depend on no single view.
+//! Checks that hold for every view, as JavaScript expressions evaluated in the page. They depend on no single
+//! view.
 
 /// Elements without an accessible name for screen readers.
 pub(crate) const UNLABELLED: &str = "[...document.querySelectorAll('button, a, input, select, canvas, [role=region], svg[role=img]')] \

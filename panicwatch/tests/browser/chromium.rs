@@ -93,8 +93,9 @@ impl Chromium {
         self.until("document.readyState === 'complete' && location.href !== 'about:blank'");
     }
 
-    /// Delays the page's requests to `path`: each is sent `before` ms late, and its response is passed on `after` ms
-    /// late. `window.answered` counts the responses that have arrived. Applies to pages opened from now on.
+    /// Delays the page's requests to `path`: each is sent `before` ms late, and its response is passed on
+    /// `after` ms late. `window.answered` counts the responses that have arrived. Applies to pages opened
+    /// from now on.
     pub(crate) fn delay(&mut self, path: &str, before: u32, after: u32) {
         let source = format!(
             "(() => {{ const send = window.fetch, wait = (ms) => new Promise((done) => setTimeout(done, ms)); \
@@ -162,8 +163,8 @@ impl Chromium {
         self.call("Input.insertText", json!({ "text": text }));
     }
 
-    /// Returns errors and warnings since the last call: exceptions, console messages, failed loads, policy violations,
-    /// and requests to any address other than `base`.
+    /// Returns errors and warnings since the last call: exceptions, console messages, failed loads, policy
+    /// violations, and requests to any address other than `base`.
     pub(crate) fn problems(&mut self, base: &str) -> Vec<String> {
         // Events sent before the response to this command have arrived when it returns.
         self.eval("1");
@@ -207,8 +208,8 @@ impl Chromium {
         );
     }
 
-    /// Saves a screenshot of the whole page in the directory `PANICWATCH_SCREENSHOTS`, for manual review; does nothing
-    /// if it is unset.
+    /// Saves a screenshot of the whole page in the directory `PANICWATCH_SCREENSHOTS`, for manual review;
+    /// does nothing if it is unset.
     pub(crate) fn picture(&mut self, name: &str) {
         let folder = std::env::var_os("PANICWATCH_SCREENSHOTS").filter(|folder| !folder.is_empty());
         let Some(folder) = folder else { return };
@@ -221,8 +222,8 @@ impl Chromium {
 
 impl Drop for Chromium {
     fn drop(&mut self) {
-        // The command may be a script that does not exec the browser: the whole process group is killed. It may have
-        // ended already.
+        // The command may be a script that does not exec the browser: the whole process group is killed. It
+        // may have ended already.
         let group = format!("-{}", self.process.id());
         let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
         let _ = self.process.wait();

@@ -1,4 +1,5 @@
-//! Layout of the views: long texts, many groups, narrow screens, contrast, and what is visible without scrolling.
+//! Layout of the views: long texts, many groups, narrow screens, contrast, and what is visible without
+//! scrolling.
 
 use panicwatch::{
     incident::{Incident, Outcome, Value},

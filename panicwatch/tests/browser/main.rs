@@ -1,6 +1,6 @@
-//! The daemon's page in a real browser: what it shows, also by keyboard; no hostile text is executed, no request
-//! leaves the daemon, and its own policy blocks nothing. `PANICWATCH_SCREENSHOTS=DIR` saves screenshots for manual
-//! review.
+//! The daemon's page in a real browser: what it shows, also by keyboard; no hostile text is executed, no
+//! request leaves the daemon, and its own policy blocks nothing. `PANICWATCH_SCREENSHOTS=DIR` saves
+//! screenshots for manual review.
 
 #![expect(clippy::print_stdout, reason = "a test that does not run says so")]
 
@@ -301,8 +301,8 @@ fn news_come_by_themselves() {
     nothing_wrong(&mut browser, &served.base);
 }
 
-/// Opens `view` with the requests to `path` delayed, adds an incident once `when` is true, and waits until it is
-/// shown.
+/// Opens `view` with the requests to `path` delayed, adds an incident once `when` is true, and waits until it
+/// is shown.
 fn arrives(path: &str, (before, after): (u32, u32), view: &str, when: &str, rows: &str) {
     let Some((mut browser, _one)) = browser() else { return };
     let served = Served::start(vec![numbered(&sample("recovered"), 1)]);

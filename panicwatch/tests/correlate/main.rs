@@ -1,6 +1,6 @@
-//! Incidents correlated from tables of events: every scenario complete, and with each record and each pair of records
-//! lost in turn. An incident that lacks records may lack an outcome, but it must not have a wrong one, nor another
-//! incident's panics.
+//! Incidents correlated from tables of events: every scenario complete, and with each record and each pair of
+//! records lost in turn. An incident that lacks records may lack an outcome, but it must not have a wrong
+//! one, nor another incident's panics.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -43,7 +43,8 @@ fn again_and_again(p: &mut Process<'_>) {
     p.was(&[raise], Outcome::Fatal);
 }
 
-/// Recovered and raised again, twice; then a panic recovered within a deferred call of another panic, which continues.
+/// Recovered and raised again, twice; then a panic recovered within a deferred call of another panic, which
+/// continues.
 fn nested(p: &mut Process<'_>) {
     let mut raises = Vec::new();
     for level in 1..4 {
@@ -68,8 +69,8 @@ fn nested(p: &mut Process<'_>) {
     p.gone(kind::PROCESS_EXIT, Some(0));
 }
 
-/// A deferred call ends the process while another goroutine has recovered a panic and a third one's panic is in
-/// progress.
+/// A deferred call ends the process while another goroutine has recovered a panic and a third one's panic is
+/// in progress.
 fn exits(p: &mut Process<'_>) {
     let under_way = p.raise(9, HI - 0x3000);
     p.begin(9);
@@ -93,7 +94,8 @@ fn killed(p: &mut Process<'_>) {
     p.was(&[raise], Outcome::Exited);
 }
 
-/// A deferred call executes another program in this process; the new image has its own panic at the same site.
+/// A deferred call executes another program in this process; the new image has its own panic at the same
+/// site.
 fn execs(p: &mut Process<'_>) {
     let raise = p.raise(1, HI - 0x1000);
     p.begin(1);
@@ -178,7 +180,8 @@ fn wrong(process: &Process<'_>, incidents: &[Incident]) -> Option<String> {
         let raises: Vec<u64> = incident.panics.iter().map(|panic| panic.raised_ns).collect();
         let truths: Vec<_> = raises.iter().map(|raise| process.truth[raise]).collect();
         let unknown = incident.outcome == Outcome::Unknown;
-        // An incident of unknown outcome may combine panics that were in progress together, as far as was seen.
+        // An incident of unknown outcome may combine panics that were in progress together, as far as was
+        // seen.
         if !unknown && truths.iter().any(|truth| truth.0 != truths[0].0) {
             return Some(format!("panics of several incidents in one: {raises:?}"));
         }

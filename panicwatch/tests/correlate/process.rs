@@ -113,8 +113,8 @@ impl<'a> Process<'a> {
         self.point(goid, kind::DEFER_END, [recovered.into(), 0, 0, 0, 0, 0], 0);
     }
 
-    /// recover() catches the panic, the deferred call returns, and execution continues in the frame at `sp`: every
-    /// panic raised below ends.
+    /// recover() catches the panic, the deferred call returns, and execution continues in the frame at `sp`:
+    /// every panic raised below ends.
     pub(crate) fn recover(&mut self, goid: u64, sp: u64) {
         self.point(goid, kind::RECOVER, [0; 6], 0);
         self.end(goid, true);

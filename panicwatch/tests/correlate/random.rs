@@ -1,5 +1,5 @@
-//! Random scripts of several goroutines, with random losses: no incident is invented, none is swallowed, none has a
-//! wrong outcome. `PANICWATCH_SEED=N` repeats one script.
+//! Random scripts of several goroutines, with random losses: no incident is invented, none is swallowed, none
+//! has a wrong outcome. `PANICWATCH_SEED=N` repeats one script.
 
 use std::collections::BTreeMap;
 

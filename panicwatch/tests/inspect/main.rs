@@ -1,5 +1,5 @@
-//! `inspect`, compared with independent tools (go version -m, readelf, go tool objdump, /proc); its JSON, and its
-//! messages about files that it cannot describe.
+//! `inspect`, compared with independent tools (go version -m, readelf, go tool objdump, /proc); its JSON, and
+//! its messages about files that it cannot describe.
 
 mod command;
 mod policy;
@@ -40,7 +40,8 @@ fn address(value: &Value) -> u64 {
     u64::from_str_radix(text.strip_prefix("0x").expect("0x"), 16).expect("hex")
 }
 
-/// Returns the standard output of a tool that must succeed; prints a skip and returns `None` if it is not installed.
+/// Returns the standard output of a tool that must succeed; prints a skip and returns `None` if it is not
+/// installed.
 fn tool(name: &str, args: &[&str]) -> Option<String> {
     match Command::new(name).args(args).output() {
         Ok(output) => {
@@ -61,7 +62,8 @@ fn tool(name: &str, args: &[&str]) -> Option<String> {
 fn patch(bytes: &mut [u8], after: &[u8], from: &[u8], to: &[u8]) {
     assert_eq!(from.len(), to.len());
     let find = |part: &[u8], what: &[u8]| part.windows(what.len()).position(|w| w == what);
-    // Programs that read build information contain the magic as well, but only build information itself is 16-aligned.
+    // Programs that read build information contain the magic as well, but only build information itself is
+    // 16-aligned.
     let start = (0..bytes.len() / 16).map(|i| 16 * i).find(|at| bytes[*at..].starts_with(after));
     let start = start.expect("the place");
     let at = start + find(&bytes[start..], from).expect("the old text");

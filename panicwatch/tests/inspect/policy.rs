@@ -1,4 +1,5 @@
-//! Which source decides the layout of the runtime's structs, and the messages about binaries that cannot be watched.
+//! Which source decides the layout of the runtime's structs, and the messages about binaries that cannot be
+//! watched.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -73,15 +74,15 @@ fn a_release_whose_function_marks_are_others_is_refused() {
         println!("SKIPPED policy: no Go 1.24");
         return;
     };
-    // The table has no row for Go 1.20; the nearest is Go 1.19's, which numbers the functions differently from Go
-    // 1.24.
+    // The table has no row for Go 1.20; the nearest is Go 1.19's, which numbers the functions differently
+    // from Go 1.24.
     let renamed: SharedBytes = Arc::new(renamed(&bytes, "go1.20-xx"));
     let error = dwarf::open_bytes(renamed).map(|bin| bin.layout_source()).expect_err("refused");
     assert!(matches!(error, Error::Unsupported { .. }), "{error}");
 }
 
-/// Checks that `inspect` describes the program as far as possible, with status 0, and reports why it cannot be
-/// watched.
+/// Checks that `inspect` describes the program as far as possible, with status 0, and reports why it cannot
+/// be watched.
 fn refused(path: &Path, bytes: &[u8], reason: &str) -> serde_json::Value {
     fs::write(path, bytes).expect("written");
     let facts = json(path);
@@ -160,7 +161,8 @@ fn damaged_programs_are_described_or_refused() {
     assert!(described > watchable && watchable > 0 && described < 300, "{described}, {watchable}");
 }
 
-/// Build information of Go 1.17 and earlier points to two strings; a Go 1.24 program is given such build information.
+/// Build information of Go 1.17 and earlier points to two strings; a Go 1.24 program is given such build
+/// information.
 #[test]
 fn build_information_of_old_releases() {
     let dir = tempfile::tempdir().expect("a directory");

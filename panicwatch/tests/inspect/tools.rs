@@ -56,7 +56,8 @@ fn every_fact_as_the_tools_have_it() {
     }
 }
 
-/// A module with dependencies in a version-controlled checkout: everything that build information can contain.
+/// A module with dependencies in a version-controlled checkout: everything that build information can
+/// contain.
 #[test]
 fn modules_replacements_and_the_revision() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -227,8 +228,8 @@ fn compare_notes(toolchain: &Toolchain, exe: &Path, facts: &Value, what: &str) {
     assert_eq!(facts["build_id"].as_str(), gnu, "{what}");
 }
 
-/// Compares functions with `go tool nm`, and the number of inlined calls with the table's value at every program
-/// counter.
+/// Compares functions with `go tool nm`, and the number of inlined calls with the table's value at every
+/// program counter.
 fn compare_functions(toolchain: &Toolchain, exe: &Path, facts: &Value, what: &str) {
     let path = exe.to_string_lossy();
     let text = tool(&toolchain.go.to_string_lossy(), &["tool", "nm", &path]).expect("go runs");
@@ -244,7 +245,8 @@ fn compare_functions(toolchain: &Toolchain, exe: &Path, facts: &Value, what: &st
         .functions()
         .map(|f| {
             let index = |pc| f.pcdata(tables::PCDATA_INL_TREE, pc);
-            // Every instruction of an inlined call has the call's index, so the highest index is the last call.
+            // Every instruction of an inlined call has the call's index, so the highest index is the last
+            // call.
             (f.entry()..f.end()).filter_map(index).max().map_or(0, |last| i64::from(last) + 1)
         })
         .sum();

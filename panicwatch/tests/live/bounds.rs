@@ -1,7 +1,7 @@
 //! Crosses every bound of a capture: data within the bound is known, data beyond it is missing with a reason.
 //!
-//! The program (`tests/fixtures/go/bounds`) recovers one panic, or dies of it; its arguments select the bound and the
-//! size.
+//! The program (`tests/fixtures/go/bounds`) recovers one panic, or dies of it; its arguments select the bound
+//! and the size.
 
 use std::path::Path;
 
@@ -32,8 +32,8 @@ fn reason<'a>(incident: &'a Incident, what: &str) -> Option<&'a str> {
     incident.missing.iter().find(|missing| missing.what == what).map(|missing| missing.reason.as_str())
 }
 
-/// Go 1.24 and later: 64 labels, 984 bytes of each text. Earlier releases: 32 buckets of a map, which hold at least 50
-/// labels.
+/// Go 1.24 and later: 64 labels, 984 bytes of each text. Earlier releases: 32 buckets of a map, which hold at
+/// least 50 labels.
 pub(crate) fn labels(built: &Built) -> Result<()> {
     let mut d = Differences::default();
     let is_list = built.toolchain.minor >= 24;
@@ -72,8 +72,8 @@ pub(crate) fn labels(built: &Built) -> Result<()> {
     none("labels", &d.0)
 }
 
-/// The value's own text is known up to a mebibyte, and the text of an error it refers to up to 4 KiB. If the panic is
-/// fatal, the runtime turns the error into a string, which is known up to a mebibyte again.
+/// The value's own text is known up to a mebibyte, and the text of an error it refers to up to 4 KiB. If the
+/// panic is fatal, the runtime turns the error into a string, which is known up to a mebibyte again.
 pub(crate) fn texts(built: &Built) -> Result<()> {
     const MIB: usize = 1 << 20;
     let mut d = Differences::default();
@@ -141,7 +141,8 @@ pub(crate) fn assertion(built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// Untouched stack pages are the only data missing: stacks and sites are right, and two defects have two fingerprints.
+/// Untouched stack pages are the only data missing: stacks and sites are right, and two defects have two
+/// fingerprints.
 pub(crate) fn cold(built: &Built) -> Result<()> {
     let (_, run) = recovered(built)?;
     let [one, two] = &run.incidents[..] else { bail!("{} incidents", run.incidents.len()) };
@@ -182,8 +183,8 @@ fn fatal_of(run: &Watched) -> Result<(Account, &Incident)> {
     Ok((account, incident))
 }
 
-/// Tables with two rows, and panics beyond the rate at four sites: each panic is captured, counted at its site, or
-/// reported as one that could not be counted.
+/// Tables with two rows, and panics beyond the rate at four sites: each panic is captured, counted at its
+/// site, or reported as one that could not be counted.
 pub(crate) fn places(built: &Built) -> Result<()> {
     const EACH: usize = 500;
     let arg = format!("places={EACH}");

@@ -1,4 +1,5 @@
-//! Breakpoints in watched programs: none is left behind whenever panicwatch is killed, and a debugger keeps its own.
+//! Breakpoints in watched programs: none is left behind whenever panicwatch is killed, and a debugger keeps
+//! its own.
 
 use std::{
     fs::{self, File},
@@ -38,7 +39,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// A running program with its own copy of the executable, and a directory for the probe-site records of panicwatch.
+/// A running program with its own copy of the executable, and a directory for the probe-site records of
+/// panicwatch.
 struct Target {
     running: Running,
     path: PathBuf,
@@ -250,8 +252,8 @@ struct Debugger {
     address: u64,
 }
 
-/// Starts gdb with a breakpoint `offset` bytes after the start of `function`. The program does not hit it yet: it
-/// waits.
+/// Starts gdb with a breakpoint `offset` bytes after the start of `function`. The program does not hit it
+/// yet: it waits.
 fn gdb(target: &Target, function: &str, offset: &str) -> Result<Debugger> {
     let script = target.folder.path().join("gdb");
     let place = format!("break *((long)&'{function}'{offset})");
@@ -274,7 +276,8 @@ fn gdb(target: &Target, function: &str, offset: &str) -> Result<Debugger> {
     Ok(Debugger { running, address })
 }
 
-/// Checks that the debugger's breakpoint survives panicwatch, and that the program then hits it and ends as usual.
+/// Checks that the debugger's breakpoint survives panicwatch, and that the program then hits it and ends as
+/// usual.
 fn undisturbed(mut target: Target, mut gdb: Debugger) -> Result<()> {
     ensure!(target.byte(gdb.address)? == INT3, "gdb's breakpoint is gone");
     drop(target.running.child.stdin.take());

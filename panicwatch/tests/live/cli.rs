@@ -39,7 +39,8 @@ fn panicwatch(args: &[&str]) -> Result<Output> {
     run::finish(command)
 }
 
-/// Checks the exit status and that standard error is one sentence with these words; standard output must be empty.
+/// Checks the exit status and that standard error is one sentence with these words; standard output must be
+/// empty.
 fn refuses(output: &Output, status: i32, words: &[&str]) -> Verdict {
     ensure!(output.status == status, "exit status {}, not {status}: {:?}", output.status, output.stderr);
     ensure!(output.stdout.is_empty(), "standard output {:?}", output.stdout);
@@ -97,7 +98,8 @@ fn no_rights() -> Verdict {
     if need::probes().is_some() || !need::on_path("setpriv") {
         return Ok(End::Skipped("needs root, and setpriv, to give rights up".to_owned()));
     }
-    // The build directory may be closed to other users, so the command is copied to a directory that anyone can read.
+    // The build directory may be closed to other users, so the command is copied to a directory that anyone
+    // can read.
     let dir = TempDir::new()?;
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
     let copy = dir.path().join("panicwatch");

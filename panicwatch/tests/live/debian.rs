@@ -1,5 +1,5 @@
-//! Third-party Go programs from Debian: built with cgo, stripped, in daily use. They never panic, so nothing may be
-//! reported about them, and watching must not change them: same answers, same exit status.
+//! Third-party Go programs from Debian: built with cgo, stripped, in daily use. They never panic, so nothing
+//! may be reported about them, and watching must not change them: same answers, same exit status.
 
 use std::{
     env, fs,
@@ -214,8 +214,8 @@ fn attached(server: &Server, path: &Path) -> Result<()> {
     nothing_reported(&file)
 }
 
-/// panicwatch is killed, which detaches its probes, and the server continues: once started by panicwatch, once
-/// attached to.
+/// panicwatch is killed, which detaches its probes, and the server continues: once started by panicwatch,
+/// once attached to.
 fn panicwatch_killed(server: &Server, path: &Path) -> Result<()> {
     let (answers, _) = bare(server, path)?;
     let mut up = Up::start(server, path, true)?;

@@ -1,5 +1,5 @@
-//! Starting, attaching to and leaving programs: nothing may depend on the program being a child of panicwatch, or on
-//! panicwatch living as long as the program.
+//! Starting, attaching to and leaving programs: nothing may depend on the program being a child of
+//! panicwatch, or on panicwatch living as long as the program.
 
 use std::{
     fs,
@@ -192,8 +192,8 @@ fn attach_exe(toolchain: &Toolchain) -> Result<()> {
     attach(toolchain, |path, _| vec!["--exe".into(), path.display().to_string()])
 }
 
-/// When main returns, the runtime yields up to 1000 times for a panicking goroutine to crash the process: slow probes
-/// can make the panic too late.
+/// When main returns, the runtime yields up to 1000 times for a panicking goroutine to crash the process:
+/// slow probes can make the panic too late.
 fn panic_race(toolchain: &Toolchain) -> Result<()> {
     let source = toolchain.root.join("src/runtime/testdata/testprog");
     let path = gobuild::build(toolchain, &source, gobuild::Flavour { name: "testprog", flags: &[] }, &[])?;
@@ -207,8 +207,9 @@ fn panic_race(toolchain: &Toolchain) -> Result<()> {
         reported += u32::from(run.output.status == 2 && fatal == 1);
     }
     ensure!(reported == watched, "{watched} of 20 died, {reported} of them were reported");
-    // main's return and the panic race for some 50 microseconds, and each probe on the panic's path takes part of them
-    // (docs/limitations.md): with both threads on one CPU the panic sometimes loses. That must never become the rule.
+    // main's return and the panic race for some 50 microseconds, and each probe on the panic's path takes
+    // part of them (docs/limitations.md): with both threads on one CPU the panic sometimes loses. That must
+    // never become the rule.
     ensure!(watched >= 10, "of 20 runs, {bare} died bare and {watched} watched");
     ensure!(bare >= 15, "of 20 runs, only {bare} died bare: the machine is too busy to tell");
     Ok(())

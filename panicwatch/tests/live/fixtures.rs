@@ -1,6 +1,7 @@
 //! The suite's own programs, one shape of panic each, in every release and several builds.
 //!
-//! Recovered panics are compared with what the program itself printed about them, deaths with what Go printed.
+//! Recovered panics are compared with what the program itself printed about them, deaths with what Go
+//! printed.
 
 use std::path::{Path, PathBuf};
 
@@ -131,8 +132,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// Returns the flavours of a shape: all of them for the oldest release with the current calling convention's tables
-/// and for the newest one; with PANICWATCH_TEST_FULL=1, all of them for every release.
+/// Returns the flavours of a shape: all of them for the oldest release with the current calling convention's
+/// tables and for the newest one; with PANICWATCH_TEST_FULL=1, all of them for every release.
 fn flavours(shape: &Shape, version: &str) -> Vec<Flavour> {
     if need::full() || (shape.builds && (version == "1.21" || version == "1.27")) {
         FLAVOURS.to_vec()

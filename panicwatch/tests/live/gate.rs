@@ -1,8 +1,8 @@
-//! The exec gate when a process does not respond: execs on the host continue, and processes that were not covered are
-//! reported.
+//! The exec gate when a process does not respond: execs on the host continue, and processes that were not
+//! covered are reported.
 //!
-//! A faulty gate blocks every exec on the machine, even those of an administrator who could repair it. Each test
-//! therefore has a [`Guard`], a thread that kills what the test started.
+//! A faulty gate blocks every exec on the machine, even those of an administrator who could repair it. Each
+//! test therefore has a [`Guard`], a thread that kills what the test started.
 
 use std::{
     fs,
@@ -102,8 +102,8 @@ pub(crate) fn execs_go_on(when: &str) -> Result<()> {
     Ok(())
 }
 
-/// A run of a shell script with the ticker as $TICKER and a directory as $DIR. Go files that are arguments get their
-/// probes before the start, so the ticker is not one.
+/// A run of a shell script with the ticker as $TICKER and a directory as $DIR. Go files that are arguments
+/// get their probes before the start, so the ticker is not one.
 struct Case {
     running: Running,
     dir: TempDir,
@@ -181,7 +181,8 @@ fn main_stopped(ticker: &Path) -> Result<()> {
     ticks(&incidents, &stdout).with_context(|| stderr.clone())
 }
 
-/// While a binary is being read, other execs continue; its own continues at the deadline, which the incidents report.
+/// While a binary is being read, other execs continue; its own continues at the deadline, which the incidents
+/// report.
 fn slow_attach(ticker: &Path) -> Result<()> {
     let env = [("PANICWATCH_ATTACH_DELAY_MS", "7000"), ("PANICWATCH_GATE_DEADLINE_MS", "5000")];
     let script = "echo begun; $TICKER 5s & i=0; while [ $i -lt 10 ]; do i=$((i + 1)); /bin/true; done; echo others; wait";

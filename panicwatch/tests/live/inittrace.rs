@@ -1,4 +1,5 @@
-//! `init-trace`, compared with GODEBUG=inittrace=1 of the same run, with sleeps of known length, and with bare runs.
+//! `init-trace`, compared with GODEBUG=inittrace=1 of the same run, with sleeps of known length, and with
+//! bare runs.
 
 use std::{
     fs,
@@ -31,8 +32,8 @@ const TESTS: &[Row] = &[
     ("text and perfetto", "initchain", formats, false),
 ];
 
-/// Returns every test of the group. Go 1.19 is read by other rules than its successors, so it is built in every
-/// flavour too.
+/// Returns every test of the group. Go 1.19 is read by other rules than its successors, so it is built in
+/// every flavour too.
 pub(crate) fn trials() -> Vec<Trial> {
     matrix::trials("inittrace", TESTS, &["1.19", "1.21", "1.27"])
 }
@@ -97,8 +98,8 @@ fn time_of(trace: &Value, what: &str) -> Result<u64> {
     step.and_then(|step| step["time_ns"].as_u64()).with_context(|| format!("no {what} in {chain:?}"))
 }
 
-/// One line of GODEBUG=inittrace=1: times in nanoseconds, each with its unit; the exact time is less than one unit
-/// greater.
+/// One line of GODEBUG=inittrace=1: times in nanoseconds, each with its unit; the exact time is less than one
+/// unit greater.
 struct Line {
     package: String,
     at: (u64, u64),
@@ -171,8 +172,8 @@ fn agrees(built: &Built) -> Result<()> {
     let runtime_main = time_of(&run.trace, "runtime.main")?;
     let mut wrong = Vec::new();
     for (package, line) in packages.iter().zip(&go) {
-        // Go reads its clock before our first timestamp and after our last one, so the duration it prints, to its
-        // precision, is never less than ours. How much greater it is depends on the machine.
+        // Go reads its clock before our first timestamp and after our last one, so the duration it prints, to
+        // its precision, is never less than ours. How much greater it is depends on the machine.
         if package.duration_ns >= line.clock.0 + line.clock.1 {
             wrong.push(format!("{}: {} ns, Go says {:?}", package.name, package.duration_ns, line.clock));
         }
@@ -226,8 +227,8 @@ fn runtime_first(trace: &Value) -> Result<()> {
     Ok(())
 }
 
-/// main calls thin.Count and reads slow.Value. The latter is known from the symbol table, or from Go 1.19's init
-/// tasks.
+/// main calls thin.Count and reads slow.Value. The latter is known from the symbol table, or from Go 1.19's
+/// init tasks.
 fn depths(built: &Built, packages: &[Package]) -> Result<()> {
     let depth = |name: &str| packages.iter().find(|p| p.name == name).and_then(|p| p.depth);
     ensure!(depth("main") == Some(0), "depth of main {:?}", depth("main"));
@@ -323,8 +324,8 @@ fn killed(built: &Built) -> Result<()> {
     stopped(&run, &wanted).map(drop)
 }
 
-/// The first Go program that a script starts is traced, the next one is not, and the script's exit status is passed
-/// on.
+/// The first Go program that a script starts is traced, the next one is not, and the script's exit status is
+/// passed on.
 fn script(built: &Built) -> Result<()> {
     let dir = TempDir::new()?;
     let script = dir.path().join("script");

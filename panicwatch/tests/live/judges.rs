@@ -1,5 +1,5 @@
-//! Tests the comparison itself: on the real output of a bare run, it must accept the incident that a perfect observer
-//! would have written, and reject it with any single damage.
+//! Tests the comparison itself: on the real output of a bare run, it must accept the incident that a perfect
+//! observer would have written, and reject it with any single damage.
 
 use std::path::Path;
 

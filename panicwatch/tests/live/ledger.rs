@@ -64,8 +64,8 @@ static RETRIED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 /// Locked for reading by a test that runs in parallel, for writing by one that must run alone.
 static MACHINE: RwLock<()> = RwLock::new(());
 
-/// Runs a cell; if it fails in parallel, it is retried alone, up to twice, and its first failure is returned too:
-/// programs with data races can end differently on busy cores.
+/// Runs a cell; if it fails in parallel, it is retried alone, up to twice, and its first failure is returned
+/// too: programs with data races can end differently on busy cores.
 fn alone_when_it_fails(run: &impl Fn() -> Verdict) -> (Verdict, Option<String>) {
     let among_others = {
         let _machine = MACHINE.read().unwrap_or_else(PoisonError::into_inner);

@@ -16,8 +16,9 @@
 //! - `timeline`: what happened before a panic.
 //! - `trace`: live function tracing.
 //!
-//! One cell: `cargo test --test live -- testprog::1.24::StringPanic --exact`. PANICWATCH_TEST_FULL=1 runs every build
-//! of every fixture. Tests that cannot run on this machine are skipped with a reason, and counted.
+//! One cell: `cargo test --test live -- testprog::1.24::StringPanic --exact`. PANICWATCH_TEST_FULL=1 runs
+//! every build of every fixture. Tests that cannot run on this machine are skipped with a reason, and
+//! counted.
 
 mod bounds;
 mod breakpoints;

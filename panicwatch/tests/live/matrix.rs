@@ -26,8 +26,8 @@ pub(crate) struct Built {
     pub(crate) minor: u32,
 }
 
-/// Returns the cells of `table`. Rows that ask for it are built in every flavour for the releases in `all`; with
-/// PANICWATCH_TEST_FULL=1, every row is for every release.
+/// Returns the cells of `table`. Rows that ask for it are built in every flavour for the releases in `all`;
+/// with PANICWATCH_TEST_FULL=1, every row is for every release.
 pub(crate) fn trials(group: &'static str, table: &'static [Row], all: &[&str]) -> Vec<Trial> {
     let mut trials = Vec::new();
     for (version, toolchain) in toolchain::all() {

@@ -28,8 +28,8 @@ pub(crate) fn full() -> bool {
     env::var("PANICWATCH_TEST_FULL").is_ok_and(|v| v == "1")
 }
 
-/// Reports whether to only compile the Go programs: `cargo xtask test --vm` does so before it runs the suite in a
-/// virtual machine. Every test that runs a program then fails, by intention.
+/// Reports whether to only compile the Go programs: `cargo xtask test --vm` does so before it runs the suite
+/// in a virtual machine. Every test that runs a program then fails, by intention.
 pub(crate) fn build_only() -> bool {
     env::var("PANICWATCH_LIVE_BUILD_ONLY").is_ok_and(|v| v == "1")
 }

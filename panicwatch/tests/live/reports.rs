@@ -33,7 +33,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     matrix::trials("report", TABLE, &[])
 }
 
-/// Number of panics of one chain that the document keeps, and of those whose texts are copied when the process dies.
+/// Number of panics of one chain that the document keeps, and of those whose texts are copied when the
+/// process dies.
 const KEPT: usize = 128;
 const COPIED: usize = 64;
 /// Chain lengths around these bounds, and around the bounds of earlier versions.
@@ -41,7 +42,8 @@ const LENGTHS: [usize; 12] = [2, 23, 24, 25, 26, 63, 64, 65, 127, 128, 129, 200]
 /// A shorter list for the other releases.
 const FEW: [usize; 4] = [25, 65, 128, 129];
 
-/// All lengths for a release before and one after Go 1.22, which rewrote how panics find their deferred calls.
+/// All lengths for a release before and one after Go 1.22, which rewrote how panics find their deferred
+/// calls.
 fn lengths(built: &Built) -> &'static [usize] {
     if built.minor == 21 || built.minor == 27 { &LENGTHS } else { &FEW }
 }
@@ -50,8 +52,8 @@ fn watched(built: &Built, args: &[&str], options: &[&str]) -> Result<Watched> {
     run::watched(&Program::new(&built.path, args).with(options))
 }
 
-/// Like [`watched`], with an event ring that holds all records of a long chain: each panic copies the stack of all
-/// panics before it, and on a busy machine the reader may get no CPU time meanwhile.
+/// Like [`watched`], with an event ring that holds all records of a long chain: each panic copies the stack
+/// of all panics before it, and on a busy machine the reader may get no CPU time meanwhile.
 fn watched_whole(built: &Built, args: &[&str]) -> Result<Watched> {
     let mut program = Program::new(&built.path, args).with(&["--no-timeline"]);
     program.env.push(("PANICWATCH_EVENT_RING_BYTES".into(), (256_u32 << 20).to_string()));
@@ -126,7 +128,8 @@ fn fatal_chains(built: &Built) -> Result<()> {
         let last = run.incidents.last().context("no incident")?;
         chain(last, &all, Outcome::Fatal).with_context(|| format!("a fatal chain of {length}"))?;
         ensure!(run.incidents.len() == 3, "{} incidents", run.incidents.len());
-        // The values are errors: only the runtime can get their texts, and only those of the newest are copied.
+        // The values are errors: only the runtime can get their texts, and only those of the newest are
+        // copied.
         let run = watched_whole(built, &[&depth, "resolved"])?;
         let last = run.incidents.last().context("no incident")?;
         let known: Vec<bool> = (0..length).map(|n| n + COPIED >= length).collect();
@@ -253,8 +256,8 @@ fn methods(built: &Built) -> Result<()> {
 
 /// Reports as many ancestors as Go keeps, and that the others are missing.
 fn ancestors(built: &Built) -> Result<()> {
-    // Number of creators, GODEBUG=tracebackancestors, and whether the panic is recovered: within Go's list, beyond
-    // Go's list, beyond the 64 that are copied, and without the setting.
+    // Number of creators, GODEBUG=tracebackancestors, and whether the panic is recovered: within Go's list,
+    // beyond Go's list, beyond the 64 that are copied, and without the setting.
     for (created, keeps, recovers) in
         [(3, 10, true), (3, 10, false), (3, 2, false), (70, 100, false), (3, 0, false)]
     {
@@ -336,7 +339,8 @@ fn endless(built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// A capture that reaches its time limit copies no more, says so, and invents nothing: outcome and panics stay right.
+/// A capture that reaches its time limit copies no more, says so, and invents nothing: outcome and panics
+/// stay right.
 fn out_of_time(built: &Built) -> Result<()> {
     const LIMIT: &str = "time limit";
     let run = watched(built, &["300000"], &["--no-timeline", "--max-capture-time", "1us"])?;
@@ -356,7 +360,8 @@ fn out_of_time(built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// With an event ring that is much too small, no incident is wrong: an incident that lacks records reports it.
+/// With an event ring that is much too small, no incident is wrong: an incident that lacks records reports
+/// it.
 fn lost(built: &Built) -> Result<()> {
     for (ring, args) in [("65536", ["3000", "die"]), ("16384", ["3000", "die"]), ("32768", ["300", "die"])] {
         let mut program = Program::new(&built.path, &args).with(&["--max-captures", "0", "--no-timeline"]);

@@ -258,8 +258,8 @@ pub(crate) fn wait(child: &mut Child, deadline: Duration) -> Result<ExitStatus> 
 }
 
 fn kill_group(child: &mut Child) {
-    // SAFETY: kill(2) takes two integers. The group is the child's own, created at its start, and the child has not
-    // been waited for, so the ID cannot belong to another group.
+    // SAFETY: kill(2) takes two integers. The group is the child's own, created at its start, and the child
+    // has not been waited for, so the ID cannot belong to another group.
     unsafe { libc::kill(-(child.id() as i32), libc::SIGKILL) };
     drop(child.wait());
 }

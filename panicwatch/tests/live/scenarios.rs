@@ -8,7 +8,8 @@ use panicwatch::incident::{
     State::{self, Aborted, Recovered, Repanicked},
 };
 
-/// A recovered (or abandoned) incident that the scenario must produce besides its death: text and state of each panic.
+/// A recovered (or abandoned) incident that the scenario must produce besides its death: text and state of
+/// each panic.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lesser {
     /// Text and state of each panic of the chain, oldest first.
@@ -90,7 +91,8 @@ const fn only(minor: u32, scenario: Scenario) -> Scenario {
     Scenario { since: minor, until: minor, ..scenario }
 }
 
-/// testprog is built without a module, and so with the defaults of old releases; synctest rejects one of them.
+/// testprog is built without a module, and so with the defaults of old releases; synctest rejects one of
+/// them.
 const fn synctest(name: &'static str) -> Scenario {
     Scenario { since: 25, env: &[("GODEBUG", "asynctimerchan=0")], ..dies(FatalError, name) }
 }
@@ -211,8 +213,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     anywhere(dies(Throw, "BadTraceback")),
     since(21, anywhere(dies(Signal, "Segv"))),
     since(21, anywhere(dies(Signal, "TgkillSegv"))),
-    // INT $3 in its two-byte form: in a process with uprobes the kernel takes it for a breakpoint just removed and
-    // restarts one byte back, so the program dies a few bytes further on.
+    // INT $3 in its two-byte form: in a process with uprobes the kernel takes it for a breakpoint just
+    // removed and restarts one byte back, so the program dies a few bytes further on.
     // https://github.com/torvalds/linux/blob/v6.12/kernel/events/uprobes.c (handle_swbp)
     anywhere(dies(Signal, "Abort")),
     dies(Signal, "Breakpoint"),

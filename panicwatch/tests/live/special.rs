@@ -12,8 +12,8 @@ use crate::{
     run::{self, Program, Running},
 };
 
-/// Recovers every value: the text must be what the program sees, the printed form what Go prints when the value is
-/// fatal.
+/// Recovers every value: the text must be what the program sees, the printed form what Go prints when the
+/// value is fatal.
 pub(crate) fn values(built: &Built) -> Result<()> {
     let (truths, run) = recovered(built)?;
     let mut wrong = Vec::new();
@@ -23,7 +23,8 @@ pub(crate) fn values(built: &Built) -> Result<()> {
             Account::parse(&bare.stderr).with_context(|| format!("no account in {:?}", bare.stderr))?;
         let go = account.chain.first().map(|l| normalised(&l.printed));
         let seen = incident.panics.last().and_then(|p| p.value.printed.as_ref()).map(|p| normalised(p));
-        // If only the program itself can produce an error's text, it cannot be printed without running the program.
+        // If only the program itself can produce an error's text, it cannot be printed without running the
+        // program.
         let needed = truth.readable || go.as_ref().is_some_and(|p| p.starts_with('('));
         // U+FFFD stands for bytes that are not valid UTF-8; the raw bytes are kept in raw_hex.
         let broken = truth.text.as_ref().is_some_and(|t| t.contains('\u{fffd}'));
@@ -94,7 +95,8 @@ pub(crate) fn early(built: &Built) -> Result<()> {
     init_of(built, "main")
 }
 
-/// Two panics with the same value, none recovered: Go 1.25 prints `[recovered, repanicked]` (golang/go#76099).
+/// Two panics with the same value, none recovered: Go 1.25 prints `[recovered, repanicked]`
+/// (golang/go#76099).
 pub(crate) fn same_value(built: &Built) -> Result<()> {
     let bare = run::bare(&built.program())?;
     let run = run::watched(&built.program())?;
@@ -201,8 +203,9 @@ pub(crate) fn fatal_beyond(built: &Built) -> Result<()> {
     none("fatal beyond the rate", &d.0)
 }
 
-/// Goroutines that die at the same time: one fatal incident for each account that Go completed, and none that Go does
-/// not print. The last account can be truncated: a thread may begin to print when another is about to end the process.
+/// Goroutines that die at the same time: one fatal incident for each account that Go completed, and none that
+/// Go does not print. The last account can be truncated: a thread may begin to print when another is about to
+/// end the process.
 pub(crate) fn stampede(built: &Built) -> Result<()> {
     let run = run::watched(&built.program())?;
     ensure!(run.output.status == 2, "exit status {}", run.output.status);

@@ -60,8 +60,8 @@ fn program(
     Ok(Ok((toolchain, path)))
 }
 
-/// Bare run: the table is right, the output is parsed completely, and the comparison accepts the truth and rejects any
-/// damage.
+/// Bare run: the table is right, the output is parsed completely, and the comparison accepts the truth and
+/// rejects any damage.
 fn judge(scenario: &Scenario, toolchain: Result<Toolchain, String>) -> Verdict {
     let (toolchain, path) = match program(scenario, toolchain)? {
         Ok(found) => found,

@@ -13,7 +13,8 @@ pub(crate) struct Toolchain {
     pub(crate) root: PathBuf,
 }
 
-/// Minor versions that the suite covers. Go 1.20 is not one of them: it had no release line of its own to keep.
+/// Minor versions that the suite covers. Go 1.20 is not one of them: it had no release line of its own to
+/// keep.
 const MINORS: [u32; 8] = [19, 21, 22, 23, 24, 25, 26, 27];
 
 /// Returns every covered release: its toolchain, or a sentence that says why it is missing.

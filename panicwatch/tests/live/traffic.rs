@@ -1,4 +1,5 @@
-//! Clients of servers on 127.0.0.1, bounded in number and time. They return only what is the same in every run.
+//! Clients of servers on 127.0.0.1, bounded in number and time. They return only what is the same in every
+//! run.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -13,7 +14,8 @@ use anyhow::{Context, Result, ensure};
 /// Requests in a round of traffic.
 const ROUNDS: usize = 500;
 
-/// Returns a port that was free a moment ago and that this process has not handed out before: tests run in parallel.
+/// Returns a port that was free a moment ago and that this process has not handed out before: tests run in
+/// parallel.
 pub(crate) fn free_port() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Below the kernel's ephemeral ports, and different from those of another run.
@@ -31,8 +33,8 @@ pub(crate) fn connect(port: u16) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Publishes messages to itself and returns what comes back, in the line protocol that the NATS documentation calls
-/// "client protocol".
+/// Publishes messages to itself and returns what comes back, in the line protocol that the NATS documentation
+/// calls "client protocol".
 pub(crate) fn nats(port: u16) -> Result<String> {
     let mut stream = connect(port)?;
     let mut reader = BufReader::new(stream.try_clone()?);

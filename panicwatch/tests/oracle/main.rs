@@ -1,7 +1,8 @@
-//! Tests the live suite's comparisons themselves: the parser of Go's output and the comparison with an incident.
+//! Tests the live suite's comparisons themselves: the parser of Go's output and the comparison with an
+//! incident.
 //!
-//! The modules are those of `tests/live`; here they run without privileges, Go or panicwatch. The live suite's
-//! `oracle` group does the same with everything that the real releases print.
+//! The modules are those of `tests/live`; here they run without privileges, Go or panicwatch. The live
+//! suite's `oracle` group does the same with everything that the real releases print.
 
 mod compare;
 mod go_text;

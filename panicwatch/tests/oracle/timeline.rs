@@ -1,5 +1,5 @@
-//! The parsers of Go's execution traces and the comparison with a timeline: what they read from real traces, and that
-//! no false timeline is accepted.
+//! The parsers of Go's execution traces and the comparison with a timeline: what they read from real traces,
+//! and that no false timeline is accepted.
 
 use super::lanes::{
     Range, Span, State, Trace,
@@ -44,7 +44,8 @@ fn differences(trace: &Trace, goroutine: u64, told: &Told) -> Vec<String> {
     compare(trace, goroutine, told, Tolerance::USUAL)
 }
 
-/// Returns state, reason and length of each span longer than a tenth of a millisecond, in tenths of milliseconds.
+/// Returns state, reason and length of each span longer than a tenth of a millisecond, in tenths of
+/// milliseconds.
 fn long(trace: &Trace, goroutine: u64) -> Vec<(State, &str, u64)> {
     let spans = trace.goroutines[&goroutine].iter().filter(|span| span.ns() > 100_000);
     spans.map(|span| (span.state, span.reason.as_str(), span.ns() / 100_000)).collect()

@@ -76,8 +76,8 @@ impl Rotel {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
-    /// Waits until rotel's log contains the incident exactly `times` times: once in its log record, and once in the
-    /// first span of its trace.
+    /// Waits until rotel's log contains the incident exactly `times` times: once in its log record, and once
+    /// in the first span of its trace.
     pub(crate) async fn shows(&self, id: &str, times: usize) {
         let line = format!("panicwatch.id: Str({id})");
         let begun = Instant::now();

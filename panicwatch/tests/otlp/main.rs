@@ -1,5 +1,5 @@
-//! OTLP delivery to third-party collectors: to rotel by gRPC and HTTP, and to OpenTelemetry's own Python classes
-//! behind TLS; and to a collector that rejects on purpose.
+//! OTLP delivery to third-party collectors: to rotel by gRPC and HTTP, and to OpenTelemetry's own Python
+//! classes behind TLS; and to a collector that rejects on purpose.
 
 mod collectors;
 #[path = "../tls/front.rs"]

@@ -1,5 +1,5 @@
-//! A collector that rejects on purpose: what is retried, what is dropped, and that one incident does not block the
-//! others.
+//! A collector that rejects on purpose: what is retried, what is dropped, and that one incident does not
+//! block the others.
 
 use std::sync::{Arc, Mutex};
 

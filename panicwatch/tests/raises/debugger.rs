@@ -11,8 +11,8 @@ use std::{
 pub(crate) struct Registers(libc::user_regs_struct);
 
 impl Registers {
-    /// Returns the value of a register named as in the disassembly, as a signed number of its size; `None` for any
-    /// other text.
+    /// Returns the value of a register named as in the disassembly, as a signed number of its size; `None`
+    /// for any other text.
     pub(crate) fn value(&self, text: &str) -> Option<i64> {
         let r = &self.0;
         let name = text.strip_prefix('%')?;
@@ -58,7 +58,8 @@ impl Traced {
     fn start(exe: &Path, argument: &str) -> io::Result<Self> {
         let mut command = Command::new(exe);
         command.arg(argument).stdout(Stdio::null()).stderr(Stdio::null());
-        // SAFETY: ptrace is a system call and touches no memory of the child, so it may run between fork and exec.
+        // SAFETY: ptrace is a system call and touches no memory of the child, so it may run between fork and
+        // exec.
         unsafe {
             command.pre_exec(|| check(libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0)).map(drop));
         }
@@ -94,7 +95,8 @@ impl Traced {
 
     /// Replaces the first byte of the instruction at `at` with a breakpoint.
     fn stop_at(&self, at: u64) -> io::Result<()> {
-        // SAFETY: reads a word of the child, which is stopped. -1 could be a word too, but code is never all ones.
+        // SAFETY: reads a word of the child, which is stopped. -1 could be a word too, but code is never all
+        // ones.
         let word = check(unsafe { libc::ptrace(libc::PTRACE_PEEKTEXT, self.0, at, 0) })?;
         let changed = word & !0xff | 0xcc;
         // SAFETY: writes a word of the child, which is stopped.

@@ -1,5 +1,5 @@
-//! Predicted panics, compared with what the runtime reports when they occur: every kind of panic, each in a function
-//! of its own, compiled by every installed Go release.
+//! Predicted panics, compared with what the runtime reports when they occur: every kind of panic, each in a
+//! function of its own, compiled by every installed Go release.
 
 mod damage;
 mod debugger;
@@ -105,7 +105,8 @@ fn check_addresses(bin: &GoBinary, said: &RaisedBy, what: &str) -> usize {
     asked
 }
 
-/// Checks that a constant operand is a number in the error's text, and that names and texts are the program's.
+/// Checks that a constant operand is a number in the error's text, and that names and texts are the
+/// program's.
 fn check_facts(case: &Case, said: &RaisedBy, what: &str) -> usize {
     let mut facts = 0;
     let constants = said.operands.iter().filter(|_| matches!(said.kind, Kind::Bounds { .. }));

@@ -20,8 +20,8 @@ const FIRST: &str = "PANICWATCH_TEST_FIRST";
 const ROUNDS: u64 = 25;
 const GROUPS: u64 = 5;
 
-/// Appends forever; prints the last number of each batch after writing it, and of the incidents after marking them as
-/// sent.
+/// Appends forever; prints the last number of each batch after writing it, and of the incidents after marking
+/// them as sent.
 fn child(dir: &Path, first: u64) {
     let store = Arc::new(open(dir, &["sent", "waits"]).store);
     let outbox = Outbox::new(store.clone(), "sent");
@@ -88,8 +88,8 @@ fn listed(store: &Store) -> u64 {
     }
 }
 
-/// Lets the child write from incident `first` on, then kills it; returns how many incidents are written and the
-/// numbers of those sent, both as reported by the child.
+/// Lets the child write from incident `first` on, then kills it; returns how many incidents are written and
+/// the numbers of those sent, both as reported by the child.
 fn run_and_kill(dir: &Path, first: u64, time: Duration) -> (u64, Vec<u64>) {
     let mut child = Command::new(env::current_exe().expect("this test"))
         .args(["--exact", "crash::killed_at_any_moment_nothing_is_lost_or_half", "--nocapture"])

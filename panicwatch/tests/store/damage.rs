@@ -18,8 +18,8 @@ fn written(dir: &Path) -> Vec<u8> {
     fs::read(dir.join(FILE)).expect("the file")
 }
 
-/// Opens a store whose file is `bytes` and reports whether it was found damaged: either all content is intact, or the
-/// file is moved aside and a new one is created.
+/// Opens a store whose file is `bytes` and reports whether it was found damaged: either all content is
+/// intact, or the file is moved aside and a new one is created.
 fn open_changed(bytes: &[u8], what: &str) -> bool {
     let dir = tempfile::tempdir().expect("a directory");
     fs::write(dir.path().join(FILE), bytes).expect("written");
@@ -55,7 +55,8 @@ fn changed_bytes_are_noticed_or_do_not_matter() {
     let whole = written(dir.path());
     assert!(!open_changed(&whole, "unchanged"));
     let mut noticed = 0;
-    // Flips bits all over the file, and more densely at its beginning, which holds the database's own structure.
+    // Flips bits all over the file, and more densely at its beginning, which holds the database's own
+    // structure.
     let step = whole.len() / 100;
     let places = (0..320).step_by(8).chain((0..100).map(|n| n * step + n * 37 % step));
     for place in places.filter(|place| *place < whole.len()) {

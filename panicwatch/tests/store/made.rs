@@ -10,8 +10,8 @@ use panicwatch::{
 /// Time of incident 0, in milliseconds since 1970.
 pub(crate) const BEGIN: u64 = 1_767_225_600_000;
 
-/// Returns incident number `n`: one second after the previous one, with a timeline for every third `n`, in group `n %
-/// groups`.
+/// Returns incident number `n`: one second after the previous one, with a timeline for every third `n`, in
+/// group `n % groups`.
 pub(crate) fn incident(n: u64, groups: u64) -> Incident {
     let text = match n % 3 {
         0 => include_str!("../incidents/slow_read.json"),

@@ -1,5 +1,5 @@
-//! The incident store: checks what docs/store.md promises, with a naive model, killed processes, full disks and
-//! damaged files.
+//! The incident store: checks what docs/store.md promises, with a naive model, killed processes, full disks
+//! and damaged files.
 
 mod appending;
 mod crash;

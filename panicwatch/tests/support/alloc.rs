@@ -22,8 +22,8 @@ fn count(change: impl Fn(usize) -> usize) {
     });
 }
 
-// SAFETY: every call is passed on unchanged to the system's allocator; counting allocates nothing, because its counter
-// is initialized at compile time and has no destructor.
+// SAFETY: every call is passed on unchanged to the system's allocator; counting allocates nothing, because
+// its counter is initialized at compile time and has no destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(|now| now.saturating_add(layout.size()));

@@ -1,7 +1,7 @@
 //! Calls every query on a binary that may be damaged. The answers do not matter, only that each call returns.
 //!
-//! Shared by the sweeps (`gobin_damage`) and the fuzz targets (`panicwatch/fuzz`). Must not depend on how the bytes
-//! were damaged.
+//! Shared by the sweeps (`gobin_damage`) and the fuzz targets (`panicwatch/fuzz`). Must not depend on how the
+//! bytes were damaged.
 
 use std::{num::NonZero, sync::Arc};
 
@@ -24,7 +24,8 @@ use panicwatch::{
 /// Address of [`hostile_memory`].
 pub(crate) const HEAP: u64 = 0x7000_0000;
 
-/// Parses the headers and calls everything that needs no more than them; returns the program, or why it is not one.
+/// Parses the headers and calls everything that needs no more than them; returns the program, or why it is
+/// not one.
 pub(crate) fn open(bytes: SharedBytes) -> Result<GoBinary, Error> {
     let _ = identify(Arc::clone(&bytes));
     let bin = GoBinary::parse(bytes)?;

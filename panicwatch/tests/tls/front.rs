@@ -1,5 +1,5 @@
-//! TLS in front of a server that does not speak it: a certificate trusted only by clients that are given it, and a
-//! proxy that uses it.
+//! TLS in front of a server that does not speak it: a certificate trusted only by clients that are given it,
+//! and a proxy that uses it.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -55,8 +55,8 @@ impl Certificate {
         path.display().to_string()
     }
 
-    /// Terminates TLS on a port of its own, forwards connections to `server`, and returns its address. Runs until the
-    /// test process ends.
+    /// Terminates TLS on a port of its own, forwards connections to `server`, and returns its address. Runs
+    /// until the test process ends.
     pub(crate) fn in_front_of(&self, server: SocketAddr) -> SocketAddr {
         let certificates: Result<Vec<_>, _> =
             CertificateDer::pem_file_iter(self.cert()).expect("a file").collect();

@@ -1,4 +1,5 @@
-//! Runs a program under adverse conditions: it must end as it does alone, and every panic must be reported or counted.
+//! Runs a program under adverse conditions: it must end as it does alone, and every panic must be reported or
+//! counted.
 
 use std::{
     fs::{self, File},
@@ -46,8 +47,8 @@ fn command(line: &[String]) -> Command {
     command
 }
 
-/// Runs the book program under panicwatch, started through `wrapper` (a command line that takes another one as its last
-/// arguments).
+/// Runs the book program under panicwatch, started through `wrapper` (a command line that takes another one
+/// as its last arguments).
 fn book(context: &Context, wrapper: &[&str], arguments: &[&str], file: &Path) -> Result<Ended> {
     let program = programs::book(context)?;
     let mut line: Vec<String> = wrapper.iter().map(|&word| word.to_owned()).collect();
@@ -109,8 +110,8 @@ impl Drop for MemoryGroup {
     }
 }
 
-/// Runs `attach` with several memory limits: it must work, fail with an error, or be killed by the kernel; the program
-/// must continue.
+/// Runs `attach` with several memory limits: it must work, fail with an error, or be killed by the kernel;
+/// the program must continue.
 fn memory_limit(context: &Context) -> Result<End> {
     let (mut works, mut refused, mut killed) = (0, 0, 0);
     for megabytes in [4_u64, 8, 16, 24, 32, 48, 64, 128] {
@@ -144,8 +145,8 @@ fn descriptor_limit(context: &Context) -> Result<End> {
     Ok(End::Passed(format!("12 limits from 4 to 256: {works} attach, {refused} report an error")))
 }
 
-/// Runs `attach` on a book program through `wrapper`; returns the exit status of attach. The program must end as it
-/// does alone.
+/// Runs `attach` on a book program through `wrapper`; returns the exit status of attach. The program must end
+/// as it does alone.
 fn attached(context: &Context, wrapper: &[&str]) -> Result<i32> {
     let program = programs::book(context)?;
     let mut target = Command::new(&program);
@@ -249,7 +250,8 @@ fn many_goroutines(context: &Context) -> Result<End> {
     Ok(End::Passed(format!("100000 goroutines; {}", adds_up(&ended, &file, 200)?)))
 }
 
-/// Stops `attach` (SIGSTOP) while the program panics: the program must continue, and every lost record must be counted.
+/// Stops `attach` (SIGSTOP) while the program panics: the program must continue, and every lost record must
+/// be counted.
 fn stopped(context: &Context) -> Result<End> {
     let program = programs::book(context)?;
     let panics = context.size(2000, 20_000_u64);

@@ -41,8 +41,8 @@ const CONFINED: [&str; 9] = [
     "10",
 ];
 
-/// Returns a copy of `original` with 1 to 64 bytes changed: near its start, near its end, or anywhere; one copy in ten
-/// is truncated.
+/// Returns a copy of `original` with 1 to 64 bytes changed: near its start, near its end, or anywhere; one
+/// copy in ten is truncated.
 fn damage(original: &[u8], random: &mut super::Random) -> Vec<u8> {
     let mut bytes = original.to_vec();
     let length = bytes.len() as u64;
@@ -95,8 +95,8 @@ fn damaged(context: &Context) -> Result<End> {
             let mut watched = Command::new(&context.panicwatch);
             watched.args(["run", "-o", "/dev/null", "--"]).args(CONFINED).arg(&path).current_dir("/proc");
             let watched = programs::run(context, &mut watched, PATIENCE)?;
-            // Damaged code can behave differently from run to run: it is a failure only if no run without panicwatch
-            // behaves the same.
+            // Damaged code can behave differently from run to run: it is a failure only if no run without
+            // panicwatch behaves the same.
             let is_equal =
                 |alone: &programs::Ended| (alone.status, &alone.stdout) == (watched.status, &watched.stdout);
             let mut runs = (0..5).map(|_| programs::run(context, &mut line, PATIENCE));
@@ -191,8 +191,8 @@ fn harmless(output: &[u8]) -> Result<&str> {
     Ok(text)
 }
 
-/// Opens slow, numerous and malformed connections: health and metrics must always respond, and the daemon must stop
-/// cleanly.
+/// Opens slow, numerous and malformed connections: health and metrics must always respond, and the daemon
+/// must stop cleanly.
 fn http_clients(context: &Context) -> Result<End> {
     let daemon = Daemon::start(context)?;
     let mut random = context.random("http clients");

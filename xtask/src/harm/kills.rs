@@ -1,8 +1,9 @@
-//! Kills panicwatch with SIGKILL at random moments: no breakpoint may stay in a program, and the program must still
-//! compute correct results.
+//! Kills panicwatch with SIGKILL at random moments: no breakpoint may stay in a program, and the program must
+//! still compute correct results.
 //!
-//! A leftover breakpoint is found in the program's code, compared with its file, and in the kernel's log. Each kill
-//! uses its own copy of the program, because the kernel associates a leaked breakpoint with the inode.
+//! A leftover breakpoint is found in the program's code, compared with its file, and in the kernel's log.
+//! Each kill uses its own copy of the program, because the kernel associates a leaked breakpoint with the
+//! inode.
 
 use std::{
     fs::{self, File},
@@ -112,7 +113,8 @@ impl One<'_> {
     fn kill(&self, server: &Path, moment: Moment) -> Result<bool> {
         fs::copy(server, self.program())?;
         let logged = newest_leak();
-        // Also for `run`: a probe is in every process of the file, and SIGINT ends the process that `run` starts.
+        // Also for `run`: a probe is in every process of the file, and SIGINT ends the process that `run`
+        // starts.
         let target = Killed(quiet(Command::new(self.program()).arg(self.socket())).spawn()?);
         until("the server", || Ok(self.socket().exists()))?;
         let mut program = Program::new(target.0.id())?;
@@ -269,8 +271,8 @@ fn runs(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
-/// Returns the time at which the kernel last logged a breakpoint that it could not remove, in seconds since boot. The
-/// log is a ring, so lines cannot be counted.
+/// Returns the time at which the kernel last logged a breakpoint that it could not remove, in seconds since
+/// boot. The log is a ring, so lines cannot be counted.
 fn newest_leak() -> f64 {
     let log = shell::capture(&mut Command::new("dmesg")).unwrap_or_default();
     let times = log.lines().filter(|line| line.contains("leaking uprobe")).filter_map(|line| {

@@ -1,5 +1,5 @@
-//! Tests that would harm the host, in a virtual machine: FUSE servers with the exec gate, a clock that jumps, CPU
-//! hotplug.
+//! Tests that would harm the host, in a virtual machine: FUSE servers with the exec gate, a clock that jumps,
+//! CPU hotplug.
 
 use std::{fs, path::Path, process::Command};
 

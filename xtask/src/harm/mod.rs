@@ -1,8 +1,8 @@
 //! `cargo xtask harm`: tries to harm watched programs and the host, and counts the results.
 //!
-//! Each group is a table of scenarios. A scenario runs a real Go program with and without panicwatch under one
-//! condition. It compares what the program did, and compares panicwatch's incidents with the program's own count.
-//! Random choices derive from a seed that is printed; `--seed` repeats them.
+//! Each group is a table of scenarios. A scenario runs a real Go program with and without panicwatch under
+//! one condition. It compares what the program did, and compares panicwatch's incidents with the program's
+//! own count. Random choices derive from a seed that is printed; `--seed` repeats them.
 
 mod conditions;
 mod daemon;
@@ -65,8 +65,8 @@ impl Context {
         Ok(Context { panicwatch, quick, seed, scratch })
     }
 
-    /// Returns a generator for the scenario `name`: the same seed yields the same numbers, whatever other scenarios
-    /// run.
+    /// Returns a generator for the scenario `name`: the same seed yields the same numbers, whatever other
+    /// scenarios run.
     fn random(&self, name: &str) -> Random {
         Random::new(self.seed, name)
     }

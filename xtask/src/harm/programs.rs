@@ -54,7 +54,8 @@ pub(crate) fn newest_go() -> Result<&'static str> {
     setup::GO_VERSIONS.last().copied().context("no Go release is known")
 }
 
-/// Builds the Go module in `folder` (relative to the repository) as the file `name`, with additional build flags.
+/// Builds the Go module in `folder` (relative to the repository) as the file `name`, with additional build
+/// flags.
 pub(crate) fn build(context: &Context, folder: &str, name: &str, flags: &[&str]) -> Result<PathBuf> {
     build_with(context, newest_go()?, folder, name, flags)
 }
@@ -161,7 +162,8 @@ fn number(status: ExitStatus) -> i32 {
 pub(crate) struct Reported {
     /// Number of incidents, by outcome.
     pub(crate) outcomes: BTreeMap<String, u64>,
-    /// Number of calls of panic in the incidents: a chain has several; runtime.Goexit and throw are not counted.
+    /// Number of calls of panic in the incidents: a chain has several; runtime.Goexit and throw are not
+    /// counted.
     pub(crate) panics: u64,
 }
 

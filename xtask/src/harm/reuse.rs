@@ -57,7 +57,8 @@ pub(super) fn reuse(context: &Context) -> Result<End> {
     Ok(End::Passed(format!("{} process IDs reused, each process has its {PANICS} incidents", reused.len())))
 }
 
-/// Runs a copy until the daemon reports its panics: the daemon attaches to a binary some time after its first exec.
+/// Runs a copy until the daemon reports its panics: the daemon attaches to a binary some time after its first
+/// exec.
 fn attach(daemon: &Daemon, program: &Path) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -1,5 +1,5 @@
-//! Runs the standard library's own tests with and without panicwatch: the results must be the same, and panicwatch must
-//! report as many panics as the kernel counts.
+//! Runs the standard library's own tests with and without panicwatch: the results must be the same, and
+//! panicwatch must report as many panics as the kernel counts.
 
 use std::{
     collections::BTreeSet,
@@ -108,7 +108,8 @@ fn one(context: &Context, release: &str, package: &str) -> Result<(usize, u64)> 
     Ok((before.len(), reported))
 }
 
-/// Returns the results of a suite's tests, without what differs from run to run: durations, and addresses in names.
+/// Returns the results of a suite's tests, without what differs from run to run: durations, and addresses in
+/// names.
 fn results(stdout: &str) -> BTreeSet<String> {
     let lines = stdout.lines().map(str::trim_start).filter(|line| line.starts_with("--- "));
     lines.map(|line| without_addresses(line.split(" (").next().unwrap_or(line))).collect()
@@ -167,7 +168,8 @@ impl Drop for Counter {
     }
 }
 
-/// Returns the file offset of the instruction of runtime.gopanic that panicwatch probes, from `panicwatch inspect`.
+/// Returns the file offset of the instruction of runtime.gopanic that panicwatch probes, from
+/// `panicwatch inspect`.
 fn gopanic(context: &Context, program: &Path) -> Result<String> {
     let mut inspect = Command::new(&context.panicwatch);
     let json = shell::capture(inspect.args(["inspect", "--format", "json"]).arg(program))?;

@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 
 use super::programs::{Ended, Reported, printed, stated};
 
-/// Checks that the program ended as it does alone, and that its own count equals the number of panics reported, counted
-/// or lost.
+/// Checks that the program ended as it does alone, and that its own count equals the number of panics
+/// reported, counted or lost.
 pub(super) fn adds_up(ended: &Ended, file: &Path, expected: u64) -> Result<String> {
     ensure!(ended.status == 7, "status {} in place of 7: {}{}", ended.status, ended.stdout, ended.stderr);
     let recovered = printed(ended, "recovered ")?;

@@ -1,4 +1,5 @@
-//! Other tools attached to the same program at the same time, and programs that are built or confined in unusual ways.
+//! Other tools attached to the same program at the same time, and programs that are built or confined in
+//! unusual ways.
 
 use std::{
     fs::{self, File},
@@ -148,7 +149,8 @@ fn strace(context: &Context) -> Result<End> {
     Ok(End::Passed(format!("attached before and after strace: {}", figures.join("; "))))
 }
 
-/// Returns a gdb command line that has a breakpoint at `place`, continues each time, and prints when it is ready.
+/// Returns a gdb command line that has a breakpoint at `place`, continues each time, and prints when it is
+/// ready.
 fn gdb_command(place: &str) -> Command {
     let mut gdb = Command::new("sh");
     let commands = [
@@ -176,8 +178,8 @@ fn gdb(context: &Context) -> Result<End> {
     Ok(End::Passed(format!("attached before and after gdb: {}", figures.join("; "))))
 }
 
-/// gdb has a breakpoint on the very instruction that panicwatch would probe: panicwatch must refuse, and the target
-/// must continue.
+/// gdb has a breakpoint on the very instruction that panicwatch would probe: panicwatch must refuse, and the
+/// target must continue.
 fn gdb_at_site(context: &Context) -> Result<End> {
     if !has("gdb") {
         return missing("gdb");

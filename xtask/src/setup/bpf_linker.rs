@@ -10,7 +10,8 @@ use crate::{host, paths, shell};
 /// Version 0.13.0 supports LLVM 22.
 pub(super) const VERSION: &str = "0.13.0";
 
-/// The LLVM of Debian's rustc. With any other LLVM, linking fails ("Invalid record") or silently corrupts BTF.
+/// The LLVM of Debian's rustc. With any other LLVM, linking fails ("Invalid record") or silently corrupts
+/// BTF.
 const LLVM: &str = "/usr/lib/llvm-22";
 
 /// Returns the installation root; the build script looks there first.
@@ -18,7 +19,8 @@ pub(super) fn root(cache: &Path) -> PathBuf {
     cache.join("tools")
 }
 
-/// Reports whether the right version is installed. On systems other than Debian 12, the one on PATH is sufficient.
+/// Reports whether the right version is installed. On systems other than Debian 12, the one on PATH is
+/// sufficient.
 pub(super) fn is_there(cache: &Path) -> bool {
     let ours = root(cache).join("bin/bpf-linker");
     let version = shell::capture(Command::new(ours).arg("--version"));

@@ -1,7 +1,7 @@
 //! Third-party programs for tests and benchmarks, unpacked from their Debian packages and not installed.
 //!
-//! An installed server would be started as a service, immediately and at every boot. The live tests run nats-server, a
-//! benchmark runs wrk; the others are large Go programs that tests parse.
+//! An installed server would be started as a service, immediately and at every boot. The live tests run
+//! nats-server, a benchmark runs wrk; the others are large Go programs that tests parse.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ use crate::shell;
 pub(super) struct Package {
     pub(super) name: &'static str,
     program: &'static str,
-    /// A library that the program needs and Debian does not install automatically, and the file in that library's
-    /// package.
+    /// A library that the program needs and Debian does not install automatically, and the file in that
+    /// library's package.
     library: Option<(&'static str, &'static str)>,
     /// Purpose of the program, and size of the download.
     pub(super) why: &'static str,

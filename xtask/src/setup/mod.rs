@@ -1,7 +1,7 @@
 //! `cargo xtask setup`: turns a fresh Debian 12 with Rust into a system on which plain cargo commands work.
 //!
-//! It checks what is missing, prints what it will install and why, then installs it. A second run changes nothing. On
-//! other systems it prints what to install instead.
+//! It checks what is missing, prints what it will install and why, then installs it. A second run changes
+//! nothing. On other systems it prints what to install instead.
 
 mod apt;
 mod bpf_linker;
@@ -113,7 +113,8 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Returns the components of the toolchain in use that the checks need. A cargo without rustup must already have them.
+/// Returns the components of the toolchain in use that the checks need. A cargo without rustup must already
+/// have them.
 fn missing_components() -> Vec<&'static str> {
     let works = |name: &str| {
         let output = Command::new(paths::cargo()).args([name, "--version"]).output();
@@ -129,8 +130,8 @@ fn missing_components() -> Vec<&'static str> {
         .collect()
 }
 
-/// On systems other than Debian 12, the user must install the eBPF toolchain; returns an error that says how if it is
-/// missing.
+/// On systems other than Debian 12, the user must install the eBPF toolchain; returns an error that says how
+/// if it is missing.
 fn explain_other_system(linker_missing: bool) -> Result<()> {
     if linker_missing && paths::on_path("bpf-linker").is_none() || !has_nightly_with_rust_src() {
         bail!(

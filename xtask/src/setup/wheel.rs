@@ -15,8 +15,8 @@ pub(super) fn python() -> Option<&'static str> {
         .find(|python| shell::capture(Command::new(python).args(["-m", "pip", "--version"])).is_ok())
 }
 
-/// Downloads the wheel of `requirement` into `scratch` and unpacks its folder `folder` there; returns the parent folder
-/// of the unpacked folder.
+/// Downloads the wheel of `requirement` into `scratch` and unpacks its folder `folder` there; returns the
+/// parent folder of the unpacked folder.
 pub(super) fn fetch(python: &str, requirement: &str, folder: &str, scratch: &Path) -> Result<PathBuf> {
     shell::run(
         Command::new(python)

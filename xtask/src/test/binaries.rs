@@ -74,7 +74,8 @@ fn test_binary(line: &str) -> Option<Binary> {
 pub(super) fn run(binary: &Binary, filter: Option<&str>, tally: &mut Tally) {
     let mut command = Command::new(&binary.executable);
     command.current_dir(&binary.directory).env("CARGO_MANIFEST_DIR", &binary.directory).args(filter);
-    // The oldest option that shows what a passed test printed; libtest-mimic supports neither the option nor capturing.
+    // The oldest option that shows what a passed test printed; libtest-mimic supports neither the option nor
+    // capturing.
     if !binary.is_live() {
         command.arg("--show-output");
     }

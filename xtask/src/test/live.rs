@@ -1,7 +1,7 @@
 //! The live tests, in which panicwatch watches real Go programs. They need root and a kernel with uprobes.
 //!
-//! They run directly if this process is root, through sudo if the user agrees, else in a virtual machine. If none of
-//! that is possible, the program runs unprivileged: the tests that need more are skipped and counted.
+//! They run directly if this process is root, through sudo if the user agrees, else in a virtual machine. If
+//! none of that is possible, the program runs unprivileged: the tests that need more are skipped and counted.
 
 use std::process::{Command, Stdio};
 
@@ -86,8 +86,8 @@ fn through_sudo(live: &Binary, filter: Option<&str>, tally: &mut Tally) {
     binaries::follow(&live.name, sudo, tally);
 }
 
-/// Runs the live tests only as far as compiling the Go programs that they watch. With this variable, every test fails
-/// where it would run something; these failures are expected.
+/// Runs the live tests only as far as compiling the Go programs that they watch. With this variable, every
+/// test fails where it would run something; these failures are expected.
 fn compile(live: &Binary, filter: Option<&str>) -> Result<()> {
     shell::say("compiling the Go programs of the live tests");
     let mut build = Command::new(&live.executable);
@@ -98,8 +98,8 @@ fn compile(live: &Binary, filter: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Runs the tests that need no probes. The program decides which these are, unless it runs as root: then it assumes
-/// that probes can be attached, so every test is counted as skipped instead of being run.
+/// Runs the tests that need no probes. The program decides which these are, unless it runs as root: then it
+/// assumes that probes can be attached, so every test is counted as skipped instead of being run.
 fn without_probes(live: &Binary, why: &str, filter: Option<&str>, tally: &mut Tally) {
     shell::say(&format!("live tests: {why}: running those that place no probes"));
     if !host::is_root() {

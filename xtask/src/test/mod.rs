@@ -1,7 +1,7 @@
 //! `cargo xtask test`: all checks and tests, in one command with one summary.
 //!
-//! Setup, format, clippy, house rules, every test, and a minute of fuzzing. cargo never runs as root: the test programs
-//! are built first, and only the privileged one is run through sudo or in a virtual machine.
+//! Setup, format, clippy, house rules, every test, and a minute of fuzzing. cargo never runs as root: the
+//! test programs are built first, and only the privileged one is run through sudo or in a virtual machine.
 
 mod binaries;
 mod live;

@@ -1,8 +1,9 @@
 //! Parses the output of a test program, in the format of Rust's own harness and of libtest-mimic.
 //!
-//! A test counts as skipped if the harness reports it as `ignored`, or if it passed but printed a line `skipped:
-//! <reason>`: Rust's harness offers no other way to skip a test at run time. A line `SKIPPED <what>: <reason>` reports
-//! a skipped part, which is counted in addition to the test that passed without it.
+//! A test counts as skipped if the harness reports it as `ignored`, or if it passed but printed a line
+//! `skipped: <reason>`: Rust's harness offers no other way to skip a test at run time. A line
+//! `SKIPPED <what>: <reason>` reports a skipped part, which is counted in addition to the test that passed
+//! without it.
 
 use std::collections::BTreeMap;
 
@@ -127,7 +128,8 @@ impl Reader {
     }
 }
 
-/// Parses `test NAME ... ok`, `... FAILED` and `... ignored, WHY`; libtest-mimic pads names and adds `[kind]`.
+/// Parses `test NAME ... ok`, `... FAILED` and `... ignored, WHY`; libtest-mimic pads names and adds
+/// `[kind]`.
 fn test_end(line: &str) -> Option<(String, End)> {
     let (name, result) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
     let name = name.trim().to_owned();

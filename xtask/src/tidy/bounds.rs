@@ -1,7 +1,8 @@
 //! Checks that a test crosses each bound of the eBPF programs.
 //!
-//! The programs limit what they copy, follow and hold, and a bound that no test crosses hides what happens beyond it.
-//! The comment of such a constant or map contains "Crossed by `TEST`", where `TEST` is text that occurs in the tests.
+//! The programs limit what they copy, follow and hold, and a bound that no test crosses hides what happens
+//! beyond it. The comment of such a constant or map contains "Crossed by `TEST`", where `TEST` is text that
+//! occurs in the tests.
 
 use super::{File, Remark};
 
@@ -60,7 +61,8 @@ fn declarations(text: &str) -> Vec<(usize, &str, String)> {
     out
 }
 
-/// Reports whether the constant ends a loop or limits a length, or whether the map has its own number of entries.
+/// Reports whether the constant ends a loop or limits a length, or whether the map has its own number of
+/// entries.
 fn is_bound(text: &str, name: &str) -> bool {
     let whole_word = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
     let limits = ["..", " > "].iter().any(|before| {

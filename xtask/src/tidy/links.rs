@@ -2,7 +2,8 @@
 
 use super::{File, Remark};
 
-/// Checks the links of a Markdown file; `exists` reports whether a path relative to the repository's root exists.
+/// Checks the links of a Markdown file; `exists` reports whether a path relative to the repository's root
+/// exists.
 pub(super) fn check(file: &File, exists: &dyn Fn(&str) -> bool) -> Vec<Remark> {
     if !file.path.ends_with(".md") {
         return Vec::new();
@@ -22,7 +23,8 @@ fn resolves(file: &File, target: &str, exists: &dyn Fn(&str) -> bool) -> bool {
     normalised(&file.path, path).is_some_and(|path| exists(&path))
 }
 
-/// Returns the path to which a relative link resolves, relative to the root; `None` if it is outside the repository.
+/// Returns the path to which a relative link resolves, relative to the root; `None` if it is outside the
+/// repository.
 fn normalised(from: &str, link: &str) -> Option<String> {
     let mut parts: Vec<&str> = match link.strip_prefix('/') {
         Some(_) => Vec::new(),

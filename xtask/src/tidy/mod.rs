@@ -1,7 +1,7 @@
 //! `cargo xtask tidy`: checks house rules that no compiler checks.
 //!
-//! Checks the files that git tracks or would add. A rule takes a file and returns remarks: warnings are printed,
-//! violations fail the task.
+//! Checks the files that git tracks or would add. A rule takes a file and returns remarks: warnings are
+//! printed, violations fail the task.
 
 mod bounds;
 mod comments;
@@ -70,8 +70,8 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Returns the paths of this clone and its cache. A short path (`/panicwatch`) is ignored, because it may be part of
-/// others.
+/// Returns the paths of this clone and its cache. A short path (`/panicwatch`) is ignored, because it may be
+/// part of others.
 fn private_paths() -> Vec<String> {
     let paths = [Some(paths::root()), paths::cache().ok()].into_iter().flatten();
     paths.filter(|path| path.components().count() > 3).map(|path| path.display().to_string()).collect()

@@ -1,7 +1,8 @@
-//! The modules of panicwatch's crates: none imports itself by way of others, and each is on ARCHITECTURE.md's map.
+//! The modules of panicwatch's crates: none imports itself by way of others, and each is on ARCHITECTURE.md's
+//! map.
 //!
-//! Knows paths as they are written (`crate::…`, `super::…`), in `use` and elsewhere; must not know types. Tests may
-//! import what they like.
+//! Knows paths as they are written (`crate::…`, `super::…`), in `use` and elsewhere; must not know types.
+//! Tests may import what they like.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -6,8 +6,8 @@ use super::{File, Remark};
 const LINES_AIM: usize = 400;
 const LINES_MAX: usize = 600;
 
-/// The crate that does no I/O, so that a test can cover every race and every damaged input with a table. Its clippy.toml
-/// lists further names.
+/// The crate that does no I/O, so that a test can cover every race and every damaged input with a table. Its
+/// clippy.toml lists further names.
 const PURE: &str = "panicwatch/core/src/";
 const IMPURE: &[&str] = &[
     "std::fs",
@@ -199,7 +199,8 @@ fn uretprobes(file: &File) -> Vec<Remark> {
         .collect()
 }
 
-/// Offsets into Go's structures must come from one table; this rule rejects constants that are named like an offset.
+/// Offsets into Go's structures must come from one table; this rule rejects constants that are named like an
+/// offset.
 fn offsets(file: &File) -> Vec<Remark> {
     let in_scope =
         ["panicwatch/src/", PURE, "panicwatch-ebpf/src/"].iter().any(|folder| file.path.starts_with(folder));

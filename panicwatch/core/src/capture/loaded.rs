@@ -64,7 +64,8 @@ impl Program {
         }
     }
 
-    /// Returns the sequence number of the last use: the program with the lowest one is the least recently used.
+    /// Returns the sequence number of the last use: the program with the lowest one is the least recently
+    /// used.
     pub fn last_asked(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
     }
@@ -74,8 +75,8 @@ impl Program {
         *self.checks.lock().unwrap_or_else(PoisonError::into_inner) = HashMap::new();
     }
 
-    /// Returns a sentence on what raises at the link-time address `pc` and what it compares; `None` when the code does
-    /// not determine it.
+    /// Returns a sentence on what raises at the link-time address `pc` and what it compares; `None` when the
+    /// code does not determine it.
     pub fn check(&self, pc: u64) -> Option<String> {
         let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
         if checks.len() >= MAX_CHECKS {
@@ -85,13 +86,15 @@ impl Program {
         checks.entry(pc).or_insert_with(find).clone()
     }
 
-    /// Returns the size in bytes of gopanic's frame below its return address; the frame contains its `_panic`.
+    /// Returns the size in bytes of gopanic's frame below its return address; the frame contains its
+    /// `_panic`.
     pub(crate) fn gopanic_frame(&self) -> Option<u64> {
         let find = || self.bin.function("runtime.gopanic").and_then(|func| func.frame_size());
         *self.gopanic_frame.get_or_init(find)
     }
 
-    /// Returns the binary's load bias in the process of this event, derived from the address of the probe that fired.
+    /// Returns the binary's load bias in the process of this event, derived from the address of the probe
+    /// that fired.
     fn bias(&self, head: &Head) -> u64 {
         self.bias_by(head.ip, |site| site.flags == head.site)
     }
@@ -107,8 +110,8 @@ impl Program {
         here(false).or_else(|| here(true)).unwrap_or(0)
     }
 
-    /// Returns the frames at run-time address `pc` of a process with load bias `bias`, innermost first; empty outside
-    /// Go code. `exact`: `pc` is an instruction, not a return address.
+    /// Returns the frames at run-time address `pc` of a process with load bias `bias`, innermost first; empty
+    /// outside Go code. `exact`: `pc` is an instruction, not a return address.
     pub fn frames(&self, bias: u64, pc: u64, exact: bool) -> Vec<Frame> {
         let link = pc.wrapping_sub(bias);
         let frames = self.bin.frames(link, exact);
@@ -125,8 +128,8 @@ impl Program {
             .collect()
     }
 
-    /// Returns where a panic that was only counted was raised: the innermost frame outside the runtime, as far as the
-    /// two recorded addresses determine it.
+    /// Returns where a panic that was only counted was raised: the innermost frame outside the runtime, as
+    /// far as the two recorded addresses determine it.
     pub fn raised_at(&self, place: Place) -> Option<Frame> {
         if place.pc == 0 {
             return None;
@@ -198,7 +201,8 @@ impl<'a> View<'a> {
         (pc != 0).then(|| self.frames(pc, false).into_iter().next())?
     }
 
-    /// Returns the frame of a function, given its entry, with the line of its declaration if the tables have it.
+    /// Returns the frame of a function, given its entry, with the line of its declaration if the tables have
+    /// it.
     pub fn function(&self, entry: u64) -> Option<Frame> {
         (entry != 0).then(|| self.frames(entry, true).pop())?
     }

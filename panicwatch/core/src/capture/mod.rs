@@ -1,5 +1,5 @@
-//! What was captured: ring records put together ([`event`]), seen through the binary they are of, and the incidents that
-//! they make ([`correlate`]). Pure.
+//! What was captured: ring records put together ([`event`]), seen through the binary they are of, and the
+//! incidents that they make ([`correlate`]). Pure.
 
 pub mod correlate;
 pub mod event;

@@ -1,10 +1,12 @@
 //! Deferred calls that are pending on a goroutine, in the order they would run.
 //!
-//! Knows where each Go release stores them: in linked `_defer` records, or as open-coded defers, which exist only as a
-//! byte of flag bits and closure slots in their function's frame. Must not unwind stacks: the caller passes the frames.
+//! Knows where each Go release stores them: in linked `_defer` records, or as open-coded defers, which exist
+//! only as a byte of flag bits and closure slots in their function's frame. Must not unwind stacks: the
+//! caller passes the frames.
 //!
 //! Go 1.22 and later: follows `(*_panic).nextDefer` of
-//! <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go>. Earlier releases: follows runOpenDeferFrame of
+//! <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go>. Earlier releases: follows
+//! runOpenDeferFrame of
 //! <https://github.com/golang/go/blob/go1.21.13/src/runtime/panic.go>.
 
 use crate::go::{
@@ -59,8 +61,8 @@ pub struct Pending {
     pub closure: u64,
     /// Run-time address of the closure's code; `None` when the closure was not captured.
     pub pc: Option<u64>,
-    /// Run-time address in the function that registered it: for records, the return address of its defer statement; for
-    /// open-coded defers, the function's entry.
+    /// Run-time address in the function that registered it: for records, the return address of its defer
+    /// statement; for open-coded defers, the function's entry.
     pub registered_by: u64,
     /// Stack pointer of the registering activation; for records, as stored in the record.
     pub sp: u64,
@@ -79,8 +81,8 @@ pub struct PendingDefers {
 
 /// Reads the pending calls of a goroutine whose list of records starts at `first` (`g._defer`).
 ///
-/// `frames` are its activations, innermost first, beginning with the one whose deferred calls would run first (for a
-/// panic, the caller of gopanic). `walked` is whether `frames` reach the goroutine's first function.
+/// `frames` are its activations, innermost first, beginning with the one whose deferred calls would run first
+/// (for a panic, the caller of gopanic). `walked` is whether `frames` reach the goroutine's first function.
 pub fn pending<'a>(
     memory: &dyn Memory,
     binary: &GoBinary,
@@ -125,8 +127,8 @@ impl Reader<'_> {
         let mut info = Varints { binary: self.binary, at: info };
         let bits_at = varp.wrapping_sub(info.next().ok_or_else(damaged)?);
         let bits = self.memory.u8(bits_at).ok_or_else(|| unread(bits_at))?;
-        // Go 1.21 and earlier list each closure's offset, from the last defer to the first; later releases use adjacent
-        // slots.
+        // Go 1.21 and earlier list each closure's offset, from the last defer to the first; later releases
+        // use adjacent slots.
         let second = info.next().ok_or_else(damaged)?;
         let mut slots = [0; MAX_OPEN_CODED as usize];
         if self.binary.layout().minor >= 22 {
@@ -155,7 +157,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Adds the records from `*record` on that belong to the frame with stack pointer `sp`, or all of them for `None`.
+    /// Adds the records from `*record` on that belong to the frame with stack pointer `sp`, or all of them
+    /// for `None`.
     fn records(&mut self, record: &mut u64, sp: Option<u64>) -> Result<(), String> {
         let layout = self.binary.layout().defer;
         while *record != 0 {
@@ -164,8 +167,8 @@ impl Reader<'_> {
             if sp.is_some_and(|sp| sp != own) {
                 return Ok(());
             }
-            // Up to Go 1.21 a record stays in the list while its call runs, and panics add records for open-coded
-            // frames, whose calls `open_coded` has already read from the frame.
+            // Up to Go 1.21 a record stays in the list while its call runs, and panics add records for
+            // open-coded frames, whose calls `open_coded` has already read from the frame.
             let flag = |off: Option<u16>| self.flag(at, off);
             let (started, open, range) =
                 (flag(layout.started)?, flag(layout.open_defer)?, flag(layout.rangefunc)?);
@@ -183,8 +186,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Adds the calls deferred by the bodies of range-over-func loops of one activation. They form a separate list,
-    /// linked from the record, in the order they run.
+    /// Adds the calls deferred by the bodies of range-over-func loops of one activation. They form a separate
+    /// list, linked from the record, in the order they run.
     fn range_func(&mut self, at: u64, sp: u64) -> Result<(), String> {
         let layout = self.binary.layout().defer;
         let Some(head) = layout.head else { return Ok(()) };

@@ -1,9 +1,10 @@
-//! Disassembles the instructions around the one that raised a panic, and classifies single instructions for probe
-//! placement. x86-64 only.
+//! Disassembles the instructions around the one that raised a panic, and classifies single instructions for
+//! probe placement. x86-64 only.
 //!
-//! The text is GNU (AT&T) syntax as printed by `objdump -d`, `gdb`, `perf annotate` and `go tool objdump -gnu`, the
-//! tools used to examine a Go crash; its operand order is that of Go's own assembler. This module knows bytes and
-//! addresses. It must not know files, processes or symbols: the caller passes names.
+//! The text is GNU (AT&T) syntax as printed by `objdump -d`, `gdb`, `perf annotate` and
+//! `go tool objdump -gnu`, the tools used to examine a Go crash; its operand order is that of Go's own
+//! assembler. This module knows bytes and addresses. It must not know files, processes or symbols: the caller
+//! passes names.
 
 use std::collections::VecDeque;
 
@@ -25,7 +26,8 @@ pub const INTEGER_REGISTERS: [Register; 9] = [
     Register::R11,
 ];
 
-/// Maximum distance in bytes from the function's entry to the raising instruction: decoding 4 MiB takes some 50 ms.
+/// Maximum distance in bytes from the function's entry to the raising instruction: decoding 4 MiB takes some
+/// 50 ms.
 pub const MAX_BEFORE: usize = 4 << 20;
 /// Maximum number of instructions returned on each side of the raising instruction.
 pub const MAX_SIDE: usize = 256;
@@ -33,8 +35,8 @@ pub const MAX_SIDE: usize = 256;
 /// The code of one function.
 #[derive(Debug, Clone, Copy)]
 pub struct Code<'a> {
-    /// Run-time address of the function's first byte. Decoding starts there, so that instruction boundaries are
-    /// right: x86 cannot be decoded backwards.
+    /// Run-time address of the function's first byte. Decoding starts there, so that instruction boundaries
+    /// are right: x86 cannot be decoded backwards.
     pub entry: u64,
     /// The function's bytes, from its entry to its end (or as far as they are known).
     pub bytes: &'a [u8],
@@ -79,8 +81,8 @@ pub enum Error {
     },
 }
 
-/// Returns the raising instruction, with up to `before` instructions before it and `after` after it. `name` resolves an
-/// address to its symbol ("runtime.gopanic"), appended to branch targets and data references.
+/// Returns the raising instruction, with up to `before` instructions before it and `after` after it. `name`
+/// resolves an address to its symbol ("runtime.gopanic"), appended to branch targets and data references.
 pub fn around(
     code: Code<'_>,
     raise: Raise,
@@ -141,8 +143,8 @@ impl Code<'_> {
     }
 }
 
-/// Decodes the instruction at the start of `bytes`, which are located at `address`; `None` if it is invalid or
-/// truncated.
+/// Decodes the instruction at the start of `bytes`, which are located at `address`; `None` if it is invalid
+/// or truncated.
 pub fn decode_at(address: u64, bytes: &[u8]) -> Option<iced_x86::Instruction> {
     let instruction = decoder(address, bytes).decode();
     (!instruction.is_invalid()).then_some(instruction)

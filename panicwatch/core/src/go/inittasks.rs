@@ -1,18 +1,21 @@
-//! Determines which package is being initialized, from the init tasks laid out by the linker and the state that the
-//! runtime keeps in them.
+//! Determines which package is being initialized, from the init tasks laid out by the linker and the state
+//! that the runtime keeps in them.
 //!
-//! Knows the binary and captured memory. Must not know stacks: the caller decides from the frames whether a goroutine
-//! is inside an init function; this module shows that `main.main` has not started yet.
+//! Knows the binary and captured memory. Must not know stacks: the caller decides from the frames whether a
+//! goroutine is inside an init function; this module shows that `main.main` has not started yet.
 //!
 //! From Go 1.21 on the linker sorts the tasks into one list
 //! (<https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go> doInit1). In earlier releases each task
-//! initialized its dependencies first (<https://github.com/golang/go/blob/go1.19.8/src/runtime/proc.go> doInit).
+//! initialized its dependencies first (<https://github.com/golang/go/blob/go1.19.8/src/runtime/proc.go>
+//! doInit).
 
 use crate::go::{gobin::GoBinary, memory::Memory};
 
-/// Maximum number of tasks, of functions of a task, and of dependencies of a task; larger counts are rejected.
+/// Maximum number of tasks, of functions of a task, and of dependencies of a task; larger counts are
+/// rejected.
 const MAX: u64 = 1 << 16;
-/// Maximum depth of the chain of imports followed up to Go 1.20; `MAX_STEPS` limits the tasks visited on the way.
+/// Maximum depth of the chain of imports followed up to Go 1.20; `MAX_STEPS` limits the tasks visited on the
+/// way.
 const MAX_DEPTH: usize = 4096;
 const MAX_STEPS: u64 = 1 << 18;
 /// Maximum total length of the function names of one task, in bytes.
@@ -40,8 +43,8 @@ pub struct Progress {
     pub done: Option<(u64, u64)>,
 }
 
-/// Reads the progress from the `memory` of a process that runs `binary` with load bias `bias`. The runtime's own
-/// packages are initialized separately and are not included.
+/// Reads the progress from the `memory` of a process that runs `binary` with load bias `bias`. The runtime's
+/// own packages are initialized separately and are not included.
 ///
 /// # Errors
 /// Returns a sentence suitable as a reason in `missing`.
@@ -81,8 +84,8 @@ impl Reader<'_> {
         Ok(Progress { running, done: Some((done, count)) })
     }
 
-    /// Reads the progress up to Go 1.20: {state, ndeps, nfns uintptr; deps [ndeps]*initTask; fns [nfns]}. A task is
-    /// marked running while its dependencies run, so the innermost running task is the current one.
+    /// Reads the progress up to Go 1.20: {state, ndeps, nfns uintptr; deps [ndeps]*initTask; fns [nfns]}. A
+    /// task is marked running while its dependencies run, so the innermost running task is the current one.
     fn tree(&self) -> Result<Progress, String> {
         let layout = &self.binary.layout().init_task;
         let (root, _) = self.binary.symbol("main..inittask").ok_or(
@@ -155,7 +158,8 @@ fn unread(at: u64) -> String {
 
 /// Returns the import path in a function's name: `gopkg.in/yaml%2ev3.init.0` → `gopkg.in/yaml.v3`.
 ///
-/// The linker escapes dots in the last element, and quotes, blanks, `%`, control characters and non-ASCII anywhere:
+/// The linker escapes dots in the last element, and quotes, blanks, `%`, control characters and non-ASCII
+/// anywhere:
 /// <https://github.com/golang/go/blob/go1.24.11/src/cmd/internal/objabi/path.go> PathToPrefix
 pub fn package_of(function: &str) -> String {
     // Type arguments may contain slashes and dots.

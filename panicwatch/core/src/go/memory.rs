@@ -1,12 +1,12 @@
 //! Access to a target's captured memory: captured bytes first, then the binary's own read-only bytes.
 //!
-//! Knows addresses and bytes only. Must not know Go, processes or files: the caller supplies the bytes, so everything
-//! above this trait can be tested with a table of segments.
+//! Knows addresses and bytes only. Must not know Go, processes or files: the caller supplies the bytes, so
+//! everything above this trait can be tested with a table of segments.
 
 /// Memory of one process at one moment: little-endian, 64-bit addresses.
 pub trait Memory {
-    /// Fills `buf` with the bytes from `addr`. Returns false, with `buf` unspecified, if any byte of the range is
-    /// unknown.
+    /// Fills `buf` with the bytes from `addr`. Returns false, with `buf` unspecified, if any byte of the
+    /// range is unknown.
     fn read(&self, addr: u64, buf: &mut [u8]) -> bool;
 
     /// Returns the byte at `addr`.

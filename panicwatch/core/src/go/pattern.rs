@@ -1,7 +1,7 @@
 //! Selects functions: by a glob on the whole name, or by a regular expression between slashes.
 //!
-//! Matches text only. A name is Go's own (`main.(*T).M`, `net/http.(*conn).serve`); for a generic function, both the
-//! name in the tables (`main.f[go.shape.int]`) and the printed one (`main.f[...]`) can be used.
+//! Matches text only. A name is Go's own (`main.(*T).M`, `net/http.(*conn).serve`); for a generic function,
+//! both the name in the tables (`main.f[go.shape.int]`) and the printed one (`main.f[...]`) can be used.
 
 use regex::Regex;
 use thiserror::Error;
@@ -33,8 +33,9 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Parses a pattern. `/…/` is a regular expression that may match anywhere in the name; everything else is a glob
-    /// for the whole name, in which `*` matches any text, including dots and slashes, and `?` matches one character.
+    /// Parses a pattern. `/…/` is a regular expression that may match anywhere in the name; everything else
+    /// is a glob for the whole name, in which `*` matches any text, including dots and slashes, and `?`
+    /// matches one character.
     ///
     /// # Errors
     /// When the pattern is empty or invalid.

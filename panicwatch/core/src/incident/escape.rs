@@ -1,8 +1,9 @@
-//! Escapes text of the watched program for display, so that it can neither control a terminal nor imitate panicwatch's
-//! own output.
+//! Escapes text of the watched program for display, so that it can neither control a terminal nor imitate
+//! panicwatch's own output.
 //!
-//! Panic values, file names, goroutine labels and command lines are chosen by the program, or by the sender of a
-//! request that it handles. This module knows characters only; it must not know incidents, colours or layout.
+//! Panic values, file names, goroutine labels and command lines are chosen by the program, or by the sender
+//! of a request that it handles. This module knows characters only; it must not know incidents, colours or
+//! layout.
 
 use std::fmt::Write as _;
 
@@ -14,9 +15,9 @@ const MAX_MARKS: usize = 3;
 /// Maximum number of characters of one string that are shown; the incident document has the complete text.
 pub const MAX_CHARS: usize = 16 * 1024;
 
-/// Escapes `text` for one line: control characters, escape sequences, line separators, bidirectional and invisible
-/// format characters become `\n`, `\x1b`, `\u{202e}`. A backslash is left as it is: Windows paths and patterns are more
-/// common than ambiguous text, and the incident document has the exact text.
+/// Escapes `text` for one line: control characters, escape sequences, line separators, bidirectional and
+/// invisible format characters become `\n`, `\x1b`, `\u{202e}`. A backslash is left as it is: Windows paths
+/// and patterns are more common than ambiguous text, and the incident document has the exact text.
 pub fn one_line(text: &str) -> String {
     one_line_max(text, MAX_CHARS)
 }
@@ -46,17 +47,17 @@ pub fn one_line_max(text: &str, max: usize) -> String {
     out
 }
 
-/// Escapes the lines of `text`; returns at most `max` of them, and the number of lines omitted. Only `\n` (and `\r\n`)
-/// end a line here, as in Go's own output.
+/// Escapes the lines of `text`; returns at most `max` of them, and the number of lines omitted. Only `\n`
+/// (and `\r\n`) end a line here, as in Go's own output.
 pub fn lines(text: &str, max: usize) -> (Vec<String>, usize) {
     let mut rest = text.split('\n');
     let shown = rest.by_ref().take(max).map(|l| one_line(l.strip_suffix('\r').unwrap_or(l))).collect();
     (shown, rest.count())
 }
 
-/// Escapes `text` for the terminal but keeps line ends and, with `color`, our own colours: SGR escape sequences, which
-/// set only colours and weights. The last filter before a terminal: parts of `text` that come from the watched program
-/// are already escaped where the text is put together.
+/// Escapes `text` for the terminal but keeps line ends and, with `color`, our own colours: SGR escape
+/// sequences, which set only colours and weights. The last filter before a terminal: parts of `text` that
+/// come from the watched program are already escaped where the text is put together.
 pub fn screen(text: &str, color: bool) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

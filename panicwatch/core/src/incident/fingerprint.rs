@@ -1,8 +1,8 @@
-//! The fingerprint of an incident: equal for the same defect on every host, whether recovered or fatal, and after a
-//! rebuild that did not change the code concerned. docs/fingerprint.md specifies the rule.
+//! The fingerprint of an incident: equal for the same defect on every host, whether recovered or fatal, and
+//! after a rebuild that did not change the code concerned. docs/fingerprint.md specifies the rule.
 //!
-//! A pure function of the document: program, kind, class of the value, and names of the innermost user functions. Must
-//! not depend on lines, offsets, addresses, times, ids, or text that contains data.
+//! A pure function of the document: program, kind, class of the value, and names of the innermost user
+//! functions. Must not depend on lines, offsets, addresses, times, ids, or text that contains data.
 
 use sha2::{Digest as _, Sha256};
 
@@ -33,7 +33,8 @@ pub fn fingerprint(incident: &Incident) -> String {
     format!("{PREFIX}{hex}")
 }
 
-/// Returns the input of the fingerprint in readable form: it shows why two incidents share a fingerprint or do not.
+/// Returns the input of the fingerprint in readable form: it shows why two incidents share a fingerprint or
+/// do not.
 pub fn basis(incident: &Incident) -> Vec<String> {
     let mut out = vec![
         format!("program {}", program(incident)),
@@ -44,15 +45,16 @@ pub fn basis(incident: &Incident) -> Vec<String> {
     out
 }
 
-/// Returns the main module path, which is the same in rebuilds and on all hosts; without one, the executable's name.
+/// Returns the main module path, which is the same in rebuilds and on all hosts; without one, the
+/// executable's name.
 fn program(incident: &Incident) -> &str {
     let process = &incident.process;
     let module = process.module.as_deref().filter(|m| !m.is_empty() && *m != "command-line-arguments");
     module.or(process.exe.as_deref().and_then(base_name)).unwrap_or("?")
 }
 
-/// Returns the class of the incident, without data: the value's type, and for the runtime's own errors also the kind of
-/// error; the message for everything but panics.
+/// Returns the class of the incident, without data: the value's type, and for the runtime's own errors also
+/// the kind of error; the message for everything but panics.
 pub fn class(incident: &Incident) -> String {
     match incident.panics.iter().find(|p| !p.goexit) {
         Some(first) if incident.kind == Kind::Panic => value_class(first),
@@ -79,7 +81,8 @@ fn is_runtime_type(name: &str) -> bool {
     name.trim_start_matches('*').starts_with("runtime.")
 }
 
-/// Reduces a text of <https://github.com/golang/go/blob/go1.24.11/src/runtime/error.go> to the part fixed by the code.
+/// Reduces a text of <https://github.com/golang/go/blob/go1.24.11/src/runtime/error.go> to the part fixed by
+/// the code.
 fn runtime_error_class(text: &str) -> String {
     let text = text.strip_prefix("runtime error: ").unwrap_or(text);
     if let Some(conversion) = text.strip_prefix("interface conversion: ") {
@@ -99,8 +102,8 @@ fn runtime_error_class(text: &str) -> String {
     without_numbers(text)
 }
 
-/// Returns the asserted type, which the source names; the type found is data. The texts are "I is T, not A" and "T is
-/// not A: missing method M".
+/// Returns the asserted type, which the source names; the type found is data. The texts are "I is T, not A"
+/// and "T is not A: missing method M".
 fn asserted(conversion: &str) -> &str {
     let after =
         [", not ", " is not "].iter().find_map(|sep| conversion.split_once(sep)).map_or("?", |(_, a)| a);
@@ -108,7 +111,8 @@ fn asserted(conversion: &str) -> &str {
     &after[..end.unwrap_or(after.len())]
 }
 
-/// Returns the first line of the message of a fatal error or signal, without numbers and without text of the program.
+/// Returns the first line of the message of a fatal error or signal, without numbers and without text of the
+/// program.
 fn message_class(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
     let cut = match line.split_once(": ") {
@@ -160,8 +164,9 @@ fn functions(incident: &Incident) -> Vec<String> {
     out
 }
 
-/// Returns the frames below the first raise. While a deferred call of a panic runs, the frames that raised the panic
-/// are still on the stack, below that of gopanic. Later panics of the chain exist only while the deferred calls run.
+/// Returns the frames below the first raise. While a deferred call of a panic runs, the frames that raised
+/// the panic are still on the stack, below that of gopanic. Later panics of the chain exist only while the
+/// deferred calls run.
 fn raise_stack(incident: &Incident) -> &[Frame] {
     let is_gopanic = |f: &Frame| frame_class::is_gopanic(&f.function);
     match incident.stack.iter().rposition(is_gopanic) {
@@ -170,8 +175,8 @@ fn raise_stack(incident: &Incident) -> &[Frame] {
     }
 }
 
-/// For an incident raised in a library, returns the library function that was called from outside, not its callees,
-/// which change with the library's releases. `None` when user code raised it.
+/// For an incident raised in a library, returns the library function that was called from outside, not its
+/// callees, which change with the library's releases. `None` when user code raised it.
 fn entry_of_library(stack: &[Frame], module: Option<&str>) -> Option<String> {
     let class = |f: &Frame| frame_class::of_frame(f, module);
     let raiser = class(stack.iter().find(|f| class(f) != Class::Runtime)?);
@@ -194,9 +199,9 @@ fn recursion(stack: &[Frame], module: Option<&str>) -> Vec<String> {
 }
 
 /// Returns a function's name without parts that the compiler numbers: closures (`f.func2.1` is `f.func`),
-/// range-over-func bodies (`f-range1` is `f`), init functions, type arguments. A closure of an inlined function has
-/// both names, `caller.f.func1`, and becomes `f.func` again, as in a build that did not inline it. `None` for wrappers
-/// generated by the compiler (`gowrap1`, `deferwrap1`).
+/// range-over-func bodies (`f-range1` is `f`), init functions, type arguments. A closure of an inlined
+/// function has both names, `caller.f.func1`, and becomes `f.func` again, as in a build that did not inline
+/// it. `None` for wrappers generated by the compiler (`gowrap1`, `deferwrap1`).
 /// <https://github.com/golang/go/blob/go1.24.11/src/cmd/compile/internal/ir/func.go> (closureName)
 fn function_name(function: &str) -> Option<String> {
     let plain = generic_free(function);
@@ -239,8 +244,8 @@ fn numbered(part: &str, stem: &str) -> bool {
     digits.is_some_and(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Removes everything in brackets after a name: type arguments, as `[...]` or written out. A slice or array type
-/// (`[]int`, `*[4]int`) keeps its brackets.
+/// Removes everything in brackets after a name: type arguments, as `[...]` or written out. A slice or array
+/// type (`[]int`, `*[4]int`) keeps its brackets.
 fn generic_free(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     let mut depth = 0usize;

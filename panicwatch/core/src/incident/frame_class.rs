@@ -1,7 +1,8 @@
 //! Classifies frames by owner: the user, a dependency, the standard library, or the runtime.
 //!
-//! The report, the fingerprint and the choice of a panic's site share this rule. It depends on names only: function
-//! name, file and main module path. This module knows no binaries and nothing of incidents but their frames.
+//! The report, the fingerprint and the choice of a panic's site share this rule. It depends on names only:
+//! function name, file and main module path. This module knows no binaries and nothing of incidents but their
+//! frames.
 
 use crate::incident::Frame;
 
@@ -14,8 +15,8 @@ pub enum Class {
     ThirdParty,
     /// Go's standard library.
     Standard,
-    /// The runtime, its internal packages, compiler-generated functions, and C and assembly functions without a
-    /// package.
+    /// The runtime, its internal packages, compiler-generated functions, and C and assembly functions without
+    /// a package.
     Runtime,
 }
 
@@ -77,11 +78,12 @@ const STANDARD: &[&str] = &[
     "weak",
 ];
 
-/// Returns the import path in a function's name: "net/http" of "net/http.(*conn).serve"; `None` for names without a
-/// package (`panic`, C functions, `_cgoexp_…`) and for compiler-generated ones (`type:.eq.…`, `go:…`).
+/// Returns the import path in a function's name: "net/http" of "net/http.(*conn).serve"; `None` for names
+/// without a package (`panic`, C functions, `_cgoexp_…`) and for compiler-generated ones (`type:.eq.…`,
+/// `go:…`).
 ///
-/// A dot in the last element of an import path is written `%2e` in symbol names, so the first dot after the last slash
-/// ends the path. Type arguments may contain slashes; they follow the path.
+/// A dot in the last element of an import path is written `%2e` in symbol names, so the first dot after the
+/// last slash ends the path. Type arguments may contain slashes; they follow the path.
 /// <https://github.com/golang/go/blob/go1.24.11/src/cmd/internal/objabi/path.go>
 pub fn package(function: &str) -> Option<&str> {
     let plain = &function[..function.find(['[', '(']).unwrap_or(function.len())];
@@ -123,21 +125,22 @@ pub fn of_frame(frame: &Frame, module: Option<&str>) -> Class {
     classify(&frame.function, frame.file.as_deref(), module)
 }
 
-/// Returns the index of the frame at which a stack's incident was raised: the innermost frame of user code, else of a
-/// dependency, the standard library, or the runtime. `None` when the stack has no frame but gopanic's.
+/// Returns the index of the frame at which a stack's incident was raised: the innermost frame of user code,
+/// else of a dependency, the standard library, or the runtime. `None` when the stack has no frame but
+/// gopanic's.
 pub fn site(stack: &[Frame], module: Option<&str>) -> Option<usize> {
     let known = (0..stack.len()).filter(|&i| !is_gopanic(&stack[i].function));
     known.min_by_key(|&i| (of_frame(&stack[i], module), i))
 }
 
-/// Reports whether this is `runtime.gopanic`, which tracebacks call "panic". Every panic goes through it, so it is
-/// never the raise site.
+/// Reports whether this is `runtime.gopanic`, which tracebacks call "panic". Every panic goes through it, so
+/// it is never the raise site.
 pub fn is_gopanic(function: &str) -> bool {
     matches!(function, "panic" | "runtime.gopanic")
 }
 
-/// Reports whether Go's own traceback would hide functions of this package. runtime/debug, runtime/pprof, runtime/trace
-/// and the like are excluded: they are libraries that user code calls.
+/// Reports whether Go's own traceback would hide functions of this package. runtime/debug, runtime/pprof,
+/// runtime/trace and the like are excluded: they are libraries that user code calls.
 fn is_runtime(package: &str) -> bool {
     matches!(package, "runtime" | "runtime/cgo" | "internal/abi" | "internal/bytealg" | "internal/cpu")
         || package.starts_with("runtime/internal/")
@@ -152,15 +155,15 @@ fn is_dependency_file(file: &str) -> bool {
     file.contains("/vendor/") || module_of_file(file).is_some()
 }
 
-/// Reports whether the file is in a directory next to the main module, in no cache: another module of a go.work, or a
-/// directory that go.mod substitutes with `replace`. Those are user code as well.
+/// Reports whether the file is in a directory next to the main module, in no cache: another module of a
+/// go.work, or a directory that go.mod substitutes with `replace`. Those are user code as well.
 fn is_local_file(file: &str) -> bool {
     file.starts_with('/') && !file.contains("/external/")
 }
 
-/// Returns the module of a file in the module cache, "…/pkg/mod/example.com/x@v1.2.3/y.go" or, with -trimpath,
-/// "example.com/x@v1.2.3/y.go". Such paths escape capital letters (`!x` is `X`); this function unescapes them. `None`
-/// for files outside the cache.
+/// Returns the module of a file in the module cache, "…/pkg/mod/example.com/x@v1.2.3/y.go" or, with
+/// -trimpath, "example.com/x@v1.2.3/y.go". Such paths escape capital letters (`!x` is `X`); this function
+/// unescapes them. `None` for files outside the cache.
 fn module_of_file(file: &str) -> Option<String> {
     let (path, version) = file.split_once("@v")?;
     version.starts_with(|c: char| c.is_ascii_digit()).then_some(())?;

@@ -1,5 +1,5 @@
-//! JSON that is safe to print on a terminal: characters that [`escape::is_unsafe`] reports are written as `\uXXXX`,
-//! which is equivalent JSON. serde_json escapes only the control characters below U+0020.
+//! JSON that is safe to print on a terminal: characters that [`escape::is_unsafe`] reports are written as
+//! `\uXXXX`, which is equivalent JSON. serde_json escapes only the control characters below U+0020.
 
 use serde::Serialize;
 
@@ -21,8 +21,8 @@ pub fn to_string_pretty(value: &(impl Serialize + ?Sized)) -> serde_json::Result
     serde_json::to_string_pretty(value).map(safe)
 }
 
-/// Escapes the unsafe characters of `json`. Newlines are kept: they only separate values, as those in strings are
-/// escaped already.
+/// Escapes the unsafe characters of `json`. Newlines are kept: they only separate values, as those in strings
+/// are escaped already.
 pub fn safe(json: String) -> String {
     let is_unsafe = |c: char| c != '\n' && escape::is_unsafe(c);
     // Most JSON is plain ASCII, and there may be a lot of it.

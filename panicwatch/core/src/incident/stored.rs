@@ -1,7 +1,7 @@
 //! Incident documents as stored: finds and reads one document, or JSON lines, in a byte slice.
 //!
-//! The bytes may be large, truncated by a crash, or not an incident at all: all documents are located first, and only
-//! the requested one is parsed completely. This module knows no files.
+//! The bytes may be large, truncated by a crash, or not an incident at all: all documents are located first,
+//! and only the requested one is parsed completely. This module knows no files.
 
 use serde::Deserialize;
 
@@ -124,7 +124,8 @@ impl<'a> Stored<'a> {
         self.documents.len()
     }
 
-    /// Reads one document: the parsed incident, and the raw JSON, which retains fields this version does not know.
+    /// Reads one document: the parsed incident, and the raw JSON, which retains fields this version does not
+    /// know.
     ///
     /// # Errors
     /// Returns an error when there is no such incident, or it cannot be parsed.
@@ -167,7 +168,8 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// Returns the offset at which the document after a damaged one may begin: the next line that starts with `{`.
+/// Returns the offset at which the document after a damaged one may begin: the next line that starts with
+/// `{`.
 fn next(bytes: &[u8], at: usize) -> usize {
     bytes[at..].windows(2).position(|two| two == b"\n{").map_or(bytes.len(), |i| at + i + 1)
 }

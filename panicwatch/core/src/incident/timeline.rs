@@ -1,7 +1,8 @@
-//! The timeline in the incident document: names and meanings are a stable interface for other tools (docs/timeline.md).
+//! The timeline in the incident document: names and meanings are a stable interface for other tools
+//! (docs/timeline.md).
 //!
-//! Does not know records. All times are CLOCK_MONOTONIC nanoseconds, all durations nanoseconds. Optional fields without
-//! a value are left out of the JSON.
+//! Does not know records. All times are CLOCK_MONOTONIC nanoseconds, all durations nanoseconds. Optional
+//! fields without a value are left out of the JSON.
 
 pub mod event;
 
@@ -71,9 +72,9 @@ pub struct Off {
 
 /// Summary of the panicking goroutine, from the window's beginning to the raise.
 ///
-/// `running_ns`, `runnable_ns`, `waiting_ns`, `syscall_ns`, `stopped_ns`, `not_running_ns`, `ended_ns` and `unknown_ns`
-/// add up to that time. If system calls were not recorded, the time in them counts as the thread's state, running or
-/// waiting. Counts are `None` if their source was not recorded all the time.
+/// `running_ns`, `runnable_ns`, `waiting_ns`, `syscall_ns`, `stopped_ns`, `not_running_ns`, `ended_ns` and
+/// `unknown_ns` add up to that time. If system calls were not recorded, the time in them counts as the
+/// thread's state, running or waiting. Counts are `None` if their source was not recorded all the time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default)]
 pub struct Summary {
@@ -213,8 +214,8 @@ pub struct Track {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Doing {
-    /// It was running on a CPU. Of a CPU: it was running a thread of the process. Of the process: at least one thread
-    /// was running.
+    /// It was running on a CPU. Of a CPU: it was running a thread of the process. Of the process: at least
+    /// one thread was running.
     Running,
     /// It was runnable and waited for a CPU or a thread.
     Runnable,
@@ -222,12 +223,14 @@ pub enum Doing {
     Waiting,
     /// It was in the system call `detail`; with `cpu` while running there, without while blocked.
     Syscall,
-    /// It was runnable, but the world was stopped for `detail`. Of the garbage collector: it had stopped the world.
+    /// It was runnable, but the world was stopped for `detail`. Of the garbage collector: it had stopped the
+    /// world.
     Stopped,
-    /// It was on no thread; nothing more was recorded. Of a thread: it was on no CPU. Of the process: no thread was
-    /// running.
+    /// It was on no thread; nothing more was recorded. Of a thread: it was on no CPU. Of the process: no
+    /// thread was running.
     NotRunning,
-    /// Of a CPU: it was running threads of other processes or idle; `detail` has the first and the last of them.
+    /// Of a CPU: it was running threads of other processes or idle; `detail` has the first and the last of
+    /// them.
     Other,
     /// Of the garbage collector: marking.
     Marking,

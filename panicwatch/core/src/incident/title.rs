@@ -1,6 +1,7 @@
 //! Titles of incidents: one rule for the page, `top`, chat messages, groups and exported log records.
 //!
-//! A title is a pure function of the document. It contains text of the watched program: escape it before display.
+//! A title is a pure function of the document. It contains text of the watched program: escape it before
+//! display.
 
 use std::borrow::Cow;
 
@@ -16,10 +17,11 @@ pub fn title(incident: &Incident) -> String {
     line.unwrap_or_default().chars().take(MAX_TITLE).collect()
 }
 
-/// Returns the message if it is informative, else type and fields of the panic's value, else what is unknown and where
-/// it was raised. Never blank.
+/// Returns the message if it is informative, else type and fields of the panic's value, else what is unknown
+/// and where it was raised. Never blank.
 ///
-/// For a struct, slice or map Go prints only the address (`(main.T) 0xc000012120`); its fields are more informative.
+/// For a struct, slice or map Go prints only the address (`(main.T) 0xc000012120`); its fields are more
+/// informative.
 pub fn text(incident: &Incident) -> Cow<'_, str> {
     let first = incident.panics.iter().find(|panic| !panic.goexit);
     let message = incident.message.as_deref();
@@ -36,8 +38,8 @@ pub fn text(incident: &Incident) -> Cow<'_, str> {
     }
 }
 
-/// Returns the title of one panic of a chain: what Go prints for its value, else its type and fields; `None` when
-/// neither is known.
+/// Returns the title of one panic of a chain: what Go prints for its value, else its type and fields; `None`
+/// when neither is known.
 pub fn of_panic(panic: &Panic) -> Option<Cow<'_, str>> {
     if panic.goexit {
         return Some("runtime.Goexit".into());
@@ -50,8 +52,8 @@ pub fn of_panic(panic: &Panic) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Returns type and contents in the form of a Go literal, `*main.QuotaError{Limit:5}`; the type alone when the contents
-/// are unknown.
+/// Returns type and contents in the form of a Go literal, `*main.QuotaError{Limit:5}`; the type alone when
+/// the contents are unknown.
 fn value(panic: &Panic) -> Option<Cow<'_, str>> {
     let name = panic.value.type_name.as_deref().filter(|name| !name.is_empty())?;
     let Some(detail) = panic.value.detail.as_deref() else { return Some(name.into()) };
@@ -71,7 +73,8 @@ fn is_address(message: &str, panic: &Panic) -> bool {
     digits.is_some_and(|digits| !digits.is_empty() && digits.chars().all(|c| c.is_ascii_hexdigit()))
 }
 
-/// Reports whether neither the message nor a value's type is known; the title then names the kind of incident.
+/// Reports whether neither the message nor a value's type is known; the title then names the kind of
+/// incident.
 pub fn is_unknown(incident: &Incident) -> bool {
     let typed = |panic: &Panic| panic.goexit || panic.value.type_name.is_some();
     incident.message.is_none() && !incident.panics.iter().any(typed)

@@ -97,8 +97,8 @@ fn package(bin: &GoBinary, bias: u64, run: &TaskRun) -> Package {
     }
 }
 
-/// Returns the observed steps, with the start of package main's initialization between them. Except for recursion, each
-/// step happens once: only the first occurrence counts.
+/// Returns the observed steps, with the start of package main's initialization between them. Except for
+/// recursion, each step happens once: only the first occurrence counts.
 fn chain(collected: &Collected, packages: &[Package]) -> Vec<Step> {
     let seen = |flag| collected.steps.iter().find(|(step, _)| *step == flag).map(|(_, time_ns)| *time_ns);
     let step = |what: &str, time_ns| Step { what: what.to_owned(), time_ns };
@@ -152,8 +152,9 @@ fn depths(
     DepthSource::InitTasks
 }
 
-/// Marks the runtime's packages. The runtime initializes them before all others, and its own package last, because that
-/// one imports the rest. <https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go#L201> (runtime_inittasks)
+/// Marks the runtime's packages. The runtime initializes them before all others, and its own package last,
+/// because that one imports the rest. <https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go#L201>
+/// (runtime_inittasks)
 fn mark_runtime(packages: &mut [Package]) {
     let last = packages.iter().position(|package| package.package.as_deref() == Some("runtime"));
     for package in packages.iter_mut().take(last.map_or(0, |last| last + 1)) {
@@ -161,7 +162,8 @@ fn mark_runtime(packages: &mut [Package]) {
     }
 }
 
-/// Removes implausible edges: an imported package is initialized before its importer; otherwise //go:linkname was used.
+/// Removes implausible edges: an imported package is initialized before its importer; otherwise //go:linkname
+/// was used.
 fn plausible(mut imports: Imports, packages: &[Package]) -> Imports {
     let places: HashMap<&str, usize> =
         packages.iter().enumerate().filter_map(|(i, p)| Some((p.package.as_deref()?, i))).collect();

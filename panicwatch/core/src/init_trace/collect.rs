@@ -1,7 +1,7 @@
 //! Selects the events of one process's initialization from all events.
 //!
-//! Follows the first process that starts to run Go code: the program itself, or the first Go program that a script
-//! starts. Knows addresses and times; must not know names.
+//! Follows the first process that starts to run Go code: the program itself, or the first Go program that a
+//! script starts. Knows addresses and times; must not know names.
 
 use std::collections::HashMap;
 

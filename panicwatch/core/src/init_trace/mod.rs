@@ -1,8 +1,8 @@
-//! Initialization of a Go program on one timeline: rt0_go, schedinit, the first goroutine, every package's init,
-//! main.main. Pure: events and a binary in, the document out.
+//! Initialization of a Go program on one timeline: rt0_go, schedinit, the first goroutine, every package's
+//! init, main.main. Pure: events and a binary in, the document out.
 //!
-//! [`Collector`] selects the relevant events, [`build()`] adds names and depths, [`text`] renders them; JSON is the
-//! document itself. Must not know how events are received or where output is written.
+//! [`Collector`] selects the relevant events, [`build()`] adds names and depths, [`text`] renders them; JSON
+//! is the document itself. Must not know how events are received or where output is written.
 
 mod build;
 mod calls;
@@ -27,8 +27,8 @@ use crate::incident::Missing;
 /// Name and version of the document's schema.
 pub const SCHEMA: &str = "panicwatch.init-trace/1";
 
-/// The document. Times are CLOCK_MONOTONIC nanoseconds, durations nanoseconds; a value that could not be determined is
-/// null and has an entry in `missing`.
+/// The document. Times are CLOCK_MONOTONIC nanoseconds, durations nanoseconds; a value that could not be
+/// determined is null and has an entry in `missing`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct InitTrace {
     /// Always [`SCHEMA`].
@@ -160,7 +160,8 @@ pub enum How {
 }
 
 impl InitTrace {
-    /// Returns the time to which others are displayed relative: that of the first step, or the first known time.
+    /// Returns the time to which others are displayed relative: that of the first step, or the first known
+    /// time.
     pub fn origin_ns(&self) -> u64 {
         let first = self.chain.first().map(|step| step.time_ns);
         first.or(self.packages.first().map(|package| package.start_ns)).or(self.exec_ns).unwrap_or(0)

@@ -113,8 +113,8 @@ fn walk(bin: &GoBinary, root: u64) -> BTreeMap<u64, u32> {
     depths
 }
 
-/// Returns the name as Go prints it, and the position of the first statement: the initialization of variables begins
-/// with compiler-generated code.
+/// Returns the name as Go prints it, and the position of the first statement: the initialization of variables
+/// begins with compiler-generated code.
 pub(super) fn describe(func: Func<'_>) -> (String, Option<String>, Option<u32>) {
     let name = func.display_name().into_owned();
     let inlining = Inlining::of(&func);

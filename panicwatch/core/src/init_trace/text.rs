@@ -20,7 +20,8 @@ const BAR: usize = TOOK + 2;
 const BAR_WIDTH: usize = 8;
 const DEPTH: usize = BAR + BAR_WIDTH + 6;
 const TREE: usize = DEPTH + 2;
-/// Maximum number of packages named in the summary; each took at least 1/`WEIGHTY` of the packages' total time.
+/// Maximum number of packages named in the summary; each took at least 1/`WEIGHTY` of the packages' total
+/// time.
 const NAMED: usize = 3;
 const WEIGHTY: u64 = 20;
 /// Minimum width of a source position; a narrower one is not useful.

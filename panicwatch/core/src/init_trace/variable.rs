@@ -1,7 +1,8 @@
-//! Determines which variables a line of a package's `init` function initializes: those that its code stores to.
+//! Determines which variables a line of a package's `init` function initializes: those that its code stores
+//! to.
 //!
-//! Knows the binary and its symbol table. A line that initializes a part of a longer literal stores to no variable, and
-//! gives no result.
+//! Knows the binary and its symbol table. A line that initializes a part of a longer literal stores to no
+//! variable, and gives no result.
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 
@@ -14,8 +15,8 @@ const MAX_WALKED: u64 = 1 << 31;
 /// Maximum number of variables named for one line.
 const MAX_NAMES: usize = 8;
 
-/// Returns the variables that the code of `line` in the function at link-time address `pc` stores to, as Go names them:
-/// `bad.Size`. Empty without a symbol table.
+/// Returns the variables that the code of `line` in the function at link-time address `pc` stores to, as Go
+/// names them: `bad.Size`. Empty without a symbol table.
 pub(super) fn initialised_by(bin: &GoBinary, pc: u64, line: u32) -> Vec<String> {
     let mut names = Vec::new();
     let (Some(func), Arch::Amd64) = (bin.find_func(pc), bin.arch()) else { return names };

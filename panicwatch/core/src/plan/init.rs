@@ -1,8 +1,8 @@
 //! Plans the probe sites of `init-trace`: from rt0_go through every package's init functions to main.main.
 //!
-//! The sites are few and cheap: rt0_go's calls and the loop over a task's functions are instructions that the kernel
-//! emulates. The init functions have no probes of their own: the jump that closes the loop runs once before each of
-//! them and once after the last.
+//! The sites are few and cheap: rt0_go's calls and the loop over a task's functions are instructions that the
+//! kernel emulates. The init functions have no probes of their own: the jump that closes the loop runs once
+//! before each of them and once after the last.
 
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use panicwatch_common::binary::site;
@@ -18,7 +18,8 @@ const RT0_CALLS: [(&str, &str, u32); 3] = [
     ("first thread", "runtime.mstart", site::STEP_MSTART),
 ];
 
-/// Registers that hold the task and the index of the function where the loop compares the index with the task's count.
+/// Registers that hold the task and the index of the function where the loop compares the index with the
+/// task's count.
 const OPTIMISED: (Register, Register) = (Register::RAX, Register::RSI);
 /// The same registers in code built with -gcflags=all=-N.
 const PLAIN: (Register, Register) = (Register::RCX, Register::RAX);
@@ -71,8 +72,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Plans the loop `for i := 0; i < t.nfns; i++ { f() }`: its condition is tested after the call and entered by a
-    /// jump.
+    /// Plans the loop `for i := 0; i < t.nfns; i++ { f() }`: its condition is tested after the call and
+    /// entered by a jump.
     fn tasks(&mut self) {
         let symbol =
             if self.bin.moduledata().inittasks.is_some() { "runtime.doInit1" } else { "runtime.doInit" };

@@ -1,8 +1,8 @@
-//! Plans the recorder's probe sites in Go's runtime: the phases of the garbage collector, and scheduling events of
-//! goroutines.
+//! Plans the recorder's probe sites in Go's runtime: the phases of the garbage collector, and scheduling
+//! events of goroutines.
 //!
-//! All on instructions that the kernel emulates: parking and readying goroutines are the most frequent operations of a
-//! busy server.
+//! All on instructions that the kernel emulates: parking and readying goroutines are the most frequent
+//! operations of a busy server.
 
 use panicwatch_common::{binary::site, recorder::kind};
 
@@ -82,7 +82,8 @@ const OLD_YIELDS: [Wanted; 2] = [
     turn("goroutine yields", "runtime.gosched_m", "calls of runtime.Gosched", kind::GO_YIELD, 2),
 ];
 
-/// Plans the probes that `source` of the recorder needs in `bin`; `functions` are the patterns that the user named.
+/// Plans the probes that `source` of the recorder needs in `bin`; `functions` are the patterns that the user
+/// named.
 pub fn recorder_plan(bin: &GoBinary, source: Source, functions: &[Pattern]) -> ProbePlan {
     let mut planner = Planner { bin, plan: ProbePlan::default() };
     if bin.arch() != Arch::Amd64 {

@@ -1,4 +1,5 @@
-//! Finds where a thread keeps its current g: the offset from the thread pointer, as encoded in the program's own code.
+//! Finds where a thread keeps its current g: the offset from the thread pointer, as encoded in the program's
+//! own code.
 //!
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/tls_amd64.s>
 
@@ -14,9 +15,9 @@ const PT_TLS: u32 = 7;
 
 /// Returns the signed offset; `None` if the code is not as expected.
 ///
-/// The offset is in the instruction, `mov %fs:-8,%rax`, or in the register that it uses. A program linked by gcc may
-/// load it from a table that is filled at start; the offset is then -8 if the program's thread-local block contains
-/// nothing else.
+/// The offset is in the instruction, `mov %fs:-8,%rax`, or in the register that it uses. A program linked by
+/// gcc may load it from a table that is filled at start; the offset is then -8 if the program's thread-local
+/// block contains nothing else.
 pub fn tls_g(bin: &GoBinary) -> Option<i32> {
     if bin.arch() != Arch::Amd64 {
         return None;

@@ -1,7 +1,7 @@
 //! Plans the probe sites of `trace`: the entry of each function, and its exits if requested.
 //!
-//! Pure, from the binary's bytes alone; sites that cannot be placed are left out with the reason. Knows neither
-//! arguments nor the use of the hits.
+//! Pure, from the binary's bytes alone; sites that cannot be placed are left out with the reason. Knows
+//! neither arguments nor the use of the hits.
 
 use iced_x86::{Code, FlowControl, Instruction, InstructionInfoFactory, OpAccess};
 
@@ -14,7 +14,8 @@ use crate::go::{
 
 /// Most bytes of a function that are decoded to find its exits.
 const MAX_CODE: u64 = 4 << 20;
-/// Number of instructions, in a function without a stack check, that are searched for one cheaper than the first.
+/// Number of instructions, in a function without a stack check, that are searched for one cheaper than the
+/// first.
 const MAX_STRAIGHT: usize = 16;
 
 /// Event that a hit of the site means.
@@ -64,8 +65,8 @@ pub struct TraceFunction {
     pub line: Option<u32>,
     /// Why some exits are not seen, if exits are requested.
     pub exits_missing: Option<&'static str>,
-    /// Bits of the argument registers, by their number in Go's ABI, that are overwritten before the entry site; usually
-    /// none.
+    /// Bits of the argument registers, by their number in Go's ABI, that are overwritten before the entry
+    /// site; usually none.
     pub overwritten: u16,
     /// Link-time address of the entry site.
     pub site: u64,
@@ -129,7 +130,8 @@ pub fn trace_plan(bin: &GoBinary, select: &dyn Fn(&Func<'_>) -> bool, wanted: Wa
     plan
 }
 
-/// Name prefixes of packages whose assembly switches stacks, handles signals, or runs before there is a goroutine.
+/// Name prefixes of packages whose assembly switches stacks, handles signals, or runs before there is a
+/// goroutine.
 const RUNTIME: [&str; 5] = ["runtime.", "runtime/", "internal/runtime/", "internal/cpu.", "_rt0_"];
 
 /// Returns why a function must not be probed at all.
@@ -222,7 +224,8 @@ fn site(
 }
 
 /// Returns the index of the first instruction that the kernel emulates and that is executed once per call: in
-/// straight-line code from the entry, not the target of a jump. If there is none, that of the first instruction.
+/// straight-line code from the entry, not the target of a jump. If there is none, that of the first
+/// instruction.
 fn without_check(body: &Body<'_>, arguments: bool) -> usize {
     for (i, instruction) in body.code.iter().take(MAX_STRAIGHT).enumerate() {
         if price(instruction) == Price::Emulated {

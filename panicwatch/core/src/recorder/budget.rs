@@ -1,8 +1,8 @@
 //! The overhead budgets: decides which sources to pause, and when to resume them. Pure: takes measurements.
 //!
-//! There are two budgets. The *target* budget bounds the overhead in watched processes, as a percentage of their CPU
-//! time. The *host* budget bounds the overhead of the programs at the kernel's tracepoints in all other processes, as a
-//! percentage of the machine's CPU capacity. Costs are those of [`super::cost`].
+//! There are two budgets. The *target* budget bounds the overhead in watched processes, as a percentage of
+//! their CPU time. The *host* budget bounds the overhead of the programs at the kernel's tracepoints in all
+//! other processes, as a percentage of the machine's CPU capacity. Costs are those of [`super::cost`].
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -41,8 +41,8 @@ pub struct Reading {
     pub elapsed_ns: u64,
     /// Cost of each source since the previous reading.
     pub costs: BTreeMap<Source, Cost>,
-    /// CPU time that the watched processes used since the previous reading, nanoseconds; `None` if it was not read
-    /// because the cost is within [`FLOOR`].
+    /// CPU time that the watched processes used since the previous reading, nanoseconds; `None` if it was not
+    /// read because the cost is within [`FLOOR`].
     pub cpu_ns: Option<u64>,
 }
 
@@ -66,8 +66,8 @@ pub enum Action {
     Settled(Source),
 }
 
-/// Part of one core's time that recording may always use in watched processes: a service that is idle most of the time
-/// has hardly any CPU time to compare with, but idle capacity to spend.
+/// Part of one core's time that recording may always use in watched processes: a service that is idle most of
+/// the time has hardly any CPU time to compare with, but idle capacity to spend.
 pub const FLOOR: f64 = 0.01;
 /// Time over which readings are judged.
 const SPAN_NS: u64 = 1_000_000_000;
@@ -84,7 +84,8 @@ const SIGNIFICANT: f64 = 0.05;
 /// Smallest part of a core's time that serves as the base of a percentage.
 const BASE: f64 = 0.001;
 
-/// Order in which sources are disabled, least valuable first. Without switches, it is unknown which threads ran.
+/// Order in which sources are disabled, least valuable first. Without switches, it is unknown which threads
+/// ran.
 const LEAST_VALUABLE_FIRST: [Source; 11] = [
     Source::Fault,
     Source::Syscall,
@@ -111,8 +112,8 @@ enum State {
     Paused {
         until_ns: u64,
         over: Limit,
-        /// Cost per second of the sources that stayed active, nanoseconds: if it falls to less than half of this, the
-        /// load has dropped.
+        /// Cost per second of the sources that stayed active, nanoseconds: if it falls to less than half of
+        /// this, the load has dropped.
         left_ns: f64,
     },
     Trial {
@@ -140,16 +141,16 @@ impl Budget {
         &self.active
     }
 
-    /// Returns the current overhead in watched processes, in percent of their CPU time; `None` if they use hardly any,
-    /// or it is unknown.
+    /// Returns the current overhead in watched processes, in percent of their CPU time; `None` if they use
+    /// hardly any, or it is unknown.
     pub fn target_percent(&self) -> Option<f64> {
         let cpu = self.readings.iter().map(|reading| reading.cpu_ns).sum::<Option<u64>>()? as f64;
         let base = self.span_ns() * BASE;
         (base > 0.0 && cpu >= base).then(|| self.total(|cost| cost.target_ns) / cpu * 100.0)
     }
 
-    /// Returns the current overhead in all other processes, in percent of the machine's CPU capacity; `None` before the
-    /// first reading.
+    /// Returns the current overhead in all other processes, in percent of the machine's CPU capacity; `None`
+    /// before the first reading.
     pub fn host_percent(&self) -> Option<f64> {
         let capacity = self.span_ns() * self.cores();
         (capacity > 0.0).then(|| self.total(|cost| cost.host_ns) / capacity * 100.0)
@@ -171,8 +172,8 @@ impl Budget {
         self.active.iter().map(|source| self.spent(*source, &part)).sum()
     }
 
-    /// Adds a reading and returns what to do. `is_watching` reports whether any process is watched: if none is, nothing
-    /// is disabled.
+    /// Adds a reading and returns what to do. `is_watching` reports whether any process is watched: if none
+    /// is, nothing is disabled.
     pub fn judge(&mut self, reading: Reading, is_watching: impl FnOnce() -> bool) -> Vec<Action> {
         let now_ns = reading.time_ns;
         self.readings.push_back(reading);
@@ -191,7 +192,8 @@ impl Budget {
         actions
     }
 
-    /// Returns the exceeded limits, each with the cost that it allows in the time of the readings, nanoseconds.
+    /// Returns the exceeded limits, each with the cost that it allows in the time of the readings,
+    /// nanoseconds.
     fn exceeded(&self) -> Vec<(Limit, f64)> {
         let span = self.span_ns();
         let cpu: u64 = self.readings.iter().filter_map(|reading| reading.cpu_ns).sum();
@@ -212,8 +214,8 @@ impl Budget {
         limits.into_iter().filter_map(is_exceeded).collect()
     }
 
-    /// Pauses sources, the least valuable first, until the rest is within the limit. Skips sources whose pause would
-    /// not help.
+    /// Pauses sources, the least valuable first, until the rest is within the limit. Skips sources whose
+    /// pause would not help.
     fn pause(&mut self, over: Limit, allowed: f64, now_ns: u64) -> Vec<Action> {
         let seconds = self.span_ns() / 1e9;
         let part = |cost: &Cost| over.part(cost);
@@ -253,7 +255,8 @@ impl Budget {
         Action::Pause { source, pause_ns, over, again: before == Some(pause_ns) }
     }
 
-    /// Removes the pauses of sources that have stayed within the budgets for a while since they were re-enabled.
+    /// Removes the pauses of sources that have stayed within the budgets for a while since they were
+    /// re-enabled.
     fn settle(&mut self, now_ns: u64) -> Vec<Action> {
         let is_settled = |pause: &Pause| matches!(pause.state, State::Trial { since_ns } if since_ns + SETTLED_NS <= now_ns);
         let settled: Vec<Source> =
@@ -264,7 +267,8 @@ impl Budget {
         settled.into_iter().map(Action::Settled).collect()
     }
 
-    /// Re-enables one source at a time, the most valuable first, so that the one that costs too much is identified.
+    /// Re-enables one source at a time, the most valuable first, so that the one that costs too much is
+    /// identified.
     fn resume(&mut self, now_ns: u64) -> Option<Action> {
         let span = self.span_ns();
         if span < SPAN_NS as f64 * 0.9 {

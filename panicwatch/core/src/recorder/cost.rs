@@ -1,9 +1,10 @@
-//! Computes the cost of recording from the counters of the eBPF programs: the part that watched processes bear, and the
-//! part that all others bear. Pure.
+//! Computes the cost of recording from the counters of the eBPF programs: the part that watched processes
+//! bear, and the part that all others bear. Pure.
 //!
-//! A run of a tracepoint's program uses CPU time of the process in whose context it runs, whichever process the event
-//! is about. One run in [`TIMED_EVERY`] is timed and charged to that process, the payer; so the cost of all runs is
-//! that many times the cost of the timed ones. A hit of a probe in a program costs what the calibration measured.
+//! A run of a tracepoint's program uses CPU time of the process in whose context it runs, whichever process
+//! the event is about. One run in [`TIMED_EVERY`] is timed and charged to that process, the payer; so the
+//! cost of all runs is that many times the cost of the timed ones. A hit of a probe in a program costs what
+//! the calibration measured.
 
 use std::collections::BTreeMap;
 
@@ -11,15 +12,15 @@ use panicwatch_common::recorder::{KINDS, TIMED_EVERY, kind, payer};
 
 use super::Source;
 
-/// Nanoseconds to call the program at a tracepoint, which the program cannot time itself. An estimate: on an idle Intel
-/// Xeon with Linux 6.18, loops timed with and without a program measured 221 ns for a system call; the program itself
-/// measured 149 of them.
+/// Nanoseconds to call the program at a tracepoint, which the program cannot time itself. An estimate: on an
+/// idle Intel Xeon with Linux 6.18, loops timed with and without a program measured 221 ns for a system call;
+/// the program itself measured 149 of them.
 const BEFORE_NS: f64 = 40.0;
 
-/// Ratio of the slowdown that a watched program sees to the measured time of our eBPF programs (cache effects).
-/// Measured with a net/http server at 85 000 requests per second (docs/recorder.md). Runs for unwatched processes touch
-/// a few cache lines that stay cached: measured by `cargo xtask bench recorder -- unwatched`, they take less than the
-/// timed part plus [`BEFORE_NS`].
+/// Ratio of the slowdown that a watched program sees to the measured time of our eBPF programs (cache
+/// effects). Measured with a net/http server at 85 000 requests per second (docs/recorder.md). Runs for
+/// unwatched processes touch a few cache lines that stay cached: measured by
+/// `cargo xtask bench recorder -- unwatched`, they take less than the timed part plus [`BEFORE_NS`].
 const FELT: f64 = 2.0;
 
 /// Counters by kind of record, summed over all CPUs.
@@ -56,8 +57,8 @@ impl Prices {
         (price > 0.0).then_some(price)
     }
 
-    /// Returns the average cost of a run of `source` in nanoseconds: the calibrated part plus what the programs have
-    /// timed since they were loaded; `None` if neither is known.
+    /// Returns the average cost of a run of `source` in nanoseconds: the calibrated part plus what the
+    /// programs have timed since they were loaded; `None` if neither is known.
     pub fn of_source(&self, source: Source, counters: &Counters) -> Option<f64> {
         let sum = |all: &[Vec<u64>; payer::PAYERS]| -> u64 {
             all.iter().flat_map(|of| source.kinds().iter().map(|kind| of[*kind as usize])).sum()

@@ -1,6 +1,7 @@
 //! Contents of the rings, in order of time: drained incrementally, and only when an event occurred.
 //!
-//! A record that could not be read (overwritten, or still being written) is counted as lost between its neighbours.
+//! A record that could not be read (overwritten, or still being written) is counted as lost between its
+//! neighbours.
 
 use std::collections::VecDeque;
 
@@ -79,9 +80,9 @@ impl History {
         History::default()
     }
 
-    /// Remembers the current positions of the rings: if records are overwritten later, it is known when they were
-    /// written. Returns whether a ring has advanced far since the last poll: by more than a sixteenth of its slots
-    /// ([`FAR`]).
+    /// Remembers the current positions of the rings: if records are overwritten later, it is known when they
+    /// were written. Returns whether a ring has advanced far since the last poll: by more than a sixteenth of
+    /// its slots ([`FAR`]).
     pub fn poll(&mut self, rings: &dyn Rings, now_ns: u64) -> bool {
         let begun: Vec<u64> = (0..rings.cpus()).map(|cpu| rings.slots_begun(cpu)).collect();
         let before = self.polls.back().map_or(&[][..], |poll| &poll.begun);
@@ -140,8 +141,8 @@ impl History {
             position.last_ns = position.last_ns.max(slot.time_ns);
             to.push((cpu, slot));
         }
-        // The last slots may still be being written: they are read again the next time, unless they are too old for
-        // that.
+        // The last slots may still be being written: they are read again the next time, unless they are too
+        // old for that.
         position.slots = end - lost.min(end).min(PENDING);
         if lost > PENDING {
             self.gaps.push_back(Gap {

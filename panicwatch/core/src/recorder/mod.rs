@@ -1,8 +1,8 @@
-//! The flight recorder as user space sees it: its sources, which of them are enabled, and what its rings contained.
-//! Pure.
+//! The flight recorder as user space sees it: its sources, which of them are enabled, and what its rings
+//! contained. Pure.
 //!
-//! Knows the records and their order; must not know how they get here (`probe`) or what they mean for an incident
-//! (`timeline`).
+//! Knows the records and their order; must not know how they get here (`probe`) or what they mean for an
+//! incident (`timeline`).
 
 pub mod budget;
 pub mod cost;

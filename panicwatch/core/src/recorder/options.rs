@@ -149,10 +149,11 @@ pub struct Options {
     pub host_budget: OverheadBudget,
     /// Bound on the overhead in watched processes on each core, whatever their budget allows: percent.
     pub core_limit: OverheadBudget,
-    /// Panics of one binary that are captured per second, averaged over some seconds; further ones are only counted. 0:
-    /// no limit.
+    /// Panics of one binary that are captured per second, averaged over some seconds; further ones are only
+    /// counted. 0: no limit.
     pub captures_per_second: u32,
-    /// Longest time that one capture may take in the target; the rest is not copied. See [`check_capture_time`].
+    /// Longest time that one capture may take in the target; the rest is not copied. See
+    /// [`check_capture_time`].
     pub capture_time: Duration,
 }
 

@@ -1,8 +1,9 @@
-//! Folded stacks: `process;goroutine;outermost;…;innermost COUNT`, the input format of flamegraph.pl, inferno and
-//! speedscope.
+//! Folded stacks: `process;goroutine;outermost;…;innermost COUNT`, the input format of flamegraph.pl, inferno
+//! and speedscope.
 //!
-//! <https://github.com/brendangregg/FlameGraph/blob/v1.0/README.md> Each sample counts as one; if there are none, calls
-//! count their duration in microseconds. The two are not mixed, because their numbers have different meanings.
+//! <https://github.com/brendangregg/FlameGraph/blob/v1.0/README.md> Each sample counts as one; if there are
+//! none, calls count their duration in microseconds. The two are not mixed, because their numbers have
+//! different meanings.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 

@@ -1,8 +1,8 @@
 //! Text in the format of `perf script`: for each sample a header line, its frames below, and a blank line.
 //!
-//! Events without a stack are written as comments: parsers would count them as samples with empty stacks. The layout is
-//! that of perf's default fields, which FlameGraph's stackcollapse-perf.pl, speedscope and others parse:
-//! `comm pid/tid [cpu] seconds.microseconds: period event:` and `\taddress symbol+offset (object)`.
+//! Events without a stack are written as comments: parsers would count them as samples with empty stacks. The
+//! layout is that of perf's default fields, which FlameGraph's stackcollapse-perf.pl, speedscope and others
+//! parse: `comm pid/tid [cpu] seconds.microseconds: period event:` and `\taddress symbol+offset (object)`.
 //! <https://github.com/torvalds/linux/blob/v6.12/tools/perf/builtin-script.c>,
 //! <https://github.com/brendangregg/FlameGraph/blob/v1.0/stackcollapse-perf.pl>
 

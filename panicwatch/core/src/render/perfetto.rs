@@ -1,5 +1,5 @@
-//! Exports the timeline for Perfetto: one track each for goroutines, threads, CPUs and the garbage collector; states as
-//! slices, nested calls and panics, other events as instants, and wake-ups as flow arrows.
+//! Exports the timeline for Perfetto: one track each for goroutines, threads, CPUs and the garbage collector;
+//! states as slices, nested calls and panics, other events as instants, and wake-ups as flow arrows.
 
 use crate::{
     incident::{

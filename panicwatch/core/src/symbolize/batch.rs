@@ -1,7 +1,7 @@
 //! Resolves very many addresses at once, as text.
 //!
-//! Addresses are resolved in ascending order, so that each function's tables are decoded once and stay in the cache, by
-//! as many threads as there are processors. The results are written in the order of the requests.
+//! Addresses are resolved in ascending order, so that each function's tables are decoded once and stay in the
+//! cache, by as many threads as there are processors. The results are written in the order of the requests.
 
 mod around;
 mod worker;
@@ -18,8 +18,8 @@ use super::{Lookup, Symbolizer};
 /// Maximum number of addresses for which a single thread is used.
 const SMALL: usize = 16 * 1024;
 
-/// Number of addresses resolved at a time: enough that they are close together in the program, few enough that their
-/// text is written into memory that is still in the cache.
+/// Number of addresses resolved at a time: enough that they are close together in the program, few enough
+/// that their text is written into memory that is still in the cache.
 pub const PART: usize = 1 << 18;
 
 /// Addresses to resolve, and lines to write between them.
@@ -85,8 +85,8 @@ impl<'a, 's> Batch<'a, 's> {
         }
     }
 
-    /// Writes every address with its frames, one line per frame, the first line with the address; then the batch is
-    /// empty.
+    /// Writes every address with its frames, one line per frame, the first line with the address; then the
+    /// batch is empty.
     ///
     /// # Errors
     /// Returns the errors of `out`.
@@ -159,8 +159,8 @@ impl Set<'_, '_> {
     }
 }
 
-/// An address with its index in the request: `offset << 32 | index`, where offset is from the start of the program's
-/// code, or [`ELSEWHERE`] for addresses outside of it.
+/// An address with its index in the request: `offset << 32 | index`, where offset is from the start of the
+/// program's code, or [`ELSEWHERE`] for addresses outside of it.
 type Key = u64;
 
 const ELSEWHERE: u64 = u32::MAX as u64;

@@ -1,5 +1,5 @@
-//! The kernel's own symbols: from the list of the running kernel (/proc/kallsyms), and with files and lines from a
-//! vmlinux with debug information.
+//! The kernel's own symbols: from the list of the running kernel (/proc/kallsyms), and with files and lines
+//! from a vmlinux with debug information.
 //!
 //! Parses texts; the caller reads them. Modules' sizes are from /proc/modules.
 //! <https://github.com/torvalds/linux/blob/v6.12/kernel/kallsyms.c> s_show,
@@ -10,8 +10,8 @@ use std::ops::Range;
 use super::{Lookup, Owned, Request, Resolved};
 use crate::incident::{Addr, Frame};
 
-/// Maximum length in bytes attributed to a symbol without a loaded module (BPF programs, trampolines), whose end is
-/// unknown.
+/// Maximum length in bytes attributed to a symbol without a loaded module (BPF programs, trampolines), whose
+/// end is unknown.
 const MAX_LONE: u64 = 1 << 20;
 
 /// Why the kernel's symbols cannot be used.

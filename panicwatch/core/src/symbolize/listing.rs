@@ -46,7 +46,8 @@ pub enum NoListing {
     Disasm(#[from] disasm::Error),
 }
 
-/// Returns up to `before` instructions before the one that `address` refers to, that one, and up to `after` after it.
+/// Returns up to `before` instructions before the one that `address` refers to, that one, and up to `after`
+/// after it.
 ///
 /// # Errors
 /// Returns an error when there is no code, or `address` is not at an instruction.

@@ -1,8 +1,9 @@
-//! Resolves addresses to functions, files and lines, of a Go binary ([`Symbolizer`]) and of the kernel ([`kernel`]).
+//! Resolves addresses to functions, files and lines, of a Go binary ([`Symbolizer`]) and of the kernel
+//! ([`kernel`]).
 //!
-//! An address that cannot be resolved is not an error: it has a [`Reason`]. [`request`] parses the forms in which
-//! people write an address, [`batch`] resolves very many at once, [`listing`] returns the instructions around one,
-//! [`text`] prints both.
+//! An address that cannot be resolved is not an error: it has a [`Reason`]. [`request`] parses the forms in
+//! which people write an address, [`batch`] resolves very many at once, [`listing`] returns the instructions
+//! around one, [`text`] prints both.
 
 pub mod answer;
 pub mod batch;
@@ -34,8 +35,8 @@ pub enum Lookup {
 }
 
 impl Lookup {
-    /// Returns the address to look up for `pc` in a function that begins at `entry`. As in Go's traceback, a return
-    /// address equal to the entry refers to the entry itself.
+    /// Returns the address to look up for `pc` in a function that begins at `entry`. As in Go's traceback, a
+    /// return address equal to the entry refers to the entry itself.
     /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/symtab.go> runtime.Frames.Next
     fn apply(self, pc: u64, entry: u64) -> u64 {
         if self == Self::Return && pc > entry { pc - 1 } else { pc }
@@ -61,7 +62,8 @@ pub struct Owned {
     pub frame: Frame,
     /// Import path of the package.
     pub package: Option<String>,
-    /// Module and version: "std" and the Go release for the standard library, the name of a module in the kernel.
+    /// Module and version: "std" and the Go release for the standard library, the name of a module in the
+    /// kernel.
     pub module: Option<String>,
 }
 
@@ -83,7 +85,8 @@ pub enum Reason {
         lo: u64,
         /// End of the code, exclusive.
         hi: u64,
-        /// Whether the binary is position-independent and no load bias was given, so that a process's addresses differ.
+        /// Whether the binary is position-independent and no load bias was given, so that a process's
+        /// addresses differ.
         pie: bool,
     },
     /// Code without an entry in the table: damage, or inserted by a C linker.

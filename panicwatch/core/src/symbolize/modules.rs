@@ -33,8 +33,8 @@ impl Modules {
         Self { main_package: info.path.clone(), main, go: go.to_owned(), list }
     }
 
-    /// Returns import path and module (`path version`) of a function, given its name; `None` for names without a
-    /// package, or for packages of a module that the build information does not name.
+    /// Returns import path and module (`path version`) of a function, given its name; `None` for names
+    /// without a package, or for packages of a module that the build information does not name.
     pub fn of_function(&self, function: &str, file: Option<&str>) -> (Option<String>, Option<String>) {
         if crate::incident::frame_class::package(function).is_none() {
             return (None, None);

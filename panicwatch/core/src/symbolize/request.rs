@@ -1,8 +1,9 @@
 //! Parses the forms in which people write an address.
 //!
-//! `0x47e2d3`, `47e2d3` (always hexadecimal, as in tracebacks and core dumps), `main.f`, `main.f+0x28` (Go, the
-//! kernel), `main.f+40` (gdb), `main.f+0x28/0x90` (perf, the kernel), `<main.f+40>`, `app+0x7e2d3` and `/usr/bin/app +
-//! 0x7e2d3` (systemd-coredump: distance from the address at which the file is mapped). Knows text only.
+//! `0x47e2d3`, `47e2d3` (always hexadecimal, as in tracebacks and core dumps), `main.f`, `main.f+0x28` (Go,
+//! the kernel), `main.f+40` (gdb), `main.f+0x28/0x90` (perf, the kernel), `<main.f+40>`, `app+0x7e2d3` and
+//! `/usr/bin/app + 0x7e2d3` (systemd-coredump: distance from the address at which the file is mapped). Knows
+//! text only.
 
 /// A parsed request.
 #[derive(Debug, Clone, PartialEq, Eq)]

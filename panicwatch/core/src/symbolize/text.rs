@@ -34,8 +34,8 @@ fn one_frame(frame: &Frame) -> String {
     format!("{}{how}{place}", one_line(&frame.function))
 }
 
-/// Returns the instructions around an address, with a heading wherever the source line changes. `source` returns the
-/// text of a source line, if available.
+/// Returns the instructions around an address, with a heading wherever the source line changes. `source`
+/// returns the text of a source line, if available.
 pub fn listing(lines: &[Line], source: &mut dyn FnMut(&str, u32) -> Option<String>) -> String {
     let mut out = String::new();
     let widest = lines.iter().map(|l| l.bytes.len()).max().unwrap_or(0);

@@ -1,4 +1,5 @@
-//! Bounds the size of a timeline in the document: keeps what is nearest to the raise and to the panicking goroutine.
+//! Bounds the size of a timeline in the document: keeps what is nearest to the raise and to the panicking
+//! goroutine.
 
 use super::{Input, states::state};
 use crate::incident::timeline::{Doing, Track, TrackKind, event::Event};
@@ -24,8 +25,8 @@ pub(super) fn events(input: &Input<'_>, events: &mut Vec<Event>) -> u64 {
     left_out as u64
 }
 
-/// Keeps the largest tracks, and those of the panicking goroutine and its thread; returns the number of the others. If
-/// a track has too many states, its earliest states are merged into one.
+/// Keeps the largest tracks, and those of the panicking goroutine and its thread; returns the number of the
+/// others. If a track has too many states, its earliest states are merged into one.
 pub(super) fn tracks(input: &Input<'_>, tracks: &mut Vec<Track>) -> u64 {
     let before = tracks.len();
     for kind in [TrackKind::Goroutine, TrackKind::Thread, TrackKind::Cpu] {

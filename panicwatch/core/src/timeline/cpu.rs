@@ -1,4 +1,5 @@
-//! Tracks of CPUs: each ran threads of the process, or others, of which only the first and the last were recorded.
+//! Tracks of CPUs: each ran threads of the process, or others, of which only the first and the last were
+//! recorded.
 
 use std::collections::{BTreeMap, BTreeSet};
 

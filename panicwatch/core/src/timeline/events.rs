@@ -1,4 +1,5 @@
-//! The events of a timeline: all records of the process in the window, and the panic path, each with a description.
+//! The events of a timeline: all records of the process in the window, and the panic path, each with a
+//! description.
 
 use panicwatch_common::recorder::{NO_SYSCALL, Slot, kind};
 
@@ -14,8 +15,8 @@ use crate::incident::{
     timeline::event::{Event, What},
 };
 
-/// Returning from a signal handler restores the registers, and with them the register that has the number of this
-/// system call.
+/// Returning from a signal handler restores the registers, and with them the register that has the number of
+/// this system call.
 /// <https://github.com/torvalds/linux/blob/v6.12/arch/x86/kernel/signal_64.c> restore_sigcontext
 const SIGRETURN: &str = "rt_sigreturn";
 

@@ -1,8 +1,8 @@
-//! Calls of functions, derived from their entries only: a call has ended when a function is entered whose frame is not
-//! deeper.
+//! Calls of functions, derived from their entries only: a call has ended when a function is entered whose
+//! frame is not deeper.
 //!
-//! Stacks grow down and are copied when they grow; the distance of the stack pointer from `stack.hi` stays the same. So
-//! a call is open until an entry at the same or a smaller distance.
+//! Stacks grow down and are copied when they grow; the distance of the stack pointer from `stack.hi` stays
+//! the same. So a call is open until an entry at the same or a smaller distance.
 
 use std::collections::BTreeMap;
 

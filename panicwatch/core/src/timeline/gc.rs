@@ -44,8 +44,9 @@ enum Phase {
 /// Evaluates the collector's records.
 pub(super) fn gc(input: &Input<'_>) -> Gc {
     let mut out = Gc { stops: Vec::new(), phase: Steps::new(0, None) };
-    // The collector stops the world right after it has begun and right before marking ends; so these two reasons are
-    // known even if none was recorded. https://github.com/golang/go/blob/go1.19.8/src/runtime/mgc.go#L660
+    // The collector stops the world right after it has begun and right before marking ends; so these two
+    // reasons are known even if none was recorded.
+    // https://github.com/golang/go/blob/go1.19.8/src/runtime/mgc.go#L660
     let mut begins = false;
     // If the source was disabled for a time, the world may have been stopped and started without a record.
     for (_, slot) in input.own_records().filter(|_| !input.lacks(Source::Gc)) {

@@ -1,7 +1,8 @@
 //! The last steps of the panicking goroutine before the raise, as text.
 //!
 //! A call and its return are one step, as are switching out and in again, and waiting and continuing; so are
-//! consecutive page faults, consecutive entries of one function, and consecutive losses of the CPU to the same thread.
+//! consecutive page faults, consecutive entries of one function, and consecutive losses of the CPU to the
+//! same thread.
 
 use super::Input;
 use crate::{

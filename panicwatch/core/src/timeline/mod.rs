@@ -1,9 +1,10 @@
-//! The timeline of an incident: what its goroutine, other goroutines, threads, CPUs and the garbage collector did in
-//! the window before it.
+//! The timeline of an incident: what its goroutine, other goroutines, threads, CPUs and the garbage collector
+//! did in the window before it.
 //!
-//! Builds a [`Timeline`] from records of the flight recorder. No I/O, no clock: every race can be a table of records in
-//! a test. Time that was not recorded is a separate state, with the reason; docs/timeline.md describes which states
-//! are inferred from which records. Must not know rings, files or processes; names are looked up through [`Names`].
+//! Builds a [`Timeline`] from records of the flight recorder. No I/O, no clock: every race can be a table of
+//! records in a test. Time that was not recorded is a separate state, with the reason; docs/timeline.md
+//! describes which states are inferred from which records. Must not know rings, files or processes; names are
+//! looked up through [`Names`].
 
 mod bound;
 mod cpu;
@@ -46,8 +47,9 @@ pub struct Input<'a> {
     pub raise_ns: u64,
     /// End of the timeline; not before the raise.
     pub to_ns: u64,
-    /// Records and the CPUs they were made on, in order of time. Those before `from_ns` determine the states at the
-    /// beginning. Outside `gaps`, records from `from_ns` to `to_ns` are complete; those of other processes are ignored.
+    /// Records and the CPUs they were made on, in order of time. Those before `from_ns` determine the states
+    /// at the beginning. Outside `gaps`, records from `from_ns` to `to_ns` are complete; those of other
+    /// processes are ignored.
     pub records: &'a [(u32, Slot)],
     /// Samples, in order of time.
     pub samples: &'a [(u32, Sample)],
@@ -75,7 +77,8 @@ pub struct Input<'a> {
 
 /// Names for the numbers in records. Unknown names are `None` or empty.
 pub trait Names {
-    /// Returns the frames at `pc`, innermost first. `exact` means that `pc` is an instruction, not a return address.
+    /// Returns the frames at `pc`, innermost first. `exact` means that `pc` is an instruction, not a return
+    /// address.
     fn frames(&self, pc: u64, exact: bool) -> Vec<Frame>;
     /// Returns symbol and offset of an address in the kernel.
     fn kernel(&self, pc: u64) -> Option<String>;

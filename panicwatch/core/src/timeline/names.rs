@@ -11,7 +11,8 @@ pub fn syscall_name(arch: Arch, number: u32) -> Option<&'static str> {
     }
 }
 
-/// <https://github.com/torvalds/linux/blob/v6.12/include/uapi/asm-generic/signal.h>; x86's are the same numbers.
+/// <https://github.com/torvalds/linux/blob/v6.12/include/uapi/asm-generic/signal.h>; x86's are the same
+/// numbers.
 const SIGNALS: [(u32, &str); 29] = [
     (1, "SIGHUP"),
     (2, "SIGINT"),

@@ -1,4 +1,5 @@
-//! Slices of the panic path on the goroutine's track: each panic from its raise to its end, with its deferred calls.
+//! Slices of the panic path on the goroutine's track: each panic from its raise to its end, with its deferred
+//! calls.
 
 use super::Input;
 use crate::incident::{

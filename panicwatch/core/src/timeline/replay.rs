@@ -60,7 +60,8 @@ struct State<'a> {
     blind_cpu: BTreeMap<u32, u64>,
     /// The most recent gap.
     blind_by: Why,
-    /// Whether the readying of goroutines is recorded, so that a goroutine without such a record was ready before.
+    /// Whether the readying of goroutines is recorded, so that a goroutine without such a record was ready
+    /// before.
     sees_ready: bool,
     sees: Sees,
 }
@@ -104,8 +105,8 @@ impl State<'_> {
         Blind { cpu_ns: self.blind_cpu.get(&cpu).copied().unwrap_or(0), any_ns: self.blind_ns }
     }
 
-    /// Returns the time of the earliest record or the window's beginning; records before the window only determine the
-    /// states at its beginning.
+    /// Returns the time of the earliest record or the window's beginning; records before the window only
+    /// determine the states at its beginning.
     fn origin(&self) -> u64 {
         self.input.from_ns.min(self.input.records.first().map_or(u64::MAX, |(_, slot)| slot.time_ns))
     }
@@ -120,8 +121,8 @@ impl State<'_> {
         self.out.goroutines.entry(goid).or_insert_with(|| Steps::new(origin, Go::Unknown(why)))
     }
 
-    /// Handles a gap. The state of a thread that runs on another CPU stays known, because its switch-out is recorded
-    /// there. Any other thread may have run on this CPU without a record.
+    /// Handles a gap. The state of a thread that runs on another CPU stays known, because its switch-out is
+    /// recorded there. Any other thread may have run on this CPU without a record.
     fn gap(&mut self, at: u64, i: usize) {
         let gap = self.input.gaps[i];
         let mut kept = Vec::new();
@@ -142,7 +143,8 @@ impl State<'_> {
         *cpu = (*cpu).max(gap.to_ns);
     }
 
-    /// Ends the replay: the goroutines of all threads but the panicking one are only inferred since their last records.
+    /// Ends the replay: the goroutines of all threads but the panicking one are only inferred since their
+    /// last records.
     fn close(&mut self) {
         let gaps = self.input.gaps.iter().enumerate().map(|(i, gap)| (gap.from_ns, gap.to_ns, i));
         let mut gaps: Vec<(u64, u64, usize)> = gaps.collect();
@@ -242,8 +244,8 @@ impl State<'_> {
         }
     }
 
-    /// Handles the waker of a wake-up: its goroutine is that of its thread, even if an interrupt on that thread caused
-    /// the wake-up.
+    /// Handles the waker of a wake-up: its goroutine is that of its thread, even if an interrupt on that
+    /// thread caused the wake-up.
     fn wakes(&mut self, cpu: u32, slot: &Slot) {
         let (waker, goid) = (slot.args[0], slot.args[1]);
         let tid = waker as u32;

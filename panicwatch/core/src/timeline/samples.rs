@@ -37,13 +37,15 @@ fn kernel(input: &Input<'_>, sample: &Sample) -> Vec<KernelFrame> {
     if in_tick { interrupted(frames) } else { frames.collect() }
 }
 
-/// Returns the frames behind those of the tick itself. Without symbols, nothing can be identified as interrupted.
+/// Returns the frames behind those of the tick itself. Without symbols, nothing can be identified as
+/// interrupted.
 fn interrupted(frames: impl Iterator<Item = KernelFrame>) -> Vec<KernelFrame> {
     let of_tick = |frame: &KernelFrame| frame.symbol.as_deref().is_none_or(handles_timers);
     frames.skip_while(of_tick).collect()
 }
 
-/// Reports whether a function is on the path from the entry of the timer interrupt to the program at the tracepoint.
+/// Reports whether a function is on the path from the entry of the timer interrupt to the program at the
+/// tracepoint.
 /// <https://github.com/torvalds/linux/blob/v6.12/arch/x86/kernel/apic/apic.c> sysvec_apic_timer_interrupt,
 /// <https://github.com/torvalds/linux/blob/v6.12/kernel/time/hrtimer.c> hrtimer_interrupt
 fn handles_timers(symbol: &str) -> bool {

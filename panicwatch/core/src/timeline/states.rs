@@ -220,8 +220,8 @@ fn of_goroutine(input: &Input<'_>, pieces: &[Piece], go: Option<&Steps<Go>>, off
     lane.finish()
 }
 
-/// Pushes the state; a goroutine that was runnable on no thread while the world was stopped is pushed as stopped. One
-/// on a thread waits for a CPU: it may be the one that stops the world.
+/// Pushes the state; a goroutine that was runnable on no thread while the world was stopped is pushed as
+/// stopped. One on a thread waits for a CPU: it may be the one that stops the world.
 fn held(state: State, gc: &Gc, lane: &mut Lane) {
     match state.state {
         Doing::Runnable if state.thread.is_none() => gc.stop(state, lane),
@@ -254,14 +254,14 @@ struct Off<'a> {
     gc: &'a Gc,
     /// Intervals in which a thread ran and no record shows which goroutines it ran; in order, disjoint.
     dark: Vec<(u64, u64)>,
-    /// Intervals in which a thread ran, with records of some goroutines, but others may have run on it without a
-    /// record; in order, disjoint.
+    /// Intervals in which a thread ran, with records of some goroutines, but others may have run on it
+    /// without a record; in order, disjoint.
     dim: Vec<(u64, u64)>,
 }
 
 impl Off<'_> {
-    /// Adds that the goroutine was on no thread; inferred where it may have run for a short time between the recorded
-    /// goroutines.
+    /// Adds that the goroutine was on no thread; inferred where it may have run for a short time between the
+    /// recorded goroutines.
     fn not_running(&self, from: u64, to: u64, lane: &mut Lane) {
         for (from, to, inferred) in split(from, to, &self.dim) {
             lane.push(State { inferred, ..state(from, to, Doing::NotRunning, None) });
@@ -269,8 +269,8 @@ impl Off<'_> {
     }
 }
 
-/// Splits `[from, to)` into parts, each inside one of `stretches`, which are in order and disjoint, or outside all of
-/// them.
+/// Splits `[from, to)` into parts, each inside one of `stretches`, which are in order and disjoint, or
+/// outside all of them.
 fn split(from: u64, to: u64, stretches: &[(u64, u64)]) -> Vec<(u64, u64, bool)> {
     let (mut out, mut at) = (Vec::new(), from);
     let first = stretches.partition_point(|(_, end)| *end <= from);
@@ -297,8 +297,8 @@ fn joined(mut stretches: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
     out
 }
 
-/// Adds an interval without records of the goroutine: unknown where records were lost or it may have run, otherwise on
-/// no thread.
+/// Adds an interval without records of the goroutine: unknown where records were lost or it may have run,
+/// otherwise on no thread.
 fn unseen(input: &Input<'_>, from: u64, to: u64, off: &Off<'_>, lane: &mut Lane) {
     const TURNS: &str = "a thread was running, its goroutines were not recorded";
     for (from, to, gap) in around_gaps(input, from, to) {

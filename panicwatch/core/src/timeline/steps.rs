@@ -22,8 +22,8 @@ impl<T: Clone + PartialEq> Steps<T> {
         self.steps[self.steps.len() - 1].0
     }
 
-    /// Sets the value from `at` on, which must not be before [`Steps::since`]. A value that was valid for no time is
-    /// dropped.
+    /// Sets the value from `at` on, which must not be before [`Steps::since`]. A value that was valid for no
+    /// time is dropped.
     pub(super) fn set(&mut self, at: u64, value: T) {
         let at = at.max(self.since());
         if *self.last() == value {

@@ -78,8 +78,8 @@ fn times(input: &Input<'_>, track: &Track, out: &mut Summary) {
     }
 }
 
-/// Counts system calls. A call that blocks spans several states, so its entries are counted, plus the call that was in
-/// progress at the beginning.
+/// Counts system calls. A call that blocks spans several states, so its entries are counted, plus the call
+/// that was in progress at the beginning.
 fn calls(input: &Input<'_>, replay: &Replay, track: &Track, its: &[&Event], out: &mut Summary) {
     let first = track.states.first().filter(|state| state.state == Doing::Syscall);
     let in_at_first = |state: &State| {

@@ -1,7 +1,7 @@
 //! State of one thread over the records: its CPU, its system call, its goroutine.
 //!
-//! These are three separate values over time. What must have been valid before a record, because nothing else was
-//! recorded, is filled in; what is only possible is not. Knows no names.
+//! These are three separate values over time. What must have been valid before a record, because nothing else
+//! was recorded, is filled in; what is only possible is not. Knows no names.
 
 use panicwatch_common::recorder::{NO_SYSCALL, RAN_LAST, Slot, TIMES_RUN_SHIFT, kind};
 
@@ -89,8 +89,8 @@ pub(super) enum Known {
 pub(super) struct RanLast {
     /// Goroutine that ran last on the thread.
     pub(super) goid: u64,
-    /// How often that goroutine has stopped running, on any thread, modulo 256: each time it parks, yields or enters a
-    /// system call.
+    /// How often that goroutine has stopped running, on any thread, modulo 256: each time it parks, yields or
+    /// enters a system call.
     pub(super) stops: u8,
 }
 
@@ -159,7 +159,8 @@ impl Thread {
         }
     }
 
-    /// Sets its scheduler state; if switches were not recorded all the time, the state is known for this moment only.
+    /// Sets its scheduler state; if switches were not recorded all the time, the state is known for this
+    /// moment only.
     fn goes(&mut self, at: u64, state: Sched) {
         let known = self.sees.switches || matches!(state, Sched::Ended);
         self.sched.set(at, if known { state } else { Sched::Unknown(None) });
@@ -308,10 +309,10 @@ impl Thread {
         self.sighted_ns = at;
     }
 
-    /// Handles a switch-out in the Go scheduler, with the goroutine that ran last. If that is unchanged since the last
-    /// such switch-out, no goroutine ran on the thread in between; for an interval longer than [`MOMENT`] this is
-    /// marked as inferred, because 256 stops look like none, and a goroutine stopped for the garbage collector is not
-    /// counted.
+    /// Handles a switch-out in the Go scheduler, with the goroutine that ran last. If that is unchanged since
+    /// the last such switch-out, no goroutine ran on the thread in between; for an interval longer than
+    /// [`MOMENT`] this is marked as inferred, because 256 stops look like none, and a goroutine stopped for
+    /// the garbage collector is not counted.
     pub(super) fn rests(&mut self, at: u64, last: RanLast, blind: Blind) {
         let before = self.ran_last.replace(last);
         if matches!(self.call.last(), Call::In(_)) {
@@ -339,9 +340,10 @@ impl Thread {
         self.sighted_ns = at;
     }
 
-    /// Ends the replay of the thread. Which goroutine it had since its last record is only inferred, and unknown from
-    /// the first of the `gaps` (from, to, index) on, whose lost records may have shown the goroutine elsewhere. If
-    /// goroutine turns were recorded all the time, the thread's own records would have shown the goroutine leave.
+    /// Ends the replay of the thread. Which goroutine it had since its last record is only inferred, and
+    /// unknown from the first of the `gaps` (from, to, index) on, whose lost records may have shown the
+    /// goroutine elsewhere. If goroutine turns were recorded all the time, the thread's own records would
+    /// have shown the goroutine leave.
     pub(super) fn closes(&mut self, to: u64, gaps: &[(u64, u64, usize)]) {
         let Holds::One { id, known: Known::Recorded } = *self.holds.last() else { return };
         if self.sees.turns || id == 0 || to.saturating_sub(self.sighted_ns) <= MOMENT {

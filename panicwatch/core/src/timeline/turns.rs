@@ -1,7 +1,7 @@
 //! A goroutine is on one thread at a time: decides which thread had it when several may have.
 //!
-//! Recorded states have priority, later ones over earlier ones. Inferred states yield to them, and end at the time at
-//! which another thread was recorded with the goroutine.
+//! Recorded states have priority, later ones over earlier ones. Inferred states yield to them, and end at the
+//! time at which another thread was recorded with the goroutine.
 
 use super::thread::{Call, Holds, Known, Sched};
 
@@ -91,7 +91,8 @@ fn until_seen(piece: Piece, sure: &[Piece]) -> Option<Piece> {
     (cut.from < cut.to).then_some(cut)
 }
 
-/// Cuts a piece inferred from a later record: it begins after another thread was last recorded with the goroutine.
+/// Cuts a piece inferred from a later record: it begins after another thread was last recorded with the
+/// goroutine.
 fn since_seen(piece: Piece, sure: &[Piece]) -> Option<Piece> {
     let ahead = sure.partition_point(|s| s.from < piece.to);
     let anchor = sure[ahead..].iter().position(|s| s.tid == piece.tid).map_or(sure.len(), |i| ahead + i);

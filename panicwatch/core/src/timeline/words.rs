@@ -1,4 +1,5 @@
-//! Text for records. All text is ours except the names of threads and functions, which the consumer must escape.
+//! Text for records. All text is ours except the names of threads and functions, which the consumer must
+//! escape.
 
 use panicwatch_common::recorder::{NO_SYSCALL, PREEMPTED, Slot, TASK_STATE};
 
@@ -12,7 +13,8 @@ use crate::go::value;
 /// Signal by which the Go runtime requests preemption of a goroutine.
 /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/signal_unix.go> sigPreempt
 const SIGURG: u32 = 23;
-/// Largest error number: a system call that returns a value from -4095 to -1 has failed with that error number.
+/// Largest error number: a system call that returns a value from -4095 to -1 has failed with that error
+/// number.
 /// <https://github.com/torvalds/linux/blob/v6.12/include/linux/err.h>
 const MAX_ERRNO: i64 = 4095;
 

@@ -24,8 +24,8 @@ impl<'a> Biases<'a> {
         Biases { functions: bin.is_pie().then_some(functions), known: HashMap::new() }
     }
 
-    /// Returns the load bias in the process of `record`. A function has a single probe site for entries, so each entry
-    /// determines the bias anew; an exit is assumed to belong to the same image.
+    /// Returns the load bias in the process of `record`. A function has a single probe site for entries, so
+    /// each entry determines the bias anew; an exit is assumed to belong to the same image.
     pub fn of(&mut self, record: &Record<'_>) -> Option<u64> {
         let Some(functions) = self.functions else { return Some(0) };
         let hit = &record.hit;

@@ -69,8 +69,8 @@ impl Condition {
             ("<", Operator::Less),
             (">", Operator::Greater),
         ];
-        // Finds the first operator in the text: the value may contain others. Of two at the same position, the longer
-        // one precedes in the list and wins.
+        // Finds the first operator in the text: the value may contain others. Of two at the same position,
+        // the longer one precedes in the list and wins.
         let first = operators
             .iter()
             .filter_map(|(sign, operator)| Some((text.find(sign)?, sign.len(), *operator)))
@@ -83,8 +83,8 @@ impl Condition {
         Ok(Condition { name: name.to_owned(), operator, value: unquoted(value) })
     }
 
-    /// Checks that one of the traced functions has a parameter with this name: otherwise no call could meet the
-    /// condition.
+    /// Checks that one of the traced functions has a parameter with this name: otherwise no call could meet
+    /// the condition.
     ///
     /// # Errors
     /// When none has; names the parameters that exist.
@@ -103,8 +103,8 @@ impl Condition {
         Err(UnknownParameter::Other { name, known })
     }
 
-    /// Reports whether the call with these arguments meets the condition. A call without such an argument, or with an
-    /// unknown value, does not.
+    /// Reports whether the call with these arguments meets the condition. A call without such an argument, or
+    /// with an unknown value, does not.
     pub fn holds(&self, args: &[Argument]) -> bool {
         let argument = args.iter().find(|argument| argument.name == self.name);
         let Some(shown) = argument.and_then(|argument| argument.value.as_deref()) else { return false };

@@ -22,8 +22,8 @@ pub struct Argument {
     /// Go type.
     #[serde(rename = "type")]
     pub type_name: String,
-    /// The value as Go's `%+v` prints it, except for strings (`%q`), pointers (`&` and the value pointed to) and
-    /// omitted parts (`…`).
+    /// The value as Go's `%+v` prints it, except for strings (`%q`), pointers (`&` and the value pointed to)
+    /// and omitted parts (`…`).
     pub value: Option<String>,
     /// Why there is no value.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,7 +52,8 @@ pub struct Line<'a> {
     pub pid: u32,
     /// TID of the thread.
     pub thread: u32,
-    /// Goroutine ID; 0 on a thread's own stack (the scheduler, signal handlers); null if it could not be read.
+    /// Goroutine ID; 0 on a thread's own stack (the scheduler, signal handlers); null if it could not be
+    /// read.
     pub goroutine: Option<u64>,
     /// Number of traced calls that enclose this one.
     pub depth: usize,

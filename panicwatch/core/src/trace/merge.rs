@@ -1,7 +1,8 @@
 //! Merges the records of all CPUs' rings by time. Does no I/O.
 //!
-//! A goroutine migrates between CPUs, and its record on one CPU is written before anything it does on the next. So once
-//! every ring has been read after a time T, all records of every goroutine up to T are available and can be processed.
+//! A goroutine migrates between CPUs, and its record on one CPU is written before anything it does on the
+//! next. So once every ring has been read after a time T, all records of every goroutine up to T are
+//! available and can be processed.
 
 use panicwatch_common::trace::Hit;
 
@@ -61,8 +62,8 @@ mod tests {
                 if !read {
                     continue;
                 }
-                // One ring is read between two steps of the program; a round over all of them completes the records
-                // from before the round.
+                // One ring is read between two steps of the program; a round over all of them completes the
+                // records from before the round.
                 if reading == 0 {
                     since = world.now;
                 }

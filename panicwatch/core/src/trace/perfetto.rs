@@ -1,4 +1,5 @@
-//! Exports a trace to Perfetto: a track per goroutine, and a slice per call if exits are traced, else an instant.
+//! Exports a trace to Perfetto: a track per goroutine, and a slice per call if exits are traced, else an
+//! instant.
 
 use std::collections::HashMap;
 
@@ -25,8 +26,8 @@ struct Lane {
 }
 
 impl Perfetto {
-    /// Returns an empty trace. `slices`: exits are traced. `name`: the program's. `realtime_offset_ns`: CLOCK_REALTIME
-    /// minus CLOCK_MONOTONIC.
+    /// Returns an empty trace. `slices`: exits are traced. `name`: the program's. `realtime_offset_ns`:
+    /// CLOCK_REALTIME minus CLOCK_MONOTONIC.
     pub fn new(name: &str, slices: bool, realtime_offset_ns: Option<i128>) -> Perfetto {
         Perfetto {
             builder: Builder::new(realtime_offset_ns),

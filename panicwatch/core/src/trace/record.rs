@@ -1,5 +1,5 @@
-//! Parses the records of the ring. Knows their layout but not their meaning. Does no I/O; a damaged record gives
-//! `None`.
+//! Parses the records of the ring. Knows their layout but not their meaning. Does no I/O; a damaged record
+//! gives `None`.
 
 use panicwatch_common::trace::{Full, Hit, LARGE_BYTES, SMALL_BYTES, STACK_FRAMES, flag};
 

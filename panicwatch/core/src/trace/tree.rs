@@ -1,9 +1,9 @@
 //! Tracks the calls in progress on each goroutine, from entries, exits and signs of unwinding.
 //!
-//! A call is identified by the distance of its return address from the top of its goroutine's stack: this distance
-//! stays the same when the stack moves, is the same at the entry and at the `ret`, and grows from caller to callee.
-//! There is no clock and no I/O; functions are known by number only.
-//! names. Must not know functions but by number.
+//! A call is identified by the distance of its return address from the top of its goroutine's stack: this
+//! distance stays the same when the stack moves, is the same at the entry and at the `ret`, and grows from
+//! caller to callee. There is no clock and no I/O; functions are known by number only. names. Must not know
+//! functions but by number.
 
 use std::collections::HashMap;
 
@@ -11,8 +11,8 @@ use panicwatch_common::trace::{Hit, flag, kind};
 
 /// Maximum number of goroutines with tracked calls; beyond it the least recently active ones are forgotten.
 const MAX_STACKS: usize = 1 << 16;
-/// Maximum nesting that is tracked. Calls nested deeper are not remembered, so their returns are reported without a
-/// duration.
+/// Maximum nesting that is tracked. Calls nested deeper are not remembered, so their returns are reported
+/// without a duration.
 const MAX_OPEN: usize = 1 << 20;
 
 /// Identifies a stack.
@@ -91,8 +91,8 @@ impl<T> Default for Tree<T> {
 }
 
 impl<T> Tree<T> {
-    /// Processes one record, and appends its effects to `changes` in order. `with` is the data of the call if it is an
-    /// entry.
+    /// Processes one record, and appends its effects to `changes` in order. `with` is the data of the call if
+    /// it is an entry.
     pub fn push(&mut self, hit: &Hit, with: T, changes: &mut Vec<Change<T>>) {
         let key = Key::of(hit);
         if self.calls.len() >= MAX_STACKS && !self.calls.contains_key(&key) {

@@ -86,7 +86,8 @@ impl Budget {
     }
 }
 
-/// Returns the functions to detach, most expensive first, so that the cost of the others is within `allowed` ns.
+/// Returns the functions to detach, most expensive first, so that the cost of the others is within `allowed`
+/// ns.
 fn over(costs: &mut [(u64, u32)], allowed: u64) -> Vec<u32> {
     costs.sort_unstable();
     let mut total: u64 = costs.iter().map(|(cost, _)| cost).sum();

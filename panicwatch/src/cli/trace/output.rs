@@ -36,8 +36,8 @@ pub(super) struct Output {
     failed: Option<io::Error>,
     /// Lines that exceeded the size limit of the Perfetto trace.
     left_out: u64,
-    /// Whether the program was started here: tracing then continues when nothing more can be written, so as not to
-    /// abandon it.
+    /// Whether the program was started here: tracing then continues when nothing more can be written, so as
+    /// not to abandon it.
     goes_on: bool,
 }
 

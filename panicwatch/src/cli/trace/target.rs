@@ -108,8 +108,8 @@ impl Target {
         Whom { pid, all: matches!(self.which, Which::Executable), goroutine }
     }
 
-    /// Starts the program, or waits for the process to end in the background. Requests `stop` when it has ended or the
-    /// user wants to stop.
+    /// Starts the program, or waits for the process to end in the background. Requests `stop` when it has
+    /// ended or the user wants to stop.
     ///
     /// # Errors
     /// When the program cannot be started, or the process has ended.

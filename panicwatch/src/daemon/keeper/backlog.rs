@@ -1,8 +1,8 @@
 //! Incidents that the disk has not accepted, in the order in which they are written later.
 //!
-//! They are packed, about 3 KB each without a timeline. As the backlog grows, less of each incident is kept: first all
-//! of it, then no timeline, then only what counts it in its group; beyond that, incidents are lost to the store. The
-//! store separately limits the unsent incidents that it holds in memory for exporters.
+//! They are packed, about 3 KB each without a timeline. As the backlog grows, less of each incident is kept:
+//! first all of it, then no timeline, then only what counts it in its group; beyond that, incidents are lost
+//! to the store. The store separately limits the unsent incidents that it holds in memory for exporters.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -30,7 +30,8 @@ struct Unwritten {
     incidents: Vec<(Arc<Packed>, bool)>,
     counted: Vec<Counted>,
     counters: Vec<(String, u64)>,
-    /// Whether a write was attempted: it may have succeeded although it reported a failure, so nothing may be added.
+    /// Whether a write was attempted: it may have succeeded although it reported a failure, so nothing may be
+    /// added.
     is_tried: bool,
 }
 
@@ -67,8 +68,8 @@ impl Backlog {
         self.len
     }
 
-    /// Adds a batch that could not be written, and hands its incidents to the exporters of `store`; returns how many
-    /// were lost to the store for lack of room.
+    /// Adds a batch that could not be written, and hands its incidents to the exporters of `store`; returns
+    /// how many were lost to the store for lack of room.
     pub(super) fn add(&mut self, batch: &Batch, store: &Store) -> u64 {
         let has_room = |last: &Unwritten| !last.is_tried && last.incidents.len() < BATCH;
         let open = self.batches.back().is_some_and(has_room).then(|| self.batches.pop_back()).flatten();

@@ -1,8 +1,9 @@
-//! Removes breakpoints that a killed helper left behind: finds them by its record, then attaches and detaches a no-op
-//! program.
+//! Removes breakpoints that a killed helper left behind: finds them by its record, then attaches and detaches
+//! a no-op program.
 //!
-//! The kernel keeps such a probe by inode and offset, with the original instruction. It slows every process that maps
-//! the file, and once the file's content changes, the old instruction is executed in place of the new one.
+//! The kernel keeps such a probe by inode and offset, with the original instruction. It slows every process
+//! that maps the file, and once the file's content changes, the old instruction is executed in place of the
+//! new one.
 //! <https://github.com/torvalds/linux/blob/v6.12/kernel/events/uprobes.c> (alloc_uprobe, prepare_uprobe)
 
 use std::{
@@ -110,8 +111,8 @@ fn left(file: &File, sites: &Sites) -> BTreeSet<u64> {
         .filter_map(|offset| {
             let mut bytes = vec![0; MAX_INSTRUCTION];
             let n = file.read_at(&mut bytes, *offset).ok()?;
-            // The record does not have the length of the instruction: the next site's breakpoint may be within these
-            // bytes.
+            // The record does not have the length of the instruction: the next site's breakpoint may be
+            // within these bytes.
             bytes.truncate(n.min(1));
             (n > 0).then_some((*offset, bytes))
         })
@@ -119,8 +120,8 @@ fn left(file: &File, sites: &Sites) -> BTreeSet<u64> {
     text::running(file).iter_mut().flat_map(|process| process.breakpoints(&with_bytes)).collect()
 }
 
-/// Reports whether it is safe to attach. An offset that was recorded for other content may be inside an instruction
-/// now, so nothing is attached if the file has changed and is being executed.
+/// Reports whether it is safe to attach. An offset that was recorded for other content may be inside an
+/// instruction now, so nothing is attached if the file has changed and is being executed.
 fn may_touch(file: &File, sites: &Sites) -> bool {
     let now = RecordedFile::of(file, &sites.file.path);
     now.is_ok_and(|now| now.is_unchanged(&sites.file)) || text::running(file).is_empty()
@@ -137,8 +138,8 @@ fn attach_and_detach(holder: &Arc<Holder>, file: &File, sites: &Sites) -> io::Re
     pass(holder, method, &program, target, &sites)
 }
 
-/// Attaches and detaches the program at `sites`. Sites that the kernel rejects have no probe: they are located by
-/// bisection and skipped.
+/// Attaches and detaches the program at `sites`. Sites that the kernel rejects have no probe: they are
+/// located by bisection and skipped.
 fn pass(
     holder: &Arc<Holder>,
     method: Method,
@@ -161,8 +162,8 @@ fn pass(
     }
 }
 
-/// Reports whether the kernel rejects a probe at this site, so that it cannot have one. Any other error (no memory, no
-/// file descriptors, no permission) leaves that open.
+/// Reports whether the kernel rejects a probe at this site, so that it cannot have one. Any other error (no
+/// memory, no file descriptors, no permission) leaves that open.
 /// <https://github.com/torvalds/linux/blob/v6.12/kernel/events/uprobes.c> (uprobe_register, prepare_uprobe)
 fn is_rejection(error: &io::Error) -> bool {
     /// `ENOTSUPP`, which the kernel returns for an instruction that cannot be probed; libc does not name it.

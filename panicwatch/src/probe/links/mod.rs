@@ -1,7 +1,8 @@
-//! Links that put breakpoints into programs, from the main process's side: a helper process ([`service`]) creates, owns
-//! and closes all of them. There is one helper per panicwatch process.
+//! Links that put breakpoints into programs, from the main process's side: a helper process ([`service`])
+//! creates, owns and closes all of them. There is one helper per panicwatch process.
 //!
-//! Links to the kernel's own tracepoints stay in the main process: the kernel detaches those reliably when it ends.
+//! Links to the kernel's own tracepoints stay in the main process: the kernel detaches those reliably when it
+//! ends.
 
 mod leaks;
 mod perf;
@@ -40,9 +41,9 @@ pub struct Holder {
     has_ended: AtomicBool,
 }
 
-/// Returns the helper of this process, starting it if necessary. The helper inherits the privileges that this process
-/// has at that time. Breakpoints that killed instances left in programs are removed first; [`take_notes`] returns what
-/// was removed.
+/// Returns the helper of this process, starting it if necessary. The helper inherits the privileges that this
+/// process has at that time. Breakpoints that killed instances left in programs are removed first;
+/// [`take_notes`] returns what was removed.
 ///
 /// # Errors
 /// Fails if the helper cannot be started.
@@ -84,8 +85,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Returns the sites that must not be probed now, with the reason: a debugger's breakpoint is there, or a process has
-/// modified its code. `sites` has each site's file offset and its bytes in the file.
+/// Returns the sites that must not be probed now, with the reason: a debugger's breakpoint is there, or a
+/// process has modified its code. `sites` has each site's file offset and its bytes in the file.
 pub(super) fn refused(target: Target<'_>, mut sites: Vec<(u64, Vec<u8>)>) -> BTreeMap<u64, String> {
     sites.sort_unstable();
     let ours = || {
@@ -151,7 +152,8 @@ impl Holder {
         }
     }
 
-    /// Sends a request and waits for the reply, which arrives on its own socket; `None` if the helper has ended.
+    /// Sends a request and waits for the reply, which arrives on its own socket; `None` if the helper has
+    /// ended.
     fn ask(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<Option<Reply>> {
         let (ours, theirs) = Socket::pair()?;
         let mut all = vec![theirs.as_fd()];
@@ -180,8 +182,8 @@ pub(super) fn attach_perf(
     holder()?.attach(Method::Perf, program, target, sites)
 }
 
-/// Detaches all of these and returns when none of their breakpoints is left. Links of a helper that has ended are
-/// detached already.
+/// Detaches all of these and returns when none of their breakpoints is left. Links of a helper that has ended
+/// are detached already.
 pub(super) fn detach(links: Vec<Link>) {
     let Some(holder) = links.first().map(|link| link.holder.clone()) else { return };
     let request = Request::Detach(links.into_iter().map(|link| link.number).collect());

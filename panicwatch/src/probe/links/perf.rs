@@ -1,6 +1,7 @@
 //! Uprobes as perf events (before Linux 6.6): one event and one link per site.
 //!
-//! aya can create them, too, but only in the process that loaded the program, and these are created in the helper.
+//! aya can create them, too, but only in the process that loaded the program, and these are created in the
+//! helper.
 //! <https://github.com/torvalds/linux/blob/v6.1/kernel/events/core.c> (perf_uprobe_event_init)
 
 use std::{
@@ -25,7 +26,8 @@ pub(super) fn pmu() -> io::Result<u32> {
         .map_err(|_| io::Error::other(format!("{PMU_TYPE} has no number")))
 }
 
-/// Attaches `program` at one file offset of `path`, with a cookie, for every process. Dropping the link detaches.
+/// Attaches `program` at one file offset of `path`, with a cookie, for every process. Dropping the link
+/// detaches.
 pub(super) fn attach(
     pmu: u32,
     program: &OwnedFd,

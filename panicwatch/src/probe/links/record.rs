@@ -1,9 +1,10 @@
-//! On-disk record of the breakpoints that an instance of panicwatch has attached, in case it is killed before it
-//! detaches them.
+//! On-disk record of the breakpoints that an instance of panicwatch has attached, in case it is killed before
+//! it detaches them.
 //!
-//! Each helper has one file, written before it attaches and removed after it has detached everything. The helper holds
-//! a lock (flock) on it, which the kernel releases when the helper ends for whatever reason: a record without a lock is
-//! stale. Process IDs would not do, because instances in several PID namespaces share the directory.
+//! Each helper has one file, written before it attaches and removed after it has detached everything. The
+//! helper holds a lock (flock) on it, which the kernel releases when the helper ends for whatever reason: a
+//! record without a lock is stale. Process IDs would not do, because instances in several PID namespaces
+//! share the directory.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -178,7 +179,8 @@ impl Record {
         by_file.into_iter().map(sites).collect()
     }
 
-    /// Replaces the file atomically: a reader sees either the old file or the new one, and can try to lock either.
+    /// Replaces the file atomically: a reader sees either the old file or the new one, and can try to lock
+    /// either.
     fn write(&mut self) -> io::Result<()> {
         self.content.files = self.files();
         if self.content.files.is_empty() {

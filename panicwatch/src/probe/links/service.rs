@@ -1,9 +1,10 @@
 //! The helper's side: creates and owns the links that put breakpoints into programs.
 //!
-//! A thread with a fatal signal pending cannot write the pages of another process, and the kernel then leaves the
-//! breakpoint in place permanently. So links are not created or closed in the main process, which users and service
-//! managers kill, but in the helper, which detaches everything when the main process has ended.
-//! <https://github.com/torvalds/linux/blob/v6.12/kernel/events/uprobes.c> (uprobe_write_opcode, register_for_each_vma)
+//! A thread with a fatal signal pending cannot write the pages of another process, and the kernel then leaves
+//! the breakpoint in place permanently. So links are not created or closed in the main process, which users
+//! and service managers kill, but in the helper, which detaches everything when the main process has ended.
+//! <https://github.com/torvalds/linux/blob/v6.12/kernel/events/uprobes.c> (uprobe_write_opcode,
+//! register_for_each_vma)
 
 use std::{
     collections::BTreeMap,
@@ -67,7 +68,8 @@ impl Service {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Executes a request and sends the reply to the socket that came with it. A message without a socket is dropped.
+    /// Executes a request and sends the reply to the socket that came with it. A message without a socket is
+    /// dropped.
     fn answer(&self, message: Message) {
         let mut fds = message.fds.into_iter();
         let Some(reply_to) = fds.next().map(Socket::from) else { return };
@@ -93,8 +95,8 @@ impl Service {
             return Err(io::Error::from_raw_os_error(libc::EBADMSG));
         };
         let attachment = self.number();
-        // Recorded first, so that the record exists however this process ends. Attaching goes on without a record;
-        // breakpoints then stay undetected if this process is killed.
+        // Recorded first, so that the record exists however this process ends. Attaching goes on without a
+        // record; breakpoints then stay undetected if this process is killed.
         if let Some(record) = &mut *lock(&self.record) {
             let _ = record.add(attachment, recorded, sites.iter().map(|(offset, _)| *offset).collect());
         }
@@ -172,8 +174,8 @@ fn owner(pid: u32) -> Owner {
     Owner { pid, started: procfs::started(pid), command: procfs::strings(&command) }
 }
 
-/// Raises the soft limit on open files to the hard limit: kernels without uprobe_multi links need a descriptor per
-/// site.
+/// Raises the soft limit on open files to the hard limit: kernels without uprobe_multi links need a
+/// descriptor per site.
 fn raise_file_limit() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the struct outlives the call.

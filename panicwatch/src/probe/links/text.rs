@@ -1,7 +1,9 @@
-//! Compares the code of running processes at probe sites with the file, to detect code that others have modified.
+//! Compares the code of running processes at probe sites with the file, to detect code that others have
+//! modified.
 //!
-//! The kernel does not check this. At a debugger's breakpoint, attaching hides the breakpoint from the debugger, and
-//! detaching removes it; where code was modified, the kernel executes the file's instruction instead.
+//! The kernel does not check this. At a debugger's breakpoint, attaching hides the breakpoint from the
+//! debugger, and detaching removes it; where code was modified, the kernel executes the file's instruction
+//! instead.
 //! <https://github.com/torvalds/linux/blob/v6.12/kernel/events/uprobes.c> (verify_opcode, copy_insn)
 
 use std::{
@@ -79,8 +81,8 @@ impl Running {
         (!code.is_empty()).then_some(Running { pid, tracer, memory, code, page: None })
     }
 
-    /// Returns `length` bytes of the process's memory at a file offset; `None` if it has not mapped them. Fast for
-    /// ascending offsets.
+    /// Returns `length` bytes of the process's memory at a file offset; `None` if it has not mapped them.
+    /// Fast for ascending offsets.
     fn bytes(&mut self, offset: u64, length: usize) -> Option<Vec<u8>> {
         let mapping =
             self.code.iter().find(|m| (m.offset..m.offset + (m.end - m.start)).contains(&offset))?;
@@ -98,8 +100,8 @@ impl Running {
         Some(self.page.as_ref()?.1.get(at..at + length)?.to_vec())
     }
 
-    /// Returns the sites where this process has a breakpoint; `sites` has each site's file offset and its bytes in the
-    /// file.
+    /// Returns the sites where this process has a breakpoint; `sites` has each site's file offset and its
+    /// bytes in the file.
     pub(super) fn breakpoints(&mut self, sites: &[(u64, Vec<u8>)]) -> BTreeSet<u64> {
         let has = |(offset, bytes): &&(u64, Vec<u8>)| {
             let here = self.bytes(*offset, bytes.len());
@@ -134,8 +136,8 @@ fn compare(file: &[u8], here: &[u8]) -> Found {
     }
 }
 
-/// Returns the sites that must not be probed now, each with the reason. `sites` has file offsets, ascending, with the
-/// file's bytes; `ours` returns the sites where instances of panicwatch have probes.
+/// Returns the sites that must not be probed now, each with the reason. `sites` has file offsets, ascending,
+/// with the file's bytes; `ours` returns the sites where instances of panicwatch have probes.
 pub(super) fn refused(
     file: &File,
     sites: &[(u64, Vec<u8>)],

@@ -1,7 +1,7 @@
 //! Messages between the main process and the helper that holds the probes. Pure.
 //!
-//! Both ends are the same executable, so the format has no version. Integers are little-endian; a message whose length
-//! does not fit its fields is rejected.
+//! Both ends are the same executable, so the format has no version. Integers are little-endian; a message
+//! whose length does not fit its fields is rejected.
 
 use std::{io, os::unix::ffi::OsStrExt as _, path::PathBuf};
 

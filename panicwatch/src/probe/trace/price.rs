@@ -36,8 +36,8 @@ impl HitPrices {
 }
 
 impl TracePrograms {
-    /// Measures the cost of hits on this machine, on functions of our own. `config` is that of the session, which must
-    /// not be running yet: the records in `source` are discarded.
+    /// Measures the cost of hits on this machine, on functions of our own. `config` is that of the session,
+    /// which must not be running yet: the records in `source` are discarded.
     ///
     /// # Errors
     /// Fails if a map cannot be updated or a probe cannot be attached.
@@ -63,7 +63,8 @@ impl TracePrograms {
         let without = LOADS.map(|(own, _, times)| own.time(times, Duration::ZERO));
         let probes = self.attach(&TracePlan { sites, ..TracePlan::default() }, &[], &file, name)?;
         let with = LOADS.map(|(own, _, times)| own.time(times, Duration::ZERO));
-        // In the background: detaching may take a second on a busy system, and these functions are not called any more.
+        // In the background: detaching may take a second on a busy system, and these functions are not called
+        // any more.
         thread::spawn(move || drop(probes));
         let each = |i: usize| {
             let ns = with[i].saturating_sub(without[i]).as_nanos() / u128::from(LOADS[i].2);

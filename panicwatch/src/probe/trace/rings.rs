@@ -1,4 +1,5 @@
-//! Memory-mapped rings of `trace`: the eBPF programs write, user space drains. See `panicwatch_common::trace`.
+//! Memory-mapped rings of `trace`: the eBPF programs write, user space drains. See
+//! `panicwatch_common::trace`.
 
 use std::{
     io,
@@ -54,7 +55,8 @@ impl TraceRings {
     /// Drains the ring of `cpu`, in order, up to a record that is still being written.
     pub fn take(&mut self, cpu: u32, mut each: impl FnMut(Hit)) -> Looked {
         let head = self.head(cpu);
-        // SAFETY: both words are in the mapping; the first is written by the eBPF programs, the second only by us.
+        // SAFETY: both words are in the mapping; the first is written by the eBPF programs, the second only
+        // by us.
         let (begun, taken) = unsafe {
             ((&raw const (*head).begun).read_volatile(), (&raw const (*head).taken).read_volatile())
         };

@@ -1,5 +1,5 @@
-//! Attaches probes to a file. The file is parsed first, without the lock on the registry's state, because a large file
-//! takes seconds.
+//! Attaches probes to a file. The file is parsed first, without the lock on the registry's state, because a
+//! large file takes seconds.
 
 use std::{
     collections::{BTreeMap, HashSet},

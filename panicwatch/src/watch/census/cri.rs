@@ -1,5 +1,5 @@
-//! Queries the container runtime for the names and labels of a pod's container, by the interface that the kubelet uses
-//! (CRI).
+//! Queries the container runtime for the names and labels of a pod's container, by the interface that the
+//! kubelet uses (CRI).
 //!
 //! Uses the two list calls only, so it never changes anything. Knows nothing of processes or selectors.
 //! <https://github.com/kubernetes/cri-api/blob/v0.30.0/pkg/apis/runtime/v1/api.proto>
@@ -139,7 +139,8 @@ async fn name_of(channel: Channel, id: &str) -> Result<Option<Name>, tonic::Stat
     let request = message::ListRequest { filter: Some(message::Filter { id: id.to_owned() }) };
     let containers: message::Containers = call(channel.clone(), "ListContainers", request).await?;
     let container = containers.containers.into_iter().find(|container| container.id == id);
-    // A pod's sandbox process, which only holds its namespaces, is in a container that has the pod sandbox's ID.
+    // A pod's sandbox process, which only holds its namespaces, is in a container that has the pod sandbox's
+    // ID.
     let sandbox = container.as_ref().map_or(id, |container| &container.pod_sandbox_id).to_owned();
     let request = message::ListRequest { filter: Some(message::Filter { id: sandbox.clone() }) };
     let pods: message::Sandboxes = call(channel, "ListPodSandbox", request).await?;

@@ -1,4 +1,5 @@
-//! Inspects processes: whether each is a Go program and matches the selector; arms the binaries of those that do.
+//! Inspects processes: whether each is a Go program and matches the selector; arms the binaries of those that
+//! do.
 
 use std::{fs::File, path::Path, sync::Arc};
 
@@ -82,8 +83,8 @@ impl Census {
         known.or_else(|| self.armory.look_into(file, shown).ok().map(KnownFile::Unarmed))
     }
 
-    /// Handles a process that is about to execute `file`: attaches probes if `file` has none and the process matches
-    /// the selector, as far as that is known before the exec. Its command line is not known yet.
+    /// Handles a process that is about to execute `file`: attaches probes if `file` has none and the process
+    /// matches the selector, as far as that is known before the exec. Its command line is not known yet.
     ///
     /// # Errors
     /// Fails if probes cannot be attached.
@@ -98,9 +99,9 @@ impl Census {
         }
     }
 
-    /// Handles a process that has mapped the Go file `file`, which may be its executable or not: attaches probes to the
-    /// file and adds the process, if that matches the selector. Returns `None` if it does not match or has ended, or if
-    /// the file is known as one that cannot be watched.
+    /// Handles a process that has mapped the Go file `file`, which may be its executable or not: attaches
+    /// probes to the file and adds the process, if that matches the selector. Returns `None` if it does not
+    /// match or has ended, or if the file is known as one that cannot be watched.
     ///
     /// # Errors
     /// Fails if it is not a Go file, or probes cannot be attached.
@@ -168,11 +169,11 @@ impl Census {
         select(&Candidate { process, module, place, uid })
     }
 
-    /// Describes process `pid` and matches it against the selector. `path` is where its binary was when that was armed,
-    /// for a process that has ended.
+    /// Describes process `pid` and matches it against the selector. `path` is where its binary was when that
+    /// was armed, for a process that has ended.
     ///
-    /// With `armed`, the process is one that had events of this binary: if the process that has the PID now does not map
-    /// it, the described process has ended.
+    /// With `armed`, the process is one that had events of this binary: if the process that has the PID now
+    /// does not map it, the described process has ended.
     pub(super) fn meet(
         &self,
         pid: u32,
@@ -223,7 +224,8 @@ impl Census {
 }
 
 impl Seen {
-    /// Reports whether this may describe a process that had events of `armed`, and not another one with its PID.
+    /// Reports whether this may describe a process that had events of `armed`, and not another one with its
+    /// PID.
     fn may_be_of(&self, armed: Option<&Armed>) -> bool {
         let Some(armed) = armed else { return true };
         let is_library = armed.program.bin.build_info().setting("-buildmode") == Some("c-shared");

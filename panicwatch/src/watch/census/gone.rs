@@ -1,6 +1,6 @@
-//! Handles processes that ended before they were inspected: attaches probes to their binary for the next time, because
-//! the same program may be started again. The file is found by the data of the exec event. Programs whose file cannot
-//! be found are counted.
+//! Handles processes that ended before they were inspected: attaches probes to their binary for the next
+//! time, because the same program may be started again. The file is found by the data of the exec event.
+//! Programs whose file cannot be found are counted.
 
 use std::{
     fs::{self, File},
@@ -82,8 +82,8 @@ fn path_of(state: &State, pid: u32, args: Option<&[String]>) -> Option<PathBuf> 
     on_path(first, env.iter().find_map(|variable| variable.strip_prefix("PATH="))?)
 }
 
-/// Returns the first file named `name` on `search`, a PATH. `None` for a name with a slash, and relative directories
-/// are skipped: both are relative to an unknown directory.
+/// Returns the first file named `name` on `search`, a PATH. `None` for a name with a slash, and relative
+/// directories are skipped: both are relative to an unknown directory.
 fn on_path(name: &str, search: &str) -> Option<PathBuf> {
     if name.is_empty() || name.contains('/') {
         return None;
@@ -92,11 +92,12 @@ fn on_path(name: &str, search: &str) -> Option<PathBuf> {
     folders.map(|folder| Path::new(folder).join(name)).find(|path| path.is_file())
 }
 
-/// Opens a regular file. The path is what a process claims: opening a FIFO would block this thread forever, and opening
-/// a device could have side effects.
+/// Opens a regular file. The path is what a process claims: opening a FIFO would block this thread forever,
+/// and opening a device could have side effects.
 fn open_regular(path: &Path) -> io::Result<File> {
     let not_regular = || io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
-    // Checked before, so that nothing else is opened, and after, because the path may lead to another file by then.
+    // Checked before, so that nothing else is opened, and after, because the path may lead to another file by
+    // then.
     if !fs::metadata(path)?.is_file() {
         return Err(not_regular());
     }

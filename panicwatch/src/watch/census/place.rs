@@ -1,9 +1,9 @@
 //! Finds the container and pod of a process, with their names and labels if the host has them.
 //!
-//! On a Kubernetes node, the container runtime is queried; if it does not answer, the names come from the kubelet's
-//! links to container logs, which contain pod, namespace and container. Docker has a file for each container. All paths
-//! are resolved through the root of process 1, so that panicwatch may itself run in a container that shares the host's
-//! PID namespace.
+//! On a Kubernetes node, the container runtime is queried; if it does not answer, the names come from the
+//! kubelet's links to container logs, which contain pod, namespace and container. Docker has a file for each
+//! container. All paths are resolved through the root of process 1, so that panicwatch may itself run in a
+//! container that shares the host's PID namespace.
 
 use std::{
     collections::HashMap,
@@ -62,8 +62,8 @@ impl Names {
         let name = match self.runtimes.ask(id) {
             Answer::Known(name) => name,
             Answer::Unknown => of_kubelet(id).or_else(|| of_docker(id))?,
-            // Not cached: the next process of the container queries again, because the runtime knows more than the
-            // link.
+            // Not cached: the next process of the container queries again, because the runtime knows more
+            // than the link.
             Answer::Silent => return of_kubelet(id),
         };
         let mut names = lock();
@@ -75,8 +75,8 @@ impl Names {
     }
 }
 
-/// Returns a path on the host's file system; on our own if the root of process 1 is not accessible, which is the same
-/// unless we are in a container.
+/// Returns a path on the host's file system; on our own if the root of process 1 is not accessible, which is
+/// the same unless we are in a container.
 pub(super) fn host(path: &str) -> PathBuf {
     static ROOT: LazyLock<&Path> = LazyLock::new(|| {
         let first = Path::new("/proc/1/root/");

@@ -1,5 +1,5 @@
-//! What the follower found: processes with Go code, processes whose start was not covered, and programs that ended
-//! before they could be read.
+//! What the follower found: processes with Go code, processes whose start was not covered, and programs that
+//! ended before they could be read.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,8 +17,8 @@ pub(super) struct Late {
 }
 
 impl Late {
-    /// For a program executed at `exec_ns`; `None` if its probes were attached by then. `sight` is what the exec gate
-    /// did with its exec, `None` without a gate.
+    /// For a program executed at `exec_ns`; `None` if its probes were attached by then. `sight` is what the
+    /// exec gate did with its exec, `None` without a gate.
     pub(super) fn program(exec_ns: u64, armed: &Armed, sight: Option<Sight>) -> Option<Late> {
         let after = after(exec_ns, armed.since_ns)?;
         let path = armed.program.path.clone();
@@ -29,7 +29,8 @@ impl Late {
         Some(Late { path, reason })
     }
 
-    /// For a file that a process had mapped, found some time after `began_ns`, the time of its exec if `exec` is true.
+    /// For a file that a process had mapped, found some time after `began_ns`, the time of its exec if `exec`
+    /// is true.
     pub(super) fn library(began_ns: u64, armed: &Armed, exec: bool) -> Option<Late> {
         let after = after(began_ns, armed.since_ns)?;
         let path = armed.program.path.clone();
@@ -87,7 +88,8 @@ const MAX_FILES: usize = 4;
 pub(super) struct Found {
     /// Processes that execute Go code; each with the reason if its start was not covered.
     running: HashMap<u32, Option<Late>>,
-    /// In sessions that watch the whole host: processes whose exec the gate released early, with the time of that exec.
+    /// In sessions that watch the whole host: processes whose exec the gate released early, with the time of
+    /// that exec.
     released: HashMap<u32, (u64, Sight)>,
     unseen: Unseen,
     /// Processes and files counted as late: a program can be found twice, by its exec and among its mappings.
@@ -116,8 +118,8 @@ impl Found {
         }
     }
 
-    /// Returns why the probes in `armed` were attached too late for process `pid`, if the gate released its exec before
-    /// they were attached.
+    /// Returns why the probes in `armed` were attached too late for process `pid`, if the gate released its
+    /// exec before they were attached.
     pub(super) fn released(&self, pid: u32, armed: &Armed) -> Option<String> {
         let (exec_ns, sight) = self.released.get(&pid)?;
         Late::program(*exec_ns, armed, Some(*sight)).map(|late| late.reason)

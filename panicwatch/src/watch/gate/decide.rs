@@ -1,7 +1,7 @@
 //! Decides which execs are held, and until when. Pure: takes execs, messages and times.
 //!
-//! An exec is held only if a watched process executes a file that is not known yet, and only while the main process
-//! responds. Each held exec has its own deadline and waits for no other.
+//! An exec is held only if a watched process executes a file that is not known yet, and only while the main
+//! process responds. Each held exec has its own deadline and waits for no other.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -69,7 +69,8 @@ impl<T> Decider<T> {
         Decider { patience_ns, max_held, files, held, next: 0, asked_ns: None, silent: false }
     }
 
-    /// Decides about process `pid`, which is about to execute `file`; `None` if its identity could not be read.
+    /// Decides about process `pid`, which is about to execute `file`; `None` if its identity could not be
+    /// read.
     pub(super) fn exec(
         &mut self,
         pid: u32,
@@ -115,7 +116,8 @@ impl<T> Decider<T> {
         self.silent = false;
     }
 
-    /// Handles the answer of the main process. Returns the exec, to be allowed, unless it was released before.
+    /// Handles the answer of the main process. Returns the exec, to be allowed, unless it was released
+    /// before.
     pub(super) fn answered(&mut self, id: u64, content: Content) -> Option<Held<T>> {
         let held = self.held.remove(&id)?;
         let armed = match content {

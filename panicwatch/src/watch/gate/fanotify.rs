@@ -60,8 +60,8 @@ impl Group {
         Ok(Group(unsafe { File::from_raw_fd(fd) }))
     }
 
-    /// Duplicates the group that process `pid` has open as descriptor `fd`. Needs permission to ptrace that process,
-    /// and Linux 5.6.
+    /// Duplicates the group that process `pid` has open as descriptor `fd`. Needs permission to ptrace that
+    /// process, and Linux 5.6.
     /// <https://man7.org/linux/man-pages/man2/pidfd_getfd.2.html>
     ///
     /// # Errors
@@ -147,10 +147,11 @@ impl Group {
         (&self.0).write_all(&answer).is_ok()
     }
 
-    /// Removes all marks and allows all held execs: those whose events no process has read yet, and those that a
-    /// process has as descriptors below `fds`. The kernel finds an exec by its descriptor number, whichever process
-    /// answers.
-    /// <https://github.com/torvalds/linux/blob/v6.12/fs/notify/fanotify/fanotify_user.c> (process_access_response)
+    /// Removes all marks and allows all held execs: those whose events no process has read yet, and those
+    /// that a process has as descriptors below `fds`. The kernel finds an exec by its descriptor number,
+    /// whichever process answers.
+    /// <https://github.com/torvalds/linux/blob/v6.12/fs/notify/fanotify/fanotify_user.c>
+    /// (process_access_response)
     pub(super) fn release_all(&self, fds: RawFd) {
         self.flush();
         while let Ok(execs) = self.read() {

@@ -1,8 +1,8 @@
-//! The main process's end of the exec gate: answers its requests, monitors the gate process, and restarts it if it was
-//! killed.
+//! The main process's end of the exec gate: answers its requests, monitors the gate process, and restarts it
+//! if it was killed.
 //!
-//! The thread here takes no lock that is held while probes are attached, reads no files and never blocks: while it
-//! runs, the gate process receives its responses. Each request gets its own thread for attaching.
+//! The thread here takes no lock that is held while probes are attached, reads no files and never blocks:
+//! while it runs, the gate process receives its responses. Each request gets its own thread for attaching.
 
 use std::{
     fs::{self, File},
@@ -151,9 +151,9 @@ impl Connection {
         }
     }
 
-    /// Removes the marks of a gate process that does not respond, and allows all execs that it holds. Runs on another
-    /// thread, because the kernel may have to open files for it. If that is not permitted, the process is killed: the
-    /// kernel then does the same.
+    /// Removes the marks of a gate process that does not respond, and allows all execs that it holds. Runs on
+    /// another thread, because the kernel may have to open files for it. If that is not permitted, the
+    /// process is killed: the kernel then does the same.
     fn release_all(&self, releasing: &Arc<AtomicBool>) {
         if releasing.swap(true, Ordering::Relaxed) {
             return;
@@ -232,8 +232,8 @@ impl Server {
                 if self.link.is_stopping() {
                     return;
                 }
-                // The table of watched processes follows the forks of our own process while that starts a watched
-                // program.
+                // The table of watched processes follows the forks of our own process while that starts a
+                // watched program.
                 let _ourselves = self.parts.armory.ourselves();
                 match Connection::open(&self.parts) {
                     Ok(connection) => break connection,

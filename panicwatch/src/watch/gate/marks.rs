@@ -25,7 +25,8 @@ use super::{
 /// Time limit for the gate process to set the first marks.
 const FIRST_MARKS: Duration = Duration::from_secs(5);
 
-/// Marks of the gate's fanotify group. The main process walks the paths, here; the gate process receives descriptors.
+/// Marks of the gate's fanotify group. The main process walks the paths, here; the gate process receives
+/// descriptors.
 pub(super) struct Marks {
     link: Arc<Link>,
     /// Receives, for each requested mark, whether it was set; `None` after the first marks.
@@ -41,8 +42,8 @@ impl Marks {
         Marks { link, is_marked: Mutex::new(Some(is_marked)), marked: Mutex::default(), own }
     }
 
-    /// Marks the file systems that are mounted in panicwatch's own mount namespace, and those that are mounted there
-    /// later.
+    /// Marks the file systems that are mounted in panicwatch's own mount namespace, and those that are
+    /// mounted there later.
     ///
     /// # Errors
     /// Fails if no file system can be marked or the thread cannot be started.
@@ -74,8 +75,8 @@ impl Marks {
         answers.filter(|done| *done).count() > 0
     }
 
-    /// Sets all marks again after they were removed; those of another mount namespace are set when a watched process in
-    /// it executes a program.
+    /// Sets all marks again after they were removed; those of another mount namespace are set when a watched
+    /// process in it executes a program.
     pub(super) fn set_again(&self) {
         lock(&self.marked).forget();
         // Without the list no exec is held, and programs are found after their exec.
@@ -107,8 +108,8 @@ impl Marks {
         new.iter().filter(layers_are_local).filter(|mount| self.mark(mount, root)).count()
     }
 
-    /// Requests a mark on the file system of one mount; returns `false` if the path leads elsewhere or there is no
-    /// gate.
+    /// Requests a mark on the file system of one mount; returns `false` if the path leads elsewhere or there
+    /// is no gate.
     fn mark(&self, mount: &Mount, root: &str) -> bool {
         let Some(point) = open_below(root, &mount.point, libc::RESOLVE_NO_SYMLINKS) else { return false };
         // The path of a mount that has another one on top leads to that one.
@@ -116,7 +117,8 @@ impl Marks {
     }
 }
 
-/// Reports whether the path `rest` below the mount point `point` stays within that mount, even through symbolic links.
+/// Reports whether the path `rest` below the mount point `point` stays within that mount, even through
+/// symbolic links.
 fn resolves_within(root: &str, point: &[u8], rest: &[u8]) -> bool {
     let Some(point) = open_below(root, point, libc::RESOLVE_NO_SYMLINKS) else { return false };
     let rest = if rest.is_empty() { b"." } else { rest };

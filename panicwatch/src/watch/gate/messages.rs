@@ -1,4 +1,5 @@
-//! Messages between the main process and the gate process: one JSON document each, some with descriptors. Pure.
+//! Messages between the main process and the gate process: one JSON document each, some with descriptors.
+//! Pure.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -44,8 +45,8 @@ pub(super) enum Content {
 /// Messages from the main process to the gate process.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum ToGate {
-    /// Opens the fanotify group. Sent with a descriptor of the table of watched processes; without it the gate asks
-    /// about every exec.
+    /// Opens the fanotify group. Sent with a descriptor of the table of watched processes; without it the
+    /// gate asks about every exec.
     Start { deadline_ms: u64 },
     /// Marks the file system of the descriptor sent with it (O_PATH).
     Mark,
@@ -72,11 +73,11 @@ pub(super) enum FromGate {
     Ask { id: u64, pid: u32 },
     /// Watched process `pid` executes a known file. `armed`: whether the file has probes.
     Passed { pid: u32, time_ns: u64, armed: bool },
-    /// An exec of process `pid` was released before an answer. `id` is the number of its [`FromGate::Ask`], `None` if
-    /// there was none.
+    /// An exec of process `pid` was released before an answer. `id` is the number of its [`FromGate::Ask`],
+    /// `None` if there was none.
     Released { id: Option<u64>, pid: u32, time_ns: u64, reason: LetGo },
-    /// Some [`FromGate::Passed`] and [`FromGate::Released`] were dropped, because the main process did not receive
-    /// messages for too long.
+    /// Some [`FromGate::Passed`] and [`FromGate::Released`] were dropped, because the main process did not
+    /// receive messages for too long.
     Unreported,
     /// The gate's own watchdog removed all marks.
     Unmarked,

@@ -1,9 +1,10 @@
 //! The gate process: reads permission events and answers them, independently of the main process.
 //!
-//! Its loop never opens, reads or looks up a file: the kernel opens the file that a process is about to execute, on
-//! local file systems only ([`super::super::mounts`]), and the loop reads its inode. The main process walks the paths
-//! of mounts. Watched processes are looked up in the table that the eBPF programs keep in the kernel. When this process
-//! ends, for whatever reason, the kernel closes the only descriptor of the group and allows all held execs.
+//! Its loop never opens, reads or looks up a file: the kernel opens the file that a process is about to
+//! execute, on local file systems only ([`super::super::mounts`]), and the loop reads its inode. The main
+//! process walks the paths of mounts. Watched processes are looked up in the table that the eBPF programs
+//! keep in the kernel. When this process ends, for whatever reason, the kernel closes the only descriptor of
+//! the group and allows all held execs.
 
 use std::{
     collections::VecDeque,
@@ -31,7 +32,8 @@ use crate::{
     probe::object::Watched,
 };
 
-/// Most execs that are held at the same time; each has a descriptor, and at most [`BATCH`] more are being read.
+/// Most execs that are held at the same time; each has a descriptor, and at most [`BATCH`] more are being
+/// read.
 const MAX_HELD: usize = MAX_FDS as usize / 2;
 const _: () = assert!(MAX_HELD + BATCH + 64 < MAX_FDS as usize);
 /// Most messages that wait for room in the socket.
@@ -112,7 +114,8 @@ impl Gate<'_> {
         }
     }
 
-    /// Waits until there are events or messages, or something is due. Returns whether there are events, and messages.
+    /// Waits until there are events or messages, or something is due. Returns whether there are events, and
+    /// messages.
     fn wait(&self) -> (bool, bool) {
         let beat = BEAT.saturating_sub(self.beaten.elapsed());
         let due = self.decider.next_ns().map(|due| due.saturating_sub(clock::monotonic_ns()));
@@ -253,8 +256,9 @@ fn identify(file: &File) -> Option<FileId> {
     })
 }
 
-/// Requests that the kernel kill this process when the thread that started it ends, even if this process is stopped: a
-/// group that no process reads must not stay open. <https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html>
+/// Requests that the kernel kill this process when the thread that started it ends, even if this process is
+/// stopped: a group that no process reads must not stay open.
+/// <https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html>
 fn end_with_main() -> io::Result<()> {
     // SAFETY: prctl takes integers here.
     match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) } {
@@ -277,16 +281,16 @@ fn limit_descriptors() -> io::Result<()> {
     }
 }
 
-/// Sets the highest priority for this thread and those that it starts. If that is not permitted, the priority of the
-/// main process stays.
+/// Sets the highest priority for this thread and those that it starts. If that is not permitted, the priority
+/// of the main process stays.
 fn run_before_others() {
     const MOST: libc::c_int = -20;
     // SAFETY: setpriority takes integers.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, MOST) };
 }
 
-/// Locks pages in memory once they are used, because every exec of a watched process waits for this process. If that is
-/// not permitted, pages may have to be read from disk again.
+/// Locks pages in memory once they are used, because every exec of a watched process waits for this process.
+/// If that is not permitted, pages may have to be read from disk again.
 fn stay_in_memory() {
     // SAFETY: mlockall takes integers.
     unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_ONFAULT) };

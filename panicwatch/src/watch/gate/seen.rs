@@ -11,8 +11,8 @@ use std::{
 use super::messages::LetGo;
 use crate::watch::armed::lock;
 
-/// Most processes that are remembered; when the map is full, it is cleared, and what happened to their execs is
-/// unknown.
+/// Most processes that are remembered; when the map is full, it is cleared, and what happened to their execs
+/// is unknown.
 const MAX_SEEN: usize = 65_536;
 
 /// What the gate did with an exec.
@@ -70,8 +70,8 @@ impl Seen {
         self.ran_go.load(Ordering::Relaxed)
     }
 
-    /// Returns what happened to the exec that the kernel reported at `exec_ns`. One exec can have several entries here:
-    /// a script, its interpreter and the interpreter's loader.
+    /// Returns what happened to the exec that the kernel reported at `exec_ns`. One exec can have several
+    /// entries here: a script, its interpreter and the interpreter's loader.
     pub(super) fn take(&self, pid: u32, exec_ns: u64) -> Sight {
         let mut by_pid = lock(&self.by_pid);
         let unseen = if self.incomplete.load(Ordering::Relaxed) { Sight::Unknown } else { Sight::Unseen };

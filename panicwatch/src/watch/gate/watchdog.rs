@@ -1,9 +1,9 @@
-//! The watchdog in the gate process: removes the marks if an exec is held and the loop has not completed a turn for 100
-//! ms.
+//! The watchdog in the gate process: removes the marks if an exec is held and the loop has not completed a
+//! turn for 100 ms.
 //!
-//! The loop can only block in the kernel, which opens the file when the loop reads an event. The main process monitors
-//! the whole gate process in the same way ([`super::link`]); this watchdog is for the time when the main process is
-//! stopped, too.
+//! The loop can only block in the kernel, which opens the file when the loop reads an event. The main process
+//! monitors the whole gate process in the same way ([`super::link`]); this watchdog is for the time when the
+//! main process is stopped, too.
 
 use std::{
     fs, io,
@@ -54,7 +54,8 @@ pub(super) enum Waits {
 }
 
 impl Waits {
-    /// Reads the `stat` file of a thread or process. <https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>
+    /// Reads the `stat` file of a thread or process.
+    /// <https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>
     pub(super) fn read(stat: &str) -> Waits {
         let stat = fs::read_to_string(stat).unwrap_or_default();
         // The state follows the name in parentheses, which may contain anything.
@@ -70,14 +71,15 @@ pub(super) struct Still {
     looks: u32,
 }
 
-/// Number of checks, one every [`BEAT`], within which the loop must complete a turn. A watchdog that was itself stopped
-/// may check too early once, but not twice.
+/// Number of checks, one every [`BEAT`], within which the loop must complete a turn. A watchdog that was
+/// itself stopped may check too early once, but not twice.
 const LOOKS: u32 = 2;
 /// The same for a loop that waits for a CPU: on a busy machine everything else is late as well.
 const LOOKS_FOR_CPU: u32 = 20;
 
 impl Still {
-    /// Compares the number of turns with that of the last check; returns `true` if the loop makes no progress.
+    /// Compares the number of turns with that of the last check; returns `true` if the loop makes no
+    /// progress.
     pub(super) fn look(&mut self, count: u64, waits: impl FnOnce() -> Waits) -> bool {
         self.looks = if count == self.count { self.looks + 1 } else { 0 };
         self.count = count;

@@ -20,8 +20,8 @@ impl Session {
         Unseen { ran_go: unseen.ran_go || self.some_probe_was_hit(), ..unseen }
     }
 
-    /// Reports whether any probe was hit. A program that ends before its mappings are read may still have run Go code:
-    /// its file, named in the arguments of its loader, had probes from the beginning.
+    /// Reports whether any probe was hit. A program that ends before its mappings are read may still have run
+    /// Go code: its file, named in the arguments of its loader, had probes from the beginning.
     fn some_probe_was_hit(&self) -> bool {
         // The last row is that of panicwatch itself, for measuring costs.
         let hits = self.armory.with_programs(|programs| programs.hits(MAX_BINARIES - 1));
@@ -40,7 +40,8 @@ impl Session {
         watched.into_iter().filter(|pid| procfs::started(*pid).is_some()).collect()
     }
 
-    /// Makes the session end with the last process that it watches, instead of with the program that `run` started.
+    /// Makes the session end with the last process that it watches, instead of with the program that `run`
+    /// started.
     pub fn wait_for_descendants(&mut self) {
         self.waits_for_descendants = true;
     }

@@ -1,5 +1,5 @@
-//! Starts the exec gate of a session, and process discovery, which decides whose execs are held in a session that
-//! watches the whole host.
+//! Starts the exec gate of a session, and process discovery, which decides whose execs are held in a session
+//! that watches the whole host.
 
 use std::{
     fs::File,
@@ -26,8 +26,8 @@ pub(super) struct Holding {
 /// Starts both as `scope` requires. `watched` is a descriptor of the table of watched processes.
 ///
 /// # Errors
-/// Fails if a thread cannot be started. A failure to start the gate is not an error here: [`Holding::gate`] has the
-/// reason.
+/// Fails if a thread cannot be started. A failure to start the gate is not an error here: [`Holding::gate`]
+/// has the reason.
 pub(super) fn start(
     scope: Scope,
     armory: &Arc<Armory>,

@@ -107,8 +107,8 @@ impl Session {
         self.flush();
     }
 
-    /// Describes a process after its exec, from the exec event, /proc and, for the program that we started, our own
-    /// data.
+    /// Describes a process after its exec, from the exec event, /proc and, for the program that we started,
+    /// our own data.
     fn describe_exec(&mut self, pid: u32, args: Option<Vec<u8>>, env: Option<Vec<u8>>) {
         let mut info = procfs::process(pid);
         if let Some(ours) = self.launched.take_if(|ours| ours.pid == pid) {

@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 
 use super::host::{Host, until};
 
-/// At level debug a capture that reaches its time limit is logged with its process, at most once a second; at level info
-/// it is only counted.
+/// At level debug a capture that reaches its time limit is logged with its process, at most once a second; at
+/// level info it is only counted.
 pub(super) fn diagnostics(built: &Path) -> Result<()> {
     for (level, logged) in [("debug", true), ("info", false)] {
         let recorder = "[recorder]\nmax_capture_time = \"1us\"\n";

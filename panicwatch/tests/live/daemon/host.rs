@@ -18,7 +18,8 @@ use tempfile::TempDir;
 
 use crate::run::{self, DEADLINE, PANICWATCH, Running};
 
-/// A directory with a daemon's state and configuration, and the only programs on this machine that the daemon watches.
+/// A directory with a daemon's state and configuration, and the only programs on this machine that the daemon
+/// watches.
 pub(super) struct Host {
     pub(super) dir: TempDir,
     more: String,
@@ -77,7 +78,8 @@ impl Host {
         Ok(Daemon { running, address })
     }
 
-    /// Copies a program into the host's directory, so that other tests' processes are not among those watched.
+    /// Copies a program into the host's directory, so that other tests' processes are not among those
+    /// watched.
     pub(super) fn program(&self, name: &str, built: &Path) -> Result<PathBuf> {
         let path = self.dir.path().join(name);
         // Renamed into place: the existing file may be running.
@@ -144,7 +146,8 @@ impl Shop {
         })
     }
 
-    /// Waits until the process has ended; returns its exit code (128 plus the signal, if killed) and its books.
+    /// Waits until the process has ended; returns its exit code (128 plus the signal, if killed) and its
+    /// books.
     pub(super) fn finish(mut self) -> Result<(i32, (u64, u64))> {
         let start = Instant::now();
         loop {

@@ -380,7 +380,8 @@ fn reloads(built: &Path) -> Result<()> {
     daemon.stop()
 }
 
-/// A file is copied over a binary that no process runs any longer: pages vanish from the daemon's mapping of it.
+/// A file is copied over a binary that no process runs any longer: pages vanish from the daemon's mapping of
+/// it.
 fn overwritten(built: &Path) -> Result<()> {
     let mut host = Host::new("")?;
     let program = host.program("shop", built)?;
@@ -401,7 +402,8 @@ fn overwritten(built: &Path) -> Result<()> {
     daemon.stop()
 }
 
-/// Two containers of one image: the same file in two mounts. Each panic is reported once, for its own process.
+/// Two containers of one image: the same file in two mounts. Each panic is reported once, for its own
+/// process.
 fn mounts(built: &Path) -> Result<()> {
     let mut host = Host::new("")?;
     let image = TempDir::new()?;

@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{need, run};
 
-/// Returns the number of binaries, of concurrent processes, the longest pause between two panics of one process, and
-/// the duration of the test.
+/// Returns the number of binaries, of concurrent processes, the longest pause between two panics of one
+/// process, and the duration of the test.
 fn size() -> (usize, usize, &'static str, Duration) {
     if need::full() {
         (40, 400, "8s", Duration::from_secs(600))
@@ -30,9 +30,9 @@ fn size() -> (usize, usize, &'static str, Duration) {
     }
 }
 
-/// Processes of many binaries come and go, the disk is full for a while, and the daemon and the collector are killed
-/// midway. Outside the reported gap, metrics, groups, store, JSON lines and OTLP have exactly the panics in the
-/// programs' books.
+/// Processes of many binaries come and go, the disk is full for a while, and the daemon and the collector are
+/// killed midway. Outside the reported gap, metrics, groups, store, JSON lines and OTLP have exactly the
+/// panics in the programs' books.
 pub(super) fn adds_up(built: &Path) -> Result<()> {
     let (binaries, processes, pause, time) = size();
     let mut collector = Collector::start()?;

@@ -1,5 +1,5 @@
-//! Everything together: a Go service that crashes, Prometheus that scrapes and evaluates the alert rules, a collector,
-//! and a browser on the page; each shows the same incident.
+//! Everything together: a Go service that crashes, Prometheus that scrapes and evaluates the alert rules, a
+//! collector, and a browser on the page; each shows the same incident.
 
 use std::{
     collections::BTreeSet,
@@ -135,8 +135,8 @@ pub(super) fn all(built: &Path) -> Result<()> {
             let answer = prometheus.ask(query);
             Ok(answer.filter(|answer| answer["data"]["result"][0]["value"][1] == "1"))
         })?;
-        // A single death is an alert once Prometheus has scraped the daemon for five minutes; a crash loop is one at
-        // once.
+        // A single death is an alert once Prometheus has scraped the daemon for five minutes; a crash loop is
+        // one at once.
         for _ in 0..2 {
             ensure!(
                 host.run(&program, &["0", "0s", "die"])?.finish()?.0 == 2,

@@ -1,5 +1,5 @@
-//! Go code that starts before probes are attached to its file: on file systems mounted later, in memory, in libraries,
-//! and after an exec from another thread.
+//! Go code that starts before probes are attached to its file: on file systems mounted later, in memory, in
+//! libraries, and after an exec from another thread.
 
 use std::{fs, path::Path, process::Command};
 
@@ -40,7 +40,8 @@ pub(super) fn mounted_elsewhere(toolchain: &Toolchain) -> Result<()> {
     script(toolchain, &["unshare", "-m"], "mount -t tmpfs none $2; cp $1 $2/app; exec $2/app 1s")
 }
 
-/// The mount of memfds cannot be marked: the process is watched from a later moment on, and the incidents report that.
+/// The mount of memfds cannot be marked: the process is watched from a later moment on, and the incidents
+/// report that.
 pub(super) fn in_memory(toolchain: &Toolchain) -> Result<()> {
     let path = fixture("ticker", toolchain)?.display().to_string();
     let dir = TempDir::new()?;

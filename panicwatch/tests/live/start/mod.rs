@@ -1,5 +1,5 @@
-//! Ways users start programs: Go code that starts without notice, programs that outlive their starter, and reports
-//! that cannot be written.
+//! Ways users start programs: Go code that starts without notice, programs that outlive their starter, and
+//! reports that cannot be written.
 
 mod late;
 
@@ -102,9 +102,9 @@ pub(crate) fn start_up(incident: &Incident) -> Option<&str> {
     incident.missing.iter().find(|missing| missing.what == "start-up").map(|missing| missing.reason.as_str())
 }
 
-/// Checks the incidents of a `ticker` that was watched until its end: from the first panic seen to its last, none is
-/// missing or duplicated. If the first one seen is not the ticker's first, every incident must report that the start
-/// was not covered.
+/// Checks the incidents of a `ticker` that was watched until its end: from the first panic seen to its last,
+/// none is missing or duplicated. If the first one seen is not the ticker's first, every incident must report
+/// that the start was not covered.
 pub(crate) fn ticks(incidents: &[Incident], stdout: &str) -> Result<()> {
     let total: u64 =
         stdout.rsplit(' ').next().unwrap_or_default().trim().parse().context(stdout.to_owned())?;
@@ -127,9 +127,8 @@ fn inherits(toolchain: &Toolchain) -> Result<()> {
     let under = |options: &[&str], program: &[&OsStr]| {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "trap '' HUP PIPE USR1; exec \"$@\"", "sh"]).args(options).args(program);
-        // An empty pre_exec makes the standard library fork: with posix_spawn, the C library would ignore signal 32 in
-        // the child.
-        // SAFETY: the closure does nothing.
+        // An empty pre_exec makes the standard library fork: with posix_spawn, the C library would ignore
+        // signal 32 in the child. SAFETY: the closure does nothing.
         unsafe { command.pre_exec(|| Ok(())) };
         run::finish(command)
     };
@@ -285,8 +284,8 @@ fn waits(toolchain: &Toolchain) -> Result<()> {
     ticks(&run::incidents(&file)?, &output.stdout)
 }
 
-/// `--kill-on-exit` ends the program when panicwatch is killed; a test in `exec` checks that the program continues
-/// without it.
+/// `--kill-on-exit` ends the program when panicwatch is killed; a test in `exec` checks that the program
+/// continues without it.
 fn killed_with_us(toolchain: &Toolchain) -> Result<()> {
     let path = fixture("ticker", toolchain)?;
     let dir = TempDir::new()?;

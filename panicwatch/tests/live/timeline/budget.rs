@@ -1,5 +1,5 @@
-//! The overhead budgets: a source that costs too much is paused, and every timeline affected by the pause reports it.
-//! Activity of other processes does not pause the sources that an idle server needs.
+//! The overhead budgets: a source that costs too much is paused, and every timeline affected by the pause
+//! reports it. Activity of other processes does not pause the sources that an idle server needs.
 
 use std::{
     io::{Read as _, Write as _},
@@ -22,8 +22,8 @@ use crate::{
     run::{self, Program},
 };
 
-/// Fifty thousand system calls per second, each recorded twice: some percent of a core, where the budget is one
-/// percent.
+/// Fifty thousand system calls per second, each recorded twice: some percent of a core, where the budget is
+/// one percent.
 pub(crate) fn sheds(built: &Built, seconds: &str) -> Verdict {
     let program =
         Program::new(&built.path, &["flood", seconds]).with(&["--level", "kernel", "--budget", "1"]);

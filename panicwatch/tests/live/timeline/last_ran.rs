@@ -1,5 +1,5 @@
-//! The goroutine that last ran on a thread in the Go scheduler, read from the thread's stack when the thread leaves
-//! its CPU, compared with the goroutines that the runtime's own events put on that thread.
+//! The goroutine that last ran on a thread in the Go scheduler, read from the thread's stack when the thread
+//! leaves its CPU, compared with the goroutines that the runtime's own events put on that thread.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,8 @@ use crate::{
     run::{self, Program},
 };
 
-/// Whenever a thread blocks, the goroutine reported as its last is the last one that `runtime.execute` started on it.
+/// Whenever a thread blocks, the goroutine reported as its last is the last one that `runtime.execute`
+/// started on it.
 pub(crate) fn is_the_one_executed_last(built: &Built, scenario: &str) -> Verdict {
     let options = ["--level", "runtime", "--window", "50ms"];
     let run = run::watched(&Program::new(&built.path, &[scenario, "/dev/null"]).with(&options))?;

@@ -1,5 +1,5 @@
-//! Nothing may be lost: neither the timeline of a process that ends at once nor any record of a continuous stream.
-//! What is lost must be reported.
+//! Nothing may be lost: neither the timeline of a process that ends at once nor any record of a continuous
+//! stream. What is lost must be reported.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! The timeline of the last milliseconds, compared with Go's own execution tracer of the same run and with what
-//! programs print about themselves.
+//! The timeline of the last milliseconds, compared with Go's own execution tracer of the same run and with
+//! what programs print about themselves.
 
 mod budget;
 mod functions;

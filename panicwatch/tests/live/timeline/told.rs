@@ -88,8 +88,8 @@ impl Line {
         Ok(())
     }
 
-    /// Returns the goroutine's last state before the raise if it says that the goroutine was running on a thread other
-    /// than the one it panicked on: no record can have said so.
+    /// Returns the goroutine's last state before the raise if it says that the goroutine was running on a
+    /// thread other than the one it panicked on: no record can have said so.
     pub(crate) fn ran_elsewhere(&self, goroutine: u64, thread: u32) -> Option<&Value> {
         let raise = self.number("raise_ns").ok()?;
         let states = self.track("goroutine", Some(goroutine))?["states"].as_array()?;
@@ -172,8 +172,8 @@ fn span(state: &Value) -> Result<Option<Span>> {
         "waiting" => (State::Waiting, &[]),
         "syscall" if is_runtimes_own(detail) => (State::Running, ON_A_THREAD),
         "syscall" => (State::Syscall, &[]),
-        // Stopped for the collector to scan its stack, or because it could not continue, which Go reports as either
-        // state.
+        // Stopped for the collector to scan its stack, or because it could not continue, which Go reports as
+        // either state.
         "stopped" if detail == "stack scan" => (State::Waiting, &[State::Waiting, State::Runnable]),
         "stopped" => (State::Runnable, &[State::Runnable, State::Running]),
         "not_running" | "ended" | "unknown" => return Ok(None),

@@ -1,4 +1,5 @@
-//! States of the panicking goroutine and the collector's phases, compared with Go's execution tracer of the same run.
+//! States of the panicking goroutine and the collector's phases, compared with Go's execution tracer of the
+//! same run.
 
 use std::process::Stdio;
 

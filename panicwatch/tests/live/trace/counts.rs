@@ -1,5 +1,5 @@
-//! Counts are exact to the last call: with deep recursion on growing stacks, many goroutines, panics and Goexit, and
-//! the collector running.
+//! Counts are exact to the last call: with deep recursion on growing stacks, many goroutines, panics and
+//! Goexit, and the collector running.
 
 use anyhow::{Context, Result, ensure};
 
@@ -77,8 +77,8 @@ pub(super) fn exits(built: &Built) -> Result<()> {
         ensure!(unknown == 0, "{name}: {unknown} without a duration");
     }
     ensure!(run.count("main.panics", "exits") + run.count("main.exits", "exits") == 0, "{}", run.summary);
-    // The program measures inside the call, so its duration is the shorter one. A thread may be preempted between the
-    // two measurements, but not for as long as the sleep.
+    // The program measures inside the call, so its duration is the shorter one. A thread may be preempted
+    // between the two measurements, but not for as long as the sleep.
     let own = truth(&run.output.stdout)["took"];
     let ours = run.of("exit", "main.slow").next().and_then(|line| line["duration_ns"].as_u64());
     let ours = ours.context("main.slow did not return")?;

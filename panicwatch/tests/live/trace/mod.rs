@@ -35,8 +35,8 @@ const TESTS: &[Row] = &[
     ("callers", "arguments", values::callers, true),
 ];
 
-/// Returns every test of the group. The oldest release, the last one with probes on the stack check, and the newest
-/// are built in every flavour.
+/// Returns every test of the group. The oldest release, the last one with probes on the stack check, and the
+/// newest are built in every flavour.
 pub(crate) fn trials() -> Vec<Trial> {
     matrix::trials("trace", TESTS, &["1.19", "1.24", "1.27"])
 }

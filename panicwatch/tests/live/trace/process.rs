@@ -1,5 +1,5 @@
-//! Tracing does not change the program: the runtime's own functions, running processes, and a panicwatch that is
-//! killed.
+//! Tracing does not change the program: the runtime's own functions, running processes, and a panicwatch that
+//! is killed.
 
 use std::{
     fs,

@@ -59,8 +59,8 @@ pub(super) fn arguments(built: &Built) -> Result<()> {
         };
         ensure!(ours.len() == wanted.len(), "{name}: {ours:?}, Go says {wanted:?}");
         for (ours, go) in ours.iter().zip(&wanted) {
-            // Before Go 1.22, unused parameters are missing from the debug information; their values are unknown but
-            // never wrong.
+            // Before Go 1.22, unused parameters are missing from the debug information; their values are
+            // unknown but never wrong.
             let unknown = built.minor < UNUSED_SINCE && ours.contains("has no location for it");
             ensure!(ours == go || unknown, "{name}: {ours}, Go says {go}");
             seen += usize::from(!unknown);

@@ -1,7 +1,7 @@
 //! Compares the chain of panics with the lines that Go printed for it.
 //!
-//! One line is one panic, with one exception: since Go 1.25, consecutive panics with the identical value share a line
-//! (preprintpanics sets `repanicked`, printpanics then skips the later one):
+//! One line is one panic, with one exception: since Go 1.25, consecutive panics with the identical value
+//! share a line (preprintpanics sets `repanicked`, printpanics then skips the later one):
 //! <https://github.com/golang/go/blob/go1.26.0/src/runtime/panic.go>
 
 use panicwatch::incident::{Incident, Kind, Panic, State};
@@ -11,8 +11,8 @@ use crate::go_text::{Account, Note, PanicLine};
 
 /// Compares the chain of a fatal incident.
 pub(crate) fn compare(account: &Account, incident: &Incident, expect: &Expect, d: &mut Differences) {
-    // Up to Go 1.25 a fatal error during a panic prints no chain; a throw never does. There is nothing to compare
-    // with.
+    // Up to Go 1.25 a fatal error during a panic prints no chain; a throw never does. There is nothing to
+    // compare with.
     if account.chain.is_empty() {
         return;
     }
@@ -56,7 +56,8 @@ fn states(line: &PanicLine, panics: &[&Panic], last_line: bool, expect: &Expect,
         let last = last_line && i + 1 == panics.len();
         let noted = match line.note {
             Note::None => false,
-            // The note of a shared line depends on the first panic's flag; the flags of the others are not printed.
+            // The note of a shared line depends on the first panic's flag; the flags of the others are not
+            // printed.
             Note::Recovered => i == 0,
             Note::Repanicked => i + 1 < panics.len(),
         };
@@ -64,7 +65,8 @@ fn states(line: &PanicLine, panics: &[&Panic], last_line: bool, expect: &Expect,
         if i > 0 && !last && !expect.nothing_recovered {
             continue;
         }
-        // A shared line that is not the last of the chain ends with a panic whose state the line does not show.
+        // A shared line that is not the last of the chain ends with a panic whose state the line does not
+        // show.
         if i + 1 == panics.len() && panics.len() > 1 && !last_line {
             continue;
         }
@@ -96,7 +98,8 @@ fn texts(panic: &Panic, expect: &Expect, d: &mut Differences) {
             d.add(format!("panics[].check: the code is said to raise {error:?}, Go says {printed:?}"));
         }
     }
-    // A plain value (a string, an error's text, a number) is its own text; `main.T("x")` and `(T) 0x…` are not.
+    // A plain value (a string, an error's text, a number) is its own text; `main.T("x")` and `(T) 0x…` are
+    // not.
     if let Some(text) = &panic.value.text
         && !printed.ends_with(')')
         && !printed.starts_with('(')

@@ -1,7 +1,8 @@
-//! Compares an incident with what Go itself printed. Pure: from an account and an incident to a list of differences.
+//! Compares an incident with what Go itself printed. Pure: from an account and an incident to a list of
+//! differences.
 //!
-//! Independent of processes, files and scenarios. An empty list means equal; every entry names the field, what Go
-//! printed and what the incident has.
+//! Independent of processes, files and scenarios. An empty list means equal; every entry names the field,
+//! what Go printed and what the incident has.
 
 pub(crate) mod chain;
 pub(crate) mod recovered;
@@ -24,8 +25,8 @@ pub(crate) struct Expect {
     pub(crate) kind: Kind,
     /// Minor version of Go: 19 … 27.
     pub(crate) minor: u32,
-    /// Nothing was recovered, whatever Go prints: Go 1.25 prints `[recovered, repanicked]` for two panics with the
-    /// same value (<https://github.com/golang/go/issues/76099>).
+    /// Nothing was recovered, whatever Go prints: Go 1.25 prints `[recovered, repanicked]` for two panics
+    /// with the same value (<https://github.com/golang/go/issues/76099>).
     pub(crate) nothing_recovered: bool,
     /// Exit of the process as its parent saw it.
     pub(crate) exit: Exit,
@@ -64,8 +65,8 @@ pub(crate) fn fatal(account: &Account, incident: &Incident, expect: &Expect) -> 
     );
     chain::compare(account, incident, expect, &mut d);
     signal(account, incident, &mut d);
-    // With GOTRACEBACK=none Go prints no goroutine, so there is nothing to compare with, except for a deadlock, where
-    // the incident must have no goroutine.
+    // With GOTRACEBACK=none Go prints no goroutine, so there is nothing to compare with, except for a
+    // deadlock, where the incident must have no goroutine.
     let deadlock = account.fatal.as_ref().is_some_and(|f| f.ends_with("deadlock!"));
     if !account.goroutines.is_empty() || deadlock {
         // Go prints a thread without a goroutine as "goroutine 0"; the incident may have null or 0.
@@ -103,8 +104,8 @@ fn goroutine(subject: Option<&GoroutineText>, incident: &Incident, expect: &Expe
     if go.locked {
         d.equal("goroutine.locked_to_thread", Some(true), seen.locked_to_thread);
     }
-    // Go prints the labels at the time of printing; the incident has those at the raise, which may be more, never
-    // fewer.
+    // Go prints the labels at the time of printing; the incident has those at the raise, which may be more,
+    // never fewer.
     for (key, value) in &go.labels {
         d.equal("goroutine.labels", Some(value), seen.labels.get(key));
     }

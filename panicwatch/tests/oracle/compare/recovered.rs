@@ -42,8 +42,8 @@ pub(crate) struct DeferTruth {
 }
 
 impl DeferTruth {
-    /// `defer f(x)` runs a compiler-generated wrapper that calls f: the incident may name either. Go 1.21 and earlier
-    /// name the wrapper like a closure.
+    /// `defer f(x)` runs a compiler-generated wrapper that calls f: the incident may name either. Go 1.21 and
+    /// earlier name the wrapper like a closure.
     fn is(&self, function: &str, registered_by: &str) -> bool {
         let wrapper = function
             .strip_prefix(&self.registered_by)

@@ -16,8 +16,8 @@ pub(crate) struct Output {
     pub(crate) signal: Option<i32>,
 }
 
-/// Compares a watched run with a bare one. Addresses, goroutine IDs and thread IDs may differ, and so may the list of
-/// other goroutines and their states. With `anywhere`, the crash may even be at another location.
+/// Compares a watched run with a bare one. Addresses, goroutine IDs and thread IDs may differ, and so may the
+/// list of other goroutines and their states. With `anywhere`, the crash may even be at another location.
 pub(crate) fn compare(bare: &Output, watched: &Output, anywhere: bool) -> Vec<String> {
     let mut d = Differences::default();
     let mut equal = |what: &str, bare: String, watched: String| {

@@ -5,12 +5,12 @@ use panicwatch::incident::Frame;
 use super::Differences;
 use crate::go_text::{FrameText, GoroutineText};
 
-/// Frames that Go prints at each end of a deep stack (Go 1.21 and later): tracebackInnerFrames, tracebackOuterFrames
-/// in <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go>.
+/// Frames that Go prints at each end of a deep stack (Go 1.21 and later): tracebackInnerFrames,
+/// tracebackOuterFrames in <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go>.
 const KEPT: usize = 50;
 
-/// Go 1.20 and earlier stop after 100 frames, including hidden ones, and do not print how many more there are; if some
-/// were hidden, not even that there are more:
+/// Go 1.20 and earlier stop after 100 frames, including hidden ones, and do not print how many more there
+/// are; if some were hidden, not even that there are more:
 /// <https://github.com/golang/go/blob/go1.19.8/src/runtime/traceback.go> (_TracebackMaxFrames)
 pub(crate) fn open_ended(go: &GoroutineText, minor: u32) -> bool {
     matches!(go.elided, Some((_, None))) || (minor <= 20 && go.frames.len() >= 95)

@@ -1,5 +1,5 @@
-//! An incident derived from Go's own text, and the same incident with damage: the comparison is meaningful only if it
-//! accepts the first and rejects each of the others.
+//! An incident derived from Go's own text, and the same incident with damage: the comparison is meaningful
+//! only if it accepts the first and rejects each of the others.
 
 use panicwatch::incident::{
     Addr, Capture, Exit, Frame, Goroutine, Incident, Kind, Outcome, Panic, Process, Recover, SCHEMA, Signal,

@@ -1,5 +1,5 @@
-//! Like `synthetic`, for recovered panics: the incident that a perfect observer would have written, and its damaged
-//! variants.
+//! Like `synthetic`, for recovered panics: the incident that a perfect observer would have written, and its
+//! damaged variants.
 
 use panicwatch::incident::{
     Defer, DeferEnd, Frame, Goroutine, Incident, Kind, Missing, Outcome, Panic, Recover, State, Value,

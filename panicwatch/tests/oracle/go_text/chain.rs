@@ -1,5 +1,5 @@
-//! Parses the lines before the traceback: the `panic:` chain, `fatal error:`, `[signal …]`, or the lines of a death by
-//! signal.
+//! Parses the lines before the traceback: the `panic:` chain, `fatal error:`, `[signal …]`, or the lines of a
+//! death by signal.
 
 use super::{Account, hex};
 
@@ -10,7 +10,8 @@ pub(crate) enum Note {
     None,
     /// `[recovered]`.
     Recovered,
-    /// `[recovered, repanicked]` (Go 1.25 and later): this panic and the next one, with the same value, in one line.
+    /// `[recovered, repanicked]` (Go 1.25 and later): this panic and the next one, with the same value, in
+    /// one line.
     Repanicked,
 }
 
@@ -86,7 +87,8 @@ pub(super) fn parse(lines: &[&str], account: &mut Account) {
         account.death = Some(parse_death(lines));
         return;
     }
-    // Go 1.22 and earlier print newlines as they are: a line that begins no new entry continues the previous one.
+    // Go 1.22 and earlier print newlines as they are: a line that begins no new entry continues the previous
+    // one.
     let mut open = Open::Nothing;
     for line in lines {
         let entry = line.strip_prefix('\t').unwrap_or(line);

@@ -28,8 +28,8 @@ pub(crate) struct GoroutineText {
     pub(crate) labels: BTreeMap<String, String>,
     /// Frames, innermost first.
     pub(crate) frames: Vec<FrameText>,
-    /// After how many of `frames` frames were elided, and how many (`None` up to Go 1.20, which does not print the
-    /// number).
+    /// After how many of `frames` frames were elided, and how many (`None` up to Go 1.20, which does not
+    /// print the number).
     pub(crate) elided: Option<(usize, Option<u64>)>,
     /// Function that started it.
     pub(crate) created_by: Option<CreatedBy>,

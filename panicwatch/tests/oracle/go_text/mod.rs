@@ -1,8 +1,8 @@
 //! Parses what a dying Go program prints on standard error.
 //!
-//! Reads only text, of every Go release from 1.19 to 1.27; the program's own output may precede it. Must not depend on
-//! incidents: `compare` compares the two. The formats are those of printpanics, dopanic_m, goroutineheader and
-//! traceback2:
+//! Reads only text, of every Go release from 1.19 to 1.27; the program's own output may precede it. Must not
+//! depend on incidents: `compare` compares the two. The formats are those of printpanics, dopanic_m,
+//! goroutineheader and traceback2:
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go>
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go>
 
@@ -19,7 +19,8 @@ pub(crate) use goroutine::{CreatedBy, GoroutineText};
 /// Go's account of one death.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Account {
-    /// Text before it: the program's own output, and the runtime's remarks ("runtime: goroutine stack exceeds").
+    /// Text before it: the program's own output, and the runtime's remarks ("runtime: goroutine stack
+    /// exceeds").
     pub(crate) before: String,
     /// The `panic:` lines, oldest first.
     pub(crate) chain: Vec<PanicLine>,
@@ -64,8 +65,8 @@ impl Account {
         accounts
     }
 
-    /// Returns the goroutine that caused the death. A deadlock has none, nor has a throw on a thread that ran no
-    /// goroutine: then the first goroutine printed is merely the first of allgs, and it is not running.
+    /// Returns the goroutine that caused the death. A deadlock has none, nor has a throw on a thread that ran
+    /// no goroutine: then the first goroutine printed is merely the first of allgs, and it is not running.
     pub(crate) fn subject(&self) -> Option<&GoroutineText> {
         let first = self.goroutines.first()?;
         // In C code it is the thread's own goroutine, unless that has just ended.

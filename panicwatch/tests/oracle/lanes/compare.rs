@@ -1,6 +1,6 @@
-//! Compares a goroutine's states and the collector's phases in a timeline with those in Go's execution trace. Both
-//! observe the same run, one from inside and one from outside, and neither is free of cost: times may differ slightly,
-//! and states shorter than that are compared only in sum.
+//! Compares a goroutine's states and the collector's phases in a timeline with those in Go's execution trace.
+//! Both observe the same run, one from inside and one from outside, and neither is free of cost: times may
+//! differ slightly, and states shorter than that are compared only in sum.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +17,8 @@ const MANY_TURNS: usize = 100;
 pub(crate) struct Tolerance {
     /// Allowed difference at the beginning and end of one state.
     pub(crate) edge_ns: u64,
-    /// Minimum of the allowed difference in the sum of one state over the window, and in the time that the timeline
-    /// does not know.
+    /// Minimum of the allowed difference in the sum of one state over the window, and in the time that the
+    /// timeline does not know.
     pub(crate) sum_ns: u64,
     /// Allowed difference in the sum of one state, in percent of the window.
     pub(crate) percent: u64,
@@ -92,8 +92,9 @@ fn sound(told: &Told) -> Vec<String> {
     differences
 }
 
-/// Converts a span to the trace's terms. A trace that does not record the end of system calls has them as running.
-/// Each of the tracer's wait reasons stands for several of the runtime's; runnable has a reason in neither.
+/// Converts a span to the trace's terms. A trace that does not record the end of system calls has them as
+/// running. Each of the tracer's wait reasons stands for several of the runtime's; runnable has a reason in
+/// neither.
 fn words(go: &Trace, mut span: Span) -> Span {
     if !go.has_syscalls && span.state == State::Syscall {
         span.state = State::Running;
@@ -106,8 +107,8 @@ fn words(go: &Trace, mut span: Span) -> Span {
 }
 
 /// Returns the tracer's term for a wait reason of the runtime.
-/// <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceruntime.go> (traceBlockReasonStrings), and the calls
-/// of gopark in <https://github.com/golang/go/tree/go1.24.11/src/runtime>
+/// <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceruntime.go> (traceBlockReasonStrings), and
+/// the calls of gopark in <https://github.com/golang/go/tree/go1.24.11/src/runtime>
 pub(crate) fn tracers_word(reason: &str) -> &str {
     match reason {
         "semacquire"
@@ -160,8 +161,8 @@ fn sums(theirs: &[Span], ours: &[Span], allowed: u64, differences: &mut Vec<Stri
     }
 }
 
-/// Sums the time in which the two disagree, or, if everything was recorded, in which only Go has a state. At every
-/// change they may be slightly apart, which adds up if a goroutine yields repeatedly.
+/// Sums the time in which the two disagree, or, if everything was recorded, in which only Go has a state. At
+/// every change they may be slightly apart, which adds up if a goroutine yields repeatedly.
 fn overlap(theirs: &[Span], ours: &[Span], allowed: u64, whole: bool, differences: &mut Vec<String>) {
     let mut apart: BTreeMap<(State, Option<State>), u64> = BTreeMap::new();
     for go in theirs {
@@ -185,11 +186,11 @@ fn overlap(theirs: &[Span], ours: &[Span], allowed: u64, whole: bool, difference
     }
 }
 
-/// Compares the order of the states. A state too short for both to see alike is left out, and the state that it
-/// interrupted counts as one.
+/// Compares the order of the states. A state too short for both to see alike is left out, and the state that
+/// it interrupted counts as one.
 fn order(theirs: &[Span], ours: &[Span], edge_ns: u64, differences: &mut Vec<String>) {
-    // A goroutine that yields repeatedly (runtime.GC waits that way) has hundreds of turns, each shorter than the
-    // tolerance, which makes their order arbitrary. Sums and overlaps are compared all the same.
+    // A goroutine that yields repeatedly (runtime.GC waits that way) has hundreds of turns, each shorter than
+    // the tolerance, which makes their order arbitrary. Sums and overlaps are compared all the same.
     if theirs.len() > MANY_TURNS {
         return;
     }
@@ -216,8 +217,8 @@ fn edges(go: &[Span], us: &[Span], edge_ns: u64, differences: &mut Vec<String>) 
     }
 }
 
-/// Removes states not longer than `shortest`. Equal neighbours are merged first and the shortest states are removed
-/// before longer ones, so that an interrupted state is merged before its length is judged.
+/// Removes states not longer than `shortest`. Equal neighbours are merged first and the shortest states are
+/// removed before longer ones, so that an interrupted state is merged before its length is judged.
 fn joined(spans: &[Span], shortest: u64) -> Vec<Span> {
     [0, shortest / 16, shortest / 4, shortest]
         .iter()
@@ -261,8 +262,8 @@ fn ranges(what: &str, go: &[Range], us: &[Range], tolerance: Tolerance, differen
         return;
     }
     for (go, us) in go.iter().zip(us) {
-        // The tracer records the end once the world runs again, the probe when the restart begins: ours may be
-        // earlier, by twice as much.
+        // The tracer records the end once the world runs again, the probe when the restart begins: ours may
+        // be earlier, by twice as much.
         let end = us.to_ns.saturating_sub(go.to_ns).max(go.to_ns.saturating_sub(us.to_ns) / 2);
         let apart = go.from_ns.abs_diff(us.from_ns).max(end);
         if apart > tolerance.edge_ns {

@@ -141,9 +141,9 @@ impl Trace {
         self.notes.iter().find(|note| note.what == "panic")
     }
 
-    /// Returns by how much the program's clock is ahead of the trace's: the largest and the smallest difference. Each
-    /// line was written shortly after the clock was read, so the largest difference is the most accurate; the smallest
-    /// shows how inaccurate the others may be.
+    /// Returns by how much the program's clock is ahead of the trace's: the largest and the smallest
+    /// difference. Each line was written shortly after the clock was read, so the largest difference is the
+    /// most accurate; the smallest shows how inaccurate the others may be.
     pub(crate) fn clock_ahead(&self) -> Option<(i64, i64)> {
         let ahead = self.notes.iter().map(|note| note.clock_ns.cast_signed() - note.time_ns.cast_signed());
         ahead.clone().max().zip(ahead.min())

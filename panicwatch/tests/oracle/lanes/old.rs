@@ -1,14 +1,15 @@
 //! Parses the output of `go tool trace -d FILE` for traces of Go 1.19 and 1.21.
 //!
-//! The trace's clock is the processor's, counted from the beginning of the trace; the program's log lines in it have
-//! the corresponding CLOCK_MONOTONIC times. The trace has the beginning of every system call, but the end only of
-//! those that lost their P, so system calls count as running.
-//! <https://github.com/golang/go/blob/go1.21.13/src/internal/trace/parser.go> (EventDescriptions, Event.String)
+//! The trace's clock is the processor's, counted from the beginning of the trace; the program's log lines in
+//! it have the corresponding CLOCK_MONOTONIC times. The trace has the beginning of every system call, but the
+//! end only of those that lost their P, so system calls count as running.
+//! <https://github.com/golang/go/blob/go1.21.13/src/internal/trace/parser.go> (EventDescriptions,
+//! Event.String)
 
 use super::{Note, State, Trace, field, number};
 
-/// Allowed variation of the difference between the two clocks over all log lines: the time to write one, and the error
-/// of the frequency that the reader measures.
+/// Allowed variation of the difference between the two clocks over all log lines: the time to write one, and
+/// the error of the frequency that the reader measures.
 const NOTE_NS: i64 = 5_000_000;
 
 /// Parses the trace, or returns why that fails.

@@ -1,14 +1,15 @@
-//! Parses the output of `go tool trace -d=parsed FILE` (`-d=1` before Go 1.24) for traces of Go 1.22 and later.
+//! Parses the output of `go tool trace -d=parsed FILE` (`-d=1` before Go 1.24) for traces of Go 1.22 and
+//! later.
 //!
-//! The tracer's clock is nanotime in steps of 64 ns, and the reader adds nanoseconds to keep events ordered; so its
-//! times are CLOCK_MONOTONIC.
+//! The tracer's clock is nanotime in steps of 64 ns, and the reader adds nanoseconds to keep events ordered;
+//! so its times are CLOCK_MONOTONIC.
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/tracetime.go> (traceClockNow),
 //! <https://github.com/golang/go/blob/go1.24.11/src/internal/trace/event.go> (Event.String)
 
 use super::{Note, State, Trace, field, number};
 
-/// Allowed difference between the program's clock and the trace's: the time it takes to write a log line; a program's
-/// first one takes longest.
+/// Allowed difference between the program's clock and the trace's: the time it takes to write a log line; a
+/// program's first one takes longest.
 const NOTE_NS: i64 = 5_000_000;
 
 /// Parses the trace, or returns why that fails.

@@ -177,8 +177,8 @@ fn raised_stack(view: &View<'_>, info: &Process) -> Stacks {
 /// For example in a deadlock, which the scheduler detects when all goroutines wait.
 const NO_GOROUTINE: &str = "the thread ran no goroutine at that moment";
 
-/// Fills in goroutine, stack, ancestry and init from `view`, and the goroutine's labels from `first`, the view of its
-/// first panic, if any.
+/// Fills in goroutine, stack, ancestry and init from `view`, and the goroutine's labels from `first`, the
+/// view of its first panic, if any.
 pub(super) fn describe_goroutine(
     incident: &mut Incident,
     view: &View<'_>,
@@ -241,7 +241,8 @@ pub(super) fn seal(mut incident: Incident) -> Incident {
 /// Converts a value as decoded at the raise to the value as resolved by the runtime.
 pub(super) type Resolve<'a> = dyn Fn(&Decoded) -> Decoded + 'a;
 
-/// Adds one panic; `resolved` applies the text to which the runtime resolved its value before the process died.
+/// Adds one panic; `resolved` applies the text to which the runtime resolved its value before the process
+/// died.
 pub(super) fn add_panic(
     incident: &mut Incident,
     panic: OpenPanic,
@@ -333,8 +334,8 @@ fn lacks_calls(incident: &mut Incident, path: &str, panic: &OpenPanic, state: St
     }
 }
 
-/// Returns the raise site of this stack: the innermost frame outside the runtime, or in a stack of only runtime frames,
-/// the first after gopanic. `None` if a walk met a gap or ended before it left the runtime.
+/// Returns the raise site of this stack: the innermost frame outside the runtime, or in a stack of only
+/// runtime frames, the first after gopanic. `None` if a walk met a gap or ended before it left the runtime.
 fn site(stack: &Stacks) -> Option<Frame> {
     let is_runtime = |frame: &Frame| frame_class::of_frame(frame, None) == Class::Runtime;
     let known = &stack.all[..stack.contiguous.min(stack.all.len())];
@@ -364,7 +365,8 @@ fn decode_value(view: &View<'_>, incident: &Incident, resolved: Option<&Resolve<
     }
 }
 
-/// Returns GODEBUG panicnil, from the environment or the build's default; `None` when the environment is unknown.
+/// Returns GODEBUG panicnil, from the environment or the build's default; `None` when the environment is
+/// unknown.
 fn panicnil(program: &Program, incident: &Incident) -> Option<bool> {
     let setting = |text: &str| {
         text.split(',').rev().find_map(|item| item.trim().strip_prefix("panicnil=").map(|v| v == "1"))
@@ -403,8 +405,8 @@ pub(super) fn death(dying: Dying, context: &Context, program: &Program) -> Optio
     }
 }
 
-/// Returns the state of a panic in a chain that killed the process: all but the newest were either recovered or
-/// replaced by a later panic.
+/// Returns the state of a panic in a chain that killed the process: all but the newest were either recovered
+/// or replaced by a later panic.
 pub(super) fn fatal_state(panic: &OpenPanic, newest: bool) -> State {
     if newest {
         State::Fatal
@@ -423,7 +425,8 @@ pub(super) fn addr(word: u64) -> Addr {
 /// Maximum number of bytes read of a text.
 const MAX_TEXT: usize = 4 << 20;
 
-/// Returns the `len` bytes of text at `ptr`, as far as they were captured; `None` when not even the first one was.
+/// Returns the `len` bytes of text at `ptr`, as far as they were captured; `None` when not even the first one
+/// was.
 pub(super) fn go_string(memory: &dyn Memory, ptr: u64, len: u64) -> Option<Vec<u8>> {
     let known = prefix(memory, ptr, len, MAX_TEXT);
     (len == 0 || !known.is_empty()).then_some(known)

@@ -1,4 +1,5 @@
-//! Panics of one goroutine: raises, deferred calls, recoveries. Updates [`ProcessState`], builds no incidents.
+//! Panics of one goroutine: raises, deferred calls, recoveries. Updates [`ProcessState`], builds no
+//! incidents.
 
 use panicwatch_common::event::kind;
 
@@ -53,8 +54,8 @@ pub(super) fn raised(process: &mut ProcessState, event: Event, program: &Program
     });
 }
 
-/// Returns the head of Go's list of the goroutine's panics, as a distance from the top of the stack: `Some(None)` when
-/// the list is empty, `None` when the event does not contain it.
+/// Returns the head of Go's list of the goroutine's panics, as a distance from the top of the stack:
+/// `Some(None)` when the list is empty, `None` when the event does not contain it.
 fn newest_linked(view: &View<'_>) -> Option<Option<u64>> {
     let head = view.event.head;
     let at = match &view.event.body {
@@ -65,8 +66,8 @@ fn newest_linked(view: &View<'_>) -> Option<Option<u64>> {
     Some((at != 0).then(|| head.stack_hi.wrapping_sub(at)))
 }
 
-/// Updates the open panics of an event's goroutine before the event is handled: counts the records lost since its last
-/// event, and removes the panics that are no longer in Go's list. The end of those was not seen.
+/// Updates the open panics of an event's goroutine before the event is handled: counts the records lost since
+/// its last event, and removes the panics that are no longer in Go's list. The end of those was not seen.
 pub(super) fn catch_up(process: &mut ProcessState, view: &View<'_>) -> Ended {
     let head = view.event.head;
     let Some(chain) = process.goroutines.get_mut(&head.goid) else { return Ended::default() };
@@ -111,7 +112,8 @@ pub(super) fn defer_begins(process: &mut ProcessState, view: &View<'_>) {
     let function = view.function(point.args[1]);
     let time_ns = view.event.head.time_ns;
     let Some(panic) = top(process, view, point) else { return };
-    // The previous call has returned, otherwise gopanic would not call the next one; its lost record had the time.
+    // The previous call has returned, otherwise gopanic would not call the next one; its lost record had the
+    // time.
     if let Some(before) = panic.defers.last_mut().filter(|defer| defer.end_ns.is_none()) {
         before.ended = Some(DeferEnd::Returned);
     }
@@ -125,12 +127,13 @@ pub(super) fn defer_begins(process: &mut ProcessState, view: &View<'_>) {
     });
 }
 
-/// Returns the function of the defer statement. It is always a physical function, because functions that defer are not
-/// inlined.
+/// Returns the function of the defer statement. It is always a physical function, because functions that
+/// defer are not inlined.
 ///
-/// From Go 1.22 on the panic has the return address of deferproc, whose line is that of the statement, or, for an
-/// open-coded defer, of deferreturn, which identifies only the function. Before, the record has it; for an open-coded
-/// defer, the record has the pc at which the frame was left, which again identifies only the function.
+/// From Go 1.22 on the panic has the return address of deferproc, whose line is that of the statement, or,
+/// for an open-coded defer, of deferreturn, which identifies only the function. Before, the record has it;
+/// for an open-coded defer, the record has the pc at which the frame was left, which again identifies only
+/// the function.
 fn registered_by(view: &View<'_>, point: &Point) -> Option<Frame> {
     let layout = view.program.bin.layout();
     let (pc, open_coded) = match layout.panic.retpc {
@@ -186,8 +189,8 @@ pub(super) fn recovery(process: &mut ProcessState, view: &View<'_>) -> Ended {
     let newest = (point.panic_addr != 0).then(|| head.stack_hi.wrapping_sub(point.panic_addr));
     let layout = view.program.bin.layout();
     let mut ended = if has_defer_iterator(view.program.bin.version()) {
-        // `for ; p != nil && uintptr(p.startSP) < sp; p = p.link { if p.goexit { break } }`. Panics older than a Goexit
-        // have ended with it.
+        // `for ; p != nil && uintptr(p.startSP) < sp; p = p.link { if p.goexit { break } }`. Panics older
+        // than a Goexit have ended with it.
         // https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go#L1108
         let sp = view.word(point.panic_addr, layout.panic.sp).map(|sp| head.stack_hi.wrapping_sub(sp));
         // startSP is that of gopanic, so a panic raised by the frame that continues ends as well.

@@ -35,7 +35,8 @@ fn regs(event: &Event, index: usize) -> u64 {
     }
 }
 
-/// Returns the stack that dopanic_m was asked to print, or the goroutine's own stack if that one is a system stack.
+/// Returns the stack that dopanic_m was asked to print, or the goroutine's own stack if that one is a system
+/// stack.
 fn dying_stack(view: &View<'_>, context: &Context, throwing: bool) -> Stacks {
     let visibility = goroutine::visibility(&context.info, throwing);
     let gp = regs(view.event, reg::RAX);
@@ -105,7 +106,8 @@ fn lacks_listed(incident: &mut Incident, ended: &Ended, listed: &Listed, fatal: 
     incident.missing.push(lack("panics", reason));
 }
 
-/// Sets the message, which is that of the oldest panic: if that panic is not in the document, Go's list has its value.
+/// Sets the message, which is that of the oldest panic: if that panic is not in the document, Go's list has
+/// its value.
 fn message_of_list(incident: &mut Incident, ended: &Ended, listed: &Listed, view: &View<'_>) {
     let oldest = listed.values.first().filter(|_| !listed.cut);
     let is_oldest = |first: &OpenPanic| oldest.is_none_or(|(at, _)| first.place.holds(*at));

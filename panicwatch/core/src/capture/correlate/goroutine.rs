@@ -53,8 +53,8 @@ pub(super) struct Stacks {
 /// Returns what Go's traceback shows: the level of GOTRACEBACK, and whether the runtime itself failed.
 pub(super) fn visibility(info: &Process, throwing: bool) -> Visibility {
     let setting = info.env.as_ref().and_then(|env| env.get("GOTRACEBACK")).map(String::as_str);
-    // https://github.com/golang/go/blob/go1.24.11/src/runtime/runtime1.go#L450 (setTraceback); with "none" Go prints
-    // no stack at all; it is treated as 1 here, because an incident without a stack is of no use.
+    // https://github.com/golang/go/blob/go1.24.11/src/runtime/runtime1.go#L450 (setTraceback); with "none" Go
+    // prints no stack at all; it is treated as 1 here, because an incident without a stack is of no use.
     let level = match setting {
         Some("system" | "crash" | "wer") => 2,
         Some(number) => number.parse::<u32>().map_or(1, |n| if n >= 2 { 2 } else { 1 }),
@@ -69,7 +69,8 @@ pub(super) fn stack_at(view: &View<'_>, pc: u64, sp: u64, exact: bool, visibilit
     walk(view, start, visibility)
 }
 
-/// Walks the user goroutine's stack from where it left it: for system calls and runtime work on the system stack.
+/// Walks the user goroutine's stack from where it left it: for system calls and runtime work on the system
+/// stack.
 pub(super) fn saved_stack(view: &View<'_>, visibility: Visibility) -> Stacks {
     match saved(view) {
         Some(start) => walk(view, start, visibility),
@@ -175,8 +176,8 @@ pub(super) fn describe(incident: &mut Incident, view: &View<'_>, visibility: Vis
     });
 }
 
-/// Fills in the labels at the raise of the goroutine's first panic (`view`): a deferred call such as that of pprof.Do
-/// resets them before the end.
+/// Fills in the labels at the raise of the goroutine's first panic (`view`): a deferred call such as that of
+/// pprof.Do resets them before the end.
 pub(super) fn set_labels(incident: &mut Incident, view: &View<'_>) {
     let Some(goroutine) = &mut incident.goroutine else { return };
     let layout = view.program.bin.layout();

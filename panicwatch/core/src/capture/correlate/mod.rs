@@ -1,11 +1,11 @@
 //! Converts events to incidents: a state machine per process and goroutine.
 //!
-//! Events and process facts in, incidents out. It reads no clock, file or map, so every race can be tested as a table
-//! of events.
+//! Events and process facts in, incidents out. It reads no clock, file or map, so every race can be tested as
+//! a table of events.
 //!
-//! An incident is a set of panics of one goroutine that end together: recovered by the same recover() (with the older
-//! ones that it aborts), ended by Goexit, or ended by the death of the process. A panic that is raised in a deferred
-//! call and recovered there, while an older one continues, is a separate incident.
+//! An incident is a set of panics of one goroutine that end together: recovered by the same recover() (with
+//! the older ones that it aborts), ended by Goexit, or ended by the death of the process. A panic that is
+//! raised in a deferred call and recovered there, while an older one continues, is a separate incident.
 
 mod ancestry;
 mod build;
@@ -54,8 +54,8 @@ impl Correlator {
         Correlator { processes: HashMap::new(), clock, random, done: Vec::new() }
     }
 
-    /// Reports whether the process has been described. A description from its exec is kept even if the process has
-    /// exited since.
+    /// Reports whether the process has been described. A description from its exec is kept even if the
+    /// process has exited since.
     pub fn knows(&self, pid: u32) -> bool {
         self.processes.get(&pid).is_some_and(|process| process.described)
     }
@@ -154,7 +154,8 @@ impl Correlator {
                 }
             }
             kind::START_PANIC => {
-                // Go 1.19 has no fatalsignal; a death without panic or throw is caused by the thread's signal.
+                // Go 1.19 has no fatalsignal; a death without panic or throw is caused by the thread's
+                // signal.
                 let fault = process.faults.remove(&head.tid);
                 let dying = process.dying(head.tid);
                 if dying.throw.is_none() {
@@ -184,10 +185,10 @@ impl Correlator {
         }
     }
 
-    /// Removes and returns the open panics of a goroutine that begins to die. If two or more records were lost since a
-    /// raise, they may have been the end of that panic and the raise of another one at the same position. Then it is
-    /// not certain which of the two kills the process, and the one whose raise was seen becomes a separate incident
-    /// with an unknown outcome.
+    /// Removes and returns the open panics of a goroutine that begins to die. If two or more records were
+    /// lost since a raise, they may have been the end of that panic and the raise of another one at the same
+    /// position. Then it is not certain which of the two kills the process, and the one whose raise was seen
+    /// becomes a separate incident with an unknown outcome.
     fn dies_with(&mut self, pid: u32, goid: u64, binaries: &Binaries<'_>) -> Ended {
         let process = self.processes.entry(pid).or_default();
         let ended = process.goroutines.remove(&goid).unwrap_or_default().into_ended();
@@ -198,8 +199,8 @@ impl Correlator {
         Ended::default()
     }
 
-    /// Builds an incident of panics that ended together. The outcome is known only if no record was lost in the
-    /// meantime: the end that was seen may be that of a later panic at the same position.
+    /// Builds an incident of panics that ended together. The outcome is known only if no record was lost in
+    /// the meantime: the end that was seen may be that of a later panic at the same position.
     fn close(&mut self, pid: u32, ended: Ended, end: End, binaries: &Binaries<'_>) {
         let Some(first) = ended.panics.first() else { return };
         let Some(program) = binaries(first.raise.head.binary) else { return };
@@ -244,9 +245,9 @@ impl Correlator {
             reason,
         };
         let mut done = Vec::new();
-        // Several goroutines can begin to die at once. Go lets each that gets as far as printing print, and the last of
-        // them ends the process; the others die with it. A goroutine that does not get that far can also be outlived:
-        // main returns while it is still dying.
+        // Several goroutines can begin to die at once. Go lets each that gets as far as printing print, and
+        // the last of them ends the process; the others die with it. A goroutine that does not get that far
+        // can also be outlived: main returns while it is still dying.
         // https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go (dopanic_m, panicking)
         let survived = exit.is_some_and(|exit| exit.code == Some(0));
         let prints = |dying: &Dying| dying.die.is_some() || dying.signal.is_some();
@@ -293,7 +294,8 @@ impl Correlator {
         self.end_process(pid, Gone::OutOfSight, binaries);
     }
 
-    /// Ends all processes when no more events will follow: what is in progress is reported as lost from sight.
+    /// Ends all processes when no more events will follow: what is in progress is reported as lost from
+    /// sight.
     pub fn finish(&mut self, binaries: &Binaries<'_>) {
         let pids: Vec<u32> = self.pids().collect();
         for pid in pids {
@@ -312,8 +314,8 @@ pub struct Lost {
 }
 
 impl Lost {
-    /// Returns the number of records that may concern this goroutine: the value `Head::lost` of its next record would
-    /// have had.
+    /// Returns the number of records that may concern this goroutine: the value `Head::lost` of its next
+    /// record would have had.
     fn about(&self, goid: u64) -> u32 {
         (self.by_goroutine.get(&goid).copied().unwrap_or(0) + self.unattributed) as u32
     }

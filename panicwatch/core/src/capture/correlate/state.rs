@@ -24,8 +24,8 @@ pub(super) struct OpenPanic {
     pub(super) lost: u32,
 }
 
-/// Position of a gopanic frame as distances in bytes from the top of the goroutine's stack, which stack growth
-/// preserves.
+/// Position of a gopanic frame as distances in bytes from the top of the goroutine's stack, which stack
+/// growth preserves.
 ///
 /// Each gopanic has its `_panic` in its own frame, so the address of a `_panic` identifies the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +42,8 @@ impl Place {
         self.start < panic && panic <= self.inner
     }
 
-    /// Reports whether the panic is in Go's list if the list begins with the `_panic` at this distance: newer panics
-    /// are further in.
+    /// Reports whether the panic is in Go's list if the list begins with the `_panic` at this distance: newer
+    /// panics are further in.
     pub(super) fn is_linked(&self, newest: u64) -> bool {
         self.start < newest
     }
@@ -68,8 +68,8 @@ impl OpenPanic {
 pub(super) struct Chain {
     /// Open panics, oldest first.
     pub(super) open: Vec<OpenPanic>,
-    /// Positions of the panics dropped from `open` at its limit. They are older than its newer half, newer than its
-    /// older half.
+    /// Positions of the panics dropped from `open` at its limit. They are older than its newer half, newer
+    /// than its older half.
     pub(super) left_out: Vec<Place>,
     /// Number of records of the goroutine lost up to its newest event.
     pub(super) lost: u32,

@@ -1,7 +1,8 @@
 //! Joins memory records to the event that they follow.
 //!
-//! A thread is in one capture at a time and its records are in order, so events are keyed by thread. The main record
-//! has the number of memory records that follow; if one is missing, the thread's next event completes the previous one.
+//! A thread is in one capture at a time and its records are in order, so events are keyed by thread. The main
+//! record has the number of memory records that follow; if one is missing, the thread's next event completes
+//! the previous one.
 
 use std::collections::HashMap;
 
@@ -64,7 +65,8 @@ impl Assembler {
         self.open.remove(&head.tid).map(Open::complete)
     }
 
-    /// Returns the pending events, with the missing memory counted as lost. Call it when no more records will follow.
+    /// Returns the pending events, with the missing memory counted as lost. Call it when no more records will
+    /// follow.
     pub fn finish(&mut self) -> Vec<Event> {
         self.open.drain().map(|(_, open)| open.cut_short()).collect()
     }

@@ -73,7 +73,8 @@ impl<const N: usize> Plain for [u64; N] {
     }
 }
 
-/// Reads each field where the compiler lays it out: with `repr(C)`, where the programs in the kernel write it.
+/// Reads each field where the compiler lays it out: with `repr(C)`, where the programs in the kernel write
+/// it.
 macro_rules! plain {
     ($name:ident: $($field:ident),*) => {
         impl Plain for $name {

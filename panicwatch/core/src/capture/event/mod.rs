@@ -1,7 +1,7 @@
 //! Events: decodes and assembles the records of the eBPF programs. Pure: bytes in, events out.
 //!
-//! [`decode`] converts one ring record to one [`Record`]; [`assemble`] joins memory records to the capture that they
-//! belong to.
+//! [`decode`] converts one ring record to one [`Record`]; [`assemble`] joins memory records to the capture
+//! that they belong to.
 
 pub mod assemble;
 pub mod decode;

@@ -8,7 +8,8 @@ use super::{Error, bytes, image::Image};
 const MAGIC: &[u8] = b"\xff Go buildinf:";
 /// Flag in byte 15: the strings follow inline (Go 1.18 and later).
 const FLAG_INLINE: u8 = 2;
-/// Maximum size of the module text; real ones are some tens of kilobytes. A byte of it may expand to fifty in memory.
+/// Maximum size of the module text; real ones are some tens of kilobytes. A byte of it may expand to fifty in
+/// memory.
 const MAX_TEXT: u64 = 1 << 20;
 /// Maximum length of the release string: with experiments and a vendor's remark some hundred bytes.
 const MAX_VERSION: u64 = 1024;
@@ -166,8 +167,8 @@ fn find(image: &Image) -> Option<u64> {
     if let Some(s) = image.section(".go.buildinfo").filter(|s| is_magic(s.addr)) {
         return Some(s.addr);
     }
-    // Without section headers: the blob is 16-byte aligned in a writable segment. Other segments are not searched: a
-    // program that reads build information has the same bytes among its constants.
+    // Without section headers: the blob is 16-byte aligned in a writable segment. Other segments are not
+    // searched: a program that reads build information has the same bytes among its constants.
     image.writable_data().find_map(|(vaddr, data)| {
         let skip = vaddr.wrapping_neg() % 16;
         let chunks = data.get(skip as usize..)?.as_chunks::<16>().0;

@@ -1,10 +1,10 @@
-//! Struct layouts from a binary's own debug information. The layout table is checked against them, and where the two
-//! disagree (a patched runtime, a development version) the debug information takes precedence.
+//! Struct layouts from a binary's own debug information. The layout table is checked against them, and where
+//! the two disagree (a patched runtime, a development version) the debug information takes precedence.
 //!
 //! Knows DWARF as Go's linker writes it
-//! (<https://github.com/golang/go/blob/go1.24.11/src/cmd/link/internal/ld/dwarf.go>): every type is a child of some
-//! unit's root, package types are named `package.Name`. Reads no more than necessary: stops at the last requested
-//! struct. Pure over bytes that may be damaged or hostile.
+//! (<https://github.com/golang/go/blob/go1.24.11/src/cmd/link/internal/ld/dwarf.go>): every type is a child
+//! of some unit's root, package types are named `package.Name`. Reads no more than necessary: stops at the
+//! last requested struct. Pure over bytes that may be damaged or hostile.
 
 mod compare;
 mod open;
@@ -26,8 +26,8 @@ pub use self::{
     signature::{Location, Parameter, Signature, Signatures, signatures},
 };
 
-/// Work limit for one file: each entry and each attribute costs 1. Bounds the time to some seconds; the largest real
-/// programs use a tenth of it.
+/// Work limit for one file: each entry and each attribute costs 1. Bounds the time to some seconds; the
+/// largest real programs use a tenth of it.
 const FUEL: u64 = 1 << 28;
 /// Cost of reading one unit's abbreviations. Go's units share a table; each C unit has its own.
 const ABBREVIATIONS_COST: u64 = 1 << 16;
@@ -78,8 +78,8 @@ pub struct Wanted {
 /// Offset of each resolved path, by the first name of its struct.
 pub type Found = BTreeMap<&'static str, BTreeMap<&'static str, u64>>;
 
-/// Reads the layouts of `wanted` from the ELF file `bytes`. Structs and fields missing from the debug information are
-/// absent.
+/// Reads the layouts of `wanted` from the ELF file `bytes`. Structs and fields missing from the debug
+/// information are absent.
 ///
 /// # Errors
 /// Returns an error without debug information, or when it is damaged before everything was found.

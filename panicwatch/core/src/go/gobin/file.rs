@@ -96,8 +96,8 @@ macro_rules! said_by_the_file {
                 [".debug_info", ".zdebug_info"].iter().any(|name| self.image.section(name).is_some())
             }
 
-            /// Returns the sections, in file order, without the empty first one. Empty when the section headers were
-            /// removed.
+            /// Returns the sections, in file order, without the empty first one. Empty when the section
+            /// headers were removed.
             pub fn sections(&self) -> &[Section] {
                 match self.image.sections.as_slice() {
                     [first, rest @ ..] if first.kind == elf::SHT_NULL => rest,

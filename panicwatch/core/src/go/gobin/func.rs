@@ -70,8 +70,8 @@ impl<'a> Func<'a> {
         self.entry
     }
 
-    /// Returns the address at which the next function begins; padding after the last instruction belongs to this
-    /// function.
+    /// Returns the address at which the next function begins; padding after the last instruction belongs to
+    /// this function.
     pub fn end(&self) -> u64 {
         self.end
     }
@@ -91,7 +91,8 @@ impl<'a> Func<'a> {
         self.raw.name_off
     }
 
-    /// Returns the name as Go prints it: type arguments elided; runtime.gopanic is not yet replaced with "panic".
+    /// Returns the name as Go prints it: type arguments elided; runtime.gopanic is not yet replaced with
+    /// "panic".
     pub fn display_name(&self) -> Cow<'a, str> {
         self.bin.display_name(self.name())
     }
@@ -155,15 +156,15 @@ impl<'a> Func<'a> {
         values.map(|(_, delta)| delta).max().and_then(|delta| u64::try_from(delta).ok())
     }
 
-    /// Returns the value of PCDATA table `table` at `pc` (see [`tables`]); `None` when there is no such table, for
-    /// which Go uses -1.
+    /// Returns the value of PCDATA table `table` at `pc` (see [`tables`]); `None` when there is no such
+    /// table, for which Go uses -1.
     pub fn pcdata(&self, table: u32, pc: u64) -> Option<i32> {
         self.value(self.bin.pclntab.pcdata_start(self.bin.pcln_data(), &self.raw, table)?, pc)
     }
 
-    /// Returns the number of calls inlined into this function: the nodes of its inline tree up to the last one that an
-    /// instruction belongs to, because the tree's length is not recorded. Each step through the table takes one from
-    /// `budget`; `None` when it is exhausted.
+    /// Returns the number of calls inlined into this function: the nodes of its inline tree up to the last
+    /// one that an instruction belongs to, because the tree's length is not recorded. Each step through the
+    /// table takes one from `budget`; `None` when it is exhausted.
     fn inlined_calls(&self, budget: &mut u64) -> Option<u64> {
         let data = self.bin.pcln_data();
         let table = self.bin.pclntab.pcdata_start(data, &self.raw, tables::PCDATA_INL_TREE);
@@ -192,8 +193,8 @@ impl<'a> Func<'a> {
         Some((self.bin.file_name(place.file?), place.line?))
     }
 
-    /// Returns the source-level calls active at `pc`, innermost first; the last one is this function itself. `pc` is
-    /// the executed instruction; for a return address, pass one less.
+    /// Returns the source-level calls active at `pc`, innermost first; the last one is this function itself.
+    /// `pc` is the executed instruction; for a return address, pass one less.
     pub fn frames_at(&self, pc: u64) -> Vec<CodeFrame<'a>> {
         let mut frames = Vec::with_capacity(1);
         self.walk(pc, &|table, pc| self.value(table, pc), &mut |place| frames.push(self.frame(place)));
@@ -300,8 +301,9 @@ impl Place {
 
 /// Maximum depth of inlining; the compiler never reaches it, so a deeper tree is damaged.
 const MAX_INLINE: usize = 256;
-/// Work limit for the inlined calls at one address: each byte of code that a table walk covers costs one, each byte of
-/// a name [`NAME_WORK`]. Tables beyond it are damaged: every call in a huge function, or with a huge name.
+/// Work limit for the inlined calls at one address: each byte of code that a table walk covers costs one,
+/// each byte of a name [`NAME_WORK`]. Tables beyond it are damaged: every call in a huge function, or with a
+/// huge name.
 const MAX_WORK: u64 = 1 << 24;
 const NAME_WORK: u64 = 64;
 
@@ -314,8 +316,8 @@ pub(super) struct InlinedCall {
 }
 
 impl InlinedCall {
-    /// Layout up to 1.19: <https://github.com/golang/go/blob/go1.19.8/src/runtime/symtab.go> inlinedCall {parent,
-    /// funcID, file, line, func_, parentPc}; since 1.20 {funcID, nameOff, parentPc, startLine}:
+    /// Layout up to 1.19: <https://github.com/golang/go/blob/go1.19.8/src/runtime/symtab.go> inlinedCall
+    /// {parent, funcID, file, line, func_, parentPc}; since 1.20 {funcID, nameOff, parentPc, startLine}:
     /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/symtabinl.go>
     fn read(bin: &GoBinary, tree: u64, index: u64) -> Option<Self> {
         let old = !bin.version.at_least(20);
@@ -348,19 +350,20 @@ pub struct CodeFrame<'a> {
     pub entry: u64,
 }
 
-/// Maximum number of pc-value pairs read to count all inlined calls; a binary of 100 MB has some three million.
+/// Maximum number of pc-value pairs read to count all inlined calls; a binary of 100 MB has some three
+/// million.
 const MAX_INLINE_STEPS: u64 = 100_000_000;
 
 impl GoBinary {
-    /// Returns the number of calls inlined into all functions. `None` for a file whose tables share so much that
-    /// counting would take seconds: no linker writes such a file.
+    /// Returns the number of calls inlined into all functions. `None` for a file whose tables share so much
+    /// that counting would take seconds: no linker writes such a file.
     pub fn inlined_call_count(&self) -> Option<u64> {
         let mut budget = MAX_INLINE_STEPS;
         self.functions().try_fold(0_u64, |sum, f| sum.checked_add(f.inlined_calls(&mut budget)?))
     }
 
-    /// Returns the function name at `off` of funcnametab if it is plain: ASCII letters and punctuation that need
-    /// neither eliding nor escaping.
+    /// Returns the function name at `off` of funcnametab if it is plain: ASCII letters and punctuation that
+    /// need neither eliding nor escaping.
     pub fn plain_name_at(&self, off: i32) -> Option<&str> {
         let name = self.pclntab.name(self.pcln_data(), off)?;
         let plain = name.iter().all(|b| matches!(b, b'!'..=b'Z' | b'^'..=b'~'));

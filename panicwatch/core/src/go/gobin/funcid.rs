@@ -3,7 +3,8 @@
 //! The numbers change between releases, so the rest of panicwatch uses only [`FuncId`].
 //! <https://github.com/golang/go/blob/go1.21.13/src/internal/abi/symtab.go>,
 //! <https://github.com/golang/go/blob/go1.22.10/src/internal/abi/symtab.go> (corostart added),
-//! <https://github.com/golang/go/blob/go1.25.5/src/internal/abi/symtab.go> (runfinq became runFinalizers, runCleanups)
+//! <https://github.com/golang/go/blob/go1.25.5/src/internal/abi/symtab.go> (runfinq became runFinalizers,
+//! runCleanups)
 
 use FuncId::*;
 
@@ -58,8 +59,8 @@ const MARKED: [(&str, FuncId); 8] = [
 ];
 
 impl FuncId {
-    /// Reports whether the function is entered as if called by the instruction that a signal interrupted: its return
-    /// address is that instruction itself, not the one after a call.
+    /// Reports whether the function is entered as if called by the instruction that a signal interrupted: its
+    /// return address is that instruction itself, not the one after a call.
     /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go> isInjectedCall
     pub fn is_injected_call(self) -> bool {
         matches!(self, Self::Sigpanic | Self::AsyncPreempt | Self::DebugCallV2)
@@ -164,8 +165,8 @@ static SINCE_1_25: &[FuncId] = &[
 ];
 
 impl GoBinary {
-    /// Reports whether the assumed numbering marks the functions in `MARKED` correctly. Debug information does not
-    /// contain these numbers, so this check validates them for an unknown release.
+    /// Reports whether the assumed numbering marks the functions in `MARKED` correctly. Debug information
+    /// does not contain these numbers, so this check validates them for an unknown release.
     pub(super) fn func_ids_hold(&self) -> bool {
         MARKED.iter().all(|(name, id)| self.function(name).is_some_and(|f| f.func_id() == *id))
     }

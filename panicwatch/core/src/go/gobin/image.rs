@@ -222,9 +222,9 @@ impl Image {
         bytes::range(self.data(), s.offset.checked_add(vaddr - s.vaddr)?..end)
     }
 
-    /// Returns the loaded data with its address, to search for tables that no section names: segments without code,
-    /// writable ones first. Segments of a valid file do not overlap; for a hostile file the total is limited to twice
-    /// its size.
+    /// Returns the loaded data with its address, to search for tables that no section names: segments without
+    /// code, writable ones first. Segments of a valid file do not overlap; for a hostile file the total is
+    /// limited to twice its size.
     pub(super) fn data_segments(&self) -> impl Iterator<Item = (u64, &[u8])> {
         self.bounded(
             self.segments
@@ -265,9 +265,9 @@ impl Image {
         Some(StaticBytes { bytes, writable, relocated })
     }
 
-    /// Returns the range of addresses around `vaddr` whose bytes never change while the program runs: read-only
-    /// segments and memory that becomes read-only after relocation, up to the next writable byte on either side. Empty
-    /// when `vaddr` itself is writable or not mapped.
+    /// Returns the range of addresses around `vaddr` whose bytes never change while the program runs:
+    /// read-only segments and memory that becomes read-only after relocation, up to the next writable byte on
+    /// either side. Empty when `vaddr` itself is writable or not mapped.
     pub(super) fn constant_range(&self, vaddr: u64) -> Range<u64> {
         let end = |s: &Segment| s.vaddr.saturating_add(s.memsz);
         let relro = |s: &Segment| self.relro.iter().find(|r| r.start <= s.vaddr && r.end > s.vaddr);
@@ -294,8 +294,8 @@ impl Image {
         first.max(floor)..last.min(ceiling)
     }
 
-    /// Fills `buf` with the bytes at `vaddr` after the loader has loaded the file with load bias `bias`. Returns false
-    /// when a byte is not in the file or depends on another object.
+    /// Fills `buf` with the bytes at `vaddr` after the loader has loaded the file with load bias `bias`.
+    /// Returns false when a byte is not in the file or depends on another object.
     pub(super) fn read_loaded(&self, vaddr: u64, bias: u64, buf: &mut [u8]) -> bool {
         let Some(raw) = self.raw(vaddr, buf.len() as u64) else { return false };
         buf.copy_from_slice(raw);

@@ -1,7 +1,7 @@
 //! All calls inlined into a function, for scans over every call of a program.
 //!
-//! [`super::Func::frames_at`] resolves one program counter; this module walks the same tables once. Damaged tables
-//! yield fewer calls, never a panic or an endless loop.
+//! [`super::Func::frames_at`] resolves one program counter; this module walks the same tables once. Damaged
+//! tables yield fewer calls, never a panic or an endless loop.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -13,7 +13,8 @@ const MAX_CALLS: usize = 1 << 16;
 /// The inlined calls of one function.
 #[derive(Debug, Default)]
 pub struct Inlining<'a> {
-    /// Ends of ranges as offsets from the entry, ascending, each with the index of its inlined call; negative for none.
+    /// Ends of ranges as offsets from the entry, ascending, each with the index of its inlined call; negative
+    /// for none.
     ranges: Vec<(u64, i32)>,
     calls: HashMap<i32, Call<'a>>,
 }
@@ -47,8 +48,8 @@ impl<'a> Inlining<'a> {
         found
     }
 
-    /// Returns the function whose source contains the instruction at offset `at` from the entry; `None` for the
-    /// function itself.
+    /// Returns the function whose source contains the instruction at offset `at` from the entry; `None` for
+    /// the function itself.
     pub fn innermost(&self, at: u64) -> Option<&str> {
         let range = self.ranges.partition_point(|&(end, _)| end <= at);
         let (_, index) = self.ranges.get(range)?;

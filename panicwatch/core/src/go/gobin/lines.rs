@@ -1,11 +1,12 @@
 //! Completely decoded tables of one function, for looking up many program counters in it.
 //!
-//! A single lookup walks three tables from their start ([`Func::frames_at`]); here they are walked once. Knows no more
-//! than [`Func`].
+//! A single lookup walks three tables from their start ([`Func::frames_at`]); here they are walked once.
+//! Knows no more than [`Func`].
 
 use super::func::{Func, Place};
 
-/// Lines, files and inlining of one function. Reuse one instance for many functions: it keeps its allocations.
+/// Lines, files and inlining of one function. Reuse one instance for many functions: it keeps its
+/// allocations.
 #[derive(Debug, Default)]
 pub struct Lines {
     entry: u64,
@@ -66,8 +67,8 @@ impl Lines {
         func.inlined(node).map(|call| call.name_off)
     }
 
-    /// Passes the calls that enclose the inlined call of node `node` to `found`, innermost first; the last is the
-    /// function itself.
+    /// Passes the calls that enclose the inlined call of node `node` to `found`, innermost first; the last is
+    /// the function itself.
     pub fn callers(&self, func: &Func<'_>, node: i32, found: &mut dyn FnMut(Place)) {
         debug_assert_eq!(func.entry(), self.entry, "another function was decoded");
         if let Some(call) = func.inlined(node) {

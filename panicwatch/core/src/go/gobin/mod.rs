@@ -1,8 +1,10 @@
-//! A Go binary as its runtime sees it: functions, lines, stack deltas, struct layouts. Pure over the file's bytes.
+//! A Go binary as its runtime sees it: functions, lines, stack deltas, struct layouts. Pure over the file's
+//! bytes.
 //!
-//! Knows the file only: no process, no load address. Every address is link-time ("link"); for a position-independent
-//! program the caller first subtracts the load bias from run-time addresses. Everything is decoded on demand, from
-//! bytes that may be damaged or hostile: such input yields `None` or an [`Error`], never a panic.
+//! Knows the file only: no process, no load address. Every address is link-time ("link"); for a
+//! position-independent program the caller first subtracts the load bias from run-time addresses. Everything
+//! is decoded on demand, from bytes that may be damaged or hostile: such input yields `None` or an [`Error`],
+//! never a panic.
 
 mod buildinfo;
 mod bytes;
@@ -101,7 +103,8 @@ impl GoBinary {
         Self::with_layout(image, version, layout, LayoutSource::Table)
     }
 
-    /// Like [`Self::parse`], with the runtime's layout from another source, for releases that have no row in the table.
+    /// Like [`Self::parse`], with the runtime's layout from another source, for releases that have no row in
+    /// the table.
     ///
     /// # Errors
     /// Returns an error when the file is not Go, or is damaged.
@@ -166,7 +169,8 @@ impl GoBinary {
         self.image.symbols().map(|(name, addr, size)| (String::from_utf8_lossy(name), addr, size))
     }
 
-    /// Returns the name of the symbol whose range contains `vaddr`; `None` also in a stripped binary. A linear search.
+    /// Returns the name of the symbol whose range contains `vaddr`; `None` also in a stripped binary. A
+    /// linear search.
     pub fn symbol_at(&self, vaddr: u64) -> Option<Cow<'_, str>> {
         self.symbols().find(|&(_, at, size)| vaddr.checked_sub(at).is_some_and(|off| off < size)).map(|s| s.0)
     }
@@ -207,8 +211,8 @@ impl GoBinary {
         (0..self.pclntab.nfunc).filter_map(|i| Func::nth(self, i))
     }
 
-    /// Returns the function named `name` in the pclntab; if there is an ABI adapter of the same name, the function's
-    /// body.
+    /// Returns the function named `name` in the pclntab; if there is an ABI adapter of the same name, the
+    /// function's body.
     pub fn function(&self, name: &str) -> Option<Func<'_>> {
         let mut adapter = None;
         let data = self.pcln_data();
@@ -260,8 +264,8 @@ impl GoBinary {
         Some(if offset == 0 { name.into_owned() } else { format!("{name}+{offset:#x}") })
     }
 
-    /// Returns the source-level calls active at `pc`, innermost first; empty outside Go code. If `exact`, `pc` is the
-    /// instruction itself; otherwise it is a return address, and the call before it is looked up.
+    /// Returns the source-level calls active at `pc`, innermost first; empty outside Go code. If `exact`,
+    /// `pc` is the instruction itself; otherwise it is a return address, and the call before it is looked up.
     pub fn frames(&self, pc: u64, exact: bool) -> Vec<CodeFrame<'_>> {
         let Some(f) = self.find_func(pc) else { return Vec::new() };
         let call = if exact || pc == f.entry() { pc } else { pc - 1 };
@@ -288,8 +292,8 @@ impl GoBinary {
         self.image.read_static(vaddr, len)
     }
 
-    /// Returns the range of link-time addresses around `vaddr` whose bytes never change while the program runs (see
-    /// [`GoBinary::read_only_memory`]); empty when `vaddr` itself is writable or not mapped.
+    /// Returns the range of link-time addresses around `vaddr` whose bytes never change while the program
+    /// runs (see [`GoBinary::read_only_memory`]); empty when `vaddr` itself is writable or not mapped.
     pub fn constant_range(&self, vaddr: u64) -> Range<u64> {
         self.image.constant_range(vaddr)
     }

@@ -11,7 +11,8 @@ use super::{
 /// Maximum number of text sections: normally one, more only in programs too large for a branch instruction.
 const MAX_TEXT_SECTIONS: u64 = 1024;
 
-/// Description of the main module, written by the linker for the runtime; addresses are link-time, ends exclusive.
+/// Description of the main module, written by the linker for the runtime; addresses are link-time, ends
+/// exclusive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModuleInfo {
     /// Address of moduledata itself.
@@ -52,8 +53,8 @@ impl ModuleInfo {
         if let Some(found) = symbol().and_then(|at| Self::read(image, table, layout, at)) {
             return Ok(found);
         }
-        // The first two words of moduledata are the addresses of pclntab and of funcnametab, either in the file or
-        // written by the loader.
+        // The first two words of moduledata are the addresses of pclntab and of funcnametab, either in the
+        // file or written by the loader.
         let header = table.at.to_le_bytes();
         let in_file = image.data_segments().flat_map(|(vaddr, data)| {
             let skip = vaddr.wrapping_neg() % 8;
@@ -125,8 +126,8 @@ impl ModuleInfo {
     }
 }
 
-/// Reads the map of text sections: <https://github.com/golang/go/blob/go1.24.11/src/runtime/symtab.go> textsect {vaddr,
-/// end, baseaddr}. A single section needs no map.
+/// Reads the map of text sections: <https://github.com/golang/go/blob/go1.24.11/src/runtime/symtab.go>
+/// textsect {vaddr, end, baseaddr}. A single section needs no map.
 fn text_sections(image: &Image, at: u64, count: u64) -> Vec<(u64, u64, u64)> {
     if !(2..=MAX_TEXT_SECTIONS).contains(&count) {
         return Vec::new();

@@ -1,12 +1,13 @@
 //! Function names as Go prints them.
 //!
-//! Follows funcNamePiecesForPrint of <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go>; since 1.27
-//! a generic method of a generic type has two bracket groups. Up to 1.20 the linker already elides type arguments.
+//! Follows funcNamePiecesForPrint of <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go>;
+//! since 1.27 a generic method of a generic type has two bracket groups. Up to 1.20 the linker already elides
+//! type arguments.
 
 use std::borrow::Cow;
 
-/// Elides the type arguments of `name`: `main.f[go.shape.int].func1` → `main.f[...].func1`. `two_groups`: the release
-/// supports generic methods (1.27).
+/// Elides the type arguments of `name`: `main.f[go.shape.int].func1` → `main.f[...].func1`. `two_groups`: the
+/// release supports generic methods (1.27).
 pub(super) fn for_print(name: &str, two_groups: bool) -> Cow<'_, str> {
     let (Some(i), Some(j)) = (name.find('['), name.rfind(']')) else { return Cow::Borrowed(name) };
     if j <= i {

@@ -2,15 +2,15 @@
 //!
 //! Takes eight bytes per function. Stores hashes and function numbers only; the caller compares the names.
 
-/// Maximum number of bytes of a name that are hashed: real names differ within them, and hostile ones must not cost
-/// more.
+/// Maximum number of bytes of a name that are hashed: real names differ within them, and hostile ones must
+/// not cost more.
 pub(super) const HASHED: usize = 256;
 
 /// Function numbers by a hash of their names.
 #[derive(Debug)]
 pub(super) struct NameIndex {
-    /// Hash in the upper half, function number in the lower half; sorted, so that many functions with one name (or, in
-    /// a hostile file, with one hash) cost no more than others.
+    /// Hash in the upper half, function number in the lower half; sorted, so that many functions with one
+    /// name (or, in a hostile file, with one hash) cost no more than others.
     entries: Box<[u64]>,
 }
 

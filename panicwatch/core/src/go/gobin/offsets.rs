@@ -1,8 +1,8 @@
 //! The single table of what panicwatch assumes about the Go runtime's structs, per Go minor release.
 //!
-//! Contains numbers and names only. No other module of panicwatch defines an offset, a wait reason or a FuncID.
-//! Releases within a minor share a row (Go does not change these structs in patch releases); a minor without a row is
-//! rejected.
+//! Contains numbers and names only. No other module of panicwatch defines an offset, a wait reason or a
+//! FuncID. Releases within a minor share a row (Go does not change these structs in patch releases); a minor
+//! without a row is rejected.
 
 mod rows;
 mod stw_reasons;
@@ -41,15 +41,18 @@ macro_rules! layout {
                 }
             }
 
-            /// Returns every field: its Go path (alternatives between `|`; `sizeof` for the whole) and its offset.
+            /// Returns every field: its Go path (alternatives between `|`; `sizeof` for the whole) and its
+            /// offset.
             pub fn fields(&self) -> Vec<(&'static str, Option<u16>)> {
                 vec![$(($ep, Some(self.$e)),)* $(($sp, self.$s),)*]
             }
 
-            /// Builds a row from another source (DWARF): calls `lookup` with each Go path of [`Self::fields`].
+            /// Builds a row from another source (DWARF): calls `lookup` with each Go path of
+            /// [`Self::fields`].
             ///
             /// # Errors
-            /// Returns the path of a field that every supported release has and for which `lookup` returns `None`.
+            /// Returns the path of a field that every supported release has and for which `lookup` returns
+            /// `None`.
             pub fn from_lookup(
                 lookup: &mut dyn FnMut(&'static str) -> Option<u16>,
             ) -> Result<Self, &'static str> {
@@ -65,7 +68,8 @@ use layout;
 
 /// Minor releases with a row, in column order.
 ///
-/// Go 1.20 has no row: no 1.20 build was examined, and neither neighbour's g and m are certain to match its own.
+/// Go 1.20 has no row: no 1.20 build was examined, and neither neighbour's g and m are certain to match its
+/// own.
 pub const MINORS: [u16; 8] = [19, 21, 22, 23, 24, 25, 26, 27];
 
 /// All version-dependent facts about the runtime's memory.
@@ -111,7 +115,8 @@ pub struct RuntimeLayout {
     pub type_assert: Option<TypeAssert>,
     /// Text of each `g.waitreason` number, as Go prints it.
     pub wait_reasons: &'static [&'static str],
-    /// Text of each `stwReason` number, why the world was stopped; empty for Go 1.19, which has no such number.
+    /// Text of each `stwReason` number, why the world was stopped; empty for Go 1.19, which has no such
+    /// number.
     pub stw_reasons: &'static [&'static str],
     /// Meaning of each FuncID number.
     pub func_ids: FuncIds,
@@ -121,7 +126,8 @@ pub struct RuntimeLayout {
     pub tflag_direct_iface: Option<u8>,
 }
 
-/// Distance in bytes from a type descriptor to its uncommon type: the size of the kind's own descriptor struct.
+/// Distance in bytes from a type descriptor to its uncommon type: the size of the kind's own descriptor
+/// struct.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UncommonAfter {
     /// For bool, numbers, string and unsafe.Pointer.

@@ -1,8 +1,10 @@
-//! Go's table from program counters to functions, files and lines (`.gopclntab`): locating it, and raw decoding.
+//! Go's table from program counters to functions, files and lines (`.gopclntab`): locating it, and raw
+//! decoding.
 //!
 //! Knows the format; does not interpret names. Format since Go 1.18:
 //! <https://github.com/golang/go/blob/go1.19.8/src/runtime/symtab.go>,
-//! <https://github.com/golang/go/blob/go1.21.13/src/runtime/symtab.go> (startLine added in 1.20, magic 0xfffffff1),
+//! <https://github.com/golang/go/blob/go1.21.13/src/runtime/symtab.go> (startLine added in 1.20, magic
+//! 0xfffffff1),
 //! <https://github.com/golang/go/blob/go1.26.6/src/runtime/symtab.go> (textStart no longer used)
 
 use std::ops::Range;
@@ -15,7 +17,8 @@ const MAGIC_1_18: u32 = 0xffff_fff0;
 const MAGIC_1_20: u32 = 0xffff_fff1;
 /// Maximum length of a function or file name, in bytes.
 const MAX_NAME: usize = 1 << 16;
-/// Maximum offset within a function; longer functions are treated as damaged. Bounds the work of one table walk.
+/// Maximum offset within a function; longer functions are treated as damaged. Bounds the work of one table
+/// walk.
 const MAX_FUNC: u64 = 1 << 28;
 
 /// Maximum length of a pc-value table, in bytes.
@@ -139,7 +142,8 @@ impl PcLnTab {
         Ok(table)
     }
 
-    /// Returns the entry of function `i` as an offset from text; `i == nfunc` gives the end of the last function.
+    /// Returns the entry of function `i` as an offset from text; `i == nfunc` gives the end of the last
+    /// function.
     pub(super) fn entry_off(&self, data: &[u8], i: u64) -> Option<u32> {
         (i <= self.nfunc).then_some(())?;
         bytes::u32_at(data, self.pcln.checked_add(i.checked_mul(8)?)?)
@@ -242,8 +246,9 @@ impl PcLnTab {
         self.values(data, off).find(|(end, _)| rel < *end).map(|(_, value)| value)
     }
 
-    /// Iterates over the pc-value table at `off` of pctab: each value with the end of its range, in bytes from the
-    /// function's entry. Stops at the end of the table, or where it is damaged. `off` 0 means no table.
+    /// Iterates over the pc-value table at `off` of pctab: each value with the end of its range, in bytes
+    /// from the function's entry. Stops at the end of the table, or where it is damaged. `off` 0 means no
+    /// table.
     pub(super) fn values<'a>(&self, data: &'a [u8], off: u32) -> Values<'a> {
         let start = (off != 0).then(|| self.pctab.checked_add(u64::from(off))).flatten();
         let table = start.and_then(|at| data.get(usize::try_from(at).ok()?..)).unwrap_or_default();

@@ -1,4 +1,5 @@
-//! The dynamic relocations of a position-independent file: the words that the loader rewrites, and their values.
+//! The dynamic relocations of a position-independent file: the words that the loader rewrites, and their
+//! values.
 //!
 //! RELA entries only, the default of Go's linker, ld, gold and lld.
 

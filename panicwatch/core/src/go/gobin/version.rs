@@ -11,14 +11,16 @@ pub struct GoVersion {
     pub minor: u16,
     /// Patch level: 11 in go1.24.11; 0 for release candidates and development versions.
     pub patch: u16,
-    /// Whether it is a development version ("devel go1.28-…"), whose runtime may be anything between two releases.
+    /// Whether it is a development version ("devel go1.28-…"), whose runtime may be anything between two
+    /// releases.
     pub devel: bool,
     /// The version string as the linker recorded it.
     pub raw: String,
 }
 
 impl GoVersion {
-    /// Parses "go1.24.11", "go1.26.6 X:nogreenteagc", "go1.25rc1", "devel go1.28-abcdef Mon …", "go1.24.3 (vendor)".
+    /// Parses "go1.24.11", "go1.26.6 X:nogreenteagc", "go1.25rc1", "devel go1.28-abcdef Mon …", "go1.24.3
+    /// (vendor)".
     pub fn parse(raw: &str) -> Option<Self> {
         let devel = raw.starts_with("devel ");
         let text = raw.split_whitespace().find_map(|w| w.strip_prefix("go"))?;

@@ -94,9 +94,9 @@ impl Types<'_> {
         Ok(role)
     }
 
-    /// Reports whether the method is `func() string`. The runtime converts panic values to `error` and to an interface
-    /// with `String() string`, so the linker keeps the type of every matching method; one without a type does not
-    /// match.
+    /// Reports whether the method is `func() string`. The runtime converts panic values to `error` and to an
+    /// interface with `String() string`, so the linker keeps the type of every matching method; one without a
+    /// type does not match.
     fn returns_string(&self, m: &Method) -> bool {
         let Some(at) = m.type_addr else { return false };
         if self.signature(at) != Some((0, 1)) {

@@ -1,8 +1,8 @@
 //! Go's type descriptors (`abi.Type`), decoded from a target's memory.
 //!
-//! Knows the layout of type descriptors in every supported Go release. Follows no pointers on its own: each query reads
-//! what it needs. Must not know panic values, processes or files. All input is untrusted: sizes are bounded, and
-//! nothing here recurses.
+//! Knows the layout of type descriptors in every supported Go release. Follows no pointers on its own: each
+//! query reads what it needs. Must not know panic values, processes or files. All input is untrusted: sizes
+//! are bounded, and nothing here recurses.
 //!
 //! Layout: <https://github.com/golang/go/blob/go1.24.11/src/internal/abi/type.go>, before Go 1.21
 //! <https://github.com/golang/go/blob/go1.19.8/src/runtime/type.go>.
@@ -233,7 +233,8 @@ impl<'a> Types<'a> {
         })
     }
 
-    /// Returns the import path of the declaring package; empty for predeclared and unnamed types without methods.
+    /// Returns the import path of the declaring package; empty for predeclared and unnamed types without
+    /// methods.
     pub fn package(&self, t: &Type) -> Result<String, TypeError> {
         match self.uncommon(t) {
             Some(at) => {
@@ -302,8 +303,8 @@ impl<'a> Types<'a> {
         Ok(Name { text: String::from_utf8_lossy(&text).into_owned(), embedded: flags & 8 != 0 })
     }
 
-    /// Returns the address of the `abi.UncommonType`, which follows the kind-specific part; `None` for a type without
-    /// one.
+    /// Returns the address of the `abi.UncommonType`, which follows the kind-specific part; `None` for a type
+    /// without one.
     fn uncommon(&self, t: &Type) -> Option<u64> {
         if t.flags & TFLAG_UNCOMMON == 0 {
             return None;

@@ -29,8 +29,8 @@ impl Types<'_> {
         }
     }
 
-    /// Returns the type of a pointer to `t`; `None` when the program has no descriptor of it, or `t` does not link to
-    /// it.
+    /// Returns the type of a pointer to `t`; `None` when the program has no descriptor of it, or `t` does not
+    /// link to it.
     pub fn pointer_to(&self, t: &Type) -> Option<Type> {
         let off = self.memory.u32(t.addr.checked_add(self.context.layout.abi_type.ptr_to_this.into())?)?;
         self.get(self.type_at_offset(t.addr, off as i32)?).ok()

@@ -34,8 +34,8 @@ pub enum BoundsCode {
 type Row = (BoundsCode, &'static str, Class, &'static str, &'static str, &'static str);
 
 /// The registers in which a stub receives x and y:
-/// <https://github.com/golang/go/blob/go1.24.11/src/runtime/asm_amd64.s> panicIndex and the functions after it; the
-/// same from 1.19 to 1.25.
+/// <https://github.com/golang/go/blob/go1.24.11/src/runtime/asm_amd64.s> panicIndex and the functions after
+/// it; the same from 1.19 to 1.25.
 #[derive(Debug, Clone, Copy)]
 enum Class {
     AxCx,
@@ -117,9 +117,9 @@ impl BoundsCode {
     }
 }
 
-/// Returns code, signedness of x, and registers of x and y of a stub, given its name (`runtime.panicIndexU`). Also
-/// accepts the Go function to which the stub jumps (`runtime.goPanicIndexU`), which uses the ordinary argument
-/// registers.
+/// Returns code, signedness of x, and registers of x and y of a stub, given its name (`runtime.panicIndexU`).
+/// Also accepts the Go function to which the stub jumps (`runtime.goPanicIndexU`), which uses the ordinary
+/// argument registers.
 pub(super) fn stub(name: &str) -> Option<(BoundsCode, bool, Register, Register)> {
     let (rest, go) = match name.strip_prefix("runtime.panic") {
         Some(rest) => (rest, false),

@@ -1,8 +1,10 @@
-//! The runtime's functions that raise: what they raise, whether they always do, and the registers of their arguments.
+//! The runtime's functions that raise: what they raise, whether they always do, and the registers of their
+//! arguments.
 //!
 //! Knows names and Go's register ABI (integer arguments in RAX, RBX, RCX, RDI, RSI, R8, R9, R10, R11):
-//! <https://github.com/golang/go/blob/go1.24.11/src/cmd/compile/abi-internal.md>. The compiler's list of these
-//! functions: <https://github.com/golang/go/blob/go1.24.11/src/cmd/compile/internal/typecheck/_builtin/runtime.go>.
+//! <https://github.com/golang/go/blob/go1.24.11/src/cmd/compile/abi-internal.md>. The compiler's list of
+//! these functions:
+//! <https://github.com/golang/go/blob/go1.24.11/src/cmd/compile/internal/typecheck/_builtin/runtime.go>.
 
 use iced_x86::Register;
 
@@ -20,8 +22,8 @@ pub(super) struct Callee {
     pub(super) arguments: Vec<(&'static str, Register)>,
 }
 
-/// A row: names (a trailing `*` matches any suffix), kind, whether it always raises, text of the error, roles of its
-/// arguments (an empty role is ignored).
+/// A row: names (a trailing `*` matches any suffix), kind, whether it always raises, text of the error, roles
+/// of its arguments (an empty role is ignored).
 type Row = (&'static [&'static str], Kind, Certainty, &'static str, &'static [&'static str]);
 
 use Certainty::{Always, InCallee};
@@ -187,8 +189,8 @@ const ROWS: &[Row] = &[
     ),
 ];
 
-/// Returns what a call of the function `name` raises in a program of Go 1.`minor`; `None` for functions not in the
-/// table.
+/// Returns what a call of the function `name` raises in a program of Go 1.`minor`; `None` for functions not
+/// in the table.
 pub(super) fn find(name: &str, minor: u16) -> Option<Callee> {
     if let Some((code, signed, x, y)) = bounds::stub(name) {
         let (x_role, y_role) = code.roles();

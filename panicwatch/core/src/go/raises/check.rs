@@ -1,6 +1,7 @@
 //! The comparison that decides a conditional jump, and a description of what it compares.
 //!
-//! Knows instructions and conditions. Must not know functions of the runtime; knows only what a bounds error is.
+//! Knows instructions and conditions. Must not know functions of the runtime; knows only what a bounds error
+//! is.
 
 use iced_x86::{ConditionCode, FlowControl, Instruction, Mnemonic};
 
@@ -149,8 +150,8 @@ pub(super) fn jumps_of(body: &Body, compare: usize) -> Vec<usize> {
     out
 }
 
-/// Reports whether the instruction's control flow keeps the flags valid: ordinary instructions and jumps that are not
-/// taken. `cmp; jge; jae` is one comparison for two jumps.
+/// Reports whether the instruction's control flow keeps the flags valid: ordinary instructions and jumps that
+/// are not taken. `cmp; jge; jae` is one comparison for two jumps.
 fn keeps_flags(instruction: &Instruction) -> bool {
     matches!(instruction.flow_control(), FlowControl::Next | FlowControl::ConditionalBranch)
 }
@@ -192,7 +193,8 @@ pub(super) struct Pair {
 
 /// Returns what a check that raises `code` compares, determined from the direction of its comparison.
 ///
-/// s[x] raises when x ≥ y, all others when x > y; a comparison with a constant may be off by one (x ≥ 4 for x > 3).
+/// s[x] raises when x ≥ y, all others when x > y; a comparison with a constant may be off by one (x ≥ 4 for x
+/// > 3).
 pub(super) fn bounds_pair(code: BoundsCode, comparison: &Comparison) -> Option<Pair> {
     let (left, right) = (&comparison.left, &comparison.right);
     let constant = |delta: i64| match right {

@@ -1,5 +1,5 @@
-//! One function's instructions and the paths through them: where jumps lead, and which jump decided that a given
-//! instruction is reached.
+//! One function's instructions and the paths through them: where jumps lead, and which jump decided that a
+//! given instruction is reached.
 //!
 //! Knows x86-64, and of Go only the stack check. Must not know what raises.
 
@@ -17,7 +17,8 @@ const MAX_PATH: usize = 256;
 const MAX_ARRIVALS: usize = 16;
 /// Maximum number of blocks walked backwards to find these paths.
 const MAX_BLOCKS: usize = 64;
-/// Base limit of backward steps in one function, plus `STEPS_EACH` per instruction: real code needs a fraction.
+/// Base limit of backward steps in one function, plus `STEPS_EACH` per instruction: real code needs a
+/// fraction.
 const MAX_STEPS: usize = 1 << 20;
 const STEPS_EACH: usize = 64;
 /// Maximum number of instructions examined after a jump.
@@ -52,8 +53,8 @@ pub(super) struct Arrival {
 pub(super) struct Arrivals {
     /// Paths decided by a conditional jump.
     pub(super) decided: Vec<Arrival>,
-    /// Paths from the function's start without a condition other than the stack check: the instructions that run
-    /// before, in order.
+    /// Paths from the function's start without a condition other than the stack check: the instructions that
+    /// run before, in order.
     pub(super) plain: Vec<Vec<usize>>,
     /// Whether some paths were not followed: a jump table, or too many paths.
     pub(super) incomplete: bool,
@@ -133,8 +134,8 @@ impl Body {
         self.jumps_to(i).next().is_some()
     }
 
-    /// Returns the paths to instruction `i`. `stops(j)` reports whether instruction `j` never continues at the next
-    /// one.
+    /// Returns the paths to instruction `i`. `stops(j)` reports whether instruction `j` never continues at
+    /// the next one.
     pub(super) fn arrivals(&self, i: usize, stops: &dyn Fn(usize) -> bool) -> Arrivals {
         let mut out = Arrivals::default();
         let mut open = vec![(i, Vec::new())];
@@ -177,7 +178,8 @@ impl Body {
         ways
     }
 
-    /// Walks back from `at` to where control came from; `path` is the part already walked, last instruction first.
+    /// Walks back from `at` to where control came from; `path` is the part already walked, last instruction
+    /// first.
     fn back(
         &self,
         mut at: usize,
@@ -246,7 +248,8 @@ impl Body {
         jump < 12 && (jump.saturating_sub(2)..jump).any(compares)
     }
 
-    /// Returns the straight run of instructions that ends before `i`, in order: only the first may be a jump target.
+    /// Returns the straight run of instructions that ends before `i`, in order: only the first may be a jump
+    /// target.
     pub(super) fn run_before(&self, i: usize) -> Vec<usize> {
         let mut out = Vec::new();
         let mut at = i;
@@ -262,8 +265,9 @@ impl Body {
         out
     }
 
-    /// Returns the first instruction from `from` on, along straight-line code, for which `wanted` holds. Follows
-    /// unconditional jumps and stops at conditional ones; the error contains the conditional jump, if one was reached.
+    /// Returns the first instruction from `from` on, along straight-line code, for which `wanted` holds.
+    /// Follows unconditional jumps and stops at conditional ones; the error contains the conditional jump, if
+    /// one was reached.
     pub(super) fn ahead(&self, from: usize, wanted: &dyn Fn(usize) -> bool) -> Result<usize, Option<usize>> {
         let mut at = from;
         for _ in 0..MAX_AHEAD {

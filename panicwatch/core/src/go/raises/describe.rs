@@ -332,7 +332,8 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Returns what the check compares, if every path to the call compares the same values and passes them on.
+    /// Returns what the check compares, if every path to the call compares the same values and passes them
+    /// on.
     fn agreed(&self, reached: &Reached<'_>, code: BoundsCode, x: &Term, y: &Term) -> Option<Pair> {
         if reached.deciding.incomplete || !reached.deciding.plain.is_empty() {
             return None;

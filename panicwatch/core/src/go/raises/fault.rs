@@ -1,6 +1,8 @@
-//! Instructions that raise by faulting: memory accesses through a pointer that may be nil, and hardware division.
+//! Instructions that raise by faulting: memory accesses through a pointer that may be nil, and hardware
+//! division.
 //!
-//! Knows instructions. The runtime treats a fault below 4096 as a nil dereference, any other address as a fatal error:
+//! Knows instructions. The runtime treats a fault below 4096 as a nil dereference, any other address as a
+//! fatal error:
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/signal_unix.go> sigpanic
 
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};

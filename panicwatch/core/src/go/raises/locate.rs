@@ -60,8 +60,8 @@ fn is_jump(scan: &Scan<'_>, i: usize) -> bool {
     scan.body.get(i).is_some_and(Instruction::is_jcc_short_or_near)
 }
 
-/// Returns the calls that a conditional jump decides: those reached when it is taken and when it is not; if there are
-/// none, those reached after branches that merge again.
+/// Returns the calls that a conditional jump decides: those reached when it is taken and when it is not; if
+/// there are none, those reached after branches that merge again.
 fn decided_by(scan: &Scan<'_>, jump: usize) -> Vec<usize> {
     let arms = scan.body.arms(jump).unwrap_or_default();
     let always = |j: usize| scan.always(j);

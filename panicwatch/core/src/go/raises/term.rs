@@ -138,8 +138,8 @@ impl Uses {
         Self { factory: InstructionInfoFactory::new() }
     }
 
-    /// Reports whether `instruction` may change `register` (a full one). A call changes all registers except those that
-    /// Go preserves. <https://github.com/golang/go/blob/go1.24.11/src/cmd/compile/abi-internal.md>
+    /// Reports whether `instruction` may change `register` (a full one). A call changes all registers except
+    /// those that Go preserves. <https://github.com/golang/go/blob/go1.24.11/src/cmd/compile/abi-internal.md>
     pub(super) fn writes(&mut self, instruction: &Instruction, register: Register) -> bool {
         if instruction.is_call_near() || instruction.is_call_near_indirect() {
             return !matches!(register, Register::RSP | Register::RBP | Register::R14 | Register::RIP);
@@ -171,8 +171,8 @@ impl Uses {
         .collect()
     }
 
-    /// Returns the origin of the value in `register` after the instructions of `path`: a constant, memory, an address,
-    /// or a register's value before the first of them. `None` if the value was computed.
+    /// Returns the origin of the value in `register` after the instructions of `path`: a constant, memory, an
+    /// address, or a register's value before the first of them. `None` if the value was computed.
     pub(super) fn origin(&mut self, body: &Body, path: &[usize], register: Register) -> Option<Term> {
         let mut wanted = register;
         for instruction in path.iter().rev().filter_map(|i| body.get(*i)) {

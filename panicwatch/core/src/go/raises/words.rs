@@ -17,7 +17,8 @@ const MAX_QUOTED: usize = 80;
 /// Maximum number of checks that a sentence lists.
 const MAX_CHECKS: usize = 3;
 
-/// Describes the condition: " when %rax > 3, signed (cmp $0x3,%rax; jg)". `operands` provide names for the values.
+/// Describes the condition: " when %rax > 3, signed (cmp $0x3,%rax; jg)". `operands` provide names for the
+/// values.
 pub(super) fn when(decisions: &[Decision], arrivals: &Arrivals, operands: &[Operand]) -> String {
     let name = |term: &Term| {
         let text = term.text();

@@ -27,9 +27,11 @@ pub struct Traceback {
     pub elided: Option<u64>,
     /// Parts of the stack whose frames are unknown, in order.
     pub gaps: Vec<Gap>,
-    /// The elided frames belong before `frames[elided_before]`: after the 50 innermost; up to Go 1.20, at the end.
+    /// The elided frames belong before `frames[elided_before]`: after the 50 innermost; up to Go 1.20, at the
+    /// end.
     pub elided_before: usize,
-    /// Why the walk ended; anything but [`End::TopFrame`] and [`End::SpWrite`] means that outer frames are unknown.
+    /// Why the walk ended; anything but [`End::TopFrame`] and [`End::SpWrite`] means that outer frames are
+    /// unknown.
     pub end: End,
 }
 
@@ -59,8 +61,8 @@ pub fn traceback(stack: &Stack<'_>, start: Start, visibility: Visibility) -> Tra
     user
 }
 
-/// Since 1.21: two passes over the outer part, as in the runtime. The second pass restarts the tracking of the first
-/// frame and of the callee, which has a visible effect on rare stacks; hence the same procedure.
+/// Since 1.21: two passes over the outer part, as in the runtime. The second pass restarts the tracking of
+/// the first frame and of the callee, which has a visible effect on rare stacks; hence the same procedure.
 fn print_ends(stack: &Stack<'_>, start: Start, visibility: Visibility, all: bool) -> Traceback {
     let mut printer = Printer::new(stack, start, visibility, all);
     let mut frames = Vec::new();
@@ -205,7 +207,8 @@ impl<'a> Printer<'a> {
         judged.cloned().collect()
     }
 
-    /// Skips `skip` shown frames, then prints up to `max`; stops at the next one, positioned at its physical frame.
+    /// Skips `skip` shown frames, then prints up to `max`; stops at the next one, positioned at its physical
+    /// frame.
     fn run(&mut self, mut skip: u64, mut max: u64, out: &mut Vec<Frame>) -> Counted {
         let mut seen = 0;
         while let Some(frame) = self.current {
@@ -250,8 +253,8 @@ fn to_frame(frame: &StackFrame<'_>, code: &CodeFrame<'_>, bias: u64) -> Frame {
     }
 }
 
-/// Returns the frame of the go statement at run-time address `gopc`, named as in the "created by" line: after the
-/// physical function, even if the statement is in a function inlined into it.
+/// Returns the frame of the go statement at run-time address `gopc`, named as in the "created by" line: after
+/// the physical function, even if the statement is in a function inlined into it.
 pub fn creator(bin: &GoBinary, bias: u64, gopc: u64) -> Option<Frame> {
     let pc = gopc.wrapping_sub(bias);
     let func = bin.find_func(pc)?;
@@ -267,8 +270,8 @@ pub fn creator(bin: &GoBinary, bias: u64, gopc: u64) -> Option<Frame> {
     })
 }
 
-/// Reports whether Go prints "created by" for goroutine `goid`: never for the main one, nor for a creator that it
-/// hides.
+/// Reports whether Go prints "created by" for goroutine `goid`: never for the main one, nor for a creator
+/// that it hides.
 pub fn shows_creator(bin: &GoBinary, bias: u64, gopc: u64, goid: u64, visibility: Visibility) -> bool {
     let Some(func) = bin.find_func(gopc.wrapping_sub(bias)) else { return false };
     goid != 1 && visibility.shows(bin.version(), &func.name(), func.func_id(), false, FuncId::Normal)

@@ -10,8 +10,8 @@ use crate::go::gobin::{FuncId, GoVersion};
 pub struct Visibility {
     /// GOTRACEBACK as a number: 0 none, 1 single or all, 2 system or crash.
     pub level: u8,
-    /// Whether m.throwing ≥ 2 (throw, a fatal signal) and this is that thread's current goroutine or the one on which
-    /// the signal was caught.
+    /// Whether m.throwing ≥ 2 (throw, a fatal signal) and this is that thread's current goroutine or the one
+    /// on which the signal was caught.
     pub throwing: bool,
 }
 
@@ -30,8 +30,8 @@ impl Visibility {
         self.level > 1 || self.throwing
     }
 
-    /// Reports whether a frame is shown. `first`: none has been shown so far. `callee`: FuncID of the function it
-    /// called.
+    /// Reports whether a frame is shown. `first`: none has been shown so far. `callee`: FuncID of the
+    /// function it called.
     pub(super) fn shows(
         self,
         version: &GoVersion,
@@ -60,8 +60,8 @@ impl Visibility {
     }
 }
 
-/// Reports whether a wrapper is hidden. One that called a function listed here failed before reaching the wrapped
-/// function, so it is shown.
+/// Reports whether a wrapper is hidden. One that called a function listed here failed before reaching the
+/// wrapped function, so it is shown.
 fn elides_wrapper_calling(callee: FuncId) -> bool {
     !matches!(callee, FuncId::Gopanic | FuncId::Sigpanic | FuncId::PanicWrap)
 }

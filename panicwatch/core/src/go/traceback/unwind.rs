@@ -1,7 +1,8 @@
 //! Unwinds the physical frames of a Go stack with the stack-pointer tables.
 //!
-//! Follows unwinder.init/resolveInternal/next of <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go>
-//! in its error-tolerant mode, the one used for printing tracebacks (gentraceback in
+//! Follows unwinder.init/resolveInternal/next of
+//! <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go> in its error-tolerant mode, the one
+//! used for printing tracebacks (gentraceback in
 //! <https://github.com/golang/go/blob/go1.19.8/src/runtime/traceback.go>).
 
 use std::fmt;
@@ -11,14 +12,14 @@ use crate::go::{
     memory::Memory,
 };
 
-/// Default maximum number of frames of a walk. A gigabyte of stack, the largest Go allows, contains no more than this
-/// at 256 bytes a frame.
+/// Default maximum number of frames of a walk. A gigabyte of stack, the largest Go allows, contains no more
+/// than this at 256 bytes a frame.
 pub const DEFAULT_MAX_FRAMES: u64 = 1 << 22;
 
 /// Captured memory is searched in pieces of this size, in bytes.
 const PAGE: u64 = 4096;
-/// Maximum distance in bytes of the first function's frame from the end of the stack: `newproc1` leaves four words and
-/// alignment. <https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go> (newproc1)
+/// Maximum distance in bytes of the first function's frame from the end of the stack: `newproc1` leaves four
+/// words and alignment. <https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go> (newproc1)
 const ABOVE_FIRST: u64 = 128;
 /// Opcode of `call rel32`.
 const CALL: u8 = 0xe8;
@@ -57,10 +58,11 @@ pub struct Start {
     pub syscall: bool,
     /// Callee of `pc`'s function, if the walk starts below it; [`FuncId::Normal`] if nothing special.
     pub callee: FuncId,
-    /// Set for a walk that starts on a system stack and is to continue where the goroutine left its own stack.
+    /// Set for a walk that starts on a system stack and is to continue where the goroutine left its own
+    /// stack.
     pub user: Option<UserStack>,
-    /// End of the goroutine's stack (`g.stack.hi`): limit of the search for frames beyond unreadable memory. With 0 the
-    /// walk ends at unreadable memory instead.
+    /// End of the goroutine's stack (`g.stack.hi`): limit of the search for frames beyond unreadable memory.
+    /// With 0 the walk ends at unreadable memory instead.
     pub stack_hi: u64,
 }
 
@@ -70,8 +72,8 @@ impl Start {
         Self { pc, sp, exact: true, syscall: false, callee: FuncId::Normal, user: None, stack_hi: 0 }
     }
 
-    /// Starts at a return address: g.sched of a goroutine that is not running, or the caller of a function that just
-    /// returned.
+    /// Starts at a return address: g.sched of a goroutine that is not running, or the caller of a function
+    /// that just returned.
     pub fn returning_to(pc: u64, sp: u64) -> Self {
         Self { exact: false, ..Self::at(pc, sp) }
     }
@@ -106,7 +108,8 @@ pub struct StackFrame<'a> {
 }
 
 impl StackFrame<'_> {
-    /// Returns the link-time address of the last instruction executed here, which is used to look up file and line.
+    /// Returns the link-time address of the last instruction executed here, which is used to look up file and
+    /// line.
     pub fn call_pc(&self, bias: u64) -> u64 {
         let pc = self.pc.wrapping_sub(bias);
         if self.trap || pc <= self.func.entry() { pc } else { pc - 1 }
@@ -219,8 +222,8 @@ impl<'a> Unwinder<'a> {
         let Position { func, pc, sp, trap, callee, gap, .. } = at;
         let frame = StackFrame { func, pc, sp, fp, trap, callee, gap };
         if delta.is_none() {
-            // Padding after a function (runtime.abort's INT $3 leaves the pc there): Go shows the frame, then fails to
-            // find its caller.
+            // Padding after a function (runtime.abort's INT $3 leaves the pc there): Go shows the frame, then
+            // fails to find its caller.
             return Ok((frame, Err(End::Inconsistent(at.pc))));
         }
         // cgocallback also switches from the system stack, but leaves a frame that can be unwound on both.
@@ -254,11 +257,12 @@ impl<'a> Unwinder<'a> {
 
 /// Continuing beyond unreadable memory.
 ///
-/// Go's functions save the caller's frame pointer below the return address, and it points to where that caller saved
-/// its own. So a return address is preceded by the address that follows from its function's frame size, and from such a
-/// pair the frame sizes lead to the stack's first function. Such a pair can also be left over from an earlier call, in
-/// an unused part of a frame whose beginning is unreadable. A frame is therefore certain only if the frame it returns
-/// to is certain and called it directly, or if it is further away than the size of any frame.
+/// Go's functions save the caller's frame pointer below the return address, and it points to where that
+/// caller saved its own. So a return address is preceded by the address that follows from its function's
+/// frame size, and from such a pair the frame sizes lead to the stack's first function. Such a pair can also
+/// be left over from an earlier call, in an unused part of a frame whose beginning is unreadable. A frame is
+/// therefore certain only if the frame it returns to is certain and called it directly, or if it is further
+/// away than the size of any frame.
 impl<'a> Unwinder<'a> {
     /// Returns the innermost certain frame beyond `at`, where a return address should be but is unreadable.
     fn beyond(&mut self, at: u64) -> Option<Position<'a>> {
@@ -289,8 +293,8 @@ impl<'a> Unwinder<'a> {
         None
     }
 
-    /// Returns the innermost certain frame to which the saved frame pointers in `bytes`, read from address `from`,
-    /// lead.
+    /// Returns the innermost certain frame to which the saved frame pointers in `bytes`, read from address
+    /// `from`, lead.
     fn certain_in(&mut self, from: u64, bytes: &[u8], readable: u64) -> Option<Position<'a>> {
         let words = bytes.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_le_bytes));
         words.zip((from..).step_by(8)).find_map(|(word, slot)| {
@@ -301,19 +305,21 @@ impl<'a> Unwinder<'a> {
         })
     }
 
-    /// Returns the frame whose callee saved the frame pointer `saved` at `slot`, if frame size and frame pointer agree.
+    /// Returns the frame whose callee saved the frame pointer `saved` at `slot`, if frame size and frame
+    /// pointer agree.
     fn saved_at(&mut self, slot: u64, saved: u64) -> Option<Position<'a>> {
         let pc = self.stack.memory.u64(slot + 8).filter(|pc| *pc != 0)?;
         let (func, delta) = self.cache.lookup(self.stack, pc)?;
         let delta = u64::try_from(delta?).ok().filter(|delta| *delta > 0)?;
-        // The frame begins after the return address; below its own return address it saved its caller's frame pointer.
+        // The frame begins after the return address; below its own return address it saved its caller's frame
+        // pointer.
         let agrees = slot.checked_add(8)?.checked_add(delta)? == saved;
         let (trap, syscall, callee, gap) = (false, false, FuncId::Normal, 0);
         agrees.then_some(Position { func, pc, sp: slot + 16, trap, syscall, callee, gap })
     }
 
-    /// Returns the innermost certain frame of the walk that starts at `from`, if the walk ends at the stack's first
-    /// function.
+    /// Returns the innermost certain frame of the walk that starts at `from`, if the walk ends at the stack's
+    /// first function.
     fn certain_from(&mut self, from: Position<'a>, readable: u64) -> Option<Position<'a>> {
         let mut walk = Self { next: Ok(from), user: None, stack_hi: 0, left: self.left, ..self.clone() };
         let frames: Vec<_> = walk.by_ref().collect();
@@ -340,8 +346,8 @@ impl<'a> Unwinder<'a> {
         Some(Position { func, pc, sp, trap, syscall: false, callee: FuncId::Normal, gap: 0 })
     }
 
-    /// Reports whether `caller` called the function of `callee` directly, or is the runtime's first function of the
-    /// stack.
+    /// Reports whether `caller` called the function of `callee` directly, or is the runtime's first function
+    /// of the stack.
     fn calls(&self, caller: &StackFrame<'a>, callee: &StackFrame<'a>) -> bool {
         // runtime.main calls main.main through its address in a variable.
         let runs_main = || caller.func.name() == "runtime.main" && callee.func.name() == "main.main";

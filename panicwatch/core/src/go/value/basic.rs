@@ -33,7 +33,8 @@ impl Decoder<'_> {
         Ok((text, message))
     }
 
-    /// Returns the text of a value of basic kind; `None` for other kinds, for which Go prints only the address.
+    /// Returns the text of a value of basic kind; `None` for other kinds, for which Go prints only the
+    /// address.
     pub(super) fn basic_text(&self, t: &Type, place: Place) -> Result<Option<Vec<u8>>, Unknown> {
         let minor = self.minor();
         let memory = self.types.memory;

@@ -1,8 +1,8 @@
-//! Human-readable contents of a composite value, `{Code:5 Msg:"x"}`, and the underlying value of a string or number
-//! whose type has methods. Not what Go prints, and not a message.
+//! Human-readable contents of a composite value, `{Code:5 Msg:"x"}`, and the underlying value of a string or
+//! number whose type has methods. Not what Go prints, and not a message.
 //!
-//! Bounded in depth, width and length; omissions are shown as `…`. Pointers inside are not followed, so rendering
-//! terminates.
+//! Bounded in depth, width and length; omissions are shown as `…`. Pointers inside are not followed, so
+//! rendering terminates.
 
 use super::{
     Decoder, VISIT,
@@ -21,7 +21,8 @@ const MAX_TEXT: usize = 256;
 const MAX_ITEMS: u64 = 32;
 const MAX_DEPTH: u32 = 5;
 
-/// Renders a struct, array, slice or map, or the one a pointer refers to; other values have no contents to show.
+/// Renders a struct, array, slice or map, or the one a pointer refers to; other values have no contents to
+/// show.
 pub(super) fn render(decoder: &Decoder<'_>, t: &Type, place: Place) -> Result<String, Unknown> {
     let (own, place, mut out) = match t.kind {
         Kind::Pointer => match place.word(decoder.types.memory)? {
@@ -37,7 +38,8 @@ pub(super) fn render(decoder: &Decoder<'_>, t: &Type, place: Place) -> Result<St
     Ok(out)
 }
 
-/// Renders a string, number or bool, or the one a pointer refers to, with its type's name: `main.status(404)`.
+/// Renders a string, number or bool, or the one a pointer refers to, with its type's name:
+/// `main.status(404)`.
 pub(super) fn underlying(decoder: &Decoder<'_>, t: &Type, place: Place) -> Result<String, Unknown> {
     let (own, place, and) = match t.kind {
         Kind::Pointer => match place.word(decoder.types.memory)? {

@@ -24,8 +24,8 @@ const BUCKET: u64 = SLOTS + SLOTS * STRING * 2 + 8;
 /// Minimum slot byte of an occupied slot; smaller ones mark empty and moved slots.
 const MIN_TOP_HASH: u8 = 5;
 
-/// Returns the labels that the word `g.labels` points to, as far as they are known, and a sentence for `missing` when
-/// they are incomplete.
+/// Returns the labels that the word `g.labels` points to, as far as they are known, and a sentence for
+/// `missing` when they are incomplete.
 pub fn labels(memory: &dyn Memory, minor: u32, word: u64) -> (BTreeMap<String, String>, Option<String>) {
     if word == 0 {
         return (BTreeMap::new(), None);
@@ -81,8 +81,8 @@ fn list(memory: &dyn Memory, header: u64, out: &mut Labels) -> Result<(), Unknow
     Ok(())
 }
 
-/// Reads a runtime.hmap {count 0, flags 8, B 9, …, buckets 16, oldbuckets 24}. While the map grows, entries that have
-/// not been moved yet are only in the old buckets, where moved ones are marked.
+/// Reads a runtime.hmap {count 0, flags 8, B 9, …, buckets 16, oldbuckets 24}. While the map grows, entries
+/// that have not been moved yet are only in the old buckets, where moved ones are marked.
 fn hash_map(memory: &dyn Memory, map: u64, out: &mut Labels) -> Result<(), Unknown> {
     if map == 0 {
         return Ok(());
@@ -114,8 +114,8 @@ fn hash_map(memory: &dyn Memory, map: u64, out: &mut Labels) -> Result<(), Unkno
     }
 }
 
-/// Reads an array of buckets. `left` bounds the overflow buckets of the whole map, which may form a cycle in damaged
-/// memory.
+/// Reads an array of buckets. `left` bounds the overflow buckets of the whole map, which may form a cycle in
+/// damaged memory.
 fn bucket_array(
     memory: &dyn Memory,
     first: u64,

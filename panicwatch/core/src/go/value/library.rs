@@ -1,7 +1,7 @@
 //! Errors and Stringers of Go's own library whose text is a concatenation of their fields.
 //!
-//! A table of templates. Fields are found by name in the target's own type information, so a release that moves them
-//! needs no new row; each row holds for every supported release.
+//! A table of templates. Fields are found by name in the target's own type information, so a release that
+//! moves them needs no new row; each row holds for every supported release.
 
 use super::{
     Decoder, MAX_DEPTH, VISIT,
@@ -28,7 +28,8 @@ enum Piece {
 
 use Piece::{Err as E, Lit as L, Own, OwnQuoted, Quote as Q, Str as S};
 
-/// Import path, type name, template. Whether the method has a pointer receiver is irrelevant: the text is the same.
+/// Import path, type name, template. Whether the method has a pointer receiver is irrelevant: the text is the
+/// same.
 #[rustfmt::skip]
 const KNOWN: &[(&str, &str, &[Piece])] = &[
     ("context", "deadlineExceededError", &[L("context deadline exceeded")]),
@@ -66,7 +67,8 @@ const KNOWN: &[(&str, &str, &[Piece])] = &[
 const NIL_RECEIVER: &[(&str, &str)] = &[("net", "AddrError"), ("net", "DNSError"), ("net", "OpError")];
 
 impl Decoder<'_> {
-    /// Returns the result of `Error()` (or of `String()`, for a value that is no error) for a value of type `t`.
+    /// Returns the result of `Error()` (or of `String()`, for a value that is no error) for a value of type
+    /// `t`.
     pub(super) fn method_text(
         &self,
         t: &Type,
@@ -148,7 +150,8 @@ impl Decoder<'_> {
         Ok(place)
     }
 
-    /// Returns the text of the error in a field. It must be the last part of the surrounding text, since it may be cut.
+    /// Returns the text of the error in a field. It must be the last part of the surrounding text, since it
+    /// may be cut.
     pub(super) fn error_field(&self, s: &Type, at: Place, name: &str) -> Result<Vec<u8>, Unknown> {
         let (t, place) = self.field(s, at, name)?;
         if t.kind != Kind::Interface {

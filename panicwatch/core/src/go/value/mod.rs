@@ -1,9 +1,9 @@
 //! Panic values: decodes the two words of an interface, and the memory they refer to, into what Go prints.
 //!
-//! Knows how each Go release prints a panic value, and the texts of those errors whose `Error` method depends only on
-//! their fields. Code of the target is never run, so the text of any other error or Stringer is unknown unless the
-//! runtime resolved it ([`Decoder::resolved`]). Must not know events, processes or files. All input is untrusted:
-//! reads, recursion and output are bounded.
+//! Knows how each Go release prints a panic value, and the texts of those errors whose `Error` method depends
+//! only on their fields. Code of the target is never run, so the text of any other error or Stringer is
+//! unknown unless the runtime resolved it ([`Decoder::resolved`]). Must not know events, processes or files.
+//! All input is untrusted: reads, recursion and output are bounded.
 
 mod basic;
 mod detail;
@@ -95,7 +95,8 @@ pub struct Decoder<'a> {
     types: Types<'a>,
     fuel: Cell<u64>,
     depth: Cell<u32>,
-    /// Set when the string that ends the text was captured in part: number of known bytes, and its full length.
+    /// Set when the string that ends the text was captured in part: number of known bytes, and its full
+    /// length.
     cut: Cell<Option<(u64, u64)>>,
     code: Option<&'a GoBinary>,
 }
@@ -117,7 +118,8 @@ impl<'a> Decoder<'a> {
         Self { code: Some(binary), ..self }
     }
 
-    /// Decodes the argument of `panic()`, or the result of `recover()`, before the runtime has resolved anything.
+    /// Decodes the argument of `panic()`, or the result of `recover()`, before the runtime has resolved
+    /// anything.
     pub fn decode(&self, eface: Eface) -> Decoded {
         self.begin();
         if eface.type_word == 0 {
@@ -151,12 +153,12 @@ impl<'a> Decoder<'a> {
         d
     }
 
-    /// Decodes a fatal panic's value after `preprintpanics` has run: `raised` is the value as decoded at the raise,
-    /// `resolved` is the current `_panic.arg`. For an error or Stringer that is a string, its text; any other value is
-    /// unchanged.
+    /// Decodes a fatal panic's value after `preprintpanics` has run: `raised` is the value as decoded at the
+    /// raise, `resolved` is the current `_panic.arg`. For an error or Stringer that is a string, its text;
+    /// any other value is unchanged.
     ///
-    /// From 1.25 on, the runtime resolves only the oldest of neighbours in the chain with bit-equal values: pass its
-    /// string for the others.
+    /// From 1.25 on, the runtime resolves only the oldest of neighbours in the chain with bit-equal values:
+    /// pass its string for the others.
     pub fn resolved(&self, raised: &Decoded, resolved: Eface) -> Decoded {
         self.begin();
         let is_string = self.typed(resolved.type_word).is_ok_and(|(_, name)| name == "string");
@@ -188,8 +190,8 @@ impl<'a> Decoder<'a> {
         d
     }
 
-    /// Decodes the argument of `panic(nil)` as gopanic receives it, before it may replace it. `panicnil` is the
-    /// target's GODEBUG setting of that name, `None` when unknown.
+    /// Decodes the argument of `panic(nil)` as gopanic receives it, before it may replace it. `panicnil` is
+    /// the target's GODEBUG setting of that name, `None` when unknown.
     ///
     /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go>
     pub fn nil_argument(&self, panicnil: Option<bool>) -> Decoded {
@@ -208,8 +210,8 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Returns what is printed for a value that was not resolved: from 1.26 on, a fatal error in a deferred call first
-    /// prints the panics in progress without calling methods (`panic: runtime.errorString("…")`).
+    /// Returns what is printed for a value that was not resolved: from 1.26 on, a fatal error in a deferred
+    /// call first prints the panics in progress without calling methods (`panic: runtime.errorString("…")`).
     pub fn unresolved(&self, eface: Eface) -> Option<String> {
         self.begin();
         if eface.type_word == 0 {
@@ -282,8 +284,8 @@ impl<'a> Decoder<'a> {
         Ok(text)
     }
 
-    /// Reads the string at `place`, or as much of its beginning as was captured; in the latter case [`Decoder::is_cut`]
-    /// is true, and the caller must append nothing to the text.
+    /// Reads the string at `place`, or as much of its beginning as was captured; in the latter case
+    /// [`Decoder::is_cut`] is true, and the caller must append nothing to the text.
     fn string_or_prefix(&self, place: Place) -> Result<Vec<u8>, Unknown> {
         self.string(place).or_else(|unknown| {
             let memory = self.types.memory;

@@ -48,15 +48,15 @@ pub(super) fn complex64(minor: u32, re: f32, im: f32) -> String {
     complex(minor, &float32(minor, re), &float32(minor, im))
 }
 
-/// Formats a complex number. The old printer writes one part after the other; the new one ensures that there is a sign
-/// between them.
+/// Formats a complex number. The old printer writes one part after the other; the new one ensures that there
+/// is a sign between them.
 fn complex(minor: u32, re: &str, im: &str) -> String {
     let sign = if minor >= SHORTEST_SINCE && !im.starts_with(['+', '-']) { "+" } else { "" };
     format!("({re}{sign}{im}i)")
 }
 
-/// Formats like strconv's format 'g' with the shortest precision. `scientific` is Rust's shortest form of the absolute
-/// value at the width of the type (`1.25e2`), which has the same digits.
+/// Formats like strconv's format 'g' with the shortest precision. `scientific` is Rust's shortest form of the
+/// absolute value at the width of the type (`1.25e2`), which has the same digits.
 fn shortest(v: f64, scientific: &str) -> String {
     if let Some(text) = not_a_number(v) {
         return text.to_owned();
@@ -79,8 +79,8 @@ fn shortest(v: f64, scientific: &str) -> String {
     }
 }
 
-/// Formats like the old printer: seven digits, found by repeated division, so its rounding errors are part of the
-/// output.
+/// Formats like the old printer: seven digits, found by repeated division, so its rounding errors are part of
+/// the output.
 fn seven_digits(value: f64) -> String {
     const DIGITS: usize = 7;
     if let Some(text) = not_a_number(value) {

@@ -1,7 +1,7 @@
 //! Methods that a struct has only because it embeds another value: their text is the embedded value's.
 //!
-//! The type does not record whether `Error` is the struct's own or promoted, but the compiler generates a wrapper for a
-//! promoted method, and the pclntab marks it as such.
+//! The type does not record whether `Error` is the struct's own or promoted, but the compiler generates a
+//! wrapper for a promoted method, and the pclntab marks it as such.
 
 use super::{
     Decoder,
@@ -13,9 +13,9 @@ use crate::go::{
 };
 
 impl Decoder<'_> {
-    /// Returns the text of `method` of a value of struct type `own` at `place`, whose methods were found through
-    /// `outer` (the struct or a pointer to it); `None` unless the method is known to be promoted from an embedded
-    /// field.
+    /// Returns the text of `method` of a value of struct type `own` at `place`, whose methods were found
+    /// through `outer` (the struct or a pointer to it); `None` unless the method is known to be promoted from
+    /// an embedded field.
     pub(super) fn promoted(
         &self,
         outer: &Type,
@@ -81,9 +81,9 @@ impl Decoder<'_> {
         Some(self.methods(t).ok()?.iter().any(|m| m.name == method))
     }
 
-    /// Reports whether the method is a wrapper around an embedded field's; `None` when that cannot be determined. A
-    /// pointer type's method is a wrapper even if the struct itself declares it, so the struct's own method set is
-    /// checked first.
+    /// Reports whether the method is a wrapper around an embedded field's; `None` when that cannot be
+    /// determined. A pointer type's method is a wrapper even if the struct itself declares it, so the
+    /// struct's own method set is checked first.
     fn is_promoted(&self, outer: &Type, own: &Type, method: &str) -> Option<bool> {
         let binary = self.code?;
         // Instances of generic types have wrappers of another kind, which pass the type arguments on.

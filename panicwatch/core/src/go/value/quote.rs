@@ -2,8 +2,8 @@
 
 use super::place::Unknown;
 
-/// `strconv.Quote`. Fails when the result depends on whether a character outside letters and digits is printable, which
-/// Go looks up in its own tables of the release's Unicode version.
+/// `strconv.Quote`. Fails when the result depends on whether a character outside letters and digits is
+/// printable, which Go looks up in its own tables of the release's Unicode version.
 ///
 /// <https://github.com/golang/go/blob/go1.24.11/src/strconv/quote.go>
 pub(super) fn strconv(text: &[u8]) -> Result<Vec<u8>, Unknown> {

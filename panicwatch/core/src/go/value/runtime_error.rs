@@ -23,7 +23,8 @@ const BOUNDS: [&str; 9] = [
     "cannot convert slice with length %y to array or pointer to array with length %x",
 ];
 
-/// Texts by bounds code for a negative index. Go has none for the last code either: it indexes this table out of range.
+/// Texts by bounds code for a negative index. Go has none for the last code either: it indexes this table out
+/// of range.
 const BOUNDS_NEGATIVE: [&str; 8] = [
     "index out of range [%x]",
     "slice bounds out of range [:%x]",

@@ -8,8 +8,9 @@ use crate::incident::Addr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
-    /// The thread was switched out; `name`: "preempted", "yielded" or "blocked". `other_thread`: the thread switched
-    /// in. `other_goroutine`: the goroutine that ran last on the thread, if the thread was in the Go scheduler.
+    /// The thread was switched out; `name`: "preempted", "yielded" or "blocked". `other_thread`: the thread
+    /// switched in. `other_goroutine`: the goroutine that ran last on the thread, if the thread was in the Go
+    /// scheduler.
     SwitchOut,
     /// The thread was switched in. `other_thread`: the thread switched out.
     SwitchIn,

@@ -16,16 +16,16 @@ fn default_sources() -> Vec<Source> {
     crate::recorder::Level::Default.sources()
 }
 
-/// A load: the cost of each source per second, in percent of one core (target, host), and the number of cores that the
-/// watched processes use.
+/// A load: the cost of each source per second, in percent of one core (target, host), and the number of cores
+/// that the watched processes use.
 struct Load {
     costs: &'static [(Source, f64, f64)],
     cores: f64,
     watching: bool,
 }
 
-/// Runs `budget` for some time under a load; returns its actions with their times in seconds. Disabled sources cost
-/// nothing.
+/// Runs `budget` for some time under a load; returns its actions with their times in seconds. Disabled
+/// sources cost nothing.
 fn run(budget: &mut Budget, from_s: u64, seconds: u64, load: &Load) -> Vec<(f64, Action)> {
     let mut done = Vec::new();
     for tick in 1..=seconds * SECOND / TICK {
@@ -57,8 +57,8 @@ fn paused(done: &[(f64, Action)]) -> Vec<(Source, Limit)> {
 #[test]
 fn an_idle_target_on_a_busy_host_is_recorded() {
     let mut budget = Budget::new(limits(), default_sources());
-    // 20 000 switches and wake-ups per second of other processes: 0.8 % of a core; the budget of two cores is 1 %. The
-    // service uses 0.01 %.
+    // 20 000 switches and wake-ups per second of other processes: 0.8 % of a core; the budget of two cores is
+    // 1 %. The service uses 0.01 %.
     let load = Load {
         costs: &[(Source::Switch, 0.03, 0.4), (Source::Wakeup, 0.03, 0.4)],
         cores: 0.0001,
@@ -120,8 +120,8 @@ fn page_faults_go_before_wake_ups_before_samples_before_switches() {
 #[test]
 fn a_busy_host_pauses_what_costs_it_too_much() {
     let mut budget = Budget::new(limits(), default_sources());
-    // A compiler runs at the same time: 3 % of a core for page faults. That is 1.7 % of the machine's two cores, and
-    // 0.5 % is allowed.
+    // A compiler runs at the same time: 3 % of a core for page faults. That is 1.7 % of the machine's two
+    // cores, and 0.5 % is allowed.
     let load = Load {
         costs: &[(Source::Switch, 0.1, 0.2), (Source::Wakeup, 0.1, 0.2), (Source::Fault, 0.0, 3.0)],
         cores: 0.1,

@@ -39,7 +39,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Returns a builder of an empty trace. `realtime_offset_ns` is CLOCK_REALTIME minus CLOCK_MONOTONIC, if known.
+    /// Returns a builder of an empty trace. `realtime_offset_ns` is CLOCK_REALTIME minus CLOCK_MONOTONIC, if
+    /// known.
     pub fn new(realtime_offset_ns: Option<i128>) -> Builder {
         Builder { tracks: Vec::new(), events: Vec::new(), realtime_offset_ns }
     }
@@ -74,8 +75,8 @@ impl Builder {
         self.events.push((time_ns, event));
     }
 
-    /// Begins a slice. Slices of a track nest: the matching [`Builder::end`] is the first one that ends no slice begun
-    /// later.
+    /// Begins a slice. Slices of a track nest: the matching [`Builder::end`] is the first one that ends no
+    /// slice begun later.
     pub fn begin(
         &mut self,
         track: Track,
@@ -126,8 +127,8 @@ impl Builder {
         Trace { packet }.encode_to_vec()
     }
 
-    /// Returns the clocks of the trace. Without them the times would be taken as CLOCK_BOOTTIME, which also counts the
-    /// time spent suspended.
+    /// Returns the clocks of the trace. Without them the times would be taken as CLOCK_BOOTTIME, which also
+    /// counts the time spent suspended.
     fn clocks(&self, start_ns: u64) -> ClockSnapshot {
         let clock = |clock_id, timestamp| Clock { clock_id: Some(clock_id), timestamp: Some(timestamp) };
         let real = self

@@ -1,4 +1,5 @@
-//! Encodes an incident as a log record and a trace of OTLP. Does no I/O: the same incident always gives the same bytes.
+//! Encodes an incident as a log record and a trace of OTLP. Does no I/O: the same incident always gives the
+//! same bytes.
 //!
 //! <https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-logs/>
 
@@ -118,8 +119,8 @@ fn headline(incident: &Incident) -> String {
     }
 }
 
-/// Adds `exception.type` and `exception.message`. The type of an incident without a panic value, such as a fatal error,
-/// is its kind.
+/// Adds `exception.type` and `exception.message`. The type of an incident without a panic value, such as a
+/// fatal error, is its kind.
 pub(super) fn exception(incident: &Incident, attributes: &mut Attributes) {
     let of_value = incident.panics.iter().find(|panic| !panic.goexit);
     let name = of_value.and_then(|panic| panic.value.type_name.as_deref()).unwrap_or(incident.kind.name());

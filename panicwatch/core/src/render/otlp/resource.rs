@@ -1,6 +1,7 @@
 //! The OTLP resource, which is the process that panicked, not panicwatch. Does no I/O.
 //!
-//! <https://opentelemetry.io/docs/specs/semconv/resource/> and, for attributes from the program's environment,
+//! <https://opentelemetry.io/docs/specs/semconv/resource/> and, for attributes from the program's
+//! environment,
 //! <https://opentelemetry.io/docs/specs/otel/resource/sdk/>
 
 use std::collections::BTreeMap;
@@ -17,7 +18,8 @@ const MAX_OF_ENV: usize = 64;
 const MAX_ARGS: usize = 128;
 const MAX_ARG: usize = 4 << 10;
 
-/// Returns the resource of an incident. `host` is used when the document, written by an older version, has none.
+/// Returns the resource of an incident. `host` is used when the document, written by an older version, has
+/// none.
 pub(super) fn of(incident: &Incident, host: &Host) -> Resource {
     let process = &incident.process;
     let host = incident.host.as_ref().unwrap_or(host);
@@ -29,8 +31,8 @@ pub(super) fn of(incident: &Incident, host: &Host) -> Resource {
     known.text("service.version", process.module_version.as_deref().filter(|version| *version != "(devel)"));
     known.text("host.name", host.name.as_deref());
     of_container(process, &mut known);
-    // For deployment attributes, the program's environment overrides what was observed; not for attributes of the
-    // process.
+    // For deployment attributes, the program's environment overrides what was observed; not for attributes of
+    // the process.
     known.0.retain(|known| !said.contains_key(&known.key));
     attributes.0.append(&mut known.0);
     of_process(process, &mut attributes);
@@ -76,7 +78,8 @@ fn of_container(process: &Process, attributes: &mut Attributes) {
     }
 }
 
-/// Returns the attributes in the program's environment: OTEL_RESOURCE_ATTRIBUTES, overridden by OTEL_SERVICE_NAME.
+/// Returns the attributes in the program's environment: OTEL_RESOURCE_ATTRIBUTES, overridden by
+/// OTEL_SERVICE_NAME.
 fn said(process: &Process) -> BTreeMap<String, String> {
     let Some(env) = &process.env else { return BTreeMap::new() };
     let list = env.get("OTEL_RESOURCE_ATTRIBUTES").map(String::as_str).unwrap_or_default();
@@ -95,7 +98,8 @@ fn decoded(text: &str) -> String {
     percent_decode_str(text.trim()).decode_utf8_lossy().into_owned()
 }
 
-/// Returns the last element of the main module's path that is not a major version, else the executable's name.
+/// Returns the last element of the main module's path that is not a major version, else the executable's
+/// name.
 fn name(process: &Process) -> Option<String> {
     let is_major = |part: &str| {
         part.strip_prefix('v').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))

@@ -1,6 +1,7 @@
 //! Formats a goroutine's stack as Go's `debug.Stack` does, without arguments. Does no I/O.
 //!
-//! After traceback2 and printcreatedby of <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go>
+//! After traceback2 and printcreatedby of
+//! <https://github.com/golang/go/blob/go1.24.11/src/runtime/traceback.go>
 
 use std::fmt::Write as _;
 

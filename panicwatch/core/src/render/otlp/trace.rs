@@ -1,5 +1,6 @@
-//! The trace of an incident: a root span from the first raise to the end, a span for each panic of the chain and each
-//! deferred call, and one for the window before the panic with the goroutine's states as events. Does no I/O.
+//! The trace of an incident: a root span from the first raise to the end, a span for each panic of the chain
+//! and each deferred call, and one for the window before the panic with the goroutine's states as events.
+//! Does no I/O.
 
 use opentelemetry_proto::tonic::trace::v1::{
     Span, Status,
@@ -161,8 +162,8 @@ impl Maker<'_> {
         span
     }
 
-    /// Returns the span of the window before the panic; beyond the maximum, the goroutine's earliest states are
-    /// dropped.
+    /// Returns the span of the window before the panic; beyond the maximum, the goroutine's earliest states
+    /// are dropped.
     fn window(&self, timeline: &Timeline) -> Option<Span> {
         let goroutine = timeline.summary.goroutine?;
         let track = timeline.tracks.iter().find(|t| t.kind == TrackKind::Goroutine && t.id == goroutine)?;

@@ -6,7 +6,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::incident::Incident;
 
-/// Maximum length of an attribute's text in bytes: a request must fit the limit of collectors (4 MiB by default).
+/// Maximum length of an attribute's text in bytes: a request must fit the limit of collectors (4 MiB by
+/// default).
 pub(super) const MAX_TEXT: usize = 64 << 10;
 /// Maximum length of a name in bytes.
 pub(super) const MAX_NAME: usize = 1 << 10;
@@ -18,8 +19,8 @@ pub(super) struct Wall {
 }
 
 impl Wall {
-    /// Returns the conversion for an incident. If its time cannot be parsed it starts at 1970, OTLP's value for an
-    /// unknown time.
+    /// Returns the conversion for an incident. If its time cannot be parsed it starts at 1970, OTLP's value
+    /// for an unknown time.
     pub(super) fn of(incident: &Incident) -> Wall {
         let time: Option<Timestamp> = incident.time.parse().ok();
         let offset = time.map(|time| time.as_nanosecond() - i128::from(incident.start_ns));
@@ -32,7 +33,8 @@ impl Wall {
     }
 }
 
-/// Returns the trace ID. It depends on the incident's ID alone, so that an incident sent twice can be recognized.
+/// Returns the trace ID. It depends on the incident's ID alone, so that an incident sent twice can be
+/// recognized.
 pub(super) fn trace_id(incident: &Incident) -> Vec<u8> {
     digest(&incident.id, "trace")[..16].to_vec()
 }

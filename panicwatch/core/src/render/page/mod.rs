@@ -1,7 +1,7 @@
 //! The page: its static files, and the view of one incident as a standalone file.
 //!
-//! There is no framework and no external asset. Text of the watched program reaches the page as JSON only, and the page
-//! inserts it into text nodes only. This module does not depend on requests.
+//! There is no framework and no external asset. Text of the watched program reaches the page as JSON only,
+//! and the page inserts it into text nodes only. This module does not depend on requests.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -100,8 +100,8 @@ fn frames(incident: &Incident) -> impl Iterator<Item = &Frame> {
     incident.stack.iter().chain(goroutine).chain(chain).chain(ancestry)
 }
 
-/// Renders the incident's view as a standalone file, which is the same for the same incident. The content security
-/// policy allows scripts and styles by hash, so that nothing in the data can run.
+/// Renders the incident's view as a standalone file, which is the same for the same incident. The content
+/// security policy allows scripts and styles by hash, so that nothing in the data can run.
 ///
 /// # Errors
 /// When the incident cannot be written as JSON.
@@ -122,8 +122,8 @@ pub fn file(incident: &Incident) -> Result<String, serde_json::Error> {
 }
 
 /// Escapes JSON for a `<script>` element: with `<` and `&` escaped, it cannot contain an end tag or comment
-/// (<https://www.w3.org/TR/2011/WD-html5-author-20110809/the-script-element.html>). JSON has these characters in
-/// strings only. Characters that control a terminal are escaped as well, because files are printed.
+/// (<https://www.w3.org/TR/2011/WD-html5-author-20110809/the-script-element.html>). JSON has these characters
+/// in strings only. Characters that control a terminal are escaped as well, because files are printed.
 fn embeddable(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {

@@ -11,7 +11,8 @@ use crate::{
 
 /// Maximum number of terminal rows for a message.
 const ROWS: usize = 3;
-/// Indents the text below the mark of the first line, so that the report stands out from the program's own output.
+/// Indents the text below the mark of the first line, so that the report stands out from the program's own
+/// output.
 const INDENT: usize = 3;
 
 pub(super) fn render(incident: &Incident, style: &Style) -> String {

@@ -64,8 +64,8 @@ fn header(page: &mut Page<'_>, incident: &Incident) {
     page.push(line.rule_to(tone, column).then(right));
 }
 
-/// Prints the message as Go does. If the incident is not a panic, the panics in progress precede it, in the order in
-/// which they happened.
+/// Prints the message as Go does. If the incident is not a panic, the panics in progress precede it, in the
+/// order in which they happened.
 fn message(page: &mut Page<'_>, incident: &Incident) {
     if incident.kind == Kind::Panic || incident.panics.is_empty() {
         text(page, incident, Line::new().own(Tone::Bad, words::prefix(incident)));
@@ -82,8 +82,8 @@ fn message(page: &mut Page<'_>, incident: &Incident) {
     text(page, incident, then);
 }
 
-/// Prints the message after `first`; its further lines start with a bar, so that no text can imitate the rest of the
-/// report.
+/// Prints the message after `first`; its further lines start with a bar, so that no text can imitate the rest
+/// of the report.
 fn text(page: &mut Page<'_>, incident: &Incident, first: Line) {
     let Some(message) = &incident.message else {
         let line = match incident.panics.first().filter(|_| incident.kind == Kind::Panic) {

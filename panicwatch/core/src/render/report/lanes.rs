@@ -1,6 +1,7 @@
 //! Draws a timeline as lanes of characters: one lane per track, one character per stretch of time.
 //!
-//! This module knows states and characters only. The character of a stretch shows the state that took most of it.
+//! This module knows states and characters only. The character of a stretch shows the state that took most of
+//! it.
 
 use crate::{
     incident::timeline::{Doing, State, Timeline, Track, TrackKind},
@@ -47,8 +48,8 @@ impl Glyph {
             {
                 match state.state {
                     Doing::Running => Glyph::Ours,
-                    // A thread's states for other goroutines are not distinguished: its row is about the incident's
-                    // goroutine.
+                    // A thread's states for other goroutines are not distinguished: its row is about the
+                    // incident's goroutine.
                     _ if track.kind == TrackKind::Thread && state.cpu.is_none() => Glyph::Away,
                     _ => Glyph::Ours,
                 }
@@ -84,8 +85,8 @@ pub(super) fn lane(timeline: &Timeline, track: &Track, columns: usize) -> Vec<Gl
         return Vec::new();
     }
     let span = u128::from(to - from);
-    // Start of column `i`, in nanoseconds from the start of the window. If the window is shorter than the number of
-    // columns in nanoseconds, some columns are empty.
+    // Start of column `i`, in nanoseconds from the start of the window. If the window is shorter than the
+    // number of columns in nanoseconds, some columns are empty.
     let edge = |i: usize| (span * i as u128 / columns as u128) as u64;
     for state in &track.states {
         let (begin, end) = (state.from_ns.max(from), state.to_ns.min(to));

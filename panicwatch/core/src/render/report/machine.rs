@@ -5,8 +5,8 @@ use crate::{
     render::text::line::{Line, Page, Tone},
 };
 
-/// Prints the instructions of the first raise, where the defect is, and of the last, which killed the process, and the
-/// registers of the first.
+/// Prints the instructions of the first raise, where the defect is, and of the last, which killed the
+/// process, and the registers of the first.
 pub(super) fn render(page: &mut Page<'_>, incident: &Incident) {
     let chain = incident.panics.len() > 1;
     // The headline is not about the panics in progress.

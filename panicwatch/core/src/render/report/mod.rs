@@ -1,9 +1,9 @@
 //! Renders the report of one incident for a terminal.
 //!
-//! The reader is an on-call engineer: what happened, where in their own code, and how it ended precede everything else.
-//! The report is a function of the incident document and a [`Style`]: no clock, no I/O, no detection of the terminal,
-//! which is the command's task. Every string of the watched program passes through [`crate::incident::escape`]: only
-//! `line::Line::target` accepts foreign text, and it escapes it.
+//! The reader is an on-call engineer: what happened, where in their own code, and how it ended precede
+//! everything else. The report is a function of the incident document and a [`Style`]: no clock, no I/O, no
+//! detection of the terminal, which is the command's task. Every string of the watched program passes through
+//! [`crate::incident::escape`]: only `line::Line::target` accepts foreign text, and it escapes it.
 mod compact;
 mod full;
 mod lanes;
@@ -17,7 +17,8 @@ mod words;
 use super::text::Style;
 use crate::incident::{Incident, Outcome};
 
-/// Returns the report, which ends in a newline: [`compact`] for an incident that the program survived, else [`full`].
+/// Returns the report, which ends in a newline: [`compact`] for an incident that the program survived, else
+/// [`full`].
 pub fn render(incident: &Incident, style: &Style) -> String {
     match incident.outcome {
         Outcome::Recovered | Outcome::Goexit => compact(incident, style),

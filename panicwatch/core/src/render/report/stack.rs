@@ -50,8 +50,8 @@ pub(super) fn render(page: &mut Page<'_>, incident: &Incident) {
     }
 }
 
-/// Returns the index of the frame to highlight: the site of the first panic, if the incident is a panic, else the site
-/// in the stack.
+/// Returns the index of the frame to highlight: the site of the first panic, if the incident is a panic, else
+/// the site in the stack.
 fn site_index(incident: &Incident) -> Option<usize> {
     let first =
         incident.panics.first().filter(|_| incident.kind == Kind::Panic).and_then(|p| p.site.as_ref());
@@ -90,8 +90,8 @@ fn part(
     }
 }
 
-/// Returns the length of the cycle with which the frames start, and how often it repeats; (1, 1) if there is none worth
-/// folding.
+/// Returns the length of the cycle with which the frames start, and how often it repeats; (1, 1) if there is
+/// none worth folding.
 fn cycle(frames: &[Frame]) -> (usize, usize) {
     let same = |a: &Frame, b: &Frame| (&a.function, &a.file, a.line) == (&b.function, &b.file, b.line);
     for period in 1..=MAX_PERIOD.min(frames.len()) {

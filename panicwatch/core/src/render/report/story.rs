@@ -28,8 +28,8 @@ enum Event<'a> {
     Other,
 }
 
-/// Reports whether there is more than the summary already shows: a single panic without deferred calls is complete
-/// there.
+/// Reports whether there is more than the summary already shows: a single panic without deferred calls is
+/// complete there.
 pub(super) fn is_worth_telling(incident: &Incident) -> bool {
     incident.panics.len() > 1 || incident.panics.iter().any(|p| !p.defers.is_empty() || p.recover.is_some())
 }
@@ -50,7 +50,8 @@ pub(super) fn render(page: &mut Page<'_>, incident: &Incident) {
     end(page, incident);
 }
 
-/// Returns all events by time. Events in the same nanosecond keep their causal order: raise, recover, deferred call.
+/// Returns all events by time. Events in the same nanosecond keep their causal order: raise, recover,
+/// deferred call.
 fn events(incident: &Incident) -> Vec<(u64, Event<'_>)> {
     let mut out = Vec::new();
     for (i, panic) in incident.panics.iter().enumerate() {
@@ -185,8 +186,8 @@ fn end(page: &mut Page<'_>, incident: &Incident) {
     page.push_wrapped(&line.then(ending(incident)), COLUMN + 2, ROWS);
 }
 
-/// Returns the location of a fatal error, a throw or a signal: the innermost frame of the user's code. Frames outside
-/// the frame of a panic are ignored: execution left them when that panic was raised.
+/// Returns the location of a fatal error, a throw or a signal: the innermost frame of the user's code. Frames
+/// outside the frame of a panic are ignored: execution left them when that panic was raised.
 pub(super) fn site_of_stack(incident: &Incident) -> Option<&Frame> {
     let own = incident.stack.split(|frame| frame.function == "panic").next().unwrap_or_default();
     let stack = if own.is_empty() || incident.kind == Kind::Panic { &incident.stack } else { own };

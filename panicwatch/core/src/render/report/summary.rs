@@ -53,7 +53,8 @@ fn more(page: &mut Page<'_>, line: Line) {
 fn where_it_was(page: &mut Page<'_>, incident: &Incident) {
     let first = incident.panics.first().and_then(|p| p.site.as_ref());
     let of_stack = || story::site_of_stack(incident);
-    // The stack of a fatal error, a throw or a signal shows its location; the panics in progress were raised elsewhere.
+    // The stack of a fatal error, a throw or a signal shows its location; the panics in progress were raised
+    // elsewhere.
     let is_panic = incident.kind == Kind::Panic;
     let site = if is_panic { first.or_else(of_stack) } else { of_stack().or(first) };
     let Some(frame) = site else {

@@ -86,7 +86,8 @@ fn name(track: &Track) -> Line {
     }
 }
 
-/// Returns the tracks to draw: the goroutine, the threads and CPUs that ran it longest, and the GC if it was active.
+/// Returns the tracks to draw: the goroutine, the threads and CPUs that ran it longest, and the GC if it was
+/// active.
 fn rows(timeline: &Timeline) -> Vec<&Track> {
     let goroutine = timeline.summary.goroutine;
     let of = |kind| timeline.tracks.iter().filter(move |track| track.kind == kind);
@@ -110,7 +111,8 @@ fn rows(timeline: &Timeline) -> Vec<&Track> {
     rows
 }
 
-/// Returns how long a thread or CPU ran the goroutine before the raise; any goroutine if the incident has none.
+/// Returns how long a thread or CPU ran the goroutine before the raise; any goroutine if the incident has
+/// none.
 fn had(track: &Track, goroutine: Option<u64>, timeline: &Timeline) -> u64 {
     let states = track.states.iter().filter(|s| match goroutine {
         Some(_) => s.goroutine == goroutine,
@@ -174,7 +176,8 @@ fn notes(inferred_ns: u64, with_calls: bool) -> Line {
     line.own(Tone::Note, ")")
 }
 
-/// Names the reasons for being stopped: all but the scan of the goroutine's own stack are reasons to stop the world.
+/// Names the reasons for being stopped: all but the scan of the goroutine's own stack are reasons to stop the
+/// world.
 fn stops(shares: &[Share]) -> Vec<Share> {
     let what = |what: &str| if what == STACK_SCAN { what.to_owned() } else { format!("STW, {what}") };
     shares.iter().map(|share| Share { what: what(&share.what), ..share.clone() }).collect()

@@ -154,8 +154,8 @@ pub(super) fn said(panic: &Panic) -> Said<'_> {
     }
 }
 
-/// Reports whether Go prints the text itself, as for a plain string or an error; `printed` may then only differ in the
-/// indentation of further lines.
+/// Reports whether Go prints the text itself, as for a plain string or an error; `printed` may then only
+/// differ in the indentation of further lines.
 fn is_plain(panic: &Panic) -> bool {
     panic.value.printed.as_deref().is_none_or(|p| {
         panic

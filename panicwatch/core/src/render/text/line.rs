@@ -1,7 +1,7 @@
 //! Lines of styled text, and the page they are written to.
 //!
-//! This module knows tones, widths and line breaks, but no incidents. [`Line::target`] is the only way to add foreign
-//! text.
+//! This module knows tones, widths and line breaks, but no incidents. [`Line::target`] is the only way to add
+//! foreign text.
 
 use std::fmt::{Display, Write as _};
 
@@ -30,8 +30,8 @@ pub enum Tone {
 }
 
 impl Tone {
-    /// Returns the code of the color. Only the terminal's own sixteen colors are used, which are readable on light and
-    /// dark backgrounds.
+    /// Returns the code of the color. Only the terminal's own sixteen colors are used, which are readable on
+    /// light and dark backgrounds.
     fn code(self) -> &'static str {
         match self {
             Tone::Plain => "",
@@ -117,8 +117,8 @@ impl Line {
         self
     }
 
-    /// Breaks the text into lines, the first of at most `first` columns, the others of `width`: at spaces where
-    /// possible.
+    /// Breaks the text into lines, the first of at most `first` columns, the others of `width`: at spaces
+    /// where possible.
     fn wrap(&self, first: usize, width: usize) -> Vec<Line> {
         let (mut rows, mut room, width) = (vec![Line::new()], first.max(1), width.max(1));
         for word in self.words() {
@@ -148,7 +148,8 @@ impl Line {
         rows
     }
 
-    /// Returns the words of the text, each with the spaces that follow it; words are not broken if they fit on a line.
+    /// Returns the words of the text, each with the spaces that follow it; words are not broken if they fit
+    /// on a line.
     fn words(&self) -> Vec<Line> {
         let mut words = vec![Line::new()];
         let mut after_blank = false;
@@ -190,7 +191,8 @@ impl Number for i64 {}
 impl Number for usize {}
 impl Number for crate::incident::Addr {}
 
-/// Returns the end of `text`, at most `max` columns wide, starting at a `/` of a path if at least half of it remains.
+/// Returns the end of `text`, at most `max` columns wide, starting at a `/` of a path if at least half of it
+/// remains.
 pub fn tail(text: &str, max: usize) -> String {
     if text.width() <= max {
         return text.to_owned();
@@ -250,7 +252,8 @@ impl<'a> Page<'a> {
         self.out.push('\n');
     }
 
-    /// Writes `line` on as many rows as needed, at most `rows`; all but the first are indented by `indent` spaces.
+    /// Writes `line` on as many rows as needed, at most `rows`; all but the first are indented by `indent`
+    /// spaces.
     pub fn push_wrapped(&mut self, line: &Line, indent: usize, rows: usize) {
         let width = self.width();
         let indent = indent.min(width / 2);

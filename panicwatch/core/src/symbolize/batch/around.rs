@@ -17,7 +17,8 @@ const MAX_NODES: usize = 1 << 16;
 /// Maximum number of bytes of text cached for one function's inlined calls: only a hostile file needs more.
 const MAX_AROUND: usize = 16 << 20;
 
-/// Text around file and line of one function's instructions; identical for all instructions of the same inlined call.
+/// Text around file and line of one function's instructions; identical for all instructions of the same
+/// inlined call.
 #[derive(Default)]
 pub(super) struct Around {
     pub(super) text: Vec<u8>,
@@ -50,8 +51,9 @@ impl Around {
     pub(super) fn enter(&mut self, symbolizer: &Symbolizer<'_>, func: &Func<'_>) {
         self.text.clear();
         self.known.clear();
-        // Neighbouring functions are usually in the same package. For packages of a module that the build information
-        // does not name, the owner also depends on the file; all files of such a package have the same owner.
+        // Neighbouring functions are usually in the same package. For packages of a module that the build
+        // information does not name, the owner also depends on the file; all files of such a package have the
+        // same owner.
         let bin = symbolizer.bin;
         if !bin.plain_name_at(func.name_off()).is_some_and(|name| self.is_in_package(name)) {
             let name = func.name();
@@ -180,8 +182,8 @@ impl Strings {
     }
 }
 
-/// Hasher for table offsets. Collisions in a hostile file harm only the user who requested it, and cost one comparison
-/// each.
+/// Hasher for table offsets. Collisions in a hostile file harm only the user who requested it, and cost one
+/// comparison each.
 #[derive(Default)]
 struct OffsetHasher(u64);
 

@@ -38,7 +38,8 @@ fn perfetto_reads_it() {
     assert_eq!(leaves.iter().filter(|leaf| leaf.starts_with(".packet.track_event.flow_ids")).count(), 4);
 }
 
-/// Parses as stackcollapse-perf.pl and speedscope do: a header line, frames that begin with blanks, an empty line.
+/// Parses as stackcollapse-perf.pl and speedscope do: a header line, frames that begin with blanks, an empty
+/// line.
 /// <https://github.com/brendangregg/FlameGraph/blob/v1.0/stackcollapse-perf.pl>
 #[test]
 fn readers_of_perf_script_find_the_samples() {
@@ -79,7 +80,8 @@ fn stacks_fold() {
         "shop;goroutine 12;main.main.func1;internal/poll.(*FD).Read;vfs_read_[k] 1\n\
          shop;goroutine 7;main.checkout;example.com/shop/cart.(*Cart).Total 2\n"
     );
-    // Without samples: the calls with their self time in microseconds. A call that is open at the end lasts until then.
+    // Without samples: the calls with their self time in microseconds. A call that is open at the end lasts
+    // until then.
     timeline.tracks.iter_mut().for_each(|track| track.samples.clear());
     assert_eq!(
         folded(&incident, &timeline),

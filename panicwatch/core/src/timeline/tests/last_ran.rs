@@ -1,5 +1,5 @@
-//! Tests of threads whose only records are switch-outs with the goroutine that ran last, and of goroutines recorded as
-//! wakers.
+//! Tests of threads whose only records are switch-outs with the goroutine that ran last, and of goroutines
+//! recorded as wakers.
 
 use panicwatch_common::recorder::{NO_SYSCALL, kind, pair};
 
@@ -10,8 +10,8 @@ use crate::incident::timeline::{TrackKind, event::What};
 const OTHER: u32 = 102;
 const H: u64 = 9;
 
-/// A thread that is switched out in the Go scheduler at 1.1 ms after H ran, runs from 1.2 ms to `to`, and is switched
-/// out again; the raise is at 2 ms.
+/// A thread that is switched out in the Go scheduler at 1.1 ms after H ran, runs from 1.2 ms to `to`, and is
+/// switched out again; the raise is at 2 ms.
 fn turn(to: u64, last: u64, stops: u8) -> Scene {
     let mut scene = Scene::new();
     scene.times = (1_000_000, 2_000_000, 2_100_000);

@@ -1,4 +1,5 @@
-//! Tests of sources that were disabled all the time or part of it: a lack of their records must not mean anything.
+//! Tests of sources that were disabled all the time or part of it: a lack of their records must not mean
+//! anything.
 
 use panicwatch_common::recorder::{NO_SYSCALL, PREEMPTED, kind};
 

@@ -111,8 +111,8 @@ impl Scene {
         self.slot(at, (cpu, tid), kind::SWITCH_OUT, goid, state, Self::other(next))
     }
 
-    /// Adds a switch-out of a thread that sleeps in the Go scheduler, after `last` has stopped running for the
-    /// `stops`th time.
+    /// Adds a switch-out of a thread that sleeps in the Go scheduler, after `last` has stopped running for
+    /// the `stops`th time.
     pub(super) fn rests(self, at: u64, tid: u32, last: u64, stops: u8) -> Self {
         let extra = SLEEPS | RAN_LAST | u32::from(stops) << TIMES_RUN_SHIFT;
         self.out(at, 0, tid, last, extra, 0)

@@ -1,5 +1,5 @@
-//! Checks that the stored document with a timeline (tests/incidents/slow_read.json) is what its records produce; other
-//! tests render it. `UPDATE_EXPECT=1` rewrites it.
+//! Checks that the stored document with a timeline (tests/incidents/slow_read.json) is what its records
+//! produce; other tests render it. `UPDATE_EXPECT=1` rewrites it.
 
 use expect_test::expect_file;
 use panicwatch_common::recorder::{PREEMPTED, kind, pair};

@@ -6,7 +6,8 @@ use panicwatch_common::recorder::kind;
 
 #[test]
 fn nothing_was_recorded_but_the_raise() {
-    // No record shows the thread being switched in since the window began, so it was running from the beginning.
+    // No record shows the thread being switched in since the window began, so it was running from the
+    // beginning.
     assert_eq!(its(&Scene::new()), ["10000 running t101 inferred", "20000 running t101"]);
     let mut nobody = Scene::new();
     (nobody.goroutine, nobody.thread) = (None, None);
@@ -92,7 +93,8 @@ fn a_call_that_never_returned_in_the_window() {
 
 #[test]
 fn a_thread_changes_goroutines_unseen() {
-    // Without the runtime's records the time of the change is unknown, and neither goroutine counts as running.
+    // Without the runtime's records the time of the change is unknown, and neither goroutine counts as
+    // running.
     let scene =
         Scene::new().enter(12_000, 0, T, 9, READ).exit(12_500, 0, T, 9, READ).enter(15_000, 0, T, G, READ);
     assert_eq!(

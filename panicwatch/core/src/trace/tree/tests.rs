@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// Runs the events of one goroutine, given as kind, function and distance from the top of the stack; times count up.
+/// Runs the events of one goroutine, given as kind, function and distance from the top of the stack; times
+/// count up.
 fn run(events: &[(u8, u32, u32)]) -> Vec<Change<()>> {
     let mut tree = Tree::default();
     let mut changes = Vec::new();

@@ -1,5 +1,5 @@
-//! Assigns arguments and results to registers and the stack, following Go's calling convention on amd64. Arithmetic on
-//! types only.
+//! Assigns arguments and results to registers and the stack, following Go's calling convention on amd64.
+//! Arithmetic on types only.
 //!
 //! <https://github.com/golang/go/blob/go1.24.11/src/cmd/compile/abi-internal.md#function-call-argument-and-result-passing>
 
@@ -33,15 +33,15 @@ pub struct Piece {
     pub home: Home,
 }
 
-/// The pieces of each value; a value on the stack has one. `None` for a type that is not understood, and for all values
-/// that follow it.
+/// The pieces of each value; a value on the stack has one. `None` for a type that is not understood, and for
+/// all values that follow it.
 pub type Homes = Vec<Option<Vec<Piece>>>;
 
 /// Integer registers of the convention, by their DWARF numbers: RAX, RBX, RCX, RDI, RSI, R8 to R11.
 pub(super) const DWARF_REGISTERS: [u16; INTEGERS] = [0, 3, 2, 5, 4, 8, 9, 10, 11];
 
-/// Assigns parameters, each with its registers according to the debug information, and results. `dictionary`: index of
-/// the parameter that a hidden word precedes.
+/// Assigns parameters, each with its registers according to the debug information, and results. `dictionary`:
+/// index of the parameter that a hidden word precedes.
 pub fn assign(
     types: &GoTypes,
     parameters: &[(TypeId, Option<&[u16]>)],
@@ -103,8 +103,8 @@ impl State<'_> {
         Some(pieces)
     }
 
-    /// Corrects the registers of a parameter to those in the debug information: old releases have no debug information
-    /// for unnamed parameters, so that the next one is in a later register than computed.
+    /// Corrects the registers of a parameter to those in the debug information: old releases have no debug
+    /// information for unnamed parameters, so that the next one is in a later register than computed.
     fn correct(&mut self, pieces: &mut [Piece], said: &[u16]) {
         let number = |register: &u16| DWARF_REGISTERS.iter().position(|known| known == register);
         let numbers: Vec<usize> = said.iter().filter_map(number).collect();

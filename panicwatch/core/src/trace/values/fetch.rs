@@ -1,7 +1,7 @@
 //! Compiles the list of memory reads for the arguments of a call, which the kernel executes at every hit.
 //!
-//! Reads are ordered breadth first, so that every argument is read before the data that any of them points to. Data
-//! that does not fit is not read and shows as `…`. Does no I/O.
+//! Reads are ordered breadth first, so that every argument is read before the data that any of them points
+//! to. Data that does not fit is not read and shows as `…`. Does no I/O.
 
 use std::collections::VecDeque;
 
@@ -38,7 +38,8 @@ pub struct Fetch {
 enum Place {
     /// At this offset.
     At(usize),
-    /// In pieces, each with its offset in the value and in the data; the second field is added to offsets in the value.
+    /// In pieces, each with its offset in the value and in the data; the second field is added to offsets in
+    /// the value.
     Pieces(Vec<(u64, usize)>, u64),
 }
 
@@ -63,8 +64,8 @@ impl Place {
 }
 
 impl Fetch {
-    /// Compiles the list for values of these types at these locations. Also returns the offset in the data of each
-    /// piece of each value.
+    /// Compiles the list for values of these types at these locations. Also returns the offset in the data of
+    /// each piece of each value.
     pub fn compile(types: &GoTypes, values: &[(TypeId, &[Piece])]) -> (Fetch, Vec<Vec<usize>>) {
         let mut fetch = Fetch { steps: Vec::new(), next: 8 * WORDS };
         let mut queue = VecDeque::new();
@@ -170,7 +171,8 @@ impl Fetch {
                     queue.push_back((*elem, place.offset(i * size)?, depth));
                 }
             }
-            // In every release, the first word of a map is its number of entries, and that of a closure is its code.
+            // In every release, the first word of a map is its number of entries, and that of a closure is
+            // its code.
             Shape::Map | Shape::Func => {
                 self.step(place.word(0)?, 0, 8, None)?;
             }

@@ -1,7 +1,7 @@
 //! Arguments and results: their locations, what to read at a hit, and the text of the values read.
 //!
-//! [`abi`] assigns them to registers and the stack, [`fetch`] compiles the reads, [`render`] formats the values. This
-//! module does no I/O and does not depend on how memory is read.
+//! [`abi`] assigns them to registers and the stack, [`fetch`] compiles the reads, [`render`] formats the
+//! values. This module does no I/O and does not depend on how memory is read.
 
 pub mod abi;
 pub mod fetch;
@@ -32,7 +32,8 @@ use crate::{
 
 /// First minor release of Go 1 whose debug information has unnamed parameters (`~p0`).
 const UNNAMED_SINCE: u16 = 22;
-/// The compiler's name for the hidden parameter of a generic function, in releases whose debug information has it.
+/// The compiler's name for the hidden parameter of a generic function, in releases whose debug information
+/// has it.
 const DICTIONARY: &str = ".dict";
 /// Address at which the bytes of arguments themselves are placed for rendering: no process maps it.
 const OWN: u64 = 1 << 62;
@@ -125,8 +126,8 @@ impl<'a> Values<'a> {
         names.into_iter().filter(|name| ![DICTIONARY, "_"].contains(name)).collect()
     }
 
-    /// Decodes the arguments, or at an exit the results, from the data read. `bias` is the load bias of the process;
-    /// without it no value is known.
+    /// Decodes the arguments, or at an exit the results, from the data read. `bias` is the load bias of the
+    /// process; without it no value is known.
     pub fn decode(
         &mut self,
         hit: &Hit,
@@ -189,12 +190,12 @@ const EMPTY: FetchList = FetchList {
     steps: [Step { base: 0, to: 0, max: 0, count: 0, size: 0, add: 0 }; panicwatch_common::trace::STEPS],
 };
 
-/// Returns the index of the parameter that a generic function's dictionary precedes: the first, or that after a
-/// method's receiver.
+/// Returns the index of the parameter that a generic function's dictionary precedes: the first, or that after
+/// a method's receiver.
 fn dictionary(symbol: &str) -> Option<usize> {
     let generic = symbol.find("[go.shape")?;
-    // `main.(*T[go.shape.int]).M` and `main.T[go.shape.int].M` have a receiver; `main.f[go.shape.int].func1` is a
-    // closure, which gets its dictionary from its context.
+    // `main.(*T[go.shape.int]).M` and `main.T[go.shape.int].M` have a receiver; `main.f[go.shape.int].func1`
+    // is a closure, which gets its dictionary from its context.
     let behind = symbol.rfind(']').map_or("", |at| &symbol[at + 1..]);
     if symbol[..generic].contains("(*") {
         return (behind.matches('.').count() <= 1).then_some(1);
@@ -253,7 +254,8 @@ fn check(parameter: &Parameter, home: Option<Vec<Piece>>, overwritten: u16, all_
         (Some(Location::Registers(_)), _) => {
             return Err("the debug information contradicts the calling convention");
         }
-        // The debug information counts from behind the return address, the calling convention from the return address.
+        // The debug information counts from behind the return address, the calling convention from the return
+        // address.
         (Some(Location::Frame(offset)), [Piece { home: Home::Stack(home), .. }]) => {
             i64::try_from(*home).is_ok_and(|home| home - 8 == *offset)
         }

@@ -1,5 +1,5 @@
-//! Formats values: mostly like `%+v`, with strings quoted, pointers followed as far as their targets were read, and `…`
-//! for the rest.
+//! Formats values: mostly like `%+v`, with strings quoted, pointers followed as far as their targets were
+//! read, and `…` for the rest.
 //!
 //! Depth, width and length are limited. Does no I/O; memory that was not read shows as such.
 
@@ -150,7 +150,8 @@ impl Renderer<'_> {
         }
         let (mantissa, exponent) = scientific.split_once('e')?;
         let exponent: i32 = exponent.parse().ok()?;
-        // <https://github.com/golang/go/blob/go1.24.11/src/fmt/format.go#L489>: %v uses %e for large exponents only.
+        // <https://github.com/golang/go/blob/go1.24.11/src/fmt/format.go#L489>: %v uses %e for large
+        // exponents only.
         Some(if (-4..21).contains(&exponent) {
             if size == 4 { format!("{}", f32::from_bits(bits as u32)) } else { format!("{value}") }
         } else {

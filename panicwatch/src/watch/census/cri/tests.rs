@@ -27,8 +27,8 @@ const SANDBOXES: &[u8] = include_bytes!("sandboxes.bin");
 const CONTAINER: &str = "2bac79791e6186b860ecf0a62bb5da037739ce8bccfdf35407211a1ae6104a22";
 const SANDBOX: &str = "91e280eeca25ebe379bfc72a432041f88f148b3a187910ead4ad588975308fa2";
 
-/// Starts a fake runtime with one pod that has one container. `calls` counts the calls; with `answers` false it never
-/// answers.
+/// Starts a fake runtime with one pod that has one container. `calls` counts the calls; with `answers` false
+/// it never answers.
 fn runtime(socket: &Path, calls: Arc<AtomicUsize>, answers: bool) {
     let listener = UnixListener::bind(socket).expect("a socket");
     listener.set_nonblocking(true).expect("non-blocking");

@@ -37,7 +37,8 @@ pub struct Checked {
     pub absent: Vec<&'static str>,
 }
 
-/// Kind-specific type descriptors by their names through the releases; the uncommon type follows at the end of each.
+/// Kind-specific type descriptors by their names through the releases; the uncommon type follows at the end
+/// of each.
 const DESCRIPTORS: [&[&str]; 8] = [
     &["internal/abi.ArrayType", "runtime.arraytype"],
     &["internal/abi.ChanType", "runtime.chantype"],

@@ -5,15 +5,15 @@ use crate::go::gobin::{
     Error, GoBinary, GoVersion, LayoutSource, RuntimeLayout, SharedBytes, identify, offsets::MINORS,
 };
 
-/// Reports whether the table is trusted without checking debug information: for known releases as published by the Go
-/// project. All other builds may have different structs: development versions and release candidates, experiments
-/// ("X:…"), vendors' own versions, releases without a row.
+/// Reports whether the table is trusted without checking debug information: for known releases as published
+/// by the Go project. All other builds may have different structs: development versions and release
+/// candidates, experiments ("X:…"), vendors' own versions, releases without a row.
 pub fn table_suffices(version: &GoVersion) -> bool {
     version.is_plain_release() && RuntimeLayout::for_version(version).is_some()
 }
 
-/// How everything that watches a program opens its binary: as [`GoBinary::parse`] where [`table_suffices`], for that
-/// is fast; as [`parse`] for the rest.
+/// How everything that watches a program opens its binary: as [`GoBinary::parse`] where [`table_suffices`],
+/// for that is fast; as [`parse`] for the rest.
 ///
 /// # Errors
 /// Returns the errors of [`parse`].
@@ -22,14 +22,15 @@ pub fn open_bytes(bytes: SharedBytes) -> Result<GoBinary, Error> {
     if table_suffices(&version) { GoBinary::parse(bytes) } else { parse(bytes) }
 }
 
-/// Like [`GoBinary::parse`], but the binary's debug information takes precedence over the table where they disagree.
-/// Also parses a release that has no row in the table, if the debug information describes every struct.
+/// Like [`GoBinary::parse`], but the binary's debug information takes precedence over the table where they
+/// disagree. Also parses a release that has no row in the table, if the debug information describes every
+/// struct.
 ///
 /// Takes some tens of milliseconds for a small program: the debug information is decompressed.
 ///
 /// # Errors
-/// Returns an error when the file is not Go, is damaged, or neither table nor debug information describes the release's
-/// structs.
+/// Returns an error when the file is not Go, is damaged, or neither table nor debug information describes the
+/// release's structs.
 pub fn parse(bytes: SharedBytes) -> Result<GoBinary, Error> {
     let (version, _) = identify(bytes.clone())?;
     let row = RuntimeLayout::for_version(&version);
@@ -61,8 +62,8 @@ pub fn parse(bytes: SharedBytes) -> Result<GoBinary, Error> {
     Ok(bin)
 }
 
-/// Compares the table's row for `version`, or the nearest earlier row, with the debug information in `bytes`. `None`
-/// for a release before the first row.
+/// Compares the table's row for `version`, or the nearest earlier row, with the debug information in `bytes`.
+/// `None` for a release before the first row.
 ///
 /// # Errors
 /// Returns an error when there is no usable debug information.

@@ -1,8 +1,8 @@
-//! Parameters and results of functions: names, types, and the registers in which the debug information locates a
-//! parameter at a given instruction.
+//! Parameters and results of functions: names, types, and the registers in which the debug information
+//! locates a parameter at a given instruction.
 //!
-//! Reads the units that contain the requested code, and the types of its parameters. Pure over bytes that may be
-//! damaged or hostile.
+//! Reads the units that contain the requested code, and the types of its parameters. Pure over bytes that may
+//! be damaged or hostile.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -33,7 +33,8 @@ pub struct Parameter {
 pub enum Location {
     /// In these registers, by DWARF number, in the order of the value's bytes.
     Registers(Vec<u16>),
-    /// In memory, at this offset in bytes from the canonical frame address: the stack pointer before the call.
+    /// In memory, at this offset in bytes from the canonical frame address: the stack pointer before the
+    /// call.
     Frame(i64),
 }
 
@@ -49,8 +50,8 @@ pub struct Signature {
 /// Signatures by function entry, and the types they refer to.
 pub type Signatures = (HashMap<u64, Signature>, GoTypes);
 
-/// Reads the signatures of the functions in `wanted`, a map from a function's entry to the instruction for which
-/// locations are resolved. Functions missing from the debug information are absent.
+/// Reads the signatures of the functions in `wanted`, a map from a function's entry to the instruction for
+/// which locations are resolved. Functions missing from the debug information are absent.
 ///
 /// # Errors
 /// Returns an error without debug information, or when it is damaged.
@@ -143,8 +144,8 @@ impl<'a> Search<'a, '_> {
         Ok(false)
     }
 
-    /// Reads the signature from the abstract entry of a function. If the function is inlined somewhere, its names and
-    /// types are in a separate entry, and unused parameters may exist only there.
+    /// Reads the signature from the abstract entry of a function. If the function is inlined somewhere, its
+    /// names and types are in a separate entry, and unused parameters may exist only there.
     fn abstract_signature(
         &mut self,
         unit: &gimli::Unit<Slice<'a>>,
@@ -200,7 +201,8 @@ impl<'a> Search<'a, '_> {
         Ok(())
     }
 
-    /// Adds a parameter of the function at `low`, or sets its location if the abstract entry already provided it.
+    /// Adds a parameter of the function at `low`, or sets its location if the abstract entry already provided
+    /// it.
     fn parameter(
         &mut self,
         unit: &gimli::Unit<Slice<'a>>,

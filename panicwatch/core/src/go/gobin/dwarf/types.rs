@@ -1,7 +1,8 @@
 //! Go types as described by the debug information: enough to lay out, fetch and print values.
 //!
-//! Types refer to each other by number, so cycles need no special handling. Must not know functions or values. Go's own
-//! attributes: <https://github.com/golang/go/blob/go1.24.11/src/cmd/internal/dwarf/dwarf.go#L1000>
+//! Types refer to each other by number, so cycles need no special handling. Must not know functions or
+//! values. Go's own attributes:
+//! <https://github.com/golang/go/blob/go1.24.11/src/cmd/internal/dwarf/dwarf.go#L1000>
 
 use std::collections::HashMap;
 

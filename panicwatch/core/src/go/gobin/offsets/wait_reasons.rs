@@ -1,6 +1,7 @@
 //! Texts of the `g.waitreason` numbers, per Go minor release.
 //!
-//! From waitReasonStrings of <https://github.com/golang/go/blob/go1.24.11/src/runtime/runtime2.go> and its other releases.
+//! From waitReasonStrings of <https://github.com/golang/go/blob/go1.24.11/src/runtime/runtime2.go> and its
+//! other releases.
 
 /// Returns the texts of a minor release; empty for one without a row.
 pub(super) fn for_minor(minor: u16) -> &'static [&'static str] {

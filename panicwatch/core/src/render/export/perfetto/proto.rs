@@ -2,10 +2,9 @@
 //!
 //! <https://github.com/google/perfetto/blob/v49.0/protos/perfetto/trace/trace_packet.proto>,
 //! <https://github.com/google/perfetto/blob/v49.0/protos/perfetto/trace/clock_snapshot.proto>,
-//! <https://github.com/google/perfetto/blob/v49.0/protos/perfetto/trace/track_event/track_descriptor.proto> (and
-//! `process_descriptor.proto`, `thread_descriptor.proto`, `track_event.proto`, `debug_annotation.proto` in the same
-//! directory).
-//! The tests compare them with Perfetto's own descriptors.
+//! <https://github.com/google/perfetto/blob/v49.0/protos/perfetto/trace/track_event/track_descriptor.proto>
+//! (and `process_descriptor.proto`, `thread_descriptor.proto`, `track_event.proto`, `debug_annotation.proto`
+//! in the same directory). The tests compare them with Perfetto's own descriptors.
 
 use prost::{Enumeration, Message, Oneof};
 

@@ -194,8 +194,8 @@ fn read(messages: &Messages<'_>, message: &str, mut bytes: &[u8], path: &str, le
     }
 }
 
-/// Decodes a trace with Perfetto's own descriptors: `path = value` for every leaf. Prints a message and returns `None`
-/// when they are not installed.
+/// Decodes a trace with Perfetto's own descriptors: `path = value` for every leaf. Prints a message and
+/// returns `None` when they are not installed.
 pub(crate) fn leaves(trace: &[u8]) -> Option<Vec<String>> {
     let bytes = match descriptors() {
         Ok(bytes) => bytes,
