@@ -21,7 +21,7 @@ const _: () = assert!(size_of::<Rate>() == 24);
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Place {
-    /// Process id.
+    /// Process ID, as user space sees it.
     pub tgid: u32,
     /// Row of the process's binary in `BINARIES`.
     pub binary: u32,
@@ -39,9 +39,9 @@ const _: () = assert!(size_of::<Place>() == 32);
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Goroutine {
-    /// Process id.
+    /// Process ID, as user space sees it.
     pub tgid: u64,
-    /// Goroutine id.
+    /// goid of the goroutine; 0: of none.
     pub goid: u64,
 }
 

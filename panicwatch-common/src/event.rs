@@ -57,9 +57,9 @@ pub struct Head {
     pub len: u32,
     /// Time of the hit, CLOCK_MONOTONIC nanoseconds.
     pub time_ns: u64,
-    /// Process id.
+    /// Process ID (thread group).
     pub tgid: u32,
-    /// Thread id.
+    /// Thread ID in the host's PID namespace.
     pub tid: u32,
     /// Row of the binary in `BINARIES`; `u32::MAX` for process events.
     pub binary: u32,
@@ -113,7 +113,7 @@ pub const ANCESTOR_BYTES: usize = 40;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Point {
-    /// Common header.
+    /// The header that every record starts with.
     pub head: Head,
     /// Values whose meaning depends on the kind; documented at the eBPF program that writes them.
     pub args: [u64; 6],
@@ -155,7 +155,7 @@ pub const P_BYTES: usize = 64;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CaptureHead {
-    /// Common header.
+    /// The header that every record starts with.
     pub head: Head,
     /// Registers at the probed instruction.
     pub regs: Regs,
@@ -195,9 +195,9 @@ pub struct MemHead {
     pub len: u32,
     /// `Head::time_ns` of the capture that this piece belongs to.
     pub time_ns: u64,
-    /// Process id.
+    /// Process ID (thread group).
     pub tgid: u32,
-    /// Thread id.
+    /// Thread ID in the host's PID namespace.
     pub tid: u32,
     /// Address of the bytes in the target.
     pub addr: u64,
@@ -225,7 +225,7 @@ pub struct Exec {
     pub env_start: u64,
     /// End address of the environment block.
     pub env_end: u64,
-    /// Thread name.
+    /// Name of the thread, padded with zeros.
     pub comm: [u8; 16],
 }
 

@@ -145,9 +145,9 @@ pub struct Sample {
     pub seq: u64,
     /// Time of the sample, CLOCK_MONOTONIC nanoseconds.
     pub time_ns: u64,
-    /// Process id.
+    /// Process ID (thread group).
     pub tgid: u32,
-    /// Thread id.
+    /// Thread ID in the host's PID namespace.
     pub tid: u32,
     /// Number of used entries of `user`.
     pub user_frames: u32,

@@ -101,9 +101,9 @@ pub struct Hit {
     pub time_ns: u64,
     /// Goroutine id, subject to the flags.
     pub goid: u64,
-    /// Process id.
+    /// Process ID (thread group).
     pub tgid: u32,
-    /// Thread id.
+    /// Thread ID in the host's PID namespace.
     pub tid: u32,
     /// Number of the function, in the low 24 bits.
     pub function: u32,
@@ -136,7 +136,7 @@ impl Hit {
 pub struct Slot {
     /// Number of this record on its CPU, plus one.
     pub seq: u64,
-    /// The record.
+    /// The part that all hits have.
     pub hit: Hit,
 }
 
@@ -238,7 +238,7 @@ const _: () = assert!(size_of::<FetchList>() == 8 + 16 * STEPS);
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct Full<const BYTES: usize> {
-    /// Common header.
+    /// The part that all hits have.
     pub hit: Hit,
     /// Run-time address of the probed instruction, from which user space derives the load bias.
     pub ip: u64,

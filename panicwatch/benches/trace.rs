@@ -78,7 +78,7 @@ fn build(toolchain: &Toolchain) -> Result<PathBuf, String> {
 /// Cost of a call as the program measured it, in nanoseconds.
 #[derive(Clone, Copy)]
 struct Told {
-    /// Wall-clock time.
+    /// Wall-clock time of the run, seconds.
     wall: f64,
     /// CPU time of the program; neither a debugger's time nor other load on the machine counts.
     cpu: f64,

@@ -12,7 +12,7 @@ fn now(clock: libc::clockid_t) -> i128 {
     i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
 }
 
-/// Measures now.
+/// Measures the offset between the two clocks now.
 pub fn measure() -> Clock {
     Clock { offset_ns: now(libc::CLOCK_REALTIME) - now(libc::CLOCK_MONOTONIC) }
 }

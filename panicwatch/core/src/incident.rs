@@ -353,7 +353,7 @@ pub struct Signal {
 /// One machine instruction.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Instruction {
-    /// Run-time address.
+    /// Run-time address of the instruction.
     pub address: Addr,
     /// Machine code in hex.
     pub bytes: String,
@@ -404,7 +404,7 @@ pub enum DeferEnd {
     Panicked,
     /// Ended the process.
     Exited,
-    /// Called runtime.Goexit.
+    /// The goroutine called runtime.Goexit.
     Goexit,
 }
 

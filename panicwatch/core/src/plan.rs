@@ -59,7 +59,7 @@ pub struct Site {
     pub file_offset: u64,
     /// The instruction's bytes, compared with the file's before attaching.
     pub bytes: Vec<u8>,
-    /// Disassembled instruction.
+    /// Instruction under the probe, in GNU syntax.
     pub instruction: String,
     /// Cost class of a hit.
     pub price: Price,

@@ -215,7 +215,7 @@ impl Default for Metrics {
 pub struct Otlp {
     /// URL of the collector; empty: nothing is exported.
     pub endpoint: String,
-    /// Transport.
+    /// Transport of the OTLP requests.
     pub protocol: Protocol,
     /// HTTP headers or gRPC metadata of every request.
     pub headers: BTreeMap<String, String>,

@@ -20,7 +20,7 @@ pub struct Facts<'a> {
     pub module: Option<&'a str>,
     /// Path of the cgroup.
     pub cgroup: Option<&'a str>,
-    /// Container ID.
+    /// ID of the container, if the process is in one.
     pub container: Option<&'a str>,
     /// Namespace of the pod.
     pub namespace: Option<&'a str>,

@@ -69,7 +69,7 @@ pub enum StartError {
     System {
         /// The operation that failed.
         what: &'static str,
-        /// The errno.
+        /// Error of the system call.
         source: io::Error,
     },
     /// Something that the configuration names cannot be used.

@@ -27,7 +27,7 @@ pub struct Facts {
     pub architecture: String,
     /// Release of the kernel, from uname.
     pub kernel: String,
-    /// Effective UID.
+    /// Effective user ID of panicwatch.
     pub euid: u32,
     /// Effective capabilities, as a bit set (capability.h).
     pub capabilities: Option<u64>,

@@ -31,7 +31,7 @@ pub enum Error {
     Connection {
         /// Address of the daemon.
         place: String,
-        /// The cause.
+        /// Cause, as the system or the HTTP library reports it.
         reason: String,
     },
     /// The daemon requires a token, and none was given.

@@ -45,7 +45,7 @@ pub enum Error {
     Listen {
         /// The configured address.
         address: String,
-        /// The errno.
+        /// Error of the system call.
         source: io::Error,
     },
     /// A certificate, key or token file cannot be used.

@@ -89,7 +89,7 @@ pub struct Replacement {
 /// A module that the binary depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Dependency {
-    /// Module path.
+    /// Path of the module, as in go.mod.
     pub path: String,
     /// Version of the module.
     pub version: Option<String>,
@@ -104,7 +104,7 @@ pub struct Dependency {
 pub struct Vcs {
     /// Name of the version control system, such as "git".
     pub system: Option<String>,
-    /// Commit hash.
+    /// Hash of the commit it was built from.
     pub revision: Option<String>,
     /// Time of the commit, RFC 3339.
     pub time: Option<String>,
@@ -121,7 +121,7 @@ pub struct Section {
     pub kind: String,
     /// Flags as readelf prints them: W write, A alloc, X execute, C compressed …
     pub flags: String,
-    /// Link-time address.
+    /// Link-time address of the probe site.
     pub address: Addr,
     /// Offset in the file, in bytes.
     pub offset: u64,
@@ -172,7 +172,7 @@ pub struct Probe {
     pub offset: Option<u64>,
     /// Offset in the file, in bytes, which is what the kernel takes.
     pub file_offset: Option<u64>,
-    /// Disassembled instruction.
+    /// Instruction under the probe, in GNU syntax.
     pub instruction: Option<String>,
     /// Bytes of the instruction in hex.
     pub bytes: Option<String>,

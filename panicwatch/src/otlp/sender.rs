@@ -116,7 +116,7 @@ struct Sender {
     stop: watch::Receiver<bool>,
     exporter: Exporter,
     host: Host,
-    /// Consecutive failures.
+    /// Number of failures since the last success.
     failures: u32,
 }
 

@@ -39,7 +39,7 @@ pub struct Process {
     pub start_time: Option<String>,
     /// Path of the executable.
     pub exe: Option<String>,
-    /// Command line.
+    /// Arguments of the process, as of its exec.
     pub args: Option<Vec<String>>,
     /// [`Binary::row`] of the binary that the process runs.
     pub binary: Option<u32>,
@@ -71,7 +71,7 @@ pub struct Binary {
     pub build_id: Option<String>,
     /// Processes that currently run it.
     pub processes: u32,
-    /// Attached probes.
+    /// Probes that are attached to the binary.
     pub probes: Vec<Probe>,
     /// Functions without a probe, and why.
     pub refused: Vec<Refused>,

@@ -41,7 +41,7 @@ struct Pace {
     first: Duration,
     /// Factor by which each interval exceeds the one before.
     growth: u32,
-    /// Longest interval.
+    /// Longest interval between two readings.
     longest: Duration,
     /// Pause between two rounds of the thread, each of which handles everything that is due: each round is
     /// one wake-up.

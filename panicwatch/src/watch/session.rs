@@ -67,7 +67,7 @@ pub enum Scope {
     Binaries,
     /// Every Go process of the host that matches the selector.
     Host {
-        /// The selector.
+        /// Decides which processes are watched.
         select: Arc<Select>,
         /// Whether the first exec of a binary is held until its probes are attached.
         hold: bool,
@@ -115,7 +115,7 @@ pub enum Output {
 /// Panics of one process at one place that were counted but not captured, since the last report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counted {
-    /// Process ID.
+    /// Process ID of the program.
     pub pid: u32,
     /// Where they were raised; `None` if there were too many places.
     pub site: Option<Frame>,

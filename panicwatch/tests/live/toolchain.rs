@@ -9,7 +9,7 @@ pub(crate) struct Toolchain {
     pub(crate) name: String,
     /// Minor version, such as 24.
     pub(crate) minor: u32,
-    /// Its GOROOT.
+    /// GOROOT of the toolchain.
     pub(crate) root: PathBuf,
 }
 

@@ -1,6 +1,7 @@
-//! Documentation comments that say nothing: one or two words that are neither a unit nor a link.
+//! Rules for comments: no doc comment of one or two words that adds nothing to the name, and no comment that
+//! is wider than the code.
 //!
-//! Knows lines; must not know Rust. As long as the tree has such comments, their number is a warning.
+//! Knows lines; must not know Rust.
 
 use super::{File, Remark};
 
@@ -27,21 +28,28 @@ const UNITS: [&str; 19] = [
     "seconds",
 ];
 
-/// Counts them and names the first.
-pub(super) fn check(files: &[File]) -> Option<(String, Remark)> {
-    let sources =
-        files.iter().filter(|file| file.path.ends_with(".rs") && file.path.starts_with("panicwatch"));
-    let found = sources.flat_map(|file| empty(&file.text).into_iter().map(move |line| (&file.path, line)));
-    let found: Vec<(&String, usize)> = found.collect();
-    let (path, line) = found.first()?;
-    let what = format!(
-        "line {line}: the first of {} doc comments of one or two words that are neither a unit nor a link",
-        found.len()
-    );
-    Some(((*path).clone(), Remark::Warning(what)))
+/// `max_width` of rustfmt.toml, which rustfmt does not apply to comments.
+const WIDTH: usize = 110;
+
+/// Returns the remarks about the comments of a Rust file.
+pub(super) fn check(file: &File) -> Vec<Remark> {
+    let wide = file.text.lines().enumerate().filter(|(_, line)| is_too_wide(line)).map(|(at, line)| {
+        format!("line {}: a comment of {} columns; {WIDTH} is the limit", at + 1, line.chars().count())
+    });
+    // In the files of the command line, doc comments are help texts.
+    let is_help = file.path.starts_with("panicwatch/src/cli/");
+    let short = empty(&file.text).into_iter().filter(|_| !is_help).map(|line| {
+        format!("line {line}: a doc comment of one or two words that are neither a unit, a name nor a link")
+    });
+    wide.chain(short).map(Remark::Violation).collect()
 }
 
-/// Numbers of the lines that such comments are on.
+/// Reports whether the line is a comment wider than code may be. A link cannot be broken.
+fn is_too_wide(line: &str) -> bool {
+    line.trim_start().starts_with("//") && line.chars().count() > WIDTH && !line.contains("://")
+}
+
+/// Returns the numbers of the lines with doc comments that say nothing.
 fn empty(text: &str) -> Vec<usize> {
     let lines: Vec<&str> = text.lines().collect();
     let alone = |at: &usize| {
@@ -63,8 +71,13 @@ fn is_empty(comment: &str) -> bool {
         let word = word.trim_end_matches(['.', ',']).to_lowercase();
         UNITS.contains(&word.as_str())
     };
-    // What is no word: `code`, "text", a link.
-    let is_more = comment.contains(['`', '"', '[', '<', '/']) || words.iter().any(is_unit);
+    // Names of flags, settings and foreign types: -l, kernel.perf_event_paranoid, perfetto.protos.Trace.
+    let is_name = |word: &&str| {
+        let word = word.trim_end_matches('.');
+        word.starts_with('-') || word.contains(['.', '_', '%'])
+    };
+    let is_more =
+        comment.contains(['`', '"', '[', '<', '/']) || words.iter().any(|it| is_unit(it) || is_name(it));
     (1..=2).contains(&words.len()) && !is_more
 }
 
@@ -72,32 +85,45 @@ fn is_empty(comment: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn said(text: &str) -> Option<Remark> {
-        let file = |path: &str, text: &str| File { path: path.to_owned(), text: text.to_owned() };
-        let files = [file("panicwatch/src/a.rs", text), file("xtask/src/b.rs", "/// They.\n")];
-        check(&files).map(|(_, remark)| remark)
+    fn found(text: &str) -> Vec<String> {
+        let file = File { path: "panicwatch/src/a.rs".to_owned(), text: text.to_owned() };
+        let text = |remark| match remark {
+            Remark::Violation(text) | Remark::Warning(text) => text,
+        };
+        check(&file).into_iter().map(text).collect()
     }
 
     #[test]
-    fn one_or_two_words_are_counted() {
-        let found = said("//! A.\n    /// They.\n    they: u8,\n/// The frame.\nframe: u8,\n");
-        assert!(matches!(found, Some(Remark::Warning(what)) if what.starts_with("line 2: the first of 2 ")));
+    fn one_or_two_words_are_rejected() {
+        let found = found("//! A.\n    /// They.\n    they: u8,\n/// The frame.\nframe: u8,\n");
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("line 2: ") && found[1].starts_with("line 4: "), "{found:?}");
     }
 
     #[test]
-    fn units_links_and_sentences_are_not() {
+    fn units_names_links_and_sentences_are_not() {
         for text in [
             "/// Nanoseconds.\n",
             "/// Lost bytes.\n",
             "/// See [`What`].\n",
             "/// <https://go.dev/x>\n",
             "/// `g.m`.\n",
+            "/// -l\n",
+            "/// perfetto.protos.Trace\n",
             "/// Process that panicked.\n",
             "/// Errors\n/// of reading the file.\n",
             "//! A module.\n",
             "// Never mind.\n",
         ] {
-            assert_eq!(said(text), None, "{text}");
+            assert_eq!(found(text), [] as [String; 0], "{text}");
         }
+    }
+
+    #[test]
+    fn wide_comments_are_rejected() {
+        let wide = "x".repeat(WIDTH - 3);
+        assert!(found(&format!("// {wide}x\n"))[0].starts_with("line 1: a comment of 111 columns"));
+        assert_eq!(found(&format!("// {wide}\nlet x = \"{wide}{wide}\";\n")), [] as [String; 0]);
+        assert_eq!(found(&format!("// https://go.dev/{wide}\n")), [] as [String; 0]);
     }
 }

@@ -52,7 +52,6 @@ pub(crate) fn run() -> Result<()> {
     }
     remarks.extend(bounds::check(&files));
     remarks.extend(modules::check(&files));
-    remarks.extend(comments::check(&files));
     let mut violations = 0;
     for (name, remark) in remarks {
         match remark {

@@ -1,6 +1,6 @@
 //! Rules that check one file at a time.
 
-use super::{File, Remark};
+use super::{File, Remark, comments};
 
 /// Number of lines of a source file: a warning above the first, a violation above the second.
 const LINES_AIM: usize = 400;
@@ -84,6 +84,7 @@ pub(super) fn all(file: &File, private: &[String]) -> Vec<Remark> {
         remarks.extend(terminals(file));
         remarks.extend(kernel_access(file));
         remarks.extend(uretprobes(file));
+        remarks.extend(comments::check(file));
     }
     remarks.extend(private_paths(file, private));
     remarks.extend(hosts(file));

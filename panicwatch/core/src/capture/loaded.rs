@@ -36,7 +36,7 @@ const PAGE: u64 = 4096;
 pub struct Program {
     /// Tables of the binary.
     pub bin: GoBinary,
-    /// Probe sites.
+    /// Probe sites, and what stands in the way of others.
     pub plan: ProbePlan,
     /// Path by which it was opened.
     pub path: PathBuf,
@@ -151,7 +151,7 @@ impl Program {
 /// One event with its binary, which gives its addresses meaning.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
-    /// The event.
+    /// The event whose memory and registers are seen.
     pub event: &'a Event,
     /// The binary of the event's process.
     pub program: &'a Program,

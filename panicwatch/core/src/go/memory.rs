@@ -110,7 +110,7 @@ pub fn prefix(memory: &dyn Memory, addr: u64, len: u64, limit: usize) -> Vec<u8>
 /// Two memories in sequence: a read that `first` cannot serve falls back to `second`.
 #[derive(Debug, Clone, Copy)]
 pub struct Layered<A, B> {
-    /// Read first.
+    /// Memory that is asked first.
     pub first: A,
     /// Read if `first` does not hold the whole range.
     pub second: B,

@@ -51,7 +51,7 @@ pub struct Timeline {
 /// Interval in which records of one CPU were lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
-    /// CPU number.
+    /// Number of the CPU, as in /proc/cpuinfo.
     pub cpu: u32,
     /// Beginning of the interval.
     pub from_ns: u64,
@@ -84,7 +84,7 @@ pub struct Summary {
     pub running_ns: u64,
     /// Runnable: the goroutine waited for a thread, or its thread for a CPU.
     pub runnable_ns: u64,
-    /// Waiting.
+    /// Time in which the goroutine waited.
     pub waiting_ns: u64,
     /// Waiting time by wait reason.
     pub waiting: Vec<Share>,
@@ -100,7 +100,7 @@ pub struct Summary {
     pub not_running_ns: u64,
     /// Not created yet.
     pub ended_ns: u64,
-    /// State unknown.
+    /// Time in which the goroutine's state is unknown.
     pub unknown_ns: u64,
     /// Part of `running_ns` that is inferred from records before and after.
     pub inferred_ns: u64,
@@ -133,7 +133,7 @@ pub struct Summary {
 pub struct Share {
     /// Wait reason, system call or STW reason.
     pub what: String,
-    /// Total duration.
+    /// Sum of the durations, nanoseconds.
     pub ns: u64,
     /// Number of occurrences.
     pub count: u64,
@@ -142,7 +142,7 @@ pub struct Share {
 /// Number of deliveries of one signal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignalCount {
-    /// Signal number.
+    /// Number of the signal on this architecture.
     pub number: u32,
     /// Signal name such as "SIGURG"; `None` if it has none.
     pub name: Option<String>,
@@ -157,7 +157,7 @@ pub struct Woken {
     pub time_ns: u64,
     /// Waking thread, possibly of another process.
     pub thread: Option<u32>,
-    /// Waking goroutine.
+    /// Goroutine that made it runnable, if known.
     pub goroutine: Option<u64>,
     /// System call that the waker was in.
     pub syscall: Option<String>,
@@ -293,7 +293,7 @@ pub struct Slice {
     pub kind: SliceKind,
     /// Function, text of the panic, or STW reason.
     pub name: String,
-    /// Nesting depth.
+    /// Number of slices of the track that enclose it.
     pub depth: u32,
     /// Whether the end was not recorded: it is then the earliest time at which the call is known to be over.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -308,9 +308,9 @@ pub struct Slice {
 pub struct Stack {
     /// Time of the sample.
     pub time_ns: u64,
-    /// CPU number.
+    /// Number of the CPU, as in /proc/cpuinfo.
     pub cpu: u32,
-    /// Thread ID.
+    /// ID of the thread in the host's PID namespace.
     pub thread: u32,
     /// User stack, innermost frame first.
     pub frames: Vec<Frame>,

@@ -62,7 +62,7 @@ pub enum End {
     ProcessEnded(Option<u32>),
     /// The process executed another program.
     Executed,
-    /// Events ceased.
+    /// The events ceased before `main.main` was reached.
     Lost,
 }
 

@@ -54,7 +54,7 @@ pub struct InitTrace {
 /// The traced process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Program {
-    /// Process id.
+    /// Process ID of the program.
     pub pid: u32,
     /// Path of the binary.
     pub exe: String,

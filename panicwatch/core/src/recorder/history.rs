@@ -28,7 +28,7 @@ pub trait Rings {
 /// Interval in which records of a CPU were lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
-    /// CPU number.
+    /// CPU whose ring held the record.
     pub cpu: u32,
     /// Time of the record before the gap, 0 if none is known.
     pub from_ns: u64,

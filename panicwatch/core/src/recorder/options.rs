@@ -12,7 +12,7 @@ use crate::go::pattern::Pattern;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// Record nothing.
+    /// Nothing is recorded, and there are no timelines.
     Off,
     /// Scheduling, page faults, signals, samples and GC phases, within the overhead budgets.
     #[default]
@@ -55,7 +55,7 @@ pub enum OverheadBudget {
     /// The default bound with [`Level::Default`]; no bound with any other level, which is recorded in full.
     #[default]
     Auto,
-    /// No bound.
+    /// The overhead has no bound.
     Off,
     /// A percentage, more than 0 and at most 100.
     Percent(f64),

@@ -20,7 +20,7 @@ pub struct Wanted {
 /// Scope of the search for what raises a panic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RaisedBy {
-    /// Not requested.
+    /// The instructions were not requested.
     #[default]
     Nothing,
     /// The instruction to which the address refers.

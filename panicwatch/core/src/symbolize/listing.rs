@@ -14,7 +14,7 @@ use crate::{
 /// An instruction with its source line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Line {
-    /// Run-time address.
+    /// Run-time address of the instruction.
     pub address: Addr,
     /// Machine code in hex.
     pub bytes: String,

@@ -57,7 +57,7 @@ pub struct Resolved {
 /// A frame with the package and module that own its code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Owned {
-    /// The frame.
+    /// The frame, as in an incident's stack.
     #[serde(flatten)]
     pub frame: Frame,
     /// Import path of the package.

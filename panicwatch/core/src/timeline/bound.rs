@@ -4,7 +4,7 @@
 use super::{Input, states::state};
 use crate::incident::timeline::{Doing, Track, TrackKind, event::Event};
 
-/// Most events.
+/// Most events that a timeline keeps.
 const MAX_EVENTS: usize = 20_000;
 /// Most tracks of each kind.
 const MAX_TRACKS: usize = 256;

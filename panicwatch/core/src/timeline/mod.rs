@@ -57,7 +57,7 @@ pub struct Input<'a> {
     pub gaps: &'a [Gap],
     /// Sources that were not recorded all the time, by the names of [`Source`].
     pub off: &'a [Off],
-    /// Process ID.
+    /// Process whose timeline is built.
     pub pid: u32,
     /// The panicking goroutine.
     pub goroutine: Option<u64>,

@@ -36,9 +36,9 @@ pub(super) enum Cause {
     Preempted(Task),
     /// Yielded its CPU to this thread.
     Yielded(Task),
-    /// Woken.
+    /// Made runnable by a wake-up.
     Woken,
-    /// Just created.
+    /// Made runnable by its creation.
     New,
 }
 

@@ -19,7 +19,7 @@ pub enum Event {
 pub struct Argument {
     /// Name; an unnamed result has the compiler's name, `~r0` and so on.
     pub name: String,
-    /// Go type.
+    /// Name of the value's Go type.
     #[serde(rename = "type")]
     pub type_name: String,
     /// The value as Go's `%+v` prints it, except for strings (`%q`), pointers (`&` and the value pointed to)
@@ -35,9 +35,9 @@ pub struct Argument {
 pub struct Caller {
     /// Name of the function, as Go prints it.
     pub function: String,
-    /// Source file.
+    /// Source file of the function's entry.
     pub file: Option<String>,
-    /// Source line.
+    /// Line of the function's entry in it.
     pub line: Option<u32>,
 }
 

@@ -6,7 +6,7 @@ use panicwatch_common::trace::{Full, Hit, LARGE_BYTES, SMALL_BYTES, STACK_FRAMES
 /// A parsed record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// The event.
+    /// The event, as the eBPF program wrote it.
     pub hit: Hit,
     /// Address of the probed instruction; `None` in records without it.
     pub ip: Option<u64>,

@@ -26,7 +26,7 @@ pub enum Unread {
 }
 
 impl Unread {
-    /// All reasons.
+    /// Every reason, in the order of their numbers.
     pub const ALL: [Unread; 2] = [Unread::NoPath, Unread::NoFile];
 
     /// Text for the user, also used as a metric label.

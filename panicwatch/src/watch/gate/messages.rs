@@ -17,7 +17,7 @@ pub enum LetGo {
 }
 
 impl LetGo {
-    /// All reasons.
+    /// Every reason, in the order of their numbers.
     pub const ALL: [LetGo; 4] = [LetGo::Deadline, LetGo::Unresponsive, LetGo::Full, LetGo::Watchdog];
 
     /// Label of the metric.

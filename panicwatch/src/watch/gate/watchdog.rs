@@ -47,7 +47,7 @@ impl Pulse {
 /// What a thread waits for, according to its state in /proc.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Waits {
-    /// A CPU.
+    /// Only a CPU: the thread is runnable.
     Cpu,
     /// Anything else, or the thread is stopped.
     Else,

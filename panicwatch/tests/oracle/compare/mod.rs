@@ -32,7 +32,7 @@ pub(crate) struct Expect {
     pub(crate) exit: Exit,
 }
 
-/// Collects differences.
+/// Collects the differences between report and account.
 #[derive(Debug, Default)]
 pub(crate) struct Differences(pub(crate) Vec<String>);
 

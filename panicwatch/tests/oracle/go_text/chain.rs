@@ -6,7 +6,7 @@ use super::{Account, hex};
 /// Note in brackets after a panic's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Note {
-    /// No note.
+    /// The line has no note in brackets.
     None,
     /// `[recovered]`.
     Recovered,

@@ -16,7 +16,7 @@ pub(crate) struct CreatedBy {
 /// A goroutine of the traceback.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct GoroutineText {
-    /// Its goid.
+    /// goid in the header line.
     pub(crate) id: u64,
     /// `running`, `syscall`, or the wait reason.
     pub(crate) status: String,

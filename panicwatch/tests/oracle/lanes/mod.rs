@@ -83,7 +83,7 @@ pub(crate) struct Note {
 pub(crate) struct Trace {
     /// States of each goroutine, in order.
     pub(crate) goroutines: BTreeMap<u64, Vec<Span>>,
-    /// Stop-the-world pauses.
+    /// Times in which the world was stopped.
     pub(crate) stopped: Vec<Range>,
     /// Concurrent mark phases.
     pub(crate) marking: Vec<Range>,

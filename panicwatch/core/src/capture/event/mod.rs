@@ -33,7 +33,7 @@ pub enum Body {
     Capture(Box<Capture>),
     /// DEFER_BEGIN, DEFER_END, RECOVER, RECOVERY, GOEXIT, EXIT, START_PANIC, INIT_STEP, INIT_TASK.
     Point(Box<Point>),
-    /// EXEC, PROCESS_EXIT.
+    /// The body of `EXEC` and `PROCESS_EXIT`.
     Process(ProcessEvent),
 }
 

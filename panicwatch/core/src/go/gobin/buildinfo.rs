@@ -17,7 +17,7 @@ const MAX_VERSION: u64 = 1024;
 /// A module of the build.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Module {
-    /// Module path.
+    /// Path of the module, as in go.mod.
     pub path: String,
     /// Module version, "v1.2.3" or "(devel)"; empty when unknown.
     pub version: String,

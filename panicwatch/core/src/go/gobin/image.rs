@@ -65,7 +65,7 @@ pub struct Section {
     pub flags: u64,
     /// Link-time address; 0 for a section that is not loaded.
     pub addr: u64,
-    /// File offset.
+    /// Offset of the section in the file, bytes.
     pub offset: u64,
     /// Size in bytes: in the file, or in memory for a section without file contents.
     pub size: u64,

@@ -45,9 +45,9 @@ use crate::go::memory::Memory;
 /// Instruction set of a binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arch {
-    /// x86-64
+    /// `GOARCH=amd64`.
     Amd64,
-    /// AArch64
+    /// `GOARCH=arm64`.
     Arm64,
 }
 

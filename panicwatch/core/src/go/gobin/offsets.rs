@@ -132,21 +132,21 @@ pub struct RuntimeLayout {
 pub struct UncommonAfter {
     /// For bool, numbers, string and unsafe.Pointer.
     pub basic: u16,
-    /// For arrays.
+    /// Size of an array type's descriptor.
     pub array: u16,
-    /// For channels.
+    /// Size of a channel type's descriptor.
     pub chan: u16,
-    /// For functions.
+    /// Size of a function type's descriptor.
     pub func: u16,
-    /// For interfaces.
+    /// Size of an interface type's descriptor.
     pub interface: u16,
-    /// For maps.
+    /// Size of a map type's descriptor.
     pub map: u16,
-    /// For pointers.
+    /// Size of a pointer type's descriptor.
     pub ptr: u16,
-    /// For slices.
+    /// Size of a slice type's descriptor.
     pub slice: u16,
-    /// For structs.
+    /// Size of a struct type's descriptor.
     pub struct_: u16,
 }
 

@@ -48,7 +48,7 @@ impl fmt::Debug for Stack<'_> {
 /// Start of a walk. Addresses are run-time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Start {
-    /// Program counter.
+    /// Program counter in the frame: a return address but for the innermost.
     pub pc: u64,
     /// Stack pointer at `pc`.
     pub sp: u64,

@@ -12,7 +12,7 @@ use crate::go::gotype::{Kind, Role, Type};
 
 /// A part of a text template.
 enum Piece {
-    /// Literal text.
+    /// Text that is printed as it is.
     Lit(&'static str),
     /// The contents of a string field.
     Str(&'static str),

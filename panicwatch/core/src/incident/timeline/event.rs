@@ -34,7 +34,7 @@ pub enum What {
     PageFault,
     /// A garbage collection began.
     GcStart,
-    /// Marking ended.
+    /// The GC's mark phase ended.
     GcMarkDone,
     /// The world was about to be stopped, for `name`.
     StwBegin,

@@ -13,7 +13,7 @@ use crate::incident::escape;
 /// Role of a piece of text; the mapping from tone to color is defined once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tone {
-    /// Text.
+    /// Ordinary text, in the terminal's own color.
     Plain,
     /// The user's own code, and other important text.
     Strong,
@@ -25,7 +25,7 @@ pub enum Tone {
     Good,
     /// Missing or unknown information.
     Note,
-    /// Section titles.
+    /// Titles of the sections of a report.
     Title,
 }
 

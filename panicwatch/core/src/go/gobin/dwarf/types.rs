@@ -81,7 +81,7 @@ pub enum Shape {
 /// A struct field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
-    /// Field name.
+    /// Name of the field, as in the source.
     pub name: String,
     /// Type of the field.
     pub of: TypeId,

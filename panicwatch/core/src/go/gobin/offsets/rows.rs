@@ -15,7 +15,7 @@
 use super::layout;
 
 layout! {
-    /// A goroutine.
+    /// The runtime's struct of a goroutine.
     G = "runtime.g",
     every {
         stack_lo "stack.lo"         [   0,    0,    0,    0,    0,    0,    0,    0];
@@ -283,7 +283,7 @@ layout! {
 }
 
 layout! {
-    /// A channel.
+    /// The runtime's struct of a channel.
     Hchan = "runtime.hchan",
     every {
         qcount "qcount"     [   0,    0,    0,    0,    0,    0,    0,    0];

@@ -46,7 +46,7 @@ pub(super) enum Data {
 pub(super) struct ClockSnapshot {
     #[prost(message, repeated, tag = "1")]
     pub(super) clocks: Vec<Clock>,
-    /// enum BuiltinClock
+    /// A value of the enum BuiltinClock.
     #[prost(int32, optional, tag = "2")]
     pub(super) primary_trace_clock: Option<i32>,
 }
@@ -143,7 +143,7 @@ pub enum Value {
     /// A signed integer.
     #[prost(int64, tag = "4")]
     Int(i64),
-    /// A string.
+    /// The value as a string.
     #[prost(string, tag = "6")]
     Text(String),
 }
