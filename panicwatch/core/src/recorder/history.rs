@@ -82,7 +82,7 @@ impl History {
 
     /// Remembers the current positions of the rings: if records are overwritten later, it is known when they
     /// were written. Returns whether a ring has advanced far since the last poll: by more than a sixteenth of
-    /// its slots ([`FAR`]).
+    /// its slots.
     pub fn poll(&mut self, rings: &dyn Rings, now_ns: u64) -> bool {
         let begun: Vec<u64> = (0..rings.cpus()).map(|cpu| rings.slots_begun(cpu)).collect();
         let before = self.polls.back().map_or(&[][..], |poll| &poll.begun);

@@ -1,4 +1,4 @@
-//! OpenTelemetry's form of incidents: log records and traces. Pure; delivery is [`crate::otlp`]'s.
+//! OpenTelemetry's form of incidents: log records and traces. Pure; the module `otlp` of panicwatch delivers them.
 //! docs/otlp.md says what becomes what. <https://opentelemetry.io/docs/specs/otlp/>
 
 pub mod encode;
