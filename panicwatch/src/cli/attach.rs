@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     host::procfs,
+    probe::links,
     watch::{
         armed::Armed,
         armory::{self, ArmError},
@@ -95,7 +96,14 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     loop {
         match session.wait() {
             Output::Incident(incident) => sink.write(&incident),
-            Output::Note(note) => say(&note),
+            Output::Note(note) => {
+                say(&note);
+                // Without the helper nothing is watched, and the note has said so.
+                if links::has_ended() {
+                    sink.finish();
+                    return Ok(i32::from(FAILED));
+                }
+            }
             Output::Counted(counted) => say_counted(&counted),
             Output::Aside(aside) => say(&aside),
             Output::Init(..) | Output::Tick => {}

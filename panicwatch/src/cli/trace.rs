@@ -4,13 +4,13 @@ mod budget;
 mod output;
 mod target;
 
-use std::{cell::RefCell, ffi::OsString, path::PathBuf, time::Duration};
+use std::{cell::RefCell, ffi::OsString, path::PathBuf, thread, time::Duration};
 
 use anyhow::{Context, anyhow};
 use clap::{Args as ClapArgs, ValueEnum};
 
 use self::{output::Output, target::Target};
-use super::common::{Exit, say, sentence, unable, usage};
+use super::common::{Exit, FAILED, say, sentence, unable, usage};
 use crate::{
     go::pattern::Pattern,
     gobin::{CodeFrame, Func, GoBinary},
@@ -177,13 +177,31 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
         }
     }
     let stop = Stop::new()?;
+    end_without_helper(&stop, target.is_started()).map_err(unable)?;
     let running = target.start(&mut tracing, &stop)?;
     match follow(args, &bin, &plan, values.as_mut(), &mut tracing, &stop, output) {
         // The exit status is that of the program, which has ended.
         Err(exit) if target.is_started() => say(&sentence(&exit.error)),
         followed => followed?,
     }
+    if links::has_ended() && !target.is_started() {
+        return Ok(i32::from(FAILED));
+    }
     Ok(running.status())
+}
+
+/// Reports the end of the helper that holds the probes, and then requests `stop`: nothing is traced any more. A
+/// program that trace has started continues, and trace waits for its end.
+fn end_without_helper(stop: &Stop, is_started: bool) -> anyhow::Result<()> {
+    let (holder, stop) = (links::holder()?, stop.try_clone()?);
+    thread::spawn(move || {
+        holder.wait_for_end();
+        say("the process that holds the probes was killed: nothing is traced any more; restart panicwatch");
+        if !is_started {
+            stop.request();
+        }
+    });
+    Ok(())
 }
 
 /// Plans the probes of the matching functions; an error when no function can be traced.

@@ -24,6 +24,7 @@ use crate::{
 const TABLE: &[matrix::Row] = &[
     ("killed at any moment", "ticker", killed, false),
     ("helper killed", "ticker", helper_killed, false),
+    ("helper of attach and trace killed", "ticker", helper_killed_beside, false),
     ("stale record", "ticker", stale_record, false),
     ("debugger at a panic site", "calls", debugger_at_gopanic, false),
     ("debugger at a traced function", "calls", debugger_at_function, false),
@@ -206,6 +207,25 @@ fn helper_killed(built: &Built) -> Result<()> {
     let output = running.finish()?;
     ensure!(output.status == 0 && output.stdout.contains("done"), "{output:?}");
     ensure!(output.stderr.contains("the process that holds the probes was killed"), "{}", output.stderr);
+    Ok(())
+}
+
+/// `attach` and `trace` of a running program end with an error when their helper is killed.
+fn helper_killed_beside(built: &Built) -> Result<()> {
+    for args in [["attach"].as_slice(), &["trace", "main.main"]] {
+        let mut target = Target::waiting(built)?;
+        let pid = target.pid().to_string();
+        let mut command = target.panicwatch(&[args, &["--pid", &pid]].concat());
+        command.stdout(Stdio::null());
+        let mut panicwatch = Running::start(command)?;
+        panicwatch.wait_for_stderr("press Ctrl-C to stop")?;
+        let helper = helper(panicwatch.child.id()).context("it has no helper")?;
+        run::signal(helper, libc::SIGKILL)?;
+        let output = panicwatch.finish()?;
+        ensure!(output.status == 1, "{args:?}: status {}: {}", output.status, output.stderr);
+        ensure!(output.stderr.contains("the process that holds the probes was killed"), "{}", output.stderr);
+        target.lives()?;
+    }
     Ok(())
 }
 
