@@ -190,8 +190,8 @@ pub fn run(args: &Args) -> Result<i32, Exit> {
     Ok(running.status())
 }
 
-/// Reports the end of the helper that holds the probes, and then requests `stop`: nothing is traced any more. A
-/// program that trace has started continues, and trace waits for its end.
+/// Reports the end of the helper that holds the probes, and then requests `stop`: nothing is traced any more.
+/// A program that trace has started continues, and trace waits for its end.
 fn end_without_helper(stop: &Stop, is_started: bool) -> anyhow::Result<()> {
     let (holder, stop) = (links::holder()?, stop.try_clone()?);
     thread::spawn(move || {
