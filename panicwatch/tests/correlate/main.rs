@@ -272,7 +272,8 @@ fn a_chain_of_any_length_stays_in_its_incident() {
             assert_eq!(of(chain), kept, "{release}, {length}");
             assert_eq!(of(other), [unrelated], "{release}, {length}");
             let told = chain.missing.iter().find(|missing| missing.what == "panics");
-            let count = told.and_then(|told| told.reason.split(' ').find_map(|word| word.parse::<usize>().ok()));
+            let count =
+                told.and_then(|told| told.reason.split(' ').find_map(|word| word.parse::<usize>().ok()));
             assert_eq!(count.unwrap_or(0), raises.len() - kept.len(), "{release}, {length}");
         }
     }
