@@ -123,7 +123,7 @@ fn a_time_that_is_none_is_told() {
     let store = open(dir.path(), &[]).store;
     let query = Query { from: Some("yesterday".to_owned()), ..Query::default() };
     match store.incidents(&query) {
-        Err(Error::Query(sentence)) => assert!(sentence.contains("from is no time"), "{sentence}"),
+        Err(Error::Query(sentence)) => assert!(sentence.contains("from is not a time"), "{sentence}"),
         other => panic!("{other:?}"),
     }
 }
