@@ -213,7 +213,7 @@ fn helper_killed(built: &Built) -> Result<()> {
 /// `attach` and `trace` of a running program end with an error when their helper is killed.
 fn helper_killed_beside(built: &Built) -> Result<()> {
     for args in [["attach"].as_slice(), &["trace", "main.main"]] {
-        let mut target = Target::waiting(built)?;
+        let mut target = Target::panicking(built)?;
         let pid = target.pid().to_string();
         let mut command = target.panicwatch(&[args, &["--pid", &pid]].concat());
         command.stdout(Stdio::null());
