@@ -34,6 +34,11 @@ impl Armed {
         self.program.bin.build_info().module_path().map(str::to_owned)
     }
 
+    /// Reports whether the file is a library, which a process has beside its executable.
+    pub(super) fn is_library(&self) -> bool {
+        self.program.bin.build_info().setting("-buildmode") == Some("c-shared")
+    }
+
     /// Reports whether process `pid` maps the file now: as its executable, as a library, or as the program of
     /// a loader. `None` if that cannot be read, because the process has ended, for example. After the end of
     /// a process its PID may belong to another.

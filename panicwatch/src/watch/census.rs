@@ -191,7 +191,9 @@ impl Census {
     /// Reports whether events of process `pid`, from a probe in `armed`, are wanted.
     pub(super) fn wants(&self, pid: u32, armed: &Armed) -> bool {
         if let Some((row, is_wanted)) = self.known_of(pid)
-            && (row.is_none_or(|row| row == armed.index) || armed.is_mapped_by(pid) != Some(false))
+            && (row.is_none_or(|row| row == armed.index)
+                || armed.is_library()
+                || armed.is_mapped_by(pid) == Some(true))
         {
             return is_wanted;
         }

@@ -91,8 +91,9 @@ fn listed(store: &Store) -> u64 {
 }
 
 /// Lets the child write from incident `first` on for `time`, then kills it; returns how many incidents are
-/// written and the numbers of those sent, both as reported by the child. With `after_a_batch`, the time begins
-/// when the child has reported its first batch, however slow the machine is; else when its store exists.
+/// written and the numbers of those sent, both as reported by the child. With `after_a_batch`, the time
+/// begins when the child has reported its first batch, however slow the machine is; else when its store
+/// exists.
 fn run_and_kill(dir: &Path, first: u64, time: Duration, after_a_batch: bool) -> (u64, Vec<u64>) {
     let mut child = Command::new(env::current_exe().expect("this test"))
         .args(["--exact", "crash::killed_at_any_moment_nothing_is_lost_or_half", "--nocapture"])

@@ -228,8 +228,7 @@ impl Seen {
     /// PID.
     fn may_be_of(&self, armed: Option<&Armed>) -> bool {
         let Some(armed) = armed else { return true };
-        let is_library = armed.program.bin.build_info().setting("-buildmode") == Some("c-shared");
         let path = armed.program.path.to_string_lossy();
-        self.row == Some(armed.index) || is_library || self.process.exe.as_deref() == Some(&*path)
+        self.row == Some(armed.index) || armed.is_library() || self.process.exe.as_deref() == Some(&*path)
     }
 }
