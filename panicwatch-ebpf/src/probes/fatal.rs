@@ -102,7 +102,7 @@ pub(crate) fn dying_stacks(capture: &mut OpenCapture, hit: &Hit, gp: u64, sp: u6
     if user != 0 && user != gp {
         let syscall_sp = read::word(user + hit.binary.g_syscallsp as u64).unwrap_or(0);
         let saved = read::word(user + hit.binary.g_sched_sp as u64).unwrap_or(0);
-        // A g0's C stack can have megabytes, of which only the Go part is useful.
+        // A g0's C stack can be megabytes long; only its Go part is useful.
         memory::piece(head, sp, hi);
         from = if syscall_sp != 0 { syscall_sp } else { saved };
         to = get!(head, stack_hi);

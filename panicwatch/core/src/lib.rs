@@ -1,6 +1,6 @@
 //! The pure core of panicwatch: bytes, events, times and identifiers go in, values come out.
 //!
-//! No file, no process, no clock, no randomness; whoever uses it brings them. Every race is a table of events
+//! No file, no process, no clock, no randomness: callers pass them in. Every race is a table of events
 //! in a test, every damaged file a slice of bytes.
 //!
 //! 1. [`gobin`](go::gobin) reads a Go binary's tables; [`plan`] plans where probes go in it.

@@ -71,7 +71,8 @@ fn tally(probes: &[Probe]) -> Line {
     line.number(Tone::Plain, probes.len()).own(Tone::Plain, " probes can be placed")
 }
 
-/// Formats the numbers of emulated and stepped probe sites, as in "17 emulated (cheap), 1 stepped (dear)".
+/// Formats the numbers of emulated and stepped probe sites, as in "17 emulated (cheap), 1 single-stepped
+/// (expensive)".
 fn prices(probes: &[Probe]) -> Line {
     let of = |price| probes.iter().filter(|p| p.price == Some(price)).count();
     let line = Line::new().number(Tone::Plain, of("emulated")).own(Tone::Plain, " emulated (cheap), ");

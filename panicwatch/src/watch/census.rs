@@ -197,7 +197,7 @@ impl Census {
         {
             return is_wanted;
         }
-        // The process is unknown, or has ended and another process with its PID is known.
+        // Either the process is unknown, or the known one is a later process with the same PID.
         let mut known = self.meet(pid, armed.module().as_deref(), Some(&armed.program.path), Some(armed));
         known.row = Some(armed.index);
         let wanted = known.left_out.is_none();

@@ -142,12 +142,12 @@ impl Planner<'_> {
             flags: kind::FUNCTION << site::KIND_SHIFT,
         };
         let found = trace_plan(self.bin, &select, Trace::default());
-        let dear =
+        let expensive =
             "the kernel would have to single-step at its entry, which costs too much for a flight recorder";
         for site in &found.sites {
             let function = &found.functions[site.function as usize];
             if site.price != Price::Emulated || site.below / 8 > site::BELOW_MASK {
-                self.plan.refused.push((function.name.clone(), dear));
+                self.plan.refused.push((function.name.clone(), expensive));
                 continue;
             }
             let on_check = if site.on_check { site::ON_STACK_CHECK } else { 0 };

@@ -269,6 +269,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn time_limits_of_captures_have_a_range() {
+        for (time, is_valid) in [
+            (Duration::ZERO, false),
+            (Duration::from_nanos(999), false),
+            (MIN_CAPTURE_TIME, true),
+            (MAX_CAPTURE_TIME, true),
+            (MAX_CAPTURE_TIME + Duration::from_nanos(1), false),
+        ] {
+            assert_eq!(check_capture_time(time).is_ok(), is_valid, "{time:?}");
+        }
+        let longest = Options { capture_time: MAX_CAPTURE_TIME, ..Options::default() };
+        assert_eq!(longest.capture_ns(), 4_000_000_000);
+    }
+
+    #[test]
     fn sources_are_left_out_of_any_level() {
         let options =
             Options { level: Level::Full, without: vec![Source::Syscall, Source::Gc], ..Options::default() };

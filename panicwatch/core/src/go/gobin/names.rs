@@ -15,7 +15,7 @@ pub(super) struct NameIndex {
 }
 
 impl NameIndex {
-    /// Indexes functions by their names, of which at most [`HASHED`] bytes are used.
+    /// Indexes functions by the first [`HASHED`] bytes of their names.
     pub(super) fn new<'a>(names: impl Iterator<Item = (u32, &'a [u8])>) -> Self {
         let mut entries: Vec<u64> = names.map(|(i, name)| hash(name) | u64::from(i)).collect();
         entries.sort_unstable();
