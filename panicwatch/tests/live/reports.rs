@@ -370,8 +370,9 @@ fn lost(built: &Built) -> Result<()> {
         ensure!(run.output.status == 2, "exit status {}", run.output.status);
         let lost = run.output.stderr.contains("the event ring was full and an event was lost");
         let mut wrong = Vec::new();
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut raised) = (BTreeSet::new(), BTreeSet::new());
         for incident in &run.incidents {
+            // A text that was lost says nothing of which panic it was; the time of the raise does.
             let text = texts(incident).join(", ");
             let last = text == "the last one" || incident.message.as_deref() == Some("the last one");
             let told = reason(incident, "outcome").is_some_and(|reason| reason.contains("lost"));
@@ -381,8 +382,10 @@ fn lost(built: &Built) -> Result<()> {
                 Outcome::Fatal => last && incident.panics.len() <= 1,
                 Outcome::Exited | Outcome::Goexit => false,
             };
-            let twice = incident.outcome != Outcome::Fatal && !seen.insert(text.clone());
-            if !right || twice {
+            let twice = incident.outcome != Outcome::Fatal && !text.is_empty() && !seen.insert(text.clone());
+            let again = incident.panics.iter().any(|panic| !raised.insert(panic.raised_ns));
+            let untold = text.is_empty() && incident.missing.is_empty();
+            if !right || twice || again || untold {
                 wrong.push(format!("{:?} {text:?} {:?}", incident.outcome, incident.missing));
             }
         }
