@@ -46,6 +46,9 @@ pub mod kind {
     /// A timer expired while an unwatched process ran. Counted only: this is the cost that sampling in the
     /// tick has for that process.
     pub const TIMER: u32 = 13;
+    /// The thread has sent on a socket: shows which goroutine it runs. At most one record per CPU in
+    /// [`SEND_GAP_NS`](super::SEND_GAP_NS). args: 0.
+    pub const SEND: u32 = 14;
 
     /// A garbage collection begins (`runtime.gcBgMarkStartWorkers`, the first thing the collector does).
     pub const GC_START: u32 = 20;
@@ -137,6 +140,11 @@ pub const IN_TICK: u32 = 1 << 31;
 /// at most 250 ticks a second, every fourth tick of kernels with 1000.
 pub const SAMPLE_GAP_NS: u64 = 3_500_000;
 
+/// Minimum time between two [`kind::SEND`] records of one CPU. Crossed by `sends of a busy server`.
+pub const SEND_GAP_NS: u64 = 200_000;
+/// Most sends on one CPU from one look at the clock to the next.
+pub const MAX_SENDS: u32 = 64;
+
 /// Stack of a thread when the scheduler tick or the CPU's sampling clock fired.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,8 +200,14 @@ pub struct Head {
     pub watched_since_ns: u64,
     /// CPU time that watched threads had on this CPU before `watched_since_ns`, nanoseconds.
     pub watched_ns: u64,
+    /// Time of the last [`kind::SEND`] record, CLOCK_MONOTONIC nanoseconds.
+    pub sent_ns: u64,
+    /// Number of sends from one look at the clock to the next, at most [`MAX_SENDS`]; adapts to their rate.
+    pub send_step: u32,
+    /// Number of sends that are left until then.
+    pub sends_left: u32,
     /// Padding that keeps `hits` off this cache line.
-    pub reserved: [u64; 3],
+    pub reserved: u64,
     /// Number of program runs, by the first kind of record that they write. Programs at the kernel's
     /// tracepoints run for every process of the machine.
     pub hits: [u64; KINDS as usize],

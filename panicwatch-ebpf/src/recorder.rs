@@ -147,8 +147,10 @@ pub(crate) fn record(kind: u32, who: Who, extra: u32, args: [u64; 3]) {
     write(slot, n, kind, who, extra, args);
 }
 
-/// Cap on the measured duration of a run, nanoseconds: a longer run was interrupted.
-const LONGEST_NS: u64 = 10_000;
+/// Cap on the measured duration of a run, nanoseconds: a longer run was interrupted. It stands for
+/// [`TIMED_EVERY`](panicwatch_common::recorder::TIMED_EVERY) runs, so that a higher cap makes the cost
+/// fluctuate.
+const LONGEST_NS: u64 = 3_000;
 
 /// Charges a timed run to a payer, for at most `longest` nanoseconds.
 #[inline(always)]

@@ -32,8 +32,19 @@ const LOAD_MS: u32 = 700;
 /// Options that turn the overhead budget off, so that no source is disabled while its cost is measured.
 const NO_LIMIT: &[&str] = &["--budget", "off", "--host-budget", "off"];
 /// All sources, by the names that `--without` accepts.
-const SOURCES: [&str; 10] =
-    ["switch", "wakeup", "migrate", "signal", "syscall", "fault", "sample", "gc", "assist", "goroutine"];
+const SOURCES: [&str; 11] = [
+    "switch",
+    "wakeup",
+    "migrate",
+    "signal",
+    "syscall",
+    "fault",
+    "send",
+    "sample",
+    "gc",
+    "assist",
+    "goroutine",
+];
 
 /// A way to watch.
 #[derive(Clone)]

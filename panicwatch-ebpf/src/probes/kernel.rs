@@ -1,17 +1,18 @@
-//! Signals, system calls and page faults of watched processes.
+//! Signals, system calls, page faults and socket sends of watched processes.
 //!
 //! <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/signal.h>
 //! <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/syscalls.h>
 //! <https://github.com/torvalds/linux/blob/v6.12/arch/x86/include/asm/trace/exceptions.h>
+//! <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/sock.h>
 
-use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
-use panicwatch_common::recorder::{kind, pair};
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
+use panicwatch_common::recorder::{Head, MAX_SENDS, SEND_GAP_NS, kind, pair};
 
 use crate::{
     goroutine::goid,
     maps::{may_be_watched, watched},
     pt_regs,
-    recorder::{Who, at_tracepoint, record, word, word32},
+    recorder::{Who, at_tracepoint, head, now, record, word, word32},
     task::{self, Helper},
 };
 
@@ -40,7 +41,7 @@ pub(crate) fn signal_generate(ctx: RawTracePointContext) -> i32 {
             return;
         }
         let Some(who) = Who::of_thread(task::tid::<Helper>(task), tgid) else { return };
-        let id = aya_ebpf::helpers::bpf_get_current_pid_tgid();
+        let id = bpf_get_current_pid_tgid();
         let who = Who { goid: goid(watched((id >> 32) as u32).unwrap_or(0)), ..who };
         let sender = pair(id as u32, (id >> 32) as u32);
         let code = si_code(ctx.arg::<u64>(1));
@@ -111,3 +112,61 @@ pub(crate) fn page_fault_user(ctx: RawTracePointContext) -> i32 {
         }
     })
 }
+
+/// Runs after a socket send, in the thread that sent. Busy servers send all the time, and switch goroutines
+/// without a record of the kernel; this record shows which goroutine the thread runs.
+#[raw_tracepoint]
+pub(crate) fn sock_send_length(_ctx: RawTracePointContext) -> i32 {
+    at_tracepoint(kind::SEND, || {
+        let Some(head) = head() else { return };
+        if is_skipped(head) {
+            return;
+        }
+        let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+        if may_be_watched(tgid)
+            && is_due(head)
+            && let Some(who) = Who::watched()
+        {
+            record(kind::SEND, who, 0, [0; 3]);
+        }
+    })
+}
+
+/// Counts down the sends until the next look at the clock: most of them cost no more than this.
+#[inline(always)]
+fn is_skipped(head: *mut Head) -> bool {
+    // SAFETY: the head is a map value. Only this program writes the word, and no interrupt runs it.
+    unsafe {
+        let left = (*head).sends_left;
+        if left > 0 {
+            (*head).sends_left = left - 1;
+        }
+        left > 0
+    }
+}
+
+/// Reports whether this CPU's last record of a send is old enough for another one, which then begins. Looks
+/// at the clock less often while sends are frequent.
+#[inline(always)]
+fn is_due(head: *mut Head) -> bool {
+    let now = now();
+    // SAFETY: as above.
+    unsafe {
+        let (since, step) = (now - (*head).sent_ns, (*head).send_step.max(1));
+        let is_due = since >= SEND_GAP_NS;
+        if is_due {
+            (*head).sent_ns = now;
+        }
+        let step = match since {
+            ..SEND_GAP_NS => (2 * step).min(MAX_SENDS),
+            BECOMES_RARE_NS.. => step / 2,
+            _ => step,
+        };
+        (*head).send_step = step;
+        (*head).sends_left = step.saturating_sub(1);
+        is_due
+    }
+}
+
+/// Time between two records after which the next look at the clock comes after fewer sends.
+const BECOMES_RARE_NS: u64 = 2 * SEND_GAP_NS;

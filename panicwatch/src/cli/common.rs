@@ -67,7 +67,7 @@ pub struct RecorderArgs {
     /// How much to record; any level but default is recorded in full (for the costs see docs/recorder.md)
     #[arg(long, value_enum, default_value_t, conflicts_with = "no_timeline")]
     level: LevelValue,
-    /// Sources that are left out: switch, wakeup, migrate, signal, syscall, fault, sample, gc, assist,
+    /// Sources that are left out: switch, wakeup, migrate, signal, syscall, fault, send, sample, gc, assist,
     /// goroutine
     #[arg(long, value_name = "SOURCES", value_delimiter = ',', value_parser = source)]
     without: Vec<Source>,

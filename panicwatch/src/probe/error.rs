@@ -73,6 +73,9 @@ pub enum ProbeError {
     /// The kernel cannot record a source of the requested level.
     #[error("{0} is not possible on this kernel: {1}; leave it out with --without {2}")]
     Source(&'static str, Box<ProbeError>, &'static str),
+    /// The kernel is too old for the tracepoint of socket sends; every level is recorded without it.
+    #[error("Linux before 6.3 has no tracepoint for it")]
+    NoSends,
     /// The rings of all CPUs together are too large for one map.
     #[error("the flight recorder's rings of {0} CPUs do not fit into one map: choose a shorter window")]
     TooManyCpus(u32),

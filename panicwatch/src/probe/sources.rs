@@ -1,10 +1,10 @@
 //! The flight recorder's sources in the kernel, tracepoints and sampling clocks, each attached and detached
 //! separately.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io};
 
 use aya::programs::{
-    PerfEvent, RawTracePoint,
+    PerfEvent, ProgramError, RawTracePoint,
     perf_event::{PerfEventConfig, PerfEventLink, PerfEventScope, SamplePolicy, SoftwareEvent},
 };
 
@@ -45,8 +45,21 @@ fn tracepoints(source: Source) -> &'static [(&'static str, &'static str)] {
         Source::Signal => &[("signal_generate", "signal_generate"), ("signal_deliver", "signal_deliver")],
         Source::Syscall => &[("sys_enter", "sys_enter"), ("sys_exit", "sys_exit")],
         Source::Fault => &[("page_fault_user", "page_fault_user")],
+        Source::Send => &[("sock_send_length", "sock_send_length")],
         Source::Sample => &[("hrtimer_expire_entry", "hrtimer_expire_entry")],
         Source::Gc | Source::Assist | Source::Goroutine | Source::Function => &[],
+    }
+}
+
+/// Replaces the error of a kernel that does not have the tracepoint of socket sends.
+fn absent(source: Source, error: ProbeError) -> ProbeError {
+    match &error {
+        ProbeError::Program(ProgramError::SyscallError(call))
+            if source == Source::Send && call.io_error.kind() == io::ErrorKind::NotFound =>
+        {
+            ProbeError::NoSends
+        }
+        _ => error,
     }
 }
 
@@ -71,7 +84,7 @@ impl Programs {
                 Some(program) => {
                     Link::Tracing(multi::attach_tracepoint(program).map_err(ProbeError::Recorder)?)
                 }
-                None => self.attach_raw(tracepoint, raw)?,
+                None => self.attach_raw(tracepoint, raw).map_err(|error| absent(source, error))?,
             });
         }
         self.sources.by_source.insert(source, links);

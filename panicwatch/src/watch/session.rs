@@ -195,11 +195,14 @@ impl Session {
         let mut recorded = sources.clone();
         for source in sources.iter().filter(|source| !source.is_in_program()) {
             if let (Err(error), Some(recorder)) = (programs.attach_source(*source), &recorder) {
+                recorded.retain(|recorded| recorded != source);
+                recorder.is_off(*source, error.to_string());
+                if matches!(error, ProbeError::NoSends) {
+                    continue; // Each timeline lists it; the user can do nothing about it.
+                }
                 if options.is_exact() {
                     return Err(ProbeError::Source(source.recording(), Box::new(error), source.name()));
                 }
-                recorded.retain(|recorded| recorded != source);
-                recorder.is_off(*source, error.to_string());
                 outputs.push_back(Output::Note(format!("{} is not recorded: {error}", source.name())));
             }
         }

@@ -86,7 +86,7 @@ const BASE: f64 = 0.001;
 
 /// Order in which sources are disabled, least valuable first. Without switches, it is unknown which threads
 /// ran.
-const LEAST_VALUABLE_FIRST: [Source; 11] = [
+const LEAST_VALUABLE_FIRST: [Source; 12] = [
     Source::Fault,
     Source::Syscall,
     Source::Wakeup,
@@ -94,6 +94,7 @@ const LEAST_VALUABLE_FIRST: [Source; 11] = [
     Source::Assist,
     Source::Goroutine,
     Source::Sample,
+    Source::Send,
     Source::Migrate,
     Source::Signal,
     Source::Gc,

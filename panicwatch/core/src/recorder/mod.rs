@@ -27,6 +27,8 @@ pub enum Source {
     Syscall,
     /// Page faults in user mode.
     Fault,
+    /// Socket sends: which goroutine a thread runs when it sends.
+    Send,
     /// Stack samples at intervals.
     Sample,
     /// Phases of the garbage collector, stop-the-world pauses and their ends.
@@ -41,11 +43,12 @@ pub enum Source {
 
 impl Source {
     /// All sources, ordered by their cost for a busy server, cheapest first.
-    pub const ALL: [Source; 11] = [
+    pub const ALL: [Source; 12] = [
         Source::Gc,
         Source::Migrate,
         Source::Signal,
         Source::Fault,
+        Source::Send,
         Source::Sample,
         Source::Wakeup,
         Source::Switch,
@@ -64,6 +67,7 @@ impl Source {
             Source::Signal => "signal",
             Source::Syscall => "syscall",
             Source::Fault => "fault",
+            Source::Send => "send",
             Source::Sample => "sample",
             Source::Gc => "gc",
             Source::Assist => "assist",
@@ -81,6 +85,7 @@ impl Source {
             Source::Signal => "signal recording",
             Source::Syscall => "system-call recording",
             Source::Fault => "page-fault recording",
+            Source::Send => "socket-send recording",
             Source::Sample => "sampling",
             Source::Gc => "GC recording",
             Source::Assist => "mark-assist recording",
@@ -103,6 +108,7 @@ impl Source {
             Source::Signal => &[kind::SIGNAL_SENT, kind::SIGNAL_DELIVERED],
             Source::Syscall => &[kind::SYSCALL_ENTER, kind::SYSCALL_EXIT],
             Source::Fault => &[kind::PAGE_FAULT],
+            Source::Send => &[kind::SEND],
             Source::Sample => &[kind::SAMPLE, kind::TIMER],
             Source::Gc => {
                 &[kind::GC_START, kind::GC_MARK_DONE, kind::STW_BEGIN, kind::STW_END, kind::GC_WORKER]

@@ -44,6 +44,7 @@ const DEFAULT: &[Source] = &[
     Source::Migrate,
     Source::Signal,
     Source::Fault,
+    Source::Send,
     Source::Sample,
     Source::Wakeup,
     Source::Switch,

@@ -200,6 +200,7 @@ impl State<'_> {
             kind::SIGNAL_DELIVERED | kind::PAGE_FAULT => {
                 self.own(cpu, slot, goid, slot.kind == kind::PAGE_FAULT)
             }
+            kind::SEND => self.own(cpu, slot, goid, false),
             kind::GC_START..=kind::GC_ASSIST | kind::FUNCTION => self.own(cpu, slot, goid, true),
             kind::GO_CREATE => {
                 self.own(cpu, slot, slot.args[2], true);

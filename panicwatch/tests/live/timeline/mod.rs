@@ -64,6 +64,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             for way in sources::WAYS_TO_SAMPLE {
                 add(format!("samples by {way}"), sources::samples, way);
             }
+            add("sends of a busy server".to_owned(), sources::sends, "20");
             for source in sources::SOURCES {
                 add(format!("without {}", source.name), sources::without, source.name);
             }

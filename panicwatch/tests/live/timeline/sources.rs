@@ -4,7 +4,8 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Built, lines, told::Line};
 use crate::{
-    fixtures::only,
+    fixtures::{self, only},
+    gobuild::DEFAULT,
     ledger::{End, Verdict},
     run::{self, Program},
 };
@@ -20,13 +21,14 @@ pub(crate) struct Source {
 }
 
 /// Every source that can be disabled.
-pub(crate) const SOURCES: [Source; 10] = [
+pub(crate) const SOURCES: [Source; 11] = [
     source("switch", &["switch_out", "switch_in"], Some("channel")),
     source("wakeup", &["waking"], Some("channel")),
     source("migrate", &["migrate"], None),
     source("signal", &["signal_sent", "signal_delivered"], Some("preempt")),
     source("syscall", &["syscall_enter", "syscall_exit"], Some("syscall")),
     source("fault", &["page_fault"], Some("gc")),
+    source("send", &["send"], None),
     source("sample", &[], Some("preempt")),
     source("gc", &["gc_start", "gc_mark_done", "stw_begin", "stw_end"], Some("gc")),
     source("assist", &["gc_assist"], None),
@@ -96,6 +98,35 @@ pub(crate) fn samples(built: &Built, way: &str) -> Verdict {
     // On two CPUs, a window of 50 ms has 20 ticks at 250 per second, and 10 at 100.
     ensure!(samples.len() >= 4 && spinning * 4 >= samples.len() * 3, "{spinning} of {samples:?}");
     ensure!(outside * 2 >= samples.len(), "{outside} of them not in the kernel: {samples:?}");
+    Ok(End::Passed)
+}
+
+/// In a server that is never idle, socket sends show which goroutine runs: where a thread changed goroutines
+/// without a switch in the kernel, less than half as much time is unknown as without them.
+pub(crate) fn sends(built: &Built, count: &str) -> Verdict {
+    let server = match fixtures::build("neighbours", DEFAULT, &Ok(built.toolchain.clone()))? {
+        Ok((_, server)) => server,
+        Err(reason) => return Ok(End::Skipped(reason)),
+    };
+    let unknown = |without: &str| -> Result<(u64, Vec<String>)> {
+        let options = ["--budget", "off", "--host-budget", "off", "--without", without];
+        let run = run::watched(&Program::new(&server, &["100", count]).with(&options))?;
+        ensure!(run.output.status == 0, "exit status {}: {}", run.output.status, run.output.stderr);
+        ensure!(run.incidents.len().to_string() == count, "{} incidents of {count}", run.incidents.len());
+        let lines = lines(&run.incidents)?;
+        let unknown = lines.iter().map(|line| line.summary("unknown_ns")).sum::<Result<u64>>()?;
+        let off = lines.first().context("no time line")?.list("off")?;
+        let why = off.iter().filter(|off| off["source"] == "send").map(|off| off["reason"].to_string());
+        Ok((unknown, why.collect()))
+    };
+    let (with, why_off) = unknown("sample,wakeup")?;
+    if let Some(reason) = why_off.first() {
+        ensure!(reason.contains("Linux 6.3"), "sends are off: {reason}");
+        return Ok(End::Skipped("the kernel has no tracepoint for socket sends (Linux 6.3)".to_owned()));
+    }
+    let (without, why_off) = unknown("sample,wakeup,send")?;
+    ensure!(why_off == ["\"not requested\""], "{why_off:?}");
+    ensure!(with * 2 < without, "{with} ns unknown with the sends of {count} incidents, {without} without");
     Ok(End::Passed)
 }
 

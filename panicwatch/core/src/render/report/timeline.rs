@@ -308,6 +308,7 @@ fn source_words(source: &str) -> &str {
         "signal" => "signals",
         "syscall" => "system calls",
         "fault" => "page faults",
+        "send" => "socket sends",
         "sample" => "CPU samples",
         "gc" => "GC phases",
         "assist" => "mark assists",

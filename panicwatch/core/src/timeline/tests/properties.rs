@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::scene::{FROM, G, PID, RAISE, Scene, T, TO};
 use crate::incident::timeline::{Gap, Timeline, TrackKind};
 
-const KINDS: [u32; 24] = [
+const KINDS: [u32; 25] = [
     kind::SWITCH_OUT,
     kind::SWITCH_IN,
     kind::WAKING,
@@ -18,6 +18,7 @@ const KINDS: [u32; 24] = [
     kind::SYSCALL_ENTER,
     kind::SYSCALL_EXIT,
     kind::PAGE_FAULT,
+    kind::SEND,
     kind::GC_START,
     kind::GC_MARK_DONE,
     kind::STW_BEGIN,

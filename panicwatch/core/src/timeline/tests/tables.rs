@@ -1,6 +1,6 @@
 //! Tests of single situations, with the expected states.
 
-use super::scene::{FROM, FUTEX, G, READ, SLEEPS, Scene, T, its, lines, track};
+use super::scene::{FROM, FUTEX, G, RAISE, READ, SLEEPS, Scene, T, its, lines, track};
 use crate::incident::timeline::{Doing, TrackKind};
 use panicwatch_common::recorder::kind;
 
@@ -117,6 +117,24 @@ fn a_thread_changes_goroutines_unseen() {
             "15000 not_running",
         ]
     );
+}
+
+#[test]
+fn sends_show_when_a_thread_has_changed_goroutines() {
+    let send = |scene: Scene, at, goroutine| scene.slot(at, (0, T), kind::SEND, goroutine, 0, [0; 3]);
+    let scene = send(send(send(Scene::new(), 12_000, 9), 18_000, 9), 18_200, G);
+    assert_eq!(
+        its(&scene),
+        [
+            "10000 not_running inferred",
+            "12000 not_running",
+            "18000 unknown t101: thread 101 ran goroutine 9, then goroutine 7",
+            "18200 running t101 c0",
+        ]
+    );
+    // They are no events of their own: not every send has a record.
+    let events = scene.build().events;
+    assert!(events.iter().all(|event| event.time_ns >= RAISE), "{events:?}");
 }
 
 #[test]
