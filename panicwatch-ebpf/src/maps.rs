@@ -91,7 +91,8 @@ pub(crate) static RATES: Array<Rate> = Array::with_max_entries(MAX_BINARIES, 0);
 pub(crate) static COUNTED: HashMap<Place, u64> = HashMap::with_max_entries(8192, 0);
 
 /// Programs only: goroutines whose current panic was only counted. Full: the least recently used goroutine is
-/// evicted, and the rest of its panic is reported.
+/// evicted, and the rest of its panic is reported, which user space ignores. Crossed by
+/// `bound of goroutines that panic uncaptured`.
 #[map]
 pub(crate) static QUIET: LruHashMap<Goroutine, u64> = LruHashMap::with_max_entries(16_384, 0);
 
@@ -125,11 +126,11 @@ pub(crate) static DIAGNOSED: Array<u64> = Array::with_max_entries(REASONS, 0);
 
 /// Programs → user space: number of records that [`EVENTS`] had no room for, by the goroutine they were about
 /// (goid 0: none). User space removes the rows of processes that have ended. Full: the loss is counted in
-/// [`LOSSES`] only.
+/// [`LOSSES`] only. Crossed by `bound of goroutines that lost records`.
 #[map]
 pub(crate) static LOST: HashMap<Goroutine, u64> = HashMap::with_max_entries(8192, 0);
 
-/// Programs → user space: number of all lost records, then number of those that are not in [`LOST`].
+/// No bound: two counters. Programs → user space: number of all lost records, then number of those that are not in [`LOST`].
 #[map]
 pub(crate) static LOSSES: Array<u64> = Array::with_max_entries(2, 0);
 

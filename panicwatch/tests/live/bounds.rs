@@ -192,15 +192,9 @@ pub(crate) fn places(built: &Built) -> Result<()> {
     program.env.push((TABLE_ROWS.into(), "2".into()));
     let run = run::watched(&program)?;
     ensure!(run.output.status == 0, "exit status {}: {}", run.output.status, run.output.stderr);
-    let said = |what: &str| -> usize {
-        let lines = run.output.stderr.lines().filter(|line| line.contains(what));
-        let counts = lines
-            .filter_map(|line| line.strip_prefix("panicwatch: ")?.split(' ').next()?.parse::<usize>().ok());
-        counts.sum::<usize>()
-    };
-    let (captured, counted) = (run.incidents.len(), said(" more panic"));
-    let uncounted = said("a panic could not even be counted");
     let stderr = &run.output.stderr;
+    let (captured, counted) = (run.incidents.len(), said(stderr, " more panic"));
+    let uncounted = said(stderr, "a panic could not even be counted");
     ensure!(counted > 0 && uncounted > 0, "{counted} counted, {uncounted} not: {stderr}");
     let all = captured + counted + uncounted;
     ensure!(all == 4 * EACH, "{captured} captured, {counted} counted, {uncounted} not: {stderr}");
@@ -220,4 +214,57 @@ pub(crate) fn processes(built: &Built) -> Result<()> {
     ensure!(said || run.incidents.len() == 5, "{} incidents, {}", run.incidents.len(), run.output.stderr);
     ensure!(said, "the table was never full: {}", run.output.stderr);
     Ok(())
+}
+
+/// Goroutines that panic before the first of them recovers.
+const TOGETHER: usize = 40;
+
+fn together(built: &Built, captures: &str, ring_bytes: &str) -> Result<run::Watched> {
+    let arg = format!("together={TOGETHER}");
+    let mut program = Program::new(&built.path, &[&arg]).with(&["--max-captures", captures, "--no-timeline"]);
+    program.env.push((TABLE_ROWS.into(), "2".into()));
+    program.env.push(("PANICWATCH_EVENT_RING_BYTES".into(), ring_bytes.into()));
+    let run = run::watched(&program)?;
+    ensure!(run.output.status == 0, "exit status {}: {}", run.output.status, run.output.stderr);
+    ensure!(run.output.stdout == "done\n", "changed: {:?}", run.output);
+    Ok(run)
+}
+
+/// Two rows for goroutines that lost records: the losses of all others count for every goroutine, and no
+/// incident is wrong.
+pub(crate) fn lost_rows(built: &Built) -> Result<()> {
+    let run = together(built, "0", "65536")?;
+    let mut complete = 0;
+    for incident in &run.incidents {
+        let lost = reason(incident, "outcome").is_some_and(|reason| reason.contains("lost"));
+        match incident.outcome {
+            Outcome::Recovered => complete += 1,
+            Outcome::Unknown if lost => {}
+            outcome => bail!("outcome {outcome:?}, {:?}", incident.missing),
+        }
+        ensure!(incident.panics.len() == 1, "{} panics", incident.panics.len());
+    }
+    let losers = TOGETHER - complete;
+    ensure!(losers > 2, "{losers} goroutines lost records: {}", run.output.stderr);
+    Ok(())
+}
+
+/// Two rows for goroutines whose panic is only counted: each panic is captured or counted once, and none is
+/// reported in part.
+pub(crate) fn quiet_rows(built: &Built) -> Result<()> {
+    let run = together(built, "1", "16777216")?;
+    for incident in &run.incidents {
+        ensure!(incident.outcome == Outcome::Recovered && incident.panics.len() == 1, "{incident:?}");
+    }
+    let (captured, stderr) = (run.incidents.len(), &run.output.stderr);
+    let counted = said(stderr, " more panic") + said(stderr, "a panic could not even be counted");
+    ensure!(counted > 2, "{counted} counted: {stderr}");
+    ensure!(captured + counted == TOGETHER, "{captured} captured, {counted} counted: {stderr}");
+    Ok(())
+}
+
+/// Returns the sum of the numbers at the beginning of the messages that contain `what`.
+fn said(stderr: &str, what: &str) -> usize {
+    let lines = stderr.lines().filter(|line| line.contains(what));
+    lines.filter_map(|line| line.strip_prefix("panicwatch: ")?.split(' ').next()?.parse::<usize>().ok()).sum()
 }

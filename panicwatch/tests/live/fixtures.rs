@@ -70,6 +70,8 @@ const SHAPES: &[Shape] = &[
     shape("bound of objects", "bounds", &[], Judge::By(bounds::objects)),
     shape("bound of places", "bounds", &[], Judge::By(bounds::places)),
     shape("bound of processes", "bounds", &[], Judge::By(bounds::processes)),
+    shape("bound of goroutines that lost records", "bounds", &[], Judge::By(bounds::lost_rows)),
+    shape("bound of goroutines that panic uncaptured", "bounds", &[], Judge::By(bounds::quiet_rows)),
     shape("bound of defers", "bounds", &[], Judge::By(bounds::defers)),
     every_build(shape("failed type assertion", "bounds", &[], Judge::By(bounds::assertion))),
     shape("initvar", "initvar", &[], Judge::By(special::init_variable)),
