@@ -162,7 +162,7 @@ pub struct Head {
 
 const _: () = assert!(size_of::<Head>() == 128);
 
-/// Maximum number of return addresses in a record.
+/// Maximum number of return addresses in a record; the innermost are kept. Crossed by `fn callers`.
 pub const STACK_FRAMES: usize = 30;
 
 /// Callers of a function, found by frame pointers.

@@ -1,6 +1,7 @@
 //! Arguments and results, compared with what the program itself prints with package fmt.
 
 use anyhow::{Context, Result, ensure};
+use panicwatch_common::trace::STACK_FRAMES;
 use serde_json::Value;
 
 use super::{Built, Traced};
@@ -118,7 +119,7 @@ pub(super) fn conditions(built: &Built) -> Result<()> {
     Ok(())
 }
 
-/// Checks callers and their lines, on a moved stack too.
+/// Checks callers and their lines, on a moved stack too, and that of many callers the innermost are kept.
 pub(super) fn callers(built: &Built) -> Result<()> {
     let run = Traced::run(&["main.recurse", "main.numbers", "--stack"], &built.path, &[])?;
     let names = |line: &Value| -> Vec<String> {
@@ -129,10 +130,15 @@ pub(super) fn callers(built: &Built) -> Result<()> {
     ensure!(names(numbers).starts_with(&["main.main".to_owned(), "runtime.main".to_owned()]), "{numbers}");
     let line = numbers["stack"][0]["line"].as_u64();
     ensure!(line.is_some_and(|line| line > 80), "{numbers}");
-    for (i, line) in run.of("entry", "main.recurse").enumerate().take(20) {
+    let mut calls = 0;
+    for (i, line) in run.of("entry", "main.recurse").enumerate() {
         let names = names(line);
         let recursions = names.iter().take_while(|name| *name == "main.recurse").count();
-        ensure!(recursions == i && names[i] == "main.main", "call {i}: {names:?}");
+        ensure!(recursions == i.min(STACK_FRAMES), "call {i}: {names:?}");
+        let outermost = names.get(i).map(String::as_str);
+        ensure!(outermost == (i < STACK_FRAMES).then_some("main.main"), "call {i}: {names:?}");
+        calls += 1;
     }
+    ensure!(calls > STACK_FRAMES, "{calls} calls");
     Ok(())
 }
