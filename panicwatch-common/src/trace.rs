@@ -177,8 +177,8 @@ pub struct Stack {
 
 const _: () = assert!(size_of::<Stack>() == 248);
 
-/// No bound: the layout of a record. Number of words at the start of [`Full::data`]: the integer registers in the order of Go's ABI, then the
-/// address at which the return address is stored.
+/// No bound: the layout of a record. Number of words at the start of [`Full::data`]: the integer registers
+/// in the order of Go's ABI, then the address at which the return address is stored.
 pub const WORDS: usize = 10;
 /// Index of the word that holds the address of the return address.
 pub const FRAME_WORD: usize = 9;

@@ -130,7 +130,8 @@ pub(crate) static DIAGNOSED: Array<u64> = Array::with_max_entries(REASONS, 0);
 #[map]
 pub(crate) static LOST: HashMap<Goroutine, u64> = HashMap::with_max_entries(8192, 0);
 
-/// No bound: two counters. Programs → user space: number of all lost records, then number of those that are not in [`LOST`].
+/// No bound: two counters. Programs → user space: number of all lost records, then number of those that are
+/// not in [`LOST`].
 #[map]
 pub(crate) static LOSSES: Array<u64> = Array::with_max_entries(2, 0);
 
