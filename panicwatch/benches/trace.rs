@@ -58,8 +58,8 @@ fn main() {
         }
         Err(why) => println!("SKIPPED all: {why}"),
     }
-    // Delve 1.20 reads the debug information of Go releases up to 1.24.
-    let old = found.iter().rfind(|toolchain| toolchain.minor() <= 24);
+    // The newest release whose debug information Delve 1.20 reads.
+    let old = found.iter().rfind(|toolchain| toolchain.version().minor() == 24);
     match old.map(build) {
         Some(Ok(program)) => debugger(&program),
         Some(Err(why)) => println!("SKIPPED delve: {why}"),
@@ -69,7 +69,7 @@ fn main() {
 
 fn build(toolchain: &Toolchain) -> Result<PathBuf, String> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/go/hotcall/main.go");
-    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("hotcall-{}", toolchain.minor()));
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("hotcall-{}", toolchain.version().minor()));
     let built = toolchain.command().args(["build", "-o"]).arg(&out).arg(source).output();
     let built = built.map_err(|error| error.to_string())?;
     if built.status.success() { Ok(out) } else { Err(String::from_utf8_lossy(&built.stderr).into_owned()) }

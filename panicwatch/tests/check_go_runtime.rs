@@ -6,7 +6,10 @@ mod support;
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Instant};
 
-use panicwatch::gobin::{FuncIds, GoBinary, GoVersion, LayoutSource, RuntimeLayout, SharedBytes, dwarf};
+use panicwatch::{
+    go::release::Release,
+    gobin::{FuncIds, GoBinary, GoVersion, LayoutSource, RuntimeLayout, SharedBytes, dwarf},
+};
 
 /// Returns the names of the `const` block whose first line contains `first`, in order, each with the text of
 /// its `//` comment.
@@ -57,16 +60,19 @@ fn check_stw_reasons(runtime: &Path, layout: &RuntimeLayout, wrong: &mut Vec<Str
     let texts = strings(&source, "stwReasonStrings");
     let names = constants(&source, "stwUnknown ");
     let go: Vec<&str> = names.iter().map(|(name, _)| texts.get(name).map_or("?", String::as_str)).collect();
-    // Before Go 1.21 the runtime has no such constants.
-    assert_eq!(go.is_empty(), layout.minor < 21, "reasons for stopping the world parse: {go:?}");
+    assert_eq!(
+        !go.is_empty(),
+        layout.release.has_stop_the_world_reason(),
+        "reasons for stopping the world parse: {go:?}"
+    );
     if go != layout.stw_reasons {
         wrong.push(format!("stop-the-world reasons\n  Go:    {go:?}\n  table: {:?}", layout.stw_reasons));
     }
     go.len()
 }
 
-fn check_func_ids(src: &Path, minor: u16, ids: FuncIds, wrong: &mut Vec<String>) -> usize {
-    let file = if minor < 21 { "runtime/symtab.go" } else { "internal/abi/symtab.go" };
+fn check_func_ids(src: &Path, release: Release, ids: FuncIds, wrong: &mut Vec<String>) -> usize {
+    let file = if release.func_ids_are_in_abi() { "internal/abi/symtab.go" } else { "runtime/symtab.go" };
     let names = constants(&read(&src.join(file)), "uncID = iota");
     assert!(names.len() > 20, "FuncIDs parse: {names:?}");
     for (i, (name, _)) in names.iter().enumerate() {
@@ -110,7 +116,7 @@ fn the_layout_table_is_what_the_runtimes_are() {
         let src = toolchain.go.ancestors().nth(2).expect("go is in GOROOT/bin").join("src");
         let reasons = check_wait_reasons(&src.join("runtime"), &table, &mut own);
         let stops = check_stw_reasons(&src.join("runtime"), &table, &mut own);
-        let ids = check_func_ids(&src, toolchain.minor(), table.func_ids, &mut own);
+        let ids = check_func_ids(&src, toolchain.version(), table.func_ids, &mut own);
         println!(
             "{:<10} {:>7} {reasons:>12} {stops:>11} {ids:>8} {took:>9} {:>6}",
             toolchain.release,
@@ -163,7 +169,7 @@ fn a_release_without_a_row_is_read_by_its_debug_information() {
         return;
     };
     let exe = dir.path().join("program");
-    let raised = format!("go1.{}", toolchain.minor() + 1);
+    let raised = format!("go1.{}", toolchain.version().minor() + 1);
     // The linker records the release in one place; it is overwritten by the next release, in a string of the
     // same length.
     let next = |bytes: &[u8]| {

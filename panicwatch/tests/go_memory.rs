@@ -88,8 +88,8 @@ fn labels_are_those_that_were_set() {
     let dir = tempfile::tempdir().expect("temporary directory");
     for toolchain in support::toolchains() {
         let exe = dir.path().join(toolchain.release);
-        // Since Go 1.23 the linker restricts access to the runtime's private functions.
-        let flags: &[&str] = if toolchain.minor() >= 23 { &["-ldflags=-checklinkname=0"] } else { &[] };
+        let flags: &[&str] =
+            if toolchain.version().linker_checks_linknames() { &["-ldflags=-checklinkname=0"] } else { &[] };
         toolchain.build(&support::fixture("labelwords"), flags, &exe);
         // Maps grow at 9, 14, 27, 53 … entries, and take a while to evacuate.
         for n in (0..32).chain([53, 54, 105, 108, 150]) {
@@ -97,7 +97,7 @@ fn labels_are_those_that_were_set() {
             let word = u64::from_str_radix(program.line.trim(), 16).expect("hex word");
             let expected: BTreeMap<String, String> =
                 (0..n).map(|i| (format!("key {i}"), format!("value {i}"))).collect();
-            let labels = value::labels(&program, toolchain.minor().into(), word);
+            let labels = value::labels(&program, toolchain.version(), word);
             assert_eq!(labels, (expected, None), "go{} with {n} labels", toolchain.release);
         }
         println!("go{}: labels right", toolchain.release);
@@ -129,7 +129,7 @@ fn the_package_under_initialisation_is_known() {
                 assert!(task.package.ends_with(package), "go{} {place}: {task:?}", toolchain.release);
                 let named = task.functions.iter().any(|f| f.ends_with(&format!(".{functions}")));
                 assert!(named, "go{} {place}: {task:?}", toolchain.release);
-                assert_eq!(done.is_some(), toolchain.minor() >= 21);
+                assert_eq!(done.is_some(), toolchain.version().has_init_task_list());
                 assert!(done.is_none_or(|(done, all)| done < all && all > 3), "{done:?}");
             }
             let after = at("main");
@@ -188,7 +188,7 @@ fn pending_deferred_calls_are_those_that_then_run() {
             assert!(stored(Storage::OpenCoded) >= open_coded, "{what}: {:?}", pending.calls);
             assert_eq!(
                 stored(Storage::RangeFunc) > 5,
-                toolchain.minor() >= 23,
+                toolchain.version().has_range_over_func(),
                 "{what}: {:?}",
                 pending.calls
             );
@@ -234,7 +234,7 @@ fn damaged_memory_ends_soon() {
             let frame = defers::Activation { func, sp: seed << 4, fp: (seed << 4) + 256 };
             let pending = defers::pending(&memory, &binary, 0, seed << 8 | 8, [frame, frame], true);
             incomplete += usize::from(pending.incomplete.is_some());
-            let _ = value::labels(&memory, toolchain.minor().into(), seed);
+            let _ = value::labels(&memory, toolchain.version(), seed);
         }
         assert!(refused + incomplete > 0, "go{}: noise makes sense", toolchain.release);
         assert!(start.elapsed().as_secs() < 300, "go{}: {:?}", toolchain.release, start.elapsed());

@@ -135,7 +135,11 @@ fn run(exe: &Path, binary: &GoBinary, case: &str) -> Outcome {
         stderr.strip_prefix("panic: ").unwrap_or_else(|| panic!("{case}: no panic line: {stderr:.300}"));
     let end = body.rfind("\n\ngoroutine ").unwrap_or_else(|| panic!("{case}: no goroutine: {stderr:.300}"));
     let printed = body[..end].to_owned();
-    let text = if context.layout.minor >= 23 { printed.replace("\n\t", "\n") } else { printed.clone() };
+    let text = if context.layout.release.indents_messages() {
+        printed.replace("\n\t", "\n")
+    } else {
+        printed.clone()
+    };
     let resolved = decoder.resolved_text(&raised, text.as_bytes());
     outcome(printed, resolved)
 }
@@ -190,7 +194,7 @@ fn every_value_is_printed_as_go_does() {
     let only = std::env::var("PANICWATCH_TEST_MINOR").ok();
     let mut failures = Vec::new();
     for toolchain in support::toolchains() {
-        if only.as_ref().is_some_and(|m| *m != toolchain.minor().to_string()) {
+        if only.as_ref().is_some_and(|m| *m != toolchain.version().minor().to_string()) {
             println!("{}: skipped by PANICWATCH_TEST_MINOR", toolchain.release);
             continue;
         }

@@ -28,11 +28,11 @@ fn functions_files_lines_and_inlining_as_the_runtime_says() {
     for toolchain in toolchains() {
         for (mode, flags) in MODES {
             let exe = dir.path().join("lines");
-            // The fixture accesses runtime internals, which the linker forbids since Go 1.23.
+            // The fixture accesses runtime internals.
             let linker = flags.iter().find(|f| f.starts_with("-ldflags=")).copied().unwrap_or("-ldflags=");
-            let linker = match toolchain.minor() {
-                ..23 => linker.to_owned(),
-                _ => format!("{linker} -checklinkname=0"),
+            let linker = match toolchain.version().linker_checks_linknames() {
+                true => format!("{linker} -checklinkname=0"),
+                false => linker.to_owned(),
             };
             let flags: Vec<_> = flags.iter().copied().chain([linker.as_str()]).collect();
             toolchain.build(&fixture("lines"), &flags, &exe);

@@ -58,15 +58,15 @@ struct Program {
 static PROGRAMS: LazyLock<Vec<Program>> = LazyLock::new(|| {
     let dir = tempfile::tempdir().expect("a directory");
     let found = toolchains();
-    let picked = [found.first(), found.iter().find(|t| t.minor() == 24), found.last()];
+    let picked = [found.first(), found.iter().find(|t| t.version().minor() == 24), found.last()];
     let mut out = Vec::new();
     for toolchain in picked.into_iter().flatten() {
         for (mode, flags) in MODES {
             let exe = dir.path().join("stacks");
-            let old = toolchain.minor() < 23;
+            let checked = toolchain.version().linker_checks_linknames();
             let flags: Vec<_> = flags
                 .iter()
-                .map(|f| if old { f.replace(" -checklinkname=0", "") } else { (*f).to_owned() })
+                .map(|f| if checked { (*f).to_owned() } else { f.replace(" -checklinkname=0", "") })
                 .collect();
             let flags: Vec<_> = flags.iter().map(String::as_str).collect();
             toolchain.build(&fixture("stacks"), &flags, &exe);
@@ -336,7 +336,7 @@ fn the_error_names_what_is_damaged() {
 fn an_inline_tree_that_goes_in_circles_ends() {
     for Program { what, bytes, .. } in PROGRAMS.iter() {
         let bin = GoBinary::parse(Arc::new(bytes.clone())).expect("undamaged");
-        let (size, parent) = if bin.version().at_least(20) { (16, 8) } else { (20, 16) };
+        let (size, parent) = if bin.version().release.inline_tree_is_compact() { (16, 8) } else { (20, 16) };
         let inlined = bin.functions().find_map(|f| {
             let tree = bin.file_offset(f.funcdata(tables::FUNCDATA_INL_TREE)?)?;
             let pc = (f.entry()..f.end()).find(|&pc| f.frames_at(pc).len() > 1)?;

@@ -139,7 +139,7 @@ fn functions_and_lines_of_large_programs_as_addr2line_would_say() {
 #[test]
 fn lines_of_instructions_as_objdump_says() {
     let dir = tempfile::tempdir().expect("a directory");
-    for toolchain in toolchains().iter().filter(|t| [19, 22, 27].contains(&t.minor())) {
+    for toolchain in toolchains().iter().filter(|t| [19, 22, 27].contains(&t.version().minor())) {
         let path = dir.path().join("lines");
         toolchain.build(&fixture("stacks"), &[], &path);
         let bin = panicwatch::gobin::open(&path).expect("a Go program");

@@ -109,7 +109,7 @@ fn return_addresses_of_a_running_process_as_the_runtime_says() {
                 }
                 seen
             };
-            assert_eq!(once(&given), once(&running.frames), "go1.{} {flags:?}", toolchain.minor());
+            assert_eq!(once(&given), once(&running.frames), "go1.{} {flags:?}", toolchain.version().minor());
             // The same with the addresses as arguments.
             args.extend(running.pcs.iter().map(String::as_str));
             assert_eq!(frames(&stdout(&args, "")), given);

@@ -415,7 +415,7 @@ pub fn plan(bin: &GoBinary) -> ProbePlan {
     }
     let start = |name, program, symbol, lost, flags| Purpose { name, program, symbol, lost, flags };
     planner.start(&start("panic raised", "gopanic", "runtime.gopanic", "everything", 0));
-    if bin.version().minor >= 22 {
+    if bin.version().release.has_next_defer() {
         planner.next_defer_loop("runtime.gopanic", 0);
         planner.next_defer_loop("runtime.Goexit", site::IN_GOEXIT);
     } else {

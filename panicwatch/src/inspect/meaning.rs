@@ -60,15 +60,15 @@ fn layout(facts: &Inspection, version: &GoVersion) -> Option<String> {
     let why = if facts.dwarf { why } else { "no debug information (-ldflags=-w or -s, or strip)" };
     Some(if dwarf::table_suffices(version) {
         format!(
-            "{why}: the layout of the runtime's structs is that of the table for go1.{}, unchecked; lines, stacks and values \
+            "{why}: the layout of the runtime's structs is that of the table for {}, unchecked; lines, stacks and values \
              need no debug information",
-            version.minor
+            version.release
         )
     } else {
         format!(
-            "{why}: the layout of the runtime's structs is that of the table for go1.{}, although {} is not a plain \
+            "{why}: the layout of the runtime's structs is that of the table for {}, although {} is not a plain \
              release; if its structs differ, what a report says of goroutines and panics is wrong",
-            version.minor, facts.go_version
+            version.release, facts.go_version
         )
     })
 }

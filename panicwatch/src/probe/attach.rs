@@ -62,7 +62,7 @@ pub fn binary_row(bin: &GoBinary, plan: Option<&ProbePlan>, watch_all: bool) -> 
         defer_link: layout.defer.link.into(),
         defer_fn: layout.defer.fn_.into(),
         g_labels: layout.g.labels.into(),
-        label_list: u32::from(layout.minor >= 24),
+        label_list: u32::from(layout.release.labels_are_list()),
         g_sched_sp: layout.g.sched_sp.into(),
         g_syscallsp: layout.g.syscallsp.into(),
         m_p: layout.m.p.into(),

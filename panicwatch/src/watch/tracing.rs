@@ -266,9 +266,7 @@ fn config(bin: &GoBinary, whom: Whom, reads: &Reads) -> Result<TraceConfig, Prob
         all: row.watch_all,
         goid: whom.goroutine.unwrap_or(0),
         g_goid: row.g_goid,
-        // Before Go 1.22, recovery continues at g.sigcode0.
-        // <https://github.com/golang/go/blob/go1.21.13/src/runtime/panic.go#L1042>
-        panic_sp: if layout.minor >= 22 { layout.panic.sp.into() } else { NO_OFFSET },
+        panic_sp: if layout.release.recovers_to_panic_sp() { layout.panic.sp.into() } else { NO_OFFSET },
         g_sigcode0: layout.g.sigcode0.into(),
         stack: u32::from(reads.stack),
         count_only: u32::from(reads.count_only),

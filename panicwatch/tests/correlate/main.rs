@@ -206,7 +206,7 @@ fn wrong(process: &Process<'_>, incidents: &[Incident]) -> Option<String> {
 
 fn programs() -> Vec<(String, Arc<Program>)> {
     let dir = tempfile::tempdir().expect("a directory");
-    let releases = toolchains().into_iter().filter(|go| [21, 22, 27].contains(&go.minor()));
+    let releases = toolchains().into_iter().filter(|go| [21, 22, 27].contains(&go.version().minor()));
     releases
         .map(|go| {
             let exe = dir.path().join("chain");

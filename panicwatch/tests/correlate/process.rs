@@ -126,7 +126,7 @@ impl<'a> Process<'a> {
         // The runtime compares gopanic's own stack pointer, which is below its caller's.
         let stays = |listed: &Listed| listed.goexit || listed.start_sp > sp;
         let keep = g.listed.iter().rposition(stays).map_or(0, |last| last + 1);
-        if self.program.bin.version().minor < 22 {
+        if !self.program.bin.version().release.recovers_to_panic_sp() {
             g.listed.truncate(keep);
             self.point(goid, kind::RECOVERY, [0; 6], 0);
         } else {

@@ -17,7 +17,7 @@ use crate::{
 
 /// Builds a program with Go 1.24, whose g has another layout than Go 1.25's.
 fn program(dir: &Path, flags: &[&str]) -> Option<Vec<u8>> {
-    let toolchain: Toolchain = toolchains().into_iter().find(|t| t.minor() == 24)?;
+    let toolchain: Toolchain = toolchains().into_iter().find(|t| t.version().minor() == 24)?;
     let exe = dir.join("program");
     toolchain.build(&fixture("early"), flags, &exe);
     Some(fs::read(exe).expect("it reads"))

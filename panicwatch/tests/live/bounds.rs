@@ -36,7 +36,7 @@ fn reason<'a>(incident: &'a Incident, what: &str) -> Option<&'a str> {
 /// least 50 labels.
 pub(crate) fn labels(built: &Built) -> Result<()> {
     let mut d = Differences::default();
-    let is_list = built.toolchain.minor >= 24;
+    let is_list = built.toolchain.release.labels_are_list();
     for (count, die) in [(17, false), (17, true), (50, false), (64, false), (65, false), (500, true)] {
         let arg = format!("labels={count}");
         let args = [arg.as_str(), "die"];
@@ -167,7 +167,7 @@ pub(crate) fn cold_fatal(built: &Built) -> Result<()> {
     let (account, incident) = fatal_of(&run)?;
     let expect = Expect {
         kind: Kind::Panic,
-        minor: built.toolchain.minor,
+        release: built.toolchain.release,
         nothing_recovered: false,
         exit: Exit { code: Some(2), signal: None },
     };

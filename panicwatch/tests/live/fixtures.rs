@@ -186,10 +186,10 @@ fn judge_judges(shape: &Shape, flavour: Flavour, toolchain: Result<Toolchain, St
     };
     let program = Program::new(&path, shape.args);
     match shape.judge {
-        Judge::Recovered => judges::recovered(&program, toolchain.minor).map(drop),
-        Judge::Dies => judges::dies(&program, toolchain.minor).map(drop),
+        Judge::Recovered => judges::recovered(&program, toolchain.release).map(drop),
+        Judge::Dies => judges::dies(&program, toolchain.release).map(drop),
         // Both cells of the fixture `values`: all its values, recovered and fatal.
-        Judge::By(_) => judges::values(&path, toolchain.minor),
+        Judge::By(_) => judges::values(&path, toolchain.release),
     }?;
     Ok(End::Passed)
 }
@@ -214,7 +214,7 @@ pub(crate) fn recovered(built: &Built) -> Result<(Vec<Truth>, Watched)> {
     );
     let mut all = Vec::new();
     for (i, (truth, incident)) in truths.iter().zip(incidents).enumerate() {
-        let found = compare::recovered::compare(truth, incident, built.toolchain.minor);
+        let found = compare::recovered::compare(truth, incident, built.toolchain.release);
         all.extend(
             found.into_iter().map(|d| format!("panic {i}, {} {:?}: {d}", truth.type_name, truth.text)),
         );
@@ -244,7 +244,7 @@ pub(crate) fn fatal(built: &Built, run: Watched, kind: Kind, nothing_recovered: 
     let account = Account::parse(&run.output.stderr)
         .with_context(|| format!("no account in {:?}", run.output.stderr))?;
     let exit = Exit { code: Some(run.output.status), signal: None };
-    let expect = Expect { kind, minor: built.toolchain.minor, nothing_recovered, exit };
+    let expect = Expect { kind, release: built.toolchain.release, nothing_recovered, exit };
     let incident = only(run.incidents)?;
     none("the incident is not what Go said", &compare::fatal(&account, &incident, &expect))?;
     ensure!(incident.outcome == Outcome::Fatal, "outcome {:?}", incident.outcome);

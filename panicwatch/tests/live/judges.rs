@@ -4,7 +4,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use panicwatch::incident::{Exit, Kind};
+use panicwatch::{
+    go::release::Release,
+    incident::{Exit, Kind},
+};
 
 use crate::{
     compare::{self, Expect, recovered::Truth, synthetic, synthetic_recovered},
@@ -20,7 +23,7 @@ pub(crate) fn fatal(account: &Account, expect: &Expect) -> Result<()> {
     none("the comparison refuses the truth", &compare::fatal(account, &good, expect))?;
     for (name, bad) in synthetic::damaged(&good) {
         // Go 1.20 and earlier do not print how many frames of a deep stack they left out.
-        let open_end = account.subject().is_some_and(|g| compare::stack::open_ended(g, expect.minor));
+        let open_end = account.subject().is_some_and(|g| compare::stack::open_ended(g, expect.release));
         // Without a traceback there is no goroutine to compare with.
         let silent = account.goroutines.is_empty() && account.fatal.is_none();
         let untold = open_end && ["frame twice", "elided count"].contains(&name)
@@ -50,12 +53,12 @@ pub(crate) fn sound(account: &Account, expect: &Expect) -> Result<()> {
 }
 
 /// Tests the comparison on a bare run of a program that dies of a panic.
-pub(crate) fn dies(program: &Program<'_>, minor: u32) -> Result<Account> {
+pub(crate) fn dies(program: &Program<'_>, release: Release) -> Result<Account> {
     let output = run::bare(program)?;
     let account =
         Account::parse(&output.stderr).with_context(|| format!("no account in {:?}", output.stderr))?;
     let exit = Exit { code: Some(output.status), signal: output.signal };
-    let expect = Expect { kind: Kind::Panic, minor, nothing_recovered: false, exit };
+    let expect = Expect { kind: Kind::Panic, release, nothing_recovered: false, exit };
     sound(&account, &expect)
         .and_then(|()| fatal(&account, &expect))
         .with_context(|| output.stderr.chars().take(3000).collect::<String>())?;
@@ -63,7 +66,7 @@ pub(crate) fn dies(program: &Program<'_>, minor: u32) -> Result<Account> {
 }
 
 /// Tests the comparison on a bare run of a program that recovers its panics.
-pub(crate) fn recovered(program: &Program<'_>, minor: u32) -> Result<Vec<Truth>> {
+pub(crate) fn recovered(program: &Program<'_>, release: Release) -> Result<Vec<Truth>> {
     let output = run::bare(program)?;
     ensure!(output.stdout.ends_with("done\n"), "the program was cut off: {output:?}");
     let truths = truths(&output.stdout)?;
@@ -71,13 +74,13 @@ pub(crate) fn recovered(program: &Program<'_>, minor: u32) -> Result<Vec<Truth>>
     for truth in &truths {
         let raise = truth.raise().context("no panic in the fixture's stack")?;
         ensure!(!raise.frames.is_empty(), "no frame below the panic");
-        let good = synthetic_recovered::incident(truth, minor);
-        none("the comparison refuses the truth", &compare::recovered::compare(truth, &good, minor))?;
+        let good = synthetic_recovered::incident(truth, release);
+        none("the comparison refuses the truth", &compare::recovered::compare(truth, &good, release))?;
         for (name, bad) in synthetic_recovered::damaged(&good) {
             // If the fixture does not print the text, any text passes; so does a missing text with a reason.
             let untold =
                 (name == "text" && truth.text.is_none()) || name == "text lost" && !bad.missing.is_empty();
-            let refused = !compare::recovered::compare(truth, &bad, minor).is_empty();
+            let refused = !compare::recovered::compare(truth, &bad, release).is_empty();
             ensure!(untold || refused, "damage not noticed: {name}, {truth:?}");
         }
     }
@@ -85,12 +88,12 @@ pub(crate) fn recovered(program: &Program<'_>, minor: u32) -> Result<Vec<Truth>>
 }
 
 /// Every value twice: recovered, where the program prints its text, and fatal, where Go prints it.
-pub(crate) fn values(path: &Path, minor: u32) -> Result<()> {
-    let truths = recovered(&Program::new(path, &["all"]), minor)?;
+pub(crate) fn values(path: &Path, release: Release) -> Result<()> {
+    let truths = recovered(&Program::new(path, &["all"]), release)?;
     for (n, truth) in truths.iter().enumerate() {
-        let account = dies(&Program::new(path, &["die", &n.to_string()]), minor)?;
+        let account = dies(&Program::new(path, &["die", &n.to_string()]), release)?;
         let printed = &account.chain.first().context("no panic line")?.printed;
-        let printed = if minor >= 23 { unindent(printed) } else { printed.clone() };
+        let printed = if release.indents_messages() { unindent(printed) } else { printed.clone() };
         let Some(text) = &truth.text else { continue };
         ensure!(printed.contains(text.as_str()), "value {n}: recovered {text:?}, printed {printed:?}");
     }

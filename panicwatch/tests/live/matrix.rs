@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use libtest_mimic::Trial;
+use panicwatch::go::release::Release;
 
 use crate::{
     fixtures,
@@ -23,7 +24,7 @@ pub(crate) type Row = (&'static str, &'static str, Test, bool);
 pub(crate) struct Built {
     pub(crate) path: PathBuf,
     pub(crate) flavour: Flavour,
-    pub(crate) minor: u32,
+    pub(crate) release: Release,
 }
 
 /// Returns the cells of `table`. Rows that ask for it are built in every flavour for the releases in `all`;
@@ -53,7 +54,7 @@ fn judge(fixture: &str, flavour: Flavour, test: Test, toolchain: Result<Toolchai
         return Ok(End::Skipped(reason));
     }
     match fixtures::build(fixture, flavour, &toolchain)? {
-        Ok((toolchain, path)) => test(&Built { path, flavour, minor: toolchain.minor })?,
+        Ok((toolchain, path)) => test(&Built { path, flavour, release: toolchain.release })?,
         Err(reason) => return Ok(End::Skipped(reason)),
     }
     Ok(End::Passed)

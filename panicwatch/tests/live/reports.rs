@@ -45,7 +45,7 @@ const FEW: [usize; 4] = [25, 65, 128, 129];
 /// All lengths for a release before and one after Go 1.22, which rewrote how panics find their deferred
 /// calls.
 fn lengths(built: &Built) -> &'static [usize] {
-    if built.minor == 21 || built.minor == 27 { &LENGTHS } else { &FEW }
+    if [21, 27].contains(&built.release.minor()) { &LENGTHS } else { &FEW }
 }
 
 fn watched(built: &Built, args: &[&str], options: &[&str]) -> Result<Watched> {
@@ -238,7 +238,8 @@ fn methods(built: &Built) -> Result<()> {
     let run = watched(built, &[], &[])?;
     let seen: Vec<_> =
         run.incidents.iter().filter_map(|incident| incident.panics.first()).map(|p| &p.value).collect();
-    let half = if built.minor >= 26 { "main.ratio(0.5)" } else { "main.ratio(+5.000000e-001)" };
+    let half =
+        if built.release.prints_shortest_floats() { "main.ratio(0.5)" } else { "main.ratio(+5.000000e-001)" };
     let want = [
         (None, Some(r#"main.constErr("not found")"#)),
         (None, Some("main.status(-404)")),
@@ -321,7 +322,7 @@ fn endless(built: &Built) -> Result<()> {
         ensure!(run.incidents.len() == 2, "{} incidents", run.incidents.len());
         for incident in &run.incidents {
             let names: Vec<&str> = incident.stack.iter().map(|frame| frame.function.as_str()).collect();
-            if built.minor >= 21 {
+            if built.release.traceback_prints_both_ends() {
                 let outer = names.iter().position(|name| *name == "main.outer");
                 let outer = outer.context("main.outer is missing")?;
                 ensure!(names.last() == Some(&"main.main") && outer + 3 >= names.len(), "{names:?}");

@@ -26,9 +26,9 @@ pub(crate) struct Scenario {
     /// Directory under runtime/testdata.
     pub(crate) program: &'static str,
     /// First minor release that has it.
-    pub(crate) since: u32,
+    pub(crate) since: u16,
     /// Last minor release in which it ends like this.
-    pub(crate) until: u32,
+    pub(crate) until: u16,
     /// Kind of the death; `None` if the program survives.
     pub(crate) kind: Option<Kind>,
     /// Exit status as a shell shows it.
@@ -51,7 +51,7 @@ const BASE: Scenario = Scenario {
     name: "",
     program: "testprog",
     since: 19,
-    until: u32::MAX,
+    until: u16::MAX,
     kind: None,
     status: 2,
     lesser: &[],
@@ -83,11 +83,11 @@ const fn lesser(scenario: Scenario, lesser: &'static [Lesser]) -> Scenario {
     Scenario { lesser, ..scenario }
 }
 
-const fn since(since: u32, scenario: Scenario) -> Scenario {
+const fn since(since: u16, scenario: Scenario) -> Scenario {
     Scenario { since, ..scenario }
 }
 
-const fn only(minor: u32, scenario: Scenario) -> Scenario {
+const fn only(minor: u16, scenario: Scenario) -> Scenario {
     Scenario { since: minor, until: minor, ..scenario }
 }
 

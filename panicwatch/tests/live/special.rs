@@ -1,7 +1,10 @@
 //! Fixtures that need a judge of their own.
 
 use anyhow::{Context, Result, ensure};
-use panicwatch::incident::{DeferEnd, Exit, Incident, Kind, Outcome, State};
+use panicwatch::{
+    go::release::Release,
+    incident::{DeferEnd, Exit, Incident, Kind, Outcome, State},
+};
 
 use crate::{
     compare::{self, Differences, Expect, runs::normalised},
@@ -44,10 +47,12 @@ pub(crate) fn values(built: &Built) -> Result<()> {
 pub(crate) fn each_value_fatal(built: &Built) -> Result<()> {
     let count = run::bare(&Program::new(&built.path, &["count"]))?.stdout;
     let count: usize = count.trim().parse().context("count")?;
-    let newest_or_full = need::full() || built.toolchain.minor == 27;
+    let newest_or_full = need::full() || built.toolchain.release == Release::NEWEST;
     let mut wrong = Vec::new();
     // Every value on the newest release; on each other release every fifth, with a different offset.
-    for n in (0..count).filter(|n| newest_or_full || (n + built.toolchain.minor as usize).is_multiple_of(5)) {
+    for n in (0..count)
+        .filter(|n| newest_or_full || (n + usize::from(built.toolchain.release.minor())).is_multiple_of(5))
+    {
         let n = n.to_string();
         let run = run::watched(&Program::new(&built.path, &["die", &n]))?;
         if let Err(error) = fatal(built, run, Kind::Panic, false) {
@@ -216,7 +221,8 @@ pub(crate) fn stampede(built: &Built) -> Result<()> {
         ensure!(named, "Go says nothing of {:?}", incident.message);
     }
     let exit = Exit { code: Some(2), signal: None };
-    let expect = Expect { kind: Kind::Panic, minor: built.toolchain.minor, nothing_recovered: false, exit };
+    let expect =
+        Expect { kind: Kind::Panic, release: built.toolchain.release, nothing_recovered: false, exit };
     let mut compared = 0;
     for account in &accounts {
         let Some(id) = account.subject().map(|g| g.id) else { continue };
@@ -260,7 +266,6 @@ pub(crate) fn kill(built: &Built) -> Result<()> {
 
 /// A fault in C code: Go cannot turn it into a panic.
 pub(crate) fn crash_in_c(built: &Built) -> Result<()> {
-    // Go 1.19 runs sigpanic on the C frame, which throws.
-    let kind = if built.toolchain.minor <= 19 { Kind::Throw } else { Kind::Signal };
+    let kind = if built.toolchain.release.fault_in_c_is_fatal() { Kind::Signal } else { Kind::Throw };
     dies(built, kind).map(drop)
 }

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 use libtest_mimic::Trial;
-use panicwatch::incident::{Exit, Incident, Kind, Outcome};
+use panicwatch::{
+    go::release::Release,
+    incident::{Exit, Incident, Kind, Outcome},
+};
 
 use crate::{
     compare::{self, Expect, runs::Output},
@@ -18,19 +21,18 @@ use crate::{
     toolchain::{self, Toolchain},
 };
 
-/// Minor version that runs every scenario; with PANICWATCH_TEST_FULL=1, all releases do.
-const NEWEST: u32 = 27;
-
-/// Returns the tests of both groups, for every scenario and release.
+/// Returns the tests of both groups, for every scenario and release. The newest release runs every scenario;
+/// with PANICWATCH_TEST_FULL=1, all releases do.
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for (version, toolchain) in toolchain::all() {
-        let minor = toolchain.as_ref().map_or(u32::MAX, |t| t.minor);
+        let release = toolchain.as_ref().map(|toolchain| toolchain.release).ok();
+        let minor = release.map_or(u16::MAX, Release::minor);
         for scenario in SCENARIOS.iter().filter(|s| (s.since..=s.until).contains(&minor)) {
             let (bare, watched) = (toolchain.clone(), toolchain.clone());
             let name = scenario.label();
             trials.push(cell("oracle", &version, &name, move || judge(scenario, bare.clone())));
-            if scenario.full_only && minor != NEWEST && !need::full() {
+            if scenario.full_only && release != Some(Release::NEWEST) && !need::full() {
                 continue;
             }
             trials.push(cell("testprog", &version, &name, move || watch(scenario, watched.clone())));
@@ -69,7 +71,7 @@ fn judge(scenario: &Scenario, toolchain: Result<Toolchain, String>) -> Verdict {
     };
     let output = bare(scenario, &path)?;
     let Some(kind) = scenario.kind else { return Ok(End::Passed) };
-    let (account, expect) = account(&output, kind, toolchain.minor)?;
+    let (account, expect) = account(&output, kind, toolchain.release)?;
     judges::fatal(&account, &expect)?;
     if scenario.env.is_empty() {
         judges::sound(&account, &expect)?;
@@ -113,7 +115,7 @@ fn watch(scenario: &Scenario, toolchain: Result<Toolchain, String>) -> Verdict {
         run.output.signal = bare.signal;
     }
     if let Some(kind) = scenario.kind {
-        let (account, expect) = account(&run.output, kind, toolchain.minor)?;
+        let (account, expect) = account(&run.output, kind, toolchain.release)?;
         let subject = account.subject().map(|g| g.id);
         let named = fatal.iter().find(|i| i.goroutine.as_ref().map(|g| g.id) == subject);
         let incident = named.unwrap_or(&fatal[0]);
@@ -169,7 +171,7 @@ fn bare(scenario: &Scenario, path: &std::path::Path) -> Result<Output> {
     bail!("{} attempts, none ended with status {}: {last:?}", scenario.attempts, scenario.status)
 }
 
-fn account(output: &Output, kind: Kind, minor: u32) -> Result<(Account, Expect)> {
+fn account(output: &Output, kind: Kind, release: Release) -> Result<(Account, Expect)> {
     let Some(account) = Account::parse(&output.stderr) else {
         bail!("Go gave no account of its end: status {}, {:?}", output.status, output.stderr)
     };
@@ -177,5 +179,5 @@ fn account(output: &Output, kind: Kind, minor: u32) -> Result<(Account, Expect)>
         Some(signal) => Exit { code: None, signal: Some(signal) },
         None => Exit { code: Some(output.status), signal: None },
     };
-    Ok((account, Expect { kind, minor, nothing_recovered: false, exit }))
+    Ok((account, Expect { kind, release, nothing_recovered: false, exit }))
 }

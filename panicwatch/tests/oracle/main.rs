@@ -11,7 +11,10 @@ mod samples;
 mod timeline;
 
 use go_text::{Account, Note};
-use panicwatch::incident::{Exit, Kind};
+use panicwatch::{
+    go::release::Release,
+    incident::{Exit, Kind},
+};
 
 use compare::{Expect, recovered, runs, sanity, synthetic, synthetic_recovered};
 
@@ -19,8 +22,8 @@ fn parse(text: &str) -> Account {
     Account::parse(text).expect("an account")
 }
 
-fn expect(kind: Kind, minor: u32) -> Expect {
-    Expect { kind, minor, nothing_recovered: false, exit: Exit { code: Some(2), signal: None } }
+fn expect(kind: Kind, release: Release) -> Expect {
+    Expect { kind, release, nothing_recovered: false, exit: Exit { code: Some(2), signal: None } }
 }
 
 #[test]
@@ -34,7 +37,7 @@ fn chain_with_notes_and_indented_newlines() {
     ];
     assert_eq!(lines, want);
     assert_eq!(account.before, "program's own line\n");
-    assert_eq!(compare::message(&account, 24).as_deref(), Some("two\nlines"));
+    assert_eq!(compare::message(&account, Release::new(24)).as_deref(), Some("two\nlines"));
 }
 
 #[test]
@@ -108,7 +111,10 @@ fn death_by_signal() {
     );
     assert!(death.in_cgo);
     assert_eq!(account.registers.get("rip"), Some(&0x4f5d58));
-    assert_eq!(compare::message(&account, 24).as_deref(), Some("SIGSEGV: segmentation violation"));
+    assert_eq!(
+        compare::message(&account, Release::new(24)).as_deref(),
+        Some("SIGSEGV: segmentation violation")
+    );
 }
 
 #[test]
@@ -128,7 +134,7 @@ fn every_damage_is_noticed_and_the_truth_accepted() {
         (samples::SIGNAL, Kind::Signal),
     ];
     for (text, kind) in cases {
-        let (account, expect) = (parse(text), expect(kind, 25));
+        let (account, expect) = (parse(text), expect(kind, Release::new(25)));
         let good = synthetic::incident(&account, &expect);
         assert_eq!(compare::fatal(&account, &good, &expect), Vec::<String>::new());
         let damaged = synthetic::damaged(&good);
@@ -143,9 +149,9 @@ fn every_damage_is_noticed_and_the_truth_accepted() {
 fn one_line_may_stand_for_two_panics_of_the_same_value() {
     let account =
         parse("panic: v [recovered, repanicked]\n\ngoroutine 1 [running]:\nmain.main()\n\t/m.go:3 +0x1d\n");
-    let mut misled = expect(Kind::Panic, 25);
+    let mut misled = expect(Kind::Panic, Release::new(25));
     misled.nothing_recovered = true;
-    let told = synthetic::incident(&account, &expect(Kind::Panic, 25));
+    let told = synthetic::incident(&account, &expect(Kind::Panic, Release::new(25)));
     let happened = synthetic::incident(&account, &misled);
     assert_eq!((told.panics.len(), happened.panics.len()), (2, 2));
     assert!(compare::fatal(&account, &happened, &misled).is_empty());
@@ -153,28 +159,32 @@ fn one_line_may_stand_for_two_panics_of_the_same_value() {
         !compare::fatal(&account, &told, &misled).is_empty(),
         "nothing was recovered, whatever Go 1.25 prints"
     );
-    assert!(!compare::fatal(&account, &happened, &expect(Kind::Panic, 25)).is_empty());
+    assert!(!compare::fatal(&account, &happened, &expect(Kind::Panic, Release::new(25))).is_empty());
 }
 
 #[test]
 fn recovered_panics_are_held_to_what_the_program_saw() {
     let truth: recovered::Truth = serde_json::from_str(samples::TRUTH).expect("a truth");
     assert_eq!(truth.goroutine(), Some(1));
-    let good = synthetic_recovered::incident(&truth, 24);
-    assert_eq!(recovered::compare(&truth, &good, 24), Vec::<String>::new());
+    let good = synthetic_recovered::incident(&truth, Release::new(24));
+    assert_eq!(recovered::compare(&truth, &good, Release::new(24)), Vec::<String>::new());
     for (name, bad) in synthetic_recovered::damaged(&good) {
-        assert_ne!(recovered::compare(&truth, &bad, 24), Vec::<String>::new(), "{name}");
+        assert_ne!(recovered::compare(&truth, &bad, Release::new(24)), Vec::<String>::new(), "{name}");
     }
     let mut wrapped = good.clone();
     let defer = wrapped.panics[0].defers.last_mut().and_then(|d| d.function.as_mut()).expect("a defer");
     defer.function = "main.helper.deferwrap1".to_owned();
-    assert_eq!(recovered::compare(&truth, &wrapped, 24), Vec::<String>::new(), "the wrapper of defer f(x)");
+    assert_eq!(
+        recovered::compare(&truth, &wrapped, Release::new(24)),
+        Vec::<String>::new(),
+        "the wrapper of defer f(x)"
+    );
 }
 
 #[test]
 fn every_incident_names_its_process_and_keeps_time() {
     let line = vec!["/bin/x".to_owned(), "a".to_owned()];
-    let mut good = synthetic::incident(&parse(samples::FAULT), &expect(Kind::Panic, 24));
+    let mut good = synthetic::incident(&parse(samples::FAULT), &expect(Kind::Panic, Release::new(24)));
     good.id = "0".repeat(26);
     good.time = "2024-01-01T00:00:00.000000001Z".to_owned();
     (good.start_ns, good.end_ns, good.panics[0].raised_ns) = (5, Some(9), 5);

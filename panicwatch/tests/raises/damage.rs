@@ -9,7 +9,7 @@ use crate::{build, support::toolchains};
 #[test]
 fn damaged_code_is_survived() {
     let dir = tempfile::tempdir().expect("a directory");
-    for toolchain in toolchains().into_iter().filter(|t| matches!(t.minor(), 19 | 27)) {
+    for toolchain in toolchains().into_iter().filter(|t| matches!(t.version().minor(), 19 | 27)) {
         let exe = dir.path().join("raises");
         let bin = build(&toolchain, &[], &exe);
         let data = std::fs::read(&exe).expect("the binary");

@@ -167,7 +167,7 @@ const MODES: [(&str, &[&str]); 4] = [
 
 /// The default mode with every release, the others with some old and new ones.
 fn modes(toolchain: &Toolchain) -> &'static [(&'static str, &'static [&'static str])] {
-    if matches!(toolchain.minor(), 19 | 23 | 26) { &MODES } else { &MODES[..1] }
+    if matches!(toolchain.version().minor(), 19 | 23 | 26) { &MODES } else { &MODES[..1] }
 }
 
 #[test]
@@ -248,7 +248,8 @@ fn operands_are_where_the_register_abi_puts_the_parameters() {
             let what = format!("go{} {name}", toolchain.release);
             let said = raised_by(&bin, case.pc).unwrap_or_else(|e| panic!("{what}: {e}"));
             let bounds = matches!(said.kind, Kind::Bounds { .. });
-            let by = if bounds && toolchain.minor() >= 26 { "runtime.panicBounds" } else { by };
+            let by =
+                if bounds && toolchain.version().has_panic_bounds() { "runtime.panicBounds" } else { by };
             assert_eq!(said.by.as_deref().unwrap_or(""), by, "{what}: {said:#x?}");
             for (role, register) in *operands {
                 let found = said.operands.iter().any(|o| o.role == *role && o.what == *register);

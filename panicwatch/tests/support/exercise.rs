@@ -14,6 +14,7 @@ use panicwatch::{
         inittasks,
         memory::{Layered, Snapshot},
         raises,
+        release::Release,
         traceback::{Stack, Start, Unwinder, Visibility, creator, shows_creator, traceback},
         value::{Decoder, Eface, labels},
     },
@@ -146,15 +147,16 @@ pub(crate) fn type_at(bin: &GoBinary, context: &TypeContext, addr: u64, heap: &S
 
 /// Decodes profiler labels from hostile memory.
 pub(crate) fn labels_in(heap: &Snapshot) {
-    for minor in [22, 24] {
-        let _ = labels(heap, minor, HEAP);
-        let _ = labels(heap, minor, HEAP + 16);
+    for release in [22, 24].map(Release::new) {
+        let _ = labels(heap, release, HEAP);
+        let _ = labels(heap, release, HEAP + 16);
     }
 }
 
 /// Checks the struct layouts in the debug information. The rest of `dwarf::parse` is exercised elsewhere.
 pub(crate) fn debug_info(bytes: &[u8]) -> Result<(), dwarf::DwarfError> {
-    let version = GoVersion { major: 1, minor: 24, patch: 0, devel: false, raw: String::new() };
+    let version =
+        GoVersion { major: 1, release: Release::new(24), patch: 0, devel: false, raw: String::new() };
     let Some(table) = RuntimeLayout::for_version(&version) else { return Ok(()) };
     dwarf::check(bytes, &table).map(|_| ())
 }

@@ -5,9 +5,7 @@ use std::{
     process::Command,
 };
 
-/// Go releases that the tests use.
-const RELEASES: [&str; 8] =
-    ["1.19.8", "1.21.13", "1.22.10", "1.23.9", "1.24.11", "1.25.5", "1.26.6", "1.27.3"];
+use panicwatch::go::release::{RELEASES, Release};
 
 /// A Go installation.
 #[derive(Debug, Clone)]
@@ -55,9 +53,10 @@ impl Toolchain {
         Some(Self { release, go: go? })
     }
 
-    /// Returns the minor version: 24 for 1.24.11.
-    pub(crate) fn minor(&self) -> u16 {
-        self.release.split('.').nth(1).and_then(|m| m.parse().ok()).expect("a release")
+    /// Returns the minor release, which has the behaviors.
+    pub(crate) fn version(&self) -> Release {
+        let minor = self.release.split('.').nth(1).and_then(|minor| minor.parse().ok());
+        Release::new(minor.expect("a release"))
     }
 
     /// Returns the go command, offline and with a build cache of its own.

@@ -17,8 +17,11 @@ use crate::{paths, setup, shell};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario { name: "standard library", run: standard_library }];
 
-/// Go releases of the full run; the quick set uses the last one.
-const RELEASES: [&str; 3] = ["1.21.13", "1.24.11", "1.27.3"];
+/// Go releases of the full run, oldest, middle and newest; the quick set uses the last one.
+const RELEASES: [&str; 3] = {
+    let all = setup::GO_VERSIONS;
+    [all[0], all[all.len() / 2], all[all.len() - 1]]
+};
 const QUICK: &[&str] = &["errors", "fmt", "sort", "text/template"];
 const WHOLE: &[&str] = &[
     "archive/tar",

@@ -11,9 +11,16 @@ use anyhow::{Context, Result, bail};
 use super::wheel;
 use crate::shell;
 
-/// The newest patch release of each supported minor release from 1.21 on; 1.19 is a Debian package.
-pub(crate) const VERSIONS: &[&str] =
-    &["1.21.13", "1.22.10", "1.23.9", "1.24.11", "1.25.5", "1.26.6", "1.27.3"];
+/// The list of panicwatch-core: `xtask` depends on no crate of panicwatch.
+#[path = "../../../panicwatch/core/src/go/release/supported.rs"]
+#[expect(unreachable_pub, reason = "the core exports it")]
+mod supported;
+
+/// The supported releases that are fetched: all but the oldest, which is a Debian package.
+pub(crate) const VERSIONS: &[&str] = match supported::RELEASES.split_first() {
+    Some((_, fetched)) => fetched,
+    None => &[],
+};
 
 /// Returns the folder of all toolchains.
 pub(super) fn root(cache: &Path) -> PathBuf {

@@ -131,7 +131,7 @@ impl Reader<'_> {
         // use adjacent slots.
         let second = info.next().ok_or_else(damaged)?;
         let mut slots = [0; MAX_OPEN_CODED as usize];
-        if self.binary.layout().minor >= 22 {
+        if self.binary.version().release.open_coded_defers_are_adjacent() {
             for (slot, i) in slots.iter_mut().zip(0u64..) {
                 *slot = varp.wrapping_sub(second).wrapping_add(8 * i);
             }

@@ -96,7 +96,7 @@ pub fn recorder_plan(bin: &GoBinary, source: Source, functions: &[Pattern]) -> P
         }
         Source::Goroutine => {
             planner.all(&GOROUTINES);
-            planner.all(if bin.version().minor >= 22 { &YIELDS } else { &OLD_YIELDS });
+            planner.all(if bin.version().release.gosched_takes_preempted() { &YIELDS } else { &OLD_YIELDS });
             planner.create();
         }
         Source::Function => planner.functions(functions),
@@ -124,7 +124,8 @@ impl Planner<'_> {
     fn all(&mut self, wanted: &[Wanted]) {
         for one in wanted {
             let &Wanted { name, program, symbol, lost, .. } = one;
-            let reason = one.kind == kind::STW_BEGIN && self.bin.version().minor >= 21;
+            let reason =
+                one.kind == kind::STW_BEGIN && self.bin.version().release.has_stop_the_world_reason();
             let reason = if reason { site::HAS_REASON } else { 0 };
             let flags = one.flags | one.kind << site::KIND_SHIFT | reason;
             self.start(&Purpose { name, program, symbol, lost, flags });

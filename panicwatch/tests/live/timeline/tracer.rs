@@ -33,7 +33,7 @@ pub(crate) fn agrees_by_default(built: &Built, scenario: &str) -> Verdict {
 }
 
 fn judge(built: &Built, scenario: &str, options: &[&str], whole: bool) -> Verdict {
-    if scenario == "syscall" && built.toolchain.minor <= 21 {
+    if scenario == "syscall" && !built.toolchain.release.has_trace_v2() {
         return Ok(End::Skipped(
             "the traces of Go 1.21 and earlier do not tell when a system call ended that kept its P"
                 .to_owned(),
@@ -77,11 +77,11 @@ fn judge(built: &Built, scenario: &str, options: &[&str], whole: bool) -> Verdic
 
 /// Reads the trace with the release's own tool.
 fn read(built: &Built, file: &std::path::Path) -> Result<Trace> {
-    let minor = built.toolchain.minor;
-    let how = match minor {
-        ..=21 => "-d",
-        22 | 23 => "-d=1",
-        _ => "-d=parsed",
+    let release = built.toolchain.release;
+    let how = match (release.has_trace_v2(), release.trace_tool_names_modes()) {
+        (false, _) => "-d",
+        (true, false) => "-d=1",
+        (true, true) => "-d=parsed",
     };
     let output = gobuild::go(&built.toolchain)
         .args(["tool", "trace", how])
@@ -92,6 +92,6 @@ fn read(built: &Built, file: &std::path::Path) -> Result<Trace> {
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "go tool trace: {errors}");
     let text = String::from_utf8_lossy(&output.stdout);
-    let trace = if minor <= 21 { old::read(&text) } else { parsed::read(&text) };
+    let trace = if release.has_trace_v2() { parsed::read(&text) } else { old::read(&text) };
     trace.map_err(|why| anyhow::anyhow!("{why}; {errors}"))
 }

@@ -18,7 +18,7 @@ pub(crate) fn compare(account: &Account, incident: &Incident, expect: &Expect, d
     }
     // A Goexit in the chain prints nothing.
     let panics: Vec<&Panic> = incident.panics.iter().filter(|p| !p.goexit).collect();
-    let Some(counts) = assign(&account.chain, &panics, expect.minor >= 25) else {
+    let Some(counts) = assign(&account.chain, &panics, expect.release.prints_repanics_once()) else {
         let go: Vec<&str> = account.chain.iter().map(|l| l.printed.as_str()).collect();
         let seen: Vec<&str> = panics.iter().map(|p| p.value.printed.as_deref().unwrap_or("null")).collect();
         d.add(format!("panics[].value.printed: Go says {go:?}, the incident {seen:?}"));
@@ -104,7 +104,7 @@ fn texts(panic: &Panic, expect: &Expect, d: &mut Differences) {
         && !printed.ends_with(')')
         && !printed.starts_with('(')
     {
-        let want = if expect.minor >= 23 { text.replace('\n', "\n\t") } else { text.clone() };
+        let want = if expect.release.indents_messages() { text.replace('\n', "\n\t") } else { text.clone() };
         d.equal("panics[].value.text as printed", printed.as_str(), want.as_str());
     }
 }

@@ -14,7 +14,10 @@ pub(crate) mod synthetic_recovered;
 
 use std::fmt;
 
-use panicwatch::incident::{Exit, Incident, Kind, Outcome, SCHEMA};
+use panicwatch::{
+    go::release::Release,
+    incident::{Exit, Incident, Kind, Outcome, SCHEMA},
+};
 
 use crate::go_text::{Account, CreatedBy, GoroutineText, unindent};
 
@@ -24,7 +27,7 @@ pub(crate) struct Expect {
     /// Kind of the death. Go prints the same for a throw and a fatal error, so the scenario has to know it.
     pub(crate) kind: Kind,
     /// Minor version of Go: 19 … 27.
-    pub(crate) minor: u32,
+    pub(crate) release: Release,
     /// Nothing was recovered, whatever Go prints: Go 1.25 prints `[recovered, repanicked]` for two panics
     /// with the same value (<https://github.com/golang/go/issues/76099>).
     pub(crate) nothing_recovered: bool,
@@ -56,12 +59,12 @@ pub(crate) fn fatal(account: &Account, incident: &Incident, expect: &Expect) -> 
     d.equal("schema", SCHEMA, incident.schema.as_str());
     d.equal("kind", expect.kind, incident.kind);
     d.equal("outcome", Outcome::Fatal, incident.outcome);
-    d.equal("message", message(account, expect.minor), incident.message.clone());
+    d.equal("message", message(account, expect.release), incident.message.clone());
     d.equal("exit", Some(expect.exit), incident.exit);
     d.equal(
         "process.go_version minor",
-        Some(expect.minor),
-        incident.process.go_version.as_deref().and_then(minor),
+        Some(expect.release),
+        incident.process.go_version.as_deref().and_then(release),
     );
     chain::compare(account, incident, expect, &mut d);
     signal(account, incident, &mut d);
@@ -79,19 +82,20 @@ pub(crate) fn fatal(account: &Account, incident: &Incident, expect: &Expect) -> 
 }
 
 /// Returns the message that the incident should have, derived from what Go printed.
-pub(crate) fn message(account: &Account, minor: u32) -> Option<String> {
+pub(crate) fn message(account: &Account, release: Release) -> Option<String> {
     let printed = match (&account.death, &account.fatal, account.chain.first()) {
         (Some(death), ..) => return Some(death.line.clone()),
         (None, Some(fatal), _) => fatal,
         (None, None, Some(line)) => &line.printed,
         (None, None, None) => return None,
     };
-    Some(if minor >= 23 { unindent(printed) } else { printed.clone() })
+    Some(if release.indents_messages() { unindent(printed) } else { printed.clone() })
 }
 
-/// Returns the minor version: 24 for "go1.24.11".
-fn minor(version: &str) -> Option<u32> {
-    version.strip_prefix("go1.")?.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+/// Returns the minor release: 1.24 for "go1.24.11".
+fn release(version: &str) -> Option<Release> {
+    let minor = version.strip_prefix("go1.")?.split(|c: char| !c.is_ascii_digit()).next()?;
+    minor.parse().ok().map(Release::new)
 }
 
 fn goroutine(subject: Option<&GoroutineText>, incident: &Incident, expect: &Expect, d: &mut Differences) {
@@ -110,7 +114,7 @@ fn goroutine(subject: Option<&GoroutineText>, incident: &Incident, expect: &Expe
         d.equal("goroutine.labels", Some(value), seen.labels.get(key));
     }
     created_by(go.created_by.as_ref(), seen, d);
-    stack::compare(go, &incident.stack, incident.stack_elided, expect.minor, d);
+    stack::compare(go, &incident.stack, incident.stack_elided, expect.release, d);
 }
 
 fn created_by(go: Option<&CreatedBy>, seen: &panicwatch::incident::Goroutine, d: &mut Differences) {

@@ -2,7 +2,10 @@
 //!
 //! The fixtures print one JSON line per recovered panic from the deferred call that recovered it.
 
-use panicwatch::incident::{DeferEnd, Incident, Kind, Outcome, Panic, State};
+use panicwatch::{
+    go::release::Release,
+    incident::{DeferEnd, Incident, Kind, Outcome, Panic, State},
+};
 use serde::Deserialize;
 
 use super::{Differences, stack};
@@ -75,7 +78,7 @@ impl Truth {
 }
 
 /// Compares a recovered incident with what the program saw.
-pub(crate) fn compare(truth: &Truth, incident: &Incident, minor: u32) -> Vec<String> {
+pub(crate) fn compare(truth: &Truth, incident: &Incident, release: Release) -> Vec<String> {
     let mut d = Differences::default();
     d.equal("kind", Kind::Panic, incident.kind);
     d.equal("outcome", Outcome::Recovered, incident.outcome);
@@ -87,7 +90,7 @@ pub(crate) fn compare(truth: &Truth, incident: &Incident, minor: u32) -> Vec<Str
     }
     d.equal("state", State::Recovered, last.state);
     value(truth, last, incident, &mut d);
-    place(truth, last, incident, minor, &mut d);
+    place(truth, last, incident, release, &mut d);
     ending(truth, last, &mut d);
     d.0
 }
@@ -108,7 +111,7 @@ fn value(truth: &Truth, panic: &Panic, incident: &Incident, d: &mut Differences)
     }
 }
 
-fn place(truth: &Truth, panic: &Panic, incident: &Incident, minor: u32, d: &mut Differences) {
+fn place(truth: &Truth, panic: &Panic, incident: &Incident, release: Release, d: &mut Differences) {
     let Some(raise) = truth.raise() else {
         d.add("the fixture's own stack could not be read");
         return;
@@ -116,7 +119,7 @@ fn place(truth: &Truth, panic: &Panic, incident: &Incident, minor: u32, d: &mut 
     d.equal("goroutine.id", Some(raise.id), incident.goroutine.as_ref().map(|g| g.id));
     // debug.Stack counts its own frames among the 50 innermost, so on a deep stack the two gaps differ.
     if raise.elided.is_none() {
-        stack::compare(&raise, &incident.stack, incident.stack_elided, minor, d);
+        stack::compare(&raise, &incident.stack, incident.stack_elided, release, d);
     }
     // A panic raised by the runtime inside a deferred call has no user frames before the outer panic's.
     match (raise.frames.iter().find(|f| f.function != "panic"), &panic.site) {

@@ -1,6 +1,6 @@
 //! Compares stack frames.
 
-use panicwatch::incident::Frame;
+use panicwatch::{go::release::Release, incident::Frame};
 
 use super::Differences;
 use crate::go_text::{FrameText, GoroutineText};
@@ -12,8 +12,8 @@ const KEPT: usize = 50;
 /// Go 1.20 and earlier stop after 100 frames, including hidden ones, and do not print how many more there
 /// are; if some were hidden, not even that there are more:
 /// <https://github.com/golang/go/blob/go1.19.8/src/runtime/traceback.go> (_TracebackMaxFrames)
-pub(crate) fn open_ended(go: &GoroutineText, minor: u32) -> bool {
-    matches!(go.elided, Some((_, None))) || (minor <= 20 && go.frames.len() >= 95)
+pub(crate) fn open_ended(go: &GoroutineText, release: Release) -> bool {
+    matches!(go.elided, Some((_, None))) || (!release.traceback_prints_both_ends() && go.frames.len() >= 95)
 }
 
 /// Compares a goroutine's frames, their order, and the number of elided frames.
@@ -21,14 +21,14 @@ pub(crate) fn compare(
     go: &GoroutineText,
     seen: &[Frame],
     seen_elided: Option<u64>,
-    minor: u32,
+    release: Release,
     d: &mut Differences,
 ) {
     let Some(seen_elided) = seen_elided else {
         return d.equal("stack_elided is known", true, false);
     };
     match go.elided {
-        _ if open_ended(go, minor) => {
+        _ if open_ended(go, release) => {
             let n = if seen_elided == 0 { go.frames.len() } else { KEPT };
             d.equal("stack: enough innermost frames", true, seen.len() >= n);
             pairs("stack", &go.frames[..n.min(go.frames.len())], &seen[..n.min(seen.len())], d);

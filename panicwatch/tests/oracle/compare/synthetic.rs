@@ -21,8 +21,8 @@ pub(crate) fn incident(account: &Account, expect: &Expect) -> Incident {
         kind: expect.kind,
         outcome: Outcome::Fatal,
         exit: Some(expect.exit),
-        message: message(account, expect.minor),
-        process: Process { go_version: Some(format!("go1.{}.1", expect.minor)), ..Process::default() },
+        message: message(account, expect.release),
+        process: Process { go_version: Some(format!("{}.1", expect.release)), ..Process::default() },
         host: None,
         goroutine: None,
         panics: panics(account, expect),
@@ -70,7 +70,8 @@ fn panics(account: &Account, expect: &Expect) -> Vec<Panic> {
 }
 
 fn panic(printed: &str, state: State, expect: &Expect) -> Panic {
-    let text = if expect.minor >= 23 { printed.replace("\n\t", "\n") } else { printed.to_owned() };
+    let text =
+        if expect.release.indents_messages() { printed.replace("\n\t", "\n") } else { printed.to_owned() };
     Panic {
         value: Value { text: Some(text), printed: Some(printed.to_owned()), ..Value::default() },
         runtime_error: false,

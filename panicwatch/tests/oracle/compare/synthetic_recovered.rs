@@ -1,17 +1,20 @@
 //! Like `synthetic`, for recovered panics: the incident that a perfect observer would have written, and its
 //! damaged variants.
 
-use panicwatch::incident::{
-    Defer, DeferEnd, Frame, Goroutine, Incident, Kind, Missing, Outcome, Panic, Recover, State, Value,
+use panicwatch::{
+    go::release::Release,
+    incident::{
+        Defer, DeferEnd, Frame, Goroutine, Incident, Kind, Missing, Outcome, Panic, Recover, State, Value,
+    },
 };
 
 use super::{Expect, recovered::Truth, synthetic};
 use crate::go_text::Account;
 
 /// Returns the incident of one recovered panic.
-pub(crate) fn incident(truth: &Truth, minor: u32) -> Incident {
+pub(crate) fn incident(truth: &Truth, release: Release) -> Incident {
     let exit = panicwatch::incident::Exit { code: None, signal: None };
-    let expect = Expect { kind: Kind::Panic, minor, nothing_recovered: false, exit };
+    let expect = Expect { kind: Kind::Panic, release, nothing_recovered: false, exit };
     let raise = truth.raise().unwrap_or_default();
     let account = Account { goroutines: vec![raise], ..Account::default() };
     let mut incident = synthetic::incident(&account, &expect);

@@ -3,10 +3,7 @@
 
 use panicwatch_common::event::kind;
 
-use super::{
-    has_defer_iterator,
-    state::{Ended, OpenPanic, Place, ProcessState},
-};
+use super::state::{Ended, OpenPanic, Place, ProcessState};
 use crate::{
     capture::{
         Program, View,
@@ -73,7 +70,7 @@ pub(super) fn catch_up(process: &mut ProcessState, view: &View<'_>) -> Ended {
     let Some(chain) = process.goroutines.get_mut(&head.goid) else { return Ended::default() };
     chain.note_lost(head.lost);
     // Before Go 1.22 the panics that a recovery ends are already off the list.
-    let off_early = head.kind == kind::RECOVERY && !has_defer_iterator(view.program.bin.version());
+    let off_early = head.kind == kind::RECOVERY && !view.program.bin.version().release.has_next_defer();
     let Some(newest) = newest_linked(view).filter(|_| !off_early) else { return Ended::default() };
     // gopanic throws for some panics before it has put them on the list ("panic during malloc").
     let unlisted = match chain.open.last() {
@@ -173,7 +170,8 @@ pub(super) fn defer_ended(process: &mut ProcessState, view: &View<'_>) {
 pub(super) fn recovered(process: &mut ProcessState, view: &View<'_>) {
     let Some(point) = point(view.event) else { return };
     // Up to 1.25 gorecover has no frame: the return address is at SP; from 1.26 on it has one.
-    let caller = if view.program.bin.version().minor >= 26 { point.args[1] } else { point.args[0] };
+    let caller =
+        if view.program.bin.version().release.gorecover_has_frame() { point.args[1] } else { point.args[0] };
     let by = view.caller(caller);
     let now = view.event.head.time_ns;
     if let Some(panic) = top(process, view, point) {
@@ -188,7 +186,7 @@ pub(super) fn recovery(process: &mut ProcessState, view: &View<'_>) -> Ended {
     let Some(chain) = process.goroutines.get_mut(&head.goid) else { return Ended::default() };
     let newest = (point.panic_addr != 0).then(|| head.stack_hi.wrapping_sub(point.panic_addr));
     let layout = view.program.bin.layout();
-    let mut ended = if has_defer_iterator(view.program.bin.version()) {
+    let mut ended = if view.program.bin.version().release.has_next_defer() {
         // `for ; p != nil && uintptr(p.startSP) < sp; p = p.link { if p.goexit { break } }`. Panics older
         // than a Goexit have ended with it.
         // https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go#L1108

@@ -230,9 +230,7 @@ pub(super) fn throw(dying: Dying, context: &Context, program: &Program) -> Optio
         let state = if panic.recover.is_some() { State::Repanicked } else { State::Running };
         let printed = unresolved(&program.view(&panic.raise)).filter(|_| is_fatal);
         add_panic(&mut incident, panic, state, None, program);
-        // From 1.26 on Go prints the panics in progress before the fatal error, without calling methods.
-        // https://github.com/golang/go/blob/go1.26.6/src/runtime/panic.go (printPreFatalDeferPanic)
-        if program.bin.version().minor >= 26
+        if program.bin.version().release.fatal_error_prints_panics()
             && let (Some(printed), Some(panic)) = (printed, incident.panics.last_mut())
         {
             panic.value.printed = Some(printed);

@@ -182,7 +182,7 @@ pub(super) fn set_labels(incident: &mut Incident, view: &View<'_>) {
     let Some(goroutine) = &mut incident.goroutine else { return };
     let layout = view.program.bin.layout();
     let word = view.g(layout.g.labels);
-    let found = word.map(|word| value::labels(&view.memory(), u32::from(layout.minor), word));
+    let found = word.map(|word| value::labels(&view.memory(), layout.release, word));
     let (labels, reason) = found
         .unwrap_or_else(|| (Default::default(), Some("labels: the goroutine's g was not captured".into())));
     goroutine.labels = labels;

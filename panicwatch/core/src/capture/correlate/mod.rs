@@ -30,7 +30,6 @@ use crate::{
         event::{Body, Event},
     },
     clock::Clock,
-    go::gobin::GoVersion,
     incident::{DeferEnd, Exit, Incident, Outcome, Process},
 };
 
@@ -357,11 +356,6 @@ pub(crate) fn exit_of(status: u32) -> Exit {
         0 => Exit { code: Some((status >> 8 & 0xff) as i32), signal: None },
         signal => Exit { code: None, signal: Some(signal as i32) },
     }
-}
-
-/// Reports whether panics iterate over their deferred calls, as since the rewrite in Go 1.22.
-fn has_defer_iterator(version: &GoVersion) -> bool {
-    version.minor >= 22
 }
 
 #[cfg(test)]

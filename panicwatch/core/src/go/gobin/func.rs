@@ -320,8 +320,8 @@ impl InlinedCall {
     /// {parent, funcID, file, line, func_, parentPc}; since 1.20 {funcID, nameOff, parentPc, startLine}:
     /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/symtabinl.go>
     fn read(bin: &GoBinary, tree: u64, index: u64) -> Option<Self> {
-        let old = !bin.version.at_least(20);
-        let (size, id, name, parent) = if old { (20, 2, 12, 16) } else { (16, 0, 4, 8) };
+        let compact = bin.version.release.inline_tree_is_compact();
+        let (size, id, name, parent) = if compact { (16, 0, 4, 8) } else { (20, 2, 12, 16) };
         let node = bin.image.raw(tree.checked_add(index.checked_mul(size)?)?, size)?;
         Some(Self {
             func_id: *node.get(id)?,
@@ -382,7 +382,7 @@ impl GoBinary {
 
     /// Returns a function name as Go prints it: type arguments elided.
     pub fn display_name<'a>(&self, raw: Cow<'a, str>) -> Cow<'a, str> {
-        let two_groups = self.version.at_least(27);
+        let two_groups = self.version.release.has_generic_methods();
         match raw {
             Cow::Borrowed(raw) => name::for_print(raw, two_groups),
             Cow::Owned(raw) => Cow::Owned(name::for_print(&raw, two_groups).into_owned()),

@@ -9,6 +9,7 @@
 use FuncId::*;
 
 use super::GoBinary;
+use crate::go::release::RELEASES;
 
 /// The FuncID that the linker assigned to a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -72,13 +73,17 @@ impl FuncId {
 pub struct FuncIds(&'static [FuncId]);
 
 impl FuncIds {
-    pub(super) fn for_minor(minor: u16) -> Self {
-        Self(match minor {
-            ..=21 => TO_1_21,
-            22..=24 => SINCE_1_22,
-            _ => SINCE_1_25,
-        })
-    }
+    /// The numbering of each supported release.
+    pub(super) const COLUMNS: [Self; RELEASES.len()] = [
+        Self(TO_1_21),
+        Self(TO_1_21),
+        Self(SINCE_1_22),
+        Self(SINCE_1_22),
+        Self(SINCE_1_22),
+        Self(SINCE_1_25),
+        Self(SINCE_1_25),
+        Self(SINCE_1_25),
+    ];
 
     /// Returns the FuncID with number `id`.
     pub fn get(&self, id: u8) -> FuncId {
@@ -178,7 +183,10 @@ mod tests {
 
     #[test]
     fn numbers_follow_the_release() {
-        let id = |minor, n| FuncIds::for_minor(minor).get(n);
+        let id = |minor, n| {
+            let column = crate::go::release::Release::new(minor).column().expect("a supported release");
+            FuncIds::COLUMNS[column].get(n)
+        };
         assert_eq!((id(21, 9), id(22, 10), id(25, 20)), (Gopanic, Gopanic, Sigpanic));
         assert_eq!((id(19, 21), id(24, 22), id(27, 23)), (Wrapper, Wrapper, Wrapper));
         assert_eq!(id(27, 200), Unknown(200));

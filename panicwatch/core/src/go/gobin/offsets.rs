@@ -8,11 +8,14 @@ mod rows;
 mod stw_reasons;
 mod wait_reasons;
 
-use crate::go::gobin::{FuncIds, GoVersion};
+use crate::go::{
+    gobin::{FuncIds, GoVersion},
+    release::{RELEASES, Release},
+};
 
 pub use rows::*;
 
-/// Declares one struct's offsets and its rows, in the column order of [`MINORS`].
+/// Declares one struct's offsets and its rows, in the column order of [`Release::SUPPORTED`].
 macro_rules! layout {
     (@cell _) => { None };
     (@cell $v:literal) => { Some($v) };
@@ -35,6 +38,8 @@ macro_rules! layout {
 
             /// Returns column `i` of the table.
             pub(in crate::go::gobin::offsets) const fn row(i: usize) -> Self {
+                $(const { assert!([$($ev),+].len() == RELEASES.len(), concat!($go, ".", $ep)) };)*
+                $(const { assert!([$(layout!(@cell $sv)),+].len() == RELEASES.len(), concat!($go, ".", $sp)) };)*
                 Self {
                     $($e: [$($ev),+][i],)*
                     $($s: [$(layout!(@cell $sv)),+][i],)*
@@ -66,17 +71,27 @@ macro_rules! layout {
 }
 use layout;
 
-/// Minor releases with a row, in column order.
-///
-/// Go 1.20 has no row: no 1.20 build was examined, and neither neighbour's g and m are certain to match its
-/// own.
-pub const MINORS: [u16; 8] = [19, 21, 22, 23, 24, 25, 26, 27];
+/// A row of the table: one entry per supported release.
+type Columns<T> = [T; RELEASES.len()];
+
+/// Size of a map type's descriptor in bytes.
+const MAP_TYPE: Columns<u16> = [88, 88, 88, 88, 112, 112, 112, 136];
+/// Type assertions to an interface, in releases whose compiler emits them as data.
+const TYPE_ASSERT: Columns<Option<TypeAssert>> = {
+    let same = Some(TypeAssert { inter: 8, can_fail: 16 });
+    [None, None, same, same, same, same, same, same]
+};
+/// Bit of `abi.Type.Kind_` that marks a direct interface value.
+const KIND_DIRECT_IFACE: Columns<Option<u8>> =
+    [Some(0x20), Some(0x20), Some(0x20), Some(0x20), Some(0x20), Some(0x20), None, None];
+/// Bit of `abi.Type.TFlag` that marks a direct interface value.
+const TFLAG_DIRECT_IFACE: Columns<Option<u8>> = [None, None, None, None, None, None, Some(0x20), Some(0x20)];
 
 /// All version-dependent facts about the runtime's memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeLayout {
     /// Minor release of the row.
-    pub minor: u16,
+    pub release: Release,
     /// Offsets in runtime.g.
     pub g: G,
     /// Offsets in runtime.m.
@@ -175,13 +190,12 @@ impl RuntimeLayout {
         if version.major != 1 {
             return None;
         }
-        let i = MINORS.iter().position(|&m| m == version.minor)?;
-        Some(Self::row(i, version.minor))
+        Some(Self::row(version.release.column()?))
     }
 
-    fn row(i: usize, minor: u16) -> Self {
+    fn row(i: usize) -> Self {
         Self {
-            minor,
+            release: Release::SUPPORTED[i],
             g: G::row(i),
             m: M::row(i),
             p: P::row(i),
@@ -196,11 +210,7 @@ impl RuntimeLayout {
                 chan: 64,
                 func: 56,
                 interface: 80,
-                map: match minor {
-                    ..=23 => 88,
-                    24..=26 => 112,
-                    _ => 136,
-                },
+                map: MAP_TYPE[i],
                 ptr: 56,
                 slice: 56,
                 struct_: 80,
@@ -213,12 +223,12 @@ impl RuntimeLayout {
             bounds_error: BoundsError::row(i),
             error_address_string: ErrorAddressString::row(i),
             type_assertion_error: TypeAssertionError::row(i),
-            type_assert: (minor >= 22).then_some(TypeAssert { inter: 8, can_fail: 16 }),
-            wait_reasons: wait_reasons::for_minor(minor),
-            stw_reasons: stw_reasons::for_minor(minor),
-            func_ids: FuncIds::for_minor(minor),
-            kind_direct_iface: (minor <= 25).then_some(0x20),
-            tflag_direct_iface: (minor >= 26).then_some(0x20),
+            type_assert: TYPE_ASSERT[i],
+            wait_reasons: wait_reasons::COLUMNS[i],
+            stw_reasons: stw_reasons::COLUMNS[i],
+            func_ids: FuncIds::COLUMNS[i],
+            kind_direct_iface: KIND_DIRECT_IFACE[i],
+            tflag_direct_iface: TFLAG_DIRECT_IFACE[i],
         }
     }
 }

@@ -2,13 +2,15 @@
 
 use std::fmt;
 
+use crate::go::release::Release;
+
 /// A Go release, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GoVersion {
     /// Major version: 1.
     pub major: u16,
-    /// Minor version: 24 in go1.24.11.
-    pub minor: u16,
+    /// Minor release: 1.24 in go1.24.11.
+    pub release: Release,
     /// Patch level: 11 in go1.24.11; 0 for release candidates and development versions.
     pub patch: u16,
     /// Whether it is a development version ("devel go1.28-…"), whose runtime may be anything between two
@@ -29,10 +31,10 @@ impl GoVersion {
             part[..digits].parse::<u16>().ok()
         });
         let major = numbers.next()??;
-        let minor = numbers.next()??;
+        let release = Release::new(numbers.next()??);
         let patch = numbers.next().flatten().unwrap_or(0);
         let devel = devel || text.contains('-') && text.contains("devel");
-        Some(Self { major, minor, patch, devel, raw: raw.to_owned() })
+        Some(Self { major, release, patch, devel, raw: raw.to_owned() })
     }
 
     /// Reports whether it is a plain release of the Go project: "go1.24" or "go1.24.11", without any suffix.
@@ -40,11 +42,6 @@ impl GoVersion {
         let number = |n: &str| (1..=5).contains(&n.len()) && n.bytes().all(|b| b.is_ascii_digit());
         let numbers: Vec<_> = self.raw.strip_prefix("go").unwrap_or_default().split('.').collect();
         (2..=3).contains(&numbers.len()) && numbers.into_iter().all(number)
-    }
-
-    /// Reports whether it is go1.`minor` or later.
-    pub fn at_least(&self, minor: u16) -> bool {
-        (self.major, self.minor) >= (1, minor)
     }
 }
 
@@ -60,7 +57,7 @@ mod tests {
 
     #[test]
     fn versions_as_linkers_write_them() {
-        let v = |raw| GoVersion::parse(raw).map(|v| (v.major, v.minor, v.patch, v.devel));
+        let v = |raw| GoVersion::parse(raw).map(|v| (v.major, v.release.minor(), v.patch, v.devel));
         assert_eq!(v("go1.24.11"), Some((1, 24, 11, false)));
         assert_eq!(v("go1.21"), Some((1, 21, 0, false)));
         assert_eq!(v("go1.26.6 X:nogreenteagc"), Some((1, 26, 6, false)));

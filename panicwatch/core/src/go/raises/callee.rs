@@ -9,7 +9,7 @@
 use iced_x86::Register;
 
 use super::{Certainty, Kind, bounds};
-use crate::go::disasm::INTEGER_REGISTERS;
+use crate::go::{disasm::INTEGER_REGISTERS, release::Release};
 
 /// A runtime function that raises.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,9 +189,9 @@ const ROWS: &[Row] = &[
     ),
 ];
 
-/// Returns what a call of the function `name` raises in a program of Go 1.`minor`; `None` for functions not
+/// Returns what a call of the function `name` raises in a program of `release`; `None` for functions not
 /// in the table.
-pub(super) fn find(name: &str, minor: u16) -> Option<Callee> {
+pub(super) fn find(name: &str, release: Release) -> Option<Callee> {
     if let Some((code, signed, x, y)) = bounds::stub(name) {
         let (x_role, y_role) = code.roles();
         let kind = Kind::Bounds { code: Some(code), signed: Some(signed) };
@@ -202,14 +202,13 @@ pub(super) fn find(name: &str, minor: u16) -> Option<Callee> {
         let kind = Kind::Bounds { code: None, signed: None };
         return Some(Callee { kind, certainty: Always, says: "out of range", arguments: Vec::new() });
     }
-    // In the runtime since 1.20 as (oldPtr, newLen, oldCap, num, et), before as (et, old, cap).
     if name
         .strip_prefix("runtime.growslice")
         .is_some_and(|rest| ["", "NoAlias", "Buf", "BufNoAlias"].contains(&rest))
     {
-        let arguments = match minor {
-            ..20 => vec![("capacity", Register::RSI)],
-            _ => vec![("length", Register::RBX)],
+        let arguments = match release.growslice_takes_length() {
+            true => vec![("length", Register::RBX)],
+            false => vec![("capacity", Register::RSI)],
         };
         let says = "growslice: len out of range (cap out of range before Go 1.20)";
         return Some(Callee { kind: Kind::Grow, certainty: InCallee, says, arguments });

@@ -51,7 +51,7 @@ impl<'a> Scan<'a> {
         let mut calls = BTreeMap::new();
         for i in 0..scan.body.len() {
             let Some(name) = scan.body.leaves_for(i).and_then(|to| image.function_at(to)) else { continue };
-            let Some(callee) = callee::find(&name, image.minor()) else { continue };
+            let Some(callee) = callee::find(&name, image.release()) else { continue };
             if !scan.may_fail(i, &name) {
                 calls.insert(i, Call { name, callee });
             }

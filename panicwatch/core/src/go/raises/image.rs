@@ -6,6 +6,7 @@ use crate::go::{
     gobin::{GoBinary, tables},
     gotype::{TypeContext, Types},
     memory::Memory as _,
+    release::Release,
 };
 
 /// Maximum length of a text, in bytes; longer ones are omitted.
@@ -20,8 +21,8 @@ pub(super) struct Place {
 }
 
 pub(super) trait Image {
-    /// Returns N of Go 1.N.
-    fn minor(&self) -> u16;
+    /// Returns the Go release that built it.
+    fn release(&self) -> Release;
     /// Returns the name of the function that begins at this address.
     fn function_at(&self, address: u64) -> Option<String>;
     /// Returns PCDATA_PanicBounds at a call.
@@ -41,8 +42,8 @@ pub(super) trait Image {
 }
 
 impl Image for GoBinary {
-    fn minor(&self) -> u16 {
-        self.version().minor
+    fn release(&self) -> Release {
+        self.version().release
     }
 
     fn function_at(&self, address: u64) -> Option<String> {

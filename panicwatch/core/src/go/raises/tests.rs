@@ -10,6 +10,7 @@ use super::{
     image::{Image, Place},
     locate::locate,
 };
+use crate::go::release::Release;
 
 const ENTRY: u64 = 0x1000;
 const GOPANIC: u64 = 0x100;
@@ -26,8 +27,8 @@ const ASSERT: u64 = 0x180;
 struct Fake(Option<i32>);
 
 impl Image for Fake {
-    fn minor(&self) -> u16 {
-        26
+    fn release(&self) -> Release {
+        Release::new(26)
     }
     fn function_at(&self, address: u64) -> Option<String> {
         let name = match address {

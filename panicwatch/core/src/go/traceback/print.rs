@@ -47,7 +47,7 @@ pub struct Gap {
 /// Returns the frames that Go's traceback would print for the stack that begins at `start`.
 pub fn traceback(stack: &Stack<'_>, start: Start, visibility: Visibility) -> Traceback {
     let with_runtime = |show_all| {
-        if stack.bin.version().at_least(21) {
+        if stack.bin.version().release.traceback_prints_both_ends() {
             print_ends(stack, start, visibility, show_all)
         } else {
             print_innermost(stack, start, visibility, show_all)

@@ -46,7 +46,9 @@ impl Visibility {
         if func_id == FuncId::Wrapper && elides_wrapper_calling(callee) {
             return false;
         }
-        if version.at_least(25) && matches!(func_id, FuncId::RunFinalizers | FuncId::RunCleanups) {
+        if version.release.shows_finalizer_goroutines()
+            && matches!(func_id, FuncId::RunFinalizers | FuncId::RunCleanups)
+        {
             return true;
         }
         // In the middle of a stack it marks the boundary between ordinary code and deferred calls.
@@ -69,7 +71,7 @@ fn elides_wrapper_calling(callee: FuncId) -> bool {
 /// Reports whether the runtime function is exported. `name` is without "runtime.".
 fn is_exported(version: &GoVersion, name: &str) -> bool {
     let upper = |s: &str| s.starts_with(|c: char| c.is_ascii_uppercase());
-    if !version.at_least(23) {
+    if !version.release.exported_methods_need_exported_receivers() {
         return upper(name);
     }
     match name.rsplit_once('.') {

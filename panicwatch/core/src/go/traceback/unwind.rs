@@ -247,7 +247,7 @@ impl<'a> Unwinder<'a> {
         }
         let (func, _) = self.cache.lookup(self.stack, pc).ok_or(End::UnknownPc(pc))?;
         let callee = frame.func.func_id();
-        let injected = match self.stack.bin.version().at_least(21) {
+        let injected = match self.stack.bin.version().release.traces_injected_calls() {
             true => callee.is_injected_call(),
             false => callee == FuncId::Sigpanic,
         };

@@ -36,7 +36,7 @@ impl Decoder<'_> {
     /// Returns the text of a value of basic kind; `None` for other kinds, for which Go prints only the
     /// address.
     pub(super) fn basic_text(&self, t: &Type, place: Place) -> Result<Option<Vec<u8>>, Unknown> {
-        let minor = self.minor();
+        let release = self.release();
         let memory = self.types.memory;
         let bits = || place.uint(memory, t.size.min(16) as usize);
         let text = match t.kind {
@@ -49,15 +49,15 @@ impl Decoder<'_> {
             Kind::Uint | Kind::Uint8 | Kind::Uint16 | Kind::Uint32 | Kind::Uint64 => bits()?.to_string(),
             // print(uintptr) is decimal.
             Kind::Uintptr => bits()?.to_string(),
-            Kind::Float32 => print::float32(minor, f32::from_bits(bits()? as u32)),
-            Kind::Float64 => print::float64(minor, f64::from_bits(bits()? as u64)),
+            Kind::Float32 => print::float32(release, f32::from_bits(bits()? as u32)),
+            Kind::Float64 => print::float64(release, f64::from_bits(bits()? as u64)),
             Kind::Complex64 => {
                 let bits = bits()?;
-                print::complex64(minor, f32::from_bits(bits as u32), f32::from_bits((bits >> 32) as u32))
+                print::complex64(release, f32::from_bits(bits as u32), f32::from_bits((bits >> 32) as u32))
             }
             Kind::Complex128 => {
                 let bits = bits()?;
-                print::complex128(minor, f64::from_bits(bits as u64), f64::from_bits((bits >> 64) as u64))
+                print::complex128(release, f64::from_bits(bits as u64), f64::from_bits((bits >> 64) as u64))
             }
             _ => return Ok(None),
         };

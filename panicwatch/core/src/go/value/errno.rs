@@ -4,13 +4,12 @@
 
 use crate::go::gotype::TypeContext;
 
-/// First release in which amd64 uses the text that arm64 always had.
-const STALE_SINCE: u16 = 25;
-
 /// `syscall.Errno.Error`.
 pub(super) fn errno(context: &TypeContext, number: u64) -> String {
     match number {
-        116 if context.arm64 || context.layout.minor >= STALE_SINCE => "stale file handle".to_owned(),
+        116 if context.arm64 || context.layout.release.amd64_stale_is_file_handle() => {
+            "stale file handle".to_owned()
+        }
         116 => "stale NFS file handle".to_owned(),
         133 if context.arm64 => "memory page has hardware error".to_owned(),
         _ => find(ERRNO, number).map_or_else(|| format!("errno {}", number as i64), str::to_owned),

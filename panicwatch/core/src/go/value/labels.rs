@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 
 use super::place::{Place, Unknown};
-use crate::go::memory::{Memory, prefix};
+use crate::go::{
+    memory::{Memory, prefix},
+    release::Release,
+};
 
-/// First release that stores labels as a list.
-const LIST_SINCE: u32 = 24;
 /// Maximum number of labels; `MAX_TEXT` limits the total bytes of their texts.
 const MAX_LABELS: u64 = 1024;
 const MAX_TEXT: usize = 1 << 20;
@@ -26,12 +27,16 @@ const MIN_TOP_HASH: u8 = 5;
 
 /// Returns the labels that the word `g.labels` points to, as far as they are known, and a sentence for
 /// `missing` when they are incomplete.
-pub fn labels(memory: &dyn Memory, minor: u32, word: u64) -> (BTreeMap<String, String>, Option<String>) {
+pub fn labels(
+    memory: &dyn Memory,
+    release: Release,
+    word: u64,
+) -> (BTreeMap<String, String>, Option<String>) {
     if word == 0 {
         return (BTreeMap::new(), None);
     }
     let mut out = Labels::default();
-    let read = if minor >= LIST_SINCE {
+    let read = if release.labels_are_list() {
         list(memory, word, &mut out)
     } else {
         Place::At(word).word(memory).and_then(|map| hash_map(memory, map, &mut out))
@@ -164,7 +169,7 @@ mod tests {
             let pairs = (0..count).flat_map(|i| [0x20_0000, i + 1, 0x20_0000, text.len() as u64]);
             memory.add(0x10_0000, words(&pairs.collect::<Vec<_>>()));
             memory.add(0x20_0000, text.clone());
-            let (found, reason) = labels(&memory, LIST_SINCE, 0x1000);
+            let (found, reason) = labels(&memory, Release::NEWEST, 0x1000);
             (found.len(), reason)
         };
         assert_eq!(read(100), (100, None));
@@ -182,7 +187,7 @@ mod tests {
         for (addr, text) in [(0x3000, "key"), (0x3010, "value"), (0x3020, "long"), (0x3030, "begin")] {
             memory.add(addr, text.as_bytes());
         }
-        let (found, reason) = labels(&memory, LIST_SINCE, 0x1000);
+        let (found, reason) = labels(&memory, Release::NEWEST, 0x1000);
         assert_eq!(
             found.into_iter().collect::<Vec<_>>(),
             [("key".to_owned(), "value".to_owned()), ("long".to_owned(), "begin".to_owned())]

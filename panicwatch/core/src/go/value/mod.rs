@@ -32,6 +32,7 @@ use crate::{
         gobin::GoBinary,
         gotype::{Field, Method, Role, Type, TypeContext, Types},
         memory::{Memory, prefix},
+        release::Release,
     },
     incident::{Missing, Value},
 };
@@ -196,10 +197,10 @@ impl<'a> Decoder<'a> {
     /// <https://github.com/golang/go/blob/go1.24.11/src/runtime/panic.go>
     pub fn nil_argument(&self, panicnil: Option<bool>) -> Decoded {
         match panicnil {
-            _ if self.minor() < 21 => self.decode(Eface::default()),
+            _ if !self.release().has_panic_nil_error() => self.decode(Eface::default()),
             Some(true) => self.decode(Eface::default()),
             Some(false) => {
-                let text = runtime_error::panic_nil_text(self.minor()).as_bytes().to_vec();
+                let text = runtime_error::panic_nil_text(self.release()).as_bytes().to_vec();
                 self.finish("*runtime.PanicNilError".to_owned(), true, text.clone(), text)
             }
             None => {
@@ -222,8 +223,8 @@ impl<'a> Decoder<'a> {
         d.value.printed
     }
 
-    fn minor(&self) -> u32 {
-        u32::from(self.types.context.layout.minor)
+    fn release(&self) -> Release {
+        self.types.context.layout.release
     }
 
     fn typed(&self, addr: u64) -> Result<(Type, String), Unknown> {
@@ -267,7 +268,7 @@ impl<'a> Decoder<'a> {
             value: Value {
                 type_name: Some(type_name),
                 text: Some(lossy(&text)),
-                printed: Some(lossy(&print::indented(self.minor(), &message))),
+                printed: Some(lossy(&print::indented(self.release(), &message))),
                 raw_hex,
                 detail: None,
             },

@@ -3,15 +3,11 @@
 //! <https://github.com/golang/go/blob/go1.25.5/src/runtime/print.go>; floating point changed in
 //! <https://github.com/golang/go/blob/go1.26.6/src/runtime/print.go>.
 
-/// First release that prints a tab after each newline of a printed value:
-/// <https://github.com/golang/go/blob/go1.23.9/src/runtime/error.go>.
-const INDENT_SINCE: u32 = 23;
-/// First release that prints floating-point numbers as the shortest decimal.
-const SHORTEST_SINCE: u32 = 26;
+use crate::go::release::Release;
 
 /// Indents a value's text as the panic printer does.
-pub(super) fn indented(minor: u32, text: &[u8]) -> Vec<u8> {
-    if minor < INDENT_SINCE {
+pub(super) fn indented(release: Release, text: &[u8]) -> Vec<u8> {
+    if !release.indents_messages() {
         return text.to_vec();
     }
     let mut out = Vec::with_capacity(text.len() + 8);
@@ -25,13 +21,13 @@ pub(super) fn indented(minor: u32, text: &[u8]) -> Vec<u8> {
 }
 
 /// `print(float64)`.
-pub(super) fn float64(minor: u32, v: f64) -> String {
-    if minor >= SHORTEST_SINCE { shortest(v, &format!("{:e}", v.abs())) } else { seven_digits(v) }
+pub(super) fn float64(release: Release, v: f64) -> String {
+    if release.prints_shortest_floats() { shortest(v, &format!("{:e}", v.abs())) } else { seven_digits(v) }
 }
 
 /// `print(float32)`: before 1.26 it is printed as a float64.
-pub(super) fn float32(minor: u32, v: f32) -> String {
-    if minor >= SHORTEST_SINCE {
+pub(super) fn float32(release: Release, v: f32) -> String {
+    if release.prints_shortest_floats() {
         shortest(f64::from(v), &format!("{:e}", v.abs()))
     } else {
         seven_digits(f64::from(v))
@@ -39,19 +35,19 @@ pub(super) fn float32(minor: u32, v: f32) -> String {
 }
 
 /// `print(complex128)`.
-pub(super) fn complex128(minor: u32, re: f64, im: f64) -> String {
-    complex(minor, &float64(minor, re), &float64(minor, im))
+pub(super) fn complex128(release: Release, re: f64, im: f64) -> String {
+    complex(release, &float64(release, re), &float64(release, im))
 }
 
 /// `print(complex64)`.
-pub(super) fn complex64(minor: u32, re: f32, im: f32) -> String {
-    complex(minor, &float32(minor, re), &float32(minor, im))
+pub(super) fn complex64(release: Release, re: f32, im: f32) -> String {
+    complex(release, &float32(release, re), &float32(release, im))
 }
 
 /// Formats a complex number. The old printer writes one part after the other; the new one ensures that there
 /// is a sign between them.
-fn complex(minor: u32, re: &str, im: &str) -> String {
-    let sign = if minor >= SHORTEST_SINCE && !im.starts_with(['+', '-']) { "+" } else { "" };
+fn complex(release: Release, re: &str, im: &str) -> String {
+    let sign = if release.prints_shortest_floats() && !im.starts_with(['+', '-']) { "+" } else { "" };
     format!("({re}{sign}{im}i)")
 }
 

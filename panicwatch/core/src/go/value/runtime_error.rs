@@ -6,7 +6,7 @@ use super::{
     Decoder,
     place::{Place, Unknown},
 };
-use crate::go::gotype::Type;
+use crate::go::{gotype::Type, release::Release};
 
 const PREFIX: &str = "runtime error: ";
 
@@ -47,7 +47,7 @@ impl Decoder<'_> {
             "plainError" | "synctestDeadlockError" => place.string(memory),
             "boundsError" => self.bounds_error(place),
             "TypeAssertionError" => self.type_assertion_error(place),
-            "PanicNilError" => Ok(panic_nil_text(self.minor()).into()),
+            "PanicNilError" => Ok(panic_nil_text(self.release()).into()),
             _ => return None,
         })
     }
@@ -59,7 +59,7 @@ impl Decoder<'_> {
         let y = place.offset(at.y.into()).word(memory)? as i64;
         let signed = place.offset(at.signed.into()).uint(memory, 1)? != 0;
         let code = place.offset(at.code.into()).uint(memory, 1)? as usize;
-        bounds_text(self.minor(), x, y, signed, code)
+        bounds_text(self.release(), x, y, signed, code)
             .ok_or_else(|| Unknown(format!("bounds error code {code} is unknown")))
             .map(|text| text.into_bytes())
     }
@@ -105,8 +105,8 @@ impl Decoder<'_> {
 }
 
 /// `(*PanicNilError).Error`.
-pub(super) fn panic_nil_text(minor: u32) -> &'static str {
-    if minor >= 27 {
+pub(super) fn panic_nil_text(release: Release) -> &'static str {
+    if release.panic_nil_text_has_prefix() {
         "runtime error: panic called with nil argument"
     } else {
         "panic called with nil argument"
@@ -114,12 +114,13 @@ pub(super) fn panic_nil_text(minor: u32) -> &'static str {
 }
 
 /// `boundsError.Error`; `None` for a code that no release uses.
-pub(super) fn bounds_text(minor: u32, x: u64, y: i64, signed: bool, code: usize) -> Option<String> {
+pub(super) fn bounds_text(release: Release, x: u64, y: i64, signed: bool, code: usize) -> Option<String> {
     let negative = signed && (x as i64) < 0;
     let format = match code {
         8 if negative => return None,
-        // Conversion of slices to arrays was added in 1.20.
-        8 if minor < 20 => "cannot convert slice with length %y to pointer to array with length %x",
+        8 if !release.converts_slices_to_arrays() => {
+            "cannot convert slice with length %y to pointer to array with length %x"
+        }
         _ if negative => BOUNDS_NEGATIVE.get(code)?,
         _ => BOUNDS.get(code)?,
     };
@@ -133,7 +134,7 @@ mod tests {
 
     #[test]
     fn bounds_texts_carry_their_numbers() {
-        let text = |x: i64, y, signed, code| bounds_text(24, x as u64, y, signed, code);
+        let text = |x: i64, y, signed, code| bounds_text(Release::new(24), x as u64, y, signed, code);
         assert_eq!(
             text(5, 3, true, 0).as_deref(),
             Some("runtime error: index out of range [5] with length 3")

@@ -10,12 +10,12 @@ use crate::go::{
 const TYPES: u64 = 0x10_0000;
 const HEAP: u64 = 0x20_0000;
 
-fn layout(minor: u32) -> RuntimeLayout {
+fn layout(minor: u16) -> RuntimeLayout {
     let version = GoVersion::parse(&format!("go1.{minor}.0")).expect("a version");
     RuntimeLayout::for_version(&version).expect("a row")
 }
 
-fn context(minor: u32) -> TypeContext {
+fn context(minor: u16) -> TypeContext {
     TypeContext {
         layout: layout(minor),
         arm64: false,
@@ -222,7 +222,7 @@ fn noise_ends_soon() {
             let d = decoder.decode(eface);
             typed += usize::from(d.value.type_name.is_some());
             let _ = decoder.resolved(&d, Eface { type_word: seed << 4, data_word: 1 });
-            let _ = labels(&memory, minor, seed + 1);
+            let _ = labels(&memory, Release::new(minor), seed + 1);
         }
     }
     assert!(typed > 0, "the noise reaches past the type's header");

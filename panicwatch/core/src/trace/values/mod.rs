@@ -30,8 +30,6 @@ use crate::{
     plan::trace::TraceFunction,
 };
 
-/// First minor release of Go 1 whose debug information has unnamed parameters (`~p0`).
-const UNNAMED_SINCE: u16 = 22;
 /// The compiler's name for the hidden parameter of a generic function, in releases whose debug information
 /// has it.
 const DICTIONARY: &str = ".dict";
@@ -105,7 +103,7 @@ impl<'a> Values<'a> {
             signature.parameters.iter().zip(&said).map(|(p, said)| (p.of, said.as_deref())).collect();
         let results: Vec<_> = signature.results.iter().map(|result| result.of).collect();
         let (parameters, results) = abi::assign(&self.types, &parameters, &results, dictionary);
-        let all_told = self.bin.layout().minor >= UNNAMED_SINCE;
+        let all_told = self.bin.version().release.dwarf_has_all_parameters();
         let check =
             |(p, home): (&Parameter, Option<Vec<Piece>>)| check(p, home, function.overwritten, all_told);
         let parameters = signature.parameters.iter().zip(parameters).map(check).collect();

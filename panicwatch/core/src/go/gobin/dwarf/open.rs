@@ -1,9 +1,7 @@
 //! Opens a binary with the layout from its own debug information, and decides when that is necessary.
 
 use super::{Checked, DwarfError, check};
-use crate::go::gobin::{
-    Error, GoBinary, GoVersion, LayoutSource, RuntimeLayout, SharedBytes, identify, offsets::MINORS,
-};
+use crate::go::gobin::{Error, GoBinary, GoVersion, LayoutSource, RuntimeLayout, SharedBytes, identify};
 
 /// Reports whether the table is trusted without checking debug information: for known releases as published
 /// by the Go project. All other builds may have different structs: development versions and release
@@ -49,7 +47,7 @@ pub fn parse(bytes: SharedBytes) -> Result<GoBinary, Error> {
         return GoBinary::parse(bytes);
     }
     let mut layout = checked.layout;
-    layout.minor = version.minor;
+    layout.release = version.release;
     if row.is_none() {
         // Debug information does not name these numbers.
         layout.wait_reasons = &[];
@@ -77,8 +75,8 @@ fn nearest(version: &GoVersion) -> Option<RuntimeLayout> {
     if version.major != 1 {
         return None;
     }
-    let minor = *MINORS.iter().filter(|minor| **minor < version.minor).max()?;
-    RuntimeLayout::for_version(&GoVersion { minor, ..version.clone() })
+    let release = version.release.predecessor()?;
+    RuntimeLayout::for_version(&GoVersion { release, ..version.clone() })
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! The rows of the layout table: one line per field, one column per Go minor release.
 //!
-//! Columns: 1.19, 1.21, 1.22, 1.23, 1.24, 1.25, 1.26, 1.27; `_` where that release lacks the field. Extracted
-//! from the DWARF of linux/amd64 programs built by 1.19.8, 1.21.13, 1.22.10, 1.23.9, 1.24.11, 1.25.5, 1.26.6
-//! and 1.27.3; arm64 differs only in the size of runtime.p. The string after each name is the field's Go
+//! Columns: the releases of [`RELEASES`]; `_` where that release lacks the field. Extracted from the DWARF of
+//! linux/amd64 programs built by those releases; arm64 differs only in the size of runtime.p. The string after each name is the field's Go
 //! path, with `|` between its names in different releases. The structs themselves:
 //! - <https://github.com/golang/go/blob/go1.19.8/src/runtime/runtime2.go> …
 //!   <https://github.com/golang/go/blob/go1.24.11/src/runtime/runtime2.go> (g, m, p, _panic, _defer, sudog)
@@ -12,7 +11,7 @@
 //! - <https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go> (initTask),
 //!   <https://github.com/golang/go/blob/go1.24.11/src/runtime/error.go> (panic values)
 
-use super::layout;
+use super::{RELEASES, layout};
 
 layout! {
     /// The runtime's struct of a goroutine.

@@ -3,11 +3,10 @@
 //! From stwReasonStrings of <https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go>, the same from
 //! 1.21 to 1.27.
 
-/// Returns the texts of a minor release; empty for Go 1.19, where `stopTheWorldWithSema` has no reason
-/// number.
-pub(super) fn for_minor(minor: u16) -> &'static [&'static str] {
-    if minor < 21 { &[] } else { GO1_21 }
-}
+use super::Columns;
+
+/// The texts of each release; empty for Go 1.19, where `stopTheWorldWithSema` has no reason number.
+pub(super) const COLUMNS: Columns<&[&str]> = [&[], GO1_21, GO1_21, GO1_21, GO1_21, GO1_21, GO1_21, GO1_21];
 
 static GO1_21: &[&str] = &[
     "unknown",

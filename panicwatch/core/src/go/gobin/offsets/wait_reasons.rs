@@ -3,21 +3,12 @@
 //! From waitReasonStrings of <https://github.com/golang/go/blob/go1.24.11/src/runtime/runtime2.go> and its
 //! other releases.
 
-/// Returns the texts of a minor release; empty for one without a row.
-pub(super) fn for_minor(minor: u16) -> &'static [&'static str] {
-    match minor {
-        19 => GO1_19,
-        21 => GO1_21,
-        22 => GO1_22,
-        23 => GO1_23,
-        24 => GO1_24,
-        25 => GO1_25,
-        26 | 27 => GO1_26,
-        _ => &[],
-    }
-}
+use super::Columns;
 
-pub(super) static GO1_19: &[&str] = &[
+/// The texts of each release.
+pub(super) const COLUMNS: Columns<&[&str]> = [GO1_19, GO1_21, GO1_22, GO1_23, GO1_24, GO1_25, GO1_26, GO1_26];
+
+static GO1_19: &[&str] = &[
     "",
     "GC assist marking",
     "IO wait",
@@ -47,7 +38,7 @@ pub(super) static GO1_19: &[&str] = &[
     "debug call",
 ];
 
-pub(super) static GO1_21: &[&str] = &[
+static GO1_21: &[&str] = &[
     "",
     "GC assist marking",
     "IO wait",
@@ -82,7 +73,7 @@ pub(super) static GO1_21: &[&str] = &[
     "stopping the world",
 ];
 
-pub(super) static GO1_22: &[&str] = &[
+static GO1_22: &[&str] = &[
     "",
     "GC assist marking",
     "IO wait",
@@ -122,7 +113,7 @@ pub(super) static GO1_22: &[&str] = &[
     "coroutine",
 ];
 
-pub(super) static GO1_23: &[&str] = &[
+static GO1_23: &[&str] = &[
     "",
     "GC assist marking",
     "IO wait",
@@ -163,7 +154,7 @@ pub(super) static GO1_23: &[&str] = &[
     "GC weak to strong wait",
 ];
 
-pub(super) static GO1_24: &[&str] = &[
+static GO1_24: &[&str] = &[
     "",
     "GC assist marking",
     "IO wait",
@@ -210,7 +201,7 @@ pub(super) static GO1_24: &[&str] = &[
     "select (synctest)",
 ];
 
-pub(super) static GO1_25: &[&str] = &[
+static GO1_25: &[&str] = &[
     "",
     "GC assist marking",
     "IO wait",
@@ -261,7 +252,7 @@ pub(super) static GO1_25: &[&str] = &[
 ];
 
 /// Go 1.26 and 1.27.
-pub(super) static GO1_26: &[&str] = &[
+static GO1_26: &[&str] = &[
     "",
     "GC assist marking",
     "IO wait",
