@@ -9,9 +9,11 @@ pub mod binary;
 pub mod config;
 pub mod counted;
 pub mod event;
+pub mod go;
 pub mod reason;
 pub mod recorder;
 pub mod trace;
+pub mod ucontext;
 
 /// General-purpose registers as the kernel saves them (x86-64 `struct pt_regs`, in its order).
 ///

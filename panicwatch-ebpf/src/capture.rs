@@ -5,12 +5,13 @@
 use aya_ebpf::{helpers::bpf_ktime_get_ns, maps::ring_buf::RingBufEntry};
 use panicwatch_common::{
     event::{CaptureHead, DEFER_BYTES, Head, PANIC_BYTES, Point, flag, unread},
+    go::{G_DEFER, G_M, G_PANIC},
     reason::Reason,
     reg,
 };
 
 use crate::{
-    context::{G_DEFER, G_M, G_PANIC, Hit, get},
+    context::{Hit, get},
     diagnostics,
     maps::{EVENTS, NO_WAKEUP, WAKEUP, failed, unhurried},
     memory, read,

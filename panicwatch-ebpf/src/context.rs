@@ -9,6 +9,7 @@ use panicwatch_common::{
     Regs,
     binary::{Binary, row, site},
     event::Head,
+    go::{G_M, G_STACK_HI},
     reason::Reason,
     reg,
 };
@@ -143,7 +144,7 @@ impl Hit {
         if g == 0 {
             return;
         }
-        let Some(hi) = read::word(g + 8) else {
+        let Some(hi) = read::word(g + G_STACK_HI) else {
             failed(Reason::NoGoroutine);
             diagnostics::no_goroutine(self.reg(reg::RIP), g);
             return;
@@ -168,11 +169,3 @@ macro_rules! get {
     };
 }
 pub(crate) use get;
-
-/// Offset of `runtime.g.m`: 48 in every release from 1.19 to 1.27 (user space rejects a binary where it
-/// differs).
-pub(crate) const G_M: u64 = 48;
-/// Offset of `runtime.g._panic`, the same in all these releases.
-pub(crate) const G_PANIC: u64 = 32;
-/// Offset of `runtime.g._defer`, the same in all these releases.
-pub(crate) const G_DEFER: u64 = 40;

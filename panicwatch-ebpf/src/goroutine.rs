@@ -4,11 +4,11 @@
 use panicwatch_common::{
     binary::Binary,
     config::UNKNOWN,
+    go::{G_M, GOBUF_G, MCALL_G},
     recorder::{RAN_LAST, TIMES_RUN_SHIFT},
 };
 
 use crate::{
-    context::G_M,
     maps::{BINARIES, CONFIG},
     read,
     recorder::{task, word},
@@ -71,8 +71,8 @@ fn holds(row: u32) -> Holds {
     }
 }
 
-/// Distance from `gobuf.sp` to the end of `gobuf.g`, in words.
-const SP_PC_G: usize = 3;
+/// Number of words from `gobuf.sp` up to and including `gobuf.g`.
+const SP_PC_G: usize = GOBUF_G as usize / 8 + 1;
 
 /// Returns the goroutine that ran last on a thread in the Go scheduler. A goroutine gives up its thread
 /// through mcall, which leaves the goroutine's g on top of g0's stack, in the slot for the argument of the
@@ -85,7 +85,7 @@ fn ran_last(g0: u64, binary: &Binary) -> Option<(u64, u32)> {
         return None;
     }
     let top = read::word(g0 + binary.g_sched_sp as u64)?;
-    let g = read::word(top.wrapping_sub(8))?;
+    let g = read::word(top.wrapping_sub(MCALL_G))?;
     let sched = read::head_of_g::<SP_PC_G>(g + binary.g_sched_sp as u64)?;
     if sched[SP_PC_G - 1] != g {
         return None;

@@ -7,13 +7,14 @@ use aya_ebpf::{
 };
 use panicwatch_common::{
     counted::{Goroutine, Place, WINDOW_NS},
+    go::{G_PANIC, RETURN_ADDRESS},
     reason::Reason,
     reg,
 };
 
 use crate::{
     atomic::next,
-    context::{G_PANIC, Hit},
+    context::Hit,
     maps::{CONFIG, COUNTED, QUIET, RATES, failed},
     read,
 };
@@ -65,7 +66,7 @@ impl Hit {
         next(unsafe { rate.add(2) });
         let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
         let pc = read::word(self.reg(reg::RSP)).unwrap_or(0);
-        let caller = read::word(self.reg(reg::RBP) + 8).unwrap_or(0);
+        let caller = read::word(self.reg(reg::RBP) + RETURN_ADDRESS).unwrap_or(0);
         let place = Place { tgid, binary: self.binary_index, pc, caller, ip: self.reg(reg::RIP) };
         if !add(&place) && !add(&Place { pc: 0, caller: 0, ..place }) {
             failed(Reason::PlacesFull);

@@ -95,7 +95,7 @@ pub(crate) fn other<R: Reads>(task: u64, tid: u32, tgid: u32) -> [u64; 3] {
         return [0; 3];
     }
     let comm = task + layout!(comm) as u64;
-    [pair(tid, tgid), R::word(comm), R::word(comm + 8)]
+    [pair(tid, tgid), R::word(comm), R::word(comm + size_of::<u64>() as u64)]
 }
 
 /// Returns the state in which a task leaves its CPU, at sched_switch.

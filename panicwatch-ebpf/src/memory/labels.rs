@@ -1,6 +1,12 @@
 //! Copies the pprof labels of a goroutine, in both forms that Go has used.
 
-use panicwatch_common::event::Head;
+use panicwatch_common::{
+    event::Head,
+    go::{
+        BUCKET_KEYS, BUCKET_OVERFLOW, BUCKET_SIZE, BUCKET_SLOTS, HMAP_B, HMAP_BUCKETS, HMAP_OLD_BUCKETS,
+        HMAP_SIZE, SLICE_LEN, STRING_SIZE,
+    },
+};
 
 use super::{PAGE, small, tiny};
 use crate::{
@@ -10,11 +16,11 @@ use crate::{
 
 /// Maximum number of labels of a list that are copied. Crossed by `bound of labels`.
 const LIST: u64 = 64;
+/// Size of an entry of a list: a key and a value.
+const PAIR: u64 = 2 * STRING_SIZE;
 /// Maximum number of buckets that are copied of each of a map's two arrays. A map has 32 buckets from 105 to
 /// 208 labels, or earlier. Crossed by `bound of labels`.
 const BUCKETS: u64 = 32;
-/// Size of a bucket in bytes: a byte per slot, eight keys, eight values, the overflow bucket.
-const BUCKET: u64 = 8 + 16 * 16 + 8;
 /// Maximum number of bytes that are copied of one key or value. Crossed by `bound of labels`.
 const TEXT: u64 = 984;
 
@@ -49,9 +55,7 @@ extern "C" fn label(head: *mut Head, header: u64) -> u64 {
     0
 }
 
-/// Copies labels as Go 1.23 and earlier store them: `*labels` is a `map[string]string`. Its bytes: B at
-/// offset 9 (there are 2^B buckets), the buckets at 16, the buckets from which a growing map still moves
-/// entries at 24.
+/// Copies labels as Go 1.23 and earlier store them: `*labels` is a `map[string]string`.
 /// <https://github.com/golang/go/blob/go1.23.9/src/runtime/map.go#L117>
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -64,10 +68,10 @@ extern "C" fn label_map(head: *mut Head, labels: u64) -> u64 {
         return 0;
     }
     tiny(head, labels, 8);
-    tiny(head, map, 48);
-    let log = read::byte(map + 9).unwrap_or(0) & 31;
-    bucket_array(head, read::word(map + 16).unwrap_or(0), 1 << log);
-    bucket_array(head, read::word(map + 24).unwrap_or(0), 1 << log);
+    tiny(head, map, HMAP_SIZE);
+    let log = read::byte(map + HMAP_B).unwrap_or(0) & 31;
+    bucket_array(head, read::word(map + HMAP_BUCKETS).unwrap_or(0), 1 << log);
+    bucket_array(head, read::word(map + HMAP_OLD_BUCKETS).unwrap_or(0), 1 << log);
     0
 }
 
@@ -79,9 +83,9 @@ extern "C" fn bucket_array(head: *mut Head, first: u64, count: u64) -> u64 {
         if i >= count {
             break;
         }
-        let at = first + i * BUCKET;
+        let at = first + i * BUCKET_SIZE;
         bucket(head, at);
-        bucket(head, word_or_zero(at + BUCKET - 8));
+        bucket(head, word_or_zero(at + BUCKET_OVERFLOW));
     }
     0
 }
@@ -93,9 +97,10 @@ extern "C" fn bucket(head: *mut Head, at: u64) -> u64 {
     if !read::plausible(at) {
         return 0;
     }
-    small(head, at, BUCKET);
-    for i in 0..16 {
-        label(head, at + 8 + i * 16);
+    small(head, at, BUCKET_SIZE);
+    // The values follow the keys.
+    for i in 0..2 * BUCKET_SLOTS {
+        label(head, at + BUCKET_KEYS + i * STRING_SIZE);
     }
     0
 }
@@ -108,20 +113,20 @@ extern "C" fn label_list(head: *mut Head, labels: u64) -> u64 {
     if head.is_null() {
         return 0;
     }
-    let (list, len) = (read::word(labels).unwrap_or(0), read::word(labels + 8).unwrap_or(0));
+    let (list, len) = (read::word(labels).unwrap_or(0), read::word(labels + SLICE_LEN).unwrap_or(0));
     if !read::plausible(list) || len == 0 {
         return 0;
     }
     tiny(head, labels, 24);
     let len = if len > LIST { LIST } else { len };
-    small(head, list, len * 32);
+    small(head, list, len * PAIR);
     for i in 0..2 * LIST {
         if i >= 2 * len {
             break;
         }
-        label(head, list + i * 16);
+        label(head, list + i * STRING_SIZE);
     }
     0
 }
 
-const _: () = assert!(LIST * 32 <= PAGE && BUCKET <= PAGE);
+const _: () = assert!(LIST * PAIR <= PAGE && BUCKET_SIZE <= PAGE);

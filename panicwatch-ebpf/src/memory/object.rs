@@ -4,7 +4,11 @@
 //! need no copy; an interface's first word leads to the type of the data that its second word points to; a
 //! small number after a pointer is a length.
 
-use panicwatch_common::{event::Head, reason::Reason};
+use panicwatch_common::{
+    event::Head,
+    go::{ITAB_TYPE, POINTER_ELEM, STRING_LEN, STRING_SIZE, TYPE_KIND, TYPE_SIZE},
+    reason::Reason,
+};
 
 use super::{Mem, NESTED_STRING, PAGE, emitted, fill, lost, small, string, tiny};
 use crate::{
@@ -73,7 +77,7 @@ pub(crate) fn value(head: *mut Head, hit: &Hit, type_word: u64, data: u64) {
 pub(crate) fn long_string(head: *mut Head, eface: u64) {
     if let Some([type_word, data]) = read::words(eface)
         && kind(type_word) == KIND_STRING
-        && read::word(data + 8).is_some_and(|len| len > NESTED_STRING)
+        && read::word(data + STRING_LEN).is_some_and(|len| len > NESTED_STRING)
     {
         string(head, data);
     }
@@ -82,7 +86,7 @@ pub(crate) fn long_string(head: *mut Head, eface: u64) {
 /// Returns the kind of the type at `typ`; 0, which is not a kind, if its page is not resident.
 #[inline(always)]
 fn kind(typ: u64) -> u64 {
-    read::byte(typ + 23).unwrap_or(0) as u64 & 31
+    read::byte(typ + TYPE_KIND).unwrap_or(0) as u64 & 31
 }
 
 /// Implements [`value`], given the range of the binary's constant bytes.
@@ -93,7 +97,7 @@ extern "C" fn object(head: *mut Head, type_word: u64, data: u64, image: u64, ima
         return 0;
     }
     if kind(type_word) == KIND_STRING {
-        tiny(head, data, 16);
+        tiny(head, data, STRING_SIZE);
         string(head, data);
         return 0;
     }
@@ -184,8 +188,7 @@ fn is_constant(queue: *const Queue, addr: u64) -> bool {
 /// Returns the size of the object that the data word of an interface points to, given the interface's first
 /// word: an itab or a type. Returns 0 if the word is neither, or the page is not resident.
 ///
-/// `abi.ITab`: the interface at 0, the type at 8. `abi.Type`: Size_ at 0, Kind_ at 23, a pointer's Elem at
-/// 48.
+/// An itab begins with the address of its interface's type and that of the value's type.
 /// <https://github.com/golang/go/blob/go1.24.11/src/internal/abi/iface.go#L14>
 /// <https://github.com/golang/go/blob/go1.24.11/src/internal/abi/type.go#L20>
 #[unsafe(no_mangle)]
@@ -194,16 +197,17 @@ extern "C" fn size_of_type(queue: *mut Queue, word: u64) -> u64 {
     if queue.is_null() || !read::plausible(word) {
         return 0;
     }
+    const { assert!(ITAB_TYPE == 8, "the second word") };
     let Some([first, second]) = read::words(word) else { return 0 };
     let is_itab = is_constant(queue, second) && is_constant(queue, first);
     let typ = if is_itab { second } else { word };
     if !is_constant(queue, typ) {
         return 0;
     }
-    let own = read::word(typ).unwrap_or(0);
+    let own = read::word(typ + TYPE_SIZE).unwrap_or(0);
     let size = match kind(typ) {
-        KIND_POINTER => match read::word(typ + 48) {
-            Some(elem) if is_constant(queue, elem) => read::word(elem).unwrap_or(0),
+        KIND_POINTER => match read::word(typ + POINTER_ELEM) {
+            Some(elem) if is_constant(queue, elem) => read::word(elem + TYPE_SIZE).unwrap_or(0),
             _ => 0,
         },
         // A type that consists of one pointer: the data word is that pointer.

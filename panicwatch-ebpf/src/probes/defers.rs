@@ -8,13 +8,14 @@
 //! <https://github.com/golang/go/blob/go1.21.13/src/runtime/panic.go#L1030>
 
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
-use panicwatch_common::{binary::site, event::kind, reg};
-
-use crate::{
-    capture::OpenPoint,
-    context::{G_DEFER, G_PANIC, Hit},
-    read,
+use panicwatch_common::{
+    binary::site,
+    event::kind,
+    go::{G_DEFER, G_PANIC},
+    reg,
 };
+
+use crate::{capture::OpenPoint, context::Hit, read};
 
 /// A deferred call begins. args: the closure, the address of its function.
 #[uprobe]

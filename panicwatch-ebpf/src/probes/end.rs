@@ -4,7 +4,7 @@
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/sys_linux_amd64.s#L54> (exit)
 
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
-use panicwatch_common::{event::kind, reg};
+use panicwatch_common::{event::kind, go::ABI0_ARGUMENT, reg};
 
 use crate::{capture::OpenPoint, context::Hit, read};
 
@@ -25,7 +25,7 @@ pub(crate) fn exit(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)
         && let Some(point) = OpenPoint::about(&hit, kind::EXIT, hit.current_g())
     {
-        let status = read::word32(hit.reg(reg::RSP) + 8).unwrap_or(u32::MAX);
+        let status = read::word32(hit.reg(reg::RSP) + ABI0_ARGUMENT).unwrap_or(u32::MAX);
         point.finish([status as u64, 0, 0, 0, 0, 0]);
     }
     0

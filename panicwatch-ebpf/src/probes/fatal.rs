@@ -7,13 +7,14 @@
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use panicwatch_common::{
     event::{G_BYTES, Head, kind},
-    reg,
+    go::{G_PANIC, G_STACK_HI, SIGCTXT_CTXT},
+    reg, ucontext,
 };
 
 use super::{recover::chain, signal};
 use crate::{
     capture::{self, OpenCapture, OpenPoint},
-    context::{G_PANIC, Hit, get},
+    context::{Hit, get},
     memory, read,
 };
 
@@ -62,12 +63,12 @@ pub(crate) fn fatalsignal(ctx: ProbeContext) -> u32 {
         && let Some(mut capture) = OpenCapture::new(&hit, kind::FATAL_SIGNAL, hit.current_g())
     {
         let c = hit.reg(reg::RBX);
-        let (info, context) = (read::word(c).unwrap_or(0), read::word(c + 8).unwrap_or(0));
+        let (info, context) = (read::word(c).unwrap_or(0), read::word(c + SIGCTXT_CTXT).unwrap_or(0));
         let head = capture.head();
         memory::tiny(head, c, 16);
         signal::frame(head, info, context);
         // RSP of the interrupted code, in the signal frame.
-        let sp = read::word(context + signal::UCONTEXT_RSP).unwrap_or(0);
+        let sp = read::word(context + ucontext::RSP).unwrap_or(0);
         dying_stacks(&mut capture, &hit, hit.reg(reg::RCX), sp);
         capture.finish_last();
     }
@@ -93,7 +94,7 @@ pub(crate) fn startpanic(ctx: ProbeContext) -> u32 {
 pub(crate) fn dying_stacks(capture: &mut OpenCapture, hit: &Hit, gp: u64, sp: u64) {
     let head: *mut Head = capture.head();
     memory::labels(head, hit);
-    let hi = read::word(gp + 8).unwrap_or(0);
+    let hi = read::word(gp + G_STACK_HI).unwrap_or(0);
     capture.set_stack(sp, hi);
     memory::small(head, gp, G_BYTES as u64);
     hit.ancestors(head, get!(head, g));

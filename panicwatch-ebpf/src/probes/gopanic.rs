@@ -6,13 +6,14 @@
 
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use panicwatch_common::{
-    event::{Head, kind},
+    event::{DEFER_BYTES, Head, kind},
+    go::G_DEFER,
     reg,
 };
 
 use crate::{
     capture::{self, OpenCapture},
-    context::{G_DEFER, Hit, get},
+    context::{Hit, get},
     memory,
     read::{self, word_or_zero},
 };
@@ -69,7 +70,7 @@ extern "C" fn heap_defer(head: *mut Head, record: u64) -> u64 {
     }
     let on_stack = record >= get!(head, sp) && record < get!(head, stack_hi);
     if !on_stack {
-        memory::tiny(head, record, 80);
+        memory::tiny(head, record, DEFER_BYTES as u64);
     }
     0
 }

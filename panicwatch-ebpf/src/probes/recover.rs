@@ -8,12 +8,13 @@ use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use panicwatch_common::{
     binary::site,
     event::{CHAIN, Head, PANIC_BYTES, kind},
+    go::{G_PANIC, INTERFACE_DATA, RETURN_ADDRESS, STRING_SIZE},
     reg,
 };
 
 use crate::{
     capture::OpenPoint,
-    context::{G_PANIC, Hit, RFLAGS_ZF, get},
+    context::{Hit, RFLAGS_ZF, get},
     memory,
     read::{self, word_or_zero},
 };
@@ -33,7 +34,7 @@ pub(crate) fn recover(ctx: ProbeContext) -> u32 {
         if let Some(point) = OpenPoint::about(&hit, kind::RECOVER, hit.user_g()) {
             let (sp, bp) = (hit.reg(reg::RSP), hit.reg(reg::RBP));
             let at_sp = read::word(sp).unwrap_or(0);
-            let above_bp = read::word(bp + 8).unwrap_or(0);
+            let above_bp = read::word(bp + RETURN_ADDRESS).unwrap_or(0);
             point.finish([at_sp, above_bp, bp, sp, 0, 0]);
         }
     }
@@ -80,9 +81,9 @@ extern "C" fn panic_record(head: *mut Head, p: u64, arg: u64) -> u64 {
         return 0;
     }
     memory::tiny(head, p, PANIC_BYTES as u64);
-    let data = read::word(arg + 8).unwrap_or(0);
+    let data = read::word(arg + INTERFACE_DATA).unwrap_or(0);
     if read::plausible(data) {
-        memory::tiny(head, data, 16);
+        memory::tiny(head, data, STRING_SIZE);
         memory::short_string(head, data);
     }
     0

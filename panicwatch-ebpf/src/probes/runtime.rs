@@ -6,7 +6,7 @@
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/mgc.go>
 
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
-use panicwatch_common::{binary::site, recorder::kind, reg};
+use panicwatch_common::{binary::site, go::G_STACK_HI, recorder::kind, reg};
 
 use crate::{
     context::Hit,
@@ -67,7 +67,7 @@ pub(crate) fn function(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx) {
         let g = hit.user_g();
         let sp = hit.reg(reg::RSP) + 8 * (hit.site >> site::BELOW_SHIFT & site::BELOW_MASK) as u64;
-        let depth = read::word(g + 8).unwrap_or(0).wrapping_sub(sp);
+        let depth = read::word(g + G_STACK_HI).unwrap_or(0).wrapping_sub(sp);
         let caller = read::word(sp).unwrap_or(0);
         record(kind::FUNCTION, hit.who(g), 0, [hit.reg(reg::RIP), depth, caller]);
     }

@@ -9,18 +9,12 @@ use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use panicwatch_common::{
     binary::site,
     event::{Head, kind},
-    reg,
+    reg, ucontext,
 };
 
 use super::fatal::dying_stacks;
 use crate::{capture::OpenCapture, context::Hit, memory, read};
 
-/// Offset of `ucontext_t.uc_mcontext.gregs`: r8 … r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags.
-/// <https://github.com/torvalds/linux/blob/v6.12/arch/x86/include/uapi/asm/sigcontext.h>
-pub(crate) const UCONTEXT_REGS: u64 = 40;
-const UCONTEXT_REGS_BYTES: u64 = 18 * 8;
-/// Offset of RSP in `ucontext_t`.
-pub(crate) const UCONTEXT_RSP: u64 = 160;
 /// Number of bytes of siginfo that are read: signo, errno, code, addr.
 const SIGINFO_BYTES: u64 = 32;
 
@@ -57,7 +51,7 @@ pub(crate) fn sighandler(ctx: ProbeContext) -> u32 {
             let head = capture.head();
             frame(head, info, context);
             if deadly {
-                let sp = read::word(context + UCONTEXT_RSP).unwrap_or(0);
+                let sp = read::word(context + ucontext::RSP).unwrap_or(0);
                 dying_stacks(&mut capture, &hit, gp, sp);
             }
             capture.finish();
@@ -70,5 +64,5 @@ pub(crate) fn sighandler(ctx: ProbeContext) -> u32 {
 #[inline(always)]
 pub(crate) fn frame(head: *mut Head, info: u64, context: u64) {
     memory::tiny(head, info, SIGINFO_BYTES);
-    memory::tiny(head, context + UCONTEXT_REGS, UCONTEXT_REGS_BYTES);
+    memory::tiny(head, context + ucontext::REGS, ucontext::REGS_BYTES);
 }

@@ -17,20 +17,23 @@ use aya_ebpf::{
     macros::uprobe,
     programs::ProbeContext,
 };
-use panicwatch_common::trace::{
-    Counts, Hit, NO_OFFSET, ON_STACK_CHECK, SPARE_SLOTS, TraceConfig, flag, kind,
+use panicwatch_common::{
+    go::{G_GOID_WORDS, G_PANIC},
+    trace::{Counts, Hit, NO_OFFSET, ON_STACK_CHECK, SPARE_SLOTS, TraceConfig, flag, kind},
 };
 
 use self::maps::{TRACE_CONFIG, TRACE_COUNTS, TRACE_HEADS, TRACE_RING, TRACE_SLOTS};
 use crate::{
     atomic::{increment, next},
-    context::{G_PANIC, RFLAGS_CF, RFLAGS_ZF},
+    context::{RFLAGS_CF, RFLAGS_ZF},
     maps::{NO_WAKEUP, watched},
     pt_regs, read,
 };
 
-/// Number of words of a g that include its goid, in every release with an offset table.
-const G_WORDS: usize = 21;
+/// The two words of a g that can be its goid, and the number of words up to the second.
+const GOID: usize = G_GOID_WORDS[0];
+const LATER_GOID: usize = G_GOID_WORDS[1];
+const G_WORDS: usize = LATER_GOID + 1;
 
 /// A hit of a traced site.
 pub(crate) struct Traced {
@@ -99,12 +102,13 @@ impl Traced {
             && self.frame >= lo
             && self.frame < hi
         {
-            // Offsets of goid in the releases with an offset table; the eBPF stack can be indexed by
-            // constants only.
-            hit.goid = match self.config.g_goid {
-                152 => words[19],
-                160 => words[20],
-                other => read::word(g + other as u64).unwrap_or(0),
+            let at = self.config.g_goid as usize;
+            hit.goid = if at == 8 * GOID {
+                words[GOID]
+            } else if at == 8 * LATER_GOID {
+                words[LATER_GOID]
+            } else {
+                read::word(g + at as u64).unwrap_or(0)
             };
             hit.depth = (hi - self.frame) as u32;
             hit.flags = 0;

@@ -41,8 +41,8 @@ impl Attached {
 
 /// Returns the row of the `BINARIES` map for `bin`. Programs that copy no values need no `plan`.
 ///
-/// `None` if the runtime's struct layout breaks the assumptions of the eBPF programs (see
-/// `panicwatch-ebpf/src/context.rs`).
+/// `None` if the runtime's struct layout breaks the assumptions of the eBPF programs
+/// ([`panicwatch_common::go`]).
 pub fn binary_row(bin: &GoBinary, plan: Option<&ProbePlan>, watch_all: bool) -> Option<Binary> {
     let layout = bin.layout();
     let mut sites = plan.into_iter().flat_map(|plan| &plan.sites);
@@ -50,9 +50,7 @@ pub fn binary_row(bin: &GoBinary, plan: Option<&ProbePlan>, watch_all: bool) -> 
     let constant = bin.constant_range(gopanic);
     // If a range exceeds 4 GiB, its distance is 0, and the binary's constants are copied.
     let distance = |from: u64, to: u64| u32::try_from(to - from).unwrap_or(0);
-    let fixed = (layout.g.m, layout.g.panic, layout.g.defer, layout.g.stack_lo, layout.g.stack_hi);
-    let gobuf = layout.g.sched_g == layout.g.sched_sp + 16;
-    (fixed == (48, 32, 40, 0, 8) && gobuf).then(|| Binary {
+    layout.has_fixed_offsets().then(|| Binary {
         watch_all: u32::from(watch_all),
         g_goid: layout.g.goid.into(),
         m_curg: layout.m.curg.into(),

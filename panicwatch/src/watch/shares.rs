@@ -8,7 +8,7 @@ use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
 };
 
-use panicwatch_common::{event::kind, reg};
+use panicwatch_common::{event::kind, reg, ucontext};
 
 use crate::{
     event::{Body, Event},
@@ -85,17 +85,13 @@ pub(super) fn group(event: &Event, bias: u64) -> u64 {
             }
         }
         kind::SIGNAL => {
-            let pc = event.memory.u64(register(reg::RCX).wrapping_add(UCONTEXT_RIP));
+            let pc = event.memory.u64(register(reg::RCX).wrapping_add(ucontext::RIP));
             pc.map(|pc| pc.wrapping_sub(bias)).hash(&mut hash);
         }
         _ => {}
     }
     hash.finish()
 }
-
-/// Offset of the saved RIP in `ucontext_t`.
-/// <https://github.com/torvalds/linux/blob/v6.12/arch/x86/include/uapi/asm/sigcontext.h>
-const UCONTEXT_RIP: u64 = 40 + 16 * 8;
 
 #[cfg(test)]
 mod tests {

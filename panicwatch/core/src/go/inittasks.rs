@@ -9,7 +9,13 @@
 //! initialized its dependencies first (<https://github.com/golang/go/blob/go1.19.8/src/runtime/proc.go>
 //! doInit).
 
-use crate::go::{gobin::GoBinary, memory::Memory};
+use crate::go::{
+    gobin::{
+        GoBinary,
+        offsets::{INIT_TASK_DONE, INIT_TASK_RUNNING},
+    },
+    memory::Memory,
+};
 
 /// Maximum number of tasks, of functions of a task, and of dependencies of a task; larger counts are
 /// rejected.
@@ -20,10 +26,6 @@ const MAX_DEPTH: usize = 4096;
 const MAX_STEPS: u64 = 1 << 18;
 /// Maximum total length of the function names of one task, in bytes.
 const MAX_NAMES: usize = 1 << 20;
-/// State of a task that is running.
-const RUNNING: u32 = 1;
-/// State of a task that has completed.
-const DONE: u32 = 2;
 
 /// The initialization of one package.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,12 +74,12 @@ impl Reader<'_> {
             let task = self.word(list.wrapping_add(8 * i))?;
             match self.state(task)? {
                 // Only one task runs at a time; reading only the first keeps a damaged list cheap.
-                RUNNING if running.is_none() => {
+                INIT_TASK_RUNNING if running.is_none() => {
                     let layout = &self.binary.layout().init_task;
                     let nfns = u64::from(self.u32(task.wrapping_add(layout.nfns.into()))?);
                     running = Some(self.task(task.wrapping_add(layout.size.into()), nfns)?);
                 }
-                DONE => done += 1,
+                INIT_TASK_DONE => done += 1,
                 _ => {}
             }
         }
@@ -92,12 +94,13 @@ impl Reader<'_> {
             "up to Go 1.20 the init tasks are found by a symbol, and the binary has no symbol table",
         )?;
         let mut task = root.wrapping_add(self.bias);
-        if self.state(task)? != RUNNING {
+        if self.state(task)? != INIT_TASK_RUNNING {
             return Ok(Progress { running: None, done: None });
         }
+        let ndeps_at = layout.ndeps.ok_or("an init task of this release has no list of dependencies")?;
         let mut left = MAX_STEPS;
         'deeper: for _ in 0..MAX_DEPTH {
-            let ndeps = self.word(task.wrapping_add(layout.ndeps.unwrap_or(8).into()))?;
+            let ndeps = self.word(task.wrapping_add(ndeps_at.into()))?;
             if ndeps > MAX {
                 return Err(format!("an init task with {ndeps} dependencies"));
             }
@@ -105,7 +108,7 @@ impl Reader<'_> {
             for i in 0..ndeps {
                 left = left.checked_sub(1).ok_or("the init tasks have too many dependencies")?;
                 let dep = self.word(deps.wrapping_add(8 * i))?;
-                if self.state(dep)? == RUNNING {
+                if self.state(dep)? == INIT_TASK_RUNNING {
                     task = dep;
                     continue 'deeper;
                 }

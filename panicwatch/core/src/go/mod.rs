@@ -1,7 +1,8 @@
 //! A Go binary and its runtime: what is true of Go programs whatever is done with them.
 //!
 //! [`gobin`] reads a binary's tables, [`gotype`] its type descriptors; [`memory`] is the trait behind which a
-//! target's memory lies; [`release`] names what differs between Go's releases. Knows Go; must not know processes, probes, or what becomes of it.
+//! target's memory lies; [`release`] names what differs between Go's releases. Knows
+//! Go; must not know processes, probes, or what becomes of it.
 
 pub mod defers;
 pub mod disasm;

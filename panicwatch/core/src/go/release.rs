@@ -1,7 +1,8 @@
 //! Go's minor releases: which are supported, and every behavior that differs between them, under a name.
 //!
-//! Nothing else compares the number of a release (`cargo xtask tidy` checks that). Where the runtime's structs
-//! are in memory is in [`offsets`](super::gobin::offsets), which has a column for each supported release.
+//! Nothing else compares the number of a release (`cargo xtask tidy` checks that). Where the runtime's
+//! structs are in memory is in [`offsets`](super::gobin::offsets), which has a column for each supported
+//! release.
 
 mod supported;
 
@@ -82,9 +83,8 @@ macro_rules! behaviors {
 }
 
 behaviors! {
-    /// A conversion of a slice to an array exists; before, only one to a pointer to an array did, and the text
-    /// of its run-time error is a different one.
-    /// <https://go.dev/doc/go1.20#language>
+    /// A conversion of a slice to an array exists; before, only one to a pointer to an array did, and the
+    /// text of its run-time error is a different one. <https://go.dev/doc/go1.20#language>
     converts_slices_to_arrays since 20;
 
     /// `runtime.growslice` takes the new length; before, the type and the old slice came first.
@@ -107,8 +107,8 @@ behaviors! {
     /// <https://go.dev/doc/go1.21#runtime>
     traceback_prints_both_ends since 21;
 
-    /// The traceback prints the instruction that `asyncPreempt` or `debugCallV2` interrupted; before, only the
-    /// one that `sigpanic` did.
+    /// The traceback prints the instruction that `asyncPreempt` or `debugCallV2` interrupted; before, only
+    /// the one that `sigpanic` did.
     /// <https://github.com/golang/go/blob/go1.21.13/src/runtime/traceback.go#L486>
     traces_injected_calls since 21;
 
@@ -121,9 +121,8 @@ behaviors! {
     /// <https://github.com/golang/go/blob/go1.21.13/src/internal/abi/symtab.go>
     func_ids_are_in_abi since 21;
 
-    /// A fault in C code ends the process as a fatal signal; before, the runtime called `sigpanic` on the C frame,
-    /// which throws.
-    /// <https://github.com/golang/go/blob/go1.21.13/src/runtime/signal_unix.go#L676>
+    /// A fault in C code ends the process as a fatal signal; before, the runtime called `sigpanic` on the C
+    /// frame, which throws. <https://github.com/golang/go/blob/go1.21.13/src/runtime/signal_unix.go#L676>
     fault_in_c_is_fatal since 21;
 
     /// Execution traces are in the format that package golang.org/x/exp/trace reads.

@@ -4,7 +4,7 @@
 //! `GODEBUG=tracebackancestors=N` and prints as `[originating from goroutine N]`.
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/proc.go> (saveAncestors)
 
-use panicwatch_common::event::ANCESTORS;
+use panicwatch_common::{event::ANCESTORS, go::SLICE_LEN};
 
 use super::build::lack;
 use crate::{
@@ -41,7 +41,9 @@ fn list(view: &View<'_>) -> List {
         Some(slice) => slice,
         None => return List::Unread,
     };
-    let (Some(first), Some(len)) = (view.word(slice, 0), view.word(slice, 8)) else { return List::Unread };
+    let (Some(first), Some(len)) = (view.word(slice, 0), view.word(slice, SLICE_LEN as u16)) else {
+        return List::Unread;
+    };
     let info = &layout.ancestor_info;
     let one = |i: u64| {
         let at = first.checked_add(i * u64::from(info.size))?;

@@ -3,6 +3,7 @@
 use panicwatch_common::{
     binary::site,
     event::{CHAIN, flag, kind},
+    go::INTERFACE_DATA,
     reg,
 };
 
@@ -68,7 +69,7 @@ fn listed(view: &View<'_>) -> Listed {
         let Some(link) = view.word(at, layout.panic.link) else { break };
         if view.byte(at, layout.panic.goexit) != Some(1) {
             let type_word = view.word(at, layout.panic.arg).unwrap_or(0);
-            let data_word = view.word(at, layout.panic.arg + 8).unwrap_or(0);
+            let data_word = view.word(at, layout.panic.arg + INTERFACE_DATA as u16).unwrap_or(0);
             values.push((view.event.head.stack_hi.wrapping_sub(at), Eface { type_word, data_word }));
         }
         at = link;

@@ -8,30 +8,13 @@ use crate::{
     capture::{View, event::Body},
     go::{
         defers::{self, Activation},
+        gobin::offsets::{GOROUTINE_SCAN, GOROUTINE_STATUS, GOROUTINE_SYSCALL, GOROUTINE_WAITING},
         memory::Memory,
         traceback::{self, DEFAULT_MAX_FRAMES, End, Gap, Stack, Start, Unwinder, UserStack, Visibility},
         value,
     },
     incident::{Frame, Goroutine, Incident, Process},
 };
-
-/// Names of g.atomicstatus. <https://github.com/golang/go/blob/go1.24.11/src/runtime/runtime2.go#L17>
-const STATUS: [(u32, &str); 10] = [
-    (0, "idle"),
-    (1, "runnable"),
-    (2, "running"),
-    (3, "syscall"),
-    (4, "waiting"),
-    (6, "dead"),
-    (8, "copystack"),
-    (9, "preempted"),
-    (10, "leaked"),
-    (11, "dead"),
-];
-const STATUS_SYSCALL: u32 = 3;
-const STATUS_WAITING: u32 = 4;
-/// Bit that is set while the garbage collector scans the goroutine's stack.
-const STATUS_SCAN: u32 = 0x1000;
 
 /// A stack as Go shows it, and with all frames.
 #[derive(Debug, Default)]
@@ -86,7 +69,7 @@ pub(super) fn saved_stack(view: &View<'_>, visibility: Visibility) -> Stacks {
 /// Returns a start at `g.syscallpc/sp` in a system call, else at `g.sched`.
 fn saved(view: &View<'_>) -> Option<Start> {
     let g = &view.program.bin.layout().g;
-    if status(view) == Some(STATUS_SYSCALL) {
+    if status(view) == Some(GOROUTINE_SYSCALL) {
         let start = Start::returning_to(view.g(g.syscallpc)?, view.g(g.syscallsp)?);
         return Some(Start { syscall: true, ..start });
     }
@@ -95,7 +78,7 @@ fn saved(view: &View<'_>) -> Option<Start> {
 
 /// Reports whether the goroutine is in a system call or in C code: Go then walks from where it entered.
 pub(super) fn in_syscall(view: &View<'_>) -> bool {
-    status(view) == Some(STATUS_SYSCALL)
+    status(view) == Some(GOROUTINE_SYSCALL)
 }
 
 pub(super) fn walk(view: &View<'_>, mut start: Start, visibility: Visibility) -> Stacks {
@@ -131,7 +114,7 @@ fn behind_gap(shown: &traceback::Traceback, gap: Gap) -> String {
 fn status(view: &View<'_>) -> Option<u32> {
     let field = view.program.bin.layout().g.atomicstatus;
     let at = view.event.head.g.checked_add(u64::from(field)).filter(|_| view.event.head.g != 0)?;
-    view.memory().u32(at).map(|status| status & !STATUS_SCAN)
+    view.memory().u32(at).map(|status| status & !GOROUTINE_SCAN)
 }
 
 /// Fills in goroutine and ancestry.
@@ -145,7 +128,7 @@ pub(super) fn describe(incident: &mut Incident, view: &View<'_>, visibility: Vis
     let layout = view.program.bin.layout();
     let g = &layout.g;
     let status = status(view);
-    let waiting = status == Some(STATUS_WAITING);
+    let waiting = status == Some(GOROUTINE_WAITING);
     let reason = view.byte(head.g, g.waitreason).map(usize::from);
     let parent = g.parent_goid.and_then(|field| view.g(field)).filter(|id| *id != 0);
     let gopc = view.g(g.gopc).filter(|pc| *pc != 0);
@@ -158,7 +141,9 @@ pub(super) fn describe(incident: &mut Incident, view: &View<'_>, visibility: Vis
     }
     incident.goroutine = Some(Goroutine {
         id: head.goid,
-        status: status.and_then(|s| STATUS.iter().find(|(n, _)| *n == s)).map(|(_, name)| (*name).to_owned()),
+        status: status
+            .and_then(|s| GOROUTINE_STATUS.iter().find(|(n, _)| *n == s))
+            .map(|(_, name)| (*name).to_owned()),
         wait_reason: reason
             .filter(|_| waiting)
             .and_then(|r| layout.wait_reasons.get(r))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use panicwatch_common::{REG_NAMES, Regs, event::kind, reg};
+use panicwatch_common::{REG_NAMES, Regs, event::kind, go::SIGCTXT_CTXT, reg, ucontext};
 
 use crate::{
     capture::{View, event::Body},
@@ -10,9 +10,7 @@ use crate::{
     incident::{Addr, Signal},
 };
 
-/// Offset of `uc_mcontext.gregs` in a ucontext; see `panicwatch-ebpf/src/probes/signal.rs`.
-const UCONTEXT_REGS: u64 = 40;
-/// Order of the registers there, as indices in [`REG_NAMES`].
+/// Order of the registers at [`ucontext::REGS`], as indices in [`REG_NAMES`].
 const ORDER: [usize; 18] = [
     reg::R8,
     reg::R9,
@@ -97,7 +95,7 @@ fn parts(view: &View<'_>) -> Option<(u32, u64, u64)> {
         // fatalsignal(sig, c *sigctxt{info, ctxt}, gp, mp)
         kind::FATAL_SIGNAL => {
             let c = word(reg::RBX);
-            Some((number, view.memory().u64(c)?, view.memory().u64(c + 8)?))
+            Some((number, view.memory().u64(c)?, view.memory().u64(c + SIGCTXT_CTXT)?))
         }
         _ => None,
     }
@@ -108,7 +106,7 @@ pub(super) fn interrupted(view: &View<'_>) -> Option<Regs> {
     let (_, _, context) = parts(view)?;
     let mut regs = Regs::default();
     for (i, index) in ORDER.iter().enumerate() {
-        regs.words[*index] = view.memory().u64(context.checked_add(UCONTEXT_REGS + 8 * i as u64)?)?;
+        regs.words[*index] = view.memory().u64(context.checked_add(ucontext::REGS + 8 * i as u64)?)?;
     }
     Some(regs)
 }
@@ -132,9 +130,9 @@ pub(super) fn named(regs: &Regs) -> BTreeMap<String, Addr> {
 pub(super) fn signal(view: &View<'_>) -> Option<Signal> {
     let (number, info, _) = parts(view)?;
     let memory = view.memory();
-    let code = memory.u32(info.checked_add(8)?).map(|code| i64::from(code as i32));
+    let code = memory.u32(info.checked_add(ucontext::SI_CODE)?).map(|code| i64::from(code as i32));
     // si_addr is meaningful only for faults.
     let faults = matches!(number, 4 | 5 | 7 | 8 | 11);
-    let addr = if faults { memory.u64(info.checked_add(16)?).map(Addr) } else { None };
+    let addr = if faults { memory.u64(info.checked_add(ucontext::SI_ADDR)?).map(Addr) } else { None };
     Some(Signal { number, name: name(number), code, addr, pc: pc(view).map(Addr) })
 }

@@ -3,6 +3,8 @@
 //! <https://github.com/golang/go/blob/go1.24.11/src/debug/buildinfo/buildinfo.go>,
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/debug/mod.go>
 
+use panicwatch_common::go::STRING_LEN;
+
 use super::{Error, bytes, image::Image};
 
 const MAGIC: &[u8] = b"\xff Go buildinf:";
@@ -144,7 +146,7 @@ pub(super) fn locate(image: &Image) -> Result<(&str, &str), Error> {
 
 /// Returns the Go string whose header (address and length) is at `header`.
 fn go_string(image: &Image, header: u64, max: u64) -> Option<&[u8]> {
-    let (data, len) = (image.word(header)?, image.word(header.checked_add(8)?)?);
+    let (data, len) = (image.word(header)?, image.word(header.checked_add(STRING_LEN)?)?);
     image.raw(data, (len <= max).then_some(len)?)
 }
 

@@ -2,6 +2,8 @@
 //!
 //! <https://github.com/golang/go/blob/go1.24.11/src/runtime/symtab.go> moduledata
 
+use panicwatch_common::go::SLICE_LEN;
+
 use super::{
     Error, RuntimeLayout,
     image::Image,
@@ -76,7 +78,7 @@ impl ModuleInfo {
         let (text, etext) = pair(md.text, md.etext)?;
         let agrees = word(md.pc_header)? == table.at
             && word(md.funcnametab)? == table.at.checked_add(table.funcname)?
-            && word(md.ftab + 8)? == table.nfunc.checked_add(1)?
+            && word(md.ftab + SLICE_LEN as u16)? == table.nfunc.checked_add(1)?
             && text < etext
             // 0 since 1.26
             && (table.text_start == 0 || table.text_start == text)
@@ -94,8 +96,12 @@ impl ModuleInfo {
             etypes: word(md.etypes)?,
             rodata: word(md.rodata)?,
             gofunc: word(md.gofunc)?,
-            inittasks: md.inittasks.and_then(|off| pair(off, off + 8)),
-            text_sections: text_sections(image, word(md.textsectmap)?, word(md.textsectmap + 8)?),
+            inittasks: md.inittasks.and_then(|off| pair(off, off + SLICE_LEN as u16)),
+            text_sections: text_sections(
+                image,
+                word(md.textsectmap)?,
+                word(md.textsectmap + SLICE_LEN as u16)?,
+            ),
         })
     }
 
@@ -132,8 +138,8 @@ fn text_sections(image: &Image, at: u64, count: u64) -> Vec<(u64, u64, u64)> {
     if !(2..=MAX_TEXT_SECTIONS).contains(&count) {
         return Vec::new();
     }
-    let word = |i: u64| image.word(at.checked_add(8 * i)?);
-    (0..count).map_while(|i| Some((word(3 * i)?, word(3 * i + 1)?, word(3 * i + 2)?))).collect()
+    let nth = |i: u64| image.word(at.checked_add(8 * i)?);
+    (0..count).map_while(|i| Some((nth(3 * i)?, nth(3 * i + 1)?, nth(3 * i + 2)?))).collect()
 }
 
 #[cfg(test)]

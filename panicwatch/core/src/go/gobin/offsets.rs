@@ -1,10 +1,13 @@
 //! The single table of what panicwatch assumes about the Go runtime's structs, per Go minor release.
 //!
-//! Contains numbers and names only. No other module of panicwatch defines an offset, a wait reason or a
-//! FuncID. Releases within a minor share a row (Go does not change these structs in patch releases); a minor
-//! without a row is rejected.
+//! Contains numbers and names only. No other module of panicwatch defines an offset that differs
+//! between releases, a wait reason or a FuncID; those that do not differ are in [`panicwatch_common::go`].
+//! Releases within a minor share a row (Go does not change these structs in patch releases); a minor without
+//! a row is rejected.
 
+mod fixed;
 mod rows;
+mod states;
 mod stw_reasons;
 mod wait_reasons;
 
@@ -14,6 +17,7 @@ use crate::go::{
 };
 
 pub use rows::*;
+pub use states::*;
 
 /// Declares one struct's offsets and its rows, in the column order of [`Release::SUPPORTED`].
 macro_rules! layout {
@@ -191,6 +195,12 @@ impl RuntimeLayout {
             return None;
         }
         Some(Self::row(version.release.column()?))
+    }
+
+    /// Reports whether the fields whose offsets are constants of [`panicwatch_common::go`] are there: in
+    /// every row of the table, but not in every layout from debug information.
+    pub fn has_fixed_offsets(&self) -> bool {
+        fixed::hold(&self.g, &self.abi_type, &self.itab)
     }
 
     fn row(i: usize) -> Self {

@@ -9,6 +9,8 @@
 
 use std::ops::Range;
 
+use panicwatch_common::go::PC_HEADER_TEXT_START;
+
 use super::{Error, bytes, image::Image};
 
 /// Magic number of 1.18 and 1.19.
@@ -121,7 +123,7 @@ impl PcLnTab {
             in_file: start..start + data.len(),
             quantum,
             nfunc: word(0)?,
-            text_start: image.word(at.wrapping_add(24)).ok_or_else(malformed)?,
+            text_start: image.word(at.wrapping_add(PC_HEADER_TEXT_START)).ok_or_else(malformed)?,
             funcname: word(3)?,
             cutab: word(4)?,
             filetab: word(5)?,

@@ -1,5 +1,7 @@
 //! Method sets, as needed to determine which interfaces a type implements.
 
+use panicwatch_common::go::{METHOD_MTYP, METHOD_SIZE, METHOD_TFN};
+
 use super::{Kind, MAX_NAMES, Type, TypeError, Types};
 
 /// Maximum number of methods in one method set.
@@ -39,7 +41,7 @@ impl Types<'_> {
         let mut total = 0;
         (0..u64::from(count))
             .map(|i| {
-                let method = self.method_at(t, first.wrapping_add(16 * i))?;
+                let method = self.method_at(t, first.wrapping_add(METHOD_SIZE * i))?;
                 total += method.name.len();
                 if total > MAX_NAMES {
                     return Err(TypeError::Malformed { addr: t.addr, what: "method names too long" });
@@ -68,8 +70,8 @@ impl Types<'_> {
     /// Decodes an abi.Method {Name nameOff, Mtyp typeOff, Ifn textOff, Tfn textOff}.
     fn method_at(&self, owner: &Type, at: u64) -> Result<Method, TypeError> {
         let name = self.memory.u32(at).ok_or(TypeError::Unread(at))? as i32;
-        let mtyp = self.memory.u32(at.wrapping_add(4)).ok_or(TypeError::Unread(at))? as i32;
-        let code = self.memory.u32(at.wrapping_add(12)).ok_or(TypeError::Unread(at))?;
+        let mtyp = self.memory.u32(at.wrapping_add(METHOD_MTYP)).ok_or(TypeError::Unread(at))? as i32;
+        let code = self.memory.u32(at.wrapping_add(METHOD_TFN)).ok_or(TypeError::Unread(at))?;
         Ok(Method {
             name: self.name_at_offset(owner.addr, name)?,
             type_addr: self.type_at_offset(owner.addr, mtyp),

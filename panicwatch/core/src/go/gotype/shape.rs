@@ -1,5 +1,7 @@
 //! Components of composite types: element, length, fields, interface methods.
 
+use panicwatch_common::go::{STRUCT_FIELD_OFFSET, STRUCT_FIELD_SIZE, STRUCT_FIELD_TYP};
+
 use super::{Kind, MAX_NAMES, Type, TypeError, Types};
 
 /// Maximum number of fields in one struct.
@@ -78,9 +80,10 @@ impl Types<'_> {
         let mut total = 0;
         (0..count)
             .map(|i| {
-                let at = first.wrapping_add(24 * i);
+                let at = first.wrapping_add(STRUCT_FIELD_SIZE * i);
                 let name = self.name_at(word(at)?)?;
-                let (type_addr, offset) = (word(at.wrapping_add(8))?, word(at.wrapping_add(16))?);
+                let (type_addr, offset) =
+                    (word(at.wrapping_add(STRUCT_FIELD_TYP))?, word(at.wrapping_add(STRUCT_FIELD_OFFSET))?);
                 total += name.text.len();
                 if total > MAX_NAMES {
                     return Err(TypeError::Malformed { addr: t.addr, what: "field names too long" });

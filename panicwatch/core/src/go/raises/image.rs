@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use panicwatch_common::go::STRING_LEN;
+
 use crate::go::{
     gobin::{GoBinary, tables},
     gotype::{TypeContext, Types},
@@ -79,7 +81,7 @@ impl Image for GoBinary {
 
     fn string(&self, header: u64) -> Option<String> {
         let memory = self.read_only_memory(0);
-        self.text(memory.u64(header)?, memory.u64(header.checked_add(8)?)?)
+        self.text(memory.u64(header)?, memory.u64(header.checked_add(STRING_LEN)?)?)
     }
 
     fn type_assert(&self, address: u64) -> Option<(u64, bool)> {

@@ -308,7 +308,7 @@ impl<'a> Unwinder<'a> {
     /// Returns the frame whose callee saved the frame pointer `saved` at `slot`, if frame size and frame
     /// pointer agree.
     fn saved_at(&mut self, slot: u64, saved: u64) -> Option<Position<'a>> {
-        let pc = self.stack.memory.u64(slot + 8).filter(|pc| *pc != 0)?;
+        let pc = self.stack.memory.u64(slot + RETURN_ADDRESS).filter(|pc| *pc != 0)?;
         let (func, delta) = self.cache.lookup(self.stack, pc)?;
         let delta = u64::try_from(delta?).ok().filter(|delta| *delta > 0)?;
         // The frame begins after the return address; below its own return address it saved its caller's frame

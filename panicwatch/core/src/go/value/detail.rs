@@ -4,6 +4,8 @@
 //! Bounded in depth, width and length; omissions are shown as `…`. Pointers inside are not followed, so
 //! rendering terminates.
 
+use panicwatch_common::go::{INTERFACE_DATA, SLICE_LEN, STRING_LEN};
+
 use super::{
     Decoder, VISIT,
     place::{Place, Unknown},
@@ -86,14 +88,14 @@ impl Renderer<'_, '_> {
             }
             Kind::Slice => {
                 let elem = self.decoder.types.elem(t)?;
-                let (first, len) = (place.word(memory)?, place.offset(8).word(memory)?);
+                let (first, len) = (place.word(memory)?, place.offset(SLICE_LEN).word(memory)?);
                 if elem.kind == Kind::Uint8 {
                     self.text(first, len);
                 } else {
                     self.items(&elem, Place::At(first), len, depth);
                 }
             }
-            Kind::String => self.text(place.word(memory)?, place.offset(8).word(memory)?),
+            Kind::String => self.text(place.word(memory)?, place.offset(STRING_LEN).word(memory)?),
             Kind::Interface => self.interface(t, place, depth)?,
             Kind::Map => match place.word(memory)? {
                 0 => self.out.push_str("map[]"),
@@ -168,7 +170,7 @@ impl Renderer<'_, '_> {
         let found = if self.decoder.interface_methods(t)?.is_empty() {
             match place.word(memory)? {
                 0 => None,
-                addr => Some((self.decoder.types.get(addr)?, place.offset(8).word(memory)?)),
+                addr => Some((self.decoder.types.get(addr)?, place.offset(INTERFACE_DATA).word(memory)?)),
             }
         } else {
             self.decoder.interface(place)?

@@ -6,6 +6,11 @@
 
 use std::collections::BTreeMap;
 
+use panicwatch_common::go::{
+    BUCKET_KEYS, BUCKET_OVERFLOW, BUCKET_SIZE, BUCKET_SLOTS, BUCKET_VALUES, HMAP_B, HMAP_BUCKETS, HMAP_FLAGS,
+    HMAP_OLD_BUCKETS, SLICE_LEN, STRING_LEN, STRING_SIZE,
+};
+
 use super::place::{Place, Unknown};
 use crate::go::{
     memory::{Memory, prefix},
@@ -17,11 +22,8 @@ const MAX_LABELS: u64 = 1024;
 const MAX_TEXT: usize = 1 << 20;
 /// Maximum log2 of the number of buckets.
 const MAX_LOG_BUCKETS: u32 = 10;
-/// Slots of a bucket; `STRING` is the size of a string header in bytes.
-const SLOTS: u64 = 8;
-const STRING: u64 = 16;
-/// Size of a bucket in bytes: a byte per slot, keys, values, overflow pointer.
-const BUCKET: u64 = SLOTS + SLOTS * STRING * 2 + 8;
+/// Bit of `hmap.flags` of a map that grows without getting more buckets.
+const SAME_SIZE_GROW: u128 = 8;
 /// Minimum slot byte of an occupied slot; smaller ones mark empty and moved slots.
 const MIN_TOP_HASH: u8 = 5;
 
@@ -57,7 +59,7 @@ struct Labels {
 impl Labels {
     /// Reads the text whose header is at `header`, as far as it was captured.
     fn text(&mut self, memory: &dyn Memory, header: Place) -> Result<String, Unknown> {
-        let (ptr, len) = (header.word(memory)?, header.offset(8).word(memory)?);
+        let (ptr, len) = (header.word(memory)?, header.offset(STRING_LEN).word(memory)?);
         let text = prefix(memory, ptr, len, MAX_TEXT);
         let known = text.len() as u64;
         if known < len {
@@ -74,20 +76,20 @@ impl Labels {
 /// Reads a []struct{key, value string}.
 fn list(memory: &dyn Memory, header: u64, out: &mut Labels) -> Result<(), Unknown> {
     let header = Place::At(header);
-    let (first, len) = (header.word(memory)?, header.offset(8).word(memory)?);
+    let (first, len) = (header.word(memory)?, header.offset(SLICE_LEN).word(memory)?);
     if len > MAX_LABELS {
         return Err(Unknown(format!("{len} of them")));
     }
     for i in 0..len {
-        let pair = Place::At(first).offset(i * 2 * STRING);
-        pair_at(memory, pair, pair.offset(STRING), out)
+        let pair = Place::At(first).offset(i * 2 * STRING_SIZE);
+        pair_at(memory, pair, pair.offset(STRING_SIZE), out)
             .map_err(|Unknown(reason)| Unknown(format!("{i} of {len} are known: {reason}")))?;
     }
     Ok(())
 }
 
-/// Reads a runtime.hmap {count 0, flags 8, B 9, …, buckets 16, oldbuckets 24}. While the map grows, entries
-/// that have not been moved yet are only in the old buckets, where moved ones are marked.
+/// Reads a runtime.hmap. While the map grows, entries that have not been moved yet are only in the old
+/// buckets, where moved ones are marked.
 fn hash_map(memory: &dyn Memory, map: u64, out: &mut Labels) -> Result<(), Unknown> {
     if map == 0 {
         return Ok(());
@@ -97,12 +99,12 @@ fn hash_map(memory: &dyn Memory, map: u64, out: &mut Labels) -> Result<(), Unkno
     if count > MAX_LABELS {
         return Err(Unknown(format!("{count} of them")));
     }
-    let same_size = map.offset(8).uint(memory, 1)? & 8 != 0;
-    let log = map.offset(9).uint(memory, 1)? as u32;
+    let same_size = map.offset(HMAP_FLAGS).uint(memory, 1)? & SAME_SIZE_GROW != 0;
+    let log = map.offset(HMAP_B).uint(memory, 1)? as u32;
     if log > MAX_LOG_BUCKETS {
         return Err(Unknown(format!("2^{log} buckets")));
     }
-    let (buckets, old) = (map.offset(16).word(memory)?, map.offset(24).word(memory)?);
+    let (buckets, old) = (map.offset(HMAP_BUCKETS).word(memory)?, map.offset(HMAP_OLD_BUCKETS).word(memory)?);
     let mut left = MAX_LABELS;
     let mut read = Ok(());
     if buckets != 0 {
@@ -129,16 +131,16 @@ fn bucket_array(
     out: &mut Labels,
 ) -> Result<(), Unknown> {
     for i in 0..count {
-        let mut at = first.wrapping_add(i * BUCKET);
+        let mut at = first.wrapping_add(i * BUCKET_SIZE);
         while at != 0 {
             let bucket = Place::At(at);
-            for slot in 0..SLOTS {
+            for slot in 0..BUCKET_SLOTS {
                 if bucket.offset(slot).uint(memory, 1)? as u8 >= MIN_TOP_HASH {
-                    let key = bucket.offset(SLOTS + slot * STRING);
-                    pair_at(memory, key, key.offset(SLOTS * STRING), out)?;
+                    let (key, value) = (BUCKET_KEYS + slot * STRING_SIZE, BUCKET_VALUES + slot * STRING_SIZE);
+                    pair_at(memory, bucket.offset(key), bucket.offset(value), out)?;
                 }
             }
-            at = bucket.offset(BUCKET - 8).word(memory)?;
+            at = bucket.offset(BUCKET_OVERFLOW).word(memory)?;
             if at != 0 {
                 *left = left.checked_sub(1).ok_or_else(|| Unknown::new("too many buckets"))?;
             }

@@ -25,6 +25,7 @@ mod tests;
 use std::cell::Cell;
 
 pub use labels::labels;
+use panicwatch_common::go::{INTERFACE_DATA, STRING_LEN};
 
 use self::place::{Place, Unknown};
 use crate::{
@@ -290,7 +291,7 @@ impl<'a> Decoder<'a> {
     fn string_or_prefix(&self, place: Place) -> Result<Vec<u8>, Unknown> {
         self.string(place).or_else(|unknown| {
             let memory = self.types.memory;
-            let (ptr, len) = (place.word(memory)?, place.offset(8).word(memory)?);
+            let (ptr, len) = (place.word(memory)?, place.offset(STRING_LEN).word(memory)?);
             // No address space contains a longer string: the header is damaged.
             let len_is_possible = len < 1 << 47;
             let known = if len_is_possible { prefix(memory, ptr, len, MAX_PREFIX) } else { Vec::new() };
@@ -335,7 +336,7 @@ impl<'a> Decoder<'a> {
     /// Returns the concrete type and data word of the non-empty interface at `place`; `None` when it is nil.
     fn interface(&self, place: Place) -> Result<Option<(Type, u64)>, Unknown> {
         let memory = self.types.memory;
-        let (itab, data) = (place.word(memory)?, place.offset(8).word(memory)?);
+        let (itab, data) = (place.word(memory)?, place.offset(INTERFACE_DATA).word(memory)?);
         if itab == 0 {
             return Ok(None);
         }

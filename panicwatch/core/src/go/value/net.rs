@@ -4,6 +4,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use panicwatch_common::go::SLICE_LEN;
+
 use super::{
     Decoder,
     place::{Place, Unknown},
@@ -46,7 +48,7 @@ impl Decoder<'_> {
     fn host(&self, s: &Type, at: Place) -> Result<Vec<u8>, Unknown> {
         let memory = self.types.memory;
         let ip = self.field(s, at, "IP")?.1;
-        let (ptr, len) = (ip.word(memory)?, ip.offset(8).word(memory)?);
+        let (ptr, len) = (ip.word(memory)?, ip.offset(SLICE_LEN).word(memory)?);
         if len > MAX_IP {
             return Err(Unknown(format!("IP address of {len} bytes")));
         }

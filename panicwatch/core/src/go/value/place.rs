@@ -1,5 +1,7 @@
 //! Location of a value, and reads of Go's basic shapes from it. Knows nothing of types.
 
+use panicwatch_common::go::STRING_LEN;
+
 use crate::go::memory::Memory;
 
 /// Maximum length of a string, in bytes.
@@ -66,7 +68,7 @@ impl Place {
 
     /// Reads the string whose header (pointer, length) is at this place.
     pub(super) fn string(self, memory: &dyn Memory) -> Result<Vec<u8>, Unknown> {
-        let (ptr, len) = (self.word(memory)?, self.offset(8).word(memory)?);
+        let (ptr, len) = (self.word(memory)?, self.offset(STRING_LEN).word(memory)?);
         string_bytes(memory, ptr, len)
     }
 }

@@ -1,5 +1,7 @@
 //! Errors and Stringers of Go's own library whose text takes more than concatenation.
 
+use panicwatch_common::go::SLICE_LEN;
+
 use super::{
     Decoder, duration, errno,
     place::{Place, Unknown},
@@ -42,7 +44,7 @@ impl Decoder<'_> {
     fn joined(&self, t: &Type, at: Place) -> Result<Vec<u8>, Unknown> {
         let memory = self.types.memory;
         let errs = self.field(t, at, "errs")?.1;
-        let (first, count) = (errs.word(memory)?, errs.offset(8).word(memory)?);
+        let (first, count) = (errs.word(memory)?, errs.offset(SLICE_LEN).word(memory)?);
         if count > MAX_JOINED {
             return Err(Unknown(format!("{count} joined errors")));
         }
