@@ -1,6 +1,7 @@
 //! The single table of what panicwatch assumes about the Go runtime's structs, per Go minor release.
 //!
-//! Contains numbers and names only. No other module of panicwatch defines an offset that differs
+//! Contains numbers and names only, and none that nothing reads: a release without a column is rejected when
+//! its debug information lacks one of them. No other module of panicwatch defines an offset that differs
 //! between releases, a wait reason or a FuncID; those that do not differ are in [`panicwatch_common::go`].
 //! Releases within a minor share a row (Go does not change these structs in patch releases); a minor without
 //! a row is rejected.
@@ -100,8 +101,6 @@ pub struct RuntimeLayout {
     pub g: G,
     /// Offsets in runtime.m.
     pub m: M,
-    /// Offsets in runtime.p.
-    pub p: P,
     /// Offsets in runtime._panic.
     pub panic: Panic,
     /// Offsets in runtime._defer.
@@ -116,18 +115,12 @@ pub struct RuntimeLayout {
     pub uncommon_after: UncommonAfter,
     /// Offsets in internal/abi.ITab.
     pub itab: Itab,
-    /// Offsets in runtime.sudog.
-    pub sudog: Sudog,
-    /// Offsets in runtime.hchan.
-    pub hchan: Hchan,
     /// Offsets in runtime.initTask.
     pub init_task: InitTask,
     /// Offsets in runtime.ancestorInfo.
     pub ancestor_info: AncestorInfo,
     /// Offsets in runtime.boundsError.
     pub bounds_error: BoundsError,
-    /// Offsets in runtime.errorAddressString.
-    pub error_address_string: ErrorAddressString,
     /// Offsets in runtime.TypeAssertionError.
     pub type_assertion_error: TypeAssertionError,
     /// Offsets in internal/abi.TypeAssert, since 1.22.
@@ -208,7 +201,6 @@ impl RuntimeLayout {
             release: Release::SUPPORTED[i],
             g: G::row(i),
             m: M::row(i),
-            p: P::row(i),
             panic: Panic::row(i),
             defer: Defer::row(i),
             moduledata: ModuleData::row(i),
@@ -226,12 +218,9 @@ impl RuntimeLayout {
                 struct_: 80,
             },
             itab: Itab::row(i),
-            sudog: Sudog::row(i),
-            hchan: Hchan::row(i),
             init_task: InitTask::row(i),
             ancestor_info: AncestorInfo::row(i),
             bounds_error: BoundsError::row(i),
-            error_address_string: ErrorAddressString::row(i),
             type_assertion_error: TypeAssertionError::row(i),
             type_assert: TYPE_ASSERT[i],
             wait_reasons: wait_reasons::COLUMNS[i],

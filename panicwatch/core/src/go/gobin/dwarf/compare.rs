@@ -4,8 +4,8 @@ use super::{DwarfError, Found, Wanted, offsets};
 use crate::go::gobin::{
     RuntimeLayout,
     offsets::{
-        AncestorInfo, BoundsError, Defer, ErrorAddressString, G, Hchan, InitTask, Itab, M, ModuleData, P,
-        Panic, Sudog, Type, TypeAssertionError, Uncommon,
+        AncestorInfo, BoundsError, Defer, G, InitTask, Itab, M, ModuleData, Panic, Type, TypeAssertionError,
+        Uncommon,
     },
 };
 
@@ -77,10 +77,9 @@ pub fn check(bytes: &[u8], table: &RuntimeLayout) -> Result<Checked, DwarfError>
     macro_rules! every_struct {
         ($then:ident) => {
             $then! {
-                g: G, m: M, p: P, panic: Panic, defer: Defer, moduledata: ModuleData, abi_type: Type,
-                uncommon: Uncommon, itab: Itab, sudog: Sudog, hchan: Hchan, init_task: InitTask,
-                ancestor_info: AncestorInfo, bounds_error: BoundsError,
-                error_address_string: ErrorAddressString, type_assertion_error: TypeAssertionError,
+                g: G, m: M, panic: Panic, defer: Defer, moduledata: ModuleData, abi_type: Type,
+                uncommon: Uncommon, itab: Itab, init_task: InitTask, ancestor_info: AncestorInfo,
+                bounds_error: BoundsError, type_assertion_error: TypeAssertionError,
             }
         };
     }
