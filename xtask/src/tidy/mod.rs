@@ -5,6 +5,7 @@
 
 mod bounds;
 mod comments;
+mod go_facts;
 mod links;
 mod modules;
 mod rules;

@@ -1,6 +1,6 @@
 //! Rules that check one file at a time.
 
-use super::{File, Remark, comments};
+use super::{File, Remark, comments, go_facts};
 
 /// Number of lines of a source file: a warning above the first, a violation above the second.
 const LINES_AIM: usize = 400;
@@ -80,18 +80,20 @@ pub(super) fn all(file: &File, private: &[String]) -> Vec<Remark> {
         remarks.extend(header(file));
         remarks.extend(ignored_tests(file));
         remarks.extend(purity(file));
-        remarks.extend(offsets(file));
+        remarks.extend(go_facts::offsets(file));
+        remarks.extend(go_facts::releases(file));
         remarks.extend(terminals(file));
         remarks.extend(kernel_access(file));
         remarks.extend(uretprobes(file));
         remarks.extend(comments::check(file));
     }
+    remarks.extend(builds_first(file));
     remarks.extend(private_paths(file, private));
     remarks.extend(hosts(file));
     remarks
 }
 
-fn violation(line: usize, what: &str) -> Remark {
+pub(super) fn violation(line: usize, what: &str) -> Remark {
     Remark::Violation(format!("line {}: {what}", line + 1))
 }
 
@@ -122,7 +124,7 @@ fn ignored_tests(file: &File) -> Vec<Remark> {
 }
 
 /// Returns the lines of code before the tests, without comments.
-fn code(file: &File) -> impl Iterator<Item = (usize, &str)> {
+pub(super) fn code(file: &File) -> impl Iterator<Item = (usize, &str)> {
     let mut lines = file.text.lines().enumerate().peekable();
     let mut ended = false;
     let lines = std::iter::from_fn(move || {
@@ -200,31 +202,14 @@ fn uretprobes(file: &File) -> Vec<Remark> {
         .collect()
 }
 
-/// Offsets into Go's structures must come from one table; this rule rejects constants that are named like an
-/// offset.
-fn offsets(file: &File) -> Vec<Remark> {
-    let in_scope =
-        ["panicwatch/src/", PURE, "panicwatch-ebpf/src/"].iter().any(|folder| file.path.starts_with(folder));
-    if !in_scope
-        || file.path == "panicwatch/core/src/go/gobin/offsets.rs"
-        || file.path.starts_with("panicwatch/core/src/go/gobin/offsets/")
-    {
-        return Vec::new();
-    }
-    code(file)
-        .filter(|(_, line)| {
-            let constant = line.trim_start().trim_start_matches("pub ").trim_start_matches("pub(crate) ");
-            let Some((name, value)) = constant.strip_prefix("const ").and_then(|rest| rest.split_once('='))
-            else {
-                return false;
-            };
-            let runtime_struct =
-                ["G_", "M_", "P_", "PANIC_", "DEFER_", "SCHED_"].iter().any(|it| name.starts_with(it));
-            runtime_struct
-                && name.contains("OFF")
-                && value.trim_start().starts_with(|c: char| c.is_ascii_digit())
-        })
-        .map(|(at, _)| violation(at, "offsets into Go's structures are in gobin/offsets.rs alone"))
+/// Set-up runs before the eBPF toolchain is installed, which panicwatch needs to build.
+fn builds_first(file: &File) -> Vec<Remark> {
+    let lines = file.text.lines().enumerate().filter(|_| file.path == "xtask/Cargo.toml");
+    let depends =
+        |line: &str| line.split_once(['.', '=', ' ']).is_some_and(|(name, _)| name.starts_with("panicwatch"));
+    lines
+        .filter(|(_, line)| depends(line))
+        .map(|(at, _)| violation(at, "xtask depends on no crate of panicwatch: set-up must build first"))
         .collect()
 }
 
@@ -288,9 +273,15 @@ mod tests {
                 "does no I/O",
             ),
             ("panicwatch/src/cli/run.rs", "//! A.\nlet _ = io::stderr().write_all(b);\n", "which escape"),
-            ("panicwatch/core/src/plan.rs", "//! A.\nconst G_GOID_OFFSET: u64 = 152;\n", "offsets.rs alone"),
+            ("panicwatch/core/src/plan.rs", "//! A.\nconst G_GOID_OFFSET: u64 = 152;\n", "gobin::offsets"),
+            ("panicwatch/core/src/plan.rs", "//! A.\nif minor >= 22 {}\n", "go::release"),
             ("panicwatch/src/daemon/mod.rs", "//! A.\nuse aya::Ebpf;\n", "use aya"),
             ("panicwatch-ebpf/src/probes/end.rs", "//! A.\n#[uretprobe]\n", "no uretprobe"),
+            (
+                "xtask/Cargo.toml",
+                "[dependencies]\npanicwatch-common.workspace = true\n",
+                "no crate of panicwatch",
+            ),
             ("a.md", "see /somebody/panicwatch/x\n", "this machine only"),
             ("a.md", concat!("https:/", "/registry.invalid/x\n"), "registry.invalid is not among"),
         ];
