@@ -33,7 +33,7 @@ impl Session {
     }
 
     fn correlate(&mut self, event: Event) {
-        let pid = event.head.tgid;
+        let (pid, time_ns) = (event.head.tgid, event.head.time_ns);
         let armory = self.armory.clone();
         let ended = event.head.kind == kind::PROCESS_EXIT;
         let exec = match &event.body {
@@ -43,7 +43,7 @@ impl Session {
             _ => None,
         };
         if exec.is_some() {
-            self.follower.exec(pid, event.head.time_ns);
+            self.follower.exec(pid, time_ns);
         }
         let is_probe = exec.is_none() && !ended;
         if is_probe
@@ -62,7 +62,7 @@ impl Session {
         }
         self.correlator.push(event, &|index| program(&armory, index));
         match (exec, &self.census) {
-            (Some((args, env)), Some(census)) => census.exec(pid, args, env),
+            (Some((args, env)), Some(census)) => census.exec(pid, time_ns, args, env),
             (Some((args, env)), None) => self.describe_exec(pid, args, env),
             (None, Some(census)) if describe => self.correlator.describe(census.process(pid)),
             (None, None) if describe => self.correlator.describe(procfs::process(pid)),
