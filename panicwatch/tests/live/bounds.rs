@@ -219,7 +219,7 @@ pub(crate) fn processes(built: &Built) -> Result<()> {
 /// Goroutines that panic before the first of them recovers.
 const TOGETHER: usize = 40;
 
-fn together(built: &Built, captures: &str, ring_bytes: &str) -> Result<run::Watched> {
+fn together(built: &Built, captures: &str, ring_bytes: &str) -> Result<Watched> {
     let arg = format!("together={TOGETHER}");
     let mut program = Program::new(&built.path, &[&arg]).with(&["--max-captures", captures, "--no-timeline"]);
     program.env.push((TABLE_ROWS.into(), "2".into()));
