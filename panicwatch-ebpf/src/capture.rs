@@ -35,27 +35,20 @@ fn set_cost(head: *mut Head) {
 pub(crate) struct OpenPoint(RingBufEntry<Point>);
 
 impl OpenPoint {
-    /// Reserves a point about the goroutine whose g is at `g` and fills in its head.
+    /// Reserves a point about the goroutine whose g is at `g` (0: no goroutine) and fills in its head. Counts
+    /// a point that does not fit into the ring.
     #[inline(always)]
-    pub(crate) fn about(hit: &Hit, kind: u32, g: u64) -> Option<OpenPoint> {
-        let Some(mut point) = OpenPoint::new(hit, kind) else {
-            hit.lost(g);
-            return None;
-        };
-        hit.goroutine(point.head(), g);
-        Some(point)
-    }
-
-    /// Reserves a point and fills in its head, without a goroutine.
-    #[inline(always)]
-    pub(crate) fn new(hit: &Hit, kind: u32) -> Option<OpenPoint> {
+    pub(crate) fn new(hit: &Hit, kind: u32, g: u64) -> Option<OpenPoint> {
         let Some(mut entry) = EVENTS.reserve::<Point>(0) else {
             failed(Reason::RingFull);
             diagnostics::ring_full(hit.reg(reg::RIP), hit.binary_index as u64);
+            hit.lost(g);
             return None;
         };
         hit.begin(entry.as_mut_ptr().cast(), kind, size_of::<Point>());
-        Some(OpenPoint(entry))
+        let mut point = OpenPoint(entry);
+        hit.goroutine(point.head(), g);
+        Some(point)
     }
 
     #[inline(always)]

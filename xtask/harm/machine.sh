@@ -6,6 +6,8 @@
 sleep 15
 grep -q . gate.log && cat gate.log
 
+# A busy host delays the machine's execs too: the limit of 3 s is beyond what an exec takes without FUSE.
+alone=$(./fuse measure 4s)
 for kind in stall call; do
 	./fuse serve /mnt/$kind ./book $kind > $kind.log & server=$!
 	until grep -q serving $kind.log; do sleep 1; done
@@ -13,10 +15,10 @@ for kind in stall call; do
 	sleep 1
 	slowest=$(./fuse measure 4s)
 	wait $program; status=$?
-	if [ $status -eq 7 ] && [ "$slowest" -lt 3000 ]; then
-		echo "FUSE $kind: the slowest exec beside it took $slowest ms"
+	if [ $status -eq 7 ] && [ "$slowest" -lt $((alone + 3000)) ]; then
+		echo "FUSE $kind: the slowest exec beside it took $slowest ms, without it $alone ms"
 	else
-		echo "FUSE $kind: failed: the slowest exec beside it took $slowest ms, the program ended with $status"
+		echo "FUSE $kind: failed: the slowest exec beside it took $slowest ms, without it $alone ms, the program ended with $status"
 	fi
 	umount -l /mnt/$kind; kill $server 2> /dev/null
 done

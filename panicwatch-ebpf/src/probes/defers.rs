@@ -38,7 +38,7 @@ pub(crate) fn defer_begin(ctx: ProbeContext) -> u32 {
         };
         // A closure of zero is a nil function value; calling it will fault.
         let function = if closure != 0 { read::word(closure).unwrap_or(0) } else { 0 };
-        if let Some(point) = OpenPoint::about(&hit, kind::DEFER_BEGIN, g) {
+        if let Some(point) = OpenPoint::new(&hit, kind::DEFER_BEGIN, g) {
             point.finish([closure, function, 0, 0, 0, 0]);
         }
     }
@@ -62,7 +62,7 @@ pub(crate) fn defer_end(ctx: ProbeContext) -> u32 {
             return 0;
         }
         let recovered = read::byte(p + hit.binary.panic_recovered as u64).unwrap_or(0);
-        if let Some(point) = OpenPoint::about(&hit, kind::DEFER_END, g) {
+        if let Some(point) = OpenPoint::new(&hit, kind::DEFER_END, g) {
             point.finish_lean(p, [recovered as u64, 0, 0, 0, 0, 0]);
         }
     }

@@ -12,7 +12,7 @@ use crate::{capture::OpenPoint, context::Hit, read};
 pub(crate) fn goexit(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)
         && !hit.was_quiet(hit.user_g())
-        && let Some(point) = OpenPoint::about(&hit, kind::GOEXIT, hit.user_g())
+        && let Some(point) = OpenPoint::new(&hit, kind::GOEXIT, hit.user_g())
     {
         point.finish([0; 6]);
     }
@@ -23,7 +23,7 @@ pub(crate) fn goexit(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub(crate) fn exit(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)
-        && let Some(point) = OpenPoint::about(&hit, kind::EXIT, hit.current_g())
+        && let Some(point) = OpenPoint::new(&hit, kind::EXIT, hit.current_g())
     {
         let status = read::word32(hit.reg(reg::RSP) + ABI0_ARGUMENT).unwrap_or(u32::MAX);
         point.finish([status as u64, 0, 0, 0, 0, 0]);

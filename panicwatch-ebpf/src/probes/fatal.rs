@@ -80,9 +80,8 @@ pub(crate) fn fatalsignal(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub(crate) fn startpanic(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)
-        && let Some(mut point) = OpenPoint::new(&hit, kind::START_PANIC)
+        && let Some(point) = OpenPoint::new(&hit, kind::START_PANIC, hit.current_g())
     {
-        hit.goroutine(point.head(), hit.current_g());
         point.finish([0; 6]);
     }
     0

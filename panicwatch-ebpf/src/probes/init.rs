@@ -18,7 +18,7 @@ use crate::{
 #[uprobe]
 pub(crate) fn init_step(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)
-        && let Some(point) = OpenPoint::new(&hit, kind::INIT_STEP)
+        && let Some(point) = OpenPoint::new(&hit, kind::INIT_STEP, 0)
     {
         point.finish_lean(0, [0; 6]);
     }
@@ -31,7 +31,7 @@ pub(crate) fn init_step(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub(crate) fn init_task(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)
-        && let Some(point) = OpenPoint::new(&hit, kind::INIT_TASK)
+        && let Some(point) = OpenPoint::new(&hit, kind::INIT_TASK, 0)
     {
         let calls = hit.reg(reg::RFLAGS) & (RFLAGS_CF | RFLAGS_ZF) == 0;
         // Read before choosing: the verifier rejects a choice between addresses in the registers' struct.

@@ -31,7 +31,7 @@ pub(crate) fn recover(ctx: ProbeContext) -> u32 {
         if hit.is_quiet(hit.user_g()) {
             return 0;
         }
-        if let Some(point) = OpenPoint::about(&hit, kind::RECOVER, hit.user_g()) {
+        if let Some(point) = OpenPoint::new(&hit, kind::RECOVER, hit.user_g()) {
             let (sp, bp) = (hit.reg(reg::RSP), hit.reg(reg::RBP));
             let at_sp = read::word(sp).unwrap_or(0);
             let above_bp = read::word(bp + RETURN_ADDRESS).unwrap_or(0);
@@ -47,7 +47,7 @@ pub(crate) fn recover(ctx: ProbeContext) -> u32 {
 pub(crate) fn recovery(ctx: ProbeContext) -> u32 {
     if let Some(hit) = Hit::new(&ctx)
         && !hit.was_quiet(hit.reg(reg::RAX))
-        && let Some(point) = OpenPoint::about(&hit, kind::RECOVERY, hit.reg(reg::RAX))
+        && let Some(point) = OpenPoint::new(&hit, kind::RECOVERY, hit.reg(reg::RAX))
     {
         point.finish([0; 6]);
     }

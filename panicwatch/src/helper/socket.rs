@@ -17,7 +17,7 @@ const INLINE: usize = 32 << 10;
 /// Largest message, bytes.
 const MAX_BYTES: u64 = 64 << 20;
 /// Most descriptors in a message, including that of a large message's file.
-const MAX_FDS: usize = 8;
+const MAX_FDS: usize = 60;
 /// First byte of a packet that contains the message.
 const IS_INLINE: u8 = 0;
 /// First byte of a packet whose first descriptor is the file with the message.
@@ -54,9 +54,9 @@ impl From<Socket> for OwnedFd {
     }
 }
 
-/// Buffer for the descriptors of a message, aligned as cmsghdr requires.
+/// Buffer for the header and the [`MAX_FDS`] descriptors of a message, aligned as cmsghdr requires.
 #[repr(C, align(8))]
-struct Control([u8; 128]);
+struct Control([u8; 256]);
 
 impl Socket {
     /// Returns two connected ends, both with close-on-exec set.
@@ -105,7 +105,7 @@ impl Socket {
             return Err(io::Error::other(format!("more than {MAX_FDS} descriptors in a message")));
         }
         let mut part = libc::iovec { iov_base: packet.as_mut_ptr().cast(), iov_len: packet.len() };
-        let mut control = Control([0; 128]);
+        let mut control = Control([0; 256]);
         let mut header = header(&mut part, &mut control);
         let bytes = (fds.len() * size_of::<RawFd>()) as u32;
         if fds.is_empty() {
@@ -139,7 +139,7 @@ impl Socket {
     pub fn receive(&self) -> io::Result<Option<Message>> {
         let mut packet = vec![0; INLINE + 1];
         let mut part = libc::iovec { iov_base: packet.as_mut_ptr().cast(), iov_len: packet.len() };
-        let mut control = Control([0; 128]);
+        let mut control = Control([0; 256]);
         let mut header = header(&mut part, &mut control);
         let fd = self.0.as_raw_fd();
         // SAFETY: the header and the buffers that it points to outlive the call.
@@ -277,13 +277,15 @@ mod tests {
 
     #[test]
     fn descriptors_arrive_in_order_beside_small_and_large_messages() {
-        let names = ["/dev/null", "/dev/zero"];
-        let files = names.map(|name| File::open(name).expect("a file"));
+        let names: Vec<_> = ["/dev/null", "/dev/zero"].into_iter().cycle().take(MAX_FDS - 1).collect();
+        let files: Vec<_> = names.iter().map(|name| File::open(name).expect("a file")).collect();
+        let fds: Vec<_> = files.iter().map(AsFd::as_fd).collect();
         for length in [3, INLINE + 1] {
-            let message = exchanged(&vec![7; length], &[files[0].as_fd(), files[1].as_fd()]);
+            let message = exchanged(&vec![7; length], &fds);
             let link = |fd: &OwnedFd| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
             let found: Vec<_> = message.fds.iter().map(|fd| link(fd).expect("a link")).collect();
-            assert_eq!(found, names.map(std::path::PathBuf::from), "{length} bytes");
+            let wanted: Vec<_> = names.iter().map(std::path::PathBuf::from).collect();
+            assert_eq!(found, wanted, "{length} bytes");
             assert_eq!(message.bytes.len(), length);
         }
     }

@@ -131,8 +131,7 @@ impl Own {
             unread: make!(
                 IntCounterVec,
                 "unread_programs_total",
-                "Programs that exited before their file could be read, by reason: whether they were Go programs is \
-                 unknown",
+                "Programs that exited before they had probes, by reason",
                 "reason"
             ),
             lost: make!(

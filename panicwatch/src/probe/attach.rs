@@ -3,7 +3,7 @@
 //! Probes are attached per inode, for every process that maps the file: a probe with a pid filter slows all
 //! of them just as much. The eBPF programs look up whether a process is watched.
 
-use std::{collections::BTreeSet, fs::File, io, mem, os::unix::fs::FileExt, path::Path};
+use std::{collections::BTreeMap, fs::File, io, mem, os::unix::fs::FileExt, path::Path};
 
 use panicwatch_common::binary::{Binary, cookie};
 
@@ -84,73 +84,100 @@ pub fn obstacle(bin: &GoBinary, plan: &ProbePlan) -> Option<String> {
     refused.then(|| "the layout of its runtime.g matches no known Go release".to_owned())
 }
 
-/// Returns `plan` without the sites that cannot be probed now: a debugger has set a breakpoint there, or a
+/// Removes the sites that cannot be probed now from `plans`: a debugger has set a breakpoint there, or a
 /// running process has modified its code. They are listed as left out, with the reason, for as long as these
-/// probes are attached.
+/// probes are attached. All plans are for `file`, whose processes are compared with it once.
 ///
 /// # Errors
 /// Fails if the `gopanic` site is one of them: nothing would be left to record.
-pub fn admitted(mut plan: ProbePlan, file: &File, name: &Path) -> Result<ProbePlan, ProbeError> {
-    let was_useful = plan.is_useful();
-    let sites = plan.sites.iter().map(|site| (site.file_offset, site.bytes.clone())).collect();
-    let mut refused = links::refused(Target { file, name }, sites);
-    let (sites, out): (Vec<Site>, Vec<Site>) =
-        plan.sites.into_iter().partition(|site| !refused.contains_key(&site.file_offset));
-    plan.sites = sites;
-    if let Some(site) = out.iter().find(|site| was_useful && site.program == "gopanic") {
-        let reason = refused.remove(&site.file_offset).unwrap_or_default();
-        return Err(ProbeError::Occupied { symbol: site.symbol.clone(), path: name.to_owned(), reason });
-    }
-    plan.left_out.extend(out.into_iter().map(|site| LeftOut {
-        name: site.name,
-        symbol: site.symbol,
-        reason: refused.get(&site.file_offset).cloned().unwrap_or_default(),
-        lost: "what this probe would have recorded",
-    }));
-    Ok(plan)
+pub fn admit(plans: &mut [ProbePlan], file: &File, name: &Path) -> Result<(), ProbeError> {
+    let sites = plans.iter().flat_map(|plan| &plan.sites);
+    let sites = sites.map(|site| (site.file_offset, site.bytes.clone())).collect();
+    let refused = links::refused(Target { file, name }, sites);
+    plans.iter_mut().try_for_each(|plan| leave_out(plan, &refused, name))
 }
 
-/// Attaches `plan` to the opened `file`, as row `index`.
+/// Removes the sites at the offsets `refused` from a plan.
+fn leave_out(plan: &mut ProbePlan, refused: &BTreeMap<u64, String>, name: &Path) -> Result<(), ProbeError> {
+    let was_useful = plan.is_useful();
+    let (sites, out): (Vec<Site>, Vec<Site>) =
+        mem::take(&mut plan.sites).into_iter().partition(|site| !refused.contains_key(&site.file_offset));
+    plan.sites = sites;
+    let reason = |site: &Site| refused.get(&site.file_offset).cloned().unwrap_or_default();
+    if let Some(site) = out.iter().find(|site| was_useful && site.program == "gopanic") {
+        let (symbol, path) = (site.symbol.clone(), name.to_owned());
+        return Err(ProbeError::Occupied { symbol, path, reason: reason(site) });
+    }
+    plan.left_out.extend(out.into_iter().map(|site| LeftOut {
+        reason: reason(&site),
+        name: site.name,
+        symbol: site.symbol,
+        lost: "what this probe would have recorded",
+    }));
+    Ok(())
+}
+
+/// Attaches `plans` to the opened `file`, as row `index`: all of them, or none. Returns the probes of each
+/// plan.
 ///
 /// The file is addressed by its descriptor, so it cannot be replaced between verification and attaching.
 pub fn attach(
     programs: &mut Programs,
-    plan: &ProbePlan,
+    plans: &[ProbePlan],
     file: &File,
     name: &Path,
     index: u32,
-) -> Result<Attached, ProbeError> {
+) -> Result<Vec<Attached>, ProbeError> {
     if index >= OWN_ROW {
         return Err(ProbeError::TooManyBinaries(OWN_ROW));
     }
-    attach_row(programs, plan, file, name, index)
+    attach_row(programs, plans, file, name, index)
 }
 
 /// Like [`attach`], for any row, including the reserved one.
 pub(super) fn attach_row(
     programs: &mut Programs,
-    plan: &ProbePlan,
+    plans: &[ProbePlan],
     file: &File,
     name: &Path,
     index: u32,
-) -> Result<Attached, ProbeError> {
-    for site in &plan.sites {
+) -> Result<Vec<Attached>, ProbeError> {
+    for site in plans.iter().flat_map(|plan| &plan.sites) {
         verify(file, name, site)?;
     }
-    let mut attached = Attached(Vec::new());
-    let programs_of_plan: BTreeSet<&'static str> = plan.sites.iter().map(|site| site.program).collect();
-    for program in programs_of_plan {
-        let sites: Vec<(u64, u64)> = plan
-            .sites
-            .iter()
-            .filter(|site| site.program == program)
-            .map(|site| (site.file_offset, cookie(index, site.flags)))
-            .collect();
-        let failed = |error| ProbeError::Attach { name: program.to_owned(), path: name.to_owned(), error };
-        let links = programs.attach_uprobes(program, Target { file, name }, &sites)?.map_err(failed)?;
-        attached.0.extend(links.into_iter().map(Link::Held));
+    // One request for all: the kernel waits for an RCU grace period, some 15 ms, before the first of several
+    // probes that are attached in immediate succession.
+    // https://github.com/torvalds/linux/blob/v6.12/kernel/events/uprobes.c (register_for_each_vma,
+    // percpu_down_write)
+    let (groups, plan_of): (Vec<_>, Vec<usize>) = groups(plans, index).into_iter().unzip();
+    let names: Vec<&'static str> = groups.iter().map(|(program, _)| *program).collect();
+    let links = programs.attach_uprobes(Target { file, name }, groups)?.map_err(|refused| {
+        let program = names.get(refused.group).copied().unwrap_or_default();
+        ProbeError::Attach { name: program.to_owned(), path: name.to_owned(), error: refused.error }
+    })?;
+    let mut attached: Vec<Attached> = plans.iter().map(|_| Attached(Vec::new())).collect();
+    for (links, plan) in links.into_iter().zip(plan_of) {
+        if let Some(attached) = attached.get_mut(plan) {
+            attached.0.extend(links.into_iter().map(Link::Held));
+        }
     }
     Ok(attached)
+}
+
+/// Program, and the file offsets and cookies of its sites.
+type Group = (&'static str, Vec<(u64, u64)>);
+
+/// Returns the sites of each program of each plan, with the index of the plan.
+fn groups(plans: &[ProbePlan], index: u32) -> Vec<(Group, usize)> {
+    let mut groups = Vec::new();
+    for (i, plan) in plans.iter().enumerate() {
+        let mut by_program: BTreeMap<&'static str, Vec<(u64, u64)>> = BTreeMap::new();
+        for site in &plan.sites {
+            by_program.entry(site.program).or_default().push((site.file_offset, cookie(index, site.flags)));
+        }
+        groups.extend(by_program.into_iter().map(|group| (group, i)));
+    }
+    groups
 }
 
 /// Checks that the file still has the decoded bytes at the site.

@@ -158,6 +158,7 @@ impl Programs {
         let plan = ProbePlan { sites: vec![site], ..ProbePlan::default() };
         let us = Path::new("/proc/self/exe");
         let file = File::open(us).map_err(ProbeError::Recorder)?;
-        attach::attach_row(self, &plan, &file, us, OWN_ROW)
+        let attached = attach::attach_row(self, &[plan], &file, us, OWN_ROW)?;
+        attached.into_iter().next().ok_or(ProbeError::Object("the probe of our own code"))
     }
 }

@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     env, io,
     os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+    sync::Arc,
 };
 
 use aya::{
@@ -82,7 +83,7 @@ pub struct Programs {
     ebpf: Ebpf,
     diagnostics: Diagnostics,
     /// Loaded uprobe programs by name; empty if this kernel has no uprobe_multi links.
-    multi: BTreeMap<&'static str, OwnedFd>,
+    multi: BTreeMap<&'static str, Arc<OwnedFd>>,
     uprobe_multi: bool,
     config: Config,
     /// BTF type IDs of the BTF tracepoints, see [`KernelFacts`].
@@ -106,6 +107,11 @@ pub struct CaptureLimits {
 /// Environment variable: number of rows in the tables that the eBPF programs fill, to test full tables.
 const FORCED_ROWS: &str = "PANICWATCH_TABLE_ROWS";
 const FILLED: [&str; 4] = ["WATCHED", "COUNTED", "QUIET", "LOST"];
+
+/// Programs whose descriptors several requests to the helper can use.
+fn shared(programs: BTreeMap<&'static str, OwnedFd>) -> BTreeMap<&'static str, Arc<OwnedFd>> {
+    programs.into_iter().map(|(name, program)| (name, Arc::new(program))).collect()
+}
 
 impl Programs {
     /// Loads the programs and maps that every session needs and attaches the process tracepoints.
@@ -154,7 +160,7 @@ impl Programs {
         let diagnostics = diagnostics::take(&mut ebpf)?;
         let mut multi = BTreeMap::new();
         if kernel.uprobe_multi {
-            multi = multi::load(ebpf::object(), &map_fds(&ebpf, &diagnostics), names)?;
+            multi = shared(multi::load(ebpf::object(), &map_fds(&ebpf, &diagnostics), names)?);
         } else {
             for &name in names {
                 uprobe(&mut ebpf, name)?.load()?;
@@ -191,7 +197,7 @@ impl Programs {
     fn load_uprobes(&mut self, names: &[&'static str]) -> Result<(), ProbeError> {
         if self.uprobe_multi {
             let maps = map_fds(&self.ebpf, &self.diagnostics);
-            self.multi.append(&mut multi::load(ebpf::object(), &maps, names)?);
+            self.multi.extend(shared(multi::load(ebpf::object(), &maps, names)?));
             return Ok(());
         }
         names.iter().try_for_each(|name| Ok(uprobe(&mut self.ebpf, name)?.load()?))
@@ -332,45 +338,64 @@ impl Programs {
         Ok(counts)
     }
 
-    /// Returns the number of records about the goroutines of process `tgid`, which has ended, that did not
-    /// fit into the event ring, and removes the process's rows. `None` if no record of any process was lost.
-    pub fn take_lost(&mut self, tgid: u32) -> Result<Option<Lost>, ProbeError> {
+    /// Returns the number of records about the goroutines of process `tgid` that did not fit into the event
+    /// ring. `None` if no record of any process was lost.
+    pub fn lost(&mut self, tgid: u32) -> Result<Option<Lost>, ProbeError> {
         let losses: Array<_, u64> = self.map("LOSSES")?.try_into()?;
         if losses.get(&0, 0)? == 0 {
             return Ok(None);
         }
         let unattributed = losses.get(&1, 0)?;
-        let mut map: HashMap<_, Crossing<Goroutine>, u64> = self.map("LOST")?.try_into()?;
+        let map: HashMap<_, Crossing<Goroutine>, u64> = self.map("LOST")?.try_into()?;
         let rows = map.iter().filter_map(Result::ok).filter(|(key, _)| key.0.tgid == u64::from(tgid));
-        let by_goroutine: BTreeMap<u64, u64> = rows.map(|(key, count)| (key.0.goid, count)).collect();
-        for goid in by_goroutine.keys() {
-            // If it fails, the row stays, which does no harm.
-            let _ = map.remove(&Crossing(Goroutine { tgid: tgid.into(), goid: *goid }));
-        }
+        let by_goroutine = rows.map(|(key, count)| (key.0.goid, count)).collect();
         Ok(Some(Lost { by_goroutine, unattributed }))
     }
 
-    /// Attaches uprobe program `name` at file offsets, each with its cookie. Returns one link if the kernel
-    /// has uprobe_multi links, else one per site, in their order.
+    /// Like [`Programs::lost`], for a process that has ended, and removes its rows.
+    pub fn take_lost(&mut self, tgid: u32) -> Result<Option<Lost>, ProbeError> {
+        let Some(lost) = self.lost(tgid)? else { return Ok(None) };
+        let mut map: HashMap<_, Crossing<Goroutine>, u64> = self.map("LOST")?.try_into()?;
+        for goid in lost.by_goroutine.keys() {
+            // If it fails, the row stays, which does no harm.
+            let _ = map.remove(&Crossing(Goroutine { tgid: tgid.into(), goid: *goid }));
+        }
+        Ok(Some(lost))
+    }
+
+    /// Attaches uprobe programs at file offsets, each with its cookie, by one request: all of them, or none.
+    /// Returns the links of each program: one if the kernel has uprobe_multi links, else one per site, in
+    /// their order.
     ///
     /// # Errors
     /// Fails if the object has no such program. The inner error is the kernel's.
     pub(super) fn attach_uprobes(
         &mut self,
-        name: &'static str,
         target: Target<'_>,
-        sites: &[(u64, u64)],
-    ) -> Result<io::Result<Vec<links::Link>>, ProbeError> {
-        if let Some(program) = self.multi.get(name) {
-            return Ok(links::attach_multi(program, target, sites).map(|link| vec![link]));
+        groups: Vec<(&'static str, Vec<(u64, u64)>)>,
+    ) -> Result<Result<Vec<Vec<links::Link>>, links::Refused>, ProbeError> {
+        let mut opened = Vec::with_capacity(groups.len());
+        for (group, (name, sites)) in groups.into_iter().enumerate() {
+            match self.uprobe_fd(name)? {
+                Ok(program) => opened.push(links::ProgramSites { program, sites }),
+                Err(error) => return Ok(Err(links::Refused { group, error })),
+            }
         }
-        let program = uprobe(&mut self.ebpf, name)?.fd()?.as_fd().try_clone_to_owned();
-        Ok(program.and_then(|program| links::attach_perf(&program, target, sites)))
+        let attach = if self.uprobe_multi { links::attach_multi } else { links::attach_perf };
+        Ok(attach(target, &opened))
     }
 
-    /// Reports whether uprobe program `name` is attached by one link for all sites.
-    pub(super) fn has_multi(&self, name: &str) -> bool {
-        self.multi.contains_key(name)
+    /// Returns a descriptor of uprobe program `name`. The inner error means that no descriptor is left.
+    fn uprobe_fd(&mut self, name: &'static str) -> Result<io::Result<Arc<OwnedFd>>, ProbeError> {
+        if self.uprobe_multi {
+            return Ok(Ok(self.multi.get(name).ok_or(ProbeError::Object(name))?.clone()));
+        }
+        Ok(uprobe(&mut self.ebpf, name)?.fd()?.as_fd().try_clone_to_owned().map(Arc::new))
+    }
+
+    /// Reports whether a uprobe program is attached by one link for all sites.
+    pub(super) fn has_multi(&self) -> bool {
+        self.uprobe_multi
     }
 
     /// Configures sampling in the scheduler tick; returns `false` if that is not possible.

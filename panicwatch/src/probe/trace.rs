@@ -330,19 +330,16 @@ impl TraceProbes {
         if sites.is_empty() {
             return Ok(());
         }
-        let one_link = programs.programs.has_multi(program);
+        let one_link = programs.programs.has_multi();
         // One instruction that the kernel cannot probe makes the whole call fail: it is located by bisection.
         let mut waiting = vec![sites];
         while let Some(mut sites) = waiting.pop() {
             let target = Target { file: &self.file, name: &self.name };
             let places: Vec<_> = sites.iter().map(|site| (site.file_offset, site_cookie(site))).collect();
-            match programs.programs.attach_uprobes(program, target, &places)? {
+            let attached = programs.programs.attach_uprobes(target, vec![(program, places)])?;
+            match attached.map(|links| links.into_iter().flatten()).map_err(|refused| refused.error) {
                 Ok(links) if one_link => {
-                    self.multi.extend(links.into_iter().map(|link| Group {
-                        program,
-                        sites: sites.clone(),
-                        link,
-                    }));
+                    self.multi.extend(links.map(|link| Group { program, sites: sites.clone(), link }));
                 }
                 Ok(links) => {
                     let functions = sites.iter().map(|site| site.function);

@@ -22,7 +22,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Error, held::Held};
 use crate::incident::Incident;
 
-/// Version of the table contents; a file of another version is not read.
+/// Version of the table contents. A file of a newer version is left as it is, and the store is not opened.
 const FORMAT: u64 = 1;
 /// Size of redb's cache in bytes; the page cache serves the rest.
 const CACHE: usize = 4 << 20;
@@ -88,8 +88,8 @@ impl Store {
     /// queued for each of `consumers`.
     ///
     /// # Errors
-    /// When another daemon has the store open, or the disk cannot be used. A damaged file is not an error: it
-    /// is moved aside.
+    /// When another daemon has the store open, a newer panicwatch has written it, or the disk cannot be used.
+    /// A damaged file is not an error: it is moved aside.
     pub fn open(dir: &Path, consumers: &[String]) -> Result<Opened, Error> {
         let disk = |error: io::Error| failed(dir, "cannot be created", error);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(disk)?;
@@ -267,7 +267,11 @@ fn open(dir: &Path) -> Result<Database, Refusal> {
     });
     match opened {
         Ok((database, FORMAT)) => Ok(database),
-        Ok((_, other)) => Err(Refusal::Damaged(format!("its format {other} is unknown to this version"))),
+        Ok((_, newer @ FORMAT..)) => Err(Refusal::Other(format!(
+            "a newer panicwatch has written it in format {newer}, and this one reads format {FORMAT}; run that \
+             version, or set another [store] path"
+        ))),
+        Ok((_, other)) => Err(Refusal::Damaged(format!("it has the unknown format {other}"))),
         Err(redb::Error::DatabaseAlreadyOpen) => Err(Refusal::Taken),
         Err(redb::Error::Io(error))
             if !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>

@@ -206,8 +206,10 @@ impl Armory {
             }
             let (bin, path) = (&armed.program.bin, &armed.program.path);
             let Some(file) = &armed.file else { continue };
-            let plan = attach::admitted(recorder_plan(bin, source, functions), file, path)?;
-            sources.insert(source, attach::attach(programs, &plan, file, path, armed.index)?);
+            let mut plan = [recorder_plan(bin, source, functions)];
+            attach::admit(&mut plan, file, path)?;
+            let attached = attach::attach(programs, &plan, file, path, armed.index)?;
+            sources.extend(attached.into_iter().map(|attached| (source, attached)));
         }
         Ok(())
     }

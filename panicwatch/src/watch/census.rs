@@ -13,7 +13,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     time::{Duration, Instant},
@@ -36,8 +36,9 @@ const IDLE: Duration = Duration::from_secs(600);
 const IDLE_UNREACHABLE: Duration = Duration::from_secs(10);
 /// Interval at which unused binaries are looked for.
 const RETIRE: Duration = Duration::from_secs(1);
-/// Most exec events kept until their process is inspected, each with a few kilobytes of arguments and
-/// environment; those of programs other than Go are dropped at once.
+/// Most exec events kept, each with a few kilobytes of arguments and environment: so many until their process
+/// is inspected, and so many after that, without those of programs other than Go. Crossed by
+/// `a_backlog_is_bounded`.
 const MAX_EXECS: usize = 1024;
 
 /// Process to match against the selector.
@@ -72,11 +73,20 @@ pub struct Known {
     pub incidents: u64,
 }
 
+/// What the kernel reports of an exec.
+#[derive(Debug)]
+struct Reported {
+    /// Time of the exec, CLOCK_MONOTONIC nanoseconds.
+    time_ns: u64,
+    /// Arguments and environment of the program, if they could be read.
+    args: Option<Vec<u8>>,
+    env: Option<Vec<u8>>,
+}
+
 /// An exec event of the kernel.
 struct Exec {
     pid: u32,
-    args: Option<Vec<u8>>,
-    env: Option<Vec<u8>>,
+    reported: Arc<Reported>,
     /// What /proc had on the process while it existed: its panic may be processed after its end.
     seen: Option<Seen>,
 }
@@ -104,9 +114,17 @@ struct State {
 
 /// Request to the thread.
 enum Look {
-    At(u32),
+    /// Inspects a process after its exec.
+    At(u32, Executed),
     AtAll,
     Stop,
+}
+
+/// What is known of the exec of a process that is to be inspected, which may have ended by then.
+enum Executed {
+    Reported(Arc<Reported>),
+    /// Nothing, because [`MAX_EXECS`] processes were to be inspected already.
+    Dropped,
 }
 
 /// Process discovery and the table of the host's Go processes.
@@ -116,8 +134,10 @@ pub struct Census {
     select: Mutex<Arc<Select>>,
     names: place::Names,
     queue: Mutex<Sender<Look>>,
+    /// Processes in the queue whose [`Reported`] is kept.
+    queued: AtomicUsize,
     looked: AtomicBool,
-    /// Number of programs that ended before their file could be read, by [`Unread`].
+    /// Number of programs that ended before they were inspected and have no probes, by [`Unread`].
     unread: [AtomicU64; Unread::ALL.len()],
 }
 
@@ -134,6 +154,7 @@ impl Census {
             select: Mutex::new(select),
             names: place::Names::default(),
             queue: Mutex::new(queue),
+            queued: AtomicUsize::new(0),
             looked: AtomicBool::new(false),
             unread: Default::default(),
         });
@@ -169,16 +190,17 @@ impl Census {
     }
 
     /// Handles an exec event of the kernel.
-    pub(super) fn exec(&self, pid: u32, args: Option<Vec<u8>>, env: Option<Vec<u8>>) {
+    pub(super) fn exec(&self, pid: u32, time_ns: u64, args: Option<Vec<u8>>, env: Option<Vec<u8>>) {
+        let reported = Arc::new(Reported { time_ns, args, env });
         let mut state = self.state();
         state.known.remove(&pid);
         state.execs.retain(|exec| exec.pid != pid);
         if state.execs.len() >= MAX_EXECS {
             state.execs.pop_front();
         }
-        state.execs.push_back(Exec { pid, args, env, seen: None });
+        state.execs.push_back(Exec { pid, reported: reported.clone(), seen: None });
         drop(state);
-        self.ask(Look::At(pid));
+        self.ask(Look::At(pid, queued(&self.queued, reported)));
     }
 
     /// Handles the end of a process, after its last event.
@@ -251,9 +273,14 @@ impl Census {
         self.state().refused.iter().map(|(path, reason)| (path.clone(), reason.clone())).collect()
     }
 
-    /// Returns the number of programs that ended before their file could be read, by reason.
+    /// Returns the number of programs that ended before they were inspected and have no probes, by reason.
     pub fn unread(&self) -> Vec<(Unread, u64)> {
         Unread::ALL.map(|unread| (unread, self.unread[unread as usize].load(Ordering::Relaxed))).to_vec()
+    }
+
+    /// Counts a program that ended before it was inspected and has no probes.
+    fn count(&self, unread: Unread) {
+        self.unread[unread as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     fn serve(&self, looks: &Receiver<Look>) {
@@ -261,9 +288,12 @@ impl Census {
         let mut retired = Instant::now();
         loop {
             match looks.recv_timeout(Duration::from_secs(1)) {
-                Ok(Look::At(pid)) => {
-                    if let Err(unread) = self.look(pid) {
-                        self.unread[unread as usize].fetch_add(1, Ordering::Relaxed);
+                Ok(Look::At(pid, executed)) => {
+                    if matches!(executed, Executed::Reported(_)) {
+                        self.queued.fetch_sub(1, Ordering::Relaxed);
+                    }
+                    if let Err(unread) = self.look(pid).or_else(|_| self.for_the_next(pid, &executed)) {
+                        self.count(unread);
                     }
                 }
                 Ok(Look::AtAll) => {
@@ -329,5 +359,34 @@ impl Census {
         // Fails if the table of watched processes is full: this process's events are then dropped in user
         // space.
         let _ = self.armory.with_programs(|programs| programs.ignore(pid));
+    }
+}
+
+/// Keeps the data of an exec for the thread, unless that is too far behind.
+fn queued(count: &AtomicUsize, reported: Arc<Reported>) -> Executed {
+    if count.fetch_add(1, Ordering::Relaxed) < MAX_EXECS {
+        return Executed::Reported(reported);
+    }
+    count.fetch_sub(1, Ordering::Relaxed);
+    Executed::Dropped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backlog_is_bounded() {
+        let count = AtomicUsize::new(0);
+        let add = || {
+            matches!(
+                queued(&count, Arc::new(Reported { time_ns: 0, args: None, env: None })),
+                Executed::Reported(_)
+            )
+        };
+        assert!((0..MAX_EXECS).all(|_| add()));
+        assert!(!add() && !add());
+        count.fetch_sub(1, Ordering::Relaxed);
+        assert!(add() && !add(), "room for one");
     }
 }

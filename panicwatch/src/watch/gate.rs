@@ -15,6 +15,7 @@ mod fanotify;
 mod link;
 mod marks;
 mod messages;
+mod pauses;
 pub mod process;
 mod seen;
 mod stall;

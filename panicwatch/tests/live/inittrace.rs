@@ -30,6 +30,7 @@ const TESTS: &[Row] = &[
     ("killed in an init", "initchain", killed, false),
     ("started by a script", "initchain", script, false),
     ("text and perfetto", "initchain", formats, false),
+    ("lost records", "initchain", lost, false),
 ];
 
 /// Returns every test of the group. Go 1.19 is read by other rules than its successors, so it is built in
@@ -302,6 +303,25 @@ fn variable(built: &Built) -> Result<()> {
     )?;
     ensure!(at["file"].as_str().is_some_and(|file| file.ends_with("initvar/bad/bad.go")), "{at}");
     ensure!(run.output.status == 2, "status {}", run.output.status);
+    Ok(())
+}
+
+/// With an event ring that is much too small, the trace states that records were lost.
+fn lost(built: &Built) -> Result<()> {
+    let ring = ("PANICWATCH_EVENT_RING_BYTES", "4096");
+    let run = traced(&built.path, &["one"], &[ring], "")?;
+    let missing = run.trace["missing"].as_array().cloned().unwrap_or_default();
+    let told = |what: &str| missing.iter().find(|missing| missing["what"] == what);
+    let reason = told("packages").and_then(|missing| missing["reason"].as_str()).unwrap_or_default();
+    ensure!(reason.ends_with("lost: the event ring was full"), "{missing:?}");
+    let whole = traced(&built.path, &["one"], &[], "")?;
+    ensure!(
+        !whole.trace["missing"].to_string().contains("lost: the event ring"),
+        "{}",
+        whole.trace["missing"]
+    );
+    let count = |run: &Traced| run.trace["packages"].as_array().map_or(0, Vec::len);
+    ensure!(count(&run) < count(&whole), "{} packages of {}", count(&run), count(&whole));
     Ok(())
 }
 

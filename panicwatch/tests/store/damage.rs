@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::FileExt as _, path::Path};
 
-use panicwatch::store::{Archive as _, Query};
+use panicwatch::store::{Archive as _, Query, Store};
 
 use crate::made::{batch, id, incident, open};
 
@@ -47,6 +47,37 @@ fn open_changed(bytes: &[u8], what: &str) -> bool {
     store.append(&batch(100..110, 4)).expect("it takes incidents");
     assert_eq!(store.incident(&id(105)).expect("read"), Some(incident(105, 4)));
     damaged
+}
+
+/// Writes the version of the format into the file.
+fn set_format(dir: &Path, format: u64) {
+    const META: redb::TableDefinition<'static, &str, u64> = redb::TableDefinition::new("meta");
+    let database = redb::Database::open(dir.join(FILE)).expect("the file");
+    let transaction = database.begin_write().expect("a transaction");
+    transaction.open_table(META).expect("the table").insert("format", format).expect("inserted");
+    transaction.commit().expect("committed");
+}
+
+#[test]
+fn a_newer_format_is_refused_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().expect("a directory");
+    written(dir.path());
+    set_format(dir.path(), 2);
+    for _ in 0..2 {
+        let refused = Store::open(dir.path(), &["a".to_owned()]).err().expect("refused").to_string();
+        assert!(
+            refused.contains("cannot be opened: a newer panicwatch has written it in format 2"),
+            "{refused}"
+        );
+        let files =
+            fs::read_dir(dir.path()).expect("the directory").map(|entry| entry.expect("one").file_name());
+        assert_eq!(files.collect::<Vec<_>>(), [FILE], "nothing was moved");
+    }
+    set_format(dir.path(), 1);
+    let store = open(dir.path(), &["a"]).store;
+    for n in 0..INCIDENTS {
+        assert_eq!(store.incident(&id(n)).expect("read"), Some(incident(n, 4)), "incident {n}");
+    }
 }
 
 #[test]

@@ -22,16 +22,6 @@ pub(super) struct Daemon {
     pub(super) address: String,
 }
 
-/// A failing scenario must not leave a daemon behind: it would attach to the programs of the next scenarios.
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        if let Ok(None) = self.running.child.try_wait() {
-            drop(self.running.signal("TERM"));
-            drop(self.running.child.wait());
-        }
-    }
-}
-
 impl Daemon {
     pub(super) fn start(context: &Context) -> Result<Daemon> {
         let state = context.scratch.join("daemon");
@@ -74,10 +64,10 @@ impl Daemon {
     }
 
     /// Stops the daemon with SIGTERM and checks that it exits successfully.
-    pub(super) fn stop(mut self) -> Result<()> {
+    pub(super) fn stop(self) -> Result<()> {
         self.running.signal("TERM")?;
-        let status = self.running.child.wait()?;
-        ensure!(status.success(), "the daemon ended with {status}: {}", self.running.stderr());
+        let ended = self.running.wait(PATIENCE)?;
+        ensure!(ended.status == 0, "the daemon ended with {}: {}", ended.status, ended.stderr);
         Ok(())
     }
 }

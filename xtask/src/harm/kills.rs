@@ -76,8 +76,9 @@ fn kills(context: &Context, mode: Mode) -> Result<End> {
         let folder = context.scratch.join(format!("kill-{mode:?}-{number}"));
         fs::create_dir(&folder)?;
         let one = One { folder: &folder, panicwatch: &context.panicwatch, mode };
-        attached +=
-            u32::from(one.kill(&server, moment).with_context(|| format!("kill {number}, {moment:?}"))?);
+        let killed = one.kill(&server, moment).with_context(|| format!("kill {number}, {moment:?}"));
+        one.end_all();
+        attached += u32::from(killed?);
         fs::remove_dir_all(&folder)?;
     }
     Ok(End::Passed(format!("{count} kills, {attached} of them with breakpoints in the program: none stayed")))
@@ -124,9 +125,7 @@ impl One<'_> {
         panicwatch.0.kill()?;
         panicwatch.0.wait()?;
         until("the end of panicwatch's helpers", || Ok(!helpers.iter().any(|pid| runs(*pid))))?;
-        let judged = self.judge(&program, logged);
-        self.end_all()?;
-        judged.map(|()| program.seen)
+        self.judge(&program, logged).map(|()| program.seen)
     }
 
     fn judge(&self, program: &Program, logged: f64) -> Result<()> {
@@ -162,14 +161,13 @@ impl One<'_> {
     }
 
     /// Kills the processes of this kill's program, including one that `run` has started.
-    fn end_all(&self) -> Result<()> {
+    fn end_all(&self) {
         let path = self.program();
         let is_it = |pid: &u32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == path);
         for pid in processes().into_iter().filter(is_it) {
             // The process may already have ended.
             drop(shell::capture(Command::new("kill").args(["-s", "KILL", &pid.to_string()])));
         }
-        Ok(())
     }
 }
 

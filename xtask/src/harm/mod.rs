@@ -28,7 +28,7 @@ use random::Random;
 /// Options of `cargo xtask harm`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Run a set of about five minutes
+    /// Run the set of about five minutes that is part of the tests
     #[arg(long)]
     quick: bool,
     /// Run only this group, or this scenario of it (GROUP::SCENARIO)
@@ -125,6 +125,30 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         figures.write(seed)?;
     }
     figures.verdict()
+}
+
+/// Reports whether the name of a scenario, `harm GROUP::SCENARIO`, contains `filter`.
+pub(crate) fn has_quick(filter: Option<&str>) -> bool {
+    GROUPS.iter().any(|(group, all)| all.iter().any(|scenario| is_named(filter, group, scenario.name)))
+}
+
+fn is_named(filter: Option<&str>, group: &str, scenario: &str) -> bool {
+    filter.is_none_or(|filter| format!("harm {group}::{scenario}").contains(filter))
+}
+
+/// Runs the scenarios of the quick set whose name contains `filter`; passes the name and the result of each
+/// to `each`.
+pub(crate) fn quick(
+    panicwatch: PathBuf,
+    filter: Option<&str>,
+    mut each: impl FnMut(&str, Result<End>),
+) -> Result<()> {
+    let seed = random::fresh_seed();
+    let context = Context::create(panicwatch, true, seed)?;
+    shell::say(&format!("seed {seed}; repeat with cargo xtask harm --quick --seed {seed}"));
+    let wanted = |group: &str, scenario: &str| is_named(filter, group, scenario);
+    run_groups(&context, wanted, |name, end| each(&format!("harm {name}"), end));
+    Ok(())
 }
 
 fn run_groups(

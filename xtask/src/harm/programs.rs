@@ -106,6 +106,17 @@ pub(crate) fn start(context: &Context, command: &mut Command) -> Result<Running>
     Ok(Running { child, shown, stdout, stderr })
 }
 
+/// A failing scenario must not leave a process behind: it would affect the scenarios after it. SIGKILL also
+/// ends a stopped process.
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+}
+
 static RUNS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
 
 impl Running {
@@ -133,18 +144,19 @@ impl Running {
         shell::capture(Command::new("kill").args(["-s", name, &pid])).map(drop)
     }
 
-    /// Waits until the command ends; if that takes longer than `limit`, kills it and returns an error.
+    /// Waits until the command ends; if that takes longer than `limit`, returns an error and kills it.
     pub(crate) fn wait(mut self, limit: Duration) -> Result<Ended> {
         let deadline = Instant::now() + limit;
         let status = loop {
             if let Some(status) = self.child.try_wait()? {
                 break status;
             }
-            if Instant::now() > deadline {
-                self.child.kill()?;
-                self.child.wait()?;
-                bail!("{} did not end within {limit:?}: {}", self.shown, self.stderr());
-            }
+            ensure!(
+                Instant::now() < deadline,
+                "{} did not end within {limit:?}: {}",
+                self.shown,
+                self.stderr()
+            );
             thread::sleep(Duration::from_millis(10));
         };
         let text =

@@ -37,6 +37,14 @@ struct Target {
     stdout: PathBuf,
 }
 
+/// A failing scenario must not leave its program behind, which waits for input.
+impl Drop for Target {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
 impl Target {
     fn start(context: &Context, program: &Path, more: &[&str]) -> Result<Target> {
         let stdout = context.scratch.join("target.stdout");

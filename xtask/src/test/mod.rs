@@ -1,9 +1,11 @@
 //! `cargo xtask test`: all checks and tests, in one command with one summary.
 //!
-//! Setup, format, clippy, house rules, every test, and a minute of fuzzing. cargo never runs as root: the
-//! test programs are built first, and only the privileged one is run through sudo or in a virtual machine.
+//! Setup, format, clippy, house rules, every test, a minute of fuzzing, and the quick set of harm. cargo
+//! never runs as root: the test programs are built first, and only the privileged one is run through sudo or
+//! in a virtual machine.
 
 mod binaries;
+mod harm;
 mod live;
 mod output;
 mod tally;
@@ -48,17 +50,24 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     check(&mut tally, "cargo doc", || cargo(&["doc", "--no-deps", "--quiet"]));
 
     shell::headline("Building the tests");
-    match binaries::build() {
-        Err(error) => tally.fail("building the tests", &format!("{error:#}")),
+    let binaries = match binaries::build() {
+        Err(error) => {
+            tally.fail("building the tests", &format!("{error:#}"));
+            Vec::new()
+        }
         Ok(binaries) => {
             for binary in binaries.iter().filter(|binary| !binary.is_live()) {
                 binaries::run(binary, args.filter.as_deref(), &mut tally);
             }
             binaries::run_doc_tests(args.filter.as_deref(), &mut tally);
             live::run(&binaries, args, &mut tally);
+            binaries
         }
-    }
+    };
     fuzz_targets(args.filter.as_deref(), &mut tally);
+    if !binaries.is_empty() {
+        harm::run(&binaries, args.filter.as_deref(), &mut tally);
+    }
 
     shell::headline("Summary");
     tally.print();

@@ -49,6 +49,11 @@ pub fn build(collected: &Collected, program: &Program, incidents: &[Incident]) -
             missing.push(lack(&what, "its init task is not in the binary: it may belong to a plugin"));
         }
     }
+    if collected.lost > 0 {
+        let records = if collected.lost == 1 { "record was" } else { "records were" };
+        let reason = format!("{} {records} lost: the event ring was full", collected.lost);
+        missing.push(lack("packages", reason));
+    }
     if total_ns.is_none() {
         missing.push(lack("total_ns", "main.main was not reached"));
     }

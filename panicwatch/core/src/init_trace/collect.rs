@@ -27,6 +27,8 @@ pub struct Collected {
     pub end: End,
     /// When it ended; `None` when events ceased.
     pub end_ns: Option<u64>,
+    /// Number of records of the process that were lost, if any: steps, packages or functions may be missing.
+    pub lost: u32,
 }
 
 /// Initialization of one package.
@@ -110,6 +112,18 @@ impl Collector {
         self.done
     }
 
+    /// Notes that `lost` records of process `pid` were lost since its start.
+    pub fn lost(&mut self, pid: u32, lost: u32) {
+        if let Some(found) = self.found.as_mut().filter(|found| found.first.head.tgid == pid) {
+            found.lost = found.lost.max(lost);
+        }
+    }
+
+    /// Returns the process whose initialization is collected, once a Go program has started.
+    pub fn pid(&self) -> Option<u32> {
+        self.found.as_ref().map(|found| found.first.head.tgid)
+    }
+
     /// Returns the collected events, complete or not; `None` when no Go program was seen to start.
     pub fn take(&mut self) -> Option<Collected> {
         self.done = true;
@@ -132,6 +146,7 @@ impl Collector {
             tasks: Vec::new(),
             end: End::Lost,
             end_ns: None,
+            lost: 0,
         });
         self.execs.clear();
         if self.runs >= MAX_RUNS {

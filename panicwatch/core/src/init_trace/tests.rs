@@ -114,6 +114,18 @@ fn events_that_were_lost_invent_nothing() {
 }
 
 #[test]
+fn lost_records_are_counted_for_the_traced_process() {
+    let mut collector = Collector::new();
+    collector.lost(PID, 5);
+    collector.push(&task(1, 0x100, 0, true));
+    assert_eq!(collector.pid(), Some(PID));
+    collector.lost(PID, 2);
+    collector.lost(PID, 1);
+    collector.lost(PID + 1, 9);
+    assert_eq!(collector.take().expect("a trace").lost, 2);
+}
+
+#[test]
 fn it_ends_with_the_process_or_its_image() {
     let begin = || vec![step(1, site::STEP_RT0), task(2, 0x100, 0, true)];
     for (last, end) in [

@@ -10,13 +10,13 @@ use std::{
     collections::BTreeSet,
     fs::File,
     io,
-    os::{fd::OwnedFd, unix::fs::FileExt as _},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use super::{
-    Holder, Target,
+    Holder, ProgramSites, Target,
     record::{self, Owner, RecordedFile, Sites, Stale},
     text,
     wire::Method,
@@ -134,31 +134,26 @@ fn attach_and_detach(holder: &Arc<Holder>, file: &File, sites: &Sites) -> io::Re
         (Method::Perf, multi::empty_uprobe_program()?)
     };
     let target = Target { file, name: Path::new(&sites.file.path) };
-    let sites: Vec<(u64, u64)> = sites.offsets.iter().map(|offset| (*offset, 0)).collect();
-    pass(holder, method, &program, target, &sites)
+    let sites = sites.offsets.iter().map(|offset| (*offset, 0)).collect();
+    pass(holder, method, target, ProgramSites { program: Arc::new(program), sites })
 }
 
-/// Attaches and detaches the program at `sites`. Sites that the kernel rejects have no probe: they are
+/// Attaches and detaches the program at its sites. Sites that the kernel rejects have no probe: they are
 /// located by bisection and skipped.
-fn pass(
-    holder: &Arc<Holder>,
-    method: Method,
-    program: &OwnedFd,
-    target: Target<'_>,
-    sites: &[(u64, u64)],
-) -> io::Result<()> {
-    match holder.attach(method, program, target, sites) {
+fn pass(holder: &Arc<Holder>, method: Method, target: Target<'_>, mut group: ProgramSites) -> io::Result<()> {
+    match holder.attach(method, target, std::slice::from_ref(&group)) {
         Ok(links) => {
-            super::detach(links);
+            super::detach(links.into_iter().flatten().collect());
             Ok(())
         }
-        Err(_) if sites.len() > 1 => {
-            let (first, second) = sites.split_at(sites.len() / 2);
-            pass(holder, method, program, target, first)?;
-            pass(holder, method, program, target, second)
+        Err(_) if group.sites.len() > 1 => {
+            let sites = group.sites.split_off(group.sites.len() / 2);
+            let second = ProgramSites { program: group.program.clone(), sites };
+            pass(holder, method, target, group)?;
+            pass(holder, method, target, second)
         }
-        Err(error) if is_rejection(&error) => Ok(()),
-        Err(error) => Err(error),
+        Err(refused) if is_rejection(&refused.error) => Ok(()),
+        Err(refused) => Err(refused.error),
     }
 }
 

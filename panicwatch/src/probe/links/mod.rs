@@ -110,6 +110,20 @@ pub(super) struct Target<'a> {
     pub(super) name: &'a Path,
 }
 
+/// A program and the sites in one file at which it is attached: file offsets and cookies.
+pub(super) struct ProgramSites {
+    pub(super) program: Arc<OwnedFd>,
+    pub(super) sites: Vec<(u64, u64)>,
+}
+
+/// Why nothing was attached.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// Index of the group that could not be attached.
+    pub(super) group: usize,
+    pub(super) error: io::Error,
+}
+
 impl Holder {
     /// Returns the process ID of the helper.
     pub fn pid(&self) -> u32 {
@@ -128,27 +142,32 @@ impl Holder {
         self.has_ended.load(Ordering::Relaxed)
     }
 
-    /// Attaches `program` at file offsets, each with its cookie, for every process. Returns one link with
-    /// [`Method::Multi`], else one per site.
+    /// Attaches each group's program at its sites in the file, for every process: all of them, or none.
+    /// Returns the links of each group: one with [`Method::Multi`], else one per site.
     fn attach(
         self: &Arc<Holder>,
         method: Method,
-        program: &OwnedFd,
         target: Target<'_>,
-        sites: &[(u64, u64)],
-    ) -> io::Result<Vec<Link>> {
-        let file = RecordedFile::of(target.file, target.name)?;
-        let request = Request::Attach { method, file, sites: sites.to_vec() };
-        let reply = self.ask(&request, &[program.as_fd(), target.file.as_fd()])?;
-        match reply {
+        groups: &[ProgramSites],
+    ) -> Result<Vec<Vec<Link>>, Refused> {
+        let all = |error| Refused { group: 0, error };
+        let file = RecordedFile::of(target.file, target.name).map_err(all)?;
+        let mut fds = vec![target.file.as_fd()];
+        fds.extend(groups.iter().map(|group| group.program.as_fd()));
+        let sites = groups.iter().map(|group| group.sites.clone()).collect();
+        let request = Request::Attach { method, file, groups: sites };
+        match self.ask(&request, &fds).map_err(all)? {
             Some(Reply::Attached(numbers)) => {
-                Ok(numbers.into_iter().map(|number| Link { holder: self.clone(), number }).collect())
+                let links = numbers.into_iter().map(|number| Link { holder: self.clone(), number });
+                by_group(method, groups, links).ok_or_else(|| all(io::ErrorKind::InvalidData.into()))
             }
-            Some(Reply::Failed(errno)) => Err(io::Error::from_raw_os_error(errno)),
-            Some(Reply::Detached) => Err(io::ErrorKind::InvalidData.into()),
-            None => Err(io::Error::other(
+            Some(Reply::Failed { group, errno }) => {
+                Err(Refused { group: group as usize, error: io::Error::from_raw_os_error(errno) })
+            }
+            Some(Reply::Detached) => Err(all(io::ErrorKind::InvalidData.into())),
+            None => Err(all(io::Error::other(
                 "panicwatch's process that holds the probes was killed; restart panicwatch",
-            )),
+            ))),
         }
     }
 
@@ -167,19 +186,33 @@ impl Holder {
     }
 }
 
-/// Attaches `program` by one uprobe_multi link.
-pub(super) fn attach_multi(program: &OwnedFd, target: Target<'_>, sites: &[(u64, u64)]) -> io::Result<Link> {
-    let mut links = holder()?.attach(Method::Multi, program, target, sites)?;
-    links.pop().ok_or_else(|| io::ErrorKind::InvalidData.into())
+/// Splits the links of one request by group; `None` if there are too few.
+fn by_group(
+    method: Method,
+    groups: &[ProgramSites],
+    mut links: impl Iterator<Item = Link>,
+) -> Option<Vec<Vec<Link>>> {
+    let of_group = |group: &ProgramSites| {
+        let count = if method == Method::Multi { 1 } else { group.sites.len() };
+        let links: Vec<Link> = links.by_ref().take(count).collect();
+        (links.len() == count).then_some(links)
+    };
+    groups.iter().map(of_group).collect()
 }
 
-/// Attaches `program` by one perf event per site; the links are in the order of the sites.
-pub(super) fn attach_perf(
-    program: &OwnedFd,
-    target: Target<'_>,
-    sites: &[(u64, u64)],
-) -> io::Result<Vec<Link>> {
-    holder()?.attach(Method::Perf, program, target, sites)
+/// Attaches each group's program by one uprobe_multi link: all of them, or none. Returns one link per group.
+pub(super) fn attach_multi(target: Target<'_>, groups: &[ProgramSites]) -> Result<Vec<Vec<Link>>, Refused> {
+    started()?.attach(Method::Multi, target, groups)
+}
+
+/// Attaches each group's program by one perf event per site: all of them, or none. Returns the links of each
+/// group, in the order of its sites.
+pub(super) fn attach_perf(target: Target<'_>, groups: &[ProgramSites]) -> Result<Vec<Vec<Link>>, Refused> {
+    started()?.attach(Method::Perf, target, groups)
+}
+
+fn started() -> Result<Arc<Holder>, Refused> {
+    holder().map_err(|error| Refused { group: 0, error })
 }
 
 /// Detaches all of these and returns when none of their breakpoints is left. Links of a helper that has ended

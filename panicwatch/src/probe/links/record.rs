@@ -145,12 +145,18 @@ impl Record {
         Record { path, file: None, content, attachments: BTreeMap::new() }
     }
 
-    /// Records that attachment `number` is about to be made.
+    /// Records that attachments to `file` are about to be made, each with its number and its offsets. The
+    /// file is written once.
     ///
     /// # Errors
     /// Fails if the file cannot be written.
-    pub(super) fn add(&mut self, number: u64, file: RecordedFile, offsets: Vec<u64>) -> io::Result<()> {
-        self.attachments.insert(number, (file, offsets));
+    pub(super) fn add(
+        &mut self,
+        file: &RecordedFile,
+        attachments: impl IntoIterator<Item = (u64, Vec<u64>)>,
+    ) -> io::Result<()> {
+        let recorded = |(number, offsets)| (number, (file.clone(), offsets));
+        self.attachments.extend(attachments.into_iter().map(recorded));
         self.write()
     }
 
@@ -281,9 +287,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let mut record = Record::new(folder.path(), owner(7), owner(8));
         assert!(records(folder.path()).is_empty(), "nothing is attached");
-        record.add(1, file(1), vec![30, 10]).expect("it is written");
-        record.add(2, file(1), vec![10, 20]).expect("it is written");
-        record.add(3, file(2), vec![5]).expect("it is written");
+        record.add(&file(1), [(1, vec![30, 10]), (2, vec![10, 20])]).expect("it is written");
+        record.add(&file(2), [(3, vec![5])]).expect("it is written");
         assert!(stale(folder.path()).is_empty(), "its lock is held");
         assert_eq!(living(folder.path(), &file(1)), BTreeSet::from([10, 20, 30]));
         record.remove(&[2]).expect("it is written");
@@ -300,7 +305,7 @@ mod tests {
     fn nothing_stays_after_an_orderly_end() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut record = Record::new(folder.path(), owner(7), owner(8));
-        record.add(1, file(1), vec![1]).expect("it is written");
+        record.add(&file(1), [(1, vec![1])]).expect("it is written");
         record.remove(&[1]).expect("it is removed");
         record.remove(&[1]).expect("twice does no harm");
         assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 0);
@@ -322,8 +327,8 @@ mod tests {
     fn a_record_is_bounded() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut record = Record::new(folder.path(), owner(7), owner(8));
-        record.add(1, file(1), (0..10).collect()).expect("it is written");
-        record.add(2, file(2), (0..MAX_OFFSETS as u64 - 4).collect()).expect("it is written");
+        record.add(&file(1), [(1, (0..10).collect())]).expect("it is written");
+        record.add(&file(2), [(2, (0..MAX_OFFSETS as u64 - 4).collect())]).expect("it is written");
         assert_eq!(living(folder.path(), &file(1)), (0..4).collect(), "room is left for four");
     }
 }

@@ -73,46 +73,52 @@ impl Service {
     fn answer(&self, message: Message) {
         let mut fds = message.fds.into_iter();
         let Some(reply_to) = fds.next().map(Socket::from) else { return };
-        let reply = match (Request::decode(&message.bytes), fds.next(), fds.next()) {
-            (Ok(request @ Request::Attach { .. }), Some(program), Some(file)) => {
-                match self.attach(request, &program, file) {
-                    Ok(links) => Reply::Attached(links),
-                    Err(error) => Reply::Failed(error.raw_os_error().unwrap_or(libc::EIO)),
-                }
+        let reply = match (Request::decode(&message.bytes), fds.next()) {
+            (Ok(request @ Request::Attach { .. }), Some(file)) => {
+                let programs: Vec<OwnedFd> = fds.collect();
+                self.attach(request, &file, &programs)
             }
-            (Ok(Request::Detach(links)), None, None) => {
+            (Ok(Request::Detach(links)), None) => {
                 self.detach(&links);
                 Reply::Detached
             }
-            _ => Reply::Failed(libc::EBADMSG),
+            _ => Reply::Failed { group: 0, errno: libc::EBADMSG },
         };
         // Fails if the main process has ended in the meantime.
         let _ = reply_to.send(&reply.encode(), &[]);
     }
 
-    fn attach(&self, request: Request, program: &OwnedFd, file: OwnedFd) -> io::Result<Vec<u64>> {
-        let Request::Attach { method, file: recorded, sites } = request else {
-            return Err(io::Error::from_raw_os_error(libc::EBADMSG));
+    /// Attaches each group's program to the file: all of them, or none.
+    fn attach(&self, request: Request, file: &OwnedFd, programs: &[OwnedFd]) -> Reply {
+        let failed = |group: usize, errno| Reply::Failed { group: group as u32, errno };
+        let Request::Attach { method, file: recorded, groups } = request else {
+            return failed(0, libc::EBADMSG);
         };
-        let attachment = self.number();
+        if groups.len() != programs.len() {
+            return failed(0, libc::EBADMSG);
+        }
+        let attachments: Vec<u64> = groups.iter().map(|_| self.number()).collect();
         // Recorded first, so that the record exists however this process ends. Attaching goes on without a
         // record; breakpoints then stay undetected if this process is killed.
         if let Some(record) = &mut *lock(&self.record) {
-            let _ = record.add(attachment, recorded, sites.iter().map(|(offset, _)| *offset).collect());
+            let offsets = groups.iter().map(|group| group.iter().map(|(offset, _)| *offset).collect());
+            let _ = record.add(&recorded, attachments.iter().copied().zip(offsets));
         }
-        let made = make(method, program, &file, &sites);
-        let made = match made {
-            Ok(made) => made,
-            Err(error) => {
-                self.forget(&[attachment]);
-                return Err(error);
+        let mut made: Vec<Held> = Vec::new();
+        for (i, ((group, program), attachment)) in groups.iter().zip(programs).zip(&attachments).enumerate() {
+            match make(method, program, file, group) {
+                Ok(links) => made.extend(links.into_iter().map(|link| (link, *attachment))),
+                Err(error) => {
+                    closing::side_by_side(made, drop);
+                    self.forget(&attachments);
+                    return failed(i, error.raw_os_error().unwrap_or(libc::EIO));
+                }
             }
-        };
-        let numbered: Vec<(u64, Held)> =
-            made.into_iter().map(|link| (self.number(), (link, attachment))).collect();
+        }
+        let numbered: Vec<(u64, Held)> = made.into_iter().map(|held| (self.number(), held)).collect();
         let numbers = numbered.iter().map(|(number, _)| *number).collect();
         lock(&self.links).extend(numbered);
-        Ok(numbers)
+        Reply::Attached(numbers)
     }
 
     fn detach(&self, numbers: &[u64]) {

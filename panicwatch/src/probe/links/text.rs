@@ -9,6 +9,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File, Metadata},
+    io::Read as _,
     os::unix::fs::{FileExt as _, MetadataExt as _},
 };
 
@@ -17,6 +18,10 @@ use crate::{escape, host::procfs, mappings::Mapping};
 /// Most untraced processes that are compared: a probe or modification in one is usually in all.
 const MAX_UNTRACED: usize = 4;
 const PAGE: u64 = 4096;
+/// Bytes read of a `status` file: enough for `TracerPid:`, which follows the name (up to 64 bytes, each
+/// escaped as up to 4) and six short lines.
+/// <https://github.com/torvalds/linux/blob/v6.12/fs/proc/array.c> (task_state)
+const STATUS_HEAD: usize = 1024;
 
 /// A process that has mapped the file as code.
 pub(super) struct Running {
@@ -45,7 +50,9 @@ pub(super) fn running(file: &File) -> Vec<Running> {
     let mut untraced = 0;
     let mut found = Vec::new();
     for pid in procfs::all() {
-        let runs = is(&wanted, &format!("/proc/{pid}/exe"));
+        // Kernel threads have no executable, and other users' processes have memory that cannot be read.
+        let Ok(executable) = fs::metadata(format!("/proc/{pid}/exe")) else { continue };
+        let runs = is_same(&wanted, &executable);
         let tracer = tracer(pid);
         if (!runs && tracer.is_none()) || (tracer.is_none() && untraced >= MAX_UNTRACED) {
             continue;
@@ -58,14 +65,23 @@ pub(super) fn running(file: &File) -> Vec<Running> {
     found
 }
 
-fn is(wanted: &Metadata, path: &str) -> bool {
-    fs::metadata(path).is_ok_and(|meta| (meta.dev(), meta.ino()) == (wanted.dev(), wanted.ino()))
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
+/// Returns the process that traces `pid`.
 fn tracer(pid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?;
-    line.trim().parse().ok().filter(|tracer| *tracer != 0)
+    // The line is among the first ones, and the kernel formats the file anew for each read from its start.
+    let mut status = [0; STATUS_HEAD];
+    let n = File::open(format!("/proc/{pid}/status")).and_then(|mut file| file.read(&mut status)).ok()?;
+    traced_by(status.get(..n)?)
+}
+
+/// Returns the process in the line `TracerPid:` of a `status` file.
+fn traced_by(status: &[u8]) -> Option<u32> {
+    let lines = status.split(|byte| *byte == b'\n');
+    let tracer = lines.filter_map(|line| line.strip_prefix(b"TracerPid:")).next()?;
+    str::from_utf8(tracer).ok()?.trim().parse().ok().filter(|tracer| *tracer != 0)
 }
 
 impl Running {
@@ -74,7 +90,9 @@ impl Running {
             let (start, end) = (mapping.start, mapping.end);
             mapping.is_executable()
                 && mapping.inode == wanted.ino()
-                && (runs || is(wanted, &format!("/proc/{pid}/map_files/{start:x}-{end:x}")))
+                && (runs
+                    || fs::metadata(format!("/proc/{pid}/map_files/{start:x}-{end:x}"))
+                        .is_ok_and(|mapped| is_same(wanted, &mapped)))
         };
         let code: Vec<Mapping> = procfs::maps(pid).ok()?.into_iter().filter(is_wanted).collect();
         let memory = File::open(format!("/proc/{pid}/mem")).ok()?;
@@ -191,6 +209,21 @@ mod tests {
         assert_eq!(compare(&push, &[0x48, 0x89, 0xe4]), Found::Other);
         assert_eq!(compare(&nop, &[0xe8, 1, 2, 3, 4]), Found::KernelProbe);
         assert_eq!(compare(&nop, &[0xcc, 0x1f, 0x44, 0, 0]), Found::Breakpoint);
+    }
+
+    #[test]
+    fn a_tracer_is_found_behind_the_longest_name() {
+        let status = |name: &str, tracer: u32| {
+            format!(
+                "Name:\t{name}\nUmask:\t0022\nState:\tt (tracing stop)\nTgid:\t4194304\nNgid:\t0\n\
+                 Pid:\t4194304\nPPid:\t4194304\nTracerPid:\t{tracer}\nUid:\t0\t0\t0\t0\n"
+            )
+        };
+        assert_eq!(traced_by(status("TracerPid:\\n7", 0).as_bytes()), None);
+        let longest = status(&"\\377".repeat(64), 4_194_304);
+        let head = &longest.as_bytes()[..longest.len().min(STATUS_HEAD)];
+        assert_eq!(traced_by(head), Some(4_194_304));
+        assert_eq!(tracer(std::process::id()), None);
     }
 
     #[test]

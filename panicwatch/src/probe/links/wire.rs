@@ -16,16 +16,15 @@ pub(super) enum Method {
     Perf,
 }
 
+/// Sites of one program: file offsets and cookies.
+pub(super) type Group = Vec<(u64, u64)>;
+
 /// Request of the main process, sent together with the descriptor of a socket for the reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Request {
-    /// Attaches the program of the second descriptor to the file of the third.
-    Attach {
-        method: Method,
-        file: RecordedFile,
-        /// File offsets and cookies.
-        sites: Vec<(u64, u64)>,
-    },
+    /// Attaches programs to the file of the second descriptor: all of them, or none. Each group has its
+    /// program's descriptor after that, in order.
+    Attach { method: Method, file: RecordedFile, groups: Vec<Group> },
     /// Closes these links; the reply follows when the kernel has removed their breakpoints.
     Detach(Vec<u64>),
 }
@@ -33,10 +32,15 @@ pub(super) enum Request {
 /// Reply of the helper.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reply {
-    /// Numbers of the new links: one, or with [`Method::Perf`] one per site.
+    /// Numbers of the new links, in the order of the groups: one per group, or with [`Method::Perf`] one per
+    /// site.
     Attached(Vec<u64>),
-    /// Nothing was attached: errno.
-    Failed(i32),
+    /// Nothing was attached.
+    Failed {
+        /// Index of the group that could not be attached.
+        group: u32,
+        errno: i32,
+    },
     /// The links are closed.
     Detached,
 }
@@ -73,14 +77,17 @@ impl Request {
                 put(&mut bytes, [DETACH]);
                 put(&mut bytes, links.iter().copied());
             }
-            Request::Attach { method, file, sites } => {
+            Request::Attach { method, file, groups } => {
                 let kind = if *method == Method::Multi { ATTACH_MULTI } else { ATTACH_PERF };
                 let path = file.path.as_os_str().as_bytes();
                 let mtime = file.mtime_ns as u64;
                 put(&mut bytes, [kind, file.dev, file.ino, file.size, mtime, path.len() as u64]);
                 bytes.extend_from_slice(path);
                 bytes.resize(bytes.len().next_multiple_of(8), 0);
-                put(&mut bytes, sites.iter().flat_map(|(offset, cookie)| [*offset, *cookie]));
+                for group in groups {
+                    put(&mut bytes, [group.len() as u64]);
+                    put(&mut bytes, group.iter().flat_map(|(offset, cookie)| [*offset, *cookie]));
+                }
             }
         }
         bytes
@@ -88,13 +95,10 @@ impl Request {
 
     pub(super) fn decode(bytes: &[u8]) -> io::Result<Request> {
         let head = |n: usize| bytes.get(..n * 8).ok_or_else(damaged).and_then(words);
-        let kind = head(1)?.first().copied().unwrap_or_default();
-        if kind == DETACH {
-            return Ok(Request::Detach(words(&bytes[8..])?));
-        }
-        let method = match kind {
-            ATTACH_MULTI => Method::Multi,
-            ATTACH_PERF => Method::Perf,
+        let method = match head(1)?.first() {
+            Some(&DETACH) => return Ok(Request::Detach(words(&bytes[8..])?)),
+            Some(&ATTACH_MULTI) => Method::Multi,
+            Some(&ATTACH_PERF) => Method::Perf,
             _ => return Err(damaged()),
         };
         let head: [u64; 6] = head(6)?.try_into().map_err(|_| damaged())?;
@@ -102,19 +106,24 @@ impl Request {
         let rest = &bytes[48..];
         let length = usize::try_from(length).map_err(|_| damaged())?;
         let path = rest.get(..length).ok_or_else(damaged)?;
-        let sites = words(rest.get(length.next_multiple_of(8)..).ok_or_else(damaged)?)?;
-        let (sites, odd) = sites.as_chunks::<2>();
-        if !odd.is_empty() {
-            return Err(damaged());
-        }
         let path = PathBuf::from(std::ffi::OsStr::from_bytes(path));
         let file = RecordedFile { path, dev, ino, size, mtime_ns: mtime as i64 };
-        Ok(Request::Attach {
-            method,
-            file,
-            sites: sites.iter().map(|[offset, cookie]| (*offset, *cookie)).collect(),
-        })
+        let rest = words(rest.get(length.next_multiple_of(8)..).ok_or_else(damaged)?)?;
+        let (mut rest, mut groups) = (rest.as_slice(), Vec::new());
+        while !rest.is_empty() {
+            groups.push(group(&mut rest)?);
+        }
+        Ok(Request::Attach { method, file, groups })
     }
+}
+
+/// Decodes one group from the start of `words`, and removes it from them.
+fn group(words: &mut &[u64]) -> io::Result<Group> {
+    let [count, rest @ ..] = *words else { return Err(damaged()) };
+    let count = usize::try_from(*count).ok().and_then(|count| count.checked_mul(2));
+    let (sites, rest) = count.and_then(|count| rest.split_at_checked(count)).ok_or_else(damaged)?;
+    *words = rest;
+    Ok(sites.as_chunks::<2>().0.iter().map(|[offset, cookie]| (*offset, *cookie)).collect())
 }
 
 impl Reply {
@@ -125,7 +134,7 @@ impl Reply {
                 put(&mut bytes, [ATTACHED]);
                 put(&mut bytes, links.iter().copied());
             }
-            Reply::Failed(errno) => put(&mut bytes, [FAILED, *errno as u64]),
+            Reply::Failed { group, errno } => put(&mut bytes, [FAILED, u64::from(*group), *errno as u64]),
             Reply::Detached => put(&mut bytes, [DETACHED]),
         }
         bytes
@@ -134,7 +143,7 @@ impl Reply {
     pub(super) fn decode(bytes: &[u8]) -> io::Result<Reply> {
         match words(bytes)?.as_slice() {
             [ATTACHED, links @ ..] => Ok(Reply::Attached(links.to_vec())),
-            [FAILED, errno] => Ok(Reply::Failed(*errno as i32)),
+            [FAILED, group, errno] => Ok(Reply::Failed { group: *group as u32, errno: *errno as i32 }),
             [DETACHED] => Ok(Reply::Detached),
             _ => Err(damaged()),
         }
@@ -147,13 +156,12 @@ mod tests {
 
     fn requests() -> Vec<Request> {
         let file = |path: &str| RecordedFile { path: path.into(), dev: 1, ino: 2, size: 3, mtime_ns: -4 };
+        let (multi, perf) = (Method::Multi, Method::Perf);
+        let groups = vec![vec![(5, 6), (u64::MAX, 0)], vec![(7, 8)]];
         vec![
-            Request::Attach {
-                method: Method::Multi,
-                file: file("/a/b c"),
-                sites: vec![(5, 6), (u64::MAX, 0)],
-            },
-            Request::Attach { method: Method::Perf, file: file(""), sites: Vec::new() },
+            Request::Attach { method: multi, file: file("/a/b c"), groups },
+            Request::Attach { method: perf, file: file("/a"), groups: vec![Vec::new()] },
+            Request::Attach { method: perf, file: file(""), groups: Vec::new() },
             Request::Detach(vec![7, 8]),
             Request::Detach(Vec::new()),
         ]
@@ -164,13 +172,14 @@ mod tests {
         for request in requests() {
             assert_eq!(Request::decode(&request.encode()).expect("a request"), request);
         }
-        for reply in [Reply::Attached(vec![1, 2]), Reply::Failed(-1), Reply::Failed(524), Reply::Detached] {
+        let failed = |group, errno| Reply::Failed { group, errno };
+        for reply in [Reply::Attached(vec![1, 2]), failed(0, -1), failed(3, 524), Reply::Detached] {
             assert_eq!(Reply::decode(&reply.encode()).expect("a reply"), reply);
         }
     }
 
     #[test]
-    fn what_is_cut_off_is_an_error_or_has_fewer_sites() {
+    fn what_is_cut_off_is_an_error_or_has_fewer_groups() {
         for request in requests() {
             let bytes = request.encode();
             for length in 0..bytes.len() {
@@ -179,6 +188,9 @@ mod tests {
             }
         }
         assert!(Request::decode(&99_u64.to_le_bytes()).is_err());
+        for count in [1, u64::MAX / 2 + 1, u64::MAX] {
+            assert!(group(&mut [count].as_slice()).is_err(), "{count} sites that are not there");
+        }
         assert!(Reply::decode(&[]).is_err());
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     gobin::{self, GoBinary},
     plan::{ProbePlan, begin_plan, init_plan, plan, recorder_plan},
     probe::attach,
+    recorder::Source,
     watch::armed::{Armed, lock},
 };
 
@@ -132,29 +133,21 @@ impl State {
                 return Err(ArmError::NoProbe { path, reason });
             }
         };
-        let mut plan = attach::admitted(plan, file, name)?;
+        let (purposes, mut plans) = self.plans(&bin, plan, begin);
+        attach::admit(&mut plans, file, name)?;
         let free = self.armed.iter().position(Option::is_none).unwrap_or(self.armed.len());
         let index = free as u32;
         self.programs.set_binary(index, row)?;
-        let mut probes = vec![attach::attach(&mut self.programs, &plan, file, name, index)?];
-        let mut init = None;
-        if self.init {
-            let more = attach::admitted(init_plan(&bin), file, name)?;
-            init = Some(attach::attach(&mut self.programs, &more, file, name, index)?);
-            plan = plan.and(&more);
-        }
-        let mut recorder = BTreeMap::new();
-        if let Some(sources) = self.recorded.clone() {
-            let functions = self.functions.clone();
-            let more = attach::admitted(begin, file, name)?;
-            probes.push(attach::attach(&mut self.programs, &more, file, name, index)?);
-            plan = plan.and(&more);
-            for source in sources {
-                let more = attach::admitted(recorder_plan(&bin, source, &functions), file, name)?;
-                recorder.insert(source, attach::attach(&mut self.programs, &more, file, name, index)?);
-                plan = plan.and(&more);
+        let attached = attach::attach(&mut self.programs, &plans, file, name, index)?;
+        let (mut probes, mut init, mut recorder) = (Vec::new(), None, BTreeMap::new());
+        for (purpose, attached) in purposes.into_iter().zip(attached) {
+            match purpose {
+                Purpose::Always => probes.push(attached),
+                Purpose::Init => init = Some(attached),
+                Purpose::Source(source) => drop(recorder.insert(source, attached)),
             }
         }
+        let plan = plans.iter().fold(ProbePlan::default(), |all, plan| all.and(plan));
         let program = Arc::new(Program::new(bin, plan, name.to_owned()));
         Ok(Arc::new(Armed {
             program,
@@ -166,6 +159,30 @@ impl State {
             init: Mutex::new(init),
         }))
     }
+
+    /// Returns all plans for a binary, each with its purpose; that of the panic path is the first.
+    fn plans(&self, bin: &GoBinary, panics: ProbePlan, begin: ProbePlan) -> (Vec<Purpose>, Vec<ProbePlan>) {
+        let mut plans = vec![(Purpose::Always, panics)];
+        if self.init {
+            plans.push((Purpose::Init, init_plan(bin)));
+        }
+        if let Some(sources) = &self.recorded {
+            plans.push((Purpose::Always, begin));
+            let plan = |source: &Source| recorder_plan(bin, *source, &self.functions);
+            plans.extend(sources.iter().map(|source| (Purpose::Source(*source), plan(source))));
+        }
+        plans.into_iter().unzip()
+    }
+}
+
+/// What the probes of a plan are for.
+enum Purpose {
+    /// The panic path and the start of a process: attached as long as the binary is armed.
+    Always,
+    /// `init-trace`.
+    Init,
+    /// A source of the flight recorder.
+    Source(Source),
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Inspects processes: whether each is a Go program and matches the selector; arms the binaries of those that
 //! do.
 
-use std::{fs::File, path::Path, sync::Arc};
+use std::{fs::File, io, path::Path, sync::Arc};
 
 use super::{Candidate, Census, Known, Seen, gone::Unread};
 use crate::{
@@ -25,13 +25,13 @@ impl Census {
     /// Inspects a process, unless it is known already. A process that vanishes in the meantime is skipped.
     ///
     /// # Errors
-    /// Fails if the process has ended and its file cannot be found.
-    pub(super) fn look(&self, pid: u32) -> Result<(), Unread> {
+    /// Fails if the process has ended already.
+    pub(super) fn look(&self, pid: u32) -> io::Result<()> {
         if pid == std::process::id() || self.state().known.contains_key(&pid) {
             return Ok(());
         }
-        let Ok(exe) = procfs::executable(pid) else { return self.for_the_next(pid) };
-        let Ok(file) = File::open(&exe.link) else { return self.for_the_next(pid) };
+        let exe = procfs::executable(pid)?;
+        let file = File::open(&exe.link)?;
         if let Some(known) = self.file(&file, &exe.shown) {
             self.look_at(pid, &exe, &file, known);
         }
@@ -49,11 +49,14 @@ impl Census {
         let mut known = self.meet(pid, module.as_deref(), Some(&exe.shown), armed.as_deref());
         let Some(started) = known.started else {
             // The process has ended since its file was opened.
-            if file_known.may_be_armed() {
-                self.arm_for_the_next(file, &exe.shown, &known);
+            if file_known.may_be_armed()
+                && let Err(unread) = self.arm_for_the_next(file, &exe.shown, &known, None)
+            {
+                self.count(unread);
             }
             return;
         };
+        let has_probes = armed.is_some();
         let armed = match file_known {
             KnownFile::Unarmed(Unarmed::Refused(reason)) => {
                 self.cannot(&exe.shown.to_string_lossy(), &reason, &mut known);
@@ -71,8 +74,12 @@ impl Census {
         if let Some(armed) = armed {
             self.enter(pid, started, &armed, &mut known);
         }
+        let is_there = procfs::started(pid) == Some(started);
+        if !is_there && !has_probes && known.left_out.is_none() {
+            self.count(Unread::Late);
+        }
         // It may have executed another program in the meantime, which an exec event reports.
-        if procfs::started(pid) == Some(started) && procfs::executable(pid).is_ok_and(|now| now == *exe) {
+        if is_there && procfs::executable(pid).is_ok_and(|now| now == *exe) {
             self.state().known.entry(pid).or_insert(known);
         }
     }
@@ -212,9 +219,9 @@ impl Census {
             _ => {}
         }
         // Arguments and environment at the exec: the process may have overwritten them since, or ended.
-        let args = exec.args.as_deref().map(procfs::strings);
+        let args = exec.reported.args.as_deref().map(procfs::strings);
         seen.process.args = args.or(seen.process.args);
-        let env = exec.env.as_deref().map(procfs::go_variables);
+        let env = exec.reported.env.as_deref().map(procfs::go_variables);
         seen.process.env = env.or(seen.process.env);
         if is_there {
             exec.seen = Some(seen.clone());

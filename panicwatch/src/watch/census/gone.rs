@@ -1,6 +1,6 @@
 //! Handles processes that ended before they were inspected: attaches probes to their binary for the next
 //! time, because the same program may be started again. The file is found by the data of the exec event.
-//! Programs whose file cannot be found are counted.
+//! Programs for which that fails are counted.
 
 use std::{
     fs::{self, File},
@@ -9,31 +9,43 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Census, Known, State};
+use super::{Census, Executed, Known, Reported};
 use crate::{
     container::Place,
     host::procfs,
-    watch::armory::{KnownFile, Unarmed},
+    watch::armory::{ArmError, KnownFile, Unarmed},
 };
 
-/// Why the file of a program that has ended could not be read. Whether it was a Go program is unknown.
+/// Why a program that has ended was not watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unread {
-    /// Its first argument is not an absolute path, and not the name of a file on its PATH.
+    /// It is a selected Go program, and its probes were attached when it was ending or had ended; they are in
+    /// place for its next start.
+    Late,
+    /// It is a selected Go program, and the kernel rejected its probes.
+    NotArmed,
+    /// Whether it was a Go program is unknown: its first argument is not an absolute path, and not the name
+    /// of a file on its PATH.
     NoPath,
-    /// The file no longer exists, or is in another mount namespace.
+    /// As before: the file no longer exists, or is in another mount namespace.
     NoFile,
+    /// As before: too many other programs were to be inspected, and its arguments were dropped.
+    Dropped,
 }
 
 impl Unread {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Unread; 2] = [Unread::NoPath, Unread::NoFile];
+    pub const ALL: [Unread; 5] =
+        [Unread::Late, Unread::NotArmed, Unread::NoPath, Unread::NoFile, Unread::Dropped];
 
     /// Text for the user, also used as a metric label.
     pub fn sentence(self) -> &'static str {
         match self {
+            Unread::Late => "it ended before its probes were attached",
+            Unread::NotArmed => "its probes could not be attached",
             Unread::NoPath => "its path is not known",
             Unread::NoFile => "its file could not be opened",
+            Unread::Dropped => "too many programs started at once",
         }
     }
 }
@@ -42,43 +54,61 @@ impl Census {
     /// Attaches probes to the binary of a process that ended before it was inspected.
     ///
     /// # Errors
-    /// Fails if its file cannot be found.
-    pub(super) fn for_the_next(&self, pid: u32) -> Result<(), Unread> {
-        let mut known = self.meet(pid, None, None, None);
-        let path = path_of(&self.state(), pid, known.process.args.as_deref()).ok_or(Unread::NoPath)?;
+    /// Fails if its file cannot be found, or if it is a selected Go program that had no probes at its exec.
+    pub(super) fn for_the_next(&self, pid: u32, executed: &Executed) -> Result<(), Unread> {
+        let Executed::Reported(reported) = executed else { return Err(Unread::Dropped) };
+        let path = path_of(reported).ok_or(Unread::NoPath)?;
         let file = open_regular(&path).map_err(|_| Unread::NoFile)?;
         let module = match self.file(&file, &path) {
             Some(KnownFile::Unarmed(Unarmed::Go { module })) => module,
+            Some(KnownFile::Armed(armed)) => armed.module(),
             Some(KnownFile::Unarmed(Unarmed::NotGo)) => {
                 self.forget_exec(pid);
                 return Ok(());
             }
             _ => return Ok(()),
         };
+        let mut known = self.meet(pid, None, None, None);
+        known.process.args = reported.args.as_deref().map(procfs::strings);
         known.process.exe = Some(path.to_string_lossy().into_owned());
         known.left_out = self.selected(&known.process, module.as_deref(), &Place::default(), None).err();
-        self.arm_for_the_next(&file, &path, &known);
-        Ok(())
+        self.arm_for_the_next(&file, &path, &known, Some(reported.time_ns))
     }
 
     /// Attaches probes to the Go program in `file`, if `known`, an ended process of it, matches the selector.
-    pub(super) fn arm_for_the_next(&self, file: &File, path: &Path, known: &Known) {
-        if known.left_out.is_none() {
-            // An error is reported when a running process of the file is inspected.
-            let _ = self.armory.arm(file, path);
+    /// `exec_ns` is the time of its exec; `None` if the file had no probes when the process ended.
+    ///
+    /// # Errors
+    /// Fails if the file had no probes at its exec. Why a binary cannot be watched is reported when a running
+    /// process of it is inspected.
+    pub(super) fn arm_for_the_next(
+        &self,
+        file: &File,
+        path: &Path,
+        known: &Known,
+        exec_ns: Option<u64>,
+    ) -> Result<(), Unread> {
+        if known.left_out.is_some() {
+            return Ok(());
+        }
+        match self.armory.arm(file, path) {
+            Ok(armed) if exec_ns.is_some_and(|exec_ns| exec_ns >= armed.since_ns) => Ok(()),
+            Ok(_) => Err(Unread::Late),
+            Err(ArmError::Probe(_)) => Err(Unread::NotArmed),
+            Err(_) => Ok(()),
         }
     }
 }
 
-/// Returns the path of the program that process `pid` executed.
-fn path_of(state: &State, pid: u32, args: Option<&[String]>) -> Option<PathBuf> {
-    let first = args?.first()?;
+/// Returns the path of the program that was executed with these arguments.
+fn path_of(reported: &Reported) -> Option<PathBuf> {
+    let args = procfs::strings(reported.args.as_deref()?);
+    let first = args.first()?;
     if first.starts_with('/') {
         return Some(PathBuf::from(first));
     }
     // As a shell or execvp(3) finds it: the new program's environment is usually that of the caller.
-    let exec = state.execs.iter().find(|exec| exec.pid == pid)?;
-    let env = procfs::strings(exec.env.as_deref()?);
+    let env = procfs::strings(reported.env.as_deref()?);
     on_path(first, env.iter().find_map(|variable| variable.strip_prefix("PATH="))?)
 }
 
@@ -119,6 +149,21 @@ mod tests {
         for name in ["", "other", "./program", "."] {
             assert_eq!(on_path(name, &search), None, "{name:?}");
         }
+    }
+
+    #[test]
+    fn a_program_is_found_by_what_it_was_executed_with() {
+        let reported = |args: Option<&[u8]>, env: Option<&[u8]>| Reported {
+            time_ns: 0,
+            args: args.map(<[u8]>::to_vec),
+            env: env.map(<[u8]>::to_vec),
+        };
+        let found = |args: &[u8], env: &[u8]| path_of(&reported(Some(args), Some(env)));
+        assert_eq!(found(b"/srv/shop\0-v\0", b""), Some(PathBuf::from("/srv/shop")));
+        assert_eq!(found(b"./shop\0", b"PATH=/bin\0"), None);
+        assert!(found(b"sh\0", b"A=1\0PATH=/nowhere:/bin\0").is_some_and(|path| path.ends_with("bin/sh")));
+        assert_eq!(found(b"sh\0", b"A=1\0"), None);
+        assert_eq!(path_of(&reported(None, None)), None);
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::{
     fanotify::Group,
     marks::Marks,
     messages::{Content, FromGate, LetGo, ToGate, decode, encode},
+    pauses::Pauses,
     seen::Seen,
     watchdog::{Still, Waits},
 };
@@ -40,9 +41,6 @@ use crate::{
 const START: Duration = Duration::from_secs(10);
 /// How long a message may wait for room in the socket.
 const ROOM: Duration = Duration::from_secs(1);
-/// Delay before a killed gate process is restarted; doubled each time, up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Consequence of a missing gate, for messages.
 const UNTIL_AGAIN: &str =
     "until it works again, new programs are watched only from some milliseconds after their exec";
@@ -216,9 +214,11 @@ struct Server {
 impl Server {
     /// Serves gate processes, one after the other.
     fn supervise(&self, mut connection: Connection) {
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = Pauses::default();
         loop {
+            let began = Instant::now();
             self.serve(&connection);
+            pauses.served(began.elapsed());
             lock(&self.link.current).take();
             let ended = connection.end();
             if self.link.is_stopping() {
@@ -227,8 +227,7 @@ impl Server {
             self.seen.lost();
             self.note(&format!("the exec gate's process exited ({ended}): {UNTIL_AGAIN}"));
             connection = loop {
-                thread::sleep(pause);
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                thread::sleep(pauses.next());
                 if self.link.is_stopping() {
                     return;
                 }

@@ -6,9 +6,11 @@ use panicwatch_common::{event::kind, reason::Reason};
 
 use super::{Output, Session, program};
 use crate::{
+    correlate::Lost,
     event::{Body, Event},
     host::procfs,
     incident::{Incident, Missing},
+    init_trace::Collector,
     probe::object::Programs,
 };
 
@@ -25,6 +27,11 @@ impl Session {
 
     /// Outputs the collected initialisation, and detaches its probes.
     pub(super) fn init_is_over(&mut self) {
+        if let Some(pid) = self.init.as_ref().and_then(Collector::pid)
+            && let Ok(Some(lost)) = self.armory.with_programs(|programs| programs.lost(pid))
+        {
+            self.count_lost(pid, &lost);
+        }
         let Some(collected) = self.init.take().and_then(|mut collector| collector.take()) else { return };
         self.armory.stop_tracing_init();
         if let Some(program) = program(&self.armory, collected.first.head.binary) {
@@ -33,7 +40,7 @@ impl Session {
     }
 
     fn correlate(&mut self, event: Event) {
-        let pid = event.head.tgid;
+        let (pid, time_ns) = (event.head.tgid, event.head.time_ns);
         let armory = self.armory.clone();
         let ended = event.head.kind == kind::PROCESS_EXIT;
         let exec = match &event.body {
@@ -43,7 +50,7 @@ impl Session {
             _ => None,
         };
         if exec.is_some() {
-            self.follower.exec(pid, event.head.time_ns);
+            self.follower.exec(pid, time_ns);
         }
         let is_probe = exec.is_none() && !ended;
         if is_probe
@@ -62,7 +69,7 @@ impl Session {
         }
         self.correlator.push(event, &|index| program(&armory, index));
         match (exec, &self.census) {
-            (Some((args, env)), Some(census)) => census.exec(pid, args, env),
+            (Some((args, env)), Some(census)) => census.exec(pid, time_ns, args, env),
             (Some((args, env)), None) => self.describe_exec(pid, args, env),
             (None, Some(census)) if describe => self.correlator.describe(census.process(pid)),
             (None, None) if describe => self.correlator.describe(procfs::process(pid)),
@@ -80,10 +87,19 @@ impl Session {
         }
     }
 
-    /// Passes the number of lost records of a process to the correlator.
+    /// Passes the number of lost records of a process that has ended to the correlator.
     pub(super) fn note_lost(&mut self, pid: u32) {
         if let Ok(Some(lost)) = self.armory.with_programs(|programs| programs.take_lost(pid)) {
             self.correlator.lost(pid, &lost);
+            self.count_lost(pid, &lost);
+        }
+    }
+
+    /// Passes the number of lost records of a process to the collector of its initialization, whose records
+    /// are about no goroutine.
+    fn count_lost(&mut self, pid: u32, lost: &Lost) {
+        if let Some(collector) = &mut self.init {
+            collector.lost(pid, lost.about(0));
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::host::{Daemon, Host, until};
 
@@ -38,6 +38,8 @@ pub(super) fn binaries(built: &Path) -> Result<()> {
             probes["binaries"].as_array().into_iter().flatten().filter_map(|b| b["path"].as_str()).collect();
         Ok(programs.iter().all(|program| paths.iter().any(|path| program == Path::new(path))).then_some(()))
     })?;
+    let late = unread(&daemon, "it ended before its probes were attached")?;
+    ensure!(late > 0.0, "no first run is counted");
     for program in &programs {
         run(program, &program.to_string_lossy(), dir)?;
     }
@@ -55,13 +57,17 @@ pub(super) fn binaries(built: &Path) -> Result<()> {
 fn counts_what_it_cannot_read(daemon: Daemon, program: &Path, dir: &Path) -> Result<Daemon> {
     let counted = || {
         run(program, "./short00", dir)?;
-        let (_, text) = daemon.get("/metrics")?;
-        let line = text.lines().find(|line| {
-            line.starts_with("panicwatch_unread_programs_total{reason=\"its path is not known\"}")
-        });
-        let n = line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-        Ok(n.filter(|n| *n > 0.0).map(drop))
+        let n = unread(&daemon, "its path is not known")?;
+        Ok((n > 0.0).then_some(()))
     };
     until("a program that was started as ./short00 to be counted", counted)?;
     Ok(daemon)
+}
+
+/// Returns the number of programs that the daemon has counted with this reason.
+fn unread(daemon: &Daemon, reason: &str) -> Result<f64> {
+    let (_, text) = daemon.get("/metrics")?;
+    let row = format!("panicwatch_unread_programs_total{{reason=\"{reason}\"}} ");
+    let number = text.lines().find_map(|line| line.strip_prefix(&row)?.parse().ok());
+    number.with_context(|| format!("no {row}"))
 }

@@ -315,7 +315,7 @@ pub struct Lost {
 impl Lost {
     /// Returns the number of records that may concern this goroutine: the value `Head::lost` of its next
     /// record would have had.
-    fn about(&self, goid: u64) -> u32 {
+    pub fn about(&self, goid: u64) -> u32 {
         (self.by_goroutine.get(&goid).copied().unwrap_or(0) + self.unattributed) as u32
     }
 }
