@@ -99,6 +99,14 @@
   }
   const search = (value, act) => { let timer; return el("input", { type: "search", "aria-label": "Filter", placeholder: "Filter", value, oninput: (e) => { clearTimeout(timer); timer = setTimeout(() => act(e.target.value), 150); } }); };
 
+  // Redraws a part of the page and puts the focus back, on the link with the same target or the control with the same key.
+  const redraw = (box, draw) => {
+    const keyOf = (element) => element.getAttribute("href") ?? element.dataset.key;
+    const key = box.contains(document.activeElement) ? keyOf(document.activeElement) : null;
+    draw();
+    if (key) [...box.querySelectorAll("a, [data-key]")].find((element) => keyOf(element) === key)?.focus({ preventScroll: true });
+  };
+
   // --- Gaps: periods in which no process was watched ---------------------------------------------------------------
   const gapRows = (gaps) => PW.table("Gaps in which nothing was watched", [["From", "tight"], ["To", "tight"], "Why"], gaps.map((g) => PW.row(PW.time(g.from), PW.time(g.to), told(g.reason, 300))));
   const recent = (gaps) => gaps.filter((g) => Date.now() - Date.parse(g.to) < 86400000);
@@ -125,19 +133,17 @@
     const drawGaps = () => {
       const last = recent(gaps);
       missed.hidden = last.length === 0;
-      missed.replaceChildren(el("summary", {}, `Nothing was watched for ${PW.ns(last.reduce((sum, g) => sum + (Date.parse(g.to) - Date.parse(g.from)) * 1e6, 0))} of the last 24 hours`), last.length ? gapRows(last) : "");
+      redraw(missed, () => missed.replaceChildren(el("summary", { "data-key": "gaps" }, `Nothing was watched for ${PW.ns(last.reduce((sum, g) => sum + (Date.parse(g.to) - Date.parse(g.from)) * 1e6, 0))} of the last 24 hours`), last.length ? gapRows(last) : ""));
     };
     const box = el("div", {}), count = el("p", { class: "note", role: "status" });
     const row = (g) => PW.row(
       [el("a", { href: `#/incidents?fingerprint=${encodeURIComponent(g.fingerprint)}` }, told(g.title || g.fingerprint, 200)), el("div", { class: "place" }, g.kind ? PW.words(g.kind) : "", g.class ? [" · ", told(g.class, 100)] : "", g.site ? [" · ", told(g.site, 200)] : "")],
       PW.number(g.count), sparkline(g.hours), Object.entries(g.outcomes).map(([o, n]) => [PW.badge(o), ` ${PW.number(n)} `]).flat(), told(g.binaries.join(", "), 100), PW.time(g.last_seen));
     const draw = () => {
-      const focused = box.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
       count.textContent = list.length < total ? `${PW.number(list.length)} of ${PW.number(total)} groups` : `${PW.number(total)} ${total === 1 ? "group" : "groups"}`;
-      box.replaceChildren(list.length ? PW.table("Groups", [["What", "wide"], ["Count", "tight"], ["Last 24 h", "tight"], "Outcomes", "Binaries", ["Last seen", "tight"]], list.map(row))
+      redraw(box, () => box.replaceChildren(list.length ? PW.table("Groups", [["What", "wide"], ["Count", "tight"], ["Last 24 h", "tight"], "Outcomes", "Binaries", ["Last seen", "tight"]], list.map(row))
         : el("p", { class: "empty" }, filter ? "No group matches the filter." : "No panics yet. New groups appear here without a reload."),
-      next ? el("button", { type: "button", class: "more", onclick: () => enqueue(more) }, `Load ${PW.number(Math.min(GROUPS, total - list.length))} more`) : "");
-      if (focused) [...box.querySelectorAll("a")].find((a) => a.getAttribute("href") === focused)?.focus({ preventScroll: true });
+      next ? el("button", { type: "button", class: "more", "data-key": "more", onclick: () => enqueue(more) }, `Load ${PW.number(Math.min(GROUPS, total - list.length))} more`) : ""));
     };
     const page = (limit, before) => get(`/api/v1/groups?${new URLSearchParams({ limit, ...(filter ? { text: filter } : {}), ...(before ? { before } : {}) })}`);
     // Fetches as many groups again as are shown: counts change, and an incident moves its group to the front.
@@ -183,15 +189,13 @@
     const draw = () => {
       const ROW = height(), first = Math.max(0, Math.floor(view.scrollTop / ROW) - 10), last = Math.min(all.length, first + Math.ceil(view.clientHeight / ROW) + 20);
       sheet.style.height = `${all.length * ROW}px`;
-      const focused = sheet.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
-      sheet.replaceChildren(...all.slice(first, last).map((i, n) => {
+      redraw(sheet, () => sheet.replaceChildren(...all.slice(first, last).map((i, n) => {
         const row = el("div", { role: "row", class: "r", "aria-rowindex": first + n + 2 },
           el("span", { role: "cell" }, el("a", { href: `#/incidents/${encodeURIComponent(i.id)}` }, told(i.title, 200)), el("div", { class: "place" }, i.panics[0]?.site ? told(i.panics[0].site.function, 120) : PW.words(i.kind))),
           el("span", { role: "cell" }, PW.badge(i.outcome)), el("span", { role: "cell" }, told(PW.base(i.process.exe), 60), el("span", { class: "note" }, ` ${i.process.pid}`)), el("span", { role: "cell" }, PW.time(i.time)));
         row.style.top = `${(first + n) * ROW}px`;
         return row;
-      }));
-      if (focused) [...sheet.querySelectorAll("a")].find((a) => a.getAttribute("href") === focused)?.focus({ preventScroll: true });
+      })));
       if (next && last > all.length - 60) more();
     };
     const more = async () => {
@@ -260,14 +264,14 @@
       const [{ processes: all }, status, { binaries }, { gaps }] = await Promise.all([get("/api/v1/processes"), get("/api/v1/status"), get("/api/v1/probes"), get("/api/v1/gaps")]);
       if (turn !== shown) return;
       const by = new Map(binaries.map((b) => [b.row, b])), open = new Set([...main.querySelectorAll("details[open]")].map((d) => d.dataset.row));
-      main.replaceChildren(el("h1", {}, "Processes"),
+      redraw(main, () => main.replaceChildren(el("h1", {}, "Processes"),
         el("p", {}, PW.badge(status.ready ? "ready" : "fatal", status.ready ? "ready" : "not ready"), ` ${status.watched} of ${status.processes} Go processes watched · recording cost: watched processes ${percent(status.own.overhead_percent, " of their CPU time")}, others ${percent(status.own.host_overhead_percent, " of the machine")} · ${PW.number(Math.round(status.own.memory_bytes / 1048576))} MiB`),
         status.problems.length ? el("ul", { role: "alert" }, status.problems.map((p) => el("li", {}, told(p, 400)))) : "",
         all.length ? PW.table("Processes", ["Process", ["Pid", "tight"], "Watched", ["Go", "tight"], ["Overhead", "tight"], ["Incidents", "tight"]], all.map((p) => { const b = by.get(p.binary); return PW.row(
           [el("strong", {}, told(PW.base(p.exe) || "?", 60)), el("div", { class: "place" }, told((p.args || []).join(" "), 200))], p.pid, p.watched ? "yes" : ["no: ", told(p.reason ?? "unknown", 200)], told(b?.go_version ?? "", 40), b ? percent(b.overhead_percent) : "", el("span", {}, PW.number(p.incidents))); })) : el("p", { class: "empty" }, "No Go process is running on this host."),
-        gaps.length ? el("h2", {}, "Gaps") : "", gaps.length ? gapRows(gaps.slice(-50).reverse()) : "", el("h2", {}, "Probes"), ...binaries.map((b) => el("details", { "data-row": b.row, open: open.has(String(b.row)) }, el("summary", {}, told(b.path, 300), el("span", { class: "note" }, ` ${b.probes.length} probes, ${PW.number(Math.round(b.hits_per_second))} hits/s, ${percent(b.overhead_percent)}`)),
+        gaps.length ? el("h2", {}, "Gaps") : "", gaps.length ? gapRows(gaps.slice(-50).reverse()) : "", el("h2", {}, "Probes"), ...binaries.map((b) => el("details", { "data-row": b.row, open: open.has(String(b.row)) }, el("summary", { "data-key": `probes ${b.row}` }, told(b.path, 300), el("span", { class: "note" }, ` ${b.probes.length} probes, ${PW.number(Math.round(b.hits_per_second))} hits/s, ${percent(b.overhead_percent)}`)),
           PW.table(`Probes of ${PW.plain(b.path, 100)}`, ["Probe", "Function", ["Address", "tight"], ["Cost", "tight"]], b.probes.map((q) => PW.row(told(q.name, 60), el("code", {}, told(q.symbol, 200)), el("code", {}, told(q.address, 30)), told(q.price, 30)))),
-          b.refused.length ? PW.table("Functions without a probe", ["Function", "Why"], b.refused.map((r) => PW.row(el("code", {}, told(r.symbol, 200)), told(r.reason, 300)))) : "")));
+          b.refused.length ? PW.table("Functions without a probe", ["Function", "Why"], b.refused.map((r) => PW.row(el("code", {}, told(r.symbol, 200)), told(r.reason, 300)))) : ""))));
     };
     await draw();
     const timer = setInterval(() => draw().catch(() => {}), 5000);
