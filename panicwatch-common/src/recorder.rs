@@ -142,7 +142,8 @@ pub const SAMPLE_GAP_NS: u64 = 3_500_000;
 
 /// Minimum time between two [`kind::SEND`] records of one CPU. Crossed by `sends of a busy server`.
 pub const SEND_GAP_NS: u64 = 200_000;
-/// Most sends on one CPU from one look at the clock to the next.
+/// Maximum number of sends on one CPU between two readings of the clock. Beyond 64 sends in [`SEND_GAP_NS`],
+/// which no test reaches, the clock is read more often than records are due.
 pub const MAX_SENDS: u32 = 64;
 
 /// Stack of a thread when the scheduler tick or the CPU's sampling clock fired.
@@ -202,9 +203,9 @@ pub struct Head {
     pub watched_ns: u64,
     /// Time of the last [`kind::SEND`] record, CLOCK_MONOTONIC nanoseconds.
     pub sent_ns: u64,
-    /// Number of sends from one look at the clock to the next, at most [`MAX_SENDS`]; adapts to their rate.
+    /// Number of sends between two readings of the clock, at most [`MAX_SENDS`]; adapts to their rate.
     pub send_step: u32,
-    /// Number of sends that are left until then.
+    /// Number of sends until the next reading.
     pub sends_left: u32,
     /// Padding that keeps `hits` off this cache line.
     pub reserved: u64,

@@ -132,7 +132,7 @@ pub(crate) fn sock_send_length(_ctx: RawTracePointContext) -> i32 {
     })
 }
 
-/// Counts down the sends until the next look at the clock: most of them cost no more than this.
+/// Counts down the sends until the clock is read again: most of them cost no more than this.
 #[inline(always)]
 fn is_skipped(head: *mut Head) -> bool {
     // SAFETY: the head is a map value. Only this program writes the word, and no interrupt runs it.
@@ -145,8 +145,8 @@ fn is_skipped(head: *mut Head) -> bool {
     }
 }
 
-/// Reports whether this CPU's last record of a send is old enough for another one, which then begins. Looks
-/// at the clock less often while sends are frequent.
+/// Reports whether this CPU's last record of a send is old enough for another one, and notes it. Reads
+/// the clock less often while sends are frequent.
 #[inline(always)]
 fn is_due(head: *mut Head) -> bool {
     let now = now();
@@ -168,5 +168,5 @@ fn is_due(head: *mut Head) -> bool {
     }
 }
 
-/// Time between two records after which the next look at the clock comes after fewer sends.
+/// If the last record is this old, the clock is read after fewer sends from now on.
 const BECOMES_RARE_NS: u64 = 2 * SEND_GAP_NS;

@@ -373,7 +373,7 @@ fn lost(built: &Built) -> Result<()> {
         let mut wrong = Vec::new();
         let (mut seen, mut raised) = (BTreeSet::new(), BTreeSet::new());
         for incident in &run.incidents {
-            // A text that was lost says nothing of which panic it was; the time of the raise does.
+            // Panics whose text was lost are distinguished by the time of the raise.
             let text = texts(incident).join(", ");
             let last = text == "the last one" || incident.message.as_deref() == Some("the last one");
             let told = reason(incident, "outcome").is_some_and(|reason| reason.contains("lost"));

@@ -50,7 +50,7 @@ pub(super) fn running(file: &File) -> Vec<Running> {
     let mut untraced = 0;
     let mut found = Vec::new();
     for pid in procfs::all() {
-        // Kernel threads have no executable, and other users' processes have memory that cannot be read.
+        // A kernel thread has no executable, and a process that has ended cannot be compared.
         let Ok(executable) = fs::metadata(format!("/proc/{pid}/exe")) else { continue };
         let runs = is_same(&wanted, &executable);
         let tracer = tracer(pid);

@@ -27,9 +27,9 @@ pub enum Unread {
     /// Whether it was a Go program is unknown: its first argument is not an absolute path, and not the name
     /// of a file on its PATH.
     NoPath,
-    /// As before: the file no longer exists, or is in another mount namespace.
+    /// As above: the file no longer exists, or is in another mount namespace.
     NoFile,
-    /// As before: too many other programs were to be inspected, and its arguments were dropped.
+    /// As above: too many other programs were to be inspected, and its arguments were dropped.
     Dropped,
 }
 

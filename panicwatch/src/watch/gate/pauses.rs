@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Delay before the first restart; doubled each time, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
-/// A gate process that has served for so long is healthy: the delay starts again at [`FIRST`].
+/// A gate process that has served this long is healthy: the delay starts again at [`FIRST`].
 const HEALTHY: Duration = Duration::from_secs(60);
 
 /// Delays before restarts: exponential back-off.
@@ -21,7 +21,7 @@ impl Default for Pauses {
 }
 
 impl Pauses {
-    /// Notes that a gate process has ended which had served for `time`.
+    /// Notes that a gate process that had served for `time` has ended.
     pub(super) fn served(&mut self, time: Duration) {
         if time >= HEALTHY {
             self.next = FIRST;
