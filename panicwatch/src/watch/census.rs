@@ -36,8 +36,9 @@ const IDLE: Duration = Duration::from_secs(600);
 const IDLE_UNREACHABLE: Duration = Duration::from_secs(10);
 /// Interval at which unused binaries are looked for.
 const RETIRE: Duration = Duration::from_secs(1);
-/// Maximum number of exec events kept, each with a few kilobytes of arguments and environment: this many whose
-/// process is not inspected yet, and this many Go programs that were. Crossed by `a_backlog_is_bounded`.
+/// Maximum number of exec events kept, each with a few kilobytes of arguments and environment: this many
+/// whose process is not inspected yet, and this many Go programs that were. Crossed by
+/// `a_backlog_is_bounded`.
 const MAX_EXECS: usize = 1024;
 
 /// Process to match against the selector.
